@@ -1,0 +1,79 @@
+"""Writes that either happen wholly or not at all: a temporary name in the same folder, then a rename."""
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write a JSON file atomically; numpy scalars and arrays become numbers and lists."""
+    write_text(path, json.dumps(value, indent=1, default=_plain, allow_nan=True) + "\n")
+
+
+def write_yaml(path: str | Path, value: object) -> None:
+    """Write a YAML file atomically, keys in the given order."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False))
+
+
+def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as parquet atomically."""
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:
+    """Write a table as CSV atomically; `options` as for `DataFrame.to_csv`."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, **{"index": False, **options})
+
+
+def write_pickle(path: str | Path, *values: object) -> None:
+    """Pickle `values` one after another into one file, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        for value in values:
+            pickle.dump(value, file, protocol=4)
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot write {type(value).__name__} as JSON")
