@@ -1,0 +1,180 @@
+"""House style of all figures: one palette, one way to open and save, and the few plots shared by stages."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.figure import Figure
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import atomic_path
+
+# Okabe and Ito's palette, distinguishable under the common colour-vision deficiencies.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31", "#555555")
+SEQUENTIAL = "viridis"
+DIVERGING = "RdBu_r"
+DENSITY = "gray"
+FORMATS = ("png", "svgz")
+MANY_POINTS = 5000  # above this, a scatter plot hides its density
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "image.interpolation": "nearest",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tomohet",
+}
+
+
+def figure(nrows: int = 1, ncols: int = 1, width: float = 3.8, height: float = 3.2, **options) -> tuple:
+    """Open a figure of `nrows` x `ncols` panels in the house style.
+
+    `width` and `height` are inches per panel. Returns `(figure, axes)` as `matplotlib.pyplot.subplots`,
+    which takes `options`.
+    """
+    with plt.rc_context(STYLE):
+        return plt.subplots(
+            nrows, ncols, figsize=(width * ncols, height * nrows), layout="constrained", **options
+        )
+
+
+def save(fig: Figure, path: str | Path, dpi: int = 130) -> Path:
+    """Write `fig` to `path` (.png, .svg or .svgz) atomically, without a date, and close it."""
+    path = Path(path)
+    kind = path.suffix.lstrip(".")
+    if kind not in ("png", "svg", "svgz"):
+        raise InputError(f"{path}: plots are written as .png, .svg or .svgz, not .{kind}")
+    with plt.rc_context(STYLE), atomic_path(path) as temporary:
+        fig.savefig(temporary, format=kind, dpi=dpi, metadata=None if kind == "png" else {"Date": None})
+    plt.close(fig)
+    return path
+
+
+def label_colors(n: int) -> Colormap:
+    """A colour for each of `n` labels: the house palette, or evenly spaced hues when it is too short."""
+    if n <= len(PALETTE):
+        return ListedColormap(PALETTE[: max(n, 1)])
+    hues = np.linspace(0, 1, n, endpoint=False)
+    shades = np.where(np.arange(n) % 2, 0.95, 0.65)
+    return ListedColormap(matplotlib.colors.hsv_to_rgb(np.column_stack([hues, np.full(n, 0.75), shades])))
+
+
+def scatter_density(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Points of a two-dimensional distribution; a hexagonal histogram when there are many."""
+    if len(x) > MANY_POINTS:
+        image = ax.hexbin(x, y, gridsize=60, bins="log", cmap=SEQUENTIAL, mincnt=1, linewidths=0)
+        ax.figure.colorbar(image, ax=ax, label="points per bin")
+    else:
+        ax.scatter(x, y, s=point_size(len(x)), color=PALETTE[0], alpha=0.6, linewidths=0)
+
+
+def scatter_values(
+    ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, label: str, cmap: str = SEQUENTIAL
+) -> None:
+    """Points coloured by a continuous quantity, named by `label` (with its unit) on the colour bar."""
+    image = ax.scatter(x, y, c=values, s=point_size(len(x)), cmap=cmap, linewidths=0, rasterized=True)
+    ax.figure.colorbar(image, ax=ax, label=label)
+
+
+def scatter_labels(
+    ax: Axes, x: np.ndarray, y: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None
+) -> None:
+    """Points coloured by an integer label, each label's number written at its median position."""
+    kinds = np.unique(labels)
+    colors = label_colors(len(kinds))
+    ax.scatter(
+        x, y, c=colors(np.searchsorted(kinds, labels)), s=point_size(len(x)), linewidths=0, rasterized=True
+    )
+    for number, kind in enumerate(kinds):
+        members = labels == kind
+        ax.annotate(
+            names[number] if names is not None else str(kind),
+            (np.median(np.asarray(x)[members]), np.median(np.asarray(y)[members])),
+            ha="center",
+            va="center",
+            fontsize=8,
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": colors(number), "alpha": 0.85},
+        )
+
+
+def point_size(n: int) -> float:
+    """Marker area (points squared) so that `n` points neither vanish nor merge."""
+    return float(np.clip(6000 / max(n, 1), 2, 24))
+
+
+def heatmap(
+    ax: Axes,
+    matrix: np.ndarray,
+    label: str,
+    cmap: str = SEQUENTIAL,
+    limits: tuple[float, float] | None = None,
+    write_values: bool | None = None,
+) -> None:
+    """A matrix (rows, columns) as colours with a colour bar; values are written in when there are few."""
+    low, high = limits if limits is not None else (None, None)
+    image = ax.imshow(matrix, cmap=cmap, vmin=low, vmax=high, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label=label)
+    if write_values is None:
+        write_values = matrix.size <= 150
+    if write_values:
+        for (row, column), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                shade = np.dot(image.cmap(image.norm(value))[:3], (0.3, 0.59, 0.11))
+                text = f"{value:.2g}" if np.issubdtype(matrix.dtype, np.floating) else str(value)
+                ax.text(
+                    column,
+                    row,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="black" if shade > 0.5 else "white",
+                )
+
+
+def central_slices(volume: np.ndarray) -> np.ndarray:
+    """The three central sections of a volume [z,y,x], side by side: xy, xz and yz; shape (D, 3 D)."""
+    middle = volume.shape[0] // 2
+    return np.concatenate([volume[middle], volume[:, middle], volume[:, :, middle]], axis=1)
+
+
+def slices_montage(
+    volumes: Sequence[np.ndarray], titles: Sequence[str], title: str, columns: int = 5
+) -> Figure:
+    """Central xy and xz sections of many volumes [z,y,x], all on one grey scale (arbitrary units)."""
+    columns = min(columns, len(volumes))
+    rows = -(-len(volumes) // columns)
+    fig, axes = figure(rows, columns, width=2.4, height=1.5, squeeze=False)
+    tiles = [central_slices(volume)[:, : 2 * volume.shape[0]] for volume in volumes]
+    low = min(np.percentile(tile, 0.5) for tile in tiles)
+    high = max(np.percentile(tile, 99.8) for tile in tiles)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, tile, name in zip(axes.flat, tiles, titles, strict=False):
+        ax.imshow(tile, cmap=DENSITY, vmin=low, vmax=high)
+        ax.axvline(tile.shape[0] - 0.5, color="white", linewidth=0.8)
+        ax.set_title(name, fontsize=8)
+    fig.suptitle(f"{title}\ncentral sections xy | xz, one grey scale", fontsize=10)
+    return fig
+
+
+def fsc_axes(ax: Axes, pixel_size_A: float, title: str) -> None:
+    """Label axes of Fourier shell correlation against spatial frequency (1/Å), with the usual thresholds."""
+    ax.set_xlim(0, 0.5 / pixel_size_A)
+    ax.set_ylim(-0.1, 1.05)
+    for threshold in (0.5, 0.143):
+        ax.axhline(threshold, color="0.6", linewidth=0.8, linestyle="--")
+        ax.text(0.5 / pixel_size_A, threshold, f" {threshold}", va="center", fontsize=7, color="0.4")
+    ax.set(xlabel="spatial frequency (1/Å)", ylabel="Fourier shell correlation", title=title)
