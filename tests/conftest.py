@@ -1,0 +1,74 @@
+"""Fixtures and markers shared by all tests."""
+
+import os
+
+# Before numpy and torch are imported: tests run side by side, so each keeps to one thread.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "workflow" / "scripts"
+SHARED = ROOT.parent / "shared"
+TINY = ("--particles", 24, "--box", 24, "--pixel-size", 14, "--snr", 0.2, "--seed", 1)
+FOLDERS_WITH_MARKER = {"unit", "workflow", "slurm", "browser", "gpu"}
+
+sys.path.insert(0, str(ROOT / "workflow"))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(ROOT / "workflow"), os.environ.get("PYTHONPATH")])
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark every test by its folder: tests/unit -> unit, and so on."""
+    for item in items:
+        folder = Path(item.path).relative_to(ROOT / "tests").parts[0]
+        if folder in FOLDERS_WITH_MARKER:
+            item.add_marker(folder)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared test data beside the checkout; the test is skipped where there is none."""
+    if SHARED.is_dir():
+        return SHARED
+    if os.environ.get("TOMOHET_REQUIRE_SHARED") == "1":
+        pytest.fail(f"TOMOHET_REQUIRE_SHARED=1, but {SHARED} does not exist")
+    return pytest.skip("no shared test data beside this checkout")
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Run a command as a user does: `run_script("simulate", "-o", folder)` -> CompletedProcess (text)."""
+
+    def run(name: str, *arguments, check: bool = True) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            [sys.executable, SCRIPTS / f"{name}.py", *map(str, arguments)], capture_output=True, text=True
+        )
+        if check and done.returncode:
+            pytest.fail(f"{name} ended with status {done.returncode}:\n{done.stderr[-4000:]}")
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, run_script) -> Path:
+    """Folder of a simulated dataset of a few dozen small particles (particles.star, model.cif, truth.npz, ...)."""
+    folder = tmp_path_factory.mktemp("tiny") / "simulated"
+    run_script("simulate", "-o", folder, *TINY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory, tiny, run_script) -> Path:
+    """Folder of the prepared store of `tiny`."""
+    folder = tmp_path_factory.mktemp("tiny_store") / "prepared"
+    run_script("prepare", tiny / "particles.star", "-o", folder)
+    return folder

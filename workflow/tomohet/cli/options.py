@@ -1,0 +1,117 @@
+"""Groups of options that several commands share; names, defaults and meaning as in tomoDRGN 1.0."""
+
+import argparse
+
+from tomohet.errors import InputError
+
+SOURCE_SOFTWARE = (
+    "auto",
+    "warp",
+    "cryosrpnt",
+    "nextpyp",
+    "tomodrgn_preprocessed",
+    "cistem",
+    "warptools",
+    "relion",
+)
+
+
+def add_particle_options(parser: argparse.ArgumentParser) -> None:
+    """Which particles and tilt images to read, where their stacks are, and how images are prepared."""
+    group = parser.add_argument_group("particles")
+    group.add_argument(
+        "--source-software", default="auto", choices=SOURCE_SOFTWARE, help="dialect of the STAR file (auto)"
+    )
+    group.add_argument(
+        "--datadir", help="folder in which the image stacks are found (the STAR file's folder)"
+    )
+    group.add_argument("--ind-ptcls", metavar="PKL", help="indices of the particles to keep (0-based)")
+    group.add_argument("--ind-imgs", metavar="PKL", help="indices of the tilt images to keep (0-based)")
+    group.add_argument(
+        "--sort-ptcl-imgs",
+        default="unsorted",
+        choices=("unsorted", "dose_ascending", "random"),
+        help="order of a particle's images before --use-first-ntilts (unsorted: as in the file)",
+    )
+    group.add_argument(
+        "--use-first-ntilts",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="keep each particle's first N images, drop particles with fewer (-1: all)",
+    )
+    group.add_argument(
+        "--use-first-nptcls", type=int, default=-1, metavar="N", help="keep the first N particles (-1: all)"
+    )
+    group.add_argument(
+        "--uninvert-data",
+        action="store_true",
+        help="keep the contrast as it is (default: invert, unless the images are CTF-premultiplied)",
+    )
+    group.add_argument("--no-window", action="store_true", help="no circular real-space window")
+    group.add_argument(
+        "--window-r",
+        type=float,
+        default=0.8,
+        metavar="F",
+        help="window: inner radius, fraction of half box (0.8)",
+    )
+    group.add_argument(
+        "--window-r-outer", type=float, default=0.9, metavar="F", help="window: outer radius, likewise (0.9)"
+    )
+    group.add_argument(
+        "--norm",
+        type=float,
+        nargs=2,
+        metavar=("SHIFT", "SCALE"),
+        help="normalise images as (x - SHIFT) / SCALE (default: by each image's own noise)",
+    )
+    group.add_argument(
+        "--lazy",
+        action="store_true",
+        help="accepted for tomoDRGN's command lines: images are always read from disk as needed",
+    )
+
+
+def add_volume_options(parser: argparse.ArgumentParser) -> None:
+    """What is done to every volume written."""
+    group = parser.add_argument_group("volumes")
+    group.add_argument("--flip", action="store_true", help="reverse the z axis (handedness)")
+    group.add_argument("--invert", action="store_true", help="change the sign of the volumes")
+    group.add_argument("--downsample", type=int, metavar="BOX", help="Fourier-crop to this box size, px")
+    group.add_argument("--lowpass", type=float, metavar="A", help="low-pass filter at this resolution, Å")
+
+
+def add_plot_options(parser: argparse.ArgumentParser) -> None:
+    """File type of the figures."""
+    parser.add_argument(
+        "--plot-format", default="png", choices=("png", "svgz"), help="figure file type (png)"
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
+    """The seed from which all random numbers of the command derive."""
+    parser.add_argument("--seed", type=int, default=default, help=f"seed of all random numbers ({default})")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where tensors are computed; resolve the value with `device_of`."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+        help="auto: CUDA if there is one, else CPU",
+    )
+
+
+def device_of(name: str):
+    """The `torch.device` for a `--device` value.
+
+    Raises InputError if CUDA is asked for and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise InputError("--device cuda: PyTorch sees no CUDA device; use --device cpu or ask for a GPU")
+    return torch.device("cuda" if name != "cpu" and available else "cpu")

@@ -1,0 +1,66 @@
+"""Run one command: parse, log, and turn every failure into one clear line and an exit status."""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tomohet.cli.logs import start_logging
+from tomohet.errors import InputError
+
+INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
+
+
+def command(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], None],
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parse `argv` (default: the process's arguments) with `parser`, call `run`, exit on failure.
+
+    Exit status 0 when `run` returns; 1 with `error: ...` for a user's mistake, a full disk or an unreadable
+    file; 1 with a traceback for a fault of the program; 2 for a wrong command line; 130 on Ctrl-C.
+    """
+    parser.prog = f"tomohet {Path(run.__code__.co_filename).stem}"
+    arguments = parser.parse_args(argv)
+    start_logging()
+    try:
+        run(arguments)
+        sys.stdout.flush()
+    except InputError as mistake:
+        _fail(str(mistake))
+    except KeyboardInterrupt:
+        _fail("interrupted", status=INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone: nothing is wrong, and Python shall not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as failure:
+        _fail(_in_one_line(failure))
+    except Exception:
+        log.critical("stopped by a fault of the program", exc_info=True)
+        sys.exit(1)
+
+
+def _in_one_line(failure: OSError) -> str:
+    if failure.errno == errno.ENOSPC:
+        where = f" while writing {failure.filename}" if failure.filename else ""
+        return f"the disk is full{where}: free some space and run the same command again"
+    if failure.filename and failure.strerror:
+        return f"{failure.filename}: {failure.strerror}"
+    return str(failure)
+
+
+def _fail(message: str, status: int = 1) -> None:
+    # Into run.log as well when there is one; on the screen as plain `error:`, without the time.
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(
+                log.makeRecord(log.name, logging.ERROR, __file__, 0, f"error: {message}", (), None)
+            )
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
