@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
@@ -36,6 +37,7 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tomohet",
 }
+plt.rcParams.update(STYLE)
 
 
 def figure(nrows: int = 1, ncols: int = 1, width: float = 3.8, height: float = 3.2, **options) -> tuple:
@@ -44,10 +46,9 @@ def figure(nrows: int = 1, ncols: int = 1, width: float = 3.8, height: float = 3
     `width` and `height` are inches per panel. Returns `(figure, axes)` as `matplotlib.pyplot.subplots`,
     which takes `options`.
     """
-    with plt.rc_context(STYLE):
-        return plt.subplots(
-            nrows, ncols, figsize=(width * ncols, height * nrows), layout="constrained", **options
-        )
+    return plt.subplots(
+        nrows, ncols, figsize=(width * ncols, height * nrows), layout="constrained", **options
+    )
 
 
 def save(fig: Figure, path: str | Path, dpi: int = 130) -> Path:
@@ -56,7 +57,7 @@ def save(fig: Figure, path: str | Path, dpi: int = 130) -> Path:
     kind = path.suffix.lstrip(".")
     if kind not in ("png", "svg", "svgz"):
         raise InputError(f"{path}: plots are written as .png, .svg or .svgz, not .{kind}")
-    with plt.rc_context(STYLE), atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         fig.savefig(temporary, format=kind, dpi=dpi, metadata=None if kind == "png" else {"Date": None})
     plt.close(fig)
     return path
@@ -126,6 +127,8 @@ def heatmap(
     low, high = limits if limits is not None else (None, None)
     image = ax.imshow(matrix, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     ax.figure.colorbar(image, ax=ax, label=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     if write_values is None:
         write_values = matrix.size <= 150
     if write_values:
