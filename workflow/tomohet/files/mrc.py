@@ -1,0 +1,98 @@
+"""MRC volumes and image stacks, as float32 whatever mode and byte order the file holds."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import atomic_path
+
+
+def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
+    """Read a volume as float32 [z, y, x] and its pixel size in Å (0 when the header has none).
+
+    Raises InputError when the file is missing, unreadable or not three-dimensional.
+    """
+    with _opened(path) as mrc:
+        if mrc.data.ndim != 3:
+            raise InputError(f"{path}: expected a volume, found an array of shape {mrc.data.shape}")
+        return mrc.data.astype(np.float32), float(mrc.voxel_size.x)
+
+
+def stack_shape(path: str | Path) -> tuple[int, int, int]:
+    """(sections, rows, columns) of a stack; a single image counts as one section."""
+    with _opened(path) as mrc:
+        return _as_stack(mrc.data, path).shape
+
+
+def read_sections(path: str | Path, sections: np.ndarray) -> np.ndarray:
+    """Read images of a stack by 0-based section number, in the order given.
+
+    Returns float32 (m, D, D); only the pages asked for are read from disk.
+    Raises InputError when a section lies outside the stack.
+    """
+    sections = np.asarray(sections, dtype=np.int64)
+    with _opened(path) as mrc:
+        stack = _as_stack(mrc.data, path)
+        outside = sections[(sections < 0) | (sections >= len(stack))]
+        if outside.size:
+            raise InputError(
+                f"{path}: section {outside[0] + 1} asked for, but the stack holds {len(stack)}; "
+                "check rlnImageName and that the stack was extracted completely"
+            )
+        # Ascending order reads the disk forwards; the caller's order is restored afterwards.
+        ascending, place = np.unique(sections, return_inverse=True)
+        images = np.asarray(stack[ascending], dtype=np.float32)
+    return images[place.reshape(-1)]
+
+
+def write_volume(path: str | Path, volume: np.ndarray, pixel_size_A: float) -> None:
+    """Write a volume [z, y, x] as float32 (MRC mode 2), atomically."""
+    _write(path, volume, pixel_size_A, is_stack=False)
+
+
+def write_stack(path: str | Path, images: np.ndarray, pixel_size_A: float) -> None:
+    """Write images (m, D, D) as a float32 image stack, atomically."""
+    _write(path, images, pixel_size_A, is_stack=True)
+
+
+def _write(path: str | Path, data: np.ndarray, pixel_size_A: float, is_stack: bool) -> None:
+    data = np.ascontiguousarray(data, dtype=np.float32)
+    if data.ndim != 3:
+        raise ValueError(f"expected a three-dimensional array, found shape {data.shape}")
+    with atomic_path(path) as temporary, mrcfile.new(temporary, overwrite=True) as mrc:
+        mrc.set_data(data)
+        if is_stack:
+            mrc.set_image_stack()
+        mrc.voxel_size = pixel_size_A
+
+
+def _as_stack(data: np.ndarray, path: str | Path) -> np.ndarray:
+    if data.ndim == 2:
+        return data[None]
+    if data.ndim != 3:
+        raise InputError(f"{path}: expected an image stack, found an array of shape {data.shape}")
+    return data
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[mrcfile.mrcmemmap.MrcMemmap]:
+    """Memory-map an MRC file; every way in which that fails becomes one line for the user."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such MRC file; check the path, or pass --datadir")
+    try:
+        with warnings.catch_warnings():
+            # Permissive reading warns of harmless header oddities (missing map ID, extra bytes).
+            warnings.simplefilter("ignore", RuntimeWarning)
+            mrc = mrcfile.mmap(path, mode="r", permissive=True)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as an uncompressed MRC file ({error})") from error
+    with mrc:
+        if mrc.data is None:
+            raise InputError(f"{path}: the MRC header is not valid or the file is truncated")
+        yield mrc

@@ -1,0 +1,251 @@
+"""Fourier half-planes of images, half-balls of volumes, and the Hartley transform.
+
+Origin at pixel D//2 of a box of even size D; F(k) = sum_x f(x) exp(-2 pi i k.x/D), unnormalised. Real
+images have F(-k) = conj F(k), so one of each pair +-k is kept, up to the Nyquist circle |k| <= D/2 and
+without k = 0.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class HalfPlane:
+    """The lattice points of one image's transform, sorted by |k| (then kx, ky).
+
+    box: D. k: (n, 2) int16 as (kx, ky), with kx > 0, or kx = 0 and ky > 0. radius: (n,) float32, |k|.
+    frequency: (n, 2) float32, cycles per pixel.
+    """
+
+    box: int
+    k: Tensor
+    radius: Tensor
+    frequency: Tensor
+
+    @property
+    def n(self) -> int:
+        """Number of points."""
+        return len(self.k)
+
+    @property
+    def shell(self) -> Tensor:
+        """(n,) int64: Fourier shell of each point, (s - 1, s] -> s."""
+        return torch.ceil(self.radius - 1e-4).long()
+
+    def to(self, device: torch.device | str) -> "HalfPlane":
+        """The same half-plane on another device."""
+        return half_plane(self.box, device)
+
+    def prefix(self, radius: float) -> int:
+        """Number of points with |k| <= radius: they come first."""
+        return int(torch.searchsorted(self.radius, torch.tensor(radius + 1e-4, device=self.radius.device)))
+
+    def _index(self) -> Tensor:
+        kx, ky = self.k.long().unbind(-1)
+        return (ky % self.box) * (self.box // 2 + 1) + kx
+
+    def gather(self, transform: Tensor) -> Tensor:
+        """Values (..., n) of transforms (..., D, D//2+1) laid out as by rfft2, origin at pixel D//2."""
+        return transform.flatten(-2)[..., self._index()]
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """The rfft2 layout (..., D, D//2+1) of values (..., n); zero outside the half-plane."""
+        flat = values.new_zeros((*values.shape[:-1], self.box * (self.box // 2 + 1)))
+        flat[..., self._index()] = values
+        transform = flat.unflatten(-1, (self.box, self.box // 2 + 1))
+        # The column kx = 0 holds both ky and -ky.
+        half = self.box // 2
+        transform[..., half + 1 :, 0] = transform[..., 1:half, 0].flip(-1).conj()
+        return transform
+
+
+@lru_cache(maxsize=32)
+def half_plane(box: int, device: torch.device | str = "cpu") -> HalfPlane:
+    """The half-plane of images of `box` x `box` pixels (cached per box and device).
+
+    Raises ValueError when the box is odd.
+    """
+    half = _half_box(box)
+    if torch.device(device).type != "cpu":
+        on_cpu = half_plane(box)
+        return replace(
+            on_cpu, **{name: getattr(on_cpu, name).to(device) for name in ("k", "radius", "frequency")}
+        )
+    ky, kx = torch.meshgrid(torch.arange(-half, half + 1), torch.arange(0, half + 1), indexing="ij")
+    kx, ky = kx.flatten(), ky.flatten()
+    squared = kx**2 + ky**2
+    keep = (squared <= half**2) & ((kx > 0) | (ky > 0))
+    k = torch.stack([kx[keep], ky[keep]], dim=-1)
+    k = k[_ascending(squared[keep], k, half)]
+    return HalfPlane(box, k.to(torch.int16), k.double().norm(dim=-1).float(), (k.double() / box).float())
+
+
+@dataclass(frozen=True, eq=False)
+class HalfBall:
+    """The lattice points of a volume's transform, sorted by |k| (then kx, ky, kz).
+
+    box: D. k: (n, 3) int16 as (kx, ky, kz), one of each pair +-k, |k| <= D/2, k = 0 left out: kx > 0, or kx
+    = 0 and ky > 0, or kx = ky = 0 and kz > 0. radius: (n,) float32. frequency: (n, 3) float32, cycles per
+    pixel.
+    """
+
+    box: int
+    k: Tensor
+    radius: Tensor
+    frequency: Tensor
+
+    @property
+    def n(self) -> int:
+        """Number of points."""
+        return len(self.k)
+
+    def _index(self, sign: int = 1) -> Tensor:
+        kx, ky, kz = (sign * self.k.long()).unbind(-1)
+        return ((kz % self.box) * self.box + ky % self.box) * (self.box // 2 + 1) + kx
+
+    def gather(self, transform: Tensor) -> Tensor:
+        """Values (..., n) of transforms (..., D, D, D//2+1) in the layout of rfftn, origin at voxel D//2."""
+        return transform.flatten(-3)[..., self._index()]
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """The rfftn layout (..., D, D, D//2+1) of values (..., n); zero outside the ball."""
+        flat = values.new_zeros((*values.shape[:-1], self.box * self.box * (self.box // 2 + 1)))
+        on_plane = self.k[:, 0] == 0
+        flat[..., self._index(-1)[on_plane]] = values[..., on_plane].conj()
+        flat[..., self._index()] = values
+        return flat.unflatten(-1, (self.box, self.box, self.box // 2 + 1))
+
+    def volume(self, values: Tensor, box: int | None = None) -> Tensor:
+        """Real maps (m, D, D, D) [z, y, x] with mean 0 from transform values (m, n).
+
+        box: the box whose transform the values are, when larger than this ball's: the map is then that map
+        resampled to D voxels along each axis, with its density kept (default: the ball's own box).
+        """
+        scale = (self.box / (box or self.box)) ** 3
+        return inverse3(self.scatter(values), self.box) * scale
+
+
+@lru_cache(maxsize=8)
+def half_ball(box: int, device: torch.device | str = "cpu") -> HalfBall:
+    """The half-ball of volumes of `box`^3 voxels (cached per box and device).
+
+    Raises ValueError when the box is odd.
+    """
+    half = _half_box(box)
+    if torch.device(device).type != "cpu":
+        on_cpu = half_ball(box)
+        return replace(
+            on_cpu, **{name: getattr(on_cpu, name).to(device) for name in ("k", "radius", "frequency")}
+        )
+    axis = torch.arange(-half, half + 1)
+    kx, ky, kz = (a.flatten() for a in torch.meshgrid(torch.arange(0, half + 1), axis, axis, indexing="ij"))
+    squared = kx**2 + ky**2 + kz**2
+    keep = (squared <= half**2) & ((kx > 0) | (ky > 0) | ((ky == 0) & (kz > 0)))
+    k = torch.stack([kx, ky, kz], dim=-1)[keep]
+    k = k[_ascending(squared[keep], k, half)]
+    return HalfBall(box, k.to(torch.int16), k.double().norm(dim=-1).float(), (k.double() / box).float())
+
+
+def _half_box(box: int) -> int:
+    if box % 2 or box < 4:
+        raise ValueError(f"the box must be an even number of at least 4 pixels, found {box}")
+    return box // 2
+
+
+def _ascending(squared: Tensor, k: Tensor, half: int) -> Tensor:
+    """Order by |k|^2, then by the coordinates of k from first to last."""
+    key = squared
+    for coordinate in k.unbind(-1):
+        key = key * (2 * half + 1) + coordinate + half
+    return torch.argsort(key)
+
+
+def transform2(images: Tensor) -> Tensor:
+    """rfft2 of images (..., D, D) with the origin at pixel D//2: (..., D, D//2+1), rows in FFT order."""
+    return torch.fft.rfft2(torch.fft.ifftshift(images, dim=(-2, -1)))
+
+
+def inverse2(transform: Tensor, box: int) -> Tensor:
+    """Images (..., D, D) of `transform2` output."""
+    return torch.fft.fftshift(torch.fft.irfft2(transform, s=(box, box)), dim=(-2, -1))
+
+
+def transform3(volumes: Tensor) -> Tensor:
+    """rfftn of volumes (..., D, D, D), origin at voxel D//2: (..., D, D, D//2+1), kz and ky in FFT order."""
+    return torch.fft.rfftn(torch.fft.ifftshift(volumes, dim=(-3, -2, -1)), dim=(-3, -2, -1))
+
+
+def inverse3(transform: Tensor, box: int) -> Tensor:
+    """Volumes (..., D, D, D) of `transform3` output."""
+    real = torch.fft.irfftn(transform, s=(box, box, box), dim=(-3, -2, -1))
+    return torch.fft.fftshift(real, dim=(-3, -2, -1))
+
+
+def images_to_half_planes(images: Tensor, window: Tensor | None = None) -> Tensor:
+    """Half-planes (m, n) complex64 of real images (m, D, D), multiplied by `window` (D, D) first if given."""
+    images = images.float()
+    if window is not None:
+        images = images * window
+    return half_plane(images.shape[-1], images.device).gather(transform2(images))
+
+
+def half_planes_to_images(half_planes: Tensor, hp: HalfPlane) -> Tensor:
+    """Real images (m, D, D) with mean 0 of half-planes (m, n)."""
+    return inverse2(hp.scatter(half_planes), hp.box)
+
+
+def shift_half_planes(half_planes: Tensor, shift_px: Tensor, hp: HalfPlane) -> Tensor:
+    """Move the content of images by +shift: (m, n) half-planes times exp(-2 pi i k.t/D).
+
+    shift_px: (m, 2) as (x, y), x along columns and y along rows, in pixels.
+    """
+    turns = shift_px.to(hp.frequency) @ hp.frequency.T
+    angle = -2 * math.pi * turns
+    return half_planes * torch.polar(torch.ones_like(angle), angle)
+
+
+def cosine_window(box: int, r_in: float, r_out: float, device: torch.device | str = "cpu") -> Tensor:
+    """Round window (D, D) float32: 1 within `r_in`, 0 from `r_out`, a raised cosine between.
+
+    Radii are fractions of D/2. Raises ValueError unless 0 <= r_in < r_out.
+    """
+    if not 0 <= r_in < r_out:
+        raise ValueError(f"the window needs 0 <= inner radius < outer radius, found {r_in} and {r_out}")
+    axis = (torch.arange(box, dtype=torch.float64, device=device) - box // 2) / (box / 2)
+    radius = torch.hypot(axis[:, None], axis[None, :])
+    fall = ((radius - r_in) / (r_out - r_in)).clamp(0, 1)
+    return (0.5 * (1 + torch.cos(math.pi * fall))).float()
+
+
+def hartley2(images: Tensor) -> Tensor:
+    """Hartley transform Re F - Im F of images (..., D, D), unnormalised, zero frequency at [D//2, D//2]."""
+    transform = torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(images, dim=(-2, -1))), dim=(-2, -1))
+    return transform.real - transform.imag
+
+
+def ihartley2(hartley: Tensor) -> Tensor:
+    """Images (..., D, D) of `hartley2` output: the same transform over D^2."""
+    return hartley2(hartley) / hartley.shape[-1] ** 2
+
+
+def ihartley3(hartley: Tensor) -> Tensor:
+    """Volumes (..., D, D, D) of their Hartley transforms, zero frequency at the centre."""
+    axes = (-3, -2, -1)
+    transform = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(hartley, dim=axes), dim=axes), dim=axes)
+    return (transform.real - transform.imag) / hartley.shape[-1] ** 3
+
+
+def symmetrise(hartley: Tensor) -> Tensor:
+    """Repeat the first row and column of (..., D, D) after the last; -k then mirrors k: (..., D+1, D+1)."""
+    with_row = torch.cat([hartley, hartley[..., :1, :]], dim=-2)
+    return torch.cat([with_row, with_row[..., :, :1]], dim=-1)
+
+
+def hartley_values(half_planes: Tensor) -> tuple[Tensor, Tensor]:
+    """Hartley values at +k and at -k of half-planes: Re F - Im F and Re F + Im F."""
+    return half_planes.real - half_planes.imag, half_planes.real + half_planes.imag
