@@ -1,0 +1,188 @@
+"""Properties of the network: half plane against full plane, packing, sampling, pooling, encodings."""
+
+import pytest
+import torch
+from tomohet.model.decoder import Decoder, half_space_sign
+from tomohet.model.encoder import TiltEncoder
+from tomohet.model.loss import reconstruction_loss
+from tomohet.model.positional import ENCODINGS, encode_into, frequency_matrix, reference_columns
+from tomohet.model.rows import pack_rows
+from tomohet.physics.fourier import half_ball, half_plane
+
+BOX = 16
+HP = half_plane(BOX)
+TILTS = torch.tensor([3, 1, 4])
+ENCODINGS_AND_ACTIVATIONS = [(e, a) for e in ENCODINGS for a in ("relu", "leaky_relu")]
+
+
+@pytest.fixture
+def images():
+    """Half planes, rotations, transfer functions, weights and prefix lengths of 8 images."""
+    draw = torch.Generator().manual_seed(3)
+    m = int(TILTS.sum())
+    fourier = torch.randn(m, HP.n, 2, generator=draw)
+    rotation = torch.linalg.qr(torch.randn(m, 3, 3, generator=draw, dtype=torch.float64))[0].float()
+    transfer = torch.rand(m, HP.n, generator=draw) * 2 - 1
+    weight = torch.rand(m, HP.n, generator=draw)
+    prefix = torch.randint(5, HP.n + 1, (m,), generator=draw)
+    return torch.view_as_complex(fourier), rotation, transfer, weight, prefix, TILTS, HP.frequency
+
+
+def make_decoder(**options):
+    torch.manual_seed(1)
+    return Decoder(BOX, 4, hidden_layers=2, width=24, **options)
+
+
+def full_plane_loss(decoder, images, z):
+    """The published loss written out: Hartley values at +k and -k of a Hermitian volume, image by image."""
+    fourier, rotation, transfer, weight, prefix, tilts, frequency = images
+    particle = torch.repeat_interleave(torch.arange(len(tilts)), tilts)
+    total, count = 0.0, 0
+    for image in range(len(fourier)):
+        n = int(prefix[image])
+        for direction in (1, -1):
+            k = direction * torch.nn.functional.pad(frequency[:n], (0, 1)) @ rotation[image]
+            sign = half_space_sign(k)
+            features = torch.empty(n, decoder.n_features)
+            encode_into(features, k * sign[:, None], decoder.freqs)
+            features = features[:, torch.argsort(decoder.columns)]
+            out = decoder.decoder(torch.cat((features, z[particle[image]].expand(n, -1)), 1))
+            hartley = out[:, 0] - sign * out[:, 1]
+            data = fourier[image, :n].real - direction * fourier[image, :n].imag
+            total = total + (weight[image, :n] * (transfer[image, :n] * hartley - data) ** 2).sum()
+            count += n
+    return total / count
+
+
+@pytest.mark.parametrize(("encoding", "activation"), ENCODINGS_AND_ACTIVATIONS)
+def test_half_plane_loss_and_gradients_equal_the_full_plane(images, encoding, activation):
+    decoder = make_decoder(encoding=encoding, activation=activation)
+    z = torch.randn(3, 4, generator=torch.Generator().manual_seed(5)).requires_grad_()
+    parameters = [z, *decoder.decoder.parameters()]
+    rows = pack_rows(*images)
+    fast = reconstruction_loss(decoder, z, rows, chunk_rows=100)
+    slow = full_plane_loss(decoder, images, z)
+    assert fast.item() == pytest.approx(slow.item(), rel=1e-6)
+    for ours, expected in zip(
+        torch.autograd.grad(fast, parameters), torch.autograd.grad(slow, parameters), strict=True
+    ):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("hermitian", [True, False])
+def test_chunks_do_not_change_the_loss(images, hermitian):
+    decoder = make_decoder(hermitian=hermitian)
+    rows = pack_rows(*images, hermitian=hermitian)
+    z = torch.zeros(3, 4)
+    whole = reconstruction_loss(decoder, z, rows, chunk_rows=10**6)
+    for chunk_rows in (1, 7, 100):
+        assert reconstruction_loss(decoder, z, rows, chunk_rows=chunk_rows).item() == pytest.approx(
+            whole.item(), rel=1e-5
+        )
+
+
+def test_first_residual_layer_splits_too(images):
+    """With as many inputs as hidden units the first layer is residual, z columns included."""
+    torch.manual_seed(2)
+    decoder = Decoder(BOX, 4, hidden_layers=1, width=6 * 4 + 4, per_axis=4)
+    z = torch.randn(3, 4)
+    fast = reconstruction_loss(decoder, z, pack_rows(*images))
+    assert fast.item() == pytest.approx(full_plane_loss(decoder, images, z).item(), rel=1e-6)
+
+
+def test_random_rows_keep_the_expectation(images):
+    decoder = make_decoder()
+    z = torch.zeros(3, 4)
+    exact = reconstruction_loss(decoder, z, pack_rows(*images)).item()
+    draw = torch.Generator().manual_seed(0)
+    sampled = torch.tensor(
+        [
+            reconstruction_loss(decoder, z, pack_rows(*images, fraction=0.3, generator=draw)).item()
+            for _ in range(400)
+        ]
+    )
+    error = sampled.std() / len(sampled) ** 0.5
+    assert abs(sampled.mean() - exact) < 4 * error
+    assert error < 0.02 * exact
+
+
+def test_random_rows_are_a_fraction_of_each_prefix(images):
+    exact = pack_rows(*images)
+    sampled = pack_rows(*images, fraction=0.25, generator=torch.Generator().manual_seed(0))
+    assert len(exact) == exact.full_count == sampled.full_count == int(images[4].sum())
+    assert abs(len(sampled) - 0.25 * len(exact)) <= len(images[4])
+
+
+def test_decoded_values_are_hermitian():
+    decoder = make_decoder()
+    k = torch.rand(50, 3) - 0.5
+    z = torch.randn(2, 4)
+    torch.testing.assert_close(decoder.fourier(-k, z), decoder.fourier(k, z).conj())
+
+
+def test_latents_in_batches_decode_as_one_by_one():
+    decoder = make_decoder()
+    k = half_ball(BOX).frequency
+    z = torch.randn(5, 4)
+    together = decoder.fourier(k, z, chunk_rows=7000)
+    for number in range(5):
+        alone = decoder.fourier(k, z[number : number + 1], chunk_rows=500)[0]
+        torch.testing.assert_close(together[number], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e not in ("gaussian", "none")])
+def test_axis_encodings_have_the_published_layout(encoding):
+    n, half = 5, BOX // 2
+    frequencies = frequency_matrix(encoding, half, n, 0.5, torch.Generator())
+    k = torch.rand(4, 3) - 0.5
+    features = torch.empty(4, 6 * n)
+    encode_into(features, k, frequencies)
+    along_axis = frequencies[:n, 0]
+    published = torch.cat(
+        [
+            torch.cat(((k[:, a, None] * along_axis).sin(), (k[:, a, None] * along_axis).cos()), 1)
+            for a in range(3)
+        ],
+        1,
+    )
+    torch.testing.assert_close(features, published[:, reference_columns(encoding, n)])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "first", "last"),
+    [
+        ("geom_ft", 100.531, 6.2832), ("geom_full", 100.531, 1.0), ("geom_lowf", 16, 1),
+        ("geom_nohighf", 16, 6.2832), ("linear_lowf", 1, 16),
+    ],
+)  # fmt: skip
+def test_first_and_last_frequency_at_box_32(encoding, first, last):
+    frequencies = frequency_matrix(encoding, 16, 16, 0.5, torch.Generator())[:16, 0]
+    assert frequencies[[0, -1]].tolist() == pytest.approx([first, last], rel=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["concatenate", "max", "mean", "median", "set_encoder"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_pooling_takes_ragged_tilts(pooling, layer_norm):
+    """A batch of particles gives what each gives alone, and all but `concatenate` forget the order."""
+    torch.manual_seed(4)
+    encoder = TiltEncoder(
+        HP.n, 3, width_a=16, out_a=12, width_b=8, pooling=pooling, longest=4, heads=2, layer_norm=layer_norm
+    )
+    images = torch.randn(8, HP.n, dtype=torch.complex64)
+    together = torch.cat(encoder(images, TILTS), 1)
+    start = 0
+    for number, tilts in enumerate(TILTS.tolist()):
+        own = images[start : start + tilts]
+        start += tilts
+        alone = torch.cat(encoder(own, torch.tensor([tilts])), 1)[0]
+        torch.testing.assert_close(together[number], alone, rtol=1e-4, atol=1e-5)
+        reversed_order = torch.cat(encoder(own.flip(0), torch.tensor([tilts])), 1)[0]
+        same = torch.allclose(alone, reversed_order, rtol=1e-4, atol=1e-5)
+        assert same == (pooling != "concatenate" or tilts == 1)
+
+
+def test_more_seeds_read_out_more():
+    torch.manual_seed(4)
+    encoder = TiltEncoder(HP.n, 3, pooling="set_encoder", seeds=3)
+    mu, logvar = encoder(torch.randn(8, HP.n, dtype=torch.complex64), TILTS)
+    assert mu.shape == logvar.shape == (3, 3)

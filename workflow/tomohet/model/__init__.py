@@ -1,0 +1,1 @@
+"""The heterogeneity network: encoder, half-space decoder, loss and the volumes it decodes."""

@@ -1,0 +1,166 @@
+"""The decoder V(k, z): one complex Fourier value of the particle's volume per coordinate and latent.
+
+Images are real, so V(-k) is the conjugate of V(k). A Hermitian decoder is evaluated on one lexicographic
+half of Fourier space only and conjugated elsewhere: half the work, and every decoded volume is real. The
+published network (tomoDRGN) evaluates k and -k independently; `hermitian=False` reproduces it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tomohet.model.mlp import ResidualMLP, activate_, folded_affine
+from tomohet.model.positional import encode_into, feature_count, frequency_matrix, reference_columns
+
+
+class Decoder(nn.Module):
+    """MLP from [positional encoding of k, z] to (a, b).
+
+    Hermitian: V = a + ib on the half space. Otherwise a - b is the Hartley value at every k.
+
+    Parameters
+    ----------
+    box : side of the images, px (even)
+    zdim : latent size; 0 for a homogeneous volume
+    hidden_layers, width, activation : of the residual MLP
+    encoding, per_axis, feat_sigma : positional encoding; `per_axis` None means box // 2
+    extent : half-width of the coordinate lattice that the network sees (0.5: cycles per pixel)
+    generator : draws the frequencies of the gaussian encoding
+    """
+
+    def __init__(
+        self,
+        box: int,
+        zdim: int,
+        hidden_layers: int = 3,
+        width: int = 256,
+        *,
+        activation: str = "relu",
+        encoding: str = "gaussian",
+        per_axis: int | None = None,
+        feat_sigma: float = 0.5,
+        extent: float = 0.5,
+        hermitian: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.box, self.zdim, self.activation = box, zdim, activation
+        self.encoding, self.extent, self.hermitian = encoding, extent, hermitian
+        per_axis = per_axis or box // 2
+        generator = generator or torch.Generator().manual_seed(0)
+        frequencies = frequency_matrix(encoding, box // 2, per_axis, feat_sigma, generator)
+        if encoding == "gaussian":
+            self.freqs = nn.Parameter(frequencies, requires_grad=False)
+        else:
+            self.register_buffer("freqs", frequencies, persistent=False)
+        self.n_features = feature_count(encoding, per_axis)
+        self.register_buffer("columns", reference_columns(encoding, per_axis), persistent=False)
+        self.decoder = ResidualMLP(self.n_features + zdim, hidden_layers, width, 2, activation)
+
+    def folded(self, dtype: torch.dtype = torch.float32) -> "FoldedDecoder":
+        """The weights in the form that evaluation needs: residuals folded, first layer split into k and z."""
+        layers = [folded_affine(layer) for layer in self.decoder.affine_layers()]
+        weight, bias = layers[0]
+        first = weight[:, self.columns], weight[:, self.n_features :]
+        return FoldedDecoder(
+            coordinate_weight=first[0].to(dtype),
+            latent_weight=first[1],
+            first_bias=bias.to(dtype),
+            layers=[(w.to(dtype), b.to(dtype)) for w, b in layers[1:]],
+            frequencies=self.freqs * (self.extent / 0.5),
+            coordinate_scale=self.extent / 0.5,
+            activation=self.activation,
+            hermitian=self.hermitian,
+        )
+
+    def fourier(self, k: Tensor, z: Tensor, chunk_rows: int = 4096) -> Tensor:
+        """Volume values at points for latents, without gradients.
+
+        Parameters
+        ----------
+        k : (rows, 3) coordinates (x, y, z), cycles/px
+        z : (m, zdim) latents
+
+        Returns
+        -------
+        (m, rows) complex64
+        """
+        with torch.no_grad():
+            return _evaluate(self.folded(), k, z, chunk_rows)
+
+
+@dataclass(frozen=True)
+class FoldedDecoder:
+    """Decoder weights ready for matrix products; shapes (out, in). `layers` is all but the first."""
+
+    coordinate_weight: Tensor
+    latent_weight: Tensor
+    first_bias: Tensor
+    layers: list[tuple[Tensor, Tensor]]
+    frequencies: Tensor
+    coordinate_scale: float
+    activation: str
+    hermitian: bool
+
+    def features(self, k: Tensor) -> Tensor:
+        """Positional encoding (rows, features) of `k` (rows, 3)."""
+        out = torch.empty(
+            len(k), self.coordinate_weight.shape[1], dtype=self.first_bias.dtype, device=k.device
+        )
+        encode_into(out, k if len(self.frequencies) else k * self.coordinate_scale, self.frequencies)
+        return out
+
+    def after_first_layer(self, hidden: Tensor) -> Tensor:
+        """The two outputs (rows, 2) from the first layer's pre-activations (rows, width), which are spent."""
+        for weight, bias in self.layers:
+            hidden = torch.addmm(bias, activate_(hidden, self.activation), weight.T)
+        return hidden
+
+
+def half_space_sign(k: Tensor) -> Tensor:
+    """+1 where `k` (rows, 3) lies in the lexicographic half space (z, then y, then x positive), else -1."""
+    x, y, z = k.unbind(-1)
+    leading = torch.where(z != 0, z, torch.where(y != 0, y, x))
+    return torch.where(leading < 0, -1.0, 1.0)
+
+
+def read_hartley(out: Tensor) -> Tensor:
+    """Real and imaginary parts (rows, 2) at k from outputs (2 rows, 2) at k and then at -k.
+
+    The Hartley value is a - b, and H(k) = Re - Im, H(-k) = Re + Im.
+    """
+    plus, minus = (out[:, 0] - out[:, 1]).chunk(2)
+    return torch.stack(((plus + minus) / 2, (minus - plus) / 2), dim=1)
+
+
+def read_hartley_gradient(gradient: Tensor) -> Tensor:
+    """The adjoint of `read_hartley`: (rows, 2) to (2 rows, 2)."""
+    real, imaginary = gradient.unbind(1)
+    hartley = torch.cat(((real - imaginary) / 2, (real + imaginary) / 2))
+    return torch.stack((hartley, -hartley), dim=1)
+
+
+def _evaluate(folded: FoldedDecoder, k: Tensor, z: Tensor, chunk_rows: int) -> Tensor:
+    """Values (m, rows); the coordinate half of the first layer is computed once for all latents."""
+    sign = half_space_sign(k)
+    values = torch.empty(len(z), len(k), dtype=torch.complex64, device=k.device)
+    from_latent = z.to(folded.latent_weight.dtype) @ folded.latent_weight.T
+    latents_at_once = max(1, chunk_rows // max(len(k), 1))
+    for rows in torch.arange(len(k), device="cpu").split(chunk_rows):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        points = k[part] * sign[part, None] if folded.hermitian else torch.cat((k[part], -k[part]))
+        hidden = torch.addmm(folded.first_bias, folded.features(points), folded.coordinate_weight.T)
+        for start in range(0, len(z), latents_at_once):
+            block = slice(start, start + latents_at_once)
+            with_latent = hidden[None] + from_latent[block, None]
+            out = folded.after_first_layer(with_latent.flatten(0, 1))
+            if folded.hermitian:
+                pair = out.view(-1, len(points), 2)
+                values[block, part] = torch.complex(pair[..., 0], pair[..., 1] * sign[part])
+            else:
+                hartley = out.view(-1, 2, len(points) // 2, 2)
+                hartley = hartley[..., 0] - hartley[..., 1]
+                plus, minus = hartley.unbind(1)
+                values[block, part] = torch.complex((plus + minus) / 2, (minus - plus) / 2)
+    return values

@@ -1,0 +1,98 @@
+"""The encoder: every tilt image through encoder A, pooling over tilts, encoder B to mu and log variance."""
+
+import torch
+from torch import Tensor, nn
+
+from tomohet.model.mlp import ResidualMLP, make_activation
+from tomohet.model.pooling import SetEncoder, pad_tilts, pool
+from tomohet.physics.fourier import HalfPlane
+
+
+class TiltEncoder(nn.Module):
+    """From the tilt images of particles to the mean and log variance of their latents.
+
+    Parameters
+    ----------
+    n_points : half-plane points that the encoder sees; they are the first of the half plane
+    zdim : latent size
+    layers_a, width_a, out_a : encoder A, per tilt
+    layers_b, width_b : encoder B, per particle
+    pooling : one of `pooling.POOLINGS`
+    longest : the largest number of tilts, which `concatenate` has places for; other poolings ignore it
+    seeds, heads, layer_norm : of the set encoder
+    """
+
+    def __init__(
+        self,
+        n_points: int,
+        zdim: int,
+        *,
+        layers_a: int = 3,
+        width_a: int = 256,
+        out_a: int = 128,
+        layers_b: int = 3,
+        width_b: int = 256,
+        pooling: str = "mean",
+        longest: int = 1,
+        activation: str = "relu",
+        seeds: int = 1,
+        heads: int = 4,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_points, self.zdim, self.pooling, self.longest = n_points, zdim, pooling, longest
+        self.encoder_a = ResidualMLP(2 * n_points, layers_a, width_a, out_a, activation)
+        self.activation = make_activation(activation)
+        if pooling == "set_encoder":
+            self.set_encoder = SetEncoder(out_a, width_b, 2 * zdim, seeds, heads, layer_norm)
+        else:
+            n_pooled = out_a * (longest if pooling == "concatenate" else 1)
+            self.encoder_b = ResidualMLP(n_pooled, layers_b, width_b, 2 * zdim, activation)
+
+    def forward(self, images: Tensor, tilts: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode the images of P particles, one particle after another.
+
+        Parameters
+        ----------
+        images : (m, n) complex half planes, phases flipped (`physics.imaging.encoder_view`)
+        tilts : (P,) number of images of each particle
+
+        Returns
+        -------
+        mu, logvar : (P, zdim) each
+        """
+        features = self.encoder_a(hartley_features(images[:, : self.n_points]))
+        longest = self.longest if self.pooling == "concatenate" else int(tilts.max())
+        padded, mask = pad_tilts(features, tilts, longest)
+        if self.pooling == "set_encoder":
+            return self.set_encoder(padded, mask).split(self.zdim, dim=1)
+        pooled = self.activation(pool(padded, mask, self.pooling))
+        return self.encoder_b(pooled).split(self.zdim, dim=1)
+
+
+def hartley_features(half_planes: Tensor) -> Tensor:
+    """Hartley values (m, 2 n) at +k and then at -k: what real numbers an image's half plane (m, n) holds."""
+    return torch.cat((half_planes.real - half_planes.imag, half_planes.real + half_planes.imag), dim=1)
+
+
+def encoder_points(hp: HalfPlane, mask_diameter: int | None) -> int:
+    """Half-plane points inside an encoder mask of the given diameter in pixels of the D+1 lattice.
+
+    None or -1: all of them. The published rule is |k| <= (diameter - 1) / 2.
+    """
+    if mask_diameter is None or mask_diameter < 0:
+        return hp.n
+    return hp.prefix((mask_diameter - 1) / 2)
+
+
+def hartley_columns(hp: HalfPlane, n_points: int) -> Tensor:
+    """Where each of our encoder inputs sits in the published order: (2 n_points,).
+
+    That order is the masked pixels of the (D+1) x (D+1) Hartley image with its zero frequency in the
+    middle, row by row. `weight[:, hartley_columns]` turns a published first layer into ours.
+    """
+    k = hp.k[:n_points].long()
+    k = torch.cat((k, -k))
+    half = hp.box // 2
+    pixel = (k[:, 1] + half) * (hp.box + 1) + k[:, 0] + half
+    return torch.argsort(torch.argsort(pixel))

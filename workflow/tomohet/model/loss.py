@@ -1,0 +1,88 @@
+"""The training loss: weighted squared residuals of Fourier rows, plus the Kullback-Leibler term.
+
+Mean over half-plane rows of w [(h a - Re F)^2 + (h b - Im F)^2], with V = a + ib the decoder's value. For a
+Hermitian volume this equals the mean over the full plane of w (h H - H_F)^2 in Hartley values H = Re - Im,
+which is the published loss: the pair +-k contributes (r - i)^2 + (r + i)^2 = 2 (r^2 + i^2).
+"""
+
+import torch
+from torch import Tensor
+
+from tomohet.model.decoder import Decoder
+from tomohet.model.mlp import linear_parameters
+from tomohet.model.rows import PackedRows
+from tomohet.model.sweep import DecoderSweep
+
+CPU_CHUNK_ROWS = 4096
+CUDA_CHUNK_ROWS = 131_072
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Mean over particles of KL(N(mu, exp(logvar)) || N(0, 1)); `mu` and `logvar` (particles, zdim)."""
+    return -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(dim=1).mean()
+
+
+def scaled_kl(kl: Tensor, beta: float, beta_control: float | None, full_plane_points: int) -> Tensor:
+    """The KL term as it enters the loss.
+
+    beta KL / N, or beta_control (beta - KL)^2 / N (beta is then the target), with N the largest number of
+    full-plane points of a particle in the batch (published loss).
+    """
+    if beta_control is None:
+        return beta * kl / full_plane_points
+    return beta_control * (beta - kl) ** 2 / full_plane_points
+
+
+def reconstruction_loss(
+    decoder: Decoder,
+    z: Tensor,
+    rows: PackedRows,
+    *,
+    chunk_rows: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Mean weighted squared residual of the rows of a batch, differentiable in `z` and the decoder.
+
+    The loss is a sum over rows: values, residuals and gradients are computed chunk by chunk, so that
+    memory does not grow with the batch and, on a CPU, the activations stay in cache.
+
+    Parameters
+    ----------
+    z : (particles, zdim) latents
+    chunk_rows : rows per chunk; None suits the device
+    dtype : of the hidden layers (float32, or bfloat16 where the hardware has it)
+    """
+    parameters = [p for layer in decoder.decoder.affine_layers() for p in linear_parameters(layer)]
+    if chunk_rows is None:
+        chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
+    return _SweptLoss.apply(decoder, rows, chunk_rows, dtype, z, *parameters)
+
+
+class _SweptLoss(torch.autograd.Function):
+    """Loss and gradients in one sweep over the chunks; `backward` only scales what is already there."""
+
+    @staticmethod
+    def forward(ctx, decoder: Decoder, rows: PackedRows, chunk_rows: int, dtype, z: Tensor, *parameters):
+        folded = decoder.folded(dtype)
+        sweep = DecoderSweep(folded, rows, z.float(), chunk_rows)
+        loss = sweep.run()
+        ctx.save_for_backward(sweep.latent_gradient @ folded.latent_weight, *_unfold(decoder, sweep, z))
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor):
+        return None, None, None, None, *(grad_output * gradient for gradient in ctx.saved_tensors)
+
+
+def _unfold(decoder: Decoder, sweep: DecoderSweep, z: Tensor) -> list[Tensor]:
+    """Gradients of weight and bias of every layer, in the order of the layers.
+
+    Adding the identity to a residual weight does not change its gradient; the first layer's latent columns
+    and bias follow from the gradient per particle.
+    """
+    width = len(sweep.coordinate_gradient)
+    first = torch.empty(width, decoder.n_features + decoder.zdim, device=z.device)
+    first[:, decoder.columns] = sweep.coordinate_gradient
+    first[:, decoder.n_features :] = sweep.latent_gradient.T @ z.float()
+    further = [gradient for layer in sweep.layer_gradients for gradient in layer]
+    return [first, sweep.latent_gradient.sum(0), *further]

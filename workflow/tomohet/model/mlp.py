@@ -1,0 +1,84 @@
+"""The residual multilayer perceptron that encoder and decoder are made of."""
+
+import torch
+from torch import Tensor, nn
+
+LEAKY_SLOPE = 0.01
+
+
+class ResidualLinear(nn.Module):
+    """The block y = W x + b + x; the activation follows outside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` (..., width) to (..., width)."""
+        return self.linear(x) + x
+
+
+class ResidualMLP(nn.Module):
+    """Linear layer, `hidden_layers` residual blocks and a linear read-out, an activation between each two.
+
+    A first or last layer whose widths agree is residual as well, so that parameter names and shapes
+    are those of the published network (`main.0.weight`, `main.2.linear.weight`, ...).
+    """
+
+    def __init__(
+        self, n_in: int, hidden_layers: int, width: int, n_out: int, activation: str = "relu"
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [_affine(n_in, width), make_activation(activation)]
+        for _ in range(hidden_layers):
+            layers += [ResidualLinear(width), make_activation(activation)]
+        layers.append(_affine(width, n_out))
+        self.main = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` (..., n_in) to (..., n_out)."""
+        return self.main(x)
+
+    def affine_layers(self) -> list[nn.Linear | ResidualLinear]:
+        """The layers with parameters, first to last (every other module of `main`)."""
+        return list(self.main)[::2]
+
+
+def folded_affine(layer: nn.Linear | ResidualLinear) -> tuple[Tensor, Tensor]:
+    """Weight (out, in), with the identity of a residual block added, and bias (out,)."""
+    if isinstance(layer, ResidualLinear):
+        weight = layer.linear.weight
+        return weight + torch.eye(len(weight), dtype=weight.dtype, device=weight.device), layer.linear.bias
+    return layer.weight, layer.bias
+
+
+def linear_parameters(layer: nn.Linear | ResidualLinear) -> tuple[nn.Parameter, nn.Parameter]:
+    """The trained weight and bias of a layer; the folded weight has the same gradient."""
+    linear = layer.linear if isinstance(layer, ResidualLinear) else layer
+    return linear.weight, linear.bias
+
+
+def make_activation(name: str) -> nn.Module:
+    """`relu` or `leaky_relu` (slope 0.01)."""
+    return nn.ReLU() if name == "relu" else nn.LeakyReLU(LEAKY_SLOPE)
+
+
+def activate_(x: Tensor, name: str) -> Tensor:
+    """Apply the activation in place."""
+    return x.relu_() if name == "relu" else nn.functional.leaky_relu_(x, LEAKY_SLOPE)
+
+
+def activation_gradient_(gradient: Tensor, output: Tensor, name: str) -> Tensor:
+    """Turn the gradient of an activation's output into that of its input, in place.
+
+    Both activations keep the sign, so `output` tells which branch a value took.
+    """
+    if name == "relu":
+        return torch.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=gradient)
+    return torch.ops.aten.leaky_relu_backward.grad_input(
+        gradient, output, LEAKY_SLOPE, True, grad_input=gradient
+    )
+
+
+def _affine(n_in: int, n_out: int) -> nn.Linear | ResidualLinear:
+    return ResidualLinear(n_in) if n_in == n_out else nn.Linear(n_in, n_out)

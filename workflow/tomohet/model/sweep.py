@@ -1,0 +1,115 @@
+"""Forward and backward pass of the decoder over packed rows, chunk by chunk.
+
+What costs time is matrix products; everything else is done in place in buffers that are used again, so that
+on a CPU a chunk's activations stay in cache. No graph is recorded: the loss is a sum over rows, and each
+chunk's gradients are added as soon as its values are known.
+"""
+
+import torch
+from torch import Tensor
+
+from tomohet.model.decoder import FoldedDecoder, read_hartley, read_hartley_gradient
+from tomohet.model.mlp import activate_, activation_gradient_
+from tomohet.model.positional import encode_into
+from tomohet.model.rows import PackedRows
+
+
+class DecoderSweep:
+    """Reconstruction loss of `rows` for latents `z` (particles, zdim) and its gradients.
+
+    After `run`: `coordinate_gradient` (width, features) of the first layer's coordinate weights;
+    `latent_gradient` (particles, width) of the first layer's pre-activations, summed over a particle's rows;
+    `layer_gradients`, weight and bias of every further layer. All float32.
+    """
+
+    def __init__(self, folded: FoldedDecoder, rows: PackedRows, z: Tensor, chunk_rows: int) -> None:
+        self.folded, self.rows, self.chunk_rows = folded, rows, chunk_rows
+        self.dtype = folded.first_bias.dtype
+        width, features = folded.coordinate_weight.shape
+        points = min(chunk_rows, len(rows)) * (1 if folded.hermitian else 2)
+        buffer = {"dtype": self.dtype, "device": z.device}
+        self._features = torch.empty(points, features, **buffer)
+        self._hidden = [torch.empty(points, width, **buffer) for _ in folded.layers]
+        self._gradient = [torch.empty(points, width, **buffer) for _ in range(2)]
+        # Every row belongs to one particle, so the first bias rides along with the latent's part.
+        self._from_latent = (z @ folded.latent_weight.T + folded.first_bias.float()).to(self.dtype)
+
+        zeros = {"dtype": torch.float32, "device": z.device}
+        self.coordinate_gradient = torch.zeros(width, features, **zeros)
+        self.latent_gradient = torch.zeros(rows.particles, width, **zeros)
+        self.layer_gradients = [
+            (torch.zeros(weight.shape, **zeros), torch.zeros(bias.shape, **zeros))
+            for weight, bias in folded.layers
+        ]
+
+    def run(self) -> Tensor:
+        """Sweep over all chunks; returns the loss (scalar)."""
+        loss = torch.zeros((), device=self._features.device)
+        starts = range(0, len(self.rows), self.chunk_rows)
+        ends = [min(start + self.chunk_rows, len(self.rows)) for start in starts]
+        first = self.rows.particle[list(starts)].tolist()
+        last = self.rows.particle[[end - 1 for end in ends]].tolist()
+        for start, end, first_particle, last_particle in zip(starts, ends, first, last, strict=True):
+            loss += self._chunk(slice(start, end), slice(first_particle, last_particle + 1))
+        return loss
+
+    def _chunk(self, chunk: slice, members: slice) -> Tensor:
+        rows, folded = self.rows, self.folded
+        k, particle = rows.k[chunk], rows.particle[chunk]
+        if not folded.hermitian:
+            k, particle = torch.cat((k, -k)), torch.cat((particle, particle))
+        count = len(k)
+        features = self._features[:count]
+        encode_into(
+            features, k if len(folded.frequencies) else k * folded.coordinate_scale, folded.frequencies
+        )
+        membership = _membership(particle, members, self.dtype)
+
+        hidden = [buffer[:count] for buffer in self._hidden]
+        torch.mm(features, folded.coordinate_weight.T, out=hidden[0])
+        hidden[0].addmm_(membership, self._from_latent[members])
+        for (weight, bias), before, after in zip(folded.layers, hidden, hidden[1:], strict=False):
+            torch.addmm(bias, activate_(before, folded.activation), weight.T, out=after)
+        weight, bias = folded.layers[-1]
+        out = torch.addmm(bias, activate_(hidden[-1], folded.activation), weight.T).float()
+
+        value = out if folded.hermitian else read_hartley(out)
+        residual = rows.transfer[chunk, None] * value - rows.value[chunk]
+        weighted = rows.weight[chunk, None] * residual / rows.full_count
+        gradient = 2 * weighted * rows.transfer[chunk, None]
+        if not folded.hermitian:
+            gradient = read_hartley_gradient(gradient)
+        self._backward(gradient.to(self.dtype), hidden, features, membership, members)
+        return (weighted * residual).sum()
+
+    def _backward(
+        self, gradient: Tensor, hidden: list[Tensor], features: Tensor, membership, members
+    ) -> None:
+        """Add this chunk's gradients, from `gradient` (points, 2) of the two outputs."""
+        count = len(gradient)
+        for number in reversed(range(len(hidden))):
+            weight_gradient, bias_gradient = self.layer_gradients[number]
+            _accumulate(weight_gradient, gradient.T, hidden[number])
+            bias_gradient += gradient.sum(0, dtype=torch.float32)
+            before = self._gradient[number % 2][:count]
+            torch.mm(gradient, self.folded.layers[number][0], out=before)
+            gradient = activation_gradient_(before, hidden[number], self.folded.activation)
+        _accumulate(self.coordinate_gradient, gradient.T, features)
+        _accumulate(self.latent_gradient[members], membership.T, gradient)
+
+
+def _membership(particle: Tensor, members: slice, dtype: torch.dtype) -> Tensor:
+    """(points, particles of the chunk): 1 where a point belongs to a particle.
+
+    Products with it spread latents over rows and gather gradients per particle, deterministically.
+    """
+    candidates = torch.arange(members.start, members.stop, device=particle.device)
+    return (particle[:, None] == candidates).to(dtype)
+
+
+def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, in float32 whatever the factors."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right

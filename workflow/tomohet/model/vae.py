@@ -1,0 +1,72 @@
+"""The heterogeneity network: tilt images to a latent distribution, a latent to Fourier values of a volume."""
+
+import torch
+from torch import Tensor, nn
+
+from tomohet.model.decoder import Decoder
+from tomohet.model.encoder import TiltEncoder, encoder_points
+from tomohet.physics.fourier import half_plane
+
+
+class HeterogeneityVAE(nn.Module):
+    """A variational autoencoder of particles.
+
+    `encoder` maps a batch's images and tilt counts to (mu, logvar); anything else with that call may take
+    its place. `decoder` is the volume.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def encode(self, images: Tensor, tilts: Tensor) -> tuple[Tensor, Tensor]:
+        """(mu, logvar), (P, zdim) each, from half planes (m, n) of P particles with `tilts` (P,) images."""
+        return self.encoder(images, tilts)
+
+
+def sample_latent(mu: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
+    """A draw z = mu + exp(logvar / 2) eps (reparametrisation)."""
+    eps = torch.randn(mu.shape, generator=generator, device=mu.device)
+    return mu + torch.exp(logvar / 2) * eps
+
+
+def build_vae(box: int, model_args: dict, seed: int) -> HeterogeneityVAE:
+    """A network with random weights, from `model_args` as in config.pkl.
+
+    The same seed gives the same weights; the state of PyTorch's own generator is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = TiltEncoder(
+            encoder_points(half_plane(box), model_args["enc_mask"]),
+            model_args["zdim"],
+            layers_a=model_args["qlayersA"],
+            width_a=model_args["qdimA"],
+            out_a=model_args["out_dimA"],
+            layers_b=model_args["qlayersB"],
+            width_b=model_args["qdimB"],
+            pooling=model_args["pooling_function"],
+            longest=model_args["ntilts"],
+            activation=model_args["activation"],
+            seeds=model_args["num_seeds"],
+            heads=model_args["num_heads"],
+            layer_norm=model_args["layer_norm"],
+        )
+        return HeterogeneityVAE(encoder, build_decoder(box, model_args, seed))
+
+
+def build_decoder(box: int, model_args: dict, seed: int) -> Decoder:
+    """A decoder with random weights from `model_args` as in config.pkl; `zdim` 0 for a homogeneous volume."""
+    return Decoder(
+        box,
+        model_args["zdim"],
+        model_args["players"],
+        model_args["pdim"],
+        activation=model_args["activation"],
+        encoding=model_args["pe_type"],
+        per_axis=model_args["pe_dim"],
+        feat_sigma=model_args["feat_sigma"],
+        extent=model_args["l_extent"],
+        hermitian=model_args["hermitian"],
+        generator=torch.Generator().manual_seed(seed),
+    )
