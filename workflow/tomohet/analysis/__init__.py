@@ -1,0 +1,1 @@
+"""Reading the latents and volumes of a trained model: states, leaks, convergence, traversals."""

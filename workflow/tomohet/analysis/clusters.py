@@ -1,0 +1,128 @@
+"""Clusters of latents: k-means with centres on real particles, and Gaussian mixtures chosen by BIC."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_COMPONENTS = 10
+MAX_DIMENSIONS = 8
+MIXTURE_ROWS = 20_000  # a mixture is fitted on at most so many particles; all are then assigned
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """k-means clusters: `labels` (n,) int, `centres` (k, zdim) and `rows` (k,): the particles they are."""
+
+    labels: np.ndarray
+    centres: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A Gaussian mixture: `labels` (n,), `probability` (n,) of that label, `bic` of each model tried."""
+
+    labels: np.ndarray
+    probability: np.ndarray
+    components: int
+    covariance: str
+    bic: dict[str, float]
+
+
+def kmeans(z: np.ndarray, k: int, seed: int, restarts: int = 10) -> Clusters:
+    """k-means of z (n, zdim), started by k-means++ `restarts` times, the best kept.
+
+    Each centre is the member nearest to its cluster's mean, so that what is decoded there is an observed
+    latent. Labels follow the leaf order of an average-linkage tree of the centres: neighbours are alike.
+    Fewer clusters result, with a message, when z has fewer than `k` distinct rows.
+    """
+    from sklearn.cluster import KMeans
+
+    distinct = len(np.unique(z, axis=0))
+    if distinct < k:
+        log.warning("k-means: %d clusters asked for, only %d distinct points", k, distinct)
+    k = min(k, distinct)
+    fit = KMeans(k, init="k-means++", n_init=restarts, random_state=seed).fit(z)
+    distance = np.linalg.norm(z - fit.cluster_centers_[fit.labels_], axis=1)
+    # Of each cluster's members, sorted by distance, the first.
+    nearest_first = np.lexsort((distance, fit.labels_))
+    kinds, starts = np.unique(fit.labels_[nearest_first], return_index=True)
+    rows = nearest_first[starts]
+    order = leaf_order(z[rows])
+    new_label = np.full(fit.labels_.max() + 1, -1)
+    new_label[kinds[order]] = np.arange(len(order))
+    return Clusters(new_label[fit.labels_].astype(np.int64), z[rows[order]], rows[order].astype(np.int64))
+
+
+def leaf_order(centres: np.ndarray) -> np.ndarray:
+    """Order of centres (k, d) as leaves of their average-linkage tree (Euclidean)."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    if len(centres) < 3:
+        return np.lexsort(centres.T[::-1])
+    return leaves_list(linkage(centres, "average"))
+
+
+def gaussian_mixture(scores: np.ndarray, seed: int, max_components: int = MAX_COMPONENTS) -> Mixture:
+    """The Gaussian mixture with the lowest Bayesian information criterion (Schwarz 1978).
+
+    scores (n, m): principal-component scores, variance descending. The leading components that hold 95 %
+    of the variance are used, at most 8. One to `max_components` Gaussians with one tied or with full
+    covariances compete; a model with more parameters than a third of the observed numbers does not.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    x = informative(scores)
+    scale = x.std()
+    if scale == 0 or len(x) < 4:
+        return Mixture(np.zeros(len(x), np.int64), np.ones(len(x)), 1, "tied", {})
+    x = x / scale
+    rng = np.random.default_rng(seed)
+    sample = x if len(x) <= MIXTURE_ROWS else rng.choice(x, MIXTURE_ROWS, replace=False)
+    distinct = len(np.unique(sample, axis=0))
+    best, bic = None, {}
+    for kind in ("tied", "full"):
+        for count in range(1, max_components + 1):
+            if count > distinct or free_parameters(kind, count, x.shape[1]) > sample.size / 3:
+                continue
+            model = GaussianMixture(
+                count, covariance_type=kind, n_init=3, reg_covar=1e-4, random_state=seed, max_iter=300
+            )
+            with warnings.catch_warnings():
+                # A mixture that does not converge loses on its BIC.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(sample)
+            bic[f"{kind} {count}"] = value = float(model.bic(sample))
+            if best is None or value < bic[f"{best.covariance_type} {best.n_components}"]:
+                best = model
+    if best is None:
+        return Mixture(np.zeros(len(x), np.int64), np.ones(len(x)), 1, "tied", {})
+    probability = best.predict_proba(x)
+    order = leaf_order(best.means_)
+    return Mixture(
+        np.argsort(order)[probability.argmax(axis=1)].astype(np.int64),
+        probability.max(axis=1),
+        best.n_components,
+        best.covariance_type,
+        bic,
+    )
+
+
+def informative(scores: np.ndarray) -> np.ndarray:
+    """The leading columns of scores (n, m) that hold 95 % of the variance, at most 8, at most n / 10."""
+    variance = scores.var(axis=0, dtype=np.float64)
+    if variance.sum() == 0:
+        return scores[:, :1]
+    needed = np.searchsorted(np.cumsum(variance) / variance.sum(), 0.95) + 1
+    return np.asarray(scores[:, : max(1, min(needed, MAX_DIMENSIONS, len(scores) // 10))], np.float64)
+
+
+def free_parameters(kind: str, components: int, dimensions: int) -> int:
+    """Number of free parameters of a Gaussian mixture with `tied` or `full` covariances."""
+    covariance = dimensions * (dimensions + 1) // 2 * (components if kind == "full" else 1)
+    return components * dimensions + components - 1 + covariance

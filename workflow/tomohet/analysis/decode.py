@@ -1,0 +1,42 @@
+"""Volumes of a trained model at chosen latents, for pictures and for following them through epochs."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.analysis.run_folder import RunFolder
+from tomohet.errors import InputError
+
+
+class VolumeMaker:
+    """Decodes latents of one epoch of a run, with the volume options of the command line.
+
+    `options` has downsample (px), lowpass (Å), flip, invert and device, as `tomohet.cli.options` adds them.
+    """
+
+    def __init__(self, run: RunFolder, epoch: int, options: Namespace) -> None:
+        from tomohet.cli.options import device_of
+        from tomohet.model.load import load_model
+
+        weights = run.weights_path(epoch)
+        for needed in (weights, run.config_path):
+            if not needed.is_file():
+                raise InputError(f"{needed}: no such file, so no volumes can be decoded; pass --skip-vol")
+        self.decoder = load_model(weights, run.config_path, device_of(options.device))
+        self.options = options
+
+    def write(self, z: np.ndarray, folder: Path) -> list[Path]:
+        """Decode z (m, zdim) to `folder`/vol_000.mrc...; returns the paths in order."""
+        from tomohet.model.volumes import write_volumes
+
+        write_volumes(
+            self.decoder,
+            np.asarray(z, np.float32),
+            folder,
+            box=self.options.downsample,
+            lowpass_A=self.options.lowpass,
+            flip=self.options.flip,
+            invert=self.options.invert,
+        )
+        return [folder / f"vol_{number:03d}.mrc" for number in range(len(z))]

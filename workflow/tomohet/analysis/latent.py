@@ -1,0 +1,121 @@
+"""Principal components of latents, percentile points along them, and their UMAP embedding."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from tomohet.errors import InputError
+
+UMAP_NEIGHBOURS = 15
+PERCENTILES = np.arange(5, 100, 10)  # ten points along a component, from its 5th to its 95th percentile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PrincipalComponents:
+    """Principal components of latents z (n, zdim), centred, not scaled.
+
+    `scores` (n, m), `axes` (m, zdim) orthonormal rows, `mean` (zdim,), `explained` (m,) fractions of the
+    total variance, descending; m = min(n, zdim).
+    """
+
+    scores: np.ndarray
+    axes: np.ndarray
+    mean: np.ndarray
+    explained: np.ndarray
+
+    def on_axis(self, component: int, scores: np.ndarray) -> np.ndarray:
+        """Latents (k, zdim) whose score on `component` (0-based) is given and on all others is 0."""
+        return self.mean + np.asarray(scores)[:, None] * self.axes[component]
+
+
+def principal_components(z: np.ndarray) -> PrincipalComponents:
+    """Principal components of z (n, zdim), each signed so that its largest loading is positive.
+
+    Raises InputError when a latent is not finite.
+    """
+    from sklearn.decomposition import PCA
+
+    check_finite(z)
+    if len(z) == 1:
+        nothing = np.zeros((1, 1), np.float32)
+        return PrincipalComponents(nothing, np.eye(1, z.shape[1], dtype=np.float32), z[0], nothing[0])
+    pca = PCA(svd_solver="full")
+    with np.errstate(invalid="ignore", divide="ignore"):  # identical latents have no variance to divide by
+        scores = pca.fit_transform(np.asarray(z, np.float64))
+    explained = np.nan_to_num(pca.explained_variance_ratio_)
+    signs = np.where(_largest(pca.components_) < 0, -1.0, 1.0)
+    return PrincipalComponents(
+        (scores * signs).astype(np.float32),
+        (pca.components_ * signs[:, None]).astype(np.float32),
+        pca.mean_.astype(np.float32),
+        explained,
+    )
+
+
+def check_finite(z: np.ndarray) -> None:
+    """Raise InputError naming the first particle whose latent holds NaN or infinity."""
+    bad = np.flatnonzero(~np.isfinite(z).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"latents: {len(bad)} of {len(z)} rows are not finite, the first is row {bad[0]}; "
+            "the training diverged: use an earlier epoch or a smaller learning rate"
+        )
+
+
+def percentile_scores(scores: np.ndarray, percentiles: np.ndarray = PERCENTILES) -> np.ndarray:
+    """Percentiles of the scores (n,) of one component."""
+    return np.percentile(scores, percentiles)
+
+
+def nearest_rows(points: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """For each point (k, zdim) the row of z (n, zdim) nearest to it (Euclidean); first row on ties."""
+    from sklearn.metrics import pairwise_distances_argmin
+
+    return pairwise_distances_argmin(points, z).astype(np.int64)
+
+
+def umap_embedding(z: np.ndarray, seed: int, neighbours: int = UMAP_NEIGHBOURS) -> np.ndarray | None:
+    """UMAP (McInnes et al. 2018) of z (n, d) to (n, 2), the same for the same seed.
+
+    None with a message when there are fewer points than neighbours, of which UMAP can make no manifold.
+    """
+    if len(z) < neighbours:
+        log.warning("UMAP skipped: %d points, at least %d are needed", len(z), neighbours)
+        return None
+    import warnings
+
+    import umap
+
+    _cache_compiled_umap()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Spectral initiali", category=UserWarning)
+        # Duplicates leave the neighbour graph in pieces; the layout is then started at random, seeded.
+        warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
+        embedding = umap.UMAP(
+            n_neighbors=min(neighbours, len(z) - 1), min_dist=0.1, random_state=seed, n_jobs=1
+        ).fit_transform(np.asarray(z, np.float32))
+    return np.asarray(embedding, np.float32)
+
+
+def _largest(axes: np.ndarray) -> np.ndarray:
+    return axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
+
+
+def _cache_compiled_umap() -> None:
+    """Let numba keep umap's compiled code on disk: later processes start in a second instead of ten."""
+    import sys
+
+    from numba.core.dispatcher import Dispatcher
+
+    for module in ("umap.umap_", "umap.layouts", "umap.utils", "umap.distances"):
+        for function in vars(sys.modules[module]).values():
+            if isinstance(function, Dispatcher):
+                try:
+                    function.enable_caching()
+                except RuntimeError as reason:  # no writable place for the cache: compile each time
+                    log.debug("umap's compiled code is not kept: %s", reason)
+                    return

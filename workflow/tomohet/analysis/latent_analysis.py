@@ -1,0 +1,169 @@
+"""Analysis of the latents of one epoch: components, clusters, embedding; its table, files and figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tomohet.analysis import clusters, latent, latent_plots
+from tomohet.files.atomic import atomic_path, write_pickle
+
+TABLE_COMPONENTS = 10  # components written to the particle table
+ACTIVE_VARIANCE = 0.01  # of the means over particles: a latent dimension that is used (Burda et al. 2016)
+
+
+@dataclass(frozen=True)
+class LatentAnalysis:
+    """What was found in latents z (n, zdim); `umap` (n, 2) is None when not made."""
+
+    z: np.ndarray
+    pcs: latent.PrincipalComponents
+    kmeans: clusters.Clusters
+    mixture: clusters.Mixture
+    umap: np.ndarray | None
+
+
+def analyse(z: np.ndarray, k: int, seed: int, with_umap: bool) -> LatentAnalysis:
+    """Components, k-means, Gaussian mixture and UMAP of z (n, zdim). UMAP needs three dimensions or more."""
+    pcs = latent.principal_components(z)
+    return LatentAnalysis(
+        z,
+        pcs,
+        clusters.kmeans(z, k, seed),
+        clusters.gaussian_mixture(pcs.scores, seed),
+        latent.umap_embedding(z, seed) if with_umap and z.shape[1] > 2 else None,
+    )
+
+
+def particle_columns(particles: np.ndarray, found: LatentAnalysis) -> pd.DataFrame:
+    """One row per particle: particle, kmeans, gmm, gmm_probability, pc1.., and umap1, umap2 when made."""
+    columns = {
+        "particle": particles,
+        "kmeans": found.kmeans.labels,
+        "gmm": found.mixture.labels,
+        "gmm_probability": found.mixture.probability.astype(np.float32),
+    }
+    for number, scores in enumerate(found.pcs.scores.T[:TABLE_COMPONENTS], start=1):
+        columns[f"pc{number}"] = scores
+    if found.umap is not None:
+        columns["umap1"], columns["umap2"] = found.umap.T
+    return pd.DataFrame(columns)
+
+
+def summary(found: LatentAnalysis, logvar: np.ndarray | None) -> dict[str, object]:
+    """Numbers of the analysis for summary.json."""
+    spread = found.z.var(axis=0, dtype=np.float64)
+    numbers = {
+        "particles": len(found.z),
+        "zdim": found.z.shape[1],
+        "explained_variance": found.pcs.explained[:TABLE_COMPONENTS],
+        "active_dimensions": int((spread > ACTIVE_VARIANCE).sum()),
+        "kmeans": {
+            "clusters": len(found.kmeans.rows),
+            "sizes": np.bincount(found.kmeans.labels),
+            "centre_rows": found.kmeans.rows,
+        },
+        "gmm": {
+            "components": found.mixture.components,
+            "covariance": found.mixture.covariance,
+            "sizes": np.bincount(found.mixture.labels),
+            "bic": found.mixture.bic,
+        },
+    }
+    if logvar is not None:
+        numbers["posterior_to_prior_sd"] = float(np.exp(logvar / 2).mean())
+    return numbers
+
+
+def component_points(found: LatentAnalysis, component: int, on_data: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Ten latents along a component (0-based) and the rows of the particles nearest to them.
+
+    The latents are on the axis, or with `on_data` those of the nearest particles.
+    """
+    points = found.pcs.on_axis(component, latent.percentile_scores(found.pcs.scores[:, component]))
+    rows = latent.nearest_rows(points, found.z)
+    return (found.z[rows] if on_data else points), rows
+
+
+def write_component(folder: Path, points: np.ndarray, rows: np.ndarray, on_data: bool) -> None:
+    """Write the latents of a traversal: z_percentiles.txt, and the particles' rows when on data."""
+    write_table(folder / "z_percentiles.txt", points)
+    if on_data:
+        write_table(folder / "z_percentiles_ind.txt", rows, integers=True)
+
+
+def write_clusters(folder: Path, found: clusters.Clusters) -> None:
+    """Write labels.pkl (n,), centers.txt (k, zdim) and centers_ind.txt (k rows of the latents)."""
+    write_pickle(folder / "labels.pkl", found.labels)
+    write_table(folder / "centers.txt", found.centres)
+    write_table(folder / "centers_ind.txt", found.rows, integers=True)
+
+
+def write_table(path: Path, numbers: np.ndarray, integers: bool = False) -> None:
+    """Write numbers as plain text, one row per line, atomically."""
+    with atomic_path(path) as temporary:
+        np.savetxt(temporary, numbers, fmt="%d" if integers else "%.7g")
+
+
+def clear_volumes(folder: Path) -> None:
+    """Remove volumes of an earlier run, so that no more volumes are found than were asked for."""
+    for old in folder.glob("vol_*.mrc"):
+        old.unlink()
+
+
+def overview_figures(found: LatentAnalysis) -> dict[str, object]:
+    """Figures of the whole latent space, by file name."""
+    x, y, names = latent_plots.plane(found.pcs)
+    figures = {
+        "z_pca_explainedvariance": latent_plots.explained_variance(found.pcs),
+        "z_pca_scatter": latent_plots.density(x, y, names, "Latents: principal components"),
+    }
+    if found.z.shape[1] == 1:
+        figures["z_hist"] = latent_plots.one_dimension(found.z[:, 0])
+    panels = {"k-means": found.kmeans.labels, "Gaussian mixture (BIC)": found.mixture.labels}
+    figures["z_pca_clusters"] = latent_plots.labelled(x, y, names, panels, "Latents: principal components")
+    if found.umap is not None:
+        u, v, axes = *found.umap.T, ("UMAP 1", "UMAP 2")
+        figures["z_umap_scatter"] = latent_plots.density(u, v, axes, "Latents: UMAP")
+        figures["z_umap_clusters"] = latent_plots.labelled(u, v, axes, panels, "Latents: UMAP")
+    return figures
+
+
+def cluster_figures(found: LatentAnalysis, tomograms: np.ndarray | None) -> dict[str, object]:
+    """Figures of the k-means clusters, by file name; sizes by tomogram when tomograms (n,) are known."""
+    rows, labels = found.kmeans.rows, found.kmeans.labels
+    x, y, names = latent_plots.plane(found.pcs)
+    title = "k-means centres (particles)"
+    figures = {
+        "z_pca_scatter_annotatekmeans": latent_plots.marked(x, y, names, rows, title),
+        "z_pca_scatter_subplotkmeanslabel": latent_plots.each_cluster(
+            x, y, names, labels, "k-means clusters"
+        ),
+    }
+    if found.umap is not None:
+        u, v, axes = *found.umap.T, ("UMAP 1", "UMAP 2")
+        figures["z_umap_scatter_annotatekmeans"] = latent_plots.marked(u, v, axes, rows, title)
+        figures["z_umap_scatter_subplotkmeanslabel"] = latent_plots.each_cluster(
+            u, v, axes, labels, "k-means clusters"
+        )
+    if tomograms is None:
+        tomograms = np.full(len(labels), "all")
+    figures["tomogram_label_distribution"] = latent_plots.by_tomogram(
+        labels, tomograms, "k-means cluster sizes by tomogram"
+    )
+    return figures
+
+
+def component_figures(found: LatentAnalysis, component: int, rows: np.ndarray) -> dict[str, object]:
+    """Figures of the traversal along a component (0-based), by file name."""
+    x, y, names = latent_plots.plane(found.pcs)
+    title = f"PC{component + 1}: particles nearest to the ten points"
+    figures = {"z_pca_scatter_annotatepca": latent_plots.marked(x, y, names, rows, title)}
+    if found.umap is not None:
+        u, v, axes = *found.umap.T, ("UMAP 1", "UMAP 2")
+        figures["z_umap_scatter_annotatepca"] = latent_plots.marked(u, v, axes, rows, title)
+        figures["z_umap_colorlatentpca"] = latent_plots.valued(
+            u, v, axes, found.pcs.scores[:, component], f"PC{component + 1} score", "Latents: UMAP"
+        )
+    return figures

@@ -1,0 +1,187 @@
+"""Leak audit: do the latents follow how a particle was imaged instead of what it is?
+
+Classes found in latents mean nothing if they follow the number of tilts, the dose, the noise, the defocus,
+the tomogram or the orientation of a particle. Each of these is compared with each principal component.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+NOISE_BAND = 0.75  # of Nyquist: beyond it single images hold practically no signal
+SIGNAL_BAND = 0.25
+CHUNK_BYTES = 64 << 20
+SIGNIFICANT = 0.01  # after Bonferroni's correction for all tests made
+LOOK, LEAK = 0.1, 0.5  # explained fraction of a component's variance
+COMPONENTS = 6
+
+MEANING = {
+    "n_tilts": "number of tilt images",
+    "mean_dose_e_A2": "mean dose (e/Å²)",
+    "defocus_A": "mean defocus (Å)",
+    "astigmatism_A": "mean astigmatism (Å)",
+    "noise_power": f"noise power (|k| > {NOISE_BAND} Nyquist)",
+    "signal_power": f"low-frequency power (|k| < {SIGNAL_BAND} Nyquist); occupancy changes it too",
+    "tomogram": "tomogram",
+    "view": "viewing direction at the lowest tilt",
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """`tests`: one row per nuisance and component; `verdicts`: nuisance -> clean, look, leak or constant."""
+
+    tests: pd.DataFrame
+    verdicts: dict[str, str]
+
+
+def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
+    """How each of `particles` (store ordinals, (n,)) was imaged; one row per particle, columns of MEANING.
+
+    `view` is three columns, the unit vector of the projection direction in the volume's frame.
+    """
+    counts = np.diff(store.offsets)[particles]
+    rows = store.images_of(particles)
+    owner = np.repeat(np.arange(len(particles)), counts)
+    images = store.images.iloc[rows]
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(owner, weights=values, minlength=len(particles)) / np.maximum(counts, 1)
+
+    noise, signal = band_powers(store, rows)
+    # Row 2 of volume -> image is the beam in the volume's frame; the lowest tilt stands for the particle.
+    lowest = images.assign(owner=owner, size=images["tilt_deg"].abs()).sort_values(["owner", "size"])
+    view = lowest.drop_duplicates("owner")[["r20", "r21", "r22"]].to_numpy(np.float64)
+    defocus_u, defocus_v = (images[f"defocus_{axis}_A"].to_numpy(np.float64) for axis in "uv")
+    return pd.DataFrame(
+        {
+            "n_tilts": counts,
+            "mean_dose_e_A2": mean(images["dose_e_A2"].to_numpy(np.float64)),
+            "defocus_A": mean((defocus_u + defocus_v) / 2),
+            "astigmatism_A": mean(np.abs(defocus_u - defocus_v)),
+            "noise_power": mean(noise),
+            "signal_power": mean(signal),
+            "tomogram": store.particles["tomogram"].astype(str).to_numpy()[particles],
+            "view_x": view[:, 0],
+            "view_y": view[:, 1],
+            "view_z": view[:, 2],
+        }
+    )
+
+
+def band_powers(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean |F|² of images `rows` (m,) above NOISE_BAND and below SIGNAL_BAND of Nyquist, each (m,)."""
+    fraction = np.asarray(store.half_plane.radius) / (store.box / 2)
+    bands = (fraction >= NOISE_BAND, fraction <= SIGNAL_BAND)
+    bounds = [(np.argmax(band), len(band) - np.argmax(band[::-1])) for band in bands]  # sorted by |k|
+    powers = np.zeros((2, len(rows)))
+    step = max(1, CHUNK_BYTES // (store.data.shape[1] * 8))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        for band, (first, last) in enumerate(bounds):
+            values = np.asarray(store.data[part, first:last], np.float32)
+            powers[band, start : start + step] = np.square(values).sum(axis=2).mean(axis=1)
+    return powers[0], powers[1]
+
+
+def audit(scores: np.ndarray, table: pd.DataFrame) -> Audit:
+    """Compare the leading principal-component scores (n, m) with each nuisance of `table`.
+
+    Numbers: Spearman's rho (its square is the explained fraction) and the AUC of the component for telling
+    the upper from the lower half of the nuisance. Tomogram: adjusted R² of a one-way analysis of variance.
+    View: adjusted R² of a quadratic function of the direction. `p` is two-sided, uncorrected.
+    """
+    scores = np.asarray(scores[:, :COMPONENTS], np.float64)
+    rows = []
+    for name in MEANING:
+        for component, score in enumerate(scores.T, start=1):
+            rows.append({"nuisance": name, "pc": component, **_test(name, score, table)})
+    tests = pd.DataFrame(rows)
+    done = tests["p"].notna().sum()
+    tests["significant"] = tests["p"] * max(done, 1) < SIGNIFICANT
+    return Audit(tests, {name: _verdict(group) for name, group in tests.groupby("nuisance", sort=False)})
+
+
+def _test(name: str, score: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
+    if name == "tomogram":
+        return explained_by_groups(score, table["tomogram"].to_numpy())
+    if name == "view":
+        return explained_by_view(score, table[["view_x", "view_y", "view_z"]].to_numpy())
+    return rank_association(score, table[name].to_numpy(np.float64))
+
+
+def rank_association(score: np.ndarray, nuisance: np.ndarray) -> dict[str, float]:
+    """Spearman's rho, AUC for upper against lower half, and the explained fraction rho²."""
+    from scipy.stats import rankdata, spearmanr
+
+    if len(score) < 4 or np.ptp(score) == 0 or np.ptp(nuisance) <= 1e-6 * np.abs(nuisance).max():
+        return {"statistic": np.nan, "auc": np.nan, "explained": np.nan, "p": np.nan}
+    rho, p = spearmanr(score, nuisance)
+    median = np.median(nuisance)
+    upper = nuisance > median
+    if not upper.any():  # more than half at the maximum
+        upper = nuisance >= median
+    n_upper, n_lower = upper.sum(), (~upper).sum()
+    area = (rankdata(score)[upper].sum() - n_upper * (n_upper + 1) / 2) / (n_upper * n_lower)
+    return {"statistic": rho, "auc": max(area, 1 - area), "explained": rho**2, "p": p}
+
+
+def explained_by_groups(score: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+    """One-way analysis of variance: adjusted R² and the p of its F test."""
+    kinds, members = np.unique(groups, return_inverse=True)
+    if len(kinds) < 2:
+        return {"statistic": np.nan, "auc": np.nan, "explained": np.nan, "p": np.nan}
+    means = np.bincount(members, weights=score) / np.bincount(members)
+    return _f_test(score, means[members], len(kinds) - 1)
+
+
+def explained_by_view(score: np.ndarray, view: np.ndarray) -> dict[str, float]:
+    """Least squares of the score on 1, x, y, z and the products xx, xy, xz, yy, yz of the direction."""
+    x, y, z = view.T
+    design = np.stack([np.ones_like(x), x, y, z, x * x, x * y, x * z, y * y, y * z], axis=1)
+    coefficients, _, rank, _ = np.linalg.lstsq(design, score, rcond=1e-6)
+    return _f_test(score, design @ coefficients, rank - 1)
+
+
+def _f_test(score: np.ndarray, fitted: np.ndarray, freedom: int) -> dict[str, float]:
+    from scipy.stats import f as f_distribution
+
+    rest = len(score) - freedom - 1
+    total = np.square(score - score.mean()).sum()
+    if freedom < 1 or rest < 3 or total == 0:
+        return {"statistic": np.nan, "auc": np.nan, "explained": np.nan, "p": np.nan}
+    residual = np.square(score - fitted).sum()
+    adjusted = 1 - (residual / rest) / (total / (len(score) - 1))
+    ratio = ((total - residual) / freedom) / max(residual / rest, 1e-12 * total)
+    return {
+        "statistic": 1 - residual / total,
+        "auc": np.nan,
+        "explained": max(adjusted, 0.0),
+        "p": float(f_distribution.sf(ratio, freedom, rest)),
+    }
+
+
+def _verdict(tests: pd.DataFrame) -> str:
+    if tests["p"].isna().all():
+        return "constant"
+    strongest = tests.loc[tests["significant"], "explained"].max()
+    if strongest >= LEAK:
+        return "leak"
+    return "look" if strongest >= LOOK else "clean"
+
+
+def describe(result: Audit) -> list[dict[str, object]]:
+    """The strongest component for each nuisance, for summary.json and the log."""
+    lines = []
+    for name, group in result.tests.groupby("nuisance", sort=False):
+        line = {"nuisance": name, "meaning": MEANING[name], "verdict": result.verdicts[name]}
+        if group["explained"].notna().any():
+            best = group.loc[group["explained"].idxmax()]
+            line |= {key: _number(best[key]) for key in ("pc", "statistic", "auc", "explained", "p")}
+        lines.append(line)
+    return lines
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else round(float(value), 6)
