@@ -1,0 +1,40 @@
+"""Join everything known about the particles of a round into one table."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from tomohet.cli import command
+
+log = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store", type=Path, help="prepared store")
+    parser.add_argument("--ind-ptcls", type=Path, required=True, metavar="PKL", help="particles of the round")
+    parser.add_argument("--round-dir", type=Path, required=True, help="folder of the round's stages")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PARQUET", help="the table")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the table as parquet."""
+    import pandas as pd
+
+    from tomohet.errors import InputError
+    from tomohet.files.atomic import write_parquet
+    from tomohet.files.pickles import load_indices
+    from tomohet.rounds.table import particle_table
+
+    particles = args.store / "particles.parquet"
+    if not particles.is_file():
+        raise InputError(f"{args.store}: not a prepared store (it has no particles.parquet)")
+    table = particle_table(pd.read_parquet(particles), load_indices(args.ind_ptcls), args.round_dir)
+    write_parquet(args.output, table)
+    log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))
+
+
+if __name__ == "__main__":
+    command(build_parser(), run)

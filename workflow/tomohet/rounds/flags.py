@@ -1,0 +1,29 @@
+"""Config keys as command-line options: `batch_size: 8` -> `--batch-size 8`, `flip: true` -> `--flip`."""
+
+import shlex
+
+from tomohet.rounds.schema import keys_of
+
+
+def flag_of(stage: str, key: str) -> str | None:
+    """The option that `key` of `stage` becomes, or None if the key is for the workflow alone."""
+    schema = keys_of(stage).get(key, {})
+    return schema.get("flag", "--" + key.replace("_", "-"))
+
+
+def command_line(stage: str, options: dict) -> str:
+    """The options of a stage as shell words.
+
+    null, false and empty lists are left out, true is the bare flag, other lists are spread.
+    """
+    words = []
+    for key, value in options.items():
+        flag = flag_of(stage, key)
+        if flag is None or value is None or value is False or value == []:
+            continue
+        words.append(flag)
+        if isinstance(value, list):
+            words += [str(entry) for entry in value]
+        elif value is not True:
+            words.append(str(value))
+    return shlex.join(words)

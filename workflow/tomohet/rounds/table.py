@@ -1,0 +1,54 @@
+"""The one particle table of a round: everything known about each of its particles, one row per particle."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tomohet.errors import InputError
+
+# What each stage knows, keyed by particle or by the volume that stands for the particle.
+BY_PARTICLE = ("analyze/particles.parquet", "volumes/assignment.parquet")
+BY_VOLUME = ("analyze_volumes/volumes.parquet", "siren/volumes.parquet", "maven/volumes.parquet")
+
+
+def particle_table(store_particles: pd.DataFrame, indices: np.ndarray, round_dir: str | Path) -> pd.DataFrame:
+    """Join the store's columns of the particles `indices` (ordinals) with what the round's stages have found.
+
+    A stage that has not run is left out. Rows ascend in `particle`.
+
+    Raises InputError when a stage's table misses a particle, names one twice, or repeats a column.
+    """
+    round_dir = Path(round_dir)
+    table = store_particles[store_particles["particle"].isin(indices)].sort_values(
+        "particle", ignore_index=True
+    )
+    if len(table) != len(indices):
+        raise InputError(
+            f"{round_dir}: {len(indices) - len(table)} of {len(indices)} selected particles are not "
+            "in the store; was the store prepared anew? Run the round's selection again"
+        )
+    for name in BY_PARTICLE:
+        table = _join(table, round_dir / name, key="particle")
+    for name in BY_VOLUME:
+        if "volume" in table:
+            table = _join(table, round_dir / name, key="volume")
+    return table
+
+
+def _join(table: pd.DataFrame, path: Path, key: str) -> pd.DataFrame:
+    if not path.is_file():
+        return table
+    found = pd.read_parquet(path)
+    if key not in found:
+        raise InputError(f"{path}: no column '{key}'; found {', '.join(map(str, found.columns))}")
+    if found[key].duplicated().any():
+        twice = found.loc[found[key].duplicated(), key].iloc[0]
+        raise InputError(f"{path}: {key} {twice} appears more than once")
+    missing = np.setdiff1d(table[key].dropna(), found[key])
+    if len(missing):
+        raise InputError(f"{path}: has no row for {len(missing)} {key}s, the first is {missing[0]}")
+    repeated = [name for name in found.columns if name != key and name in table.columns]
+    if repeated:
+        raise InputError(f"{path}: column '{repeated[0]}' is in another stage's table already")
+    return table.merge(found, on=key, how="left", validate="many_to_one")
