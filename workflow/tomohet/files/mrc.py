@@ -1,5 +1,6 @@
 """MRC volumes and image stacks, as float32 whatever mode and byte order the file holds."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,32 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
         if mrc.data.ndim != 3:
             raise InputError(f"{path}: expected a volume, found an array of shape {mrc.data.shape}")
         return mrc.data.astype(np.float32), float(mrc.voxel_size.x)
+
+
+def stack_header(path: str | Path) -> tuple[tuple[int, int, int], float]:
+    """Shape (sections, rows, columns) and pixel size in Å (0 if unknown) of a stack, from its header alone.
+
+    Raises InputError when the file is no MRC stack of real numbers, or is shorter than its header says.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with mrcfile.open(path, header_only=True, permissive=True) as mrc:
+                header, pixel_size_A = mrc.header, float(mrc.voxel_size.x)
+                shape = int(header.nz), int(header.ny), int(header.nx)
+                dtype = mrcfile.utils.data_dtype_from_header(header)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as an MRC stack ({error})") from error
+    if dtype.kind == "c" or min(shape) < 1:
+        raise InputError(f"{path}: mode {int(header.mode)} and shape {shape}, expected a stack of real images")
+    expected = header.nbytes + int(header.nsymbt) + dtype.itemsize * math.prod(shape)
+    if path.stat().st_size < expected:
+        raise InputError(
+            f"{path}: truncated: {path.stat().st_size} bytes, but its header announces {shape[0]} sections of "
+            f"{shape[2]} x {shape[1]} px ({expected} bytes); copy or extract it again"
+        )
+    return shape, pixel_size_A
 
 
 def stack_shape(path: str | Path) -> tuple[int, int, int]:

@@ -1,0 +1,223 @@
+"""STAR files: read into tables, write from tables, or handled as text where every byte must survive.
+
+The grammar is the subset that electron microscopy programs write: `data_<name>` blocks, each either pairs of
+name and value or one `loop_` table; `#` comments; single or double quotes around values with blanks.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.errors import ParserError
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import atomic_path
+
+# Columns of names, file names and lists stay text even where all values look like numbers (tomogram "001").
+TEXT_ENDINGS = ("Name", "File", "Path", "Frames", "ParticleId", "GroupNumber")
+NOT_A_NUMBER = ["nan", "NaN", "NAN", "-nan", "<NA>"]
+
+_BLOCK = re.compile(rb"^[ \t]*data_(\S*)[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
+_COMMENT_LINE = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
+_SECOND_LOOP = re.compile(rb"^[ \t]*loop_\s*$", re.MULTILINE)
+_SINGLE_QUOTED = re.compile(rb"(?<!\S)'([^'\n]*)'(?!\S)")
+_TOKEN = re.compile(r"\"[^\"\n]*\"(?!\S)|'[^'\n]*'(?!\S)|\S+")
+
+Blocks = dict[str, pd.DataFrame | dict[str, str]]
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """One block of a STAR file as it stands in the file.
+
+    `head` is all text from the `data_` line to the line before the first table row, `body` the table rows and
+    what follows them up to the next block. A block of pairs has no `columns`, an empty `body`, and `pairs`.
+    """
+
+    name: str
+    head: bytes
+    body: bytes
+    columns: tuple[str, ...]
+    pairs: dict[str, str]
+
+    def rows(self) -> list[bytes]:
+        """The table's lines in file order, without blank lines, comments and line ends."""
+        lines = (line.strip(b"\r") for line in self.body.split(b"\n"))
+        return [line for line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+
+
+def read_star(path: str | Path) -> Blocks:
+    """Read all blocks of a STAR file, keyed by the name after `data_` (the nameless block is "").
+
+    Tables become data frames, blocks of pairs become dictionaries of text. The leading `_` of names is
+    dropped: `rlnImageName`. Types are inferred over whole columns; names stay text.
+
+    Raises InputError when the file is missing, is no STAR file, or has a malformed table.
+    """
+    _, blocks = read_text_blocks(path)
+    return {block.name: parse_table(block, path) if block.columns else dict(block.pairs) for block in blocks}
+
+
+def read_text_blocks(path: str | Path) -> tuple[bytes, list[TextBlock]]:
+    """Split a STAR file into the text before its first block and its blocks, nothing lost."""
+    path = Path(path)
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: cannot be read as a STAR file ({error.strerror})") from error
+    starts = list(_BLOCK.finditer(text))
+    if b"\0" in text[:4096] or not starts:
+        raise InputError(f"{path}: not a STAR file (found no line `data_`)")
+    ends = [match.start() for match in starts[1:]] + [len(text)]
+    blocks = [
+        _split_block(match.group(1).decode(errors="replace"), text[match.start() : end], path)
+        for match, end in zip(starts, ends, strict=True)
+    ]
+    names = [block.name for block in blocks]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: block data_{name} stands {names.count(name)} times, expected once")
+    return text[: starts[0].start()], blocks
+
+
+def _split_block(name: str, text: bytes, path: Path) -> TextBlock:
+    """Find where the header of one block ends and its rows begin."""
+    columns: list[str] = []
+    pairs: dict[str, str] = {}
+    is_table = False
+    position = text.find(b"\n") + 1 or len(text)
+    while position < len(text):
+        end = text.find(b"\n", position) + 1 or len(text)
+        line = text[position:end].decode(errors="replace").strip()
+        if line == "loop_" and not pairs and not is_table:
+            is_table = True
+        elif line.startswith("_") and is_table:
+            columns.append(line.split()[0][1:])
+        elif line.startswith("_"):
+            tokens = [_unquoted(token) for token in _TOKEN.findall(line)]
+            if len(tokens) < 2:
+                raise InputError(f"{path}: block data_{name}: `{line}` has no value")
+            pairs[tokens[0][1:]] = tokens[1]
+        elif line and not line.startswith("#"):
+            break
+        position = end
+    head, body = text[:position], text[position:]
+    if body and not columns:
+        found = body.split(b"\n", 1)[0].decode(errors="replace").strip()
+        raise InputError(
+            f"{path}: block data_{name}: expected `loop_` or `_name value`, found `{found[:60]}`"
+        )
+    if _SECOND_LOOP.search(body):
+        raise InputError(f"{path}: block data_{name} has a second `loop_`, expected one table per block")
+    return TextBlock(name, head, body, tuple(columns), pairs)
+
+
+def parse_table(block: TextBlock, path: str | Path) -> pd.DataFrame:
+    """The rows of a table block as a data frame, one row per line of `block.rows()`."""
+    where = f"{path}: table data_{block.name}"
+    columns = list(block.columns)
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise InputError(f"{where}: column _{twice[0]} stands twice in the header")
+    body = block.body
+    if _COMMENT_LINE.search(body):
+        body = _COMMENT_LINE.sub(b"", body)
+    if not body.strip():
+        return pd.DataFrame({column: [] for column in columns})
+    if b"'" in body:
+        body = _SINGLE_QUOTED.sub(rb'"\1"', body)
+    if body.count(b'"') % 2:
+        raise InputError(f"{where}: a quote is opened and never closed")
+    text_columns = [column for column in columns if column.endswith(TEXT_ENDINGS)]
+    _check_first_row(body, columns, where)
+    try:
+        table = pd.read_csv(
+            io.BytesIO(body),
+            sep=r"\s+",
+            header=None,
+            names=columns,
+            index_col=False,
+            dtype=dict.fromkeys(text_columns, str),
+            quoting=csv.QUOTE_MINIMAL if b'"' in body else csv.QUOTE_NONE,
+            keep_default_na=False,
+            na_values={column: NOT_A_NUMBER for column in columns if column not in text_columns},
+            encoding_errors="replace",
+            low_memory=False,
+        )
+    except (ParserError, ValueError) as error:
+        message = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        raise InputError(f"{where}: {message}") from error
+    _check_row_lengths(table, block, where)
+    return table
+
+
+def _check_first_row(body: bytes, columns: list[str], where: str) -> None:
+    tokens = _TOKEN.findall(body.lstrip().split(b"\n", 1)[0].decode(errors="replace"))
+    if len(tokens) != len(columns):
+        raise InputError(f"{where}: row 1 has {len(tokens)} values, expected {len(columns)} (one per column)")
+
+
+def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> None:
+    """Refuse rows with too few values, which the CSV parser pads silently."""
+    last = table.iloc[:, -1]
+    suspicious = np.flatnonzero(last.isna() | (last.astype(str) == ""))
+    if not len(suspicious):
+        return
+    rows = block.rows()
+    for row in suspicious:
+        found = len(_TOKEN.findall(rows[row].decode(errors="replace")))
+        if found != len(table.columns):
+            raise InputError(f"{where}: row {row + 1} has {found} values, expected {len(table.columns)}")
+
+
+def _unquoted(token: str) -> str:
+    return token[1:-1] if len(token) > 1 and token[0] in "'\"" and token[-1] == token[0] else token
+
+
+def require_columns(table: pd.DataFrame, columns: list[str], where: str) -> None:
+    """Raise InputError naming every one of `columns` that the table lacks."""
+    missing = [f"_{column}" for column in columns if column not in table.columns]
+    if missing:
+        raise InputError(f"{where}: column {', '.join(missing)} is missing")
+
+
+def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
+    """A column as float64; raises InputError with row and value where it holds no finite number."""
+    require_columns(table, [column], where)
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        found = table[column].iloc[wrong[0]]
+        raise InputError(
+            f"{where}: column _{column}, row {wrong[0] + 1}: found `{found}`, expected a number "
+            f"({len(wrong)} such rows)"
+        )
+    return values
+
+
+def write_star(path: str | Path, blocks: Mapping[str, pd.DataFrame | Mapping[str, object]]) -> None:
+    """Write blocks to a STAR file, atomically: data frames as tables, mappings as pairs.
+
+    Numbers keep full precision; values with blanks are quoted; an empty text becomes `None`, as in RELION.
+    """
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        for name, block in blocks.items():
+            file.write(f"\ndata_{name}\n\n")
+            if isinstance(block, pd.DataFrame):
+                file.write("loop_\n")
+                file.writelines(f"_{column} #{i}\n" for i, column in enumerate(block.columns, start=1))
+                block.replace("", "None").to_csv(
+                    file, sep=" ", header=False, index=False, na_rep="nan", lineterminator="\n"
+                )
+            else:
+                file.writelines(f"_{key} {_quoted(str(value))}\n" for key, value in block.items())
+            file.write("\n")
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if not value or re.search(r"\s", value) else value

@@ -1,0 +1,1 @@
+"""Particles and their tilt images: read from any STAR dialect, checked, filtered, prepared for computing."""

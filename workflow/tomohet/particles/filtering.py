@@ -1,0 +1,98 @@
+"""Which particles and tilt images take part: options of tomoDRGN's names and meaning, on the one table."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from tomohet.errors import InputError
+from tomohet.particles.table import ParticleSet, number_images
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to keep, applied in this order.
+
+    `images`: images by their number in the input file, hidden tilts of optimisation sets included.
+    `particles`: particles by their number in the input file.
+    `sort` and `first_tilts`: keep each particle's first n images in file order, by rising dose or in
+    random order (`seed`), and drop particles with fewer. `first_particles`: keep the first n. -1 keeps all.
+    """
+
+    particles: np.ndarray | None = None
+    images: np.ndarray | None = None
+    sort: Literal["unsorted", "dose_ascending", "random"] = "unsorted"
+    first_tilts: int = -1
+    first_particles: int = -1
+    seed: int = 0
+
+    def keep(self, particles: pd.DataFrame, images: pd.DataFrame, n_input_images: int) -> np.ndarray:
+        """Whether each row of `images` is kept (bool).
+
+        "File order" is the order in the tilt series, so that shuffled rows select the same images.
+        Raises InputError for indices out of range or repeated, and when nothing is left.
+        """
+        keep = np.ones(len(images), dtype=bool)
+        particle = images["particle"].to_numpy()
+        if self.images is not None:
+            wanted = checked_indices(self.images, n_input_images, "--ind-imgs", "images")
+            keep &= np.isin(images["row"].to_numpy(), wanted)
+        if self.particles is not None:
+            wanted = checked_indices(self.particles, len(particles), "--ind-ptcls", "particles")
+            keep &= np.isin(particle, wanted)
+        if self.first_tilts >= 0:
+            keep &= self._among_first_tilts(images, keep)
+        if self.first_particles >= 0:
+            keep &= np.isin(particle, np.unique(particle[keep])[: self.first_particles])
+        if not keep.any():
+            raise InputError(
+                f"the selection is empty: none of {len(particles)} particles is left; check --ind-ptcls, "
+                "--ind-imgs, --use-first-ntilts (drops particles with fewer) and --use-first-nptcls"
+            )
+        return keep
+
+    def _among_first_tilts(self, images: pd.DataFrame, keep: np.ndarray) -> np.ndarray:
+        kept = images[keep]
+        if self.sort == "random":
+            order = pd.Series(np.random.default_rng(self.seed).random(len(kept)), index=kept.index)
+        else:
+            order = kept["dose_e_A2" if self.sort == "dose_ascending" else "tilt"]
+        rank = order.groupby(kept["particle"]).rank(method="first")
+        enough = kept.groupby("particle")["tilt"].transform("size") >= self.first_tilts
+        among = np.zeros(len(images), dtype=bool)
+        among[keep] = ((rank <= self.first_tilts) & enough).to_numpy()
+        return among
+
+
+def checked_indices(indices: np.ndarray, n: int, option: str, what: str) -> np.ndarray:
+    """Indices as sorted int64; raises InputError unless they are distinct and within 0..n-1."""
+    indices = np.sort(np.asarray(indices).ravel())
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise InputError(f"{option}: holds values of type {indices.dtype}, expected whole numbers")
+    if not len(indices):
+        raise InputError(f"{option}: holds no indices")
+    if indices[0] < 0 or indices[-1] >= n:
+        wrong = indices[0] if indices[0] < 0 else indices[-1]
+        raise InputError(f"{option}: index {wrong} is out of range, the file has {what} 0 to {n - 1}")
+    if (twice := indices[1:][np.diff(indices) == 0]).size:
+        raise InputError(f"{option}: index {twice[0]} stands more than once")
+    return indices.astype(np.int64)
+
+
+def filter_particles(particle_set: ParticleSet, keep: np.ndarray) -> ParticleSet:
+    """The set with only the images where `keep`; particles keep their numbers, those without images too."""
+    images = number_images(particle_set.images[keep])
+    counts = np.bincount(images["particle"], minlength=len(particle_set.particles))
+    return replace(particle_set, images=images, particles=particle_set.particles.assign(n_tilts=counts))
+
+
+def split_tilts(images: pd.DataFrame, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Split each particle's images at random: int8 label 1 for the given fraction, 2 for the rest.
+
+    The number of label 1 is rint(n * fraction), halves rounded to even.
+    """
+    particle = images["particle"]
+    rank = pd.Series(rng.random(len(images)), index=images.index).groupby(particle).rank(method="first")
+    size = particle.groupby(particle).transform("size")
+    return np.where(rank <= np.rint(size * fraction), 1, 2).astype(np.int8)

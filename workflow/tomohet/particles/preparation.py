@@ -1,0 +1,147 @@
+"""How tilt images are read and normalised on their way into the store."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tomohet.errors import InputError
+from tomohet.files.mrc import read_sections
+from tomohet.particles.table import ParticleSet
+from tomohet.physics.fourier import HalfPlane, cosine_window, hartley2, images_to_half_planes, symmetrise
+
+PIXELS_PER_CHUNK = 2**22  # bounds memory: about 16 MiB of images and four times that in transforms
+SAMPLE_FOR_SCALE = 10_000  # images, evenly spaced, from which a common scale is estimated
+NOISE_SHELLS = 0.75  # of Nyquist: beyond, a single tilt image is noise
+
+Normalisation = Literal["noise", "global"] | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images are prepared.
+
+    `window_r`, `window_r_outer`: radii of the real-space window as fractions of half the box (if `window`).
+    `invert`: change the sign of all images; None: of those that are not CTF-premultiplied (dark protein).
+    `normalise`: "noise": each raw image by its own noise at high |k|, premultiplied images, whose noise the
+    CTF colours, by one common number; "global": all by the standard deviation of their Hartley transforms
+    (the rule of tomoDRGN); or (shift, scale). `dtype`: "float32" or "float16".
+    """
+
+    window: bool = True
+    window_r: float = 0.8
+    window_r_outer: float = 0.9
+    invert: bool | None = None
+    normalise: Normalisation = "noise"
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.window and not 0 <= self.window_r < self.window_r_outer:
+            raise InputError(
+                f"--window-r {self.window_r:g} and --window-r-outer {self.window_r_outer:g}: expected "
+                "0 <= inner < outer"
+            )
+        if isinstance(self.normalise, tuple) and self.normalise[1] == 0:
+            raise InputError("--norm: the scale is 0, expected another number")
+
+    def window_of(self, box: int) -> torch.Tensor | None:
+        """The window (box, box), or None."""
+        return cosine_window(box, self.window_r, self.window_r_outer) if self.window else None
+
+    def signs(self, images: pd.DataFrame) -> np.ndarray:
+        """The factor +1 or -1 of each image, float32 (n,)."""
+        premultiplied = images["ctf_premultiplied"].to_numpy(bool)
+        inverted = ~premultiplied if self.invert is None else np.full(len(images), self.invert)
+        return np.where(inverted, -1, 1).astype(np.float32)
+
+    def described(self) -> dict:
+        """The options as plain values for `store.yaml`."""
+        normalise = self.normalise if isinstance(self.normalise, str) else list(map(float, self.normalise))
+        return {
+            "window": [self.window_r, self.window_r_outer] if self.window else None,
+            "invert": self.invert,
+            "normalise": normalise,
+            "dtype": self.dtype,
+        }
+
+
+def noise_deviation(transforms: torch.Tensor, hp: HalfPlane) -> torch.Tensor:
+    """Noise deviation (m,) of real and imaginary parts of half-planes (m, n), at |k| >= 0.75 Nyquist."""
+    high = transforms[:, hp.prefix(NOISE_SHELLS * hp.box / 2) :]
+    return (high.abs().square().mean(dim=1) / 2).sqrt()
+
+
+def read_images(
+    images: pd.DataFrame, rows: np.ndarray, box: int
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Yield (rows, images (m, box, box) float32) chunk by chunk, for ascending rows of an image table.
+
+    Raises InputError naming stack and section when a pixel is not a finite number.
+    """
+    codes, stacks = pd.factorize(images["stack"])
+    sections = images["section"].to_numpy() - 1
+    step = max(1, PIXELS_PER_CHUNK // box**2)
+    for start in range(0, len(rows), step):
+        chunk = rows[start : start + step]
+        pixels = np.empty((len(chunk), box, box), dtype=np.float32)
+        for code in np.unique(codes[chunk]):
+            here = np.flatnonzero(codes[chunk] == code)
+            pixels[here] = read_sections(stacks[code], sections[chunk[here]])
+        finite = np.isfinite(pixels).all(axis=(1, 2))
+        if not finite.all():
+            image = images.iloc[chunk[np.argmin(finite)]]
+            raise InputError(
+                f"{image['stack']}: section {image['section']} has pixels that are no finite numbers (NaN or "
+                "infinite); extract this stack again"
+            )
+        yield chunk, torch.from_numpy(pixels)
+
+
+def common_normalisation(
+    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane
+) -> tuple[float, float | None]:
+    """Shift and scale common to all images; scale None when every image has its own.
+
+    Estimated from evenly spaced images, all of them up to `SAMPLE_FOR_SCALE`.
+    """
+    if isinstance(preparation.normalise, tuple):
+        return float(preparation.normalise[0]), float(preparation.normalise[1])
+    images = particle_set.images
+    rows = np.arange(len(images))
+    if preparation.normalise == "noise":
+        rows = np.flatnonzero(images["ctf_premultiplied"])
+        if not len(rows):
+            return 0.0, None
+    rows = rows[
+        np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE_FOR_SCALE)).round().astype(int))
+    ]
+    window = preparation.window_of(particle_set.box)
+    total = total_square = 0.0
+    count = 0
+    for _, pixels in read_images(images, rows, particle_set.box):
+        if preparation.normalise == "noise":
+            total_square += float(
+                noise_deviation(images_to_half_planes(pixels, window), hp).double().square().sum()
+            )
+            count += len(pixels)
+            continue
+        windowed = pixels if window is None else pixels * window
+        hartley = symmetrise(hartley2(windowed.double()))
+        total += float(hartley.sum())
+        total_square += float(hartley.square().sum())
+        count += hartley.numel()
+    scale = float(np.sqrt(total_square / count - (total / count) ** 2))
+    if scale == 0:
+        raise InputError(f"{particle_set.source}: all images are constant")
+    return 0.0, scale
+
+
+def refuse_constant(noise_scale: np.ndarray, images: pd.DataFrame, rows: np.ndarray) -> None:
+    if (noise_scale == 0).any():
+        image = images.iloc[rows[np.argmin(noise_scale)]]
+        raise InputError(
+            f"{image['stack']}: section {image['section']} is constant in the window; leave this image out"
+        )

@@ -1,0 +1,87 @@
+"""Particles for a computing command: a prepared store as it is, or a STAR file that is prepared first."""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.errors import InputError
+from tomohet.files.pickles import load_indices
+from tomohet.particles.dialects import read_particles
+from tomohet.particles.filtering import Selection, filter_particles
+from tomohet.particles.store import Store, open_store, write_store
+
+log = logging.getLogger(__name__)
+
+
+def open_particles(path: str | Path, options: argparse.Namespace) -> tuple[Store, np.ndarray]:
+    """Open the store named by a command line, and the particles in it that take part.
+
+    `path` is a store's folder, or a STAR file; of a STAR file the selected images are prepared into
+    `options.outdir/prepared`. `options` are those of `cli.options.add_particle_options`.
+
+    Returns the store, restricted to the selected images, and ascending particle numbers (int64), which count
+    the particles of the input file whatever is selected.
+    """
+    path = Path(path)
+    selection = selection_of(options)
+    if path.is_dir():
+        store = open_store(path)
+        _refuse_other_preparation(store, options)
+        n_input_images = store.description["counts"]["in_input"]["images"]
+        store = store.restricted(selection.keep(store.particles, store.images, n_input_images))
+    else:
+        particle_set = read_particles(path, options.datadir, options.source_software)
+        keep = selection.keep(particle_set.particles, particle_set.images, particle_set.n_input["images"])
+        chosen = filter_particles(particle_set, keep)
+        store = write_store(Path(options.outdir) / "prepared", chosen, **preparation_options(options))
+    particles = np.flatnonzero(store.particles["n_tilts"] > 0)
+    log.info(
+        "%d of %d particles, %d images take part", len(particles), len(store.particles), len(store.images)
+    )
+    return store, particles
+
+
+def selection_of(options: argparse.Namespace) -> Selection:
+    """The selection that the particle options describe."""
+    return Selection(
+        particles=load_indices(options.ind_ptcls) if options.ind_ptcls else None,
+        images=load_indices(options.ind_imgs) if options.ind_imgs else None,
+        sort=options.sort_ptcl_imgs,
+        first_tilts=options.use_first_ntilts,
+        first_particles=options.use_first_nptcls,
+        seed=getattr(options, "seed", None) or 0,
+    )
+
+
+def preparation_options(options: argparse.Namespace) -> dict:
+    """Keyword arguments of `write_store` that the particle options describe."""
+    return {
+        "window": not options.no_window,
+        "window_r": options.window_r,
+        "window_r_outer": options.window_r_outer,
+        "invert": False if options.uninvert_data else None,
+        "normalise": tuple(options.norm) if options.norm else "noise",
+    }
+
+
+def _refuse_other_preparation(store: Store, options: argparse.Namespace) -> None:
+    """Refuse options of preparation, given with a ready store, that the store does not fulfil."""
+    stored = store.description["preparation"]
+    asked = preparation_options(options)
+    window = [asked["window_r"], asked["window_r_outer"]] if asked["window"] else None
+    contradicted = []
+    if options.no_window and stored["window"] is not None:
+        contradicted.append("--no-window")
+    elif (asked["window_r"], asked["window_r_outer"]) != (0.8, 0.9) and stored["window"] != window:
+        contradicted.append("--window-r, --window-r-outer")
+    if options.uninvert_data and True in store.description["inverted"]:
+        contradicted.append("--uninvert-data")
+    if options.norm and stored["normalise"] != list(options.norm):
+        contradicted.append("--norm")
+    if contradicted:
+        raise InputError(
+            f"{store.folder}: prepared without {', '.join(contradicted)}; give these options to "
+            "`tomohet prepare`, or pass the STAR file"
+        )

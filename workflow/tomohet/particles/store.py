@@ -1,0 +1,260 @@
+"""The prepared store: all tilt images of a dataset as memory-mapped Fourier half-planes, with their tables.
+
+A folder with `particles.parquet`, `images.parquet`, `images.npy` and, written last, `store.yaml`. Subsets of
+particles are lists of indices into the one store; nothing is copied.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from tomohet import __version__
+from tomohet.errors import InputError
+from tomohet.files.atomic import atomic_path, write_parquet, write_yaml
+from tomohet.particles.preparation import (
+    Normalisation,
+    Preparation,
+    common_normalisation,
+    noise_deviation,
+    read_images,
+    refuse_constant,
+)
+from tomohet.particles.table import ParticleSet
+from tomohet.physics.fourier import HalfPlane, half_plane, images_to_half_planes, shift_half_planes
+from tomohet.progress import track
+
+FORMAT = 1
+HEAD_BYTES = 4096  # of each stack, for its digest
+DESCRIPTION, PARTICLES, IMAGES, DATA = "store.yaml", "particles.parquet", "images.parquet", "images.npy"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """An opened store.
+
+    `particles`, `images`: the tables of `ParticleSet`; the images of one particle are contiguous, and
+    `images` has `noise_scale` besides, by which the image was divided. `data`: memory-mapped (n, n_half, 2),
+    real and imaginary parts of the windowed, shifted, sign-corrected, normalised transforms at the points of
+    `half_plane`; `data_rows[i]` is the row of image i in it. `scale`: real units = stored values * scale.
+    `digest` changes with the inputs and with every option of preparation.
+    """
+
+    folder: Path
+    description: dict
+    particles: pd.DataFrame
+    images: pd.DataFrame
+    data: np.ndarray
+    data_rows: np.ndarray
+
+    @property
+    def box(self) -> int:
+        return self.description["box"]
+
+    @property
+    def pixel_size_A(self) -> float:
+        return self.description["pixel_size_A"]
+
+    @property
+    def scale(self) -> float:
+        return self.description["scale"]
+
+    @property
+    def digest(self) -> str:
+        return self.description["digest"]
+
+    @property
+    def half_plane(self) -> HalfPlane:
+        return half_plane(self.box)
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """int64 (n_particles + 1,): the images of particle p are rows offsets[p] to offsets[p + 1] - 1."""
+        particle = self.images["particle"].to_numpy()
+        return np.searchsorted(particle, np.arange(len(self.particles) + 1)).astype(np.int64)
+
+    def images_of(self, particles: np.ndarray) -> np.ndarray:
+        """Image rows (int64) of the given particles, particle after particle."""
+        particles = np.asarray(particles, dtype=np.int64)
+        starts, counts = self.offsets[particles], np.diff(self.offsets)[particles]
+        before = np.cumsum(counts) - counts
+        return np.repeat(starts - before, counts) + np.arange(counts.sum())
+
+    def half_planes(self, image_rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Half-planes (m, n_half) complex64 of the given image rows, on `device`."""
+        stored = torch.from_numpy(np.ascontiguousarray(self.data[self.data_rows[np.asarray(image_rows)]]))
+        return torch.view_as_complex(stored.to(device).float())
+
+    def restricted(self, keep: np.ndarray) -> "Store":
+        """The same store with only the images where `keep` (bool per image); particles keep their numbers."""
+        images = self.images[keep].reset_index(drop=True)
+        images["image"] = np.arange(len(images))
+        counts = np.bincount(images["particle"], minlength=len(self.particles))
+        return replace(
+            self,
+            images=images,
+            particles=self.particles.assign(n_tilts=counts),
+            data_rows=self.data_rows[keep],
+        )
+
+
+def open_store(folder: str | Path) -> Store:
+    """Open a prepared store; raises InputError when the folder holds none, or an incomplete one."""
+    folder = Path(folder)
+    description = read_description(folder)
+    if description is None:
+        raise InputError(f"{folder}: no prepared store (no {DESCRIPTION}); make one with `tomohet prepare`")
+    if description.get("format") != FORMAT:
+        raise InputError(
+            f"{folder}: store of format {description.get('format')}, expected {FORMAT}; prepare it again"
+        )
+    try:
+        particles = pd.read_parquet(folder / PARTICLES)
+        images = pd.read_parquet(folder / IMAGES)
+        data = np.load(folder / DATA, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: the store is damaged ({error}); run `tomohet prepare` again") from error
+    if data.shape != (len(images), half_plane(description["box"]).n, 2):
+        raise InputError(f"{folder}: tables and images do not match; run `tomohet prepare` again")
+    return Store(folder, description, particles, images, data, np.arange(len(images)))
+
+
+def read_description(folder: Path) -> dict | None:
+    """The content of `store.yaml`, or None when there is no readable one."""
+    try:
+        description = yaml.safe_load((folder / DESCRIPTION).read_text())
+    except (FileNotFoundError, NotADirectoryError, yaml.YAMLError):
+        return None
+    return description if isinstance(description, dict) else None
+
+
+def write_store(
+    folder: str | Path,
+    particle_set: ParticleSet,
+    *,
+    window: bool = True,
+    window_r: float = 0.8,
+    window_r_outer: float = 0.9,
+    invert: bool | None = None,
+    normalise: Normalisation = "noise",
+    dtype: Literal["float32", "float16"] = "float32",
+) -> Store:
+    """Prepare all images of `particle_set` into `folder` and open the store; options as in `Preparation`.
+
+    Images are read, windowed, transformed, given their sign, normalised and shifted, in this order.
+    A store of the same inputs and options is reused as it stands; any other is rebuilt. Sections are
+    streamed, so memory does not grow with the number of images. `store.yaml` is written last.
+    Raises InputError for pixels that are not finite, constant images, and values beyond float16.
+    """
+    folder = Path(folder)
+    preparation = Preparation(window, window_r, window_r_outer, invert, normalise, dtype)
+    images = particle_set.images
+    if images.empty:
+        raise InputError(f"{particle_set.source}: no image to prepare")
+    digest = _digest(particle_set, preparation)
+    previous = read_description(folder)
+    if previous is not None and previous.get("digest") == digest and previous.get("format") == FORMAT:
+        log.info("%s is up to date: %d images", folder, len(images))
+        return open_store(folder)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DESCRIPTION).unlink(missing_ok=True)
+    hp = half_plane(particle_set.box)
+    shift, scale = common_normalisation(particle_set, preparation, hp)
+    with atomic_path(folder / DATA) as temporary:
+        noise_scale = _write_half_planes(temporary, particle_set, preparation, hp, shift, scale)
+    write_parquet(folder / PARTICLES, particle_set.particles)
+    write_parquet(folder / IMAGES, images.assign(noise_scale=noise_scale))
+    write_yaml(
+        folder / DESCRIPTION,
+        {
+            "format": FORMAT,
+            "tomohet": __version__,
+            "source": str(particle_set.source),
+            "dialect": particle_set.dialect,
+            "box": particle_set.box,
+            "pixel_size_A": particle_set.pixel_size_A,
+            "scale": float(np.median(noise_scale)),
+            "preparation": preparation.described(),
+            "inverted": sorted({bool(sign < 0) for sign in preparation.signs(images)}),
+            "counts": {
+                "particles": len(particle_set.particles),
+                "images": len(images),
+                "tomograms": int(particle_set.particles["tomogram"].nunique()),
+                "in_input": dict(particle_set.n_input),
+            },
+            "inputs": {str(path): _sha256(path.read_bytes()) for path in particle_set.inputs},
+            "digest": digest,
+        },
+    )
+    return open_store(folder)
+
+
+def _write_half_planes(
+    path: Path,
+    particle_set: ParticleSet,
+    preparation: Preparation,
+    hp: HalfPlane,
+    shift: float,
+    scale: float | None,
+) -> np.ndarray:
+    """Stream all images into the .npy file `path`; returns each image's divisor, float32 (n,)."""
+    images = particle_set.images
+    shape = (len(images), hp.n, 2)
+    data = np.lib.format.open_memmap(path, mode="w+", dtype=preparation.dtype, shape=shape)
+    window, signs = preparation.window_of(particle_set.box), torch.from_numpy(preparation.signs(images))
+    shifts = torch.tensor(images[["shift_x_px", "shift_y_px"]].to_numpy(np.float32))
+    own_scale = ~images["ctf_premultiplied"].to_numpy(bool) if preparation.normalise == "noise" else None
+    noise_scale = np.full(len(images), scale if scale is not None else np.nan, dtype=np.float32)
+    with track(total=len(images), unit="images", description="preparing") as progress:
+        for rows, pixels in read_images(images, np.arange(len(images)), particle_set.box):
+            transforms = images_to_half_planes(pixels, window) * signs[rows, None] - shift
+            if own_scale is not None and own_scale[rows].any():
+                noise = noise_deviation(transforms, hp).numpy()
+                noise_scale[rows] = np.where(own_scale[rows], noise, noise_scale[rows])
+                refuse_constant(noise_scale[rows], images, rows)
+            transforms = shift_half_planes(
+                transforms / torch.from_numpy(noise_scale[rows])[:, None], shifts[rows], hp
+            )
+            data[rows[0] : rows[-1] + 1] = _as_stored(torch.view_as_real(transforms).numpy(), data.dtype)
+            progress.update(len(rows))
+    data.flush()
+    return noise_scale
+
+
+def _as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype == np.float16 and np.abs(values).max() > np.finfo(np.float16).max:
+        raise InputError("an image has values beyond the range of float16; prepare with --dtype float32")
+    return values.astype(dtype)
+
+
+def _digest(particle_set: ParticleSet, preparation: Preparation) -> str:
+    """Digest of all that decides the store's content: tables, stacks and options.
+
+    Stacks enter with name, size, time of change and first bytes: reading them all would take as long as
+    preparing them. Where they lie does not matter.
+    """
+    parts = [repr((FORMAT, __version__, particle_set.box, sorted(preparation.described().items())))]
+    for table in (particle_set.particles, particle_set.images.drop(columns="stack")):
+        parts.append(_sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()))
+    codes, stacks = pd.factorize(particle_set.images["stack"])
+    parts.append(_sha256(codes.tobytes()))
+    for stack in stacks:
+        status = Path(stack).stat()
+        with open(stack, "rb") as file:
+            head = _sha256(file.read(HEAD_BYTES))
+        parts.append(f"{Path(stack).name} {status.st_size} {status.st_mtime_ns} {head}")
+    return _sha256("\n".join(parts).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
