@@ -1,0 +1,200 @@
+"""Expectation maximisation of the linear latent model in Fourier space.
+
+y_pi = h_pi S_pi (mu + sum_j z_pj U_j) + noise,  z_p ~ N(0, 1).
+
+E: A_p = 2 Re sum (h S U)^H (h S U) / s2, b_p = 2 Re sum (S U)^H (q - w S mu) / s2, posterior
+   covariance C_p = (A_p + 1)^-1, mean z_p = C_p b_p.
+M: all basis maps together by conjugate gradients on sum_l T_jl U_l = B_j in whitened variables, with T_jl the
+   Toeplitz operator of w (z_j z_l + C_jl) / s2 and B_j = sum S^H (q - w S mu) z_j / s2.
+PX (parameter expansion): the second moment of z is moved into U, which keeps z ~ N(0, 1) and speeds EM up.
+EB (empirical Bayes): each basis map's prior power c_j P_mu follows from its posterior, variance included.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tomohet.physics.slicing import (
+    PADDING,
+    gather,
+    scatter,
+    toeplitz_apply,
+    toeplitz_kernel,
+    transform,
+    transform_adjoint,
+)
+from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.observations import Chunk, Observations
+from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_index, shell_power
+
+CG_ITERATIONS = 12
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Posterior of every particle: mean (N, K), covariance (N, K, K)."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def posterior(chunk: Chunk, slices: Tensor, residual: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """A (P, K, K) and b (P, K) of the particles of a chunk.
+
+    slices (m, n, K) complex of the basis maps; residual (m, n) complex, q - w S mu.
+    """
+    scaled = torch.view_as_real(slices * torch.sqrt(chunk.weight / noise)[..., None])
+    rows = scaled.permute(0, 1, 3, 2).flatten(1, 2)  # (m, 2n, K) reals
+    precision = 2 * rows.transpose(1, 2) @ rows
+    projection = 2 * (slices.conj() * (residual / noise)[..., None]).real.sum(1)
+    local = chunk.owner - chunk.owner[0]
+    n_particles = int(local[-1]) + 1
+    a = precision.new_zeros(n_particles, *precision.shape[1:]).index_add_(0, local, precision)
+    b = projection.new_zeros(n_particles, projection.shape[1]).index_add_(0, local, projection)
+    return a, b
+
+
+class Equations:
+    """Accumulated normal equations of the M-step: K data tables and K (K+1) / 2 weight tables."""
+
+    def __init__(self, box: int, n_basis: int, device: torch.device) -> None:
+        size = (PADDING * box) ** 3
+        self.box = box
+        self.pairs = torch.tril_indices(n_basis, n_basis, device=device)
+        self.data = torch.zeros(size, n_basis, dtype=torch.complex64, device=device)
+        self.weight = torch.zeros(size, self.pairs.shape[1], device=device)
+
+    def add(self, chunk: Chunk, residual: Tensor, noise: Tensor, latents: Latents) -> None:
+        """Add a chunk's images; latents of its particles only."""
+        local = chunk.owner - chunk.owner[0]
+        z = latents.mean[local]
+        second = (latents.mean[:, :, None] * latents.mean[:, None, :] + latents.covariance)[local]
+        second = second[:, self.pairs[0], self.pairs[1]]
+        values = (residual / noise)[..., None] * z[:, None, :]
+        scatter(self.data, chunk.index, chunk.corner_weight, values)
+        weights = (chunk.weight / noise)[..., None] * second[:, None, :]
+        scatter(self.weight, chunk.index, chunk.corner_weight, weights)
+
+    def solve(self, priors: list[SpectralPrior], start: Tensor) -> Tensor:
+        """Basis maps (K, D, D, D) from white variables `start`; returns (maps, white variables)."""
+        n_basis = self.data.shape[1]
+        kernel = toeplitz_kernel(self.weight, self.box)
+        full = kernel.new_empty(n_basis, n_basis, *kernel.shape[1:])
+        full[self.pairs[0], self.pairs[1]] = kernel
+        full[self.pairs[1], self.pairs[0]] = kernel
+
+        def colour(white: Tensor) -> Tensor:
+            return torch.stack([prior.colour(v) for prior, v in zip(priors, white, strict=True)])
+
+        def adjoint(maps: Tensor) -> Tensor:
+            return torch.stack([prior.colour_adjoint(v) for prior, v in zip(priors, maps, strict=True)])
+
+        def apply(white: Tensor) -> Tensor:
+            return white + adjoint(2 * toeplitz_apply_block(full, colour(white)))
+
+        right = adjoint(2 * transform_adjoint(self.data, self.box))
+        white = conjugate_gradients(apply, right, start, CG_ITERATIONS)
+        return colour(white)
+
+    def precision(self, n_shells: int) -> Tensor:
+        """Data precision of a Fourier coefficient of each basis map per shell, (K, n_shells).
+
+        Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k.
+        """
+        box = self.box
+        diagonal = self.pairs[0] == self.pairs[1]
+        grids = self.weight[:, diagonal].T.reshape(-1, *(PADDING * box,) * 3)
+        shells = shell_index(PADDING * box, grids.device) // PADDING
+        half = (
+            grids[..., : PADDING * box // 2 + 1]
+            + torch.roll(grids.flip(-3, -2, -1), (1, 1, 1), (-3, -2, -1))[..., : PADDING * box // 2 + 1]
+        )
+        keep = shells < n_shells
+        sums = half.new_zeros(len(half), n_shells).index_add_(1, shells[keep], half[:, keep])
+        return PADDING**3 * sums / torch.bincount(shells[keep], minlength=n_shells)
+
+
+def toeplitz_apply_block(kernel: Tensor, maps: Tensor) -> Tensor:
+    """sum_l T_jl U_l for kernels (K, K, 2D, 2D, D+1) and maps (K, D, D, D)."""
+    box = maps.shape[-1]
+    size = (PADDING * box,) * 3
+    spectra = torch.fft.rfftn(maps, s=size, dim=(-3, -2, -1))
+    product = torch.einsum("jlzyx,lzyx->jzyx", kernel.to(spectra.dtype), spectra)
+    return torch.fft.irfftn(product, s=size, dim=(-3, -2, -1))[..., :box, :box, :box]
+
+
+def expectation(
+    observations: Observations, mean: MeanMap, basis: Tensor, *, accumulate: bool
+) -> tuple[Latents, Equations | None]:
+    """Posterior of all particles under the present basis and, in the same pass, the M-step's equations."""
+    n_basis = len(basis)
+    noise = mean.noise
+    table = transform(torch.cat([mean.volume[None], basis]))
+    z = basis.new_empty(len(observations), n_basis)
+    covariance = basis.new_empty(len(observations), n_basis, n_basis)
+    equations = Equations(observations.box, n_basis, observations.device) if accumulate else None
+    identity = torch.eye(n_basis, device=basis.device)
+    for chunk in observations.chunks():
+        slices = gather(table, chunk.index, chunk.corner_weight)
+        residual = chunk.numerator - chunk.weight * slices[..., 0]
+        a, b = posterior(chunk, slices[..., 1:], residual, noise)
+        part = slice(int(chunk.owner[0]), int(chunk.owner[-1]) + 1)
+        covariance[part] = torch.linalg.inv(a + identity)
+        z[part] = (covariance[part] @ b[..., None])[..., 0]
+        if equations is not None:
+            equations.add(chunk, residual, noise, Latents(z[part], covariance[part]))
+    return Latents(z, covariance), equations
+
+
+def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equations:
+    """The M-step's equations for given latents (N, K), without posterior variance."""
+    table = transform(mean.volume[None])
+    latents = Latents(z, z.new_zeros(len(z), z.shape[1], z.shape[1]))
+    equations = Equations(observations.box, z.shape[1], observations.device)
+    for chunk in observations.chunks():
+        slices = gather(table, chunk.index, chunk.corner_weight)[..., 0]
+        residual = chunk.numerator - chunk.weight * slices
+        part = slice(int(chunk.owner[0]), int(chunk.owner[-1]) + 1)
+        equations.add(chunk, residual, mean.noise, Latents(latents.mean[part], latents.covariance[part]))
+    return equations
+
+
+def expand(basis: Tensor, latents: Latents) -> tuple[Tensor, Latents]:
+    """PX: give the latents unit second moment and move it into the basis; then order by power in the maps."""
+    second = (latents.mean.T @ latents.mean + latents.covariance.sum(0)) / len(latents.mean)
+    factor = torch.linalg.cholesky(second.double())
+    gram = factor.T @ _gram(basis).double() @ factor
+    power, rotation = torch.linalg.eigh(gram)
+    mixing = (factor @ rotation.flip(1)).float()  # columns: new basis maps in terms of the old ones
+    inverse = torch.linalg.inv(mixing.double()).float()
+    covariance = inverse @ latents.covariance @ inverse.T
+    return (
+        torch.einsum("lj,lzyx->jzyx", mixing, basis),
+        Latents(latents.mean @ inverse.T, covariance),
+    )
+
+
+def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor) -> Tensor:
+    """EB: new prior scales c (K,) of the basis maps' power c P_mu.
+
+    Per shell q = precision c P_mu and P_new = (|F U|^2 + f c P_mu / (1 + q)) / f with f the mask's mean square;
+    log c is the mean of log(P_new / P_mu), weighted by the number of points times (q / (1 + q))^2.
+    """
+    n_shells = len(mean.power)
+    fraction = mean.mask.square().mean()
+    old = scales[:, None] * mean.power
+    q = precision[:, :n_shells] * old
+    new = (shell_power(basis) + fraction * old / (1 + q)) / fraction
+    points = torch.bincount(shell_index(len(mean.volume), basis.device).flatten(), minlength=n_shells)[
+        :n_shells
+    ]
+    weight = points * (q / (1 + q)).square()
+    weight[:, 0] = 0
+    log_scale = (weight * torch.log(new / mean.power)).sum(1) / weight.sum(1).clamp_min(1e-12)
+    return log_scale.exp().clamp(1e-3, 1e2)
+
+
+def _gram(maps: Tensor) -> Tensor:
+    flat = maps.flatten(1)
+    return flat @ flat.T

@@ -1,0 +1,124 @@
+"""The mean map of a set of particles, its noise and its power spectrum, by maximum a posteriori.
+
+mu = argmin sum |y - h S mu|^2 / s2 + |v|^2 with mu = M P^(1/2) v; noise s2 and power P per shell are estimated
+in turn. First inside a sphere, then inside a tight mask of the map itself.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tomohet.physics.masks import sphere_mask, tight_mask
+from tomohet.physics.slicing import (
+    gather,
+    scatter,
+    toeplitz_apply,
+    toeplitz_kernel,
+    transform,
+    transform_adjoint,
+)
+from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_power
+
+log = logging.getLogger(__name__)
+
+CG_ITERATIONS = 20
+# Pieces that few particles have stand outside the consensus: the mask leaves room for them.
+MARGIN = 1 / 6
+
+
+@dataclass(frozen=True)
+class MeanMap:
+    """volume and mask (D, D, D); noise (rows,) variance of the complex noise of an untreated image at each
+    half-plane row; power (D//2+1,) of the map per shell, |F|^2."""
+
+    volume: Tensor
+    mask: Tensor
+    noise: Tensor
+    power: Tensor
+
+
+def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None = None) -> MeanMap:
+    """Estimate the mean map (real space [z, y, x], in the units of the store's images).
+
+    mask: (D, D, D) to be used as it is; default a sphere for the first round and a tight mask of the map after it.
+    """
+    box, device = observations.box, observations.device
+    if observations.box != observations.store.box:
+        raise ValueError("the mean map is made at the store's box")
+    current = mask if mask is not None else torch.as_tensor(sphere_mask(box, edge_px=2.0), device=device)
+    noise = torch.full((observations.n_rows,), _initial_noise(observations), device=device)
+    volume, power = None, None
+    for iteration in range(rounds):
+        data, kernel, density = _normal_equations(observations, noise)
+        if volume is None:
+            power = shell_power(_gridded(data, density, box))
+        prior = SpectralPrior(current, _positive(power))
+        right = prior.colour_adjoint(2 * transform_adjoint(data, box)[0])
+        white = conjugate_gradients(
+            lambda v, prior=prior, kernel=kernel: (
+                v + prior.colour_adjoint(2 * toeplitz_apply(kernel[0], prior.colour(v)))
+            ),
+            right,
+            torch.zeros_like(right),
+            CG_ITERATIONS,
+        )
+        volume = prior.colour(white)
+        noise = residual_noise(observations, volume)
+        power = shell_power(volume)
+        if mask is None:
+            pixel_size_A = observations.store.pixel_size_A
+            density = volume.cpu().numpy()
+            tight = tight_mask(density, pixel_size_A, dilate_A=MARGIN * box * pixel_size_A)
+            current = torch.as_tensor(tight, device=device)
+        log.info(
+            "mean map, iteration %d: noise %.3g to %.3g, mask %.1f %% of the box",
+            iteration + 1,
+            noise.min().item(),
+            noise.max().item(),
+            100 * (current > 0.5).float().mean().item(),
+        )
+    return MeanMap(volume * current, current, noise, _positive(shell_power(volume * current)))
+
+
+def residual_noise(observations: Observations, volume: Tensor) -> Tensor:
+    """Noise variance per half-plane row, constant within a shell: mean |y - h S mu|^2 over all images."""
+    table = transform(volume[None])
+    n_shells = observations.max_radius + 1
+    total = volume.new_zeros(n_shells, dtype=torch.float64)
+    gain = torch.zeros_like(total)
+    for chunk in observations.chunks():
+        residual = chunk.data - chunk.transfer * gather(table, chunk.index, chunk.corner_weight)[..., 0]
+        total.index_add_(0, observations.shell, residual.abs().square().sum(0).double())
+        gain.index_add_(0, observations.shell, chunk.noise_gain.sum(0).double())
+    return (total / gain.clamp_min(1e-12))[observations.shell].float()
+
+
+def _normal_equations(observations: Observations, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scattered data (voxels, 1) complex, Toeplitz kernel and scattered weights (voxels, 1)."""
+    size = (2 * observations.box) ** 3
+    data = torch.zeros(size, 1, dtype=torch.complex64, device=observations.device)
+    density = torch.zeros(size, 1, device=observations.device)
+    for chunk in observations.chunks():
+        scatter(data, chunk.index, chunk.corner_weight, (chunk.numerator / noise)[..., None])
+        scatter(density, chunk.index, chunk.corner_weight, (chunk.weight / noise)[..., None])
+    return data, toeplitz_kernel(density, observations.box), density
+
+
+def _gridded(data: Tensor, density: Tensor, box: int) -> Tensor:
+    """A first map: data over density on the grid, where there are data."""
+    floor = 0.1 * density[density > 0].mean()
+    return transform_adjoint(data / (density + floor), box)[0] * (2 / (2 * box) ** 3)
+
+
+def _initial_noise(observations: Observations) -> float:
+    """Mean power of the first chunk of images: noise dominates."""
+    chunk = next(observations.chunks())
+    return (chunk.data.abs().square().sum() / chunk.noise_gain.sum()).item()
+
+
+def _positive(power: Tensor) -> Tensor:
+    """A power spectrum without empty shells: a shell has at least 1e-6 of the largest."""
+    return power.clamp_min(1e-6 * power.max())

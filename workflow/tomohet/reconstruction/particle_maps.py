@@ -1,0 +1,48 @@
+"""Every particle's own back-projected difference from the mean map, at a small box.
+
+X_p = P^(1/2) M sum_i S_i^H (q_i - w_i S_i mu) / s2: the gradient of the log-likelihood with respect to a
+whitened change of the particle's map at the mean. It uses the pose, so that particles in different orientations
+can be compared voxel by voxel: inner products <X_p, X_q> are the kernel of the linear latent model (its
+spectral start), and X_p is what a pose-aware encoder sees.
+"""
+
+import torch
+from torch import Tensor
+
+from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.slicing import PADDING, gather, scatter, transform, transform_adjoint
+from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.prior import SpectralPrior, shell_power
+
+PARTICLES_AT_ONCE = 16
+
+
+def particle_maps(observations: Observations, mean: MeanMap) -> Tensor:
+    """Whitened difference maps of all particles, (N, d, d, d) float32 on the observations' device.
+
+    observations: made with a small `box` d; mean: at the store's box.
+    """
+    box = observations.box
+    volume = crop_fourier(mean.volume, box)
+    mask = crop_fourier(mean.mask, box).clamp(0, 1)
+    power = shell_power(volume)
+    prior = SpectralPrior(mask, power.clamp_min(1e-6 * power.max()))
+    noise = mean.noise[: observations.n_rows]
+    table = transform(volume[None])
+    size = (PADDING * box) ** 3
+    maps = volume.new_empty(len(observations), box, box, box)
+    for chunk in observations.chunks():
+        slices = gather(table, chunk.index, chunk.corner_weight)[..., 0]
+        residual = ((chunk.numerator - chunk.weight * slices) / noise)[..., None]
+        first, last = int(chunk.owner[0]), int(chunk.owner[-1]) + 1
+        for start in range(first, last, PARTICLES_AT_ONCE):
+            stop = min(start + PARTICLES_AT_ONCE, last)
+            images = (chunk.owner >= start) & (chunk.owner < stop)
+            # One table for all: the particles lie one behind another along its first axis.
+            offset = (chunk.owner[images] - start)[:, None, None] * size
+            stacked = torch.zeros((stop - start) * size, 1, dtype=torch.complex64, device=volume.device)
+            scatter(stacked, chunk.index[images] + offset, chunk.corner_weight[images], residual[images])
+            table_of_each = stacked.view(stop - start, size).T
+            maps[start:stop] = prior.colour_adjoint(2 * transform_adjoint(table_of_each, box))
+    return maps

@@ -1,0 +1,77 @@
+"""The spectral prior of a map: independent Fourier coefficients of given power, inside a mask.
+
+A map is m(x) F^-1[a(k) F(v)](x) with white v, mask m and amplitude a = sqrt(P / D^3), so that E|F|^2 = P
+(accuracy of linear heterogeneity models depends on the shape of P first of all: most rows hold no signal).
+"""
+
+import torch
+from torch import Tensor
+
+
+def shell_index(box: int, device: torch.device | str = "cpu") -> Tensor:
+    """Rounded |k| of every point of an rfftn layout, (D, D, D//2+1) int64."""
+    full = torch.fft.fftfreq(box, 1 / box, device=device)
+    half = torch.fft.rfftfreq(box, 1 / box, device=device)
+    return torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2).round().long()
+
+
+def shell_power(volumes: Tensor, n_shells: int | None = None) -> Tensor:
+    """Mean |F|^2 in shells of volumes (..., D, D, D): (..., n_shells), default D//2 + 1 shells."""
+    box = volumes.shape[-1]
+    shells = shell_index(box, volumes.device).flatten()
+    n_shells = n_shells or box // 2 + 1
+    power = torch.fft.rfftn(volumes, dim=(-3, -2, -1)).abs().square().flatten(-3)
+    keep = shells < n_shells
+    sums = power.new_zeros(*power.shape[:-1], n_shells)
+    sums.index_add_(-1, shells[keep], power[..., keep])
+    return sums / torch.bincount(shells[keep], minlength=n_shells)
+
+
+class SpectralPrior:
+    """Whitening of maps by a mask (D, D, D) and a power spectrum (D//2+1,) per shell."""
+
+    def __init__(self, mask: Tensor, power: Tensor) -> None:
+        self.mask, self.power = mask, power
+        box = mask.shape[-1]
+        shells = shell_index(box, mask.device)
+        inside = shells < len(power)
+        self.amplitude = torch.where(
+            inside,
+            torch.sqrt(power[shells.clamp(max=len(power) - 1)] / box**3),
+            torch.zeros_like(mask[:1, :1, :1]),
+        )
+
+    def colour(self, white: Tensor) -> Tensor:
+        """White variables (..., D, D, D) -> maps."""
+        size = self.mask.shape
+        spectra = torch.fft.rfftn(white, dim=(-3, -2, -1)) * self.amplitude
+        return self.mask * torch.fft.irfftn(spectra, s=size, dim=(-3, -2, -1))
+
+    def colour_adjoint(self, maps: Tensor) -> Tensor:
+        """Adjoint of `colour`."""
+        size = self.mask.shape
+        spectra = torch.fft.rfftn(self.mask * maps, dim=(-3, -2, -1)) * self.amplitude
+        return torch.fft.irfftn(spectra, s=size, dim=(-3, -2, -1))
+
+
+def conjugate_gradients(apply, right: Tensor, start: Tensor, iterations: int) -> Tensor:
+    """Solve apply(x) = right for a symmetric positive operator on tensors of any shape.
+
+    The residual's relative size is what `iterations` makes of it; with whitened variables 10-20 are plenty.
+    """
+    x = start.clone()
+    residual = right - apply(x)
+    direction = residual.clone()
+    size = residual.square().sum()
+    floor = 1e-12 * right.square().sum()
+    for _ in range(iterations):
+        if size <= floor:
+            break
+        image = apply(direction)
+        step = size / (direction * image).sum()
+        x += step * direction
+        residual -= step * image
+        new_size = residual.square().sum()
+        direction = residual + (new_size / size) * direction
+        size = new_size
+    return x
