@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
-
 from tomohet.files.atomic import write_pickle
 from tomohet.files.pickles import save_latents
 

@@ -154,22 +154,34 @@ def central_slices(volume: np.ndarray) -> np.ndarray:
 
 
 def slices_montage(
-    volumes: Sequence[np.ndarray], titles: Sequence[str], title: str, columns: int = 5
+    volumes: Sequence[np.ndarray],
+    titles: Sequence[str],
+    title: str,
+    columns: int = 5,
+    own_scale: bool = False,
+    diverging: bool = False,
 ) -> Figure:
-    """Central xy and xz sections of many volumes [z,y,x], all on one grey scale (arbitrary units)."""
+    """Central xy and xz sections of many volumes [z,y,x].
+
+    All on one grey scale (arbitrary units), or each on its own; `diverging`: blue to red about zero.
+    """
     columns = min(columns, len(volumes))
     rows = -(-len(volumes) // columns)
     fig, axes = figure(rows, columns, width=2.4, height=1.5, squeeze=False)
     tiles = [central_slices(volume)[:, : 2 * volume.shape[0]] for volume in volumes]
-    low = min(np.percentile(tile, 0.5) for tile in tiles)
-    high = max(np.percentile(tile, 99.8) for tile in tiles)
+    ranges = np.array([np.percentile(tile, (0.5, 99.8)) for tile in tiles])
+    if diverging:
+        ranges = np.abs(ranges).max(axis=1, keepdims=True) * (-1, 1)
+    if not own_scale:
+        ranges[:] = ranges[:, 0].min(), ranges[:, 1].max()
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, tile, name in zip(axes.flat, tiles, titles, strict=False):
-        ax.imshow(tile, cmap=DENSITY, vmin=low, vmax=high)
-        ax.axvline(tile.shape[0] - 0.5, color="white", linewidth=0.8)
+    for ax, tile, name, (low, high) in zip(axes.flat, tiles, titles, ranges, strict=False):
+        ax.imshow(tile, cmap=DIVERGING if diverging else DENSITY, vmin=low, vmax=high)
+        ax.axvline(tile.shape[0] - 0.5, color="0.5" if diverging else "white", linewidth=0.8)
         ax.set_title(name, fontsize=8)
-    fig.suptitle(f"{title}\ncentral sections xy | xz, one grey scale", fontsize=10)
+    scale = "each on its own scale" if own_scale else "one grey scale"
+    fig.suptitle(f"{title}\ncentral sections xy | xz, {scale}", fontsize=10)
     return fig
 
 

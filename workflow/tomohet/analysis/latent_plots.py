@@ -21,8 +21,8 @@ def plane(pcs: PrincipalComponents) -> tuple[np.ndarray, np.ndarray, tuple[str, 
     return pcs.scores[:, 0], pcs.scores[:, 1], (names[0], names[1])
 
 
-def explained_variance(pcs: PrincipalComponents) -> Figure:
-    """Explained variance of each component and its running sum."""
+def explained_variance(pcs: PrincipalComponents, of: str = "Latents") -> Figure:
+    """Explained variance of each component and its running sum; `of` names what is analysed."""
     fig, ax = plots.figure(width=4.5)
     shown = pcs.explained[:50]
     ax.bar(np.arange(1, len(shown) + 1), 100 * shown, label="each")
@@ -31,7 +31,7 @@ def explained_variance(pcs: PrincipalComponents) -> Figure:
     )
     ax.xaxis.set_major_locator(plots.MaxNLocator(integer=True))
     ax.set(xlabel="principal component", ylabel="explained variance (%)", ylim=(0, 105))
-    ax.set_title("Latent variance by principal component")
+    ax.set_title(f"{of}: variance by principal component")
     ax.legend()
     return fig
 
@@ -179,4 +179,19 @@ def controls(x: np.ndarray, y: np.ndarray, names: tuple[str, str], table: pd.Dat
         plots.scatter_values(ax, x, y, table[name].to_numpy(), name)
         ax.set(xlabel=names[0], ylabel=names[1], title=MEANING[name].split(";")[0])
     fig.suptitle("Latents against how particles were imaged")
+    return fig
+
+
+def graph(x: np.ndarray, y: np.ndarray, names: tuple[str, str], edges, title: str) -> Figure:
+    """Particles and the edges (sparse, symmetric, n x n) between them."""
+    from matplotlib.collections import LineCollection
+    from scipy.sparse import triu
+
+    fig, ax = plots.figure(width=4.8, height=4)
+    upper = triu(edges).tocoo()
+    places = np.stack([x, y], axis=1)
+    lines = np.stack([places[upper.row], places[upper.col]], axis=1)
+    ax.add_collection(LineCollection(lines, colors="0.8", linewidths=0.3, rasterized=True))
+    ax.scatter(x, y, s=plots.point_size(len(x)), linewidths=0, rasterized=True, zorder=2)
+    ax.set(xlabel=names[0], ylabel=names[1], title=f"{title} ({upper.nnz} edges)")
     return fig

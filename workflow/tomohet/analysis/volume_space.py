@@ -1,0 +1,163 @@
+"""Principal components of many volumes, read slab by slab so that memory does not grow with their number."""
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.errors import InputError
+from tomohet.files.mrc import read_sections, read_volume, stack_shape
+from tomohet.progress import track
+
+SLAB_BYTES = 256 << 20
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VolumeSet:
+    """Volumes of one shape: `paths`, their `numbers` (from the file names), `box` (px), `pixel_size_A`."""
+
+    paths: list[Path]
+    numbers: np.ndarray
+    box: int
+    pixel_size_A: float
+
+    def slabs(self, description: str, slab_bytes: int = SLAB_BYTES) -> Iterator[tuple[slice, np.ndarray]]:
+        """Sections z of all volumes at a time: (slice of z, float32 (n, sections, D, D))."""
+        deep = int(np.clip(slab_bytes // (4 * len(self.paths) * self.box**2), 1, self.box))
+        for start in track(range(0, self.box, deep), total=None, unit="slabs", description=description):
+            part = slice(start, min(start + deep, self.box))
+            sections = np.arange(part.start, part.stop)
+            yield part, np.stack([read_sections(path, sections) for path in self.paths])
+
+
+def find_volumes(folder: str | Path) -> VolumeSet:
+    """All `*_<number>.mrc` of a folder, by number.
+
+    Raises InputError when there are fewer than two, or when their shapes differ or are not cubes.
+    """
+    folder = Path(folder)
+    found = [(int(m[1]), p) for p in folder.glob("*.mrc") if (m := re.search(r"_(\d+)$", p.stem))]
+    if len(found) < 2:
+        raise InputError(f"{folder}: found {len(found)} volumes named *_NUMBER.mrc, at least 2 are needed")
+    found.sort()
+    paths = [path for _, path in found]
+    shapes = [stack_shape(path) for path in paths]
+    for path, shape in zip(paths, shapes, strict=True):
+        if shape != shapes[0] or len(set(shape)) != 1:
+            raise InputError(
+                f"{path}: shape {shape}, but {paths[0].name} is {shapes[0]}; cubes of one size go"
+            )
+    numbers = np.array([number for number, _ in found])
+    return VolumeSet(paths, numbers, shapes[0][0], read_volume(paths[0])[1] or 1.0)
+
+
+@dataclass(frozen=True)
+class VolumeComponents:
+    """Principal components of volumes within a mask.
+
+    `scores` (n, m), `explained` (m,) fractions of the variance, `mean` [z,y,x], `axes` (a, D, D, D) unit
+    vectors of the leading components, zero outside the mask.
+    """
+
+    scores: np.ndarray
+    explained: np.ndarray
+    mean: np.ndarray
+    axes: np.ndarray
+
+    def on_axis(self, component: int, score: float) -> np.ndarray:
+        """The mean volume moved by `score` along a component (0-based)."""
+        return self.mean + score * self.axes[component]
+
+
+def mean_and_highest(volumes: VolumeSet) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and maximum over the volumes at each voxel; a block that few volumes hold shows in the maximum.
+
+    Raises InputError when a volume holds values that are not finite.
+    """
+    mean = np.empty((volumes.box,) * 3, np.float32)
+    highest = np.empty_like(mean)
+    for part, slab in volumes.slabs("mean volume"):
+        finite = np.isfinite(slab).all(axis=(1, 2, 3))
+        if not finite.all():
+            raise InputError(
+                f"{volumes.paths[np.argmin(finite)]}: holds NaN or infinite values; decode the volume again"
+            )
+        mean[part], highest[part] = slab.mean(axis=0, dtype=np.float64), slab.max(axis=0)
+    return mean, highest
+
+
+def components(
+    volumes: VolumeSet, mean: np.ndarray, mask: np.ndarray, most: int, n_axes: int
+) -> VolumeComponents:
+    """Principal components by the Gram matrix of the mean-subtracted, masked volumes (Sirovich 1987).
+
+    mean, mask: [z,y,x]. At most `most` components are kept, and n - 1 at most; axes of the first `n_axes`.
+    Two passes over the files; memory: the slab, n² numbers and the axes.
+    """
+    n = len(volumes.paths)
+    gram = np.zeros((n, n))
+    for part, slab in volumes.slabs("Gram matrix"):
+        inside = mask[part] > 0
+        x = (slab[:, inside] - mean[part][inside]) * mask[part][inside]
+        gram += x @ x.T
+    values, vectors = np.linalg.eigh(gram)
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    kept = int(min(most, n - 1))
+    vectors = vectors[:, :kept]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)])
+    roots = np.sqrt(values[:kept])
+    # Rounding leaves the rank-deficient tail with tiny eigenvalues, whose axes would be noise.
+    real = roots > 1e-5 * max(roots[0], 1e-30)
+    scores = np.where(real, vectors * roots, 0)
+    n_axes = min(n_axes, int(real.sum()))
+    weights = (vectors[:, :n_axes] / np.maximum(roots[:n_axes], 1e-30)).T.astype(np.float32)
+    axes = np.zeros((n_axes, *mean.shape), np.float32)
+    if n_axes:
+        for part, slab in volumes.slabs("eigenvolumes"):
+            centred = (slab - mean[part]) * mask[part]
+            axes[:, part] = np.tensordot(weights, centred, axes=1)
+    total = max(values.sum(), 1e-30)
+    return VolumeComponents(scores.astype(np.float32), values[:kept] / total, mean, axes)
+
+
+def analysis_mask(
+    highest: np.ndarray,
+    pixel_size_A: float,
+    kind: str | None,
+    percentile: float | None,
+    dilate_px: int | None,
+    edge_px: int | None,
+) -> np.ndarray:
+    """The one mask [z,y,x] of all volumes, drawn from their voxel-wise maximum.
+
+    kind None: around the density, thresholded automatically; none; sphere; soft: voxels above `percentile`
+    (default 99), dilated and given a soft edge (defaults D/30 px); tight: the same without the edge.
+    """
+    from tomohet.physics import masks
+
+    if kind is None:
+        return masks.tight_mask(highest, pixel_size_A)
+    if kind == "none":
+        return np.ones_like(highest)
+    if kind == "sphere":
+        return masks.sphere_mask(len(highest))
+    percentile = 99.0 if percentile is None else percentile
+    return masks.soft_mask(highest, highest, percentile, dilate_px, 0 if kind == "tight" else edge_px)
+
+
+def read_mask(path: Path, box: int) -> np.ndarray:
+    """A mask [z,y,x] from a file, clipped to 0..1.
+
+    Raises InputError when its box is another or it is empty.
+    """
+    mask, _ = read_volume(path)
+    if mask.shape != (box,) * 3:
+        raise InputError(f"{path}: mask of shape {mask.shape}, but the volumes have a box of {box} px")
+    if not mask.any():
+        raise InputError(f"{path}: the mask is empty")
+    return np.clip(mask, 0, 1)
