@@ -19,7 +19,6 @@ from tomohet.physics.slicing import (
     PADDING,
     gather,
     scatter,
-    toeplitz_apply,
     toeplitz_kernel,
     transform,
     transform_adjoint,
@@ -178,8 +177,8 @@ def expand(basis: Tensor, latents: Latents) -> tuple[Tensor, Latents]:
 def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor) -> Tensor:
     """EB: new prior scales c (K,) of the basis maps' power c P_mu.
 
-    Per shell q = precision c P_mu and P_new = (|F U|^2 + f c P_mu / (1 + q)) / f with f the mask's mean square;
-    log c is the mean of log(P_new / P_mu), weighted by the number of points times (q / (1 + q))^2.
+    Per shell q = precision c P_mu and P_new = (|F U|^2 + f c P_mu / (1 + q)) / f with f the mask's mean
+    square; log c is the mean of log(P_new / P_mu), weighted by the number of points times (q / (1 + q))^2.
     """
     n_shells = len(mean.power)
     fraction = mean.mask.square().mean()

@@ -25,8 +25,9 @@ FIRST_PRIOR_SCALE = 0.3
 
 @dataclass(frozen=True)
 class LinearModel:
-    """mean: the mean map and its noise; basis (K, D, D, D); latents: posteriors; eigenvalues (n,) of the kernel,
-    largest first; prior_scale (K,) power of each basis map relative to the mean map's."""
+    """mean: the mean map and its noise; basis (K, D, D, D); latents: posteriors; eigenvalues (n,) of the
+    kernel, largest first; prior_scale (K,) power of each basis map relative to the mean map's.
+    """
 
     mean: MeanMap
     basis: Tensor

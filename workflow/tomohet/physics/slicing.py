@@ -1,9 +1,9 @@
 """Central slices through volumes, and their exact adjoint, for many volumes at once.
 
-A volume of box D is divided by the transform of the interpolation kernel, padded to 2 D and Fourier transformed
-into a table of shape (voxels, channels); a slice is a trilinear gather from that table, its adjoint a trilinear
-scatter into one. Everything is a sum over 8 corners, done for all channels together. (Non-uniform FFT with a
-linear kernel: Fessler & Sutton, IEEE Trans. Signal Process. 2003.)
+A volume of box D is divided by the transform of the interpolation kernel, padded to 2 D and Fourier
+transformed into a table of shape (voxels, channels); a slice is a trilinear gather from that table, its
+adjoint a trilinear scatter into one. Everything is a sum over 8 corners, done for all channels together.
+(Non-uniform FFT with a linear kernel: Fessler & Sutton, IEEE Trans. Signal Process. 2003.)
 """
 
 from functools import lru_cache
@@ -16,7 +16,9 @@ PADDING = 2
 
 @lru_cache(maxsize=8)
 def _apodisation(box: int, width: int, device: str) -> Tensor:
-    """(width,)*3 transform of the trilinear kernel on a padded grid of a box, centred; sinc^2 on each axis."""
+    """(width,)*3 transform of the trilinear kernel on a padded grid of a box, centred; sinc^2 on each
+    axis.
+    """
     position = torch.arange(width, device=device, dtype=torch.float64) - width // 2
     axis = torch.sinc(position / (PADDING * box)) ** 2
     return (axis[:, None, None] * axis[:, None] * axis).float()
@@ -47,8 +49,9 @@ def transform_adjoint(table: Tensor, box: int) -> Tensor:
 def corners(k: Tensor, rotation: Tensor, box: int) -> tuple[Tensor, Tensor]:
     """Grid voxels around rotated slice points, and their trilinear weights.
 
-    k (n, 2) lattice points (kx, ky) of a box; rotation (m, 3, 3) volume -> image; the slice of an image lies at
-    k3 = (kx, ky, 0) R. Returns indices (m, n, 8) into the padded grid [z, y, x] and weights (m, n, 8).
+    k (n, 2) lattice points (kx, ky) of a box; rotation (m, 3, 3) volume -> image; the slice of an image
+    lies at k3 = (kx, ky, 0) R. Returns indices (m, n, 8) into the padded grid [z, y, x] and weights (m, n,
+    8).
     """
     size = PADDING * box
     points = PADDING * (k.to(rotation.dtype) @ rotation[:, :2, :])  # (m, n, 3) as x, y, z
@@ -74,8 +77,8 @@ def gather(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 def scatter(table: Tensor, index: Tensor, weight: Tensor, values: Tensor) -> None:
     """Adjoint of `gather`, added into `table` in place.
 
-    table (voxels, c), real or complex; values (m, n, c) of the same kind. Channels go in groups of four reals:
-    wider rows fall out of the cache.
+    table (voxels, c), real or complex; values (m, n, c) of the same kind. Channels go in groups of four
+    reals: wider rows fall out of the cache.
     """
     if table.is_complex():
         return scatter(
@@ -95,8 +98,9 @@ def scatter(table: Tensor, index: Tensor, weight: Tensor, values: Tensor) -> Non
 def toeplitz_kernel(table: Tensor, box: int) -> Tensor:
     """Spectra of the normal operator S^H diag(w) S from scattered weights.
 
-    table ((2D)^3, c) real: `scatter` of the weights w of all half-plane rows. Returns (c, 2D, 2D, D+1) real, to be
-    used by `toeplitz_apply`. The kernel is divided by the interpolation kernel's transform at each lag.
+    table ((2D)^3, c) real: `scatter` of the weights w of all half-plane rows. Returns (c, 2D, 2D, D+1)
+    real, to be used by `toeplitz_apply`. The kernel is divided by the interpolation kernel's transform at
+    each lag.
     """
     size = PADDING * box
     lags = torch.fft.ifftn(
@@ -107,7 +111,9 @@ def toeplitz_kernel(table: Tensor, box: int) -> Tensor:
 
 
 def toeplitz_apply(kernel: Tensor, volumes: Tensor) -> Tensor:
-    """Apply normal operators: kernel (..., 2D, 2D, D+1) with volumes (..., D, D, D), batched by broadcasting."""
+    """Apply normal operators: kernel (..., 2D, 2D, D+1) with volumes (..., D, D, D), batched by
+    broadcasting.
+    """
     box = volumes.shape[-1]
     size = PADDING * box
     spectra = torch.fft.rfftn(volumes, s=(size, size, size), dim=(-3, -2, -1))

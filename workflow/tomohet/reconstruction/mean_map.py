@@ -1,15 +1,13 @@
 """The mean map of a set of particles, its noise and its power spectrum, by maximum a posteriori.
 
-mu = argmin sum |y - h S mu|^2 / s2 + |v|^2 with mu = M P^(1/2) v; noise s2 and power P per shell are estimated
-in turn. First inside a sphere, then inside a tight mask of the map itself.
+mu = argmin sum |y - h S mu|^2 / s2 + |v|^2 with mu = M P^(1/2) v; noise s2 and power P per shell are
+estimated in turn. First inside a sphere, then inside a tight mask of the map itself.
 """
 
 import logging
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from tomohet.physics.masks import sphere_mask, tight_mask
 from tomohet.physics.slicing import (
     gather,
@@ -21,6 +19,7 @@ from tomohet.physics.slicing import (
 )
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_power
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,8 @@ class MeanMap:
 def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None = None) -> MeanMap:
     """Estimate the mean map (real space [z, y, x], in the units of the store's images).
 
-    mask: (D, D, D) to be used as it is; default a sphere for the first round and a tight mask of the map after it.
+    mask: (D, D, D) to be used as it is; default a sphere for the first round and a tight mask of the map
+    after it.
     """
     box, device = observations.box, observations.device
     if observations.box != observations.store.box:

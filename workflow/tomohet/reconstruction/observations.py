@@ -1,9 +1,11 @@
-"""Tilt images of a set of particles as weighted observations of Fourier slices, streamed in chunks of particles.
+"""Tilt images of a set of particles as weighted observations of Fourier slices, streamed in chunks of
+particles.
 
 Every reconstruction and the linear latent model need the same two numbers per half-plane row: the numerator
-q = g y and the weight w = g h, where y is the data, h its transfer and g = h for raw images, 1 for images that
-the extraction has multiplied by their transfer already (DESIGN: `physics.imaging.physical_transfer`). Then
-sum S^H q is the data term and sum S^H w S the normal operator, whatever was done to the images before.
+q = g y and the weight w = g h, where y is the data, h its transfer and g = h for raw images, 1 for images
+that the extraction has multiplied by their transfer already (DESIGN: `physics.imaging.physical_transfer`).
+Then sum S^H q is the data term and sum S^H w S the normal operator, whatever was done to the images
+before.
 """
 
 from collections.abc import Iterator
@@ -11,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from tomohet.particles.store import Store
 from tomohet.physics.imaging import image_parameters, physical_transfer
 from tomohet.physics.slicing import corners
+from torch import Tensor
 
 ROWS_PER_CHUNK = 400_000
 

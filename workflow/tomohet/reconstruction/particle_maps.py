@@ -1,19 +1,18 @@
 """Every particle's own back-projected difference from the mean map, at a small box.
 
 X_p = P^(1/2) M sum_i S_i^H (q_i - w_i S_i mu) / s2: the gradient of the log-likelihood with respect to a
-whitened change of the particle's map at the mean. It uses the pose, so that particles in different orientations
-can be compared voxel by voxel: inner products <X_p, X_q> are the kernel of the linear latent model (its
-spectral start), and X_p is what a pose-aware encoder sees.
+whitened change of the particle's map at the mean. It uses the pose, so that particles in different
+orientations can be compared voxel by voxel: inner products <X_p, X_q> are the kernel of the linear latent
+model (its spectral start), and X_p is what a pose-aware encoder sees.
 """
 
 import torch
-from torch import Tensor
-
 from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.slicing import PADDING, gather, scatter, transform, transform_adjoint
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.prior import SpectralPrior, shell_power
+from torch import Tensor
 
 PARTICLES_AT_ONCE = 16
 

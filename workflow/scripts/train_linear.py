@@ -1,0 +1,55 @@
+"""Fit a linear latent model: a mean map, a few basis maps and closed-form latents."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from tomohet.cli import command, log_to, options
+
+log = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("particles", type=Path, help="prepared store, or STAR file")
+    parser.add_argument("-o", "--outdir", type=Path, required=True, help="output folder")
+    parser.add_argument("--zdim", type=int, default=6, help="number of basis maps (6)")
+    parser.add_argument("-n", "--iterations", type=int, default=8, help="iterations of EM (8)")
+    parser.add_argument(
+        "--max-frequency",
+        type=float,
+        default=0.25,
+        metavar="F",
+        help="highest spatial frequency used, cycles per pixel; 0.5 is Nyquist (0.25)",
+    )
+    options.add_particle_options(parser)
+    options.add_plot_options(parser)
+    options.add_seed(parser)
+    options.add_device(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, fit, write."""
+    from tomohet.errors import InputError
+    from tomohet.linear.figures import write_figures
+    from tomohet.linear.fit import fit_linear_model
+    from tomohet.linear.output import LinearRun, write_run
+    from tomohet.particles.source import open_particles
+
+    if not 0 < args.max_frequency <= 0.5:
+        raise InputError(f"--max-frequency {args.max_frequency}: expected more than 0 and at most 0.5")
+    args.outdir.mkdir(parents=True, exist_ok=True)
+    log_to(args.outdir / "run.log")
+    store, particles = open_particles(args.particles, args)
+    if not 1 <= args.zdim < len(particles):
+        raise InputError(f"--zdim {args.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
+    fit = {"zdim": args.zdim, "iterations": args.iterations, "max_frequency": args.max_frequency}
+    model = fit_linear_model(store, particles, device=options.device_of(args.device), **fit)
+    write_figures(model, args.outdir, args.plot_format)
+    write_run(args.outdir, LinearRun(store, particles, fit), model)
+
+
+if __name__ == "__main__":
+    command(build_parser(), run)

@@ -1,0 +1,72 @@
+"""The output folder of train_linear: the same files as a training's, so that every later stage reads it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tomohet.files.atomic import atomic_path, write_json, write_pickle, write_yaml
+from tomohet.files.mrc import write_volume
+from tomohet.files.pickles import save_latents
+from tomohet.linear.fit import LinearModel
+from tomohet.model.linear_decoder import LinearDecoder
+from tomohet.particles.store import Store
+
+
+@dataclass(frozen=True)
+class LinearRun:
+    """What identifies a fit: its store, its particles (ordinals) and the options it was made with."""
+
+    store: Store
+    particles: np.ndarray
+    options: dict
+
+
+def write_run(outdir: Path, run: LinearRun, model: LinearModel) -> None:
+    """Write config, weights, latents (mean and log variance), mean map and summary; config.pkl comes last."""
+    store = run.store
+    decoder = LinearDecoder(store.box, len(model.basis))
+    state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
+    decoder.load_state_dict(state)
+    with atomic_path(outdir / "weights.pkl") as temporary:
+        torch.save({"epoch": 0, "model_state_dict": state}, temporary)
+    covariance = model.latents.covariance.cpu()
+    mu = model.latents.mean.cpu().numpy()
+    logvar = torch.diagonal(covariance, dim1=1, dim2=2).log().numpy()
+    save_latents(outdir / "z.train.pkl", mu, logvar)
+    write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
+    write_volume(outdir / "mask.mrc", model.mean.mask.cpu().numpy(), store.pixel_size_A)
+    write_json(outdir / "summary.json", summary(run, model))
+    config = {
+        "starfile_args": {"sourcefile": str(store.description["source"])},
+        "dataset_args": {"norm": [0.0, float(store.scale)]},
+        "lattice_args": {"boxsize": store.box + 1, "extent": 0.5, "ignore_DC": True},
+        "model_args": {"kind": "linear", "zdim": len(model.basis)},
+        "training_args": run.options,
+        "seed": 0,
+        "angpix": float(store.pixel_size_A),
+        "scale": float(store.scale),
+        "store": str(store.folder),
+        "store_digest": store.digest,
+        "particles": run.particles.tolist(),
+    }
+    write_yaml(outdir / "config.yaml", config)
+    write_pickle(outdir / "config.pkl", config)
+
+
+def summary(run: LinearRun, model: LinearModel) -> dict:
+    """Numbers for the report: eigenvalues, power of each basis map, reliability of each latent."""
+    variance = torch.diagonal(model.latents.covariance, dim1=1, dim2=2).mean(0)
+    power = model.basis.square().sum((1, 2, 3)) / model.mean.volume.square().sum()
+    return {
+        "n_particles": len(run.particles),
+        "n_images": int(np.diff(run.store.offsets)[run.particles].sum()),
+        "zdim": len(model.basis),
+        "kernel_eigenvalues": model.eigenvalues,
+        "prior_scale": model.prior_scale.cpu().numpy(),
+        # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.
+        "reliability": (1 - variance).cpu().numpy(),
+        "power_relative_to_mean": power.cpu().numpy(),
+        "mask_share_of_box": (model.mean.mask > 0.5).float().mean().item(),
+    }
