@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 Tensor = torch.Tensor
@@ -184,6 +185,54 @@ def inverse3(transform: Tensor, box: int) -> Tensor:
     """Volumes (..., D, D, D) of `transform3` output."""
     real = torch.fft.irfftn(transform, s=(box, box, box), dim=(-3, -2, -1))
     return torch.fft.fftshift(real, dim=(-3, -2, -1))
+
+
+def radius_grid(box: int, device: torch.device | str = "cpu") -> Tensor:
+    """|k| in Fourier pixels in the layout of rfftn: (D, D, D//2+1) float32."""
+    full = torch.fft.fftfreq(box, 1 / box, device=device)
+    half = torch.arange(box // 2 + 1, device=device, dtype=torch.float32)
+    return torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)
+
+
+def lowpass(
+    volumes: Tensor | np.ndarray, pixel_size_A: float, resolution_A: float, edge_shells: float = 2.0
+) -> Tensor | np.ndarray:
+    """Low-pass maps (..., D, D, D) at a resolution in Å; arrays give arrays, tensors give tensors.
+
+    A raised-cosine edge of `edge_shells` Fourier pixels is centred at the resolution; with 0 the cut is
+    sharp and keeps |k| <= D pixel_size / resolution.
+    """
+    maps = torch.as_tensor(volumes).float()
+    box = maps.shape[-1]
+    beyond = radius_grid(box, maps.device) - box * pixel_size_A / resolution_A
+    if edge_shells > 0:
+        weight = 0.5 * (1 + torch.cos(math.pi * (beyond / edge_shells + 0.5).clamp(0, 1)))
+    else:
+        weight = (beyond <= 1e-4).float()
+    filtered = inverse3(transform3(maps) * weight, box)
+    return filtered if isinstance(volumes, Tensor) else filtered.numpy()
+
+
+def crop_fourier(volumes: Tensor, box: int) -> Tensor:
+    """Resample maps (..., D, D, D) to a smaller even box by cropping their transforms; density is kept.
+
+    Both ends of the new box's Nyquist planes enter with equal weight. Raises ValueError unless 4 <= box <=
+    D, even.
+    """
+    full = volumes.shape[-1]
+    half = _half_box(box)
+    if box > full:
+        raise ValueError(f"cannot crop a box of {full} to a larger one of {box}")
+    if box == full:
+        return volumes
+    spectrum = transform3(volumes)[..., : half + 1]
+    for axis in (-3, -2):
+        low = spectrum.narrow(axis, 0, half)
+        high = spectrum.narrow(axis, full - half + 1, half - 1)
+        nyquist = (spectrum.narrow(axis, half, 1) + spectrum.narrow(axis, full - half, 1)) / 2
+        spectrum = torch.cat([low, nyquist, high], dim=axis)
+    # Along x, irfftn itself takes the Hermitian part of the Nyquist plane.
+    return inverse3(spectrum, box) * (box / full) ** 3
 
 
 def images_to_half_planes(images: Tensor, window: Tensor | None = None) -> Tensor:

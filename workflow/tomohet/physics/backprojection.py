@@ -1,0 +1,169 @@
+"""Central slices through a volume, their exact adjoint, and maps from many slices.
+
+A volume of box D is divided by the real-space footprint of the trilinear kernel, padded to 2 D and
+transformed; only kx >= 0 is kept. A slice is a trilinear gather from that grid, insertion the same as a
+scatter. (RELION's geometry: Scheres 2012, J. Struct. Biol. 180:519; gridding correction: Jackson et al.
+1991, IEEE Trans. Med. Imaging.)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from tomohet.physics.fourier import HalfPlane, inverse3, radius_grid, transform3
+
+Tensor = torch.Tensor
+
+PADDING = 2
+
+
+@lru_cache(maxsize=8)
+def _footprint(box: int, device: torch.device) -> Tensor:
+    """Transform of the trilinear kernel on the padded grid, sinc^2 along each axis: (D, D, D) float32."""
+    position = torch.arange(box, dtype=torch.float64, device=device) - box // 2
+    axis = torch.sinc(position / (PADDING * box)) ** 2
+    return (axis[:, None, None] * axis[:, None] * axis).float()
+
+
+def _inner(box: int) -> slice:
+    """Where a box lies, centre on centre, along each axis of its padded box."""
+    start = PADDING * box // 2 - box // 2
+    return slice(start, start + box)
+
+
+def volume_transform(volume: Tensor) -> Tensor:
+    """Padded transform of a real volume (D, D, D) for `slice_volume`: (2D, 2D, D+1) complex64."""
+    box = volume.shape[-1]
+    padded = volume.new_zeros((PADDING * box,) * 3)
+    inner = _inner(box)
+    padded[inner, inner, inner] = volume / _footprint(box, volume.device)
+    return transform3(padded)
+
+
+def _fold(rotation: Tensor, hp: HalfPlane) -> tuple[Tensor, Tensor]:
+    """Slice points (p, 3) on the padded grid with kx >= 0, image after image; (p,) whether each is a mate."""
+    points = PADDING * (hp.k.to(rotation.dtype) @ rotation[:, :2, :]).reshape(-1, 3)
+    mirrored = points[:, 0] < 0
+    return torch.where(mirrored[:, None], -points, points), mirrored
+
+
+def _corners(points: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The 8 grid neighbours of points (p, 3), one at a time: index (p,) in the half grid and weight (p,)."""
+    half = size // 2
+    low = torch.floor(points)
+    upper = (points - low).unbind(-1)
+    lower = [1 - fraction for fraction in upper]
+    x0, y0, z0 = low.long().unbind(-1)
+    # Past the last plane kx = size/2 only points of weight 0 lie; ky and kz wrap round.
+    xs = (x0.clamp(max=half), (x0 + 1).clamp(max=half))
+    ys = ((y0 % size) * (half + 1), ((y0 + 1) % size) * (half + 1))
+    zs = ((z0 % size) * (size * (half + 1)), ((z0 + 1) % size) * (size * (half + 1)))
+    for z, weight_z in zip(zs, (lower[2], upper[2]), strict=True):
+        for y, weight_y in zip(ys, (lower[1], upper[1]), strict=True):
+            row, row_weight = z + y, weight_z * weight_y
+            for x, weight_x in zip(xs, (lower[0], upper[0]), strict=True):
+                yield row + x, row_weight * weight_x
+
+
+def slice_volume(volume_fourier: Tensor, rotation: Tensor, hp: HalfPlane) -> Tensor:
+    """Half-planes (m, n) complex64 of the projections of a volume along m directions.
+
+    volume_fourier: (2D, 2D, D+1) from `volume_transform`. rotation: (m, 3, 3), volume -> image.
+    Raises ValueError when the box of the volume is not that of the half-plane.
+    """
+    expected = (PADDING * hp.box, PADDING * hp.box, hp.box + 1)
+    if tuple(volume_fourier.shape) != expected:
+        raise ValueError(
+            f"expected a padded transform of shape {expected}, found {tuple(volume_fourier.shape)}"
+        )
+    grid = volume_fourier.flatten()
+    points, mirrored = _fold(rotation, hp)
+    values = torch.zeros(len(points), dtype=grid.dtype, device=grid.device)
+    for index, weight in _corners(points, PADDING * hp.box):
+        values += grid[index] * weight
+    values = torch.where(mirrored, values.conj(), values)
+    return values.reshape(len(rotation), hp.n)
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """Sums over slices on the padded half grid: numerator (2D, 2D, D+1) complex64, denominator float32."""
+
+    box: int
+    numerator: Tensor
+    denominator: Tensor
+
+    @classmethod
+    def zeros(cls, box: int, device: torch.device | str = "cpu") -> "Accumulator":
+        """An empty accumulator for maps of box D."""
+        shape = (PADDING * box, PADDING * box, PADDING * box // 2 + 1)
+        return cls(
+            box,
+            torch.zeros(shape, dtype=torch.complex64, device=device),
+            torch.zeros(shape, dtype=torch.float32, device=device),
+        )
+
+    def __add__(self, other: "Accumulator") -> "Accumulator":
+        return Accumulator(self.box, self.numerator + other.numerator, self.denominator + other.denominator)
+
+
+def insert_slices(
+    values: Tensor, weights: Tensor, rotation: Tensor, hp: HalfPlane, accumulator: Accumulator
+) -> None:
+    """Add slices to an accumulator in place; on values alone, the exact adjoint of `slice_volume`.
+
+    values: (m, n) complex, the weighted data g F. weights: (m, n), what they are to be divided by, g h.
+    """
+    points, mirrored = _fold(rotation, hp)
+    values, weights = values.flatten(), weights.flatten()
+    values = torch.where(mirrored, values.conj(), values)
+    numerator, denominator = accumulator.numerator.view(-1), accumulator.denominator.view(-1)
+    for index, weight in _corners(points, PADDING * hp.box):
+        numerator.index_add_(0, index, values * weight)
+        denominator.index_add_(0, index, weights * weight)
+
+
+def _with_mates(grid: Tensor) -> Tensor:
+    """Add the Friedel mates within the planes kx = 0 and kx = D, which hold both points of each pair."""
+    planes = grid[..., [0, -1]]
+    mates = planes.flip(0, 1).roll((1, 1), (0, 1)).conj()
+    grid = grid.clone()
+    grid[..., [0, -1]] = planes + mates
+    return grid
+
+
+def _shell_mean(grid: Tensor) -> Tensor:
+    """Means of a padded half grid over shells of one unpadded Fourier pixel, spread back over the grid."""
+    size = grid.shape[0]
+    shell = torch.round(radius_grid(size, grid.device) / PADDING).long()
+    flat = shell.flatten()
+    count = torch.bincount(flat).clamp(min=1)
+    sums = torch.zeros(len(count), dtype=torch.float64, device=grid.device)
+    sums.index_add_(0, flat, grid.double().flatten())
+    return (sums / count).float()[shell]
+
+
+def wiener_map(accumulator: Accumulator, fraction: float = 1e-3, ssnr: Tensor | None = None) -> Tensor:
+    """Map (D, D, D) float32 with mean 0: numerator / (denominator + regulariser), gridding-corrected.
+
+    fraction: the regulariser as a fraction of the denominator's mean over the shell. ssnr: (D//2+1,) spectral
+    signal-to-noise ratio of the result per shell; the regulariser is then the shell's mean over it (Wiener
+    filter), and never below `fraction` of the mean.
+    """
+    box = accumulator.box
+    numerator, denominator = _with_mates(accumulator.numerator), _with_mates(accumulator.denominator)
+    mean = _shell_mean(denominator)
+    strength = torch.full_like(mean, fraction)
+    if ssnr is not None:
+        shell = torch.round(radius_grid(PADDING * box, mean.device) / PADDING).long().clamp(max=box // 2)
+        noise_to_signal = 1 / ssnr.to(mean).clamp(min=1e-6)
+        strength = torch.maximum(strength, noise_to_signal[shell])
+    # Shells that no slice reaches have mean 0: the floor turns 0 / 0 into 0.
+    regulariser = (strength * mean).clamp(min=torch.finfo(torch.float32).tiny)
+    spectrum = numerator / (denominator + regulariser)
+    spectrum[0, 0, 0] = 0
+    inner = _inner(box)
+    volume = inverse3(spectrum, PADDING * box)[inner, inner, inner] / _footprint(box, mean.device)
+    return volume - volume.mean()
