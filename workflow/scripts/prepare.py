@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
     particle_set = read_particles(args.particles, args.datadir, args.source_software)
     for remark in particle_set.remarks:
         log.warning("%s", remark)
-    keep = selection_of(args).keep(particle_set.particles, particle_set.images, particle_set.n_input["images"])
+    n_input_images = particle_set.n_input["images"]
+    keep = selection_of(args).keep(particle_set.particles, particle_set.images, n_input_images)
     preparation = preparation_options(args) | {"dtype": args.dtype}
     if args.invert_data:
         preparation["invert"] = True
