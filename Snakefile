@@ -8,10 +8,10 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 
 
-# The demo's configuration must not mix into another one given with --configfile.
+# The demo, unless another configuration is given: --configfile would only be mixed into it.
 if not workflow.overwrite_configfiles:
 
     configfile: str(Path(workflow.basedir, "config", "config.yaml"))
@@ -22,7 +22,7 @@ include: "workflow/rules/common.smk"
 
 rule all:
     input:
-        RESULTS + "/report.html",
+        "<results>/report.html",
 
 
 # The dataset

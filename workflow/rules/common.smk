@@ -1,6 +1,5 @@
-"""The checked configuration, the names of folders, and helpers that several rules share."""
+"""The checked configuration, the names of folders, and what several rules share."""
 
-import os
 import re
 import shlex
 import sys
@@ -10,13 +9,10 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-WORKFLOW = Path(workflow.basedir, "workflow")
-SCRIPTS = WORKFLOW / "scripts"
-
-# The library is used from the checkout, here and in every job, on the cluster as well.
-if str(WORKFLOW) not in sys.path:
-    sys.path.insert(0, str(WORKFLOW))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WORKFLOW), os.environ.get("PYTHONPATH")]))
+# The library is used from the checkout, here and in every job, on a cluster as well.
+WORKFLOW = str(Path(workflow.basedir, "workflow"))
+if WORKFLOW not in sys.path:
+    sys.path.insert(0, WORKFLOW)
 
 from tomohet.errors import InputError
 from tomohet.rounds.config import complete_config
@@ -31,33 +27,40 @@ except InputError as mistakes:
 ROUNDS = CONFIG["rounds"]
 SIMULATED = CONFIG["particles"] is None
 
-RESULTS = f"results/{CONFIG['dataset']}"
-LOGS = f"logs/{CONFIG['dataset']}"
-BENCHMARKS = f"benchmarks/{CONFIG['dataset']}"
-ROUND = RESULTS + "/{round}"
-ROUND_LOGS = LOGS + "/{round}"
-ROUND_BENCHMARKS = BENCHMARKS + "/{round}"
 
-PARTICLES = RESULTS + "/simulated/particles.star" if SIMULATED else CONFIG["particles"]
-DATADIR = f"--datadir {CONFIG['datadir']}" if CONFIG["datadir"] else ""
-STORE = RESULTS + "/prepared"
+pathvars:
+    results=f"results/{CONFIG['dataset']}",
+    logs=f"logs/{CONFIG['dataset']}",
+    benchmarks=f"benchmarks/{CONFIG['dataset']}",
 
 
 wildcard_constraints:
     round="|".join(map(re.escape, ROUNDS)),
 
 
-# `logged FILE` copies a command's output to the terminal and to its log. It ignores the signals that end the
-# command, so that what the command writes while it saves its work is not lost.
-PATH_TO_PYTHON = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+PARTICLES = "<results>/simulated/particles.star" if SIMULATED else CONFIG["particles"]
+DATADIR = f"--datadir {shlex.quote(CONFIG['datadir'])}" if CONFIG["datadir"] else ""
+MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
+
+# One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes.
+GPU = {"gpu": CONFIG["gpus"], "nodes": 1} if CONFIG["gpus"] else {}
+
+# In every rule's shell: `tomohet COMMAND` runs that script of workflow/scripts with the Python that runs
+# Snakemake (under --sdm conda with the environment's), and `logged FILE` copies its output to the terminal and
+# to the log. The latter ignores the signals that end a job, so that what the command says while it saves its
+# work is kept.
+PYTHON = (
+    "python" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else sys.executable
+)
 shell.prefix(
-    ("" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else PATH_TO_PYTHON)
-    + "logged() {{ trap '' INT TERM; tee \"$1\"; }}; "
+    f"export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
+    f'tomohet() {{{{ {shlex.quote(PYTHON)} -m tomohet.cli "$@"; }}}}; '
+    "logged() {{ trap '' INT TERM; tee \"$1\"; }}; "
 )
 
 
 def options(stage):
-    """A function of the wildcards giving the command-line options of one stage: its own slice of the config."""
+    """A function of the wildcards giving the command-line options of a stage: its own slice of the config."""
     return lambda wildcards: command_line(stage, stage_options(CONFIG, stage, wildcards.get("round")))
 
 
@@ -71,10 +74,28 @@ def minutes(first, most=1440):
     return lambda wildcards, attempt: min(first * 2 ** (attempt - 1), most)
 
 
+def parent_table(wildcards):
+    """The table that a round selects from: its parent's, or the whole dataset's."""
+    parent = ROUNDS[wildcards.round].get("parent")
+    return f"<results>/{parent}/particles.parquet" if parent else "<results>/prepared/particles.parquet"
+
+
+def selection(wildcards):
+    """The query or the indices of a round as options of `select`."""
+    given = ROUNDS[wildcards.round]
+    flags = {"select": "--query", "indices": "--indices", "parent": "--parent"}
+    return shlex.join(
+        word for key in flags if given.get(key) is not None for word in (flags[key], given[key])
+    )
+
+
 def latent_model(wildcards):
-    """Folder of the model whose latents and volumes the round's analysis uses."""
-    return f"{RESULTS}/{wildcards.round}/{CONFIG['latents']}"
+    """The files of the model whose latents and volumes a round's analysis uses; the first lies in its folder."""
+    if CONFIG["latents"] == "linear":
+        return ["<results>/{round}/linear/weights.pkl"]
+    return ["<results>/{round}/train_vae/weights.pkl", "<results>/{round}/convergence"]
 
 
-# One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes.
-GPU = {"gpu": CONFIG["gpus"], "nodes": 1} if CONFIG["gpus"] else {}
+def epoch(wildcards, input):
+    """The epoch that convergence chose; the linear model's files have no number."""
+    return "-1" if CONFIG["latents"] == "linear" else f"{input[1]}/convergence.json"

@@ -3,22 +3,22 @@
 
 rule convergence:
     input:
-        weights=ROUND + "/train_vae/weights.pkl",
-        latents=ROUND + "/train_vae/z.train.pkl",
+        weights="<results>/{round}/train_vae/weights.pkl",
+        latents="<results>/{round}/train_vae/z.train.pkl",
     output:
-        directory(ROUND + "/convergence"),
+        directory("<results>/{round}/convergence"),
     log:
-        ROUND_LOGS + "/convergence.log",
+        "<logs>/{round}/convergence.log",
     benchmark:
-        ROUND_BENCHMARKS + "/convergence.tsv"
+        "<benchmarks>/{round}/convergence.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        options=options("convergence"),
-        folder=subpath(input.weights, parent=True),
     threads: 2
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(60),
+    params:
+        options=options("convergence"),
+        folder=subpath(input.weights, parent=True),
     shell:
-        "python {SCRIPTS}/convergence_vae.py {params.folder} -o {output} {params.options} 2>&1 | logged {log}"
+        "tomohet convergence_vae {params.folder} -o {output} {params.options} 2>&1 | logged {log}"

@@ -3,27 +3,26 @@
 
 rule homogeneous:
     input:
-        STORE + "/store.yaml",
+        store="<results>/prepared/store.yaml",
     output:
-        map=RESULTS + "/homogeneous/map.mrc",
-        filtered=RESULTS + "/homogeneous/map_filt.mrc",
-        half1=RESULTS + "/homogeneous/half1.mrc",
-        half2=RESULTS + "/homogeneous/half2.mrc",
-        fsc=RESULTS + "/homogeneous/fsc.csv",
+        map="<results>/homogeneous/map.mrc",
+        filtered="<results>/homogeneous/map_filt.mrc",
+        half1="<results>/homogeneous/half1.mrc",
+        half2="<results>/homogeneous/half2.mrc",
+        fsc="<results>/homogeneous/fsc.csv",
     log:
-        LOGS + "/homogeneous.log",
+        "<logs>/homogeneous.log",
     benchmark:
-        BENCHMARKS + "/homogeneous.tsv"
+        "<benchmarks>/homogeneous.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        options=options("homogeneous"),
-        store=STORE,
-        folder=subpath(output.map, parent=True),
     threads: 2
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),
+    params:
+        options=options("homogeneous"),
+        store=subpath(input.store, parent=True),
+        folder=subpath(output.map, parent=True),
     shell:
-        "python {SCRIPTS}/backproject_voxel.py {params.store} -o {params.folder} {params.options}"
-        " 2>&1 | logged {log}"
+        "tomohet backproject_voxel {params.store} -o {params.folder} {params.options}" " 2>&1 | logged {log}"

@@ -1,25 +1,29 @@
-"""The linear latent model: a first answer in seconds, with its own test of whether there is anything to find."""
+"""The linear latent model: a first answer in seconds, and whether there is anything to find."""
 
 
 rule train_linear:
     input:
-        store=STORE + "/store.yaml",
-        indices=ROUND + "/subset/indices.pkl",
+        store="<results>/prepared/store.yaml",
+        indices="<results>/{round}/subset/indices.pkl",
     output:
-        directory(ROUND + "/linear"),
+        weights="<results>/{round}/linear/weights.pkl",
+        latents="<results>/{round}/linear/z.train.pkl",
+        config="<results>/{round}/linear/config.pkl",
+        summary="<results>/{round}/linear/summary.json",
     log:
-        ROUND_LOGS + "/train_linear.log",
+        "<logs>/{round}/train_linear.log",
     benchmark:
-        ROUND_BENCHMARKS + "/train_linear.tsv"
+        "<benchmarks>/{round}/train_linear.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        options=options("linear"),
-        store=STORE,
     threads: 2
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),
+    params:
+        options=options("linear"),
+        store=subpath(input.store, parent=True),
+        folder=subpath(output.weights, parent=True),
     shell:
-        "python {SCRIPTS}/train_linear.py {params.store} --ind-ptcls {input.indices} -o {output}"
-        " {params.options} 2>&1 | logged {log}"
+        "tomohet train_linear {params.store} --ind-ptcls {input.indices} -o {params.folder} {params.options}"
+        " 2>&1 | logged {log}"

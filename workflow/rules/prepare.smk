@@ -4,25 +4,25 @@
 rule prepare:
     input:
         particles=PARTICLES,
-        validation=RESULTS + "/validation/validation.json",
+        validation="<results>/validation/validation.json",
     output:
-        store=STORE + "/store.yaml",
-        particles=STORE + "/particles.parquet",
-        images=STORE + "/images.parquet",
+        store="<results>/prepared/store.yaml",
+        particles="<results>/prepared/particles.parquet",
+        images="<results>/prepared/images.parquet",
     log:
-        LOGS + "/prepare.log",
+        "<logs>/prepare.log",
     benchmark:
-        BENCHMARKS + "/prepare.tsv"
+        "<benchmarks>/prepare.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        datadir=DATADIR,
-        options=options("prepare"),
-        folder=subpath(output.store, parent=True),
     threads: 2
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(240),
+    params:
+        datadir=DATADIR,
+        options=options("prepare"),
+        folder=subpath(output.store, parent=True),
     shell:
-        "python {SCRIPTS}/prepare.py {input.particles} {params.datadir} -o {params.folder} {params.options}"
+        "tomohet prepare {input.particles} {params.datadir} -o {params.folder} {params.options}"
         " 2>&1 | logged {log}"

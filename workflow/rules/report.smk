@@ -3,46 +3,46 @@
 
 rule write_config:
     output:
-        RESULTS + "/config.yaml",
+        "<results>/config.yaml",
     log:
-        LOGS + "/write_config.log",
+        "<logs>/write_config.log",
     benchmark:
-        BENCHMARKS + "/write_config.tsv"
+        "<benchmarks>/write_config.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        text=yaml.safe_dump(CONFIG, sort_keys=False, allow_unicode=True),
     threads: 1
     resources:
         mem_mb=100,
         runtime=5,
+    params:
+        text=yaml.safe_dump(CONFIG, sort_keys=False, allow_unicode=True),
     shell:
         "printf '%s' {params.text:q} > {output} 2> {log}"
 
 
 rule report:
     input:
-        config=RESULTS + "/config.yaml",
-        validation=RESULTS + "/validation/validation.json",
-        homogeneous=RESULTS + "/homogeneous/fsc.csv",
-        linear=expand(ROUND + "/linear", round=ROUNDS),
-        tables=expand(ROUND + "/particles.parquet", round=ROUNDS),
-        subsets=expand(ROUND + "/subset/particles.star", round=ROUNDS),
-        maps=expand(ROUND + "/subset/fsc.csv", round=ROUNDS),
-        truth=expand(ROUND + "/truth", round=ROUNDS) if SIMULATED else [],
+        config="<results>/config.yaml",
+        validation="<results>/validation/validation.json",
+        homogeneous="<results>/homogeneous/fsc.csv",
+        linear=expand("<results>/{round}/linear/summary.json", round=ROUNDS),
+        tables=expand("<results>/{round}/particles.parquet", round=ROUNDS),
+        subsets=expand("<results>/{round}/subset/particles.star", round=ROUNDS),
+        maps=expand("<results>/{round}/subset/fsc.csv", round=ROUNDS),
+        truth=expand("<results>/{round}/truth", round=ROUNDS) if SIMULATED else [],
     output:
-        RESULTS + "/report.html",
+        "<results>/report.html",
     log:
-        LOGS + "/report.log",
+        "<logs>/report.log",
     benchmark:
-        BENCHMARKS + "/report.tsv"
+        "<benchmarks>/report.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        folder=RESULTS,
     threads: 1
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
+    params:
+        folder=subpath(output[0], parent=True),
     shell:
-        "python {SCRIPTS}/report.py {params.folder} -o {output} 2>&1 | logged {log}"
+        "tomohet report {params.folder} -o {output} 2>&1 | logged {log}"

@@ -3,20 +3,20 @@
 
 rule siren:
     input:
-        ROUND + "/volumes",
+        "<results>/{round}/volumes",
     output:
-        directory(ROUND + "/siren"),
+        directory("<results>/{round}/siren"),
     log:
-        ROUND_LOGS + "/siren.log",
+        "<logs>/{round}/siren.log",
     benchmark:
-        ROUND_BENCHMARKS + "/siren.tsv"
+        "<benchmarks>/{round}/siren.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        options=options("siren"),
     threads: 2
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),
+    params:
+        options=options("siren"),
     shell:
-        "python {SCRIPTS}/siren.py --volumes {input} -o {output} {params.options} 2>&1 | logged {log}"
+        "tomohet siren --volumes {input} -o {output} {params.options} 2>&1 | logged {log}"

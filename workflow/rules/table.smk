@@ -3,27 +3,27 @@
 
 rule particle_table:
     input:
-        particles=STORE + "/particles.parquet",
-        indices=ROUND + "/subset/indices.pkl",
+        particles="<results>/prepared/particles.parquet",
+        indices="<results>/{round}/subset/indices.pkl",
         stages=[
-            f"{ROUND}/{stage}"
+            f"<results>/{{round}}/{stage}"
             for stage in ["analyze", "volumes", "analyze_volumes", "siren", *(["maven"] if MODEL else [])]
         ],
     output:
-        ROUND + "/particles.parquet",
+        "<results>/{round}/particles.parquet",
     log:
-        ROUND_LOGS + "/particle_table.log",
+        "<logs>/{round}/particle_table.log",
     benchmark:
-        ROUND_BENCHMARKS + "/particle_table.tsv"
+        "<benchmarks>/{round}/particle_table.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        store=STORE,
-        folder=subpath(output[0], parent=True),
     threads: 1
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
+    params:
+        store=subpath(input.particles, parent=True),
+        folder=subpath(output[0], parent=True),
     shell:
-        "python {SCRIPTS}/particle_table.py {params.store} --ind-ptcls {input.indices}"
+        "tomohet particle_table {params.store} --ind-ptcls {input.indices}"
         " --round-dir {params.folder} -o {output} 2>&1 | logged {log}"

@@ -4,26 +4,26 @@ job that fails, is killed or preempted, and a training must find its checkpoints
 
 rule train_vae:
     input:
-        store=STORE + "/store.yaml",
-        indices=ROUND + "/subset/indices.pkl",
+        store="<results>/prepared/store.yaml",
+        indices="<results>/{round}/subset/indices.pkl",
     output:
-        weights=ROUND + "/train_vae/weights.pkl",
-        latents=ROUND + "/train_vae/z.train.pkl",
+        weights="<results>/{round}/train_vae/weights.pkl",
+        latents="<results>/{round}/train_vae/z.train.pkl",
     log:
-        ROUND_LOGS + "/train_vae.log",
+        "<logs>/{round}/train_vae.log",
     benchmark:
-        ROUND_BENCHMARKS + "/train_vae.tsv"
+        "<benchmarks>/{round}/train_vae.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        options=options("train"),
-        store=STORE,
-        folder=subpath(output.weights, parent=True),
     threads: 2
     resources:
+        **GPU,
         mem_mb=megabytes(8000),
         runtime=minutes(720),
-        **GPU,
+    params:
+        options=options("train"),
+        store=subpath(input.store, parent=True),
+        folder=subpath(output.weights, parent=True),
     shell:
-        "python {SCRIPTS}/train_vae.py {params.store} --ind-ptcls {input.indices} -o {params.folder}"
+        "tomohet train_vae {params.store} --ind-ptcls {input.indices} -o {params.folder}"
         " {params.options} 2>&1 | logged {log}"

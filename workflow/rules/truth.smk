@@ -3,23 +3,22 @@
 
 rule assess:
     input:
-        truth=RESULTS + "/simulated/truth.npz",
-        table=ROUND + "/particles.parquet",
-        linear=ROUND + "/linear",
+        truth="<results>/simulated/truth.npz",
+        table="<results>/{round}/particles.parquet",
+        linear="<results>/{round}/linear/z.train.pkl",
     output:
-        directory(ROUND + "/truth"),
+        directory("<results>/{round}/truth"),
     log:
-        ROUND_LOGS + "/assess.log",
+        "<logs>/{round}/assess.log",
     benchmark:
-        ROUND_BENCHMARKS + "/assess.tsv"
+        "<benchmarks>/{round}/assess.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        folder=subpath(input.table, parent=True),
     threads: 2
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(60),
+    params:
+        folder=subpath(input.table, parent=True),
     shell:
-        "python {SCRIPTS}/assess.py --truth {input.truth} --round-dir {params.folder} -o {output}"
-        " 2>&1 | logged {log}"
+        "tomohet assess --truth {input.truth} --round-dir {params.folder} -o {output}" " 2>&1 | logged {log}"

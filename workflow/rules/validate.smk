@@ -5,22 +5,21 @@ rule validate:
     input:
         PARTICLES,
     output:
-        json=RESULTS + "/validation/validation.json",
-        html=RESULTS + "/validation/validation.html",
+        json="<results>/validation/validation.json",
+        html="<results>/validation/validation.html",
     log:
-        LOGS + "/validate.log",
+        "<logs>/validate.log",
     benchmark:
-        BENCHMARKS + "/validate.tsv"
+        "<benchmarks>/validate.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        datadir=DATADIR,
-        options=options("prepare"),
-        folder=subpath(output.json, parent=True),
     threads: 1
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(60),
+    params:
+        datadir=DATADIR,
+        options=options("prepare"),
+        folder=subpath(output.json, parent=True),
     shell:
-        "python {SCRIPTS}/validate.py {input} {params.datadir} -o {params.folder} {params.options}"
-        " 2>&1 | logged {log}"
+        "tomohet validate {input} {params.datadir} -o {params.folder} {params.options}" " 2>&1 | logged {log}"

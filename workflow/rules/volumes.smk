@@ -3,46 +3,46 @@
 
 rule volumes:
     input:
-        latent_files,
+        latent_model,
     output:
-        directory(ROUND + "/volumes"),
+        directory("<results>/{round}/volumes"),
     log:
-        ROUND_LOGS + "/volumes.log",
+        "<logs>/{round}/volumes.log",
     benchmark:
-        ROUND_BENCHMARKS + "/volumes.tsv"
+        "<benchmarks>/{round}/volumes.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        options=options("volumes"),
-        model=latent_model,
-        epoch=epoch,
     threads: 2
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(240),
+    params:
+        n_volumes=lambda wildcards: stage_options(CONFIG, "volumes", wildcards.round)["count"],
+        options=options("volumes"),
+        model=subpath(input[0], parent=True),
+        epoch=epoch,
     shell:
-        "python {SCRIPTS}/eval_vol.py --workdir {params.model} --epoch {params.epoch} -o {output}"
-        " {params.options} 2>&1 | logged {log}"
+        "(tomohet choose_volumes {params.model} --epoch {params.epoch} --count {params.n_volumes} -o {output}"
+        " && tomohet eval_vol --workdir {params.model} --epoch {params.epoch} --zfile {output}/z.pkl -o {output}"
+        " {params.options}) 2>&1 | logged {log}"
 
 
 rule analyze_volumes:
     input:
-        ROUND + "/volumes",
+        "<results>/{round}/volumes",
     output:
-        directory(ROUND + "/analyze_volumes"),
+        directory("<results>/{round}/analyze_volumes"),
     log:
-        ROUND_LOGS + "/analyze_volumes.log",
+        "<logs>/{round}/analyze_volumes.log",
     benchmark:
-        ROUND_BENCHMARKS + "/analyze_volumes.tsv"
+        "<benchmarks>/{round}/analyze_volumes.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    params:
-        options=options("analyze_volumes"),
-        model=latent_model,
     threads: 2
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),
+    params:
+        options=options("analyze_volumes"),
     shell:
-        "python {SCRIPTS}/analyze_volumes.py --voldir {input} --config {params.model}/config.pkl"
-        " --outdir {output} {params.options} 2>&1 | logged {log}"
+        "tomohet analyze_volumes --voldir {input} -o {output} {params.options} 2>&1 | logged {log}"
