@@ -1,0 +1,1 @@
+"""Simulated tilt-series particles of a heterogeneous assembly, with their truth."""

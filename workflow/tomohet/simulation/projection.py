@@ -1,0 +1,139 @@
+"""Tilt images of a specimen: slices of its maps, microscope, dose, shift; and CTF premultiplication."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tomohet.physics.ctf import contrast_transfer
+from tomohet.physics.dose import attenuation
+from tomohet.physics.fourier import HalfPlane, half_plane, inverse2, shift_half_planes, transform2
+from tomohet.physics.imaging import (
+    ImageParameters,
+    ctf_of,
+    dose_attenuation,
+    image_parameters,
+    tilt_attenuation,
+)
+from tomohet.physics.slicing import corners, gather, transform
+from tomohet.simulation.specimen import Specimen
+
+
+class Slices:
+    """Central slices of a specimen's core and blocks, for any orientation and angle of the moving block."""
+
+    def __init__(self, specimen: Specimen, device: torch.device | str) -> None:
+        self.half_plane: HalfPlane = half_plane(specimen.box, device)
+        self.moving = specimen.moving
+        self.n_blocks = len(specimen.blocks)
+        self.hinge = specimen.hinge
+        self.pixel_size_A = specimen.pixel_size_A
+        maps = torch.as_tensor(np.concatenate([specimen.core[None], specimen.blocks]), device=device)
+        # Sums of the maps: their transforms at zero frequency.
+        self.mass = maps.sum(dim=(1, 2, 3))
+        still = [i for i in range(len(maps)) if self.moving is None or i != self.moving + 1]
+        self.still = torch.as_tensor(still, device=device)
+        self.still_table = transform(maps[still])
+        self.moving_table = None if self.moving is None else transform(maps[self.moving + 1][None])
+
+    def of(self, rotation: Tensor, angle_deg: np.ndarray) -> Tensor:
+        """Slices (m, n, 1 + b) complex of the core and of every block.
+
+        rotation (m, 3, 3), volume -> image; angle_deg (m,). The block turned by M about the hinge h is the
+        block at rest seen with the rotation R M and moved in the image by R (h - M h): exact for any angle.
+        """
+        hp = self.half_plane
+        shape = (len(rotation), hp.n, 1 + self.n_blocks)
+        slices = torch.zeros(shape, dtype=torch.complex64, device=rotation.device)
+        slices[..., self.still] = gather(self.still_table, *corners(hp.k, rotation, hp.box))
+        if self.moving is not None:
+            slices[..., self.moving + 1] = self.of_moving(rotation, angle_deg)
+        return slices
+
+    def of_moving(self, rotation: Tensor, angle_deg: np.ndarray) -> Tensor:
+        """Slices (m, n) complex of the moving block alone."""
+        hp = self.half_plane
+        turn = self.hinge.rotations(np.asarray(angle_deg))
+        hinge_px = self.hinge.point_A / self.pixel_size_A
+        offset_px = torch.as_tensor(hinge_px - turn @ hinge_px).to(rotation)
+        turn = torch.as_tensor(turn).to(rotation)
+        moved = gather(self.moving_table, *corners(hp.k, rotation @ turn, hp.box))[..., 0]
+        shift_px = torch.einsum("mij,mj->mi", rotation[:, :2], offset_px)
+        return shift_half_planes(moved, shift_px, hp)
+
+
+class Camera:
+    """Records tilt images of particles of a specimen."""
+
+    def __init__(self, specimen: Specimen, amplitude_loss: bool, device: torch.device | str) -> None:
+        self.slices = Slices(specimen, device)
+        self.amplitude_loss = amplitude_loss
+        self.device = device
+
+    def clean(self, images: pd.DataFrame, presence: np.ndarray, angle_deg: np.ndarray) -> Tensor:
+        """Images (m, D, D) as the camera sees them without noise: protein is dark.
+
+        images: m rows of an image table. presence (m, b) and angle_deg (m,): state of each image's particle.
+        Transform: C exp(-dose / 2 Nc) [cos tilt] times the slice, content displaced by minus the shift.
+        """
+        parameters = image_parameters(images, self.device)
+        hp = self.slices.half_plane
+        weights = torch.as_tensor(np.insert(presence, 0, 1, axis=1), device=self.device).float()
+        slices = self.slices.of(parameters.rotation, angle_deg)
+        values = torch.einsum("mnu,mu->mn", slices, weights.to(slices.dtype))
+        values = values * camera_transfer(parameters, hp, self.amplitude_loss)
+        shift = images[["shift_x_px", "shift_y_px"]].to_numpy("float32")
+        shift_px = torch.as_tensor(shift, device=self.device)
+        layout = hp.scatter(shift_half_planes(values, -shift_px, hp))
+        layout[:, 0, 0] = weights @ self.slices.mass * self._at_zero_frequency(parameters)
+        return inverse2(layout, hp.box)
+
+    def _at_zero_frequency(self, parameters: ImageParameters) -> Tensor:
+        """Transfer (m,) at zero frequency, where dose leaves all of the amplitude."""
+        ctf = ctf_at(parameters, torch.zeros(1, 2, device=self.device))
+        return (ctf * tilt_attenuation(parameters) if self.amplitude_loss else ctf)[:, 0]
+
+
+def camera_transfer(parameters: ImageParameters, hp: HalfPlane, amplitude_loss: bool) -> Tensor:
+    """Transfer (m, n) from a slice to the recorded image: CTF, radiation damage, and cos(tilt) if asked."""
+    h = ctf_of(parameters, hp) * dose_attenuation(parameters, hp)
+    return h * tilt_attenuation(parameters) if amplitude_loss else h
+
+
+def ctf_at(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
+    """CTF (m, n) at any frequencies (n, 2), cycles per pixel."""
+    return contrast_transfer(
+        frequency_cpp,
+        parameters.pixel_size_A,
+        parameters.defocus_u_A,
+        parameters.defocus_v_A,
+        parameters.defocus_angle_deg,
+        parameters.voltage_kV,
+        parameters.cs_mm,
+        parameters.amplitude_contrast,
+        parameters.phase_shift_deg,
+    )
+
+
+def premultiplied(recorded: Tensor, images: pd.DataFrame) -> Tensor:
+    """Recorded images (m, D, D) multiplied, at every frequency, by their CTF and dose attenuation.
+
+    So extract WarpTools and RELION: signal C^2 W^2, noise C W; protein comes out light.
+    """
+    box, device = recorded.shape[-1], recorded.device
+    parameters = image_parameters(images, device)
+    ky, kx = torch.meshgrid(
+        torch.fft.fftfreq(box, device=device), torch.fft.rfftfreq(box, device=device), indexing="ij"
+    )
+    frequency = torch.stack([kx.flatten(), ky.flatten()], dim=-1)
+    s_invA = frequency.double().norm(dim=-1) / parameters.pixel_size_A.double()[:, None]
+    weight = ctf_at(parameters, frequency) * attenuation(s_invA, parameters.dose_e_A2, parameters.voltage_kV)
+    return inverse2(transform2(recorded) * weight.reshape(-1, box, box // 2 + 1), box)
+
+
+def variance_in_circle(images: Tensor) -> Tensor:
+    """Variance (m,) of each image's pixels within the circle of diameter D about its centre."""
+    box = images.shape[-1]
+    axis = torch.arange(box, device=images.device) - box // 2
+    inside = axis[:, None] ** 2 + axis**2 <= (box / 2) ** 2
+    return images[:, inside].var(dim=1)

@@ -1,0 +1,228 @@
+"""A whole simulation: specimen, states, tilt series, images, files; memory independent of their number."""
+
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tomohet import __version__
+from tomohet.files.atomic import write_csv, write_yaml
+from tomohet.physics.geometry import euler_to_matrix
+from tomohet.progress import track
+from tomohet.simulation.config import CORE, SimulationConfig
+from tomohet.simulation.model_file import write_model
+from tomohet.simulation.projection import Camera, variance_in_circle
+from tomohet.simulation.specimen import DIAMETER_BOXES, Specimen, make_specimen
+from tomohet.simulation.states import States, draw_states, state_table
+from tomohet.simulation.tilt_series import Particles, Tomogram, image_table, make_tomograms, place_particles
+from tomohet.simulation.truth import Truth
+from tomohet.simulation.warp import WarpWriter, group_names, micrograph_name
+from tomohet.simulation.warptools import WarpToolsWriter, particle_names
+
+log = logging.getLogger(__name__)
+
+PARTICLES_FOR_SCALE = 100
+# Working memory of one chunk of images, and what one image takes in it: eight grid corners per Fourier point.
+CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**32}
+BYTES_PER_PIXEL = 160
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that is drawn before the first image: specimen in image units, states, geometry, noise."""
+
+    config: SimulationConfig
+    specimen: Specimen
+    states: States
+    tomograms: list[Tomogram]
+    particles: Particles
+    noise_std: float
+    density_scale: float
+
+    def images_of(self, members: np.ndarray) -> pd.DataFrame:
+        """Image table of particles (m,) of one tomogram."""
+        tomogram = self.tomograms[self.particles.tomogram[members[0]]]
+        return image_table(tomogram, self.particles, members, self.config, self.specimen.pixel_size_A)
+
+    def members(self, tomogram: int) -> np.ndarray:
+        """Particles (m,) of a tomogram, ascending."""
+        return np.flatnonzero(self.particles.tomogram == tomogram)
+
+
+def simulate(config: SimulationConfig, folder: str | Path, device: torch.device | str = "cpu") -> None:
+    """Simulate the particles of a configuration and write them, their model and their truth into a folder.
+
+    Writes particles.star, volumes.star and stacks/ (dialect warp), warptools/ (dialect warptools), model.cif,
+    units.csv, truth.npz, simulate.yaml. The same configuration gives the same files on the same kind of
+    device. Raises InputError for what cannot be simulated.
+    """
+    folder, device = Path(folder), torch.device(device)
+    experiment = plan(config, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    clean_variance = _record(experiment, folder, device)
+    _write_specimen(experiment.specimen, folder)
+    truth_of(experiment, clean_variance).save(folder / "truth.npz")
+    write_yaml(
+        folder / "simulate.yaml",
+        {
+            "tomohet": __version__,
+            "numpy": np.__version__,
+            "torch": str(torch.__version__),
+            "config": config.plain(),
+        },
+    )
+
+
+def plan(config: SimulationConfig, device: torch.device | str = "cpu") -> Experiment:
+    """Draw specimen, states and geometry, each from a random stream of its own, and set the noise.
+
+    Densities are scaled so that noise of standard deviation 1 (0 for infinite SNR) gives the SNR asked for.
+    """
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(4)]
+    specimen = make_specimen(config, streams[0])
+    states = draw_states(specimen, config.n_particles, streams[1])
+    distance_A = config.diameter_A or DIAMETER_BOXES * specimen.box * specimen.pixel_size_A
+    particles = place_particles(config, specimen.pixel_size_A, distance_A, streams[2])
+    tomograms = make_tomograms(config, streams[3])
+    unscaled = Experiment(config, specimen, states, tomograms, particles, 0.0, 1.0)
+    variance = _typical_variance(unscaled, device)
+    noiseless = np.isinf(config.snr)
+    scale = float(np.sqrt((1.0 if noiseless else config.snr) / variance))
+    return Experiment(
+        config, specimen.scaled(scale), states, tomograms, particles, 0.0 if noiseless else 1.0, scale
+    )
+
+
+def _typical_variance(experiment: Experiment, device: torch.device | str) -> float:
+    """Mean variance, inside the circle, of the clean visible images of the first particles."""
+    camera = Camera(experiment.specimen, experiment.config.amplitude_loss, device)
+    first = np.arange(min(PARTICLES_FOR_SCALE, experiment.config.n_particles))
+    variances = []
+    for tomogram in range(len(experiment.tomograms)):
+        members = np.intersect1d(first, experiment.members(tomogram))
+        for images, clean in _clean_chunks(experiment, camera, members):
+            visible = torch.as_tensor(images.visible.to_numpy(copy=True), device=clean.device)
+            variances.append(variance_in_circle(clean)[visible])
+    return float(torch.cat(variances).double().mean())
+
+
+def _clean_chunks(experiment: Experiment, camera: Camera, members: np.ndarray):
+    """Image tables and clean images (m, D, D) of particles of one tomogram, a bounded number at a time."""
+    n_tilts = len(experiment.tomograms[0].tilt_deg)
+    bytes_per_particle = n_tilts * BYTES_PER_PIXEL * experiment.specimen.box**2
+    step = max(1, CHUNK_BYTES[torch.device(camera.device).type] // bytes_per_particle)
+    for start in range(0, len(members), step):
+        images = experiment.images_of(members[start : start + step])
+        particle = images.particle.to_numpy()
+        yield (
+            images,
+            camera.clean(images, experiment.states.presence[particle], experiment.states.angle_deg[particle]),
+        )
+
+
+def _record(experiment: Experiment, folder: Path, device: torch.device) -> float:
+    """Write all images; returns the mean variance of the clean visible ones."""
+    config, specimen = experiment.config, experiment.specimen
+    camera = Camera(specimen, config.amplitude_loss, device)
+    as_warp, as_warptools = (config.dialect in (name, "both") for name in ("warp", "warptools"))
+    warp = WarpWriter(folder, config, specimen.box, specimen.pixel_size_A) if as_warp else None
+    warptools = (
+        WarpToolsWriter(folder / "warptools", config, specimen.box, specimen.pixel_size_A)
+        if as_warptools
+        else None
+    )
+    total, count = 0.0, 0
+    with track(total=config.n_particles, unit="particles", description="simulating") as progress:
+        for index, tomogram in enumerate(experiment.tomograms):
+            members = experiment.members(index)
+            # Tomograms have their own noise, so that each could be made alone.
+            noise = torch.Generator(device).manual_seed(_noise_seed(config.seed, index))
+            with warp.tomogram(tomogram, len(members)) if warp else nullcontext() as stack:
+                for images, recorded in _clean_chunks(experiment, camera, members):
+                    visible = torch.as_tensor(images.visible.to_numpy(copy=True), device=device)
+                    total += float(variance_in_circle(recorded)[visible].double().sum())
+                    count += int(visible.sum())
+                    recorded += experiment.noise_std * torch.randn(
+                        recorded.shape, generator=noise, device=device
+                    )
+                    if warp:
+                        stack.add(recorded, images)
+                    chunk = images.particle.unique()
+                    if warptools:
+                        warptools.add(recorded, images, tomogram, experiment.particles.number[chunk])
+                    progress.update(len(chunk))
+    for writer in (warptools, warp):
+        if writer:
+            writer.finish(experiment.tomograms, experiment.particles)
+    log.info("%d particles, %d images in %d tomograms", config.n_particles, count, len(experiment.tomograms))
+    return total / count
+
+
+def _noise_seed(seed: int, tomogram: int) -> int:
+    return int(np.random.SeedSequence([seed, tomogram, 0x6E6F697365]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _write_specimen(specimen: Specimen, folder: Path) -> None:
+    """Write model.cif in the frame of the maps (voxel (0, 0, 0) at the origin) and units.csv."""
+    if specimen.atoms is None:
+        return
+    write_model(folder / "model.cif", specimen.atoms, (specimen.box // 2) * specimen.pixel_size_A)
+    mass = specimen.atoms.groupby("unit", sort=False).Z.sum()
+    units = pd.DataFrame({"unit": mass.index, "mass": (mass / mass.sum()).round(4).to_numpy()})
+    settings = {block.name: block for block in specimen.settings}
+    for column, default in (("frequency", 1.0), ("host", ""), ("hinge_deg", 0.0)):
+        units[column] = [
+            default if unit == CORE else getattr(settings[unit], column) or default for unit in units.unit
+        ]
+    write_csv(folder / "units.csv", units)
+
+
+def truth_of(experiment: Experiment, clean_variance: float) -> Truth:
+    """The truth of an experiment whose clean images had this mean variance."""
+    specimen, particles, hinge = experiment.specimen, experiment.particles, experiment.specimen.hinge
+    state_presence, state = state_table(experiment.states.presence)
+    moving = np.zeros((0, 3))
+    moving_weights = np.zeros(0)
+    if hinge is not None:
+        of_moving = specimen.atoms.unit == hinge.unit
+        moving = specimen.atoms.loc[of_moving, ["x_A", "y_A", "z_A"]].to_numpy()
+        moving_weights = specimen.atoms.Z[of_moving].to_numpy()
+    noise_variance = experiment.noise_std**2
+    names = np.array([micrograph_name(t) for t in experiment.tomograms])
+    return Truth(
+        particle_id=group_names(experiment.tomograms, particles),
+        particle_name=particle_names(experiment.tomograms, particles),
+        block_names=np.array(specimen.names, dtype=str),
+        block_frequency=np.array([block.frequency for block in specimen.settings]),
+        block_host=np.array([block.host or "" for block in specimen.settings], dtype=str),
+        presence=experiment.states.presence,
+        state=state,
+        state_presence=state_presence,
+        angle_deg=experiment.states.angle_deg,
+        moving_block=-1 if specimen.moving is None else specimen.moving,
+        hinge_point_A=np.zeros(3) if hinge is None else hinge.point_A,
+        hinge_axis=np.zeros(3) if hinge is None else hinge.axis,
+        hinge_limit_deg=0.0 if hinge is None else hinge.limit_deg,
+        moving_xyz_A=moving,
+        moving_Z=moving_weights,
+        resolution_A=specimen.resolution_A or 0.0,
+        core_map=specimen.core,
+        block_maps=specimen.blocks,
+        block_masks=specimen.masks(),
+        rotation=euler_to_matrix(*particles.euler_deg.T),
+        origin_px=particles.origin_px,
+        tomogram=names[particles.tomogram],
+        noise_std=experiment.noise_std,
+        snr=experiment.config.snr,
+        snr_measured=clean_variance / noise_variance if noise_variance else np.inf,
+        clean_variance=clean_variance,
+        density_scale=experiment.density_scale,
+        pixel_size_A=specimen.pixel_size_A,
+        amplitude_loss=experiment.config.amplitude_loss,
+        exclusive=specimen.exclusive,
+        seed=experiment.config.seed,
+    )

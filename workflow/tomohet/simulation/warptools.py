@@ -1,0 +1,147 @@
+"""The WarpTools dialect: an optimisation set whose particles are stacks of premultiplied tilt images."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tomohet.files.star import write_star
+from tomohet.simulation.config import SimulationConfig
+from tomohet.simulation.projection import premultiplied
+from tomohet.simulation.stacks import write_small_stack
+from tomohet.simulation.tilt_series import Particles, Tomogram, binning, tomogram_size_px
+from tomohet.simulation.warp import micrograph_name
+
+OPTIMISATION_SET = "particles_optimisation_set.star"
+
+
+class WarpToolsWriter:
+    """Writes one float16 stack of all tilts per particle, then the three STAR files of the set."""
+
+    def __init__(self, folder: Path, config: SimulationConfig, box: int, pixel_size_A: float) -> None:
+        self.folder, self.config, self.box, self.pixel_size_A = folder, config, box, pixel_size_A
+
+    def add(
+        self, recorded: torch.Tensor, images: pd.DataFrame, tomogram: Tomogram, numbers: np.ndarray
+    ) -> None:
+        """Write the stacks of some particles of a tomogram: recorded (m * t, D, D), numbers (m,)."""
+        stacks = premultiplied(recorded, images).half().cpu().numpy()
+        (self.folder / "stacks" / tomogram.name).mkdir(parents=True, exist_ok=True)
+        for number, stack in zip(numbers, stacks.reshape(len(numbers), -1, self.box, self.box), strict=True):
+            write_small_stack(self.folder / self._stack_name(tomogram, number), stack, self.pixel_size_A)
+
+    def finish(self, tomograms: list[Tomogram], particles: Particles) -> None:
+        """Write tomograms.star, particles.star and, last, the optimisation set that names them."""
+        write_star(self.folder / "tomograms.star", self._tomogram_blocks(tomograms))
+        write_star(
+            self.folder / "particles.star",
+            {
+                "general": {"rlnTomoSubTomosAre2DStacks": 1},
+                "optics": self._optics(tomograms),
+                "particles": self._particle_table(tomograms, particles),
+            },
+        )
+        write_star(
+            self.folder / OPTIMISATION_SET,
+            {"": {"rlnTomoParticlesFile": "particles.star", "rlnTomoTomogramsFile": "tomograms.star"}},
+        )
+
+    def _stack_name(self, tomogram: Tomogram, number: int) -> str:
+        return f"stacks/{tomogram.name}/{tomogram.name}_{self.pixel_size_A:.2f}A_{number:06d}.mrcs"
+
+    def _unbinned_pixel_size_A(self) -> float:
+        return self.pixel_size_A / binning(self.pixel_size_A)
+
+    def _optics(self, tomograms: list[Tomogram]) -> pd.DataFrame:
+        group = np.arange(1, len(tomograms) + 1)
+        return pd.DataFrame(
+            {
+                "rlnOpticsGroup": group,
+                "rlnOpticsGroupName": [f"opticsGroup{i}" for i in group],
+                "rlnSphericalAberration": self.config.cs_mm,
+                "rlnVoltage": self.config.voltage_kV,
+                "rlnTomoTiltSeriesPixelSize": self._unbinned_pixel_size_A(),
+                "rlnCtfDataAreCtfPremultiplied": 1,
+                "rlnImageDimensionality": 2,
+                "rlnTomoSubtomogramBinning": binning(self.pixel_size_A),
+                "rlnImagePixelSize": self.pixel_size_A,
+                "rlnImageSize": self.box,
+                "rlnAmplitudeContrast": self.config.amplitude_contrast,
+            }
+        )
+
+    def _particle_table(self, tomograms: list[Tomogram], particles: Particles) -> pd.DataFrame:
+        # As WarpTools writes them: coordinates in pixels of the extracted images, origins in Å.
+        x, y, z = (particles.position_A / self.pixel_size_A).round(6).T
+        rot, tilt, psi = particles.euler_deg.T
+        origin_A = (particles.origin_px * self.pixel_size_A).round(6).T
+        owner = [tomograms[i] for i in particles.tomogram]
+        frames = {t.name: "[" + ",".join(str(int(v)) for v in t.visible) + "]" for t in tomograms}
+        return pd.DataFrame(
+            {
+                "rlnTomoName": [micrograph_name(t) for t in owner],
+                "rlnTomoParticleId": particles.number,
+                "rlnCoordinateX": x,
+                "rlnCoordinateY": y,
+                "rlnCoordinateZ": z,
+                "rlnAngleRot": rot,
+                "rlnAngleTilt": tilt,
+                "rlnAnglePsi": psi,
+                "rlnTomoParticleName": particle_names(tomograms, particles),
+                "rlnOpticsGroup": particles.tomogram + 1,
+                "rlnImageName": [
+                    self._stack_name(t, i) for t, i in zip(owner, particles.number, strict=True)
+                ],
+                "rlnOriginXAngst": origin_A[0],
+                "rlnOriginYAngst": origin_A[1],
+                "rlnOriginZAngst": origin_A[2],
+                "rlnTomoVisibleFrames": [frames[t.name] for t in owner],
+            }
+        )
+
+    def _tomogram_blocks(self, tomograms: list[Tomogram]) -> dict[str, pd.DataFrame]:
+        size = tomogram_size_px(self.pixel_size_A)
+        overview = pd.DataFrame(
+            {
+                "rlnTomoName": [micrograph_name(t) for t in tomograms],
+                "rlnTomoTiltSeriesName": [f"{t.name}.mrc" for t in tomograms],
+                "rlnTomoFrameCount": [len(t.tilt_deg) for t in tomograms],
+                "rlnTomoSizeX": size[0],
+                "rlnTomoSizeY": size[1],
+                "rlnTomoSizeZ": size[2],
+                "rlnTomoHand": -1.0,
+                "rlnOpticsGroupName": [f"opticsGroup{i}" for i in range(1, len(tomograms) + 1)],
+                "rlnTomoTiltSeriesPixelSize": self._unbinned_pixel_size_A(),
+                "rlnVoltage": self.config.voltage_kV,
+                "rlnSphericalAberration": self.config.cs_mm,
+                "rlnAmplitudeContrast": self.config.amplitude_contrast,
+                "rlnTomoImportFractionalDose": self.config.total_dose / len(tomograms[0].tilt_deg),
+            }
+        )
+        return {"global": overview} | {micrograph_name(t): _tilts(t) for t in tomograms}
+
+
+def particle_names(tomograms: list[Tomogram], particles: Particles) -> np.ndarray:
+    """rlnTomoParticleName (n,)."""
+    return np.array(
+        [f"{tomograms[t].name}/{i}" for t, i in zip(particles.tomogram, particles.number, strict=True)]
+    )
+
+
+def _tilts(tomogram: Tomogram) -> pd.DataFrame:
+    rows = {
+        f"rlnTomoProj{axis}": [f"[{x:.9g},{y:.9g},{z:.9g},0]" for x, y, z in tomogram.rotation[:, i]]
+        for i, axis in enumerate("XYZ")
+    }
+    return pd.DataFrame(
+        {
+            **rows,
+            "rlnTomoProjW": "[0,0,0,1]",
+            "rlnDefocusU": tomogram.defocus_u_A,
+            "rlnDefocusV": tomogram.defocus_v_A,
+            "rlnDefocusAngle": tomogram.defocus_angle_deg,
+            "rlnCtfScalefactor": np.cos(np.deg2rad(tomogram.tilt_deg)).round(9),
+            "rlnMicrographPreExposure": tomogram.dose_e_A2,
+        }
+    )
