@@ -1,0 +1,1 @@
+"""Occupancy of every piece of a model in every volume (after MAVEn)."""

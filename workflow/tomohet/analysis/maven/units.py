@@ -1,0 +1,213 @@
+"""The units whose occupancy is asked for: pieces of a model, or given masks."""
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from tomohet.analysis.maven.masks import density_threshold, unit_mask
+from tomohet.errors import InputError
+from tomohet.files.grids import MapGrid, read_grid, same_grid, write_on_grid
+from tomohet.files.mrc import read_volume
+from tomohet.physics.molmap import molmap, read_model
+
+MODEL_NAMES = ("chain", "label", "entity")
+TABLE_COLUMNS = ("unit", "file", "chain", "first", "last")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Units:
+    """Masks and reference densities of U units on a grid of N voxels.
+
+    table: one row per unit: unit, source (model file or folder), column (its name in tables),
+        voxels (of the mask), mass (sum of the reference density over the whole box).
+    masks, densities: sparse (U, N) float32. For given masks the reference density is the mask.
+    """
+
+    table: pd.DataFrame
+    masks: sparse.csr_matrix
+    densities: sparse.csr_matrix
+
+
+def units_of_model(files: list[Path], units: str | Path = "chain") -> pd.DataFrame:
+    """Atoms of the model files with their unit.
+
+    units: `chain` (author's chains), `label` (mmCIF label chains), `entity` (mmCIF entities), or a CSV
+        table with columns unit and any of file, chain, first, last (residue numbers, inclusive); several
+        rows with one unit name make one unit. Names match in any case where the exact case is absent.
+
+    Raises InputError when the table names something that the model does not have.
+    """
+    model = read_model(files)
+    if str(units) in MODEL_NAMES:
+        if units == "chain":
+            return model
+        if (model[units] == "").all():
+            raise InputError(f"--units {units}: the model names no {units}; mmCIF files do, or use chain")
+        return model.assign(unit=np.where(model[units] == "", model.chain, model[units]))
+    return _units_by_table(model, Path(units))
+
+
+def _units_by_table(model: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise InputError(f"--units {path}: expected chain, label, entity or a CSV table, found no such file")
+    table = pd.read_csv(path, dtype=str, skipinitialspace=True)
+    unknown = sorted(set(table.columns) - set(TABLE_COLUMNS))
+    if "unit" not in table or unknown:
+        raise InputError(
+            f"{path}: columns {list(table.columns)}, expected unit and any of {TABLE_COLUMNS[1:]}"
+        )
+    parts = []
+    for line, row in enumerate(table.to_dict("records"), start=2):
+        chosen = pd.Series(True, index=model.index)
+        for column in ("file", "chain"):
+            if isinstance(row.get(column), str):
+                wanted = Path(row[column]).stem if column == "file" else row[column]
+                chosen &= _matching(model[column], wanted)
+        for column, within in (("first", model.residue.ge), ("last", model.residue.le)):
+            if isinstance(row.get(column), str):
+                try:
+                    chosen &= within(int(row[column]))
+                except ValueError:
+                    raise InputError(
+                        f"{path} line {line}: {column} '{row[column]}' is no residue number"
+                    ) from None
+        if not chosen.any():
+            raise InputError(f"{path} line {line}: unit '{row['unit']}' matches no atom of the model")
+        parts.append(model[chosen].assign(unit=row["unit"]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _matching(names: pd.Series, wanted: str) -> pd.Series:
+    exact = names == wanted
+    return exact if exact.any() else names.str.lower() == wanted.lower()
+
+
+def from_centre(atoms: pd.DataFrame, grid: MapGrid) -> pd.DataFrame:
+    """Move atoms whose coordinates count from the maps' centre voxel, D//2, to the maps' coordinates."""
+    shift_A = np.asarray(grid.origin_A) + (grid.box // 2) * grid.pixel_size_A
+    return atoms.assign(x_A=atoms.x_A + shift_A[0], y_A=atoms.y_A + shift_A[1], z_A=atoms.z_A + shift_A[2])
+
+
+def draw_units(
+    atoms: pd.DataFrame,
+    grid: MapGrid,
+    resolution_A: float,
+    mode: str,
+    threshold: float | None,
+    extend_px: float,
+    soft_edge_px: float,
+    outdir: Path,
+) -> Units:
+    """Density and mask of every unit on `grid`, written to `outdir`/densities and `outdir`/masks.
+
+    Files are named as MAVEn names them: `<model>_chain<unit>.mrc` and `Mask_<model>_chain<unit>.mrc`.
+    Units that lie outside the maps are left out with a warning.
+
+    Raises InputError when every unit lies outside the maps.
+    """
+    rows = []
+    for (unit, source), part in _each_unit(atoms):
+        density = molmap(
+            part[["x_A", "y_A", "z_A"]].to_numpy(),
+            part.Z.to_numpy(),
+            resolution_A,
+            grid.box,
+            grid.pixel_size_A,
+            grid.origin_A,
+            mode,
+        )
+        mask = unit_mask(density, density_threshold(density, threshold), extend_px, soft_edge_px)
+        if not mask.any() or not density.any():
+            log.warning(
+                "unit %s of %s lies outside the maps or below the mask threshold: left out", unit, source
+            )
+            continue
+        name = f"{file_name(source)}_chain{file_name(unit)}.mrc"
+        write_on_grid(outdir / "densities" / name, density, grid)
+        write_on_grid(outdir / "masks" / f"Mask_{name}", mask, grid)
+        rows.append((unit, source, mask, density))
+    if not rows:
+        raise InputError(_outside(atoms, grid))
+    return _assembled(rows)
+
+
+def read_masks(folder: Path, grid: MapGrid) -> Units:
+    """Units given as masks: every .mrc of a folder, values from 0 to 1, on the grid of the maps.
+
+    A unit's name is the file's, without `Mask_` and what precedes `_chain`.
+    Raises InputError for a folder without masks, another grid, values outside 0..1, or an empty mask.
+    """
+    files = sorted(Path(folder).glob("*.mrc"))
+    if not files:
+        raise InputError(f"{folder}: no masks (.mrc) found")
+    rows = []
+    for file in files:
+        other = read_grid(file)
+        if not same_grid(grid, other):
+            raise InputError(
+                f"{file}: shape {other.shape}, {other.pixel_size_A:.4g} Å/px, origin {other.origin_A}; "
+                f"the volumes have {grid.shape}, {grid.pixel_size_A:.4g} Å/px, {grid.origin_A}; "
+                "resample the mask"
+            )
+        mask = read_volume(file)[0]
+        if mask.min() < 0 or mask.max() > 1 or not mask.any():
+            raise InputError(
+                f"{file}: values from {mask.min():.3g} to {mask.max():.3g}, expected a mask from 0 to 1"
+            )
+        unit = re.sub(r"^.*_chain(?=.)", "", file.stem.removeprefix("Mask_"))
+        rows.append((unit, "masks", mask, mask))
+    return _assembled(rows)
+
+
+def strongest_unit(units: Units, shape: tuple[int, int, int]) -> np.ndarray:
+    """Index of the unit of largest density in every voxel of a mask, -1 outside all masks; `shape` int64."""
+    inside = np.flatnonzero(np.asarray(units.masks.max(axis=0).todense()).ravel() > 0)
+    labels = np.full(int(np.prod(shape)), -1)
+    labels[inside] = np.asarray(units.densities[:, inside].argmax(axis=0)).ravel()
+    return labels.reshape(shape)
+
+
+def _each_unit(atoms: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    for unit, part in atoms.groupby("unit", sort=False):
+        sources = part.file.unique()
+        yield (unit, sources[0] if len(sources) == 1 else "model"), part
+
+
+def _assembled(rows: list[tuple[str, str, np.ndarray, np.ndarray]]) -> Units:
+    names, sources, masks, densities = zip(*rows, strict=True)
+    columns = [file_name(name) for name in names]
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise InputError(
+            f"several units are called '{repeated[0]}' in tables; give them distinct names (--units)"
+        )
+    masks = sparse.vstack([sparse.csr_matrix(mask.reshape(1, -1)) for mask in masks]).tocsr()
+    mass = [float(density.sum(dtype=np.float64)) for density in densities]
+    densities = sparse.vstack([sparse.csr_matrix(density.reshape(1, -1)) for density in densities]).tocsr()
+    table = pd.DataFrame(
+        {"unit": names, "source": sources, "column": columns, "voxels": masks.getnnz(axis=1), "mass": mass}
+    )
+    return Units(table, masks, densities)
+
+
+def _outside(atoms: pd.DataFrame, grid: MapGrid) -> str:
+    centre = atoms[["x_A", "y_A", "z_A"]].mean().round(1).tolist()
+    last = np.add(grid.origin_A, (grid.box - 1) * grid.pixel_size_A).round(1).tolist()
+    return (
+        f"the model lies outside the volumes: its centre is at {centre} Å, the volumes span "
+        f"{np.round(grid.origin_A, 1).tolist()} to {last} Å; align it to a volume first, or, if its "
+        "coordinates count from the volumes' centre, use --model-origin centre"
+    )
+
+
+def file_name(name: str) -> str:
+    """A unit's name as a file name and table column: letters, digits and underscores."""
+    return re.sub(r"\W", "_", name)
