@@ -1,0 +1,82 @@
+"""Compare a round's latents, clusters, occupancies and maps with the truth of the simulation they come from."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from tomohet.cli import command, options
+
+log = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--truth", type=Path, required=True, help="truth.npz of the simulation")
+    parser.add_argument("--round-dir", type=Path, required=True, help="results folder of the round")
+    parser.add_argument("--store", type=Path, help="prepared store (default: prepared beside the round)")
+    parser.add_argument("-o", "--outdir", type=Path, required=True, help="output folder")
+    options.add_seed(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, compare, write truth.json and a figure."""
+    import pandas as pd
+    from tomohet.errors import InputError
+    from tomohet.files.atomic import write_json
+    from tomohet.files.pickles import load_latents
+    from tomohet.particles.store import open_store
+    from tomohet.simulation import assessment
+    from tomohet.simulation.assessment_figure import write_figure
+    from tomohet.simulation.oracle import block_log_odds
+    from tomohet.simulation.truth import load_truth
+
+    table_file = args.round_dir / "particles.parquet"
+    if not table_file.is_file():
+        raise InputError(f"{table_file}: missing; the round's particle table is made by `particle_table`")
+    table = pd.read_parquet(table_file)
+    truth = load_truth(args.truth)
+    round_truth = assessment.RoundTruth(truth, truth.rows_of(table["source_id"].to_numpy()))
+
+    store = open_store(args.store or args.round_dir.parent / "prepared")
+    odds = block_log_odds(store, truth, table["particle"].to_numpy())
+    result = {
+        "n_particles": len(table),
+        "snr": truth.snr_measured,
+        "frequency": {
+            str(name): float(round_truth.presence[:, block].mean())
+            for block, name in enumerate(truth.block_names)
+        },
+        "mass_share": {
+            str(name): float(truth.block_maps[block].sum() / (truth.core_map.sum() + truth.block_maps.sum()))
+            for block, name in enumerate(truth.block_names)
+        },
+        "oracle": {
+            str(truth.block_names[block]): assessment.auc(round_truth.presence[:, block], odds[:, block])
+            for block in round_truth.varying()
+        },
+        "latents": {},
+    }
+    for model in ("linear", "train_vae"):
+        latents = args.round_dir / model / "z.train.pkl"
+        if latents.is_file():
+            mu, _ = load_latents(latents)
+            result["latents"][model] = assessment.latents_against_truth(round_truth, mu, args.seed)
+    result["clusters"] = assessment.clusters_against_truth(round_truth, table)
+    result["maven"] = assessment.occupancies_against_truth(round_truth, table)
+    volumes = args.round_dir / "volumes"
+    if (volumes / "assignment.parquet").is_file():
+        assignment = pd.read_parquet(volumes / "assignment.parquet").set_index("particle")
+        assignment = assignment.loc[table["particle"]].reset_index()
+        result["maps"] = assessment.maps_against_truth(round_truth, volumes, assignment)
+    args.outdir.mkdir(parents=True, exist_ok=True)
+    write_figure(result, args.outdir / "truth.png")
+    write_json(args.outdir / "truth.json", result)
+    for name, oracle in result["oracle"].items():
+        found = ", ".join(f"{m} {r['blocks'][name]['auc']:.3f}" for m, r in result["latents"].items())
+        log.info("%s: AUC of the oracle %.3f; latents %s", name, oracle, found)
+
+
+if __name__ == "__main__":
+    command(build_parser(), run)

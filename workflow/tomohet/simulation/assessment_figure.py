@@ -1,0 +1,46 @@
+"""One figure of what was found beside what could be found."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tomohet import plots
+
+
+def write_figure(result: dict, path: Path) -> None:
+    """AUC per block (oracle, latents, occupancies) and, per state, the decoded maps against the true ones.
+
+    result: the contents of truth.json.
+    """
+    figure, (left, right) = plots.figure(1, 2, width=5.2)
+    _auc_bars(left, result)
+    _state_maps(right, result.get("maps", {}))
+    plots.save(figure, path)
+
+
+def _auc_bars(axis, result: dict) -> None:
+    names = list(result["oracle"])
+    bars = {"oracle (true maps)": [result["oracle"][name] for name in names]}
+    for model, found in result["latents"].items():
+        bars[f"latents of {model}"] = [found["blocks"][name]["auc"] for name in names]
+    if result["maven"]:
+        bars["occupancy (maven)"] = [result["maven"].get(name, {}).get("auc", np.nan) for name in names]
+    width = 0.8 / len(bars)
+    for number, (label, values) in enumerate(bars.items()):
+        place = np.arange(len(names)) + (number - (len(bars) - 1) / 2) * width
+        axis.bar(place, values, width * 0.92, label=label, color=plots.PALETTE[number])
+    axis.set_xticks(range(len(names)), names)
+    axis.set(title="Is a block there? Found and findable", xlabel="block", ylabel="AUC", ylim=(0.5, 1.01))
+    axis.legend(loc="lower right", fontsize=7)
+
+
+def _state_maps(axis, maps: dict) -> None:
+    states = maps.get("states", {})
+    axis.set(title="Decoded mean map of each true state", xlabel="particles in the state")
+    axis.set_ylabel("resolution where FSC = 0.5 (Å)")
+    for number, (name, found) in enumerate(states.items()):
+        color = plots.PALETTE[number % len(plots.PALETTE)]
+        axis.plot(found["particles"], found["fsc_half_A"], "o", color=color, label=name)
+    if states:
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=6, title="blocks present", title_fontsize=7)
