@@ -117,8 +117,11 @@ def _split_block(name: str, text: bytes, path: Path) -> TextBlock:
     return TextBlock(name, head, body, tuple(columns), pairs)
 
 
-def parse_table(block: TextBlock, path: str | Path) -> pd.DataFrame:
-    """The rows of a table block as a data frame, one row per line of `block.rows()`."""
+def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = None) -> pd.DataFrame:
+    """The rows of a table block as a data frame, one row per line of `block.rows()`.
+
+    `only` reads some of the columns, which saves time.
+    """
     where = f"{path}: table data_{block.name}"
     columns = list(block.columns)
     twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -133,7 +136,7 @@ def parse_table(block: TextBlock, path: str | Path) -> pd.DataFrame:
         body = _SINGLE_QUOTED.sub(rb'"\1"', body)
     if body.count(b'"') % 2:
         raise InputError(f"{where}: a quote is opened and never closed")
-    text_columns = [column for column in columns if column.endswith(TEXT_ENDINGS)]
+    text_columns = [column for column in only or columns if column.endswith(TEXT_ENDINGS)]
     _check_first_row(body, columns, where)
     try:
         table = pd.read_csv(
@@ -141,18 +144,20 @@ def parse_table(block: TextBlock, path: str | Path) -> pd.DataFrame:
             sep=r"\s+",
             header=None,
             names=columns,
+            usecols=only,
             index_col=False,
             dtype=dict.fromkeys(text_columns, str),
             quoting=csv.QUOTE_MINIMAL if b'"' in body else csv.QUOTE_NONE,
             keep_default_na=False,
-            na_values={column: NOT_A_NUMBER for column in columns if column not in text_columns},
+            na_values={column: NOT_A_NUMBER for column in only or columns if column not in text_columns},
             encoding_errors="replace",
             low_memory=False,
         )
     except (ParserError, ValueError) as error:
         message = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise InputError(f"{where}: {message}") from error
-    _check_row_lengths(table, block, where)
+    if only is None:
+        _check_row_lengths(table, block, where)
     return table
 
 

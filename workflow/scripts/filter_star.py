@@ -1,0 +1,125 @@
+"""Write a subset of a STAR file, chosen by indices, labels or tomogram, in the dialect it came in."""
+
+import argparse
+import logging
+import re
+from pathlib import Path
+
+from tomohet.cli import command
+
+log = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("input", type=Path, help="STAR file")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="STAR file, or folder, to write")
+    parser.add_argument(
+        "--starfile-type",
+        choices=("imageseries", "volumeseries", "optimisation_set"),
+        help="kind of input (default: found out from the file)",
+    )
+    parser.add_argument(
+        "--action", choices=("keep", "drop"), default="keep", help="fate of the selection (keep)"
+    )
+    parser.add_argument("--ind", type=Path, metavar="PKL", help="indices of the selected (0-based)")
+    parser.add_argument(
+        "--ind-type",
+        choices=("particle", "image"),
+        default="particle",
+        help="what indices and labels count: particles, or the images (rows) of an image series (particle)",
+    )
+    parser.add_argument("--labels", type=Path, metavar="PKL", help="label of each particle or image")
+    parser.add_argument("--labels-sel", type=int, nargs="+", metavar="N", help="labels to select")
+    parser.add_argument(
+        "--tomogram", metavar="NAME", help="write one file more for this tomogram, or for each (all)"
+    )
+    parser.add_argument(
+        "--tomo-id-col",
+        default="_rlnMicrographName",
+        metavar="COLUMN",
+        help="column that names the tomogram (_rlnMicrographName; rlnTomoName of optimisation sets)",
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Select rows and write them."""
+    import numpy as np
+    from tomohet.errors import InputError
+    from tomohet.particles import export
+
+    star_type = args.starfile_type or export.detect_type(args.input)
+    if star_type == "optimisation_set":
+        particles, tomograms_file = export.read_optimisation_set(args.input)
+    else:
+        particles = export.read_particle_file(args.input, star_type)
+    keep = _selected(args, particles, star_type)
+    if args.action == "drop":
+        keep = ~keep
+    if not keep.any():
+        raise InputError(f"{args.input}: the subset is empty, nothing is written")
+
+    output = _output_file(args.output, args.input)
+    subsets = {output: keep}
+    if args.tomogram:
+        tomogram = export.tomograms_of(particles, args.tomo_id_col)
+        wanted = np.unique(tomogram[keep]) if args.tomogram == "all" else [args.tomogram]
+        for name in wanted:
+            if not (keep & (tomogram == name)).any():
+                known = ", ".join(np.unique(tomogram)[:3])
+                raise InputError(f"--tomogram {name}: no particle of the subset is in it; tomograms: {known}")
+            subsets[_tomogram_file(output, name)] = keep & (tomogram == name)
+    for path, rows in subsets.items():
+        if star_type == "optimisation_set":
+            export.write_optimisation_set(args.input, particles, tomograms_file, rows, path)
+        else:
+            particles.write(path, rows)
+        n_particles = len(np.unique(particles.particle[rows]))
+        log.info("%s: %d of %d particles", path, n_particles, particles.n_particles)
+
+
+def _selected(args: argparse.Namespace, particles, star_type: str):
+    """Which rows the indices or labels select (bool); all of them without either."""
+    import numpy as np
+    from tomohet.errors import InputError
+    from tomohet.files.pickles import load_indices, load_pickles
+    from tomohet.particles.filtering import checked_indices
+
+    if args.ind and args.labels:
+        raise InputError("--ind and --labels exclude each other")
+    if bool(args.labels) != bool(args.labels_sel):
+        raise InputError("--labels and --labels-sel belong together, give both")
+    if args.ind_type == "image" and star_type != "imageseries":
+        raise InputError(
+            f"--ind-type image: a file of type {star_type} has one row per particle, not per image"
+        )
+    number = particles.particle if args.ind_type == "particle" else np.arange(particles.n_rows)
+    n, what = (
+        (particles.n_particles, "particles") if args.ind_type == "particle" else (particles.n_rows, "images")
+    )
+    if args.ind:
+        return np.isin(number, checked_indices(load_indices(args.ind), n, f"--ind {args.ind}", what))
+    if args.labels:
+        labels = np.asarray(load_pickles(args.labels)[0]).ravel()
+        if len(labels) != n:
+            raise InputError(f"--labels {args.labels}: {len(labels)} labels, but {args.input} has {n} {what}")
+        return np.isin(labels, args.labels_sel)[number]
+    return np.ones(particles.n_rows, dtype=bool)
+
+
+def _output_file(output: Path, source: Path) -> Path:
+    """`output` itself, or, when it is a folder, a file in it named after the input."""
+    return output / source.name if output.is_dir() or output.suffix != ".star" else output
+
+
+def _tomogram_file(output: Path, tomogram: str) -> Path:
+    """Name of one tomogram's file; the suffix by which sets are named stays at the end."""
+    name = re.sub(r"[^\w.+-]", "_", Path(tomogram).stem if tomogram.endswith(".tomostar") else tomogram)
+    suffix = "_optimisation_set" if output.stem.endswith("_optimisation_set") else ""
+    return output.with_name(f"{output.stem.removesuffix(suffix)}_{name}{suffix}.star")
+
+
+if __name__ == "__main__":
+    command(build_parser(), run)

@@ -1,0 +1,165 @@
+"""Subsets of particles as STAR files of the dialect they came from.
+
+Rows are kept or dropped as text: order and format of columns, unknown columns, optics tables, comments and
+every other block stay as they are, byte for byte.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import atomic_path
+from tomohet.files.star import TextBlock, parse_table, read_text_blocks
+from tomohet.particles.dialects.optimisation_set import FILES
+
+StarType = Literal["imageseries", "volumeseries", "optimisation_set"]
+PARTICLE_COLUMNS = ("rlnGroupName", "rlnGroupNumber")  # join the rows of one particle of an image series
+SET_SUFFIX = "_optimisation_set"
+
+
+@dataclass(frozen=True)
+class ParticleFile:
+    """A STAR file of particles as text: its table of particles or tilt images, and whose row is whose.
+
+    `particle` (int64, one per row) numbers particles from 0 by first appearance.
+    """
+
+    path: Path
+    preamble: bytes
+    blocks: list[TextBlock]
+    table: int
+    particle: np.ndarray
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.particle)
+
+    @property
+    def n_particles(self) -> int:
+        return int(self.particle.max()) + 1
+
+    def column(self, name: str) -> pd.Series | None:
+        """A column of the particle table as text, or None."""
+        block = self.blocks[self.table]
+        return parse_table(block, self.path, [name])[name].astype(str) if name in block.columns else None
+
+    @cached_property
+    def _lines(self) -> tuple[list[bytes], np.ndarray]:
+        """Lines of the table's body, and which are rows: blank lines and comments stay in every subset."""
+        lines = self.blocks[self.table].body.splitlines(keepends=True)
+        return lines, np.array([bool(line.strip()) and not line.lstrip().startswith(b"#") for line in lines])
+
+    def write(self, path: Path, keep: np.ndarray) -> None:
+        """Write the file with only the rows where `keep`, atomically."""
+        lines, is_row = self._lines
+        stays = ~is_row
+        stays[is_row] = keep
+        body = b"".join(lines[i] for i in np.flatnonzero(stays))
+        block = self.blocks[self.table]
+        blocks = [*self.blocks[: self.table], replace(block, body=body), *self.blocks[self.table + 1 :]]
+        _write_blocks(path, self.preamble, blocks)
+
+
+def detect_type(path: Path) -> StarType:
+    """The kind of a STAR file: optimisation set, image series (particles have group names), or volumes."""
+    _, blocks = read_text_blocks(path)
+    if any(set(FILES) <= set(block.pairs) for block in blocks):
+        return "optimisation_set"
+    columns = blocks[_particle_table(blocks, path)].columns
+    grouped = "rlnImageName" in columns and any(name in columns for name in PARTICLE_COLUMNS)
+    return "imageseries" if grouped else "volumeseries"
+
+
+def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
+    """Read an image series (rows are tilt images) or a file with one row per particle.
+
+    Raises InputError when there is no table, no row, or (image series) no column that names the particles.
+    """
+    preamble, blocks = read_text_blocks(path)
+    number = _particle_table(blocks, path)
+    block = blocks[number]
+    n_rows = len(block.rows())
+    if n_rows == 0:
+        raise InputError(f"{path}: table data_{block.name} is empty, expected at least one particle")
+    particle = np.arange(n_rows)
+    if star_type == "imageseries":
+        name = next((column for column in PARTICLE_COLUMNS if column in block.columns), None)
+        if name is None:
+            raise InputError(
+                f"{path}: column _rlnGroupName is missing, an image series needs it; is this a volume series "
+                "(--starfile-type volumeseries)?"
+            )
+        particle = pd.factorize(parse_table(block, path, [name])[name])[0]
+    return ParticleFile(path, preamble, blocks, number, particle)
+
+
+def read_optimisation_set(path: Path) -> tuple[ParticleFile, Path]:
+    """The particles file of an optimisation set, and the path of its tomograms file."""
+    _, blocks = read_text_blocks(path)
+    files = next((block.pairs for block in blocks if set(FILES) <= set(block.pairs)), None)
+    if files is None:
+        raise InputError(f"{path}: not an optimisation set, expected {' and '.join(FILES)}")
+    particles, tomograms = (path.parent / files[name] for name in FILES)
+    if not tomograms.is_file():
+        raise InputError(f"{path}: its tomograms file {tomograms} is missing")
+    return read_particle_file(particles, "volumeseries"), tomograms
+
+
+def write_optimisation_set(
+    source: Path, particles: ParticleFile, tomograms: Path, keep: np.ndarray, path: Path
+) -> None:
+    """Write a subset of an optimisation set: the set `path`, and beside it its particles and tomograms.
+
+    Of `X_optimisation_set.star` they are `X.star` and `X_tomograms.star`; of any other `Y.star`,
+    `Y_particles.star` and `Y_tomograms.star`. The set names them without folder; tomograms are copied whole.
+    """
+    stem = path.stem.removesuffix(SET_SUFFIX)
+    particles_name = f"{stem}.star" if stem != path.stem else f"{stem}_particles.star"
+    tomograms_name = f"{stem}_tomograms.star"
+    particles.write(path.with_name(particles_name), keep)
+    with atomic_path(path.with_name(tomograms_name)) as temporary:
+        temporary.write_bytes(tomograms.read_bytes())
+    preamble, blocks = read_text_blocks(source)
+    for name, value in zip(FILES, (particles_name, tomograms_name), strict=True):
+        pattern = re.compile(rb"^([ \t]*_" + name.encode() + rb"[ \t]+)\S+", re.MULTILINE)
+        blocks = [
+            replace(block, head=pattern.sub(lambda m, v=value: m.group(1) + v.encode(), block.head))
+            for block in blocks
+        ]
+    _write_blocks(path, preamble, blocks)
+
+
+def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:
+    """Each row's tomogram as text: the given column, rlnTomoName, or the particle's name up to its last `_`.
+
+    Raises InputError when the file tells no tomogram.
+    """
+    for name in (column.removeprefix("_"), "rlnTomoName"):
+        if (names := particles.column(name)) is not None:
+            return names.to_numpy()
+    if (names := particles.column("rlnGroupName")) is not None:
+        return names.str.replace(r"_[^_]*$", "", regex=True).to_numpy()
+    raise InputError(f"{particles.path}: no column {column} names the tomograms; give one with --tomo-id-col")
+
+
+def _particle_table(blocks: list[TextBlock], path: Path) -> int:
+    """Number of the block with the particles: `data_particles`, or the only table beside the optics."""
+    tables = [i for i, block in enumerate(blocks) if block.columns and block.name != "optics"]
+    named = [i for i in tables if blocks[i].name == "particles"]
+    if len(named or tables) != 1:
+        raise InputError(f"{path}: found {len(tables)} tables of particles, expected one (or data_particles)")
+    return (named or tables)[0]
+
+
+def _write_blocks(path: Path, preamble: bytes, blocks: list[TextBlock]) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(preamble)
+        for block in blocks:
+            file.write(block.head)
+            file.write(block.body)
