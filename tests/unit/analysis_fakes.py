@@ -1,15 +1,33 @@
 """A made-up but realistic training: latents of four states, a decoder of blobs, and a store's tables."""
 
+import importlib.util
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import tomohet
 import torch
 from tomohet.files.atomic import write_pickle
+from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 
 BOX, PIXEL_A = 24, 6.0
+SCRIPTS = Path(tomohet.__file__).parents[1] / "scripts"
+
+
+def script(name: str) -> ModuleType:
+    """The module of a command's script."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(name: str, *arguments: object) -> None:
+    """Run a command in this process; faults and InputError reach the test."""
+    module = script(name)
+    module.run(module.build_parser().parse_args([str(argument) for argument in arguments]))
 
 
 def latents(n: int = 400, zdim: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -103,3 +121,31 @@ def store(n: int, seed: int = 0, tilts: np.ndarray | None = None, noise: np.ndar
         images_of=images_of,
         half_plane=SimpleNamespace(radius=radius),
     )
+
+
+def latents_by_epoch(
+    epochs: range, n: int = 300, zdim: int = 4, jitter: float = 0.1
+) -> dict[int, np.ndarray]:
+    """Latents that grow apart and settle, with a little jitter at each epoch."""
+    z, _ = latents(n, zdim)
+    rng = np.random.default_rng(1)
+    return {
+        e: ((1 - np.exp(-(e + 1) / 3)) * z + jitter * rng.normal(size=z.shape)).astype(np.float32)
+        for e in epochs
+    }
+
+
+class FakeMaker:
+    """Stands in for `VolumeMaker`: decodes with blobs that sharpen with the epoch."""
+
+    def __init__(self, run, epoch: int, options) -> None:
+        self.epoch, self.options = epoch, options
+
+    def write(self, z: np.ndarray, folder: Path) -> list[Path]:
+        """Write vol_000.mrc... of latents z (m, zdim)."""
+        decoder = BlobDecoder(z.shape[1], sharpness=1.3 - 0.6 * np.exp(-self.epoch / 4))
+        maps = decoder.volumes(torch.as_tensor(np.asarray(z)), self.options.downsample).numpy()
+        paths = [folder / f"vol_{i:03d}.mrc" for i in range(len(z))]
+        for path, one in zip(paths, maps, strict=True):
+            write_volume(path, one, PIXEL_A)
+        return paths

@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
     latent_plots.save_all(figures, outdir, args.plot_format)
 
     sets = {f"kmeans{args.ksample}": found.kmeans.centres}
+    titles = {f"kmeans{args.ksample}": "Volumes at the k-means centres"}
     folder = outdir / f"kmeans{args.ksample}"
     latent_analysis.write_clusters(folder, found.kmeans)
     latent_plots.save_all(latent_analysis.cluster_figures(found, tomograms), folder, args.plot_format)
@@ -93,12 +94,13 @@ def run(args: argparse.Namespace) -> None:
             latent_analysis.component_figures(found, component, rows), folder, args.plot_format
         )
         sets[folder.name] = points
+        titles[folder.name] = f"Volumes along PC{component + 1}"
     if maker is not None:
         for name, points in sets.items():
             latent_analysis.clear_volumes(outdir / name)
             volumes = maker.write(points, outdir / name)
             latent_analysis.write_table(outdir / name / "z_values.txt", points)
-            montage(volumes, outdir / name / f"slices.{args.plot_format}", f"Volumes along {name}")
+            montage(volumes, outdir / f"volumes_{name}.{args.plot_format}", titles[name])
     write_json(outdir / "summary.json", numbers)
 
 

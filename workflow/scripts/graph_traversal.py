@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 from pathlib import Path
 
 from tomohet.cli import command, options
@@ -70,10 +71,9 @@ def find_umap(latents: Path, n: int):
     """The embedding (n, 2) that analyze made of these latents, or None."""
     from tomohet.files.pickles import load_pickles
 
-    epoch = latents.name.split(".")[1]
-    folder = "analyze" if epoch == "train" else f"analyze.{epoch}"
-    path = latents.parent / folder / "umap.pkl"
-    embedding = load_pickles(path)[0] if path.is_file() else None
+    name = re.fullmatch(r"z(\.\d+)?\.train\.pkl", latents.name)
+    path = latents.parent / f"analyze{(name and name[1]) or ''}" / "umap.pkl"
+    embedding = load_pickles(path)[0] if name and path.is_file() else None
     return embedding if embedding is not None and len(embedding) == n else None
 
 

@@ -125,7 +125,12 @@ def write_clusters(
         f"{label}: {size} vol., {volumes.paths[row].stem}"
         for label, (size, row) in enumerate(zip(sizes, rows, strict=True))
     ]
-    montage(copies, folder / f"slices.{plot_format}", "Real volume nearest to each cluster's mean", names)
+    montage(
+        copies,
+        folder.parent / f"volumes_{folder.name}.{plot_format}",
+        "Real volume nearest to each cluster's mean",
+        names,
+    )
     if tomograms is not None:
         figure = latent_plots.by_tomogram(
             labels[tomograms["row"]], tomograms["tomogram"].to_numpy(), "Particles by cluster of their volume"

@@ -135,19 +135,36 @@ def analysis_mask(
 ) -> np.ndarray:
     """The one mask [z,y,x] of all volumes, drawn from their voxel-wise maximum.
 
-    kind None: around the density, thresholded automatically; none; sphere; soft: voxels above `percentile`
-    (default 99), dilated and given a soft edge (defaults D/30 px); tight: the same without the edge.
+    kind None: around the density, thresholded automatically; others as in `comparison_mask`.
+    """
+    from tomohet.physics.masks import tight_mask
+
+    if kind is None:
+        return tight_mask(highest, pixel_size_A)
+    return comparison_mask(highest, highest, kind, percentile, dilate_px, edge_px)
+
+
+def comparison_mask(
+    one: np.ndarray,
+    other: np.ndarray,
+    kind: str,
+    percentile: float | None,
+    dilate_px: int | None,
+    edge_px: int | None,
+) -> np.ndarray:
+    """One mask for two volumes [z,y,x].
+
+    kind none; sphere; soft: voxels above `percentile` (default 99) of either volume, dilated and given a
+    soft edge (defaults D/30 px); tight: the same without the edge.
     """
     from tomohet.physics import masks
 
-    if kind is None:
-        return masks.tight_mask(highest, pixel_size_A)
     if kind == "none":
-        return np.ones_like(highest)
+        return np.ones_like(one)
     if kind == "sphere":
-        return masks.sphere_mask(len(highest))
+        return masks.sphere_mask(len(one))
     percentile = 99.0 if percentile is None else percentile
-    return masks.soft_mask(highest, highest, percentile, dilate_px, 0 if kind == "tight" else edge_px)
+    return masks.soft_mask(one, other, percentile, dilate_px, 0 if kind == "tight" else edge_px)
 
 
 def read_mask(path: Path, box: int) -> np.ndarray:

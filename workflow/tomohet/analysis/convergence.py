@@ -1,0 +1,129 @@
+"""Convergence of a heterogeneous training: what is compared, and the files it leaves."""
+
+import logging
+import re
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.analysis import convergence_plots, latent_plots, sketch
+from tomohet.analysis.decode import VolumeMaker
+from tomohet.analysis.latent import principal_components, umap_embedding
+from tomohet.analysis.latent_analysis import clear_volumes, write_table
+from tomohet.analysis.run_folder import RunFolder
+from tomohet.analysis.volume_drift import VolumeDrift
+from tomohet.files.atomic import write_pickle
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Latents of each epoch in two dimensions: `points` epoch -> (s, 2) for particles `rows` (s,)."""
+
+    points: dict[int, np.ndarray]
+    rows: np.ndarray
+    names: tuple[str, str]
+    title: str
+
+
+def component_planes(run: RunFolder, epochs: list[int], folder: Path) -> Planes:
+    """The two leading components of each epoch's latents, fitted to each anew; scores to pcs/pc.E.pkl."""
+    points = {}
+    for epoch in epochs:
+        pcs = principal_components(run.latents(epoch)[0])
+        write_pickle(folder / "pcs" / f"pc.{epoch}.pkl", pcs.scores)
+        x = pcs.scores[:, 0]
+        points[epoch] = np.stack([x, pcs.scores[:, 1] if pcs.scores.shape[1] > 1 else 0 * x], axis=1)
+    return Planes(points, np.arange(len(x)), ("PC1", "PC2"), "Principal components of the latents")
+
+
+def umap_planes(
+    run: RunFolder, epochs: list[int], folder: Path, subset: int, seeds: Namespace
+) -> Planes | None:
+    """UMAP of each epoch's latents, for one random subset of the particles; to umaps/.
+
+    `seeds` has random_seed (the subset) and random_state (UMAP). None where UMAP cannot be made.
+    """
+    first = run.latents(epochs[-1])[0]
+    rows = np.arange(len(first))
+    if len(first) > subset:
+        rows = np.sort(np.random.default_rng(seeds.random_seed).choice(len(first), subset, replace=False))
+    if first.shape[1] <= 2:
+        return None
+    points = {}
+    for epoch in epochs:
+        embedding = umap_embedding(run.latents(epoch)[0][rows], seeds.random_state)
+        if embedding is None:
+            return None
+        write_pickle(folder / "umaps" / f"umap.{epoch}.pkl", embedding)
+        points[epoch] = embedding
+    write_pickle(folder / "umaps" / "ind_subset.pkl", rows)
+    return Planes(points, rows, ("UMAP 1", "UMAP 2"), "UMAP of the latents")
+
+
+def representative_volumes(
+    run: RunFolder, epochs: list[int], members: list[np.ndarray], folder: Path, options: Namespace
+) -> dict[int, list[Path]]:
+    """Volumes of each representative in every epoch that has weights: epoch -> paths in vols.E/.
+
+    In each epoch a representative is the particle nearest to the median latent of its members. With
+    `options.skip_volgen` volumes of an earlier run are taken.
+    """
+    volumes = {}
+    for epoch in epochs:
+        z = run.latents(epoch)[0]
+        points = z[sketch.representatives(z, members)]
+        write_table(folder / "repr_particles" / f"latent_representative.{epoch}.txt", points)
+        place = folder / f"vols.{epoch}"
+        if options.skip_volgen:
+            paths = sorted(place.glob("vol_*.mrc"), key=lambda p: int(re.sub(r"\D", "", p.stem)))
+            if len(paths) == len(points):
+                volumes[epoch] = paths
+        elif run.weights_path(epoch).is_file() and run.config_path.is_file():
+            clear_volumes(place)
+            volumes[epoch] = VolumeMaker(run, epoch, options).write(points, place)
+    missing = sorted(set(epochs) - set(volumes))
+    if missing:
+        log.warning("no volumes for epochs %s: their weights are gone", ", ".join(map(str, missing)))
+    return volumes
+
+
+def write_volume_drift(folder: Path, drifted: VolumeDrift) -> None:
+    """Write the numbers of volume_drift under the reference's names."""
+    write_pickle(folder / "cc_masked.pkl", drifted.cc)
+    write_pickle(folder / "fsc_masked.pkl", drifted.fsc)
+    write_pickle(folder / "fsc_masked_frequencies.pkl", drifted.frequency_1_A)
+    write_pickle(folder / "cc_masked_alltoall.pkl", drifted.pairwise)
+    if drifted.truth is not None:
+        write_pickle(folder / "cc_masked_alltogroundtruth.pkl", drifted.truth)
+
+
+def volume_figures(drifted: VolumeDrift, truth_names: list[str]) -> dict[str, object]:
+    """Figures of the representatives' volumes, by file name."""
+    names = sketch.letters(drifted.pairwise.shape[1])
+    figures = {
+        "09_pairwise_CC_matrix": convergence_plots.matrices(
+            drifted.epochs, drifted.pairwise, names, "Correlation between representatives"
+        )
+    }
+    if len(drifted.epochs) > 1:
+        figures["06_decoder_CC"] = convergence_plots.by_representative(
+            drifted, drifted.cc, "correlation", "Volumes in successive epochs"
+        )
+        figures["07_decoder_FSC"] = convergence_plots.shell_curves(drifted)
+        figures["08_decoder_FSC-nyquist"] = convergence_plots.by_representative(
+            drifted, drifted.fsc[:, :, -1], "FSC at Nyquist", "Finest shell in successive epochs"
+        )
+    if drifted.truth is not None:
+        figures["10_groundtruth_CC_matrix"] = convergence_plots.matrices(
+            drifted.epochs, drifted.truth, truth_names, "Correlation with the ground truth"
+        )
+    return figures
+
+
+def save(figures: dict[str, object], folder: Path, plot_format: str) -> None:
+    """Write figures to `folder`."""
+    latent_plots.save_all(figures, folder, plot_format)

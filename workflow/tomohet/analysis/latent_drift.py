@@ -1,0 +1,144 @@
+"""How latents change between epochs: shifts, shared neighbours, agreement of clusters, loss curves."""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tomohet.analysis.clusters import kmeans
+from tomohet.analysis.run_folder import RunFolder
+from tomohet.errors import InputError
+
+NEIGHBOURS = 15
+CLUSTERS = 10
+SUBSET = 5000  # particles in which neighbours and clusters are compared
+
+EPOCH_LINE = re.compile(
+    r"=====> Epoch: (\d+) Average gen loss = ([\d.eE+-]+), KLD = ([\d.eE+-]+), total loss = ([\d.eE+-]+)"
+)
+
+log = logging.getLogger(__name__)
+
+
+def read_losses(folder: Path) -> pd.DataFrame | None:
+    """Losses by epoch (columns epoch from 0, gen, kld, total) of a training.
+
+    From loss.csv, or from the epoch lines of a tomoDRGN run.log; None when there is neither.
+    """
+    table, text = folder / "loss.csv", folder / "run.log"
+    if table.is_file():
+        losses = pd.read_csv(table)
+        missing = {"epoch", "gen", "kld", "total"} - set(losses.columns)
+        if missing:
+            raise InputError(f"{table}: no column {sorted(missing)[0]}; expected epoch, gen, kld, total")
+        return losses.sort_values("epoch").drop_duplicates("epoch", keep="last")
+    if text.is_file():
+        rows = EPOCH_LINE.findall(text.read_text(errors="replace"))
+        if rows:
+            losses = pd.DataFrame(rows, columns=["epoch", "gen", "kld", "total"]).astype(float)
+            losses["epoch"] = losses["epoch"].astype(int) - 1
+            return losses.drop_duplicates("epoch", keep="last")
+    return None
+
+
+def listed_epochs(known: Sequence[int], interval: int, last: int) -> list[int]:
+    """Every `interval`-th of the known epochs up to `last`, and `last` itself."""
+    upto = [epoch for epoch in known if epoch <= last]
+    return sorted({epoch for epoch in upto if epoch % interval == 0} | {last})
+
+
+def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:
+    """Movement of latents between successive epochs.
+
+    Columns: epoch (the later one), previous, magnitude (median |dz|), relative (magnitude over the latents'
+    rms distance from their mean), dot and cosine_distance (medians over particles, of this and the following
+    movement; missing for the last).
+    """
+    rows, before, moved = [], None, None
+    for previous, epoch in zip([None, *epochs], epochs, strict=False):
+        z = run.latents(epoch)[0].astype(np.float64)
+        if before is not None:
+            if before.shape != z.shape:
+                raise InputError(
+                    f"{run.latents_path(epoch)}: shape {z.shape}, but epoch {previous} has {before.shape}"
+                )
+            movement = z - before
+            size = np.linalg.norm(movement, axis=1)
+            if moved is not None:
+                dot = (moved * movement).sum(axis=1)
+                norms = np.linalg.norm(moved, axis=1) * size
+                rows[-1]["dot"] = float(np.median(dot))
+                rows[-1]["cosine_distance"] = float(np.median(1 - dot / np.maximum(norms, 1e-30)))
+            rows.append(
+                {
+                    "epoch": epoch,
+                    "previous": previous,
+                    "magnitude": float(np.median(size)),
+                    "relative": float(np.median(size) / max(spread(z), 1e-30)),
+                    "dot": np.nan,
+                    "cosine_distance": np.nan,
+                }
+            )
+            moved = movement
+        before = z
+    columns = ["epoch", "previous", "magnitude", "relative", "dot", "cosine_distance"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def spread(z: np.ndarray) -> float:
+    """Root mean squared distance of z (n, zdim) from its mean."""
+    return float(np.sqrt(z.var(axis=0, dtype=np.float64).sum()))
+
+
+def stability(run: RunFolder, epochs: Sequence[int], seed: int) -> pd.DataFrame:
+    """Agreement of successive epochs on neighbours and clusters.
+
+    Columns: epoch, previous, neighbours (mean fraction of the nearest 15 shared), neighbours_chance, ari
+    (adjusted Rand index of seeded k-means labels, Hubert and Arabie 1985).
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    rows, before = [], None
+    for epoch in epochs:
+        z = run.latents(epoch)[0]
+        chosen = np.arange(len(z))
+        if len(z) > SUBSET:
+            chosen = np.sort(np.random.default_rng(seed).choice(len(z), SUBSET, replace=False))
+        z = z[chosen]
+        count = max(1, min(NEIGHBOURS, len(z) // 4))
+        labels = kmeans(z, max(2, min(CLUSTERS, len(z) // 5)), seed).labels
+        near = neighbours(z, count)
+        if before is not None:
+            rows.append(
+                {
+                    "epoch": epoch,
+                    "previous": before[0],
+                    "neighbours": shared(before[1], near),
+                    "neighbours_chance": count / max(len(z) - 1, 1),
+                    "ari": adjusted_rand_score(before[2], labels),
+                }
+            )
+        before = epoch, near, labels
+    return pd.DataFrame(rows, columns=["epoch", "previous", "neighbours", "neighbours_chance", "ari"])
+
+
+def neighbours(z: np.ndarray, count: int) -> np.ndarray:
+    """The `count` nearest neighbours (n, count) of each row of z, itself excluded."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(z) < 2:
+        return np.zeros((len(z), 0), np.int64)
+    return NearestNeighbors(n_neighbors=min(count, len(z) - 1)).fit(z).kneighbors(return_distance=False)
+
+
+def shared(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean fraction of neighbours (n, k) that two lists share."""
+    if one.shape[1] == 0:
+        return np.nan
+    n = len(one)
+    owner = np.arange(n)[:, None] * n
+    common = np.isin(one + owner, other + owner)
+    return float(common.mean())

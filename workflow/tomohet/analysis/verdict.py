@@ -1,0 +1,107 @@
+"""A verdict on convergence from numbers, with its reasons in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tomohet.analysis.volume_drift import VolumeDrift
+
+# Judged between the last two epochs compared.
+LOSS_PLATEAU = 0.05  # change over the last quarter of the epochs, as a fraction of the whole range
+SMALL_SHIFT = 0.25  # median movement of a latent over the latents' rms spread
+STABLE_NEIGHBOURS = 0.5  # fraction of nearest neighbours kept
+STABLE_CLUSTERS = 0.8  # adjusted Rand index of k-means labels
+STABLE_VOLUMES = 0.95  # median correlation of representative volumes
+NYQUIST_FALL = 0.1  # fall of the FSC at Nyquist while volumes correlate: noise is being learned
+ALIKE = 0.999  # median correlation between representatives: nothing is told apart
+ACTIVE_VARIANCE = 0.01  # of latent means: below it a dimension is not used (Burda et al. 2016)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`text`: converged, still changing, collapsed, or too few epochs to judge; reasons and numbers."""
+
+    text: str
+    reasons: list[str]
+    warnings: list[str]
+    metrics: dict[str, float | int | None]
+
+
+def judge(
+    z: np.ndarray,
+    losses: pd.DataFrame | None,
+    moved: pd.DataFrame,
+    stable: pd.DataFrame,
+    volumes: VolumeDrift | None,
+) -> Verdict:
+    """Judge the training from its last latents z (n, zdim), loss curves and the changes between epochs."""
+    metrics: dict[str, float | int | None] = {
+        "active_dimensions": int((z.var(axis=0, dtype=np.float64) > ACTIVE_VARIANCE).sum())
+    }
+    passed: list[bool] = []
+    reasons: list[str] = []
+
+    def test(ok: bool, good: str, bad: str) -> None:
+        passed.append(ok)
+        reasons.append(good if ok else bad)
+
+    if losses is not None and len(losses) >= 3:
+        metrics["loss_change"] = change = late_change(losses["total"].to_numpy())
+        text = f"the loss changed by {100 * change:.1f} % of its range over the last quarter of the epochs"
+        test(change < LOSS_PLATEAU, f"{text}: a plateau", f"{text}: not yet a plateau")
+    if len(moved):
+        metrics["latent_shift"] = shift = float(moved["relative"].iloc[-1])
+        text = f"latents moved by {100 * shift:.0f} % of their spread between the last epochs compared"
+        test(shift < SMALL_SHIFT, f"{text}: little", f"{text}: much")
+    if len(stable):
+        last = stable.iloc[-1]
+        metrics["neighbours_kept"], metrics["ari"] = float(last["neighbours"]), float(last["ari"])
+        text = (
+            f"{100 * last['neighbours']:.0f} % of neighbours kept, Rand index of clusters {last['ari']:.2f}"
+        )
+        ok = last["ari"] >= STABLE_CLUSTERS or last["neighbours"] >= STABLE_NEIGHBOURS
+        test(ok, f"{text}: the same particles stay together", f"{text}: groups still re-form")
+    warnings: list[str] = []
+    if volumes is not None:
+        warnings += volume_warnings(volumes)
+        if volumes.cc.shape[1]:
+            metrics["volume_cc"] = cc = float(np.median(volumes.cc[:, -1]))
+            text = f"volumes of representative particles correlate by {cc:.3f} (median) between epochs"
+            test(cc >= STABLE_VOLUMES, f"{text}: the same maps", f"{text}: maps still change")
+    if metrics["active_dimensions"] == 0:
+        reasons.insert(
+            0, "no latent dimension is used: all particles have the same latent (posterior collapse)"
+        )
+        return Verdict("collapsed", reasons, warnings, metrics)
+    if not len(moved):
+        reasons.insert(0, "latents of fewer than two epochs exist")
+        return Verdict("too few epochs to judge", reasons, warnings, metrics)
+    return Verdict("converged" if all(passed) else "still changing", reasons, warnings, metrics)
+
+
+def late_change(total: np.ndarray) -> float:
+    """Change of a loss curve over its last quarter, as a fraction of its range."""
+    quarter = max(1, len(total) // 4)
+    return float(abs(total[-1] - total[-1 - quarter]) / max(np.ptp(total), 1e-30))
+
+
+def volume_warnings(volumes: VolumeDrift) -> list[str]:
+    """Signs of overfitting and of structures that are not told apart."""
+    found = []
+    if volumes.fsc.shape[1] >= 2:
+        nyquist = np.median(volumes.fsc[:, :, -1], axis=0)
+        fall = nyquist.max() - nyquist[-1]
+        if fall > NYQUIST_FALL and np.median(volumes.cc[:, -1]) >= STABLE_VOLUMES:
+            found.append(
+                f"the FSC at Nyquist fell by {fall:.2f} while the maps stay alike: noise is being learned; "
+                "look at an earlier epoch"
+            )
+    last = volumes.pairwise[-1]
+    if len(last) > 1:
+        between = float(np.median(last[np.triu_indices(len(last), 1)]))
+        if between > ALIKE:
+            found.append(
+                f"representative volumes correlate by {between:.4f} with each other: no heterogeneity is seen"
+            )
+    return found

@@ -1,0 +1,90 @@
+"""How the volumes of representative particles change between epochs: CC, FSC, diversity, ground truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.analysis.volume_space import comparison_mask
+from tomohet.errors import InputError
+from tomohet.files.mrc import read_volume
+from tomohet.physics.fsc import correlation, fsc, shell_frequencies
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Mask of a comparison: kind none, sphere, tight or soft; percentile, dilation and edge in px."""
+
+    kind: str = "soft"
+    percentile: float | None = None
+    dilate_px: int | None = None
+    edge_px: int | None = None
+
+    def of(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+        """The mask of two volumes [z,y,x]; None for no mask."""
+        if self.kind == "none":
+            return None
+        return comparison_mask(one, other, self.kind, self.percentile, self.dilate_px, self.edge_px)
+
+
+@dataclass(frozen=True)
+class VolumeDrift:
+    """`epochs` (e,) with volumes; between successive ones `cc` (m, e-1), `fsc` (m, e-1, D/2+1).
+
+    `pairwise` (e, m, m) correlations within an epoch; `truth` (e, g, m) with ground-truth maps, or None;
+    `frequency_1_A` (D/2+1,).
+    """
+
+    epochs: list[int]
+    cc: np.ndarray
+    fsc: np.ndarray
+    frequency_1_A: np.ndarray
+    pairwise: np.ndarray
+    truth: np.ndarray | None
+
+
+def follow(
+    volumes: dict[int, list[Path]], mask: MaskOptions, ground_truth: Sequence[Path] = ()
+) -> VolumeDrift:
+    """Compare volumes (epoch -> paths of m volumes, the same m in each epoch).
+
+    Two epochs' volumes are held in memory at a time.
+    """
+    truth = [read_volume(path)[0] for path in ground_truth]
+    before, cc, curves, pairwise, to_truth, pixel = None, [], [], [], [], 1.0
+    for paths in volumes.values():
+        read = [read_volume(path) for path in paths]
+        now, pixel = [volume for volume, _ in read], read[0][1] or 1.0
+        for path, map_ in zip(ground_truth, truth, strict=True):
+            if map_.shape != now[0].shape:
+                raise InputError(f"{path}: shape {map_.shape}, but the volumes have {now[0].shape}")
+        pairwise.append(correlations(now, now, mask))
+        to_truth.append(correlations(truth, now, mask))
+        if before is not None:
+            masks = [mask.of(old, new) for old, new in zip(before, now, strict=True)]
+            cc.append([correlation(*trio) for trio in zip(before, now, masks, strict=True)])
+            curves.append([fsc(*trio) for trio in zip(before, now, masks, strict=True)])
+        before = now
+    shells, m = now[0].shape[0] // 2 + 1, len(now)
+    return VolumeDrift(
+        list(volumes),
+        np.array(cc, np.float64).reshape(-1, m).T,
+        np.array(curves, np.float64).reshape(-1, m, shells).transpose(1, 0, 2),
+        shell_frequencies(now[0].shape[0], pixel),
+        np.array(pairwise),
+        np.array(to_truth) if truth else None,
+    )
+
+
+def correlations(rows: Sequence[np.ndarray], columns: Sequence[np.ndarray], mask: MaskOptions) -> np.ndarray:
+    """Correlation of every volume of `rows` with every one of `columns`, (r, c)."""
+    same = rows is columns
+    result = np.ones((len(rows), len(columns)))
+    for i, one in enumerate(rows):
+        for j, other in enumerate(columns):
+            if same and j <= i:
+                result[i, j] = result[j, i] if j < i else 1.0
+                continue
+            result[i, j] = correlation(one, other, mask.of(one, other))
+    return result
