@@ -213,6 +213,21 @@ def lowpass(
     return filtered if isinstance(volumes, Tensor) else filtered.numpy()
 
 
+def multiply_shells(volume: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Multiply the transform of a map (D, D, D) by weights (D//2+1,) per shell, linear between shells, 0
+    beyond.
+    """
+    maps = torch.as_tensor(volume).float()
+    radius = radius_grid(maps.shape[-1]).numpy()
+    filter_ = np.interp(radius, np.arange(len(weight)), weight, right=0.0)
+    return inverse3(transform3(maps) * torch.as_tensor(filter_, dtype=torch.float32), maps.shape[-1]).numpy()
+
+
+def mirror_z(volume: np.ndarray) -> np.ndarray:
+    """Change the handedness of a map [z, y, x]: z -> -z about voxel D//2, which stays in place."""
+    return np.roll(volume[::-1], 1, axis=0)
+
+
 def crop_fourier(volumes: Tensor, box: int) -> Tensor:
     """Resample maps (..., D, D, D) to a smaller even box by cropping their transforms; density is kept.
 

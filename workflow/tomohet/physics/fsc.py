@@ -9,6 +9,8 @@ from tomohet.physics.fourier import inverse3, radius_grid, transform3
 Tensor = torch.Tensor
 Map = np.ndarray | Tensor
 
+RANDOMISATIONS = 3  # draws of random phases that are averaged
+
 
 def shell_numbers(box: int, device: torch.device | str = "cpu") -> Tensor:
     """Fourier shell of every point in the layout of rfftn: 0 for k = 0, s for s - 1 < |k| <= s; int64."""
@@ -96,27 +98,33 @@ def phase_randomise(volume: Map, first_shell: int, rng: np.random.Generator) -> 
 def corrected_fsc(
     half1: np.ndarray, half2: np.ndarray, mask: np.ndarray, rng: np.random.Generator, pixel_size_A: float
 ) -> pd.DataFrame:
-    """FSC of two half maps, freed of the correlation that a mask brings (Chen et al. 2013, Ultramicroscopy
-    135:24).
+    """FSC of two half maps, freed of the correlation that a mask brings (Chen et al. 2013, Ultramicroscopy 135).
 
-    Phases are randomised from the first shell where the unmasked FSC is below 0.8. Two shells further on,
-    corrected = (masked - randomised) / (1 - randomised); before that, corrected = masked. Columns: shell,
-    frequency_1_A, resolution_A, unmasked, masked, randomised, corrected.
+    Phases are randomised from the first shell where the unmasked FSC is below 0.8; the curve is the mean of a few
+    such draws and not below 0. Two shells further on, corrected = (masked - randomised) / (1 - randomised);
+    before that, corrected = masked. Shell 0 is 1 by convention, because images carry no mean.
+    Columns: shell, frequency_1_A, resolution_A, unmasked, masked, randomised, corrected.
     """
     box = len(half1)
     unmasked, masked = fsc(half1, half2), fsc(half1, half2, mask)
     low = np.flatnonzero(unmasked[1:] < 0.8)
     first_shell = int(low[0]) + 1 if low.size else box // 2
-    noise1, noise2 = (phase_randomise(half, first_shell, rng) for half in (half1, half2))
-    randomised = np.where(np.arange(box // 2 + 1) >= first_shell, fsc(noise1, noise2, mask), masked)
-    beyond = np.arange(box // 2 + 1) >= first_shell + 2
-    corrected = np.where(beyond, (masked - randomised) / np.maximum(1 - randomised, 1e-6), masked)
+    draws = [
+        fsc(phase_randomise(half1, first_shell, rng), phase_randomise(half2, first_shell, rng), mask)
+        for _ in range(RANDOMISATIONS)
+    ]
+    shell = np.arange(box // 2 + 1)
+    randomised = np.where(shell >= first_shell, np.maximum(np.mean(draws, axis=0), 0), masked)
+    mask_free = (masked - randomised) / np.maximum(1 - randomised, 1e-6)
+    corrected = np.where(shell >= first_shell + 2, mask_free, masked)
+    for curve in (unmasked, masked, randomised, corrected):
+        curve[0] = 1.0
     frequency = shell_frequencies(box, pixel_size_A)
     with np.errstate(divide="ignore"):
         resolution = 1 / frequency
     return pd.DataFrame(
         {
-            "shell": np.arange(box // 2 + 1),
+            "shell": shell,
             "frequency_1_A": frequency,
             "resolution_A": resolution,
             "unmasked": unmasked,

@@ -49,7 +49,7 @@ _FLAGS = ("ctf_premultiplied", "dose_weighted")
 
 def image_parameters(images: pd.DataFrame, device: torch.device | str = "cpu") -> ImageParameters:
     """Parameters of the rows of an image table (columns as in the prepared store), in row order."""
-    rotation = torch.as_tensor(images[_ROTATION_COLUMNS].to_numpy("float32"), device=device)
+    rotation = torch.as_tensor(images[_ROTATION_COLUMNS].to_numpy("float32", copy=True), device=device)
     fields = {"rotation": rotation.reshape(-1, 3, 3)}
     for name in ImageParameters._fields[1:]:
         fields[name] = torch.as_tensor(

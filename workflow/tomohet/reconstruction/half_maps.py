@@ -1,0 +1,173 @@
+"""Half maps of a prepared store by backprojection, their FSC, and the map of all images."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tomohet.errors import InputError
+from tomohet.particles.store import Store
+from tomohet.physics.backprojection import Accumulator, insert_slices, wiener_map
+from tomohet.physics.fourier import lowpass, multiply_shells
+from tomohet.physics.fsc import corrected_fsc, resolution_at
+from tomohet.physics.imaging import image_parameters, physical_transfer
+from tomohet.physics.masks import tight_mask
+from tomohet.progress import track
+from tomohet.reconstruction.half_sets import HalfBy, half_of_images
+
+# Fourier points handled at once; about 200 bytes each.
+POINTS_PER_CHUNK = {"cpu": 1_000_000, "cuda": 16_000_000}
+# Regulariser of the half maps as a fraction of the shell's mean weight: small beside the weights of
+# well-sampled directions, enough to quiet those that hardly any image has seen.
+HALF_MAP_FRACTION = 0.1
+SIGNIFICANT, HALF_BIT_LIKE = 0.143, 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HalfMaps:
+    """A reconstruction. Maps are (D, D, D) float32 [z, y, x] in the units of the input images, with mean 0.
+
+    map: of all images. map_filt: the map low-passed at its resolution. half1, half2: of the two half sets.
+    mask: soft, around the particle. fsc: a row per shell (`physics.fsc.corrected_fsc`). resolution_A:
+    where the corrected curve falls below 0.143; resolution_05_A: below 0.5. n_tilts: images per particle.
+    """
+
+    map: np.ndarray
+    map_filt: np.ndarray
+    half1: np.ndarray
+    half2: np.ndarray
+    mask: np.ndarray
+    fsc: pd.DataFrame
+    resolution_A: float
+    resolution_05_A: float
+    pixel_size_A: float
+    n_tilts: np.ndarray
+
+
+def half_maps(
+    store: Store,
+    particles: np.ndarray,
+    *,
+    by: HalfBy = "particle",
+    seed: int = 0,
+    recon_dose_weight: bool = False,
+    recon_tilt_weight: bool = False,
+    wiener: float | None = None,
+    lowpass_A: float | None = None,
+    mask: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+) -> HalfMaps:
+    """Reconstruct two half maps and the map of all images of `particles` (ordinals in the store).
+
+    The map solves, voxel by voxel, the weighted least squares of `physics.imaging.physical_transfer`.
+    recon_dose_weight, recon_tilt_weight: model radiation damage, and the loss of signal with cos(tilt).
+    wiener: the regulariser as a fraction of the mean weight of each shell; by default the Wiener filter that
+    the half maps' own FSC prescribes (for the half maps themselves 0.1). lowpass_A: for `map_filt`,
+    default the resolution. mask: for the FSC, default drawn around the density. Raises InputError when the
+    images cannot be divided or the mask does not fit.
+    """
+    rng = np.random.default_rng(seed)
+    particles = np.sort(np.asarray(particles, dtype=np.int64))
+    rows, half, how = half_of_images(store, particles, by, rng)
+    log.info("half sets: %s (%d and %d images)", how, (half == 0).sum(), (half == 1).sum())
+    if mask is not None and mask.shape != (store.box,) * 3:
+        raise InputError(f"the mask has shape {mask.shape}, the particles a box of {store.box}")
+    sums = accumulate(
+        store,
+        rows,
+        half,
+        recon_dose_weight=recon_dose_weight,
+        recon_tilt_weight=recon_tilt_weight,
+        device=device,
+    )
+    fraction = HALF_MAP_FRACTION if wiener is None else wiener
+    half1, half2 = ((wiener_map(one, fraction) * store.scale).cpu().numpy() for one in sums)
+    if mask is None:
+        mask = tight_mask((half1 + half2) / 2, store.pixel_size_A)
+    curves = corrected_fsc(half1, half2, mask, rng, store.pixel_size_A)
+    frequency, corrected = curves["frequency_1_A"].to_numpy(), curves["corrected"].to_numpy()
+    resolution, resolution_05 = (resolution_at(corrected, frequency, t) for t in (SIGNIFICANT, HALF_BIT_LIKE))
+    whole = sums[0] + sums[1]
+    if wiener is None:
+        volume = wiener_map(whole, ssnr=torch.as_tensor(signal_to_noise(corrected)))
+    else:
+        volume = wiener_map(whole, fraction)
+    volume = (volume * store.scale).cpu().numpy()
+    filtered = volume if wiener is None else multiply_shells(volume, np.sqrt(two_halves(corrected)))
+    return HalfMaps(
+        map=volume,
+        map_filt=lowpass(filtered, store.pixel_size_A, lowpass_A or resolution),
+        half1=half1,
+        half2=half2,
+        mask=mask,
+        fsc=curves,
+        resolution_A=resolution,
+        resolution_05_A=resolution_05,
+        pixel_size_A=store.pixel_size_A,
+        n_tilts=np.diff(store.offsets)[particles],
+    )
+
+
+def accumulate(
+    store: Store,
+    rows: np.ndarray,
+    part: np.ndarray,
+    *,
+    recon_dose_weight: bool,
+    recon_tilt_weight: bool,
+    device: torch.device | str = "cpu",
+) -> tuple[Accumulator, Accumulator]:
+    """Insert image rows (n,) into accumulator 0 or 1 as `part` (n,) says; images are streamed in chunks.
+
+    Raises InputError naming the particle when an image is not finite.
+    """
+    device = torch.device(device)
+    hp = store.half_plane.to(device)
+    sums = tuple(Accumulator.zeros(store.box, device) for _ in range(2))
+    step = max(1, POINTS_PER_CHUNK[device.type] // hp.n)
+    with track(total=len(rows), unit="images", description="backprojecting") as progress:
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
+            data = store.half_planes(chunk, device)
+            _refuse_not_finite(data, store, chunk)
+            params = image_parameters(store.images.iloc[chunk], device)
+            h, g = physical_transfer(params, hp, dose=recon_dose_weight, tilt=recon_tilt_weight)
+            values, weights = g * data, g * h
+            for number, accumulator in enumerate(sums):
+                members = torch.as_tensor(np.flatnonzero(part[start : start + step] == number), device=device)
+                insert_slices(values[members], weights[members], params.rotation[members], hp, accumulator)
+            progress.update(len(chunk))
+    return sums
+
+
+def two_halves(fsc: np.ndarray) -> np.ndarray:
+    """Signal's share of the power in the map of all images, per shell: 2 FSC / (1 + FSC).
+
+    From the FSC of its halves (Rosenthal & Henderson 2003, J. Mol. Biol. 333:721); 0 from the first shell
+    below 0.
+    """
+    usable = np.clip(np.nan_to_num(fsc), 0, 1)
+    usable[0] = usable[1]  # k = 0 holds no data
+    usable[np.cumsum(usable <= 0) > 0] = 0
+    return 2 * usable / (1 + usable)
+
+
+def signal_to_noise(fsc: np.ndarray) -> np.ndarray:
+    """Spectral signal-to-noise ratio per shell of the map of all images, from the FSC of its halves."""
+    signal = np.minimum(two_halves(fsc), 0.999)
+    return signal / (1 - signal)
+
+
+def _refuse_not_finite(data: torch.Tensor, store: Store, rows: np.ndarray) -> None:
+    finite = torch.isfinite(data).all(dim=1)
+    if not finite.all():
+        row = rows[int(torch.argmin(finite.int()))]
+        image = store.images.iloc[row]
+        raise InputError(
+            f"{store.folder}: image {row} (particle {image['particle']}, section {image['section']} of "
+            f"{image['stack']}) is not finite; prepare the store again from intact stacks"
+        )

@@ -1,0 +1,112 @@
+"""The files and figures of a reconstruction."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from tomohet.files.atomic import write_csv, write_json, write_pickle
+from tomohet.files.mrc import write_volume
+from tomohet.physics.fourier import mirror_z
+from tomohet.plots import PALETTE, figure, save
+from tomohet.reconstruction.half_maps import HALF_BIT_LIKE, SIGNIFICANT, HalfMaps
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """Where a reconstruction is written: `-o FOLDER` gives plain names, `-o X.mrc` gives tomoDRGN's."""
+
+    folder: Path
+    prefix: str
+
+    @classmethod
+    def of(cls, output: str | Path) -> "MapFiles":
+        """The files of an `-o` argument."""
+        output = Path(output)
+        if output.suffix == ".mrc":
+            return cls(output.parent, output.stem)
+        return cls(output, "")
+
+    def path(self, name: str, reference_suffix: str) -> Path:
+        """FOLDER/name, or X + reference_suffix beside X.mrc."""
+        return self.folder / (self.prefix + reference_suffix if self.prefix else name)
+
+
+def write_half_maps(result: HalfMaps, files: MapFiles, *, flip: bool, plot_format: str) -> None:
+    """Write maps, mask, FSC table and figures; with `flip` all volumes are mirrored along z."""
+    volumes = {
+        ("map.mrc", ".mrc"): result.map,
+        ("map_filt.mrc", "_filt.mrc"): result.map_filt,
+        ("half1.mrc", "_half1.mrc"): result.half1,
+        ("half2.mrc", "_half2.mrc"): result.half2,
+        ("mask.mrc", "_mask.mrc"): result.mask,
+    }
+    for names, volume in volumes.items():
+        write_volume(files.path(*names), mirror_z(volume) if flip else volume, result.pixel_size_A)
+    write_csv(files.path("fsc.csv", "_FSC.csv"), result.fsc)
+    if files.prefix:
+        cycles_per_px = result.fsc["frequency_1_A"].to_numpy() * result.pixel_size_A
+        write_pickle(files.path("", "_FSC.pkl"), (cycles_per_px, result.fsc["corrected"].to_numpy()))
+    write_json(
+        files.path("summary.json", "_summary.json"),
+        {
+            "resolution_A": result.resolution_A,
+            "resolution_fsc05_A": result.resolution_05_A,
+            "n_particles": len(result.n_tilts),
+            "n_images": int(result.n_tilts.sum()),
+            "pixel_size_A": result.pixel_size_A,
+            "box": len(result.map),
+            "mask_fraction": float(np.mean(result.mask)),
+        },
+    )
+    plot_fsc(result, files.path(f"fsc.{plot_format}", f"_FSC.{plot_format}"))
+    plot_tilt_counts(result.n_tilts, files.path(f"ntilts.{plot_format}", f"_ntilts.{plot_format}"))
+
+
+def plot_fsc(result: HalfMaps, path: Path) -> None:
+    """The four FSC curves against resolution in Å."""
+    fig, ax = figure(width=5.2, height=3.6)
+    curves = result.fsc.iloc[1:]
+    styles = {
+        "corrected": {"color": "black", "linewidth": 2.0},
+        "masked": {"color": PALETTE[0]},
+        "unmasked": {"color": PALETTE[2]},
+        "randomised": {"color": PALETTE[4], "linestyle": ":"},
+    }
+    names = {"randomised": "phases randomised"}
+    for name, style in styles.items():
+        ax.plot(curves["frequency_1_A"], curves[name], label=names.get(name, name), **style)
+    highest = curves["frequency_1_A"].iloc[-1]
+    for threshold in (HALF_BIT_LIKE, SIGNIFICANT):
+        ax.axhline(threshold, color="0.6", linewidth=0.8, linestyle="--")
+        ax.text(highest, threshold, f" {threshold}", va="center", fontsize=7, color="0.4")
+    ax.axhline(0, color="0.8", linewidth=0.8)
+    ticks = np.linspace(highest / 6, highest, 6)
+    ax.set_xticks(ticks, [f"{1 / tick:.3g}" for tick in ticks])
+    ax.set(
+        xlim=(0, highest),
+        ylim=(min(-0.1, 1.05 * float(curves[list(styles)].min().min())), 1.05),
+        xlabel="resolution (Å)",
+        ylabel="Fourier shell correlation",
+        title=f"Half maps: {result.resolution_A:.1f} Å at {SIGNIFICANT}, "
+        f"{result.resolution_05_A:.1f} Å at {HALF_BIT_LIKE}",
+    )
+    ax.legend(fontsize=8)
+    save(fig, path)
+
+
+def plot_tilt_counts(n_tilts: np.ndarray, path: Path) -> None:
+    """How many particles have how many tilt images."""
+    fig, ax = figure()
+    counts = np.bincount(n_tilts)
+    shown = np.arange(n_tilts.min(), n_tilts.max() + 1)
+    ax.bar(shown, counts[shown], width=0.9)
+    ax.set_xlim(shown[0] - 2, shown[-1] + 2)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(
+        xlabel="tilt images per particle",
+        ylabel="particles",
+        title=f"{len(n_tilts)} particles, {int(n_tilts.sum())} images",
+    )
+    save(fig, path)
