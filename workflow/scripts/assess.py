@@ -1,4 +1,4 @@
-"""Compare a round's latents, clusters, occupancies and maps with the truth of the simulation they come from."""
+"""Compare latents, clusters, occupancies and maps of a round with the truth of their simulation."""
 
 import argparse
 import logging

@@ -8,6 +8,8 @@ import logging
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from tomohet.physics.masks import sphere_mask, tight_mask
 from tomohet.physics.slicing import (
     gather,
@@ -19,7 +21,6 @@ from tomohet.physics.slicing import (
 )
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_power
-from torch import Tensor
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from tomohet.particles.store import Store
 from tomohet.physics.imaging import image_parameters, physical_transfer
 from tomohet.physics.slicing import corners
-from torch import Tensor
 
 ROWS_PER_CHUNK = 400_000
 
@@ -84,6 +85,10 @@ class Observations:
             transfer, gain = (
                 t[:, : self.n_rows] for t in physical_transfer(params, self.half_plane, dose=True, tilt=True)
             )
+            own_gain = self._own_gain(rows)
+            transfer = transfer * own_gain
+            premultiplied = params.ctf_premultiplied[:, None]
+            gain = gain * torch.where(premultiplied, 1 / own_gain, own_gain)
             index, corner_weight = corners(self.half_plane.k[: self.n_rows], params.rotation, self.box)
             yield Chunk(
                 owner=torch.as_tensor(np.repeat(part, counts[chosen]), device=self.device),
@@ -95,3 +100,11 @@ class Observations:
                 index=index,
                 corner_weight=corner_weight,
             )
+
+    def _own_gain(self, rows: np.ndarray) -> Tensor:
+        """(m, 1) by which the signal of an image exceeds that of the common scale.
+
+        An image divided by its own noise has the same noise as all others, but a signal of its own size.
+        """
+        noise_scale = self.store.images["noise_scale"].to_numpy("float32")[rows]
+        return torch.as_tensor(self.store.scale / noise_scale, device=self.device)[:, None]

@@ -7,12 +7,13 @@ model (its spectral start), and X_p is what a pose-aware encoder sees.
 """
 
 import torch
+from torch import Tensor
+
 from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.slicing import PADDING, gather, scatter, transform, transform_adjoint
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.prior import SpectralPrior, shell_power
-from torch import Tensor
 
 PARTICLES_AT_ONCE = 16
 

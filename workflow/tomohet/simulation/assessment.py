@@ -23,7 +23,7 @@ SPHERE = 0.84
 
 @dataclass(frozen=True)
 class RoundTruth:
-    """A round's particles (n,) as rows of the truth, their presence matrix (n, blocks) and hinge angles (n,)."""
+    """A round's particles (n,) as rows of the truth: presence (n, blocks) and hinge angles (n,)."""
 
     truth: Truth
     rows: np.ndarray
