@@ -1,0 +1,32 @@
+"""Arrays inside an HTML page: deflated, in base64, each in its own inert script element read when needed."""
+
+import base64
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+TYPES = {"float32": "f4", "uint8": "u1", "int16": "i2", "int32": "i4"}
+
+
+@dataclass
+class Blobs:
+    """The arrays of one page. `add` returns the identifier by which the page's script asks for an array."""
+
+    elements: list[str] = field(default_factory=list)
+
+    def add(self, values: np.ndarray) -> str:
+        """Store an array of one of `TYPES`, little-endian, in C order."""
+        kind = TYPES[values.dtype.name]
+        raw = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+        coded = base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+        name = f"blob-{len(self.elements)}"
+        self.elements.append(
+            f'<script type="application/octet-stream" id="{name}" data-kind="{kind}">{coded}</script>'
+        )
+        return name
+
+    @property
+    def n_bytes(self) -> int:
+        """Characters these arrays take in the page."""
+        return sum(map(len, self.elements))

@@ -1,0 +1,187 @@
+"""Charts of a report as plain numbers; the page's own script draws them, for any width and colour scheme."""
+
+import numpy as np
+import pandas as pd
+from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
+
+INK, BLUE, ORANGE, GREEN, PURPLE = "var(--ink)", "#3b7dd8", "#e58a1f", "#2fa36b", "#8e6bc9"
+THRESHOLDS = (0.5, 0.143)
+FSC_CURVES = (
+    ("corrected", "corrected", INK, "strong"),
+    ("masked", "masked", BLUE, ""),
+    ("unmasked", "unmasked", GREEN, ""),
+    ("randomised", "phases randomised", ORANGE, "dashed"),
+)
+LOSS_CURVES = (("total", "total", INK), ("gen", "reconstruction", BLUE), ("kld", "KL divergence", ORANGE))
+HISTOGRAM_BINS = 30
+
+
+def fsc_chart(fsc: pd.DataFrame | None) -> dict | None:
+    """Fourier shell correlation against spatial frequency (1/Å), with the two usual thresholds."""
+    if fsc is None or "frequency_1_A" not in fsc:
+        return None
+    table = fsc[fsc["frequency_1_A"] > 0]
+    curves = [(c, *rest) for c, *rest in FSC_CURVES if c in table and table[c].notna().any()]
+    if not curves:
+        return None
+    return {
+        "kind": "lines",
+        "xtitle": "Spatial frequency (1/Å)",
+        "ytitle": "Fourier shell correlation",
+        "xreading": "resolution",
+        "xrange": [0, float(table["frequency_1_A"].max())],
+        "yrange": [float(min(-0.05, np.nanmin(table[[c[0] for c in curves]].to_numpy()))), 1.03],
+        "marks": [{"y": t, "label": f"{t:g}"} for t in THRESHOLDS],
+        "series": [
+            series(name, table["frequency_1_A"], table[c], ink, style) for c, name, ink, style in curves
+        ],
+        "summary": "Fourier shell correlation of the half maps: "
+        + ", ".join(f"{r:.1f} Å at {t:g}" for t, r in resolutions(fsc).items()),
+    }
+
+
+def resolutions(fsc: pd.DataFrame | None) -> dict[float, float]:
+    """Resolution (Å) at which the best available curve first falls below each threshold.
+
+    Linear interpolation in frequency; a curve that never falls below counts to its last shell. The
+    mask-corrected curve is used when there is one, else the masked, else the unmasked.
+    """
+    if fsc is None or "frequency_1_A" not in fsc:
+        return {}
+    curve = next((c for c in ("corrected", "masked", "unmasked") if c in fsc and fsc[c].notna().any()), None)
+    if curve is None:
+        return {}
+    table = fsc[fsc["frequency_1_A"] > 0].dropna(subset=[curve])
+    frequency, value = table["frequency_1_A"].to_numpy(float), table[curve].to_numpy(float)
+    return {t: resolution_at(frequency, value, t) for t in THRESHOLDS if len(value) and value[0] >= t}
+
+
+def resolution_at(frequency: np.ndarray, value: np.ndarray, threshold: float) -> float:
+    """1 / frequency of the first crossing below `threshold`, in Å."""
+    below = np.flatnonzero(value < threshold)
+    if not len(below):
+        return float(1 / frequency[-1])
+    after = below[0]
+    before = max(after - 1, 0)
+    fall = value[before] - value[after]
+    part = (value[before] - threshold) / fall if fall > 0 else 0.0
+    return float(1 / (frequency[before] + part * (frequency[after] - frequency[before])))
+
+
+def loss_charts(loss: pd.DataFrame | None) -> list[dict]:
+    """One chart per part of the training loss against the epoch: they differ too much for one axis."""
+    if loss is None or "epoch" not in loss or loss.empty:
+        return []
+    return [
+        {
+            "kind": "lines",
+            "height": 190,
+            "xtitle": "Epoch",
+            "ytitle": f"Loss: {name}",
+            "series": [series(name, loss["epoch"], loss[column], ink)],
+            "summary": f"Training loss ({name}): {loss[column].iloc[0]:.4g} in the first epoch, "
+            f"{loss[column].iloc[-1]:.4g} in the last",
+        }
+        for column, name, ink in LOSS_CURVES
+        if column in loss and loss[column].notna().any()
+    ]
+
+
+def bars(values, xtitle: str, ytitle: str, labels=None, colours=None, height: int = 210) -> dict:
+    """A bar chart of `values` at 0, 1, 2 ..."""
+    values = [finite(v) for v in values]
+    places = list(range(len(values)))
+    chart = {
+        "kind": "bars",
+        "height": height,
+        "zero": True,
+        "xtitle": xtitle,
+        "ytitle": ytitle,
+        "xrange": [-0.6, len(values) - 0.4],
+        "series": [{"name": ytitle.lower(), "x": places, "y": values, "width": 0.8, "colour": BLUE}],
+        "summary": f"{ytitle} by {xtitle.lower()}: " + ", ".join(f"{v:.4g}" for v in values if v is not None),
+    }
+    if labels is not None:
+        every = max(1, len(labels) // 14)
+        chart["xlabels"] = [str(label) for label in labels]
+        chart["xticks"] = [[i, str(label)] for i, label in enumerate(labels) if i % every == 0]
+    if colours is not None:
+        chart["series"][0]["colours"] = colours
+    return chart
+
+
+def histogram(values: pd.Series, title: str) -> dict:
+    """A histogram of finite numbers, as a chart."""
+    finite_values = values.to_numpy(float)
+    counts, edges = np.histogram(finite_values[np.isfinite(finite_values)], bins=HISTOGRAM_BINS)
+    centres = (edges[:-1] + edges[1:]) / 2
+    return {
+        "kind": "bars",
+        "height": 150,
+        "zero": True,
+        "xtitle": title,
+        "ytitle": "Count",
+        "xrange": [float(edges[0]), float(edges[-1])],
+        "series": [
+            {**series("count", centres, counts, BLUE), "width": float(edges[1] - edges[0])},
+        ],
+        "summary": f"Histogram of {title}",
+    }
+
+
+def clustermap(table: pd.DataFrame, rowtitle: str, columntitle: str, prefix: str) -> dict | None:
+    """A heat map of amounts (rows x columns of `table`), both sides in the order of Ward's clustering.
+
+    Colours run from the 10th to the 90th percentile of all entries, as occupancies are usually shown.
+    """
+    columns = [c for c in table.columns if str(c).startswith(prefix)]
+    values = table[columns].to_numpy(float) if columns else np.empty((0, 0))
+    if values.shape[0] < 1 or not np.isfinite(values).all():
+        return None
+    low, high = (float(v) for v in np.percentile(values, [10, 90]))
+    scaled = (np.clip(values, low, high) - low) / ((high - low) or 1.0)
+    rows, rowtree = ward_order(scaled)
+    order, columntree = ward_order(scaled.T)
+    return {
+        "values": np.round(values[rows][:, order], 4).tolist(),
+        "rows": [str(table.index[i]) for i in rows],
+        "columns": [str(columns[j]).removeprefix(prefix) for j in order],
+        "rowtree": rowtree,
+        "columntree": columntree,
+        "low": low,
+        "high": high,
+        "rowtitle": rowtitle,
+        "columntitle": columntitle,
+        "summary": f"Heat map: {len(rows)} {rowtitle}s by {len(order)} {columntitle}s",
+    }
+
+
+def ward_order(values: np.ndarray) -> tuple[list[int], list]:
+    """Leaf order of Ward's clustering of rows, and its links as polylines (leaf position, height in 0..1)."""
+    if len(values) < 3:
+        return list(range(len(values))), []
+    tree = linkage(values, method="ward", metric="euclidean", optimal_ordering=len(values) <= 400)
+    drawn = dendrogram(tree, no_plot=True)
+    top = max(float(tree[:, 2].max()), 1e-12)
+    links = [
+        [[round(x / 10, 3), round(y / top, 4)] for x, y in zip(xs, ys, strict=True)]
+        for xs, ys in zip(drawn["icoord"], drawn["dcoord"], strict=True)
+    ]
+    return leaves_list(tree).tolist(), links
+
+
+def series(name: str, x, y, colour: str, style: str = "") -> dict:
+    """One curve; what is not finite becomes a gap."""
+    return {
+        "name": name,
+        "x": [finite(v) for v in x],
+        "y": [finite(v) for v in y],
+        "colour": colour,
+        "style": style,
+    }
+
+
+def finite(value) -> float | None:
+    """A float that JSON can hold, in six digits."""
+    number = float(value)
+    return float(f"{number:.6g}") if np.isfinite(number) else None

@@ -1,0 +1,163 @@
+"""Write the report: gather the results, fill the templates, put styles and scripts into the one file."""
+
+import datetime
+import json
+import platform
+from importlib import metadata, resources
+from pathlib import Path
+
+import jinja2
+
+from tomohet import __version__
+from tomohet.files.atomic import write_text
+from tomohet.report import figures
+from tomohet.report.blobs import Blobs
+from tomohet.report.collect import Results, collect
+from tomohet.report.facts import facts_of, tables_of, text_of
+from tomohet.report.reading import Reader
+from tomohet.report.round_section import MAP_BOX, round_context, stage_numbers
+from tomohet.report.volumes import volume_set
+
+# In the order in which they build on each other.
+SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer surface raster viewer
+    page""".split()
+PACKAGES = (
+    "numpy scipy pandas torch scikit-learn umap-learn scikit-image mrcfile starfile gemmi snakemake".split()
+)
+
+
+def write_report(results: str | Path, output: str | Path | None = None) -> Path:
+    """Write one HTML file about a dataset's results folder and return its path.
+
+    output: the file to write (default: `report.html` in the folder).
+    Raises InputError when the folder does not exist or holds no results.
+    """
+    found = collect(results)
+    output = Path(output) if output else found.folder / "report.html"
+    write_text(output, render(found))
+    return output
+
+
+def render(found: Results) -> str:
+    """The whole page as text: no address in it is loaded from anywhere else."""
+    blobs, reader = Blobs(), Reader(found.folder)
+    rounds = [round_context(r, found.rounds, reader, blobs) for r in found.rounds]
+    homogeneous = homogeneous_context(found, reader, blobs)
+    reader.problems[:0] = found.problems
+    files = resources.files(__package__)
+    script = "\n".join((files / "static" / f"{name}.js").read_text() for name in SCRIPTS)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            name=found.name,
+            version=__version__,
+            written=datetime.datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"),
+            summary=summary(found),
+            validation=validation_context(found.validation),
+            homogeneous=homogeneous,
+            rounds=rounds,
+            most=max((r["n"] or 0 for r in rounds), default=0),
+            problems=reader.problems,
+            config=found.config_text,
+            commands=commands(found.folder),
+            store=stage_numbers(found.store),
+            versions=versions(),
+            style=(files / "static" / "report.css").read_text(),
+            script=script,
+            blobs=blobs.elements,
+        )
+    )
+
+
+def summary(found: Results) -> list[dict]:
+    """What the dataset is, in a few numbers, from the prepared store's description."""
+    store = found.store
+    counts = store.get("counts") if isinstance(store.get("counts"), dict) else {}
+    known = {**store, **counts}
+    wanted = (
+        ("Particles", ("n_particles", "particles")),
+        ("Tilt images", ("n_images", "images")),
+        ("Tomograms", ("n_tomograms", "tomograms")),
+        ("Box (px)", ("box",)),
+        ("Pixel size (Å)", ("pixel_size_A",)),
+    )
+    rows = []
+    for label, keys in wanted:
+        value = next((known[k] for k in keys if isinstance(known.get(k), int | float)), None)
+        if value is not None:
+            rows.append({"label": label, "value": text_of(value), "note": ""})
+    resolution = figures.resolutions(found.homogeneous_fsc)
+    if resolution:
+        (threshold, value), *_ = reversed(resolution.items())
+        rows.append({"label": f"Consensus, FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": ""})
+    return rows
+
+
+def validation_context(validation: dict) -> dict | None:
+    """Checks first, then the rest of the validation's numbers."""
+    if not validation:
+        return None
+    checks = next((v for v in validation.values() if _are_checks(v)), [])
+    skip = tuple(key for key, value in validation.items() if value is checks)
+    return {"checks": checks, "facts": facts_of(validation, skip), "tables": tables_of(validation, skip)}
+
+
+def homogeneous_context(found: Results, reader: Reader, blobs: Blobs) -> dict | None:
+    """Map, FSC and resolutions of the reconstruction from all particles."""
+    path = found.homogeneous_map
+    if path is None and found.homogeneous_fsc is None:
+        return None
+    caption = [{"label": "Consensus map", "note": "all particles"}]
+    return {
+        "map": volume_set(reader, blobs, [path], MAP_BOX, caption) if path else None,
+        "fsc": figures.fsc_chart(found.homogeneous_fsc),
+        "resolutions": figures.resolutions(found.homogeneous_fsc),
+    }
+
+
+def commands(folder: Path) -> list[dict]:
+    """The command that each stage logged at the head of its run.log, in the order they were run."""
+    found = []
+    for path in folder.rglob("run.log"):
+        lines = [line for line in path.read_text(errors="replace").splitlines() if " command: " in line]
+        for line in lines:
+            time, command = line.split(" command: ", 1)
+            found.append(
+                {"time": time.strip(), "command": command, "log": path.relative_to(folder).as_posix()}
+            )
+    return sorted(found, key=lambda entry: entry["time"])
+
+
+def versions() -> list[tuple[str, str]]:
+    """Versions of this program, of Python, and of the libraries behind the numbers, where installed."""
+    rows = [("tomohet", __version__), ("Python", platform.python_version()), ("system", platform.platform())]
+    for name in PACKAGES:
+        if any(True for _ in metadata.distributions(name=name)):
+            rows.append((name, metadata.version(name)))
+    return rows
+
+
+def _are_checks(value) -> bool:
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(v, dict) and "verdict" in v for v in value)
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tomohet.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["inline_json"] = _inline_json
+    environment.filters["number"] = text_of
+    return environment
+
+
+def _inline_json(value) -> str:
+    """JSON that cannot end the script element it stands in; not-a-number becomes null."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )

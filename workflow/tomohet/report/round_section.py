@@ -1,0 +1,215 @@
+"""One round of the tree, made ready for the template: key numbers, figures and tables."""
+
+import base64
+
+import pandas as pd
+
+from tomohet.report import figures
+from tomohet.report.blobs import Blobs
+from tomohet.report.collect import STAGES, Round, depth_of
+from tomohet.report.facts import facts_of, tables_of, text_of
+from tomohet.report.reading import Reader
+from tomohet.report.tables import MOST_CATEGORIES, label_of, table_payload
+from tomohet.report.volumes import piece_set, volume_set
+
+STRUCTURE_BOX, MAP_BOX = 40, 64
+FIGURE_BYTES = 700_000  # of one round's PNG figures in the page
+AXES = (("umap1", "umap2"), ("pc1", "pc2"), ("vumap1", "vumap2"), ("vpc1", "vpc2"), ("x_A", "y_A"))
+COLOURS = ("kmeans", "gmm", "tomogram")
+PALETTE = (
+    "#3b7dd8 #e58a1f #2fa36b #d1495b #8e6bc9 #17a2b8 #b8860b #e377a2 #5c6f82 #7aa21d "
+    "#a0522d #4b4fa8 #c44fb0 #00806b #d9642c #6b8e9e #9b2d4f #4c9a2a #7b5ea7 #c9a227"
+).split()
+
+
+def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blobs) -> dict:
+    """Everything the template says about a round. Arrays go to `blobs`."""
+    summaries = round_.summaries
+    return {
+        "name": round_.name,
+        "id": f"round-{round_.name}",
+        "parent": round_.parent if round_.parent in {r.name for r in rounds} else None,
+        "query": round_.query,
+        "depth": depth_of(round_, rounds),
+        "n": round_.n_particles,
+        "stages": [{"title": title, "done": round_.stages[stage]} for stage, title in STAGES],
+        "tiles": tiles(round_),
+        "explorer": explorer(round_, blobs),
+        "structures": volume_set(reader, blobs, round_.volumes, STRUCTURE_BOX, structure_captions(round_)),
+        "map": volume_set(reader, blobs, [round_.map], MAP_BOX, [{"label": "Half-map reconstruction"}])
+        if round_.map
+        else None,
+        "fsc": figures.fsc_chart(round_.fsc),
+        "resolutions": figures.resolutions(round_.fsc),
+        "loss": figures.loss_charts(round_.loss),
+        "sizes": cluster_sizes(round_),
+        "linear": stage_numbers(summaries["linear"], ("eigenvalues",)),
+        "spectrum": spectrum(summaries["linear"]),
+        "explained": explained_variance(summaries["analyze"]),
+        "convergence": stage_numbers(summaries["convergence"]),
+        "latent": stage_numbers(summaries["analyze"], ("leaks", "explained_variance", "kmeans")),
+        "leaks": summaries["analyze"].get("leaks") or [],
+        "siren": stage_numbers(summaries["siren"]),
+        "blocks": block_table(round_),
+        "pieces": piece_set(reader, blobs, round_.map, round_.block_maps, STRUCTURE_BOX, PALETTE),
+        "siren_map": occupancy_map(round_.volume_table, "siren_", "block"),
+        "maven": stage_numbers(summaries["maven"]),
+        "maven_map": occupancy_map(round_.volume_table, "maven_", "unit"),
+        "maven_histograms": occupancy_histograms(round_.particles),
+        "truth": stage_numbers(summaries["truth"]),
+        "gallery": gallery(round_, reader),
+    }
+
+
+def tiles(round_: Round) -> list[dict]:
+    """The numbers one looks for first."""
+    found = []
+    if round_.n_particles is not None:
+        share = round_.summaries["subset"].get("n_parent")
+        note = f"of {share:,} in {round_.parent or 'the dataset'}" if share else ""
+        found.append({"label": "Particles", "value": f"{round_.n_particles:,}", "note": note})
+    resolution = figures.resolutions(round_.fsc)
+    if resolution:
+        (threshold, value), *rest = reversed(resolution.items())
+        note = "; ".join(f"{r:.1f} Å at {t:g}" for t, r in rest)
+        found.append({"label": f"Half-map FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": note})
+    verdict = round_.summaries["linear"].get("verdict")
+    if verdict:
+        found.append({"label": "Heterogeneity test", "value": text_of(verdict), "note": "linear model"})
+    convergence = round_.summaries["convergence"]
+    if convergence.get("epoch") is not None:
+        note = text_of(convergence["verdict"]) if "verdict" in convergence else ""
+        found.append({"label": "Network epoch used", "value": text_of(convergence["epoch"]), "note": note})
+    leaks = round_.summaries["analyze"].get("leaks") or []
+    if leaks:
+        bad = [leak["nuisance"] for leak in leaks if leak.get("verdict") in ("leak", "look")]
+        value = "clean" if not bad else f"{len(bad)} to look at"
+        found.append({"label": "Leak audit", "value": value, "note": ", ".join(bad).replace("_", " ")})
+    if round_.blocks is not None:
+        found.append({"label": "SIREn blocks", "value": str(len(round_.blocks)), "note": "without a model"})
+    if round_.occupancies is not None:
+        units = sum(str(c).startswith("maven_") for c in round_.occupancies)
+        found.append({"label": "MAVEn units", "value": str(units), "note": "pieces of the model"})
+    return found
+
+
+def explorer(round_: Round, blobs: Blobs) -> dict | None:
+    """The interactive particle table; None with fewer than two columns of numbers to plot."""
+    if round_.particles is None or len(round_.particles) < 2:
+        return None
+    table = table_payload(blobs, round_.particles)
+    kinds = {c["name"]: c["kind"] for c in table["columns"]}
+    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    if len(numbers) < 2:
+        return None
+    axes = [pair for pair in AXES if set(pair) <= set(numbers)] or [tuple(numbers[:2])]
+    colour = next((name for name in COLOURS if name in kinds), numbers[0])
+    return {
+        "table": table,
+        "axes": [axes[0], axes[1 % len(axes)]],
+        "colour": colour,
+        "round": round_.name,
+        "child": "selected",
+    }
+
+
+def structure_captions(round_: Round) -> list[dict]:
+    """Above each volume: which one it is, and how many particles it stands for."""
+    sizes = volume_sizes(round_)
+    clusters = bool(round_.volumes) and round_.volumes[0].parent.name.startswith("kmeans")
+    captions = []
+    for index, path in enumerate(round_.volumes):
+        label = f"Cluster {index}" if clusters else path.stem.replace("vol_", "Volume ")
+        caption = {"label": label, "note": ""}
+        if sizes is not None and index in sizes.index:
+            caption["note"] = f"{sizes[index]:,} particles ({100 * sizes[index] / sizes.sum():.0f} %)"
+        if clusters:
+            caption["colour"] = PALETTE[index % len(PALETTE)]
+        captions.append(caption)
+    return captions
+
+
+def volume_sizes(round_: Round) -> pd.Series | None:
+    """Number of particles for which each shown volume stands, by its number."""
+    if round_.particles is None or not round_.volumes:
+        return None
+    clusters = round_.volumes[0].parent.name.startswith("kmeans")
+    column = "kmeans" if clusters else "volume"
+    return round_.particles[column].value_counts().sort_index() if column in round_.particles else None
+
+
+def cluster_sizes(round_: Round) -> dict | None:
+    """Bar chart of the k-means clusters' sizes, in the colours of the scatter plot."""
+    if round_.particles is None or "kmeans" not in round_.particles:
+        return None
+    sizes = round_.particles["kmeans"].value_counts().sort_index()
+    if len(sizes) > MOST_CATEGORIES:
+        return None
+    colours = [PALETTE[i % len(PALETTE)] for i in range(len(sizes))]
+    return figures.bars(sizes.tolist(), "k-means cluster", "Particles", sizes.index.tolist(), colours)
+
+
+def spectrum(linear: dict) -> dict | None:
+    """Leading eigenvalues of the particles' kernel matrix: a gap tells how many components there are."""
+    values = linear.get("eigenvalues")
+    if not isinstance(values, list) or len(values) < 2:
+        return None
+    return figures.bars(values, "Component", "Kernel eigenvalue", range(1, len(values) + 1))
+
+
+def explained_variance(analyze: dict) -> dict | None:
+    """Fraction of the latents' variance along each principal component."""
+    values = analyze.get("explained_variance")
+    if not isinstance(values, list) or len(values) < 2:
+        return None
+    return figures.bars(values, "Principal component", "Explained variance", range(1, len(values) + 1))
+
+
+def stage_numbers(summary: dict, skip: tuple[str, ...] = ()) -> dict | None:
+    """A stage's summary as facts and tables, or None when there is none."""
+    facts, tables = facts_of(summary, skip), tables_of(summary, skip)
+    return {"facts": facts, "tables": tables} if facts or tables else None
+
+
+def block_table(round_: Round) -> dict | None:
+    """SIREn's blocks, one row each, without columns that hold lists."""
+    if round_.blocks is None or round_.blocks.empty:
+        return None
+    rows = round_.blocks.to_dict("records")
+    plain = [
+        {k: v for k, v in row.items() if not hasattr(v, "__len__") or isinstance(v, str)} for row in rows
+    ]
+    return tables_of({"blocks": plain})[0]
+
+
+def occupancy_map(volumes: pd.DataFrame | None, prefix: str, unit: str) -> dict | None:
+    """Clustermap of occupancies, volumes by blocks or units."""
+    if volumes is None or "volume" not in volumes:
+        return None
+    return figures.clustermap(volumes.set_index("volume"), "volume", unit, prefix)
+
+
+def occupancy_histograms(particles: pd.DataFrame | None) -> list[dict]:
+    """A histogram over particles for each unit of MAVEn."""
+    if particles is None:
+        return []
+    columns = [
+        c for c in particles if str(c).startswith("maven_") and pd.api.types.is_float_dtype(particles[c])
+    ]
+    return [figures.histogram(particles[c], label_of(c)) for c in columns[:40] if particles[c].notna().any()]
+
+
+def gallery(round_: Round, reader: Reader) -> list[dict]:
+    """The stages' own figures as data URIs, smallest first up to the round's share; others by name."""
+    entries, spent = {}, 0
+    for path in sorted(round_.figures, key=lambda p: p.stat().st_size):
+        size = path.stat().st_size
+        fits = spent + size <= FIGURE_BYTES
+        spent += size if fits else 0
+        coded = base64.b64encode(path.read_bytes()).decode("ascii") if fits else None
+        entries[path] = {
+            "name": reader.relative(path),
+            "title": f"{path.parent.name}: {path.stem.replace('_', ' ')}",
+            "uri": f"data:image/png;base64,{coded}" if coded else None,
+        }
+    return [entries[path] for path in round_.figures]

@@ -1,0 +1,238 @@
+"use strict";
+// Volumes side by side: isosurfaces under one camera and one level, and a slice that moves through all.
+(function () {
+  const { element } = TomoHet;
+  const { Raster, turned, START } = TomoHet.raster;
+  const SURFACE = [176, 190, 208];
+  const AXES = ["x", "y", "z"];
+
+  // One plane of a cube as an image; `paint` turns a voxel's index into [r, g, b].
+  function plane(box, axis, index, paint) {
+    const image = new ImageData(box, box);
+    const steps = [[box * box, box, 1], [box * box, 1, box], [box, 1, box * box]][axis]; // row, column, depth
+    for (let i = 0; i < box; i++) {
+      for (let j = 0; j < box; j++) {
+        const rgb = paint(i * steps[0] + j * steps[1] + index * steps[2]), at = 4 * (i * box + j);
+        image.data.set([rgb[0], rgb[1], rgb[2], 255], at);
+      }
+    }
+    return image;
+  }
+
+  function slider(label, attributes, read, change) {
+    const input = element("input", { type: "range", "aria-label": label, ...attributes });
+    const output = element("output", {}, read(Number(input.value)));
+    input.addEventListener("input", () => {
+      output.textContent = read(Number(input.value));
+      change(Number(input.value));
+    });
+    return element("label", { class: "picker" }, element("span", {}, label), input, output);
+  }
+
+  function choice(label, options, change) {
+    const select = element("select", { "aria-label": label }, ...options.map(([value, text]) => element("option", { value }, text)));
+    select.addEventListener("change", () => change(select.value));
+    return element("label", { class: "picker" }, element("span", {}, label), select);
+  }
+
+  class Viewer {
+    constructor(host, set, volumes) {
+      Object.assign(this, { host, set, volumes, box: set.box, level: set.level });
+      this.camera = { rotation: START, zoom: 1.25 };
+      Object.assign(this, { axis: 2, index: Math.floor(set.box / 2), tint: "plain", meshes: [], waiting: 0 });
+      this.mean = this.meanVolume();
+      this.build();
+    }
+
+    volume(i) {
+      return this.volumes.subarray(i * this.box ** 3, (i + 1) * this.box ** 3);
+    }
+
+    meanVolume() {
+      const mean = new Float32Array(this.box ** 3);
+      for (let i = 0; i < this.set.count; i++) this.volume(i).forEach((v, k) => (mean[k] += v / this.set.count));
+      let squares = 0;
+      for (let i = 0; i < this.set.count; i++) this.volume(i).forEach((v, k) => (squares += (v - mean[k]) ** 2));
+      this.spread = 4 * Math.sqrt(squares / this.volumes.length) || 1;
+      return mean;
+    }
+
+    build() {
+      const { set } = this, many = set.count > 1 && set.kind !== "pieces";
+      const grey = (v) => TomoHet.number(set.low + (v / 255) * (set.high - set.low));
+      const controls = element("div", { class: "controls" },
+        slider("Level", { min: 1, max: 254, value: this.level }, grey, (v) => this.setLevel(v)),
+        choice("Slice along", [["2", "z"], ["1", "y"], ["0", "x"]], (v) => this.setSlice(Number(v), this.index)),
+        slider("at", { min: 0, max: this.box - 1, value: this.index }, (v) => `${v} px`, (v) => this.setSlice(this.axis, v)),
+        ...(many ? [choice("Show", [["plain", "density"], ["difference", "difference from the mean of these"]], (v) => this.setTint(v))] : []),
+        element("button", { type: "button", onclick: () => this.resetCamera() }, "Reset view"));
+      this.panels = set.captions.map((caption, i) => this.panel(caption, i));
+      this.host.replaceChildren(controls, element("div", { class: "volumes" }, ...this.panels.map((p) => p.root)));
+      // Surfaces are computed when they come into sight: a page of many rounds opens at once.
+      this.seen = new Set();
+      this.watch = new IntersectionObserver((entries) => {
+        for (const entry of entries) {
+          const i = this.panels.findIndex((p) => p.root === entry.target);
+          if (entry.isIntersecting) this.seen.add(i);
+          else this.seen.delete(i);
+        }
+        this.redraw();
+      }, { rootMargin: "200px" });
+      this.panels.forEach((p) => this.watch.observe(p.root));
+      window.addEventListener("beforeprint", () => this.panels.forEach((_, i) => this.drawPanel(i, false)));
+      document.addEventListener("schemechange", () => this.redraw());
+    }
+
+    panel(caption, i) {
+      const solid = element("canvas", { class: "solid", role: "img", tabindex: "0", "aria-label": `Isosurface of ${caption.label}` });
+      const flat = element("canvas", { class: "flat", role: "img", "aria-label": `Slice through ${caption.label}` });
+      flat.width = flat.height = this.box;
+      this.steer(solid);
+      const mark = caption.colour ? [element("span", { class: "swatch", style: `--c:${caption.colour}` })] : [];
+      const text = element("figcaption", { title: caption.file }, ...mark, element("b", {}, caption.label), element("small", {}, caption.note || ""));
+      return { root: element("figure", { class: "volume" }, solid, flat, text), solid, flat, i };
+    }
+
+    steer(canvas) {
+      let last = null;
+      canvas.addEventListener("pointerdown", (event) => {
+        if (event.isTrusted) canvas.setPointerCapture(event.pointerId);
+        last = [event.clientX, event.clientY];
+      });
+      canvas.addEventListener("pointermove", (event) => {
+        if (!last) return;
+        this.turn(event.clientX - last[0], event.clientY - last[1]);
+        last = [event.clientX, event.clientY];
+      });
+      const stop = () => {
+        if (!last) return;
+        last = null;
+        this.redraw();
+      };
+      canvas.addEventListener("pointerup", stop);
+      canvas.addEventListener("pointercancel", stop);
+      canvas.addEventListener("keydown", (event) => {
+        const moves = { ArrowLeft: [-12, 0], ArrowRight: [12, 0], ArrowUp: [0, -12], ArrowDown: [0, 12] };
+        if (moves[event.key]) this.turn(...moves[event.key]);
+        else if (event.key === "+" || event.key === "=") this.camera.zoom *= 1.1;
+        else if (event.key === "-") this.camera.zoom /= 1.1;
+        else return;
+        event.preventDefault();
+        this.redraw();
+      });
+      canvas.addEventListener("wheel", (event) => {
+        if (document.activeElement !== canvas) return;
+        event.preventDefault();
+        this.camera.zoom *= event.deltaY > 0 ? 1 / 1.08 : 1.08;
+        this.redraw(true);
+      }, { passive: false });
+    }
+
+    turn(dx, dy) {
+      this.camera.rotation = turned(this.camera.rotation, dx, dy);
+      this.redraw(true);
+    }
+
+    resetCamera() {
+      this.camera = { rotation: START, zoom: 1.25 };
+      this.redraw();
+    }
+
+    setLevel(level) {
+      this.level = level;
+      this.meshes = [];
+      this.redraw();
+    }
+
+    setSlice(axis, index) {
+      Object.assign(this, { axis, index });
+      this.redraw();
+    }
+
+    setTint(tint) {
+      this.tint = tint;
+      this.redraw();
+    }
+
+    // Draw what is in sight; coarse while the camera moves.
+    redraw(moving = false) {
+      cancelAnimationFrame(this.waiting);
+      this.waiting = requestAnimationFrame(() => this.seen.forEach((i) => this.drawPanel(i, moving)));
+    }
+
+    drawPanel(i, moving) {
+      const { solid, flat } = this.panels[i];
+      const pixels = Math.round((solid.clientWidth || 200) * Math.min(2, window.devicePixelRatio || 1));
+      if (solid.width !== pixels) solid.width = solid.height = pixels;
+      solid.getContext("2d").clearRect(0, 0, pixels, pixels);
+      this.drawSolid(i, solid, moving ? pixels : Math.min(2 * pixels, 700));
+      flat.getContext("2d").putImageData(plane(this.box, this.axis, this.index, this.painter(i)), 0, 0);
+    }
+
+    drawSolid(i, canvas, size) {
+      const raster = new Raster(size);
+      raster.clear();
+      raster.mesh(this.mesh(i), this.camera, this.box, this.tint === "plain" ? SURFACE : this.vertexTints(i));
+      raster.show(canvas);
+    }
+
+    mesh(i) {
+      return (this.meshes[i] ||= TomoHet.isosurface(this.volume(i), this.box, this.level));
+    }
+
+    difference(i, voxel) {
+      return 0.5 + (this.volume(i)[voxel] - this.mean[voxel]) / (2 * this.spread);
+    }
+
+    painter(i) {
+      const volume = this.volume(i);
+      if (this.tint === "plain") return (voxel) => [volume[voxel], volume[voxel], volume[voxel]];
+      return (voxel) => TomoHet.colours.diverging(this.difference(i, voxel));
+    }
+
+    // Surface colours by the difference at the nearest voxel inside it.
+    vertexTints(i) {
+      const { positions, normals } = this.mesh(i), tints = new Uint8Array(positions.length);
+      for (let p = 0; p < positions.length; p += 3) {
+        const [x, y, z] = [0, 1, 2].map((a) => Math.max(0, Math.min(this.box - 1, Math.round(positions[p + a] - 0.7 * normals[p + a]))));
+        tints.set(TomoHet.colours.diverging(this.difference(i, (z * this.box + y) * this.box + x)), p);
+      }
+      return tints;
+    }
+  }
+
+  // Coloured pieces (blocks) inside the ghost of a map: the first volume of the set is the ghost.
+  class Pieces extends Viewer {
+    drawSolid(i, canvas, size) {
+      const ghost = new Raster(size), solid = new Raster(size);
+      ghost.clear();
+      solid.clear();
+      ghost.mesh(this.mesh(0), this.camera, this.box, SURFACE);
+      const shown = i === 0 ? this.set.captions.keys() : [i];
+      for (const k of shown) {
+        if (k > 0) solid.mesh(this.mesh(k), this.camera, this.box, TomoHet.colours.hex(this.set.captions[k].colour));
+      }
+      solid.show(canvas);
+      ghost.show(canvas, 0.3);
+    }
+
+    // Masks have their own, fixed level; the slider is the ghost's.
+    mesh(i) {
+      return (this.meshes[i] ||= TomoHet.isosurface(this.volume(i), this.box, i === 0 ? this.level : 127));
+    }
+
+    painter(i) {
+      const ghost = this.volume(0), shown = i === 0 ? [...this.set.captions.keys()].slice(1) : [i];
+      const tints = this.set.captions.map((c) => (c.colour ? TomoHet.colours.hex(c.colour) : SURFACE));
+      return (voxel) => {
+        const grey = ghost[voxel], block = shown.find((k) => this.volume(k)[voxel] > 127);
+        return block == null ? [grey, grey, grey] : tints[block].map((c) => 0.45 * grey + 0.55 * c);
+      };
+    }
+  }
+
+  TomoHet.viewer = async function (host, set) {
+    const volumes = await TomoHet.blob(set.blob);
+    host.viewer = new (set.kind === "pieces" ? Pieces : Viewer)(host, set, volumes);
+  };
+})();
