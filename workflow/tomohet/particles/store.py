@@ -82,6 +82,15 @@ class Store:
         particle = self.images["particle"].to_numpy()
         return np.searchsorted(particle, np.arange(len(self.particles) + 1)).astype(np.int64)
 
+    @cached_property
+    def gain(self) -> np.ndarray:
+        """float32 (n_images,): how much larger an image's signal is than on the common scale.
+
+        Images divided by their own noise have the same noise, but signals of different size: the forward
+        model multiplies its transfer functions by this.
+        """
+        return (self.scale / self.images["noise_scale"]).to_numpy(np.float32)
+
     def images_of(self, particles: np.ndarray) -> np.ndarray:
         """Image rows (int64) of the given particles, particle after particle."""
         particles = np.asarray(particles, dtype=np.int64)

@@ -136,7 +136,8 @@ def accumulate(
             _refuse_not_finite(data, store, chunk)
             params = image_parameters(store.images.iloc[chunk], device)
             h, g = physical_transfer(params, hp, dose=recon_dose_weight, tilt=recon_tilt_weight)
-            values, weights = g * data, g * h
+            gain = torch.as_tensor(store.gain[chunk], device=device)[:, None]
+            values, weights = gain * g * data, gain**2 * g * h
             for number, accumulator in enumerate(sums):
                 members = torch.as_tensor(np.flatnonzero(part[start : start + step] == number), device=device)
                 insert_slices(values[members], weights[members], params.rotation[members], hp, accumulator)

@@ -85,7 +85,7 @@ class Observations:
             transfer, gain = (
                 t[:, : self.n_rows] for t in physical_transfer(params, self.half_plane, dose=True, tilt=True)
             )
-            own_gain = self._own_gain(rows)
+            own_gain = torch.as_tensor(self.store.gain[rows], device=self.device)[:, None]
             transfer = transfer * own_gain
             premultiplied = params.ctf_premultiplied[:, None]
             gain = gain * torch.where(premultiplied, 1 / own_gain, own_gain)
@@ -100,11 +100,3 @@ class Observations:
                 index=index,
                 corner_weight=corner_weight,
             )
-
-    def _own_gain(self, rows: np.ndarray) -> Tensor:
-        """(m, 1) by which the signal of an image exceeds that of the common scale.
-
-        An image divided by its own noise has the same noise as all others, but a signal of its own size.
-        """
-        noise_scale = self.store.images["noise_scale"].to_numpy("float32")[rows]
-        return torch.as_tensor(self.store.scale / noise_scale, device=self.device)[:, None]
