@@ -6,8 +6,9 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
-import tomohet
 import torch
+
+import tomohet
 from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents

@@ -68,7 +68,14 @@ def sketching(plane: np.ndarray, names: tuple[str, str], sketch: Sketch) -> Figu
         centre = np.median(plane[members], axis=0)
         right.scatter(*plane[members].T, s=6, linewidths=0)
         for ax in (left, right):
-            ax.annotate(name, centre, ha="center", va="center", fontweight="bold", color="#D55E00")
+            ax.annotate(
+                name,
+                centre,
+                ha="center",
+                va="center",
+                fontweight="bold",
+                bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
+            )
     for ax in (left, right):
         ax.set(xlabel=names[0], ylabel=names[1])
     left.set_title("Density")
