@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.ndimage import binary_dilation
+
+from tomohet.analysis import cooccurrence
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.maven import clustering, occupancy, units
 from tomohet.analysis.maven.masks import density_threshold, unit_mask
@@ -232,4 +234,4 @@ def test_ward_groups_and_dependencies():
     assert (np.diff(tree.groups[tree.order]) >= 0).all()
     assert clustering.ward(np.ones((6, 3))).groups.max() == 1
     independent = rng.uniform(size=(200, 6)) < 0.5
-    assert clustering.dependencies(independent, list("abcdef")).empty
+    assert cooccurrence.dependencies(independent, list("abcdef")).empty

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume
 from tomohet.physics.molmap import gaussian_sigma_A, molmap, read_model, resample, sampled_density

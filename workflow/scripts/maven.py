@@ -78,9 +78,12 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Draw the units, measure their occupancies, group them, and write tables and figures."""
     import numpy as np
+
     from tomohet import plots
+    from tomohet.analysis import cooccurrence
     from tomohet.analysis.ensemble import open_ensemble
     from tomohet.analysis.maven import clustering, figures, occupancy, tables, units
+    from tomohet.analysis.solvent import solvent_shell
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_csv, write_json
 
@@ -111,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
 
     mean = ensemble.mean()
     occupied = np.asarray(found.masks.max(axis=0).todense()).reshape(mean.shape) > 0
-    solvent = occupancy.solvent_shell(mean, occupied)
+    solvent = solvent_shell(mean, occupied)
     aligned = occupancy.alignment(mean, found, occupied | solvent)
     picture = figures.masks_on_mean(mean, units.strongest_unit(found, mean.shape), names)
     plots.save(picture, args.outdir / f"masks.{args.plot_format}")
@@ -135,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
     limited = np.clip(calibrated, 0, 1)
     volume_tree, unit_tree = clustering.ward(limited, args.classes), clustering.ward(limited.T)
     described = clustering.describe_units(calibrated, names)
-    required = clustering.dependencies(calibrated > described.cut.to_numpy(), names)
+    required = cooccurrence.dependencies(calibrated > described.cut.to_numpy(), names)
     tables.write_occupancies(args.outdir / "occupancies.csv", published, ensemble.numbers, found.table)
     tables.write_volumes(
         args.outdir / "volumes.parquet", calibrated, ensemble.numbers, found.table, volume_tree

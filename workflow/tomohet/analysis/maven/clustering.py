@@ -1,4 +1,4 @@
-"""Groups of volumes and of units with alike occupancies, and which unit is never there without which."""
+"""Groups of volumes and of units with alike occupancies, and the modes of each unit's."""
 
 import warnings
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
-from scipy.stats import hypergeom
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
@@ -14,9 +13,7 @@ from sklearn.mixture import GaussianMixture
 MOST_GROUPS = 12
 LEAST_SILHOUETTE = 0.25
 LEAST_SEPARATION = 2.0  # standard deviations between the modes of a bimodal unit
-EXCEPTIONS = 0.05
 FEWEST_VOLUMES = 5
-SIGNIFICANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -103,36 +100,3 @@ def _modes(values: np.ndarray) -> tuple[float, float, float]:
     between = np.linspace(low, high, 501)
     odds = two.predict_proba(between[:, None])[:, np.argmax(two.means_[:, 0])]
     return float(low), float(high), float(between[np.argmin(np.abs(odds - 0.5))])
-
-
-def dependencies(present: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """Pairs of units of which the first is hardly ever there without the second.
-
-    present: (V, U) bool. A pair is listed when the first is present in at least 5 volumes, the second absent
-    in at least 5, at most 5 % of the first's volumes lack the second, and so few would be rarer than 0.01 for
-    independent units (hypergeometric, Bonferroni over all pairs).
-
-    Returns columns unit, requires, n_present, exceptions, p_value; strongest first.
-    """
-    volumes, units = present.shape
-    count = present.sum(axis=0)
-    without = present.T.astype(np.int64) @ (~present).astype(np.int64)
-    first, second = np.nonzero(~np.eye(units, dtype=bool))
-    exceptions, n_first, n_lacking = without[first, second], count[first], volumes - count[second]
-    p_value = hypergeom.cdf(exceptions, volumes, n_lacking, n_first)
-    listed = (
-        (n_first >= FEWEST_VOLUMES)
-        & (n_lacking >= FEWEST_VOLUMES)
-        & (exceptions <= EXCEPTIONS * n_first)
-        & (p_value * len(first) < SIGNIFICANCE)
-    )
-    table = pd.DataFrame(
-        {
-            "unit": np.array(names, dtype=object)[first[listed]],
-            "requires": np.array(names, dtype=object)[second[listed]],
-            "n_present": n_first[listed],
-            "exceptions": exceptions[listed],
-            "p_value": p_value[listed],
-        }
-    )
-    return table.sort_values(["p_value", "unit", "requires"], ignore_index=True)

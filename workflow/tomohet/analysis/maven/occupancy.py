@@ -4,16 +4,11 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
-from skimage.filters import threshold_otsu
 
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.maven.units import Units
 from tomohet.errors import InputError
 
-SOLVENT_GAP_PX = 2.0
-SHELL_WIDTH_BOXES = 1 / 8
-FEWEST_SOLVENT_VOXELS = 100
 SMALLEST_SINGULAR_VALUE = 0.05  # relative: units closer together than this share their density equally
 UPPER_QUANTILE = 0.95
 LEAST_ALIGNMENT = 0.4
@@ -27,24 +22,6 @@ class Gain:
 
     level: float
     spread: float
-
-
-def solvent_shell(mean: np.ndarray, occupied: np.ndarray) -> np.ndarray:
-    """Voxels of solvent near the structure, (D, D, D) bool.
-
-    A shell around the masks and the density of the mean volume (Otsu's threshold): near, because maps
-    without their lowest frequencies have a halo, and the halo is the background that the units lie on.
-    """
-    box = len(mean)
-    axis = np.arange(box) - box // 2
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    sphere = radius < box / 2 - 1
-    structure = occupied | (sphere & (mean > threshold_otsu(mean[sphere])))
-    distance = distance_transform_edt(~structure)
-    shell = sphere & (distance > SOLVENT_GAP_PX) & (distance <= SOLVENT_GAP_PX + SHELL_WIDTH_BOXES * box)
-    if shell.sum() >= FEWEST_SOLVENT_VOXELS:
-        return shell
-    return sphere & ~structure if (sphere & ~structure).any() else ~structure
 
 
 def mask_sums(ensemble: Ensemble, units: Units, solvent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
