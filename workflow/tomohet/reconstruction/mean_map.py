@@ -87,7 +87,7 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
 def residual_noise(observations: Observations, volume: Tensor) -> Tensor:
     """Noise variance per half-plane row, constant within a shell: mean |y - h S mu|^2 over all images."""
     table = transform(volume[None])
-    n_shells = observations.max_radius + 1
+    n_shells = int(observations.shell[-1]) + 1
     total = volume.new_zeros(n_shells, dtype=torch.float64)
     gain = torch.zeros_like(total)
     for chunk in observations.chunks():

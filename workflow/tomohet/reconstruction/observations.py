@@ -62,7 +62,6 @@ class Observations:
         self.box = box or store.box
         radius = min(max_frequency * store.box, self.box / 2)
         self.n_rows = self.half_plane.prefix(radius)
-        self.max_radius = int(np.floor(radius))
         self.shell = self.half_plane.shell[: self.n_rows]
         counts = np.diff(store.offsets)[self.particles]
         per_chunk = max(1, ROWS_PER_CHUNK // max(1, self.n_rows))

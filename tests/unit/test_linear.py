@@ -1,0 +1,138 @@
+"""The linear latent model: against dense algebra, and against known blocks."""
+
+import numpy as np
+import pytest
+import torch
+from blob_store import blob_store
+from sklearn.metrics import roc_auc_score
+
+from tomohet.linear.em import Latents, expand, expectation
+from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.spectral import kernel_spectrum
+from tomohet.physics.fsc import correlation
+from tomohet.physics.slicing import gather, transform
+from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_power
+
+
+@pytest.fixture(scope="module")
+def store():
+    return blob_store(120, snr=0.3)
+
+
+@pytest.fixture(scope="module")
+def model(store):
+    return fit_linear_model(store, np.arange(120), zdim=3, iterations=6, max_frequency=0.4)
+
+
+def test_posterior_equals_dense_linear_regression(store):
+    observations = Observations(store, np.arange(6), max_frequency=0.4)
+    mean = MeanMap(
+        store.maps[0],
+        torch.ones(16, 16, 16),
+        torch.full((observations.n_rows,), 2.0),
+        shell_power(store.maps[0]),
+    )
+    latents, _ = expectation(observations, mean, store.maps[1:], accumulate=False)
+    (chunk,) = observations.chunks()
+    slices = gather(transform(store.maps), chunk.index, chunk.corner_weight).numpy()
+    for particle in range(6):
+        mine = (chunk.owner == particle).numpy()
+        h = chunk.transfer[mine].numpy()[..., None]
+        design = (h * slices[mine][..., 1:]).reshape(-1, 2)
+        target = (chunk.data[mine].numpy() - h[..., 0] * slices[mine][..., 0]).reshape(-1)
+        design, target = (
+            np.concatenate([design.real, design.imag]),
+            np.concatenate([target.real, target.imag]),
+        )
+        # Real and imaginary parts have unit variance: noise is the variance of the complex number, 2.
+        precision = design.T @ design + np.eye(2)
+        np.testing.assert_allclose(
+            latents.covariance[particle], np.linalg.inv(precision), rtol=1e-3, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            latents.mean[particle], np.linalg.solve(precision, design.T @ target), rtol=1e-3, atol=1e-4
+        )
+
+
+def test_kernel_spectrum_equals_dense_eigenvectors():
+    maps = torch.randn(20, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    values, vectors = kernel_spectrum(maps, 3)
+    flat = (maps.flatten(1) - maps.flatten(1).mean(0)).double().numpy()
+    kernel = flat @ flat.T
+    np.fill_diagonal(kernel, 0)
+    dense = np.linalg.eigvalsh(kernel)[::-1][:3]
+    np.testing.assert_allclose(values, dense, rtol=1e-5)
+    np.testing.assert_allclose(kernel @ vectors, vectors * values, atol=1e-3)
+
+
+def test_expansion_changes_no_map_and_gives_unit_latents():
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(3, 4, 4, 4, generator=generator)
+    z = torch.randn(50, 3, generator=generator) @ torch.tensor([[2.0, 0.5, 0], [0, 0.3, 0], [0, 1, 4.0]])
+    root = torch.randn(50, 3, 3, generator=generator)
+    covariance = root @ root.transpose(1, 2)
+    new_basis, new = expand(basis, Latents(z, covariance))
+    before = torch.einsum("pj,jzyx->pzyx", z, basis)
+    after = torch.einsum("pj,jzyx->pzyx", new.mean, new_basis)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+    second = (new.mean.T @ new.mean + new.covariance.sum(0)) / 50
+    torch.testing.assert_close(second, torch.eye(3), rtol=1e-3, atol=1e-3)
+    gram = new_basis.flatten(1) @ new_basis.flatten(1).T
+    assert (gram - torch.diag(gram.diagonal())).abs().max() < 1e-3 * gram.max()
+    assert (gram.diagonal().diff() < 0).all()
+
+
+def test_white_maps_have_the_prior_power():
+    power = torch.linspace(9, 1, 9)
+    prior = SpectralPrior(torch.ones(16, 16, 16), power)
+    white = torch.randn(64, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(shell_power(prior.colour(white)).mean(0), power, rtol=0.15, atol=0)
+    other = torch.randn(16, 16, 16, generator=torch.Generator().manual_seed(1))
+    left, right = (prior.colour(white[0]) * other).sum(), (white[0] * prior.colour_adjoint(other)).sum()
+    assert left.item() == pytest.approx(right.item(), rel=1e-4)
+
+
+def test_conjugate_gradients_solve():
+    root = torch.randn(12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    matrix = root @ root.T + torch.eye(12)
+    right = torch.arange(12, dtype=torch.float64)
+    found = conjugate_gradients(lambda v: matrix @ v, right, torch.zeros_like(right), 60)
+    torch.testing.assert_close(matrix @ found, right, rtol=1e-5, atol=1e-5)
+
+
+def test_mean_map_is_the_mean_of_the_particles(store):
+    mean = mean_map(Observations(store, np.arange(120), max_frequency=0.4))
+    truth = store.maps[0] + torch.einsum(
+        "j,jzyx->zyx", torch.tensor(store.presence.mean(0), dtype=torch.float32), store.maps[1:]
+    )
+    assert correlation(mean.volume, truth, mean.mask) > 0.95
+    # The noise of the simulation has variance 1 + 1; what varies between particles adds a little.
+    assert 1.9 < mean.noise.mean() < 2.4
+
+
+def test_latents_tell_which_blocks_a_particle_has(store, model):
+    for block in range(2):
+        present = store.presence[:, block]
+        areas = [roc_auc_score(present, column) for column in model.latents.mean.numpy().T]
+        assert max(max(area, 1 - area) for area in areas) > 0.95
+
+
+def test_difference_of_decoded_maps_is_the_block(store, model):
+    decoded = torch.einsum("pj,jzyx->pzyx", model.latents.mean, model.basis)
+    for block in range(2):
+        present = torch.as_tensor(store.presence[:, block])
+        difference = decoded[present].mean(0) - decoded[~present].mean(0)
+        assert correlation(difference, store.maps[block + 1]) > 0.7
+
+
+def test_a_fit_is_repeatable(store, model):
+    again = fit_linear_model(store, np.arange(120), zdim=3, iterations=6, max_frequency=0.4)
+    torch.testing.assert_close(again.latents.mean, model.latents.mean, rtol=0, atol=0)
+
+
+def test_a_fit_does_not_depend_on_the_size_of_chunks(store, model, monkeypatch):
+    monkeypatch.setattr("tomohet.reconstruction.observations.ROWS_PER_CHUNK", 5_000)
+    small = fit_linear_model(store, np.arange(120), zdim=3, iterations=6, max_frequency=0.4)
+    torch.testing.assert_close(small.latents.mean, model.latents.mean, rtol=0.01, atol=0.01)
