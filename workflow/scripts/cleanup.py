@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", action="store_true", help="delete weights.N.pkl")
     parser.add_argument("--zfiles", action="store_true", help="delete z.N.train.pkl and z.N.test.pkl")
     parser.add_argument(
-        "--volumes", action="store_true", help="delete all .mrc files in the folder and below"
+        "--volumes", action="store_true", help="delete all .mrc files in and below the folder"
     )
     parser.add_argument("--test", action="store_true", help="only list what would be deleted")
     return parser

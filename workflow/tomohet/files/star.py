@@ -22,11 +22,12 @@ from tomohet.files.atomic import atomic_path
 TEXT_ENDINGS = ("Name", "File", "Path", "Frames", "ParticleId", "GroupNumber")
 NOT_A_NUMBER = ["nan", "NaN", "NAN", "-nan", "<NA>"]
 
+BLANKS = b" \t\r\n"
 _BLOCK = re.compile(rb"^[ \t]*data_(\S*)[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _COMMENT_LINE = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
-_SECOND_LOOP = re.compile(rb"^[ \t]*loop_\s*$", re.MULTILINE)
-_SINGLE_QUOTED = re.compile(rb"(?<!\S)'([^'\n]*)'(?!\S)")
-_TOKEN = re.compile(r"\"[^\"\n]*\"(?!\S)|'[^'\n]*'(?!\S)|\S+")
+_SECOND_LOOP = re.compile(rb"^[ \t]*loop_[ \t]*\r?$", re.MULTILINE)
+_SINGLE_QUOTED = re.compile(rb"(?<![^ \t\r\n])'([^'\"\n]*)'(?![^ \t\r\n])")
+_TOKEN = re.compile(r"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
 
 Blocks = dict[str, pd.DataFrame | dict[str, str]]
 
@@ -45,10 +46,16 @@ class TextBlock:
     columns: tuple[str, ...]
     pairs: dict[str, str]
 
+    def lines(self) -> tuple[list[bytes], np.ndarray]:
+        """All lines of the body with their ends, and (bool) which are rows, not blank lines or comments."""
+        lines = io.BytesIO(self.body).readlines()
+        starts = (line.lstrip(BLANKS)[:1] for line in lines)
+        return lines, np.array([start not in (b"", b"#") for start in starts], dtype=bool)
+
     def rows(self) -> list[bytes]:
-        """The table's lines in file order, without blank lines, comments and line ends."""
-        lines = (line.strip(b"\r") for line in self.body.split(b"\n"))
-        return [line for line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+        """The table's rows as text, in file order."""
+        lines, is_row = self.lines()
+        return [lines[i].strip(BLANKS) for i in np.flatnonzero(is_row)]
 
 
 def read_star(path: str | Path) -> Blocks:
@@ -130,7 +137,9 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     body = block.body
     if _COMMENT_LINE.search(body):
         body = _COMMENT_LINE.sub(b"", body)
-    if not body.strip():
+    if b"\r" in body:
+        body = body.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+    if not body.strip(BLANKS):
         return pd.DataFrame({column: [] for column in columns})
     if b"'" in body:
         body = _SINGLE_QUOTED.sub(rb'"\1"', body)
@@ -162,18 +171,20 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
 
 
 def _check_first_row(body: bytes, columns: list[str], where: str) -> None:
-    tokens = _TOKEN.findall(body.lstrip().split(b"\n", 1)[0].decode(errors="replace"))
+    tokens = _TOKEN.findall(body.lstrip(BLANKS).split(b"\n", 1)[0].decode(errors="replace"))
     if len(tokens) != len(columns):
         raise InputError(f"{where}: row 1 has {len(tokens)} values, expected {len(columns)} (one per column)")
 
 
 def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> None:
-    """Refuse rows with too few values, which the CSV parser pads silently."""
+    """Refuse rows with too few values, which the CSV parser pads silently, and quotes across lines."""
     last = table.iloc[:, -1]
     suspicious = np.flatnonzero(last.isna() | (last.astype(str) == ""))
-    if not len(suspicious):
+    if not len(suspicious) and b'"' not in block.body:
         return
     rows = block.rows()
+    if len(rows) != len(table):
+        raise InputError(f"{where}: {len(rows)} rows, but {len(table)} when quotes are joined; mend the quotes")
     for row in suspicious:
         found = len(_TOKEN.findall(rows[row].decode(errors="replace")))
         if found != len(table.columns):

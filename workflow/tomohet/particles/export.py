@@ -52,8 +52,7 @@ class ParticleFile:
     @cached_property
     def _lines(self) -> tuple[list[bytes], np.ndarray]:
         """Lines of the table's body, and which are rows: blank lines and comments stay in every subset."""
-        lines = self.blocks[self.table].body.splitlines(keepends=True)
-        return lines, np.array([bool(line.strip()) and not line.lstrip().startswith(b"#") for line in lines])
+        return self.blocks[self.table].lines()
 
     def write(self, path: Path, keep: np.ndarray) -> None:
         """Write the file with only the rows where `keep`, atomically."""
