@@ -12,6 +12,11 @@ from torch import Tensor, nn
 
 from tomohet.model.mlp import ResidualMLP, activate_, folded_affine
 from tomohet.model.positional import encode_into, feature_count, frequency_matrix, reference_columns
+from tomohet.physics.fourier import half_ball
+
+# Points evaluated together: activations that stay in a CPU's cache; enough work to fill a GPU.
+CPU_CHUNK_ROWS = 2048
+CUDA_CHUNK_ROWS = 131_072
 
 
 class Decoder(nn.Module):
@@ -74,7 +79,7 @@ class Decoder(nn.Module):
             hermitian=self.hermitian,
         )
 
-    def fourier(self, k: Tensor, z: Tensor, chunk_rows: int = 4096) -> Tensor:
+    def fourier(self, k: Tensor, z: Tensor, chunk_rows: int = CPU_CHUNK_ROWS) -> Tensor:
         """Volume values at points for latents, without gradients.
 
         Parameters
@@ -88,6 +93,17 @@ class Decoder(nn.Module):
         """
         with torch.no_grad():
             return _evaluate(self.folded(), k, z, chunk_rows)
+
+    def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
+        """Real maps (m, d, d, d) with mean 0 for latents (m, zdim), in the units of the prepared images.
+
+        d is `box`, at most the decoder's own: the smaller map's frequencies alone are evaluated.
+        """
+        box = box or self.box
+        ball = half_ball(box, self.freqs.device)
+        frequency = ball.k.float() / self.box
+        chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
+        return ball.volume(self.fourier(frequency, z, chunk_rows), self.box)
 
 
 @dataclass(frozen=True)
@@ -147,20 +163,17 @@ def _evaluate(folded: FoldedDecoder, k: Tensor, z: Tensor, chunk_rows: int) -> T
     values = torch.empty(len(z), len(k), dtype=torch.complex64, device=k.device)
     from_latent = z.to(folded.latent_weight.dtype) @ folded.latent_weight.T
     latents_at_once = max(1, chunk_rows // max(len(k), 1))
-    for rows in torch.arange(len(k), device="cpu").split(chunk_rows):
-        part = slice(int(rows[0]), int(rows[-1]) + 1)
+    for start in range(0, len(k), chunk_rows):
+        part = slice(start, start + chunk_rows)
         points = k[part] * sign[part, None] if folded.hermitian else torch.cat((k[part], -k[part]))
         hidden = torch.addmm(folded.first_bias, folded.features(points), folded.coordinate_weight.T)
-        for start in range(0, len(z), latents_at_once):
-            block = slice(start, start + latents_at_once)
+        for first in range(0, len(z), latents_at_once):
+            block = slice(first, first + latents_at_once)
             with_latent = hidden[None] + from_latent[block, None]
-            out = folded.after_first_layer(with_latent.flatten(0, 1))
+            out = folded.after_first_layer(with_latent.flatten(0, 1)).view(-1, len(points), 2)
             if folded.hermitian:
-                pair = out.view(-1, len(points), 2)
-                values[block, part] = torch.complex(pair[..., 0], pair[..., 1] * sign[part])
+                values[block, part] = torch.complex(out[..., 0], out[..., 1] * sign[part])
             else:
-                hartley = out.view(-1, 2, len(points) // 2, 2)
-                hartley = hartley[..., 0] - hartley[..., 1]
-                plus, minus = hartley.unbind(1)
-                values[block, part] = torch.complex((plus + minus) / 2, (minus - plus) / 2)
+                pairs = torch.stack([read_hartley(one) for one in out])
+                values[block, part] = torch.view_as_complex(pairs)
     return values

@@ -8,13 +8,10 @@ which is the published loss: the pair +-k contributes (r - i)^2 + (r + i)^2 = 2 
 import torch
 from torch import Tensor
 
-from tomohet.model.decoder import Decoder
+from tomohet.model.decoder import CPU_CHUNK_ROWS, CUDA_CHUNK_ROWS, Decoder
 from tomohet.model.mlp import linear_parameters
 from tomohet.model.rows import PackedRows
 from tomohet.model.sweep import DecoderSweep
-
-CPU_CHUNK_ROWS = 4096
-CUDA_CHUNK_ROWS = 131_072
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:

@@ -1,0 +1,53 @@
+"""Infer latents of particles with a trained network."""
+
+import argparse
+from pathlib import Path
+
+from tomohet.cli import command, options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("particles", type=Path, help="STAR file of tilt images, or a prepared store's folder")
+    parser.add_argument("-w", "--weights", type=Path, required=True, help="weights of train_vae")
+    parser.add_argument("-c", "--config", type=Path, required=True, help="its config.pkl")
+    parser.add_argument("--out-z", type=Path, required=True, metavar="PKL", help="file of the latents")
+    parser.add_argument(
+        "-b", "--batch-size", type=int, default=64, metavar="N", help="particles at once (64)"
+    )
+    parser.add_argument(
+        "--log-interval", type=int, default=1000, metavar="N", help="particles between log lines (1000)"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log every batch")
+    parser.add_argument(
+        "--no-amp", action="store_true", help="accepted for tomoDRGN's command lines: latents are float32"
+    )
+    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="reading threads, at least 1")
+    parser.add_argument("--prefetch-factor", type=int, metavar="N", help="batches read ahead (2)")
+    parser.add_argument(
+        "--pin-memory", action="store_true", help="accepted; a batch is copied while the one before is used"
+    )
+    options.add_particle_options(parser)
+    options.add_seed(parser)
+    options.add_device(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the particles, infer, write means and log variances."""
+    from tomohet.errors import InputError
+    from tomohet.files.pickles import save_latents
+    from tomohet.particles.source import open_particles
+    from tomohet.training.evaluation import evaluate_images
+
+    if args.batch_size < 1 or args.log_interval < 1:
+        raise InputError("--batch-size and --log-interval must be at least 1")
+    args.outdir = args.out_z.parent
+    store, particles = open_particles(args.particles, args)
+    mu, logvar = evaluate_images(args, store, particles, options.device_of(args.device))
+    save_latents(args.out_z, mu, logvar)
+
+
+if __name__ == "__main__":
+    command(build_parser(), run)

@@ -1,0 +1,53 @@
+"""Train the heterogeneity network: latents of particles and the volumes they stand for."""
+
+import argparse
+
+from tomohet.cli import command, log_to, options, training_options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    training_options.add_particles_argument(parser)
+    parser.add_argument("--zdim", type=int, required=True, metavar="N", help="size of the latent")
+    training_options.add_course_options(parser, batch_size=1)
+    training_options.add_loss_options(parser)
+    parser.add_argument(
+        "--fraction-train",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="share of each particle's tilts that is trained on; latents of the others are z.N.test.pkl (1)",
+    )
+    training_options.add_encoder_options(parser)
+    training_options.add_decoder_options(parser, "dec-", width=256)
+    options.add_particle_options(parser)
+    training_options.add_loading_options(parser)
+    options.add_plot_options(parser)
+    options.add_seed(parser)
+    options.add_device(parser)
+    parser.add_argument(
+        "--show-summary-stats",
+        nargs="?",
+        metavar="BOOL",
+        help="accepted for tomoDRGN's command lines: the summary is always written",
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the particles, train, write."""
+    from tomohet.particles.source import open_particles
+    from tomohet.training.checkpoints import lock_folder
+    from tomohet.training.settings import check_options
+    from tomohet.training.vae import train_vae
+
+    check_options(args)
+    with lock_folder(args.outdir):
+        log_to(args.outdir / "run.log")
+        store, particles = open_particles(args.particles, args)
+        train_vae(args, store, particles, options.device_of(args.device))
+
+
+if __name__ == "__main__":
+    command(build_parser(), run)

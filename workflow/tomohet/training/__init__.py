@@ -1,0 +1,1 @@
+"""Training of the networks: settings, batches, the loop, checkpoints."""

@@ -1,0 +1,82 @@
+"""What a training leaves on disk so that it can go on exactly where it stopped."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import atomic_path
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pkl"
+
+# Settings that change where, how often or how fast results are written, but not the results.
+_WITHOUT_EFFECT = {
+    "outdir", "verbose", "log_interval", "checkpoint", "checkpoint_minutes", "n", "multigpu", "lazy",
+    "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "plot_format", "datadir",
+    "sourcefile", "device", "load",
+}  # fmt: skip
+
+
+def settings_digest(config: dict, store_digest: str) -> str:
+    """Digest of everything that decides the course of a training: hyper-parameters, particles, input.
+
+    The number of epochs counts only where a schedule stretches with it, so that a finished training can be
+    continued.
+    """
+    decisive = {
+        section: {key: value for key, value in config[section].items() if key not in _WITHOUT_EFFECT}
+        for section in ("starfile_args", "dataset_args", "lattice_args", "model_args", "training_args")
+    }
+    training = config["training_args"]
+    if training["lr_schedule"] == "cosine" or training["lr_warmup"] or training.get("beta") == "e":
+        decisive["n"] = training["n"]
+    decisive |= {"seed": config["seed"], "particles": config["particles"], "store": store_digest}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def lock_folder(folder: Path) -> IO:
+    """Take the folder for this process alone, until the returned file is closed or the process ends.
+
+    Raises InputError when another process is writing there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / ".lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise InputError(
+            f"{folder}: another training is writing there; wait for it to end or choose another folder"
+        ) from error
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def save_checkpoint(path: Path, content: dict) -> None:
+    """Write tensors and plain values such that `model.load.read_weights` opens them."""
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def set_aside(folder: Path, patterns: tuple[str, ...]) -> None:
+    """Move an earlier training's files into `superseded.N`, so that its epochs do not mix with new ones."""
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+    if not files:
+        return
+    number = 1
+    while (folder / f"superseded.{number}").exists():
+        number += 1
+    aside = folder / f"superseded.{number}"
+    aside.mkdir()
+    for file in files:
+        os.replace(file, aside / file.name)
+    log.info("%d files of an earlier training with other settings moved to %s", len(files), aside)

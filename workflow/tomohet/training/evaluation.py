@@ -1,0 +1,52 @@
+"""eval_images: latents of particles from a trained network."""
+
+import argparse
+import logging
+
+import numpy as np
+import torch
+
+from tomohet.errors import InputError
+from tomohet.model.load import box_of, load_config, load_vae
+from tomohet.particles.store import Store
+from tomohet.training.batches import ParticleImages
+from tomohet.training.latents import infer_latents
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_images(
+    args: argparse.Namespace, store: Store, particles: np.ndarray, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and log variance (P, zdim) of the latents of `particles` (store ordinals).
+
+    Raises InputError when box or pixel size differ from those of the training.
+    """
+    config = load_config(args.config)
+    box, pixel_size_A = box_of(config), config["angpix"]
+    if store.box != box or abs(store.pixel_size_A / pixel_size_A - 1) > 1e-3:
+        raise InputError(
+            f"{args.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was trained on "
+            f"{box} px at {pixel_size_A:g} Å; resample the images with `tomohet downsample` or extract them so"
+        )
+    model = load_vae(args.weights, config, device)
+    _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))
+    images = ParticleImages(
+        store,
+        particles,
+        device,
+        resident=False if args.lazy else None,
+        workers=args.num_workers,
+        ahead=args.prefetch_factor or 2,
+    )
+    interval = args.batch_size if args.verbose else args.log_interval
+    return infer_latents(model, images, args.batch_size, log_interval=interval)
+
+
+def _warn_of_more_tilts(config: dict, longest: int) -> None:
+    places = config["model_args"]["ntilts"]
+    if config["model_args"]["pooling_function"] == "concatenate" and longest > places:
+        log.warning(
+            "particles have up to %d tilts; the network concatenates %d, so the first %d of each are used",
+            longest, places, places,
+        )  # fmt: skip

@@ -1,0 +1,48 @@
+"""train_nn: one neural volume for all particles."""
+
+import argparse
+
+import numpy as np
+import torch
+
+from tomohet.errors import InputError
+from tomohet.model.vae import build_decoder
+from tomohet.model.volumes import TrainedVolumes
+from tomohet.particles.store import Store
+from tomohet.training.batches import ParticleImages
+from tomohet.training.checkpoints import settings_digest
+from tomohet.training.loop import Plan, Training
+from tomohet.training.objectives import VolumeObjective
+from tomohet.training.runs import EpochResults, begin, write_config, write_loss_figure
+from tomohet.training.settings import data_term, decoder_arguments, loss_rows, training_config
+
+
+def train_nn(args: argparse.Namespace, store: Store, particles: np.ndarray, device: torch.device) -> None:
+    """Train a homogeneous volume on `particles` with the options of the command line.
+
+    Raises InputError when there is nothing to train on, and when the training diverges.
+    """
+    if not len(particles):
+        raise InputError("no particles to train on; check the selection")
+    config = training_config(args, store, particles, {"kind": "nn"} | decoder_arguments(args, 0))
+    images = ParticleImages(
+        store,
+        particles,
+        device,
+        loss_rows=loss_rows(config),
+        resident=False if args.lazy else None,
+        workers=args.num_workers,
+        ahead=args.prefetch_factor or 2,
+    )
+    model = build_decoder(store.box, config["model_args"], args.seed).to(device)
+    objective = VolumeObjective(model, data_term(config, images.half_plane, device))
+    training = Training(
+        model, objective, images, Plan.of(config), args.outdir, settings_digest(config, store.digest)
+    )
+    volumes = TrainedVolumes(model, store.pixel_size_A, store.scale, device)
+    results = EpochResults(args.outdir, training, volumes, None, every=args.checkpoint, first=0)
+    begin(training, args.load, args.outdir)
+    write_config(args.outdir, config)
+    training.run(results)
+    write_loss_figure(args.outdir, training.position.history, args.plot_format)
+    results.finish()

@@ -1,0 +1,60 @@
+"""Latents of particles: one deterministic pass over all their tilts, in float32."""
+
+import logging
+
+import numpy as np
+import torch
+
+from tomohet.errors import InputError
+from tomohet.model.vae import HeterogeneityVAE
+from tomohet.physics.imaging import encoder_view
+from tomohet.training.batches import ParticleImages, in_groups
+
+log = logging.getLogger(__name__)
+
+PARTICLES_AT_ONCE = 64
+
+
+def infer_latents(
+    model: HeterogeneityVAE,
+    images: ParticleImages,
+    batch_size: int = PARTICLES_AT_ONCE,
+    log_interval: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and log variance (P, zdim) of every particle's latent; NaN for particles without an image.
+
+    `log_interval`: particles between log lines, None for no lines. Raises InputError when the network gives numbers that are not finite.
+    """
+    present = np.flatnonzero(images.tilts > 0)
+    found, done = [], 0
+    with torch.no_grad():
+        for batch in images.batches(in_groups(present, batch_size)):
+            views = encoder_view(batch.fourier, batch.params, images.half_plane)
+            found.append(torch.stack(model.encode(views, batch.tilts)))
+            before, done = done, done + len(batch.tilts)
+            if log_interval and done // log_interval > before // log_interval:
+                log.info("latents of %d of %d particles", done, len(present))
+    mu, logvar = torch.cat(found, dim=1).cpu().numpy()
+    broken = ~np.isfinite(mu).all(1) | ~np.isfinite(logvar).all(1)
+    if broken.any():
+        raise InputError(
+            f"the latents of {broken.sum()} particles are not finite (the first is the input's particle "
+            f"{present[broken][0]} of those that take part): training diverged; go back to earlier weights"
+        )
+    return _spread(mu, present, len(images)), _spread(logvar, present, len(images))
+
+
+def _spread(values: np.ndarray, present: np.ndarray, particles: int) -> np.ndarray:
+    if len(present) == particles:
+        return values
+    spread = np.full((particles, values.shape[1]), np.nan, np.float32)
+    spread[present] = values
+    return spread
+
+
+def gaussian_divergence(
+    mu1: np.ndarray, logvar1: np.ndarray, mu2: np.ndarray, logvar2: np.ndarray
+) -> np.ndarray:
+    """KL(N1 || N2) of diagonal Gaussians, one number per row of the (P, zdim) parameters."""
+    ratio = np.exp(logvar1 - logvar2)
+    return 0.5 * (ratio + logvar2 - logvar1 + (mu2 - mu1) ** 2 * np.exp(-logvar2) - 1).sum(1)

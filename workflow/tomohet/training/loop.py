@@ -1,0 +1,270 @@
+"""The training loop: epochs over shuffled particles, resumable after any step.
+
+All randomness of a step derives from (seed, epoch, step), and the order of particles from (seed, epoch):
+weights, optimiser state and position are all that a continuation needs to repeat the uninterrupted run.
+"""
+
+import datetime
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_csv
+from tomohet.model.load import read_weights
+from tomohet.progress import track
+from tomohet.training.batches import ParticleImages, in_groups
+from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
+from tomohet.training.interruption import StopRequest, stop_requests
+from tomohet.training.schedules import learning_rate_factor
+
+log = logging.getLogger(__name__)
+
+ADAM_EPSILON = 1e-4  # as published
+DIVERGED = 10.0  # times the smallest epoch loss so far
+STEPS_BETWEEN_CHECKS_ON_CUDA = 50  # reading the loss waits for the device
+LOSSES = ("total", "gen", "kld")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how fast and how often.
+
+    learning_rate : of a step, batch size included
+    warmup : share of the training over which the rate rises
+    checkpoint_minutes : time between checkpoints within an epoch
+    log_interval : particles between log lines
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    lr_schedule: str
+    warmup: float
+    seed: int
+    checkpoint_minutes: float
+    log_interval: int
+
+    @classmethod
+    def of(cls, config: dict) -> "Plan":
+        """From config.pkl. The rate grows with the square root of the batch, and doubles unless
+        `sequential_tilt_sampling` (published rule)."""
+        training = config["training_args"]
+        doubled = 1 if config["dataset_args"]["sequential_tilt_sampling"] else 2
+        return cls(
+            epochs=training["n"],
+            batch_size=training["B"],
+            learning_rate=training["lr"] * training["B"] ** 0.5 * doubled,
+            weight_decay=training["wd"],
+            lr_schedule=training["lr_schedule"],
+            warmup=training["lr_warmup"],
+            seed=config["seed"],
+            checkpoint_minutes=training["checkpoint_minutes"],
+            log_interval=training["log_interval"],
+        )
+
+
+@dataclass
+class Position:
+    """Where a training stands: `step` steps of `epoch` are done, with summed losses so far."""
+
+    epoch: int = 0
+    step: int = 0
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(LOSSES))
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+
+
+class Training:
+    """A network, its optimiser and its place in the plan.
+
+    Parameters
+    ----------
+    objective : has `losses(batch, seen, generator)`
+    digest : of all that decides the course (`checkpoints.settings_digest`)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective,
+        images: ParticleImages,
+        plan: Plan,
+        folder: Path,
+        digest: str,
+    ) -> None:
+        self.model, self.objective, self.images, self.plan = model, objective, images, plan
+        self.folder, self.digest = folder, digest
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, eps=ADAM_EPSILON, fused=True
+        )
+        self.position = Position()
+
+    def continue_from_checkpoint(self) -> None:
+        """Take up the folder's checkpoint, which has the same digest."""
+        content = read_weights(self.folder / CHECKPOINT, self.images.device)
+        self._load(content)
+        self.position = Position(**content["position"])
+        log.info("continuing at epoch %d, step %d", self.position.epoch, self.position.step)
+
+    def continue_from_weights(self, path: Path) -> None:
+        """Start after the epoch whose weights file is given, with its weights and optimiser state."""
+        content = read_weights(path, self.images.device)
+        try:
+            self._load(content)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"--load {path}: the weights do not fit these network options ({reason})"
+            ) from error
+        self.position = Position(epoch=content["epoch"] + 1)
+        if self.position.epoch >= self.plan.epochs:
+            raise InputError(
+                f"--load {path}: it ends epoch {content['epoch']}, and --num-epochs {self.plan.epochs} "
+                "leaves nothing to do; ask for more epochs"
+            )
+
+    def run(self, finish_epoch: Callable[[int], None]) -> None:
+        """Train to the end of the plan; `finish_epoch` is called with each epoch's number after it.
+
+        Raises SystemExit after SIGTERM or Ctrl-C, with all saved, and InputError when training diverges.
+        """
+        total = self.plan.epochs * len(self.images)
+        with (
+            stop_requests() as request,
+            track(total=total, unit="particles", description="training") as progress,
+        ):
+            self._progress = progress
+            self._saved_at = time.monotonic()
+            while self.position.epoch < self.plan.epochs:
+                self._epoch(request)
+                self._end_epoch(finish_epoch)
+
+    def weights(self) -> dict:
+        """Content of a weights file: epoch, `model_state_dict`, `optimizer_state_dict`, `scaler`, digest."""
+        return {
+            "epoch": self.position.epoch,
+            "model_state_dict": self.model.state_dict(),
+            "optimizer_state_dict": self.optimiser.state_dict(),
+            "scaler": {},
+            "digest": self.digest,
+        }
+
+    def _load(self, content: dict) -> None:
+        self.model.load_state_dict(content["model_state_dict"])
+        self.optimiser.load_state_dict(content["optimizer_state_dict"])
+
+    def _epoch(self, request: StopRequest) -> None:
+        position, plan, particles = self.position, self.plan, len(self.images)
+        order = np.random.default_rng([plan.seed, position.epoch]).permutation(particles)
+        groups = in_groups(order, plan.batch_size)
+        seen = min(position.step * plan.batch_size, particles)
+        self._progress.update(position.epoch * particles + seen - self._progress.n)
+        sums = torch.tensor(position.sums, dtype=torch.float64, device=self.images.device)
+        started = time.monotonic() - position.seconds
+        check_every = STEPS_BETWEEN_CHECKS_ON_CUDA if self.images.device.type == "cuda" else 1
+        self.model.train()
+        for batch in self.images.batches(groups[position.step :]):
+            losses = self._step(batch, position.epoch * particles + seen)
+            sums += losses * len(batch.tilts)
+            position.step += 1
+            seen += len(batch.tilts)
+            self._progress.update(len(batch.tilts))
+            if position.step % check_every == 0 or position.step == len(groups):
+                self._refuse_non_finite(sums)
+            if seen // plan.log_interval > (seen - len(batch.tilts)) // plan.log_interval:
+                self._log_interval(seen, losses)
+            position.seconds = time.monotonic() - started
+            if request.signal is not None or self._save_is_due():
+                position.sums = sums.tolist()
+                self._save()
+                if request.signal is not None:
+                    self._stop(request.signal)
+        position.sums = sums.tolist()
+
+    def _step(self, batch, seen: int) -> torch.Tensor:
+        """One optimiser step; returns (total, gen, kld) on the device."""
+        plan, position = self.plan, self.position
+        state = np.random.SeedSequence([plan.seed, position.epoch, position.step]).generate_state(
+            1, np.uint64
+        )
+        generator = torch.Generator(self.images.device).manual_seed(int(state[0] >> np.uint64(1)))
+        progress = seen / (plan.epochs * len(self.images))
+        factor = learning_rate_factor(plan.lr_schedule, plan.warmup, progress + 1e-9)
+        for group in self.optimiser.param_groups:
+            group["lr"] = plan.learning_rate * factor
+        losses = self.objective.losses(batch, seen, generator)
+        self.optimiser.zero_grad()
+        losses[0].backward()
+        self.optimiser.step()
+        return torch.stack([loss.detach().double() for loss in losses])
+
+    def _end_epoch(self, finish_epoch: Callable[[int], None]) -> None:
+        position, seconds = self.position, self.position.seconds
+        total, gen, kld = (total / len(self.images) for total in position.sums)
+        self._refuse_divergence(gen)
+        rate = len(self.images) / max(seconds, 1e-9)
+        log.info(
+            "# =====> Epoch: %d Average gen loss = %.15f, KLD = %.15f, total loss = %.15f; Finished in %s",
+            position.epoch + 1, gen, kld, total, datetime.timedelta(seconds=max(seconds, 1e-6)),
+        )  # fmt: skip
+        row = {"epoch": position.epoch, "gen": gen, "kld": kld, "total": total, "seconds": seconds}
+        history = [*position.history, row | {"particles_per_second": rate}]
+        self.model.eval()
+        finish_epoch(position.epoch)
+        write_csv(self.folder / "loss.csv", pd.DataFrame(history))
+        self.position = Position(epoch=position.epoch + 1, history=history)
+        self._save()
+
+    def _log_interval(self, seen: int, losses: torch.Tensor) -> None:
+        total, gen, kld = losses.tolist()
+        log.info(
+            "# [Train Epoch: %d/%d] [%d/%d subtomos] gen loss=%.6f, kld=%.6f, loss=%.6f",
+            self.position.epoch + 1, self.plan.epochs, seen, len(self.images), gen, kld, total,
+        )  # fmt: skip
+
+    def _save_is_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= 60 * self.plan.checkpoint_minutes
+
+    def _save(self) -> None:
+        if any(not torch.isfinite(p).all() for p in self.model.parameters()):
+            self._give_up("the weights are no longer finite numbers")
+        content = self.weights() | {"position": vars(self.position)}
+        save_checkpoint(self.folder / CHECKPOINT, content)
+        self._saved_at = time.monotonic()
+
+    def _stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        log.error(
+            "stopped by %s in epoch %d after %d steps; all is saved: run the same command to continue",
+            name, self.position.epoch, self.position.step,
+        )  # fmt: skip
+        raise SystemExit(128 + number)
+
+    def _refuse_non_finite(self, sums: torch.Tensor) -> None:
+        if not torch.isfinite(sums).all():
+            self._give_up("the loss is no longer a finite number")
+
+    def _refuse_divergence(self, gen: float) -> None:
+        best = min((row["gen"] for row in self.position.history), default=gen)
+        if gen > DIVERGED * best:
+            self._give_up(f"the reconstruction loss rose to {gen:.3g}, from {best:.3g} at its best")
+
+    def _give_up(self, reason: str) -> None:
+        done = [row["epoch"] for row in self.position.history]
+        last = f"the last good weights are those of epoch {done[-1]}" if done else "no epoch was completed"
+        raise InputError(
+            f"training diverged in epoch {self.position.epoch}, step {self.position.step}: {reason}; {last}. "
+            f"Try a lower --lr (now {self.plan.learning_rate:.3g} per step) or look for broken images with "
+            "`tomohet validate`"
+        )

@@ -1,0 +1,93 @@
+"""What one batch contributes: the losses of the heterogeneity network and of a homogeneous volume."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tomohet.model.decoder import Decoder
+from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
+from tomohet.model.rows import PackedRows, pack_rows
+from tomohet.model.vae import HeterogeneityVAE, sample_latent
+from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.imaging import encoder_view, loss_weight, transfer
+from tomohet.training.batches import Batch
+from tomohet.training.schedules import beta_at
+
+
+@dataclass(frozen=True)
+class DataTerm:
+    """How decoded values are compared with the images.
+
+    half_plane : lattice of the images
+    dose_weight, tilt_weight : weight residuals by dose attenuation and by cos(tilt)
+    rows_per_image : share of each image's rows drawn per step
+    dtype : of the decoder's hidden layers
+    """
+
+    half_plane: HalfPlane
+    dose_weight: bool
+    tilt_weight: bool
+    rows_per_image: float
+    dtype: torch.dtype
+
+    def rows(self, batch: Batch, hermitian: bool, generator: torch.Generator) -> PackedRows:
+        """The batch's rows, with transfer functions and weights."""
+        return pack_rows(
+            batch.fourier,
+            batch.params.rotation,
+            transfer(batch.params, self.half_plane) * batch.gain[:, None],
+            loss_weight(batch.params, self.half_plane, self.dose_weight, self.tilt_weight),
+            batch.prefix,
+            batch.tilts,
+            self.half_plane.frequency,
+            hermitian=hermitian,
+            fraction=self.rows_per_image,
+            generator=generator,
+        )
+
+    def loss(self, decoder: Decoder, z: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Mean weighted squared residual of the batch."""
+        rows = self.rows(batch, decoder.hermitian, generator)
+        return reconstruction_loss(decoder, z, rows, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class VaeObjective:
+    """Reconstruction plus beta-weighted KL term; `total_particles` is epochs times particles."""
+
+    model: HeterogeneityVAE
+    data: DataTerm
+    beta: str | float
+    beta_control: float | None
+    total_particles: int
+
+    def losses(self, batch: Batch, seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """(total, gen, scaled KL) of a batch, after `seen` particles."""
+        images = encoder_view(batch.fourier, batch.params, self.data.half_plane)
+        mu, logvar = self.model.encode(images, batch.tilts)
+        gen = self.data.loss(self.model.decoder, sample_latent(mu, logvar, generator), batch, generator)
+        beta = beta_at(self.beta, seen, self.total_particles)
+        kld = scaled_kl(kl_divergence(mu, logvar), beta, self.beta_control, full_plane_points(batch))
+        return gen + kld, gen, kld
+
+
+@dataclass(frozen=True)
+class VolumeObjective:
+    """Reconstruction by one volume for all particles."""
+
+    model: Decoder
+    data: DataTerm
+
+    def losses(self, batch: Batch, seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """(total, gen, 0) of a batch."""
+        no_latent = batch.fourier.real.new_zeros(len(batch.tilts), 0)
+        gen = self.data.loss(self.model, no_latent, batch, generator)
+        return gen, gen, torch.zeros_like(gen)
+
+
+def full_plane_points(batch: Batch) -> int:
+    """The largest number of full-plane points of a particle of the batch: the published normaliser of KL."""
+    ends = torch.cumsum(batch.tilts, 0)
+    sums = torch.nn.functional.pad(torch.cumsum(batch.prefix, 0), (1, 0))
+    return 2 * int((sums[ends] - sums[ends - batch.tilts]).max())

@@ -1,0 +1,134 @@
+"""The output folder of a training: what is written at its start, after its epochs and at its end."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_pickle, write_yaml
+from tomohet.files.mrc import write_volume
+from tomohet.files.pickles import save_latents
+from tomohet.model.load import read_weights
+from tomohet.model.volumes import TrainedVolumes
+from tomohet.training.batches import ParticleImages
+from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint, set_aside
+from tomohet.training.latents import gaussian_divergence, infer_latents
+from tomohet.training.loop import Training
+
+log = logging.getLogger(__name__)
+
+RESULTS = ("weights*.pkl", "z*.pkl", "reconstruct*.mrc", "loss.*", "convergence_*.pkl", CHECKPOINT)
+
+
+def begin(training: Training, load: str | None, folder: Path) -> None:
+    """Continue from what `--load` names, or from the folder's own checkpoint if its settings are the same.
+
+    Raises InputError when `--load latest` finds nothing that could be continued.
+    """
+    if load not in (None, "latest"):
+        training.continue_from_weights(Path(load))
+        return
+    checkpoint = folder / CHECKPOINT
+    if not checkpoint.is_file():
+        if load == "latest":
+            raise InputError(f"--load latest: {folder} holds no {CHECKPOINT} to continue from")
+        set_aside(folder, RESULTS)
+    elif read_weights(checkpoint)["digest"] == training.digest:
+        training.continue_from_checkpoint()
+    elif load == "latest":
+        raise InputError(
+            f"--load latest: the training in {folder} had other settings or other particles; repeat its "
+            "options (see its config.yaml), or leave out --load to start afresh"
+        )
+    else:
+        log.info("the training in %s had other settings or other particles: starting afresh", folder)
+        set_aside(folder, RESULTS)
+
+
+def write_config(folder: Path, config: dict) -> None:
+    """config.pkl, and the same to read as config.yaml (without the list of particles)."""
+    write_pickle(folder / "config.pkl", config)
+    particles = f"{len(config['particles'])} store ordinals, listed in config.pkl"
+    write_yaml(folder / "config.yaml", config | {"particles": particles})
+
+
+class EpochResults:
+    """Writes an epoch's weights, latents and map, every `every` epochs, and the final ones at the end.
+
+    `images` and `test` are the two sides of the split of tilts; `test` None when all tilts are trained on.
+    A homogeneous volume (zdim 0) has no latents.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        training: Training,
+        volumes: TrainedVolumes,
+        test: ParticleImages | None,
+        every: int,
+        first: int,
+    ) -> None:
+        self.folder, self.training, self.volumes, self.test = folder, training, volumes, test
+        self.every, self.first = every, first
+
+    def __call__(self, epoch: int) -> None:
+        """After epoch number `epoch`."""
+        if (epoch + self.first) % self.every == 0:
+            self._write(f".{epoch}", self.training.weights())
+
+    def finish(self) -> None:
+        """The files without an epoch's number, from the weights as they are; weights.pkl comes last."""
+        weights = self.training.weights()
+        weights["epoch"] -= 1  # the last epoch that is done
+        self._write("", weights)
+
+    def _write(self, tag: str, weights: dict) -> None:
+        model, folder = self.training.model, self.folder
+        model.eval()
+        z = np.zeros((1, 0), np.float32)
+        if self.volumes.zdim:
+            mu, logvar = infer_latents(model, self.training.images)
+            save_latents(folder / f"z{tag}.train.pkl", mu, logvar)
+            z = mu.mean(0, keepdims=True)
+            if self.test is not None:
+                self._write_test_latents(tag, mu, logvar)
+        volume = self.volumes.volumes(torch.from_numpy(z).to(self.volumes.device))[0].cpu().numpy()
+        write_volume(folder / f"reconstruct{tag}.mrc", volume, self.volumes.pixel_size_A)
+        save_checkpoint(folder / f"weights{tag}.pkl", weights)
+
+    def _write_test_latents(self, tag: str, mu: np.ndarray, logvar: np.ndarray) -> None:
+        """Latents from the tilts that were not trained on, and how far they are from the others."""
+        test_mu, test_logvar = infer_latents(self.training.model, self.test)
+        save_latents(self.folder / f"z{tag}.test.pkl", test_mu, test_logvar)
+        divergence = gaussian_divergence(mu, logvar, test_mu, test_logvar)
+        write_pickle(self.folder / f"convergence_latent_kld{tag}.pkl", divergence)
+        log.info(
+            "KL divergence of train and test latents: median %.4g, 90th percentile %.4g",
+            *np.nanpercentile(divergence, [50, 90]),
+        )
+
+
+def write_tilt_distribution(folder: Path, tilts: np.ndarray, file_type: str) -> None:
+    """How many tilt images the particles have: `tilts_per_particle.<file type>`."""
+    from tomohet.plots import figure, save
+
+    fig, axes = figure()
+    values, counts = np.unique(tilts, return_counts=True)
+    axes.bar(values, counts, width=0.8)
+    axes.set(title="Tilt images per particle", xlabel="tilt images", ylabel="particles")
+    save(fig, folder / f"tilts_per_particle.{file_type}")
+
+
+def write_loss_figure(folder: Path, history: list[dict], file_type: str) -> None:
+    """Losses over epochs: `loss.<file type>`."""
+    from tomohet.plots import figure, save
+
+    fig, axes = figure()
+    epochs = [row["epoch"] for row in history]
+    axes.plot(epochs, [row["total"] for row in history], marker="o", markersize=3, label="total")
+    axes.plot(epochs, [row["gen"] for row in history], label="reconstruction")
+    axes.set(title="Training loss", xlabel="epoch", ylabel="mean weighted squared residual")
+    axes.legend()
+    save(fig, folder / f"loss.{file_type}")

@@ -1,0 +1,176 @@
+"""A training's parameters, given and default, as the plain dictionary that config.pkl holds."""
+
+import argparse
+import datetime
+import shlex
+import sys
+
+import numpy as np
+import torch
+
+from tomohet import __version__
+from tomohet.errors import InputError
+from tomohet.particles.store import Store
+from tomohet.training.batches import LossRows
+from tomohet.training.objectives import DataTerm
+
+_AT_LEAST_ONE = (
+    "zdim", "num_epochs", "batch_size", "checkpoint", "log_interval", "dec_layers", "dec_dim", "pe_dim",
+    "enc_layers_A", "enc_dim_A", "out_dim_A", "enc_layers_B", "enc_dim_B", "num_seeds", "num_heads",
+)  # fmt: skip
+_RANGES = {  # lowest excluded, highest included
+    "lr": (0, None),
+    "fraction_train": (0, 1),
+    "rows_per_image": (0, 1),
+    "max_frequency": (0, 0.5),
+    "feat_sigma": (0, None),
+    "l_extent": (0, 0.5),
+}
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raise InputError for numbers that no training can have."""
+    for name in _AT_LEAST_ONE:
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise InputError(f"{_flag(name)} {value}: expected at least 1")
+    for name, (lowest, highest) in _RANGES.items():
+        value = getattr(args, name, None)
+        if value is None or (value > lowest and (highest is None or value <= highest)):
+            continue
+        bound = f" and at most {highest}" if highest is not None else ""
+        raise InputError(f"{_flag(name)} {value}: expected more than {lowest}{bound}")
+    if not 0 <= args.lr_warmup < 1:
+        raise InputError(f"--lr-warmup {args.lr_warmup}: expected a share of the training, 0 to below 1")
+    if args.wd < 0 or args.checkpoint_minutes < 0:
+        raise InputError("--wd and --checkpoint-minutes cannot be negative")
+    if getattr(args, "pooling_function", None) == "set_encoder" and args.enc_dim_B % args.num_heads:
+        raise InputError(
+            f"--num-heads {args.num_heads}: --enc-dim-B {args.enc_dim_B} cannot be divided among them"
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def training_config(args: argparse.Namespace, store: Store, particles: np.ndarray, model_args: dict) -> dict:
+    """The dictionary of config.pkl: sections and names as tomoDRGN's, plain builtin values only.
+
+    Besides them: `particles` (store ordinals, in the order of the latents), `store`, `store_digest`, `scale`
+    (real units per stored unit), and the options that tomoDRGN does not have.
+    """
+    return {
+        "starfile_args": {
+            "sourcefile": str(args.particles),
+            "source_software": args.source_software,
+            "ind_imgs": _text(args.ind_imgs),
+            "ind_ptcls": _text(args.ind_ptcls),
+            "sort_ptcl_imgs": args.sort_ptcl_imgs,
+            "use_first_ntilts": args.use_first_ntilts,
+            "use_first_nptcls": args.use_first_nptcls,
+        },
+        "dataset_args": {
+            "datadir": _text(args.datadir),
+            "lazy": args.lazy,
+            "norm": [0.0, float(store.scale)],
+            "invert_data": True in store.description["inverted"],
+            "window": store.description["preparation"]["window"],
+            "recon_dose_weight": args.recon_dose_weight,
+            "recon_tilt_weight": args.recon_tilt_weight,
+            "l_dose_mask": args.l_dose_mask,
+            "sequential_tilt_sampling": args.sequential_tilt_sampling,
+            "max_frequency": args.max_frequency,
+            "rows_per_image": args.rows_per_image,
+            "fraction_train": getattr(args, "fraction_train", 1.0),
+        },
+        "lattice_args": {"boxsize": store.box + 1, "extent": args.l_extent, "ignore_DC": True},
+        "model_args": model_args,
+        "training_args": {
+            "n": args.num_epochs,
+            "B": args.batch_size,
+            "wd": args.wd,
+            "lr": args.lr,
+            "lr_schedule": args.lr_schedule,
+            "lr_warmup": args.lr_warmup,
+            "beta": getattr(args, "beta", None),
+            "beta_control": getattr(args, "beta_control", None),
+            "amp": not args.no_amp,
+            "multigpu": args.multigpu,
+            "verbose": args.verbose,
+            "log_interval": 1 if args.verbose else args.log_interval,
+            "checkpoint": args.checkpoint,
+            "checkpoint_minutes": args.checkpoint_minutes,
+            "outdir": str(args.outdir),
+            "load": args.load,
+        },
+        "seed": args.seed,
+        "angpix": float(store.pixel_size_A),
+        "scale": float(store.scale),
+        "store": str(store.folder),
+        "store_digest": store.digest,
+        "particles": [int(particle) for particle in particles],
+        "meta": {
+            "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "cmd": shlex.join(sys.argv),
+            "version": __version__,
+        },
+    }
+
+
+def _text(path: object) -> str | None:
+    return None if path is None else str(path)
+
+
+def decoder_arguments(args: argparse.Namespace, zdim: int) -> dict:
+    """The part of `model_args` that `model.vae.build_decoder` reads."""
+    return {
+        "zdim": zdim,
+        "players": args.dec_layers,
+        "pdim": args.dec_dim,
+        "activation": args.activation,
+        "pe_type": args.pe_type,
+        "pe_dim": args.pe_dim,
+        "feat_sigma": args.feat_sigma,
+        "l_extent": args.l_extent,
+        "hermitian": True,
+    }
+
+
+def vae_arguments(args: argparse.Namespace, longest: int) -> dict:
+    """`model_args` of train_vae; `longest` is the largest number of tilts of a particle."""
+    return {
+        "kind": "vae",
+        "qlayersA": args.enc_layers_A,
+        "qdimA": args.enc_dim_A,
+        "out_dimA": args.out_dim_A,
+        "ntilts": int(longest),
+        "qlayersB": args.enc_layers_B,
+        "qdimB": args.enc_dim_B,
+        "enc_mask": args.enc_mask,
+        "pooling_function": args.pooling_function,
+        "num_seeds": args.num_seeds,
+        "num_heads": args.num_heads,
+        "layer_norm": args.layer_norm,
+    } | decoder_arguments(args, args.zdim)
+
+
+def loss_rows(config: dict) -> LossRows:
+    """Which Fourier points enter the loss."""
+    dataset = config["dataset_args"]
+    return LossRows(dataset["l_dose_mask"], dataset["max_frequency"])
+
+
+def data_term(config: dict, half_plane, device: torch.device) -> DataTerm:
+    """How decoded values are compared with the images, on `device`."""
+    dataset = config["dataset_args"]
+    half_precision = (
+        device.type == "cuda" and config["training_args"]["amp"] and torch.cuda.is_bf16_supported()
+    )
+    return DataTerm(
+        half_plane,
+        dose_weight=dataset["recon_dose_weight"],
+        tilt_weight=dataset["recon_tilt_weight"],
+        rows_per_image=dataset["rows_per_image"],
+        dtype=torch.bfloat16 if half_precision else torch.float32,
+    )
