@@ -55,10 +55,10 @@ class SimulationConfig:
 
     Imaging: `snr` is the mean over all images of the variance of the clean image inside the circle of
     diameter `box`, over the variance of the noise, which is white and the same for all images; `.inf` means
-    no noise. A tomogram's defocus is uniform in `defocus_A`; each tilt adds a normal deviate of `defocus_jitter_A`.
-    `total_dose` in e-/Å^2. Each tilt of a tomogram but the first exposure is hidden with probability
-    `hidden_fraction`. `shift_px`: largest offset of the picked position along each axis. `amplitude_loss`:
-    multiply by cos(tilt), the thicker specimen.
+    no noise. A tomogram's defocus is uniform in `defocus_A`; each tilt adds a normal deviate of
+    `defocus_jitter_A`. `total_dose` in e-/Å^2. Each tilt of a tomogram but the first exposure is hidden with
+    probability `hidden_fraction`. `shift_px`: largest offset of the picked position along each axis.
+    `amplitude_loss`: multiply by cos(tilt), the thicker specimen.
     """
 
     n_particles: int = 400

@@ -45,10 +45,15 @@ class Slices:
         hp = self.half_plane
         shape = (len(rotation), hp.n, 1 + self.n_blocks)
         slices = torch.zeros(shape, dtype=torch.complex64, device=rotation.device)
-        slices[..., self.still] = gather(self.still_table, *corners(hp.k, rotation, hp.box))
+        slices[..., self.still] = self.of_still(rotation)
         if self.moving is not None:
             slices[..., self.moving + 1] = self.of_moving(rotation, angle_deg)
         return slices
+
+    def of_still(self, rotation: Tensor) -> Tensor:
+        """Slices (m, n, u) complex of the core and the blocks that do not move, in the order of `still`."""
+        hp = self.half_plane
+        return gather(self.still_table, *corners(hp.k, rotation, hp.box))
 
     def of_moving(self, rotation: Tensor, angle_deg: np.ndarray) -> Tensor:
         """Slices (m, n) complex of the moving block alone."""
@@ -74,30 +79,41 @@ class Camera:
         """Images (m, D, D) as the camera sees them without noise: protein is dark.
 
         images: m rows of an image table. presence (m, b) and angle_deg (m,): state of each image's particle.
+        """
+        rotation = image_parameters(images, self.device).rotation
+        weights = torch.as_tensor(np.insert(presence, 0, 1, axis=1), device=self.device).float()
+        slices = torch.einsum("mnu,mu->mn", self.slices.of(rotation, angle_deg), weights.to(torch.complex64))
+        return self.develop(slices[:, None], (weights @ self.slices.mass)[:, None], images)[:, 0]
+
+    def develop(self, slices: Tensor, mass: Tensor, images: pd.DataFrame) -> Tensor:
+        """Clean images (m, c, D, D) of c slices (m, c, n) of each image, with zero-frequency values (m, c).
+
         Transform: C exp(-dose / 2 Nc) [cos tilt] times the slice, content displaced by minus the shift.
         """
         parameters = image_parameters(images, self.device)
         hp = self.slices.half_plane
-        weights = torch.as_tensor(np.insert(presence, 0, 1, axis=1), device=self.device).float()
-        slices = self.slices.of(parameters.rotation, angle_deg)
-        values = torch.einsum("mnu,mu->mn", slices, weights.to(slices.dtype))
-        values = values * camera_transfer(parameters, hp, self.amplitude_loss)
-        shift = images[["shift_x_px", "shift_y_px"]].to_numpy("float32")
-        shift_px = torch.as_tensor(shift, device=self.device)
-        layout = hp.scatter(shift_half_planes(values, -shift_px, hp))
-        layout[:, 0, 0] = weights @ self.slices.mass * self._at_zero_frequency(parameters)
+        values = slices * camera_transfer(parameters, hp, self.amplitude_loss)[:, None]
+        shift = shifts_px(images, self.device)
+        layout = hp.scatter(shift_half_planes(values.transpose(0, 1), -shift, hp).transpose(0, 1))
+        layout[..., 0, 0] = mass * self._at_zero_frequency(parameters)
         return inverse2(layout, hp.box)
 
     def _at_zero_frequency(self, parameters: ImageParameters) -> Tensor:
-        """Transfer (m,) at zero frequency, where dose leaves all of the amplitude."""
+        """Transfer (m, 1) at zero frequency, where dose leaves all of the amplitude."""
         ctf = ctf_at(parameters, torch.zeros(1, 2, device=self.device))
-        return (ctf * tilt_attenuation(parameters) if self.amplitude_loss else ctf)[:, 0]
+        return ctf * tilt_attenuation(parameters) if self.amplitude_loss else ctf
 
 
 def camera_transfer(parameters: ImageParameters, hp: HalfPlane, amplitude_loss: bool) -> Tensor:
     """Transfer (m, n) from a slice to the recorded image: CTF, radiation damage, and cos(tilt) if asked."""
     h = ctf_of(parameters, hp) * dose_attenuation(parameters, hp)
     return h * tilt_attenuation(parameters) if amplitude_loss else h
+
+
+def shifts_px(images: pd.DataFrame, device: torch.device | str) -> Tensor:
+    """Shifts (m, 2) as (x, y) of the rows of an image table."""
+    shifts = images[["shift_x_px", "shift_y_px"]].to_numpy("float32", copy=True)
+    return torch.as_tensor(shifts, device=device)
 
 
 def ctf_at(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
@@ -116,19 +132,25 @@ def ctf_at(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
 
 
 def premultiplied(recorded: Tensor, images: pd.DataFrame) -> Tensor:
-    """Recorded images (m, D, D) multiplied, at every frequency, by their CTF and dose attenuation.
+    """Recorded images (m, ..., D, D) multiplied, at every frequency, by their CTF and dose attenuation.
 
     So extract WarpTools and RELION: signal C^2 W^2, noise C W; protein comes out light.
     """
     box, device = recorded.shape[-1], recorded.device
-    parameters = image_parameters(images, device)
     ky, kx = torch.meshgrid(
         torch.fft.fftfreq(box, device=device), torch.fft.rfftfreq(box, device=device), indexing="ij"
     )
     frequency = torch.stack([kx.flatten(), ky.flatten()], dim=-1)
-    s_invA = frequency.double().norm(dim=-1) / parameters.pixel_size_A.double()[:, None]
-    weight = ctf_at(parameters, frequency) * attenuation(s_invA, parameters.dose_e_A2, parameters.voltage_kV)
-    return inverse2(transform2(recorded) * weight.reshape(-1, box, box // 2 + 1), box)
+    weight = extraction_weight(image_parameters(images, device), frequency)
+    shape = (len(recorded), *(1,) * (recorded.ndim - 3), box, box // 2 + 1)
+    return inverse2(transform2(recorded) * weight.reshape(shape), box)
+
+
+def extraction_weight(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
+    """CTF times dose attenuation (m, n) at frequencies (n, 2), cycles per pixel."""
+    s_invA = frequency_cpp.double().norm(dim=-1) / parameters.pixel_size_A.double()[:, None]
+    fade = attenuation(s_invA, parameters.dose_e_A2, parameters.voltage_kV)
+    return ctf_at(parameters, frequency_cpp) * fade
 
 
 def variance_in_circle(images: Tensor) -> Tensor:
