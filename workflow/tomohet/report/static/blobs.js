@@ -61,6 +61,9 @@ const TomoHet = {};
     setTimeout(() => (button.textContent = label), 1400);
   };
 
+  // Keep following a pressed pointer outside its element. Events made by a script have no pointer to follow.
+  TomoHet.capture = (event) => event.isTrusted && event.target.setPointerCapture(event.pointerId);
+
   // A value of the page's colour scheme, e.g. style("ink").
   TomoHet.style = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 

@@ -80,7 +80,7 @@
       const { canvas } = this;
       const place = (event) => event.clientX - canvas.getBoundingClientRect().left;
       canvas.addEventListener("pointerdown", (event) => {
-        if (event.isTrusted) canvas.setPointerCapture(event.pointerId);
+        TomoHet.capture(event);
         this.from = place(event);
       });
       canvas.addEventListener("pointermove", (event) => {

@@ -169,7 +169,7 @@
       canvas.addEventListener("pointerdown", (event) => {
         if (event.button) return;
         canvas.focus({ preventScroll: true });
-        if (event.isTrusted) canvas.setPointerCapture(event.pointerId);
+        TomoHet.capture(event);
         this.dragging = place(event);
         if (!event.shiftKey) this.stroke = [place(event)];
       });

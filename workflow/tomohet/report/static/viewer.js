@@ -96,7 +96,7 @@
     steer(canvas) {
       let last = null;
       canvas.addEventListener("pointerdown", (event) => {
-        if (event.isTrusted) canvas.setPointerCapture(event.pointerId);
+        TomoHet.capture(event);
         last = [event.clientX, event.clientY];
       });
       canvas.addEventListener("pointermove", (event) => {
