@@ -135,14 +135,18 @@ def _with_mates(grid: Tensor) -> Tensor:
 
 
 def _shell_mean(grid: Tensor) -> Tensor:
-    """Means of a padded half grid over shells of one unpadded Fourier pixel, spread back over the grid."""
+    """Means over shells of one unpadded Fourier pixel of the full grid, spread back over the half grid."""
     size = grid.shape[0]
     shell = torch.round(radius_grid(size, grid.device) / PADDING).long()
-    flat = shell.flatten()
-    count = torch.bincount(flat).clamp(min=1)
-    sums = torch.zeros(len(count), dtype=torch.float64, device=grid.device)
-    sums.index_add_(0, flat, grid.double().flatten())
-    return (sums / count).float()[shell]
+    multiplicity = torch.full(grid.shape, 2.0, dtype=torch.float64, device=grid.device)
+    multiplicity[..., [0, -1]] = 1
+    sums, count = (
+        torch.zeros(int(shell.max()) + 1, dtype=torch.float64, device=grid.device).index_add_(
+            0, shell.flatten(), values.flatten()
+        )
+        for values in (multiplicity * grid, multiplicity)
+    )
+    return (sums / count.clamp(min=1)).float()[shell]
 
 
 def wiener_map(accumulator: Accumulator, fraction: float = 1e-3, ssnr: Tensor | None = None) -> Tensor:

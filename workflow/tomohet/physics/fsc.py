@@ -98,11 +98,12 @@ def phase_randomise(volume: Map, first_shell: int, rng: np.random.Generator) -> 
 def corrected_fsc(
     half1: np.ndarray, half2: np.ndarray, mask: np.ndarray, rng: np.random.Generator, pixel_size_A: float
 ) -> pd.DataFrame:
-    """FSC of two half maps, freed of the correlation that a mask brings (Chen et al. 2013, Ultramicroscopy 135).
+    """FSC of two half maps, freed of the correlation that the mask brings.
 
-    Phases are randomised from the first shell where the unmasked FSC is below 0.8; the curve is the mean of a few
-    such draws and not below 0. Two shells further on, corrected = (masked - randomised) / (1 - randomised);
-    before that, corrected = masked. Shell 0 is 1 by convention, because images carry no mean.
+    Phases are randomised from the first shell where the unmasked FSC is below 0.8; `randomised` is the mean
+    of a few such draws, not below 0. Two shells on, corrected = (masked - randomised) / (1 - randomised);
+    before that, corrected = masked (Chen et al. 2013, Ultramicroscopy 135:24). Shell 0 is 1 by convention,
+    because images carry no mean.
     Columns: shell, frequency_1_A, resolution_A, unmasked, masked, randomised, corrected.
     """
     box = len(half1)
