@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -100,6 +101,7 @@ def store(n: int, seed: int = 0, tilts: np.ndarray | None = None, noise: np.ndar
         {
             "particle": particle,
             "tilt_deg": 3.0 * tilt,
+            "noise_scale": rng.uniform(1, 2, n)[particle],
             "dose_e_A2": 3.0 * tilt + rng.uniform(0, 1, n)[particle],
             "defocus_u_A": rng.uniform(2e4, 4e4, n)[particle] + 200,
             "defocus_v_A": rng.uniform(2e4, 4e4, n)[particle],
@@ -119,6 +121,7 @@ def store(n: int, seed: int = 0, tilts: np.ndarray | None = None, noise: np.ndar
         images=images,
         particles=particles,
         data=data,
+        data_rows=np.arange(m),
         images_of=images_of,
         half_plane=SimpleNamespace(radius=radius),
     )
@@ -150,3 +153,8 @@ class FakeMaker:
         for path, one in zip(paths, maps, strict=True):
             write_volume(path, one, PIXEL_A)
         return paths
+
+
+def close_figure(fig, path: Path) -> None:
+    """Stands in for `plots.save` where a figure must be made but need not be drawn."""
+    plt.close(fig)

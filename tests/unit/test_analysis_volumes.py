@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from analysis_fakes import BOX, PIXEL_A, BlobDecoder, latents, run
+from analysis_fakes import BOX, PIXEL_A, BlobDecoder, close_figure, latents, run
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
+from tomohet import plots
 from tomohet.analysis import volume_space
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume, write_volume
@@ -100,8 +101,10 @@ def test_command_finds_the_states_and_writes_its_contract(folder, tmp_path):
     assert middle[1] == pytest.approx(PIXEL_A)
 
 
-@pytest.mark.parametrize("mask", ["none", "sphere", "tight"])
-def test_two_volumes_and_every_mask(tmp_path, mask):
+@pytest.mark.parametrize("mask", ["none", "sphere", "tight", "soft"])
+def test_two_volumes_and_every_mask(tmp_path, mask, monkeypatch):
+    if mask != "none":  # one picture of each kind is enough
+        monkeypatch.setattr(plots, "save", close_figure)
     rng = np.random.default_rng(0)
     for number in range(2):
         write_volume(tmp_path / "v" / f"vol_{number}.mrc", rng.normal(size=(12, 12, 12)), 2.0)
@@ -110,7 +113,7 @@ def test_two_volumes_and_every_mask(tmp_path, mask):
     )
     out = tmp_path / "v_analyze_volumes"
     assert pd.read_parquet(out / "volumes.parquet")["vkmeans"].nunique() == 2
-    assert (out / "eigenvolumes.svgz").is_file()
+    assert (out / "eigenvolumes.svgz").is_file() == (mask == "none")
 
 
 def test_given_mask_is_used_and_checked(folder, tmp_path):

@@ -99,7 +99,6 @@ def run(args: argparse.Namespace) -> None:
         for name, points in sets.items():
             latent_analysis.clear_volumes(outdir / name)
             volumes = maker.write(points, outdir / name)
-            latent_analysis.write_table(outdir / name / "z_values.txt", points)
             montage(volumes, outdir / f"volumes_{name}.{args.plot_format}", titles[name])
     write_json(outdir / "summary.json", numbers)
 

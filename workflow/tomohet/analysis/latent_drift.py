@@ -45,9 +45,12 @@ def read_losses(folder: Path) -> pd.DataFrame | None:
 
 
 def listed_epochs(known: Sequence[int], interval: int, last: int) -> list[int]:
-    """Every `interval`-th of the known epochs up to `last`, and `last` itself."""
-    upto = [epoch for epoch in known if epoch <= last]
-    return sorted({epoch for epoch in upto if epoch % interval == 0} | {last})
+    """Known epochs up to `last`, from the first on, `interval` epochs apart or more; and `last` itself."""
+    listed: list[int] = []
+    for epoch in known:
+        if epoch <= last and (not listed or epoch >= listed[-1] + interval):
+            listed.append(epoch)
+    return sorted({*listed, last})
 
 
 def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:

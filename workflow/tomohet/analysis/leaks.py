@@ -21,7 +21,8 @@ MEANING = {
     "mean_dose_e_A2": "mean dose (e/Å²)",
     "defocus_A": "mean defocus (Å)",
     "astigmatism_A": "mean astigmatism (Å)",
-    "noise_power": f"noise power (|k| > {NOISE_BAND} Nyquist)",
+    "noise_scale": "noise of the raw images (their divisor in the store)",
+    "noise_power": f"noise power left (|k| > {NOISE_BAND} Nyquist)",
     "signal_power": f"low-frequency power (|k| < {SIGNAL_BAND} Nyquist); occupancy changes it too",
     "tomogram": "tomogram",
     "view": "viewing direction at the lowest tilt",
@@ -60,6 +61,7 @@ def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
             "mean_dose_e_A2": mean(images["dose_e_A2"].to_numpy(np.float64)),
             "defocus_A": mean((defocus_u + defocus_v) / 2),
             "astigmatism_A": mean(np.abs(defocus_u - defocus_v)),
+            "noise_scale": mean(images["noise_scale"].to_numpy(np.float64)),
             "noise_power": mean(noise),
             "signal_power": mean(signal),
             "tomogram": store.particles["tomogram"].astype(str).to_numpy()[particles],
@@ -80,7 +82,7 @@ def band_powers(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         for band, (first, last) in enumerate(bounds):
-            values = np.asarray(store.data[part, first:last], np.float32)
+            values = np.asarray(store.data[store.data_rows[part], first:last], np.float32)
             powers[band, start : start + step] = np.square(values).sum(axis=2).mean(axis=1)
     return powers[0], powers[1]
 

@@ -1,0 +1,185 @@
+"""Drift of latents and volumes between epochs, representatives, verdict, and the command convergence_vae."""
+
+import json
+
+import analysis_fakes as fakes
+import numpy as np
+import pandas as pd
+import pytest
+
+from tomohet import plots
+from tomohet.analysis import convergence, latent_drift, sketch, verdict, volume_drift
+from tomohet.analysis.run_folder import RunFolder
+from tomohet.errors import InputError
+from tomohet.files.mrc import write_volume
+from tomohet.files.pickles import load_pickles
+
+
+@pytest.fixture
+def decoder(monkeypatch):
+    monkeypatch.setattr(convergence, "VolumeMaker", fakes.FakeMaker)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    monkeypatch.setattr(plots, "save", fakes.close_figure)
+
+
+def moved(folder, *latents):
+    run = RunFolder(fakes.training(folder, dict(enumerate(latents)), weights=False))
+    return latent_drift.shifts(run, range(len(latents)))
+
+
+def test_shifts_of_latents_by_hand(tmp_path):
+    start = np.array([[0.0, 0], [2, 0]], np.float32)
+    table = moved(tmp_path, start, start + [0, 1], start + [0, 3], start + [1, 3])
+    assert table["magnitude"].tolist() == [1, 2, 1]
+    assert table["relative"].tolist() == pytest.approx([1, 2, 1])  # the spread of the latents is 1
+    assert table["dot"][:2].tolist() == [2, 0]
+    assert table["cosine_distance"][:2].tolist() == pytest.approx([0, 1])
+    assert np.isnan(table["dot"][2])
+
+
+def test_latents_of_another_shape_are_refused(tmp_path):
+    with pytest.raises(InputError, match="z.1.train.pkl"):
+        moved(tmp_path, np.zeros((4, 2), np.float32), np.zeros((5, 2), np.float32))
+
+
+def test_equal_epochs_agree_wholly_and_unrelated_ones_by_chance(tmp_path):
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400, 6)).astype(np.float32)
+    run = RunFolder(fakes.training(tmp_path, {0: z, 1: 2 * z + 1, 2: rng.permutation(z)}))
+    table = latent_drift.stability(run, [0, 1, 2], seed=0)
+    assert table["neighbours"][0] == 1 and table["ari"][0] == pytest.approx(1)
+    assert table["neighbours"][1] == pytest.approx(15 / 399, abs=0.02) and abs(table["ari"][1]) < 0.05
+
+
+def test_shared_neighbours_by_hand():
+    one = np.array([[1, 2], [0, 2], [0, 1], [2, 1]])
+    other = np.array([[2, 3], [3, 2], [3, 3], [1, 2]])
+    assert latent_drift.shared(one, other) == pytest.approx((1 + 1 + 0 + 2) / 8)
+
+
+def test_losses_from_the_log_of_tomodrgn(tmp_path):
+    (tmp_path / "run.log").write_text(
+        "2024-01-01 00:00:00     # =====> Epoch: 1 Average gen loss = 0.912345678901234, "
+        "KLD = 0.000001234500000, total loss = 0.912346913401234; Finished in 0:00:03.000001\n"
+        "2024-01-01 00:00:03     # =====> Epoch: 2 Average gen loss = 0.812345678901234, "
+        "KLD = 1.5e-05, total loss = 0.812360678901234; Finished in 0:00:03.000001\n"
+    )
+    losses = latent_drift.read_losses(tmp_path)
+    assert losses["epoch"].tolist() == [0, 1]
+    assert losses["kld"].tolist() == [1.2345e-6, 1.5e-5]
+    assert losses["total"].tolist() == [0.912346913401234, 0.812360678901234]
+
+
+@pytest.mark.parametrize(
+    "known, last, expected",
+    [(range(13), 12, [0, 5, 10, 12]), ([4, 9, 14], 9, [4, 9]), ([0, 3, 8, 9], 9, [0, 8, 9]), ([], -1, [-1])],
+)
+def test_listed_epochs_are_five_apart_and_end_with_the_last(known, last, expected):
+    assert latent_drift.listed_epochs(known, 5, last) == expected
+
+
+def test_representatives_are_the_densest_places():
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0], [10, 0], [0, 10]])
+    points = np.concatenate(
+        [c + 0.5 * rng.normal(size=(n, 2)) for c, n in zip(centres, (300, 200, 100), strict=True)]
+    )
+    found = sketch.density_maxima(points, 30, 1.5, 3, 5.0, 10)
+    middles = np.stack([np.median(points[group], axis=0) for group in found.members])
+    np.testing.assert_allclose(middles, centres, atol=0.5)
+    assert len(sketch.density_maxima(points, 30, 1.5, 3, 5.0, 2).members) == 2
+
+
+def test_close_maxima_are_pruned_and_distant_ones_stay():
+    bins = np.array([[0, 0], [1, 1], [20, 20], [22, 20]])
+    assert sketch.prune(bins, 1, 5).tolist() == [[0, 0], [20, 20]]
+    assert sketch.prune(bins, 3, 5).tolist() == [[0, 0], [20, 20], [22, 20]]
+
+
+@pytest.mark.parametrize("points", [np.zeros((20, 2)), np.stack([np.arange(5.0), np.zeros(5)], axis=1)])
+def test_degenerate_embeddings_have_a_representative(points):
+    found = sketch.density_maxima(points, 30, 1.0, 12, 5.0, 10)
+    assert len(found.members) >= 1 and all(len(group) for group in found.members)
+
+
+def test_volumes_followed_by_hand(tmp_path):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 8, 8, 8)).astype(np.float32)
+    for name, map_ in {"0a": a, "0b": b, "1a": 2 * a, "1b": a - b}.items():
+        write_volume(tmp_path / f"{name}.mrc", map_, 3.0)
+    paths = {epoch: [tmp_path / f"{epoch}a.mrc", tmp_path / f"{epoch}b.mrc"] for epoch in (0, 1)}
+    truth = [tmp_path / "0b.mrc"]
+    found = volume_drift.follow(paths, volume_drift.MaskOptions("none"), truth)
+    expected = np.corrcoef(b.ravel(), (a - b).ravel())[0, 1]
+    np.testing.assert_allclose(found.cc[:, 0], [1, expected], atol=1e-5)
+    np.testing.assert_allclose(found.fsc[0, 0, 1:], 1, atol=1e-5)
+    assert found.pairwise[0, 0, 1] == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1], abs=1e-5)
+    np.testing.assert_array_equal(found.pairwise, found.pairwise.transpose(0, 2, 1))
+    assert found.truth[0, 0, 1] == pytest.approx(1) and found.frequency_1_A[-1] == pytest.approx(1 / 6)
+
+
+def judged(z, shift, neighbours, ari, total=(2, 1.2, 1.0, 1.0, 1.0, 1.0)):
+    losses = pd.DataFrame({"total": total})
+    moves = pd.DataFrame({"relative": [shift]})
+    stable = pd.DataFrame({"neighbours": [neighbours], "ari": [ari]})
+    return verdict.judge(z, losses, moves, stable, None)
+
+
+def test_verdicts():
+    z, _ = fakes.latents(50, 3)
+    assert judged(z, 0.1, 0.7, 0.3).text == "converged"
+    assert judged(z, 0.1, 0.2, 0.9).text == "converged"
+    assert judged(z, 0.6, 0.7, 0.9).text == "still changing"
+    assert judged(z, 0.1, 0.2, 0.3).text == "still changing"
+    assert judged(z, 0.1, 0.7, 0.9, total=(4, 3, 2, 1)).text == "still changing"
+    assert judged(0.01 * z, 0.1, 0.7, 0.9).text == "collapsed"
+    none = pd.DataFrame()
+    assert verdict.judge(z, None, none, none, None).text == "too few epochs to judge"
+
+
+def test_falling_nyquist_and_equal_volumes_are_warned_of():
+    curves = np.ones((3, 2, 5))
+    curves[:, 1, -1] = 0.5
+    drifted = volume_drift.VolumeDrift(
+        [0, 1, 2], np.full((3, 2), 0.99), curves, np.arange(5.0), np.full((3, 3, 3), 0.9999), None
+    )
+    warnings = verdict.volume_warnings(drifted)
+    assert "noise" in warnings[0] and "no heterogeneity" in warnings[1]
+
+
+def test_command_on_a_settling_training(tmp_path, decoder):
+    fakes.training(tmp_path / "run", fakes.latents_by_epoch(range(12), n=120))
+    out = tmp_path / "out"
+    fakes.run("convergence_vae", tmp_path / "run", "-o", out, "--skip-umap", "--epoch-interval", 4)
+    result = json.loads((out / "convergence.json").read_text())
+    assert result["epoch"] == 11 and result["verdict"] == "converged" and result["epochs"] == [0, 4, 8, 11]
+    letters = np.loadtxt(out / "repr_particles" / "latent_representative.11.txt")
+    assert len(list((out / "vols.11").glob("vol_*.mrc"))) == len(letters)
+    assert load_pickles(out / "cc_masked.pkl")[0].shape == (len(letters), 3)
+    assert load_pickles(out / "vector_metrics.pkl")[0].shape == (11, 3)
+    before = (out / "cc_masked.pkl").read_bytes()
+    fakes.run(
+        "convergence_vae", tmp_path / "run", "-o", out, "--skip-umap", "--epoch-interval", 4, "--skip-volgen"
+    )
+    assert (out / "cc_masked.pkl").read_bytes() == before
+
+
+@pytest.mark.parametrize("epochs", [{7}, {3, 8}])
+def test_command_where_most_epochs_and_all_weights_are_gone(tmp_path, epochs, undrawn):
+    z, _ = fakes.latents(20, 1)
+    fakes.training(tmp_path, {epoch: z for epoch in epochs}, weights=False)
+    fakes.run("convergence_vae", tmp_path, "--skip-umap")
+    result = json.loads((tmp_path / f"convergence.{max(epochs)}" / "convergence.json").read_text())
+    assert result["epoch"] == max(epochs)
+    assert (result["verdict"] == "too few epochs to judge") == (len(epochs) == 1)
+
+
+def test_epoch_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    fakes.training(tmp_path, {3: fakes.latents(20, 2)[0]}, weights=False)
+    with pytest.raises(InputError, match="z.5.train.pkl; epochs with latents: 3"):
+        RunFolder(tmp_path).epoch("5")
+    with pytest.raises(InputError, match="convergence.json"):
+        RunFolder(tmp_path).epoch("newest")
