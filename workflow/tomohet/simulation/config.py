@@ -16,6 +16,7 @@ DIALECTS = ("warp", "warptools", "both")
 CORE = "core"
 DEFAULT_BOX = 32
 DEFAULT_PIXEL_SIZE_A = 12.0
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _value(value: object, hint: object, where: str) -> object:
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     hint_text = " (YAML reads 1e-3 as text: write 1.0e-3)" if kind is float and isinstance(value, str) else ""
-    raise InputError(f"{where}: expected a {kind.__name__}, found {value!r}{hint_text}")
+    raise InputError(f"{where}: expected {KINDS[kind]}, found {value!r}{hint_text}")
 
 
 def _check(config: SimulationConfig) -> None:
