@@ -184,7 +184,7 @@ def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> Non
         return
     rows = block.rows()
     if len(rows) != len(table):
-        raise InputError(f"{where}: {len(rows)} rows, but {len(table)} when quotes are joined; mend the quotes")
+        raise InputError(f"{where}: {len(rows)} rows, {len(table)} once quotes are joined; mend the quotes")
     for row in suspicious:
         found = len(_TOKEN.findall(rows[row].decode(errors="replace")))
         if found != len(table.columns):

@@ -71,7 +71,7 @@ class Preparation:
 def noise_deviation(transforms: torch.Tensor, hp: HalfPlane) -> torch.Tensor:
     """Noise deviation (m,) of real and imaginary parts of half-planes (m, n), at |k| >= 0.75 Nyquist."""
     high = transforms[:, hp.prefix(NOISE_SHELLS * hp.box / 2) :]
-    return (high.abs().square().mean(dim=1) / 2).sqrt()
+    return torch.view_as_real(high).square().mean(dim=(1, 2)).sqrt()
 
 
 def read_images(
@@ -83,9 +83,8 @@ def read_images(
     """
     codes, stacks = pd.factorize(images["stack"])
     sections = images["section"].to_numpy() - 1
-    step = max(1, PIXELS_PER_CHUNK // box**2)
-    for start in range(0, len(rows), step):
-        chunk = rows[start : start + step]
+    # Chunks of equal size: a single image left over would be transformed by another route and rounded so.
+    for chunk in np.array_split(rows, -(-len(rows) * box**2 // PIXELS_PER_CHUNK)):
         pixels = np.empty((len(chunk), box, box), dtype=np.float32)
         for code in np.unique(codes[chunk]):
             here = np.flatnonzero(codes[chunk] == code)

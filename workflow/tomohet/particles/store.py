@@ -226,15 +226,16 @@ def _write_half_planes(
     noise_scale = np.full(len(images), scale if scale is not None else np.nan, dtype=np.float32)
     with track(total=len(images), unit="images", description="preparing") as progress:
         for rows, pixels in read_images(images, np.arange(len(images)), particle_set.box):
-            transforms = images_to_half_planes(pixels, window) * signs[rows, None] - shift
+            # Scaled as pairs of real numbers, for the same reason as in `shift_half_planes`.
+            parts = torch.view_as_real(images_to_half_planes(pixels, window)) * signs[rows, None, None]
+            parts[..., 0] -= shift
             if own_scale is not None and own_scale[rows].any():
-                noise = noise_deviation(transforms, hp).numpy()
+                noise = noise_deviation(torch.view_as_complex(parts), hp).numpy()
                 noise_scale[rows] = np.where(own_scale[rows], noise, noise_scale[rows])
                 refuse_constant(noise_scale[rows], images, rows)
-            transforms = shift_half_planes(
-                transforms / torch.from_numpy(noise_scale[rows])[:, None], shifts[rows], hp
-            )
-            data[rows[0] : rows[-1] + 1] = _as_stored(torch.view_as_real(transforms).numpy(), data.dtype)
+            parts /= torch.from_numpy(noise_scale[rows])[:, None, None]
+            shifted = shift_half_planes(torch.view_as_complex(parts), shifts[rows], hp)
+            data[rows[0] : rows[-1] + 1] = _as_stored(torch.view_as_real(shifted).numpy(), data.dtype)
             progress.update(len(rows))
     data.flush()
     return noise_scale

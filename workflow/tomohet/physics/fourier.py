@@ -268,9 +268,13 @@ def shift_half_planes(half_planes: Tensor, shift_px: Tensor, hp: HalfPlane) -> T
 
     shift_px: (m, 2) as (x, y), x along columns and y along rows, in pixels.
     """
-    turns = shift_px.to(hp.frequency) @ hp.frequency.T
-    angle = -2 * math.pi * turns
-    return half_planes * torch.polar(torch.ones_like(angle), angle)
+    # Sums and products of real numbers only: matrix products and complex products round differently at
+    # different places of a batch, and an image must not depend on its neighbours.
+    x, y = shift_px.to(hp.frequency).unsqueeze(-1).unbind(-2)
+    angle = -2 * math.pi * (x * hp.frequency[:, 0] + y * hp.frequency[:, 1])
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    real, imag = half_planes.real, half_planes.imag
+    return torch.complex(real * cos - imag * sin, real * sin + imag * cos)
 
 
 def cosine_window(box: int, r_in: float, r_out: float, device: torch.device | str = "cpu") -> Tensor:
