@@ -91,7 +91,7 @@ def test_slice_without_rotation_is_the_sum_along_z(noiseless):
     found = slices.of(torch.eye(3)[None], np.zeros(1))[0].T
     maps = np.concatenate([truth.core_map[None], truth.block_maps])
     expected = images_to_half_planes(torch.from_numpy(maps.sum(axis=1)))
-    # On grid points nothing is interpolated, so the correction for interpolation, right on average, overshoots.
+    # On grid points nothing is interpolated, so the correction for interpolation overshoots.
     assert relative_error(found.numpy(), expected.numpy()) < 0.03
     np.testing.assert_allclose(slices.mass, maps.sum(axis=(1, 2, 3)), rtol=1e-5)
 
@@ -107,7 +107,7 @@ def test_turned_block_is_the_block_rendered_from_turned_atoms(noiseless):
         inner = slices.half_plane.prefix(6)
         assert relative_error(found[:, :inner], expected[:, :inner]) < 0.02
         still = exact_slices(truth.block_maps[4], rotation.double().numpy(), slices.half_plane)
-        assert relative_error(still[:, :inner], expected[:, :inner]) > 0.2
+        assert relative_error(still[:, :inner], expected[:, :inner]) > 0.1
 
 
 def test_both_dialects_give_the_same_image_table(noiseless):
