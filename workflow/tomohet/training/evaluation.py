@@ -26,8 +26,8 @@ def evaluate_images(
     box, pixel_size_A = box_of(config), config["angpix"]
     if store.box != box or abs(store.pixel_size_A / pixel_size_A - 1) > 1e-3:
         raise InputError(
-            f"{args.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was trained on "
-            f"{box} px at {pixel_size_A:g} Å; resample the images with `tomohet downsample` or extract them so"
+            f"{args.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was trained "
+            f"on {box} px at {pixel_size_A:g} Å; resample with `tomohet downsample` or extract them so"
         )
     model = load_vae(args.weights, config, device)
     _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))

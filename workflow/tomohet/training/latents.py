@@ -23,7 +23,8 @@ def infer_latents(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and log variance (P, zdim) of every particle's latent; NaN for particles without an image.
 
-    `log_interval`: particles between log lines, None for no lines. Raises InputError when the network gives numbers that are not finite.
+    `log_interval`: particles between log lines, None for no lines.
+    Raises InputError when the network gives numbers that are not finite.
     """
     present = np.flatnonzero(images.tilts > 0)
     found, done = [], 0
