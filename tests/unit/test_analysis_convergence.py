@@ -32,9 +32,10 @@ def moved(folder, *latents):
 
 def test_shifts_of_latents_by_hand(tmp_path):
     start = np.array([[0.0, 0], [2, 0]], np.float32)
-    table = moved(tmp_path, start, start + [0, 1], start + [0, 3], start + [1, 3])
-    assert table["magnitude"].tolist() == [1, 2, 1]
-    assert table["relative"].tolist() == pytest.approx([1, 2, 1])  # the spread of the latents is 1
+    table = moved(tmp_path, start, start + [0, 1], start + [0, 3], 2 * start + [0, 3])
+    assert table["magnitude"].tolist() == [1, 2, 1]  # at last the particles move by 0 and 2
+    # All particles move alike, then apart, each by half of what is then the spread.
+    assert table["relative"].tolist() == pytest.approx([0, 0, 0.5])
     assert table["dot"][:2].tolist() == [2, 0]
     assert table["cosine_distance"][:2].tolist() == pytest.approx([0, 1])
     assert np.isnan(table["dot"][2])

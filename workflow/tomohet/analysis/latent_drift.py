@@ -56,9 +56,9 @@ def listed_epochs(known: Sequence[int], interval: int, last: int) -> list[int]:
 def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:
     """Movement of latents between successive epochs.
 
-    Columns: epoch (the later one), previous, magnitude (median |dz|), relative (magnitude over the latents'
-    rms distance from their mean), dot and cosine_distance (medians over particles, of this and the following
-    movement; missing for the last).
+    Columns: epoch (the later one), previous, magnitude (median |dz|), relative (the same without the movement
+    common to all particles, over the latents' rms distance from their mean), dot and cosine_distance (medians
+    over particles, of this and the following movement; missing for the last).
     """
     rows, before, moved = [], None, None
     for previous, epoch in zip([None, *epochs], epochs, strict=False):
@@ -70,6 +70,7 @@ def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:
                 )
             movement = z - before
             size = np.linalg.norm(movement, axis=1)
+            own = np.linalg.norm(movement - movement.mean(axis=0), axis=1)
             if moved is not None:
                 dot = (moved * movement).sum(axis=1)
                 norms = np.linalg.norm(moved, axis=1) * size
@@ -80,7 +81,7 @@ def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:
                     "epoch": epoch,
                     "previous": previous,
                     "magnitude": float(np.median(size)),
-                    "relative": float(np.median(size) / max(spread(z), 1e-30)),
+                    "relative": float(np.median(own) / max(spread(z), 1e-30)),
                     "dot": np.nan,
                     "cosine_distance": np.nan,
                 }

@@ -9,7 +9,7 @@ from tomohet.analysis.volume_drift import VolumeDrift
 
 # Judged between the last two epochs compared.
 LOSS_PLATEAU = 0.05  # change over the last quarter of the epochs, as a fraction of the whole range
-SMALL_SHIFT = 0.25  # median movement of a latent over the latents' rms spread
+SMALL_SHIFT = 0.25  # median movement of a latent, the common one taken out, over the latents' rms spread
 STABLE_NEIGHBOURS = 0.5  # fraction of nearest neighbours kept
 STABLE_CLUSTERS = 0.8  # adjusted Rand index of k-means labels
 STABLE_VOLUMES = 0.95  # median correlation of representative volumes
@@ -52,7 +52,9 @@ def judge(
         test(change < LOSS_PLATEAU, f"{text}: a plateau", f"{text}: not yet a plateau")
     if len(moved):
         metrics["latent_shift"] = shift = float(moved["relative"].iloc[-1])
-        text = f"latents moved by {100 * shift:.0f} % of their spread between the last epochs compared"
+        text = (
+            f"latents moved against each other by {100 * shift:.0f} % of their spread between the last epochs"
+        )
         test(shift < SMALL_SHIFT, f"{text}: little", f"{text}: much")
     if len(stable):
         last = stable.iloc[-1]
