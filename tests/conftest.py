@@ -60,7 +60,7 @@ def run_script():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, run_script) -> Path:
-    """Folder of a simulated dataset of a few dozen small particles (particles.star, model.cif, truth.npz, ...)."""
+    """Folder of a simulated dataset: two dozen small particles (particles.star, model.cif, truth.npz, ...)."""
     folder = tmp_path_factory.mktemp("tiny") / "simulated"
     run_script("simulate", "-o", folder, *TINY)
     return folder

@@ -20,7 +20,7 @@ from tomohet.rounds.flags import command_line
 from tomohet.rounds.tree import stage_options
 
 try:
-    CONFIG = complete_config(config, source=" + ".join(workflow.configfiles))
+    CONFIG = complete_config(config, source=" + ".join(map(str, workflow.configfiles)))
 except InputError as mistakes:
     raise WorkflowError(str(mistakes)) from None
 
@@ -39,6 +39,7 @@ wildcard_constraints:
 
 
 PARTICLES = "<results>/simulated/particles.star" if SIMULATED else CONFIG["particles"]
+VOLUME_SERIES = "<results>/simulated/volumes.star" if SIMULATED else CONFIG["volume_series"]
 DATADIR = f"--datadir {shlex.quote(CONFIG['datadir'])}" if CONFIG["datadir"] else ""
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
 
@@ -53,7 +54,7 @@ PYTHON = (
     "python" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else sys.executable
 )
 shell.prefix(
-    f"export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
+    f"set -euo pipefail; export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
     f'tomohet() {{{{ {shlex.quote(PYTHON)} -m tomohet.cli "$@"; }}}}; '
     "logged() {{ trap '' INT TERM; tee \"$1\"; }}; "
 )

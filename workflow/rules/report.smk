@@ -28,6 +28,7 @@ rule report:
         linear=expand("<results>/{round}/linear/summary.json", round=ROUNDS),
         tables=expand("<results>/{round}/particles.parquet", round=ROUNDS),
         subsets=expand("<results>/{round}/subset/particles.star", round=ROUNDS),
+        series=expand("<results>/{round}/subset/volumes.star", round=ROUNDS if VOLUME_SERIES else []),
         maps=expand("<results>/{round}/subset/fsc.csv", round=ROUNDS),
         truth=expand("<results>/{round}/truth", round=ROUNDS) if SIMULATED else [],
     output:

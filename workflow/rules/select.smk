@@ -45,6 +45,26 @@ rule export_subset:
         "tomohet filter_star {input.star} --ind {input.indices} -o {output} 2>&1 | logged {log}"
 
 
+rule export_volume_series:
+    input:
+        star=VOLUME_SERIES or [],
+        indices="<results>/{round}/subset/indices.pkl",
+    output:
+        "<results>/{round}/subset/volumes.star",
+    log:
+        "<logs>/{round}/export_volume_series.log",
+    benchmark:
+        "<benchmarks>/{round}/export_volume_series.tsv"
+    conda:
+        "../../envs/tomohet.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(4000),
+        runtime=minutes(30),
+    shell:
+        "tomohet filter_star {input.star} --ind {input.indices} -o {output} 2>&1 | logged {log}"
+
+
 rule reconstruct_subset:
     input:
         store="<results>/prepared/store.yaml",

@@ -4,6 +4,7 @@
 rule simulate:
     output:
         particles="<results>/simulated/particles.star",
+        volumes="<results>/simulated/volumes.star",
         model="<results>/simulated/model.cif",
         truth="<results>/simulated/truth.npz",
     log:

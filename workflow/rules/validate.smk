@@ -19,7 +19,8 @@ rule validate:
         runtime=minutes(60),
     params:
         datadir=DATADIR,
-        options=options("prepare"),
+        software=CONFIG["prepare"]["source_software"],
         folder=subpath(output.json, parent=True),
     shell:
-        "tomohet validate {input} {params.datadir} -o {params.folder} {params.options}" " 2>&1 | logged {log}"
+        "tomohet validate {input} {params.datadir} -o {params.folder} --source-software {params.software}"
+        " 2>&1 | logged {log}"

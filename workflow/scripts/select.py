@@ -16,15 +16,21 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="Example: select results/demo/all/particles.parquet --query 'kmeans in [0, 2]' --explain",
     )
-    parser.add_argument("table", type=Path, help="particle table: <round>/particles.parquet or a prepared store's")
+    parser.add_argument(
+        "table", type=Path, help="particle table: <round>/particles.parquet or a prepared store's"
+    )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--query", help="condition on the table's columns, in pandas' words; none: every particle")
+    what.add_argument(
+        "--query", help="condition on the table's columns, in pandas' words; none: every particle"
+    )
     what.add_argument("--indices", type=Path, metavar="PKL", help="particle indices instead of a query")
     parser.add_argument("-o", "--output", type=Path, metavar="PKL", help="indices of the selected particles")
     parser.add_argument("--summary", type=Path, metavar="JSON", help="also write the counts")
     parser.add_argument("--parent", help="name of the round the table belongs to, for the summary")
     parser.add_argument(
-        "--explain", action="store_true", help="print how many particles each condition keeps; -o is optional then"
+        "--explain",
+        action="store_true",
+        help="print how many particles each condition keeps; -o is optional then",
     )
     return parser
 
@@ -43,6 +49,9 @@ def run(args: argparse.Namespace) -> None:
     if not args.table.is_file():
         raise InputError(f"{args.table}: no such particle table")
     table = pd.read_parquet(args.table)
+    if "n_tilts" in table:
+        # The store's table names all particles of the input file, also those without a usable image.
+        table = table[table["n_tilts"] > 0].reset_index(drop=True)
     counts = clauses(table, args.query) if args.query else []
     if args.explain:
         print("\n".join(explained(counts, len(table))))

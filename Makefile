@@ -1,0 +1,64 @@
+# make demo | test | install | bench | clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CORES ?= $(shell nproc)
+# PyTorch without CUDA is a tenth of the download: take it where there is no NVIDIA driver.
+TORCH_INDEX := $(if $(wildcard /proc/driver/nvidia/version),,--extra-index-url https://download.pytorch.org/whl/cpu)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --retries 2
+PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
+
+export MPLBACKEND := Agg
+export PYTHONPATH := $(CURDIR)/workflow
+
+.PHONY: help install demo test bench clean config-readme
+
+help:
+	@echo "make install   Python environment in $(VENV)"
+	@echo "make demo      simulate a dataset and find its structures; ends in results/demo/report.html"
+	@echo "make test      all tests, lint and style"
+	@echo "make bench     speed of the parts that take the time"
+	@echo "make clean     remove the demo's results, logs and benchmarks"
+
+install: $(STAMP)
+
+$(STAMP): envs/requirements.txt envs/requirements.lock pyproject.toml
+	@$(PYTHON) envs/check_python.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Python packages into $(VENV) (some minutes the first time)"
+	@$(PIP) $(TORCH_INDEX) \
+		-c envs/requirements.lock torch
+	@$(PIP) -r envs/requirements.txt -c envs/requirements.lock
+	@$(PIP) --no-deps --editable .
+	@mkdir -p $(PROFILES)
+	@if [ ! -e $(PROFILES)/slurm ] && [ ! -L $(PROFILES)/slurm ]; then \
+		ln -s $(CURDIR)/profiles/slurm $(PROFILES)/slurm; \
+		echo "Linked profiles/slurm as your Snakemake profile 'slurm' ($(PROFILES)/slurm)"; \
+	fi
+	@touch $@
+
+demo: install
+	@$(BIN)/snakemake --cores $(CORES) --configfile config/config.yaml --quiet rules
+	@echo "Report: $(CURDIR)/results/demo/report.html"
+
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slurm and not browser" tests
+	$(BIN)/snakemake --lint
+	$(BIN)/snakefmt --check --line-length 110 Snakefile workflow/rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: install
+	$(BIN)/python -m pytest -p no:xdist tests/benchmarks -s
+
+config-readme: install
+	$(BIN)/python -m tomohet.rounds.reference > config/README.md
+
+clean:
+	rm -rf results/demo logs/demo benchmarks/demo .pytest_cache .ruff_cache

@@ -1,0 +1,155 @@
+"""The configuration: its mistakes in plain words, its defaults, and its keys as options of the commands."""
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tomohet.errors import InputError
+from tomohet.rounds.config import complete_config, config_mistakes, read_config
+from tomohet.rounds.flags import command_line, flag_of
+from tomohet.rounds.reference import reference_page
+from tomohet.rounds.schema import keys_of, stages
+from tomohet.rounds.tree import stage_options
+from tomohet.simulation.config import SimulationConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT_OF_STAGE = {
+    "prepare": "prepare",
+    "homogeneous": "backproject_voxel",
+    "linear": "train_linear",
+    "train": "train_vae",
+    "convergence": "convergence_vae",
+    "analyze": "analyze",
+    "volumes": "eval_vol",
+    "analyze_volumes": "analyze_volumes",
+    "siren": "siren",
+    "maven": "maven",
+}
+
+
+def config(**changes) -> dict:
+    return {"dataset": "d", "rounds": {"all": {}}} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"trian": {}}, "trian: unknown key; did you mean 'train'?"),
+        ({"train": {"batchsize": 4}}, "train.batchsize: unknown key; did you mean 'batch_size'?"),
+        (
+            {"train": {"lr": "1e-3"}},
+            "train.lr: found the text '1e-3', expected a number: YAML reads 1e-3 as text, write 0.001",
+        ),
+        ({"train": {"epochs": 2.5}}, "train.epochs: found 2.5, expected a whole number"),
+        ({"train": {"epochs": 0}}, "train.epochs: found 0, expected at least 1"),
+        ({"train": {"pe_type": "gausian"}}, "did you mean 'gaussian'?"),
+        ({"latents": "nn"}, "latents: found the text 'nn', expected one of train_vae, linear"),
+        ({"dataset": "my data"}, "dataset: found the text 'my data', expected letters, digits"),
+        ({"particles": "no.star"}, "particles: no such file or folder: no.star"),
+        ({"rounds": {}}, "rounds: found {}, expected this many entries or more: 1"),
+        (
+            {"rounds": {"all": {}, "b": {"parent": "al"}}},
+            "rounds.b.parent: no round 'al'; there are all, b; did",
+        ),
+        (
+            {"rounds": {"a": {"parent": "b"}, "b": {"parent": "c"}, "c": {"parent": "a"}}},
+            "the rounds go in a circle: a -> b -> c -> a",
+        ),
+        ({"rounds": {"a": {"parent": "a"}}}, "the rounds go in a circle: a -> a"),
+        ({"rounds": {"a": {"train": {"zdmi": 3}}}}, "rounds.a.train.zdmi: unknown key; did you mean 'zdim'?"),
+        ({"rounds": {"a": {"select": "kmeans in [0"}}}, "rounds.a.select: 'kmeans in [0' is not a query"),
+        ({"rounds": {"a": {"select": "x > 1", "indices": "i.pkl"}}}, "has both 'select' and 'indices'"),
+        ({"rounds": {"prepared": {}}}, "rounds.prepared: this name is a folder of the dataset"),
+        ({"rounds": {"a": {"indices": "i.pkl"}}}, "rounds.a.indices: no such file: i.pkl"),
+    ],
+)
+def test_mistake_is_named_with_its_remedy(changes, expected):
+    lines = config_mistakes(config(**changes))
+    assert any(expected in line for line in lines), lines
+
+
+def test_all_mistakes_are_listed_at_once():
+    with pytest.raises(InputError) as error:
+        complete_config(config(trian={}, train={"lr": "1e-3", "zdmi": 8}, rounds={"b": {"parent": "a"}}))
+    text = str(error.value)
+    assert text.startswith("config: 4 mistakes")
+    assert all(word in text for word in ("trian", "train.lr", "train.zdmi", "rounds.b.parent"))
+
+
+def test_missing_dataset_is_said():
+    assert any("dataset" in line for line in config_mistakes({"rounds": {"all": {}}}))
+
+
+def test_unreadable_yaml_is_one_line(tmp_path):
+    (tmp_path / "c.yaml").write_text("dataset: [")
+    with pytest.raises(InputError, match="not readable as YAML") as error:
+        read_config(tmp_path / "c.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_round_overrides_the_dataset_and_not_its_parent():
+    complete = complete_config(
+        config(train={"lr": 0.5}, rounds={"a": {"train": {"epochs": 3}}, "b": {"parent": "a"}})
+    )
+    a, b = (stage_options(complete, "train", name) for name in "ab")
+    assert (a["epochs"], a["lr"]) == (3, 0.5)
+    assert (b["epochs"], b["lr"]) == (keys_of("train")["epochs"]["default"], 0.5)
+
+
+def test_options_of_a_stage_become_flags():
+    options = {"batch_size": 8, "l_dose_mask": True, "recon_tilt_weight": False, "pe_dim": None, "epochs": 2}
+    assert command_line("train", options) == "--batch-size 8 --l-dose-mask --num-epochs 2"
+    assert command_line("prepare", {"norm": [0, 1.5]}) == "--norm 0 1.5"
+    assert command_line("volumes", {"count": 5}) == ""
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    spec = importlib.util.spec_from_file_location(
+        f"script_{name}", ROOT / "workflow" / "scripts" / f"{name}.py"
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.build_parser()
+
+
+@pytest.mark.parametrize("stage", SCRIPT_OF_STAGE)
+def test_every_key_is_an_option_of_its_command(stage):
+    parser = parser_of(SCRIPT_OF_STAGE[stage])
+    known = {flag: action for action in parser._actions for flag in action.option_strings}
+    for key, schema in keys_of(stage).items():
+        flag = flag_of(stage, key)
+        if flag is None:
+            continue
+        assert flag in known, f"{stage}.{key}: {SCRIPT_OF_STAGE[stage]} has no {flag}"
+        choices = known[flag].choices
+        wanted = [choice for choice in schema.get("enum", []) if choice is not None]
+        assert choices is None or set(wanted) <= set(choices), f"{stage}.{key}"
+        is_switch = known[flag].nargs == 0
+        assert is_switch == (schema["type"] == "boolean"), f"{stage}.{key}"
+
+
+def test_keys_of_the_simulation_are_its_parameters():
+    defaults = SimulationConfig().plain()
+    keys = keys_of("simulate")
+    assert set(keys) == set(defaults)
+    for name in set(keys) - {"blocks", "dialect"}:
+        assert keys[name]["default"] == defaults[name], name
+
+
+def test_every_stage_has_a_command():
+    assert set(stages()) == {*SCRIPT_OF_STAGE, "simulate"}
+
+
+def test_config_readme_is_written_from_the_schema():
+    assert (ROOT / "config" / "README.md").read_text() == reference_page(), "run: make config-readme"
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "config" / "config.yaml", *(ROOT / "config" / "examples").glob("*.yaml")]
+)
+def test_shipped_configurations_are_right_but_for_the_users_paths(path):
+    given = yaml.safe_load(path.read_text())
+    assert [line for line in config_mistakes(given) if "no such file" not in line] == []

@@ -1,0 +1,186 @@
+"""The tree of rounds as Snakemake sees it: what a dry run shows, and what an edit runs again."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = {
+    "dataset": "d",
+    "rounds": {
+        "all": {},
+        "bound": {"parent": "all", "select": "maven_S1 > 0.5"},
+        "class_a": {"parent": "bound", "select": "kmeans == 0"},
+        "other": {"parent": "all", "select": "maven_S1 <= 0.5"},
+    },
+}
+STAND_IN = """
+include: "Snakefile.real"
+shell.prefix("source stand_in.sh; ")
+
+rule everything:
+    default_target: True
+    input: rules.all.input
+"""
+STAGES_OF_A_ROUND = {
+    "select",
+    "export_subset",
+    "export_volume_series",
+    "reconstruct_subset",
+    "train_linear",
+    "train_vae",
+    "convergence",
+    "analyze",
+    "volumes",
+    "analyze_volumes",
+    "siren",
+    "maven",
+    "particle_table",
+    "assess",
+}
+
+
+def snakemake(folder: Path, config: dict, *arguments: str, ok: bool = True) -> str:
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    snakefile = folder / "Snakefile" if (folder / "Snakefile").exists() else ROOT / "Snakefile"
+    command = [sys.executable, "-m", "snakemake", "-s", snakefile, "-d", folder, "--cores", "1"]
+    done = subprocess.run(
+        [*command, "--configfile", folder / "config.yaml", *arguments], capture_output=True, text=True
+    )
+    output = done.stdout + done.stderr
+    assert (done.returncode == 0) == ok, output[-3000:]
+    return output
+
+
+def planned(folder: Path, config: dict, *arguments: str) -> set[tuple[str, str]]:
+    """The jobs a dry run shows, as (rule, round)."""
+    jobs = set()
+    for block in re.split(r"\n(?=(?:local)?rule )", snakemake(folder, config, "-n", *arguments)):
+        rule = re.match(r"(?:local)?rule (\w+):", block)
+        wildcard = re.search(r"wildcards: round=(\S+)", block)
+        if rule:
+            jobs.add((rule[1], wildcard[1] if wildcard else ""))
+    return jobs - {("all", ""), ("everything", "")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which every job of CONFIG has been run by Snakemake, with a stand-in for the commands.
+
+    The stand-in only makes the files that a dry run has listed as outputs.
+    """
+    folder = tmp_path_factory.mktemp("finished")
+    for name in ("workflow", "config", "envs"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "Snakefile.real").symlink_to(ROOT / "Snakefile")
+    (folder / "Snakefile").write_text(STAND_IN)
+    listing = snakemake(folder, CONFIG, "-n")
+    outputs = [
+        name
+        for line in re.findall(r"^ +output: (.*)$", listing, flags=re.MULTILINE)
+        for name in line.split(", ")
+    ]
+    make = [
+        f"mkdir -p {Path(name).parent}; [ -e {name} ] || touch {name}"
+        for name in outputs
+        if Path(name).suffix
+    ]
+    make += [f"mkdir -p {name}" for name in outputs if not Path(name).suffix]
+    (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", "logged() { cat > $1; }"]))
+    snakemake(folder, CONFIG)
+    assert planned(folder, CONFIG) == set()
+    return folder
+
+
+def test_dry_run_shows_every_job_of_every_round(tmp_path):
+    jobs = planned(tmp_path, CONFIG)
+    for name in CONFIG["rounds"]:
+        assert {rule for rule, round_ in jobs if round_ == name} == STAGES_OF_A_ROUND
+    assert {rule for rule, round_ in jobs if not round_} == {
+        "simulate",
+        "validate",
+        "prepare",
+        "homogeneous",
+        "write_config",
+        "report",
+    }
+
+
+def test_real_particles_are_neither_simulated_nor_compared_with_a_truth(tmp_path):
+    (tmp_path / "p.star").write_text("")
+    rules = {rule for rule, _ in planned(tmp_path, CONFIG | {"particles": str(tmp_path / "p.star")})}
+    assert not rules & {"simulate", "assess", "maven", "export_volume_series"}
+    assert {"validate", "train_vae", "siren", "report"} <= rules
+
+
+def test_linear_latents_need_no_network(tmp_path):
+    rules = {rule for rule, _ in planned(tmp_path, CONFIG | {"latents": "linear"})}
+    assert not rules & {"train_vae", "convergence"}
+    assert {"train_linear", "analyze", "volumes"} <= rules
+
+
+def edited(**rounds) -> dict:
+    return CONFIG | {"rounds": {**CONFIG["rounds"], **rounds}}
+
+
+def test_editing_a_round_runs_it_and_its_children_again(finished):
+    jobs = planned(finished, edited(bound={"parent": "all", "select": "maven_S1 > 0.6"}))
+    assert {round_ for _, round_ in jobs} == {"bound", "class_a", ""}
+    assert {rule for rule, round_ in jobs if round_ == "bound"} == STAGES_OF_A_ROUND
+    assert {rule for rule, round_ in jobs if not round_} == {"write_config", "report"}
+
+
+def test_a_new_round_runs_alone(finished):
+    jobs = planned(finished, edited(new={"parent": "bound", "select": "kmeans == 1"}))
+    assert {round_ for _, round_ in jobs} == {"new", ""}
+
+
+def test_training_option_of_a_round_leaves_its_subset_and_other_rounds_alone(finished):
+    jobs = planned(finished, edited(other=CONFIG["rounds"]["other"] | {"train": {"epochs": 7}}))
+    assert {round_ for _, round_ in jobs} == {"other", ""}
+    assert not {"select", "train_linear", "reconstruct_subset"} & {rule for rule, _ in jobs}
+
+
+def test_plot_option_trains_nothing_again(finished):
+    leaf = edited(class_a=CONFIG["rounds"]["class_a"] | {"analyze": {"plot_format": "svgz"}})
+    assert planned(finished, leaf) == {
+        ("analyze", "class_a"),
+        ("particle_table", "class_a"),
+        ("assess", "class_a"),
+        ("write_config", ""),
+        ("report", ""),
+    }
+
+
+def test_gpu_is_asked_for_by_training_alone(tmp_path):
+    output = snakemake(tmp_path, CONFIG | {"gpus": 1}, "-n")
+    blocks = re.split(r"\n(?=(?:local)?rule )", output)
+    with_gpu = {
+        re.match(r"(?:local)?rule (\w+):", block)[1] for block in blocks if re.search(r"\bgpu=1\b", block)
+    }
+    assert with_gpu == {"train_vae"}
+    assert all("nodes=1" in block for block in blocks if "gpu=1" in block)
+    assert "gpu=" not in snakemake(tmp_path, CONFIG, "-n")
+
+
+def test_wrong_configuration_stops_before_anything_runs(tmp_path):
+    output = snakemake(tmp_path, CONFIG | {"trian": {}, "train": {"lr": "1e-3"}}, "-n", ok=False)
+    assert "2 mistakes" in output
+    assert "trian: unknown key; did you mean 'train'?" in output
+    assert "write 0.001" in output
+    assert "Traceback" not in output
+
+
+def test_another_configuration_replaces_the_demo(tmp_path):
+    assert "results/demo" not in snakemake(tmp_path, {"dataset": "d", "rounds": {"only": {}}}, "-n")
+
+
+def test_a_failing_command_fails_its_job_and_says_why(tmp_path):
+    (tmp_path / "p.star").write_text("no star file")
+    output = snakemake(tmp_path, CONFIG | {"particles": "p.star"}, "--until", "validate", ok=False)
+    assert "Error in rule validate" in output
+    assert re.search(r"^error: p.star", output, flags=re.MULTILINE)

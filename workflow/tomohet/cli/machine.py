@@ -1,0 +1,93 @@
+"""What `doctor` looks at on this machine."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomohet
+
+REQUIREMENTS = Path(tomohet.__file__).resolve().parents[2] / "envs" / "requirements.txt"
+OLDEST_PYTHON, FIRST_UNTESTED_PYTHON = (3, 11), (3, 14)
+LITTLE_MEMORY_GB = 8
+LITTLE_DISK_GB = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: `verdict` is ok, note (works, but know it) or FAIL."""
+
+    verdict: str
+    subject: str
+    text: str
+
+
+def examine(folder: Path) -> list[Finding]:
+    """All findings; `folder` is where results will be written."""
+    return [_python(), *_packages(), _torch(), _memory(), _disk(folder), *_slurm()]
+
+
+def _python() -> Finding:
+    version = sys.version.split()[0]
+    fits = OLDEST_PYTHON <= sys.version_info[:2] < FIRST_UNTESTED_PYTHON
+    return Finding("ok" if fits else "FAIL", "python", f"{version} ({sys.executable}); 3.11 to 3.13 work")
+
+
+def _packages() -> list[Finding]:
+    """Compare what is installed with the exact versions of envs/requirements.txt."""
+    findings = []
+    pins = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", REQUIREMENTS.read_text(), flags=re.MULTILINE)
+    for name, wanted in pins:
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding("FAIL", "packages", f"{name} {wanted} is not installed"))
+            continue
+        if found.split("+")[0] != wanted:
+            findings.append(Finding("note", "packages", f"{name} is {found}; tested with {wanted}"))
+    return findings or [Finding("ok", "packages", f"all {len(pins)} at their exact versions")]
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("FAIL", "torch", f"cannot be imported: {error}")
+    if not torch.cuda.is_available():
+        built = "built without CUDA" if torch.version.cuda is None else "no GPU or driver found"
+        return Finding("note", "torch", f"{torch.__version__} on {os.cpu_count()} CPUs; no CUDA ({built})")
+    cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    names = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
+    return Finding("ok", "torch", f"{torch.__version__}, CUDA {torch.version.cuda}: {names}")
+
+
+def _memory() -> Finding:
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    verdict = "ok" if gigabytes >= LITTLE_MEMORY_GB else "note"
+    return Finding(verdict, "memory", f"{gigabytes:.0f} GB; the demo needs 4")
+
+
+def _disk(folder: Path) -> Finding:
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding("FAIL", "disk", f"{existing} is not writable")
+    free = shutil.disk_usage(existing).free / 1e9
+    verdict = "ok" if free >= LITTLE_DISK_GB else "note"
+    return Finding(
+        verdict, "disk", f"{free:.0f} GB free in {existing}; a prepared store is as large as its stacks"
+    )
+
+
+def _slurm() -> list[Finding]:
+    if shutil.which("sbatch") is None:
+        return [Finding("note", "slurm", "no sbatch here; needed only for --profile slurm")]
+    profiles = Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "snakemake" / "slurm"
+    if not profiles.exists():
+        return [Finding("note", "slurm", f"sbatch found, but no profile {profiles}; `make install` links it")]
+    accounting = (
+        "" if shutil.which("sacct") else "; no sacct: add slurm-status-command: squeue to the profile"
+    )
+    return [Finding("ok", "slurm", f"sbatch found, profile {profiles.resolve()}{accounting}")]

@@ -1,0 +1,68 @@
+"""How far the rounds of a configuration have come, read from the files of the results folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tomohet.rounds.tree import parents_first, stage_options
+
+# A stage is done when this file of it is there (each is written last, and whole).
+DATASET_STAGES = {
+    "validation": "validation/validation.json",
+    "prepared": "prepared/store.yaml",
+    "homogeneous": "homogeneous/fsc.csv",
+}
+ROUND_STAGES = {
+    "subset": "subset/indices.pkl",
+    "half maps": "subset/fsc.csv",
+    "linear": "linear/z.train.pkl",
+    "train_vae": "train_vae/z.train.pkl",
+    "convergence": "convergence/convergence.json",
+    "analyze": "analyze/particles.parquet",
+    "volumes": "volumes/assignment.parquet",
+    "analyze_volumes": "analyze_volumes/volumes.parquet",
+    "siren": "siren/volumes.parquet",
+    "maven": "maven/volumes.parquet",
+    "table": "particles.parquet",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: the round it belongs to ("": the dataset), its name, and done, pending or how far it is."""
+
+    round: str
+    name: str
+    state: str
+
+
+def progress(config: dict, folder: Path) -> list[Stage]:
+    """State of every stage of the checked `config`, whose results are in `folder`, in running order."""
+    stages = (
+        [Stage("", "simulated", _state(folder / "simulated/truth.npz"))] if not config["particles"] else []
+    )
+    stages += [Stage("", name, _state(folder / file)) for name, file in DATASET_STAGES.items()]
+    for name in parents_first(config["rounds"]):
+        for stage in _stages_of(config):
+            state = _state(folder / name / ROUND_STAGES[stage])
+            if stage == "train_vae" and state == "pending":
+                state = _epochs(folder / name, stage_options(config, "train", name)["epochs"])
+            stages.append(Stage(name, stage, state))
+    return [*stages, Stage("", "report", _state(folder / "report.html"))]
+
+
+def _stages_of(config: dict) -> list[str]:
+    left_out = {"train_vae", "convergence"} if config["latents"] == "linear" else set()
+    if not config["model"] and config["particles"]:
+        left_out.add("maven")
+    return [name for name in ROUND_STAGES if name not in left_out]
+
+
+def _state(path: Path) -> str:
+    return "done" if path.exists() else "pending"
+
+
+def _epochs(round_dir: Path, n_epochs: int) -> str:
+    losses = round_dir / "train_vae" / "loss.csv"
+    return f"epoch {len(pd.read_csv(losses))} of {n_epochs}" if losses.is_file() else "pending"
