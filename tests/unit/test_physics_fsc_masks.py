@@ -95,7 +95,7 @@ def test_phase_randomisation_keeps_amplitudes_and_low_shells(rng):
 
 
 def test_correction_removes_what_the_mask_brings(rng):
-    """A tight mask carries low-resolution signal to shells of pure noise; corrected, they correlate no more."""
+    """A tight mask carries low-resolution signal into shells of pure noise; the correction takes it out."""
     box = 32
     mask = sphere_mask(box, 6, edge_px=2)
     signal = lowpass(10 * ball_map(box, 4), 1.0, 6.0)
