@@ -187,6 +187,11 @@ def write_volumes(folder: Path, rng) -> None:
         write_volume(centroids / f"vol_{i:03d}.mrc", volume, PIXEL_SIZE_A)
     occupancies = PRESENT + rng.normal(0, 0.05, PRESENT.shape)
     table = pd.DataFrame(occupancies, columns=[f"maven_{unit}" for unit in BLOCKS])
+    space = pd.DataFrame(PRESENT @ rng.normal(size=(3, 2)), columns=["vumap1", "vumap2"])
+    (folder / "analyze_volumes").mkdir()
+    space.assign(vkmeans=[0, 0, 1, 1]).rename_axis("volume").reset_index().to_parquet(
+        folder / "analyze_volumes" / "volumes.parquet"
+    )
     (folder / "maven").mkdir()
     table.rename_axis("volume").reset_index().to_parquet(folder / "maven" / "volumes.parquet")
     (folder / "siren").mkdir()

@@ -14,7 +14,7 @@ const stroke = (canvas, points) => {
 };
 const explorerOf = (name) => document.querySelector(`[data-from="round-${name}-explorer-spec"]`).explorer;
 const viewerOf = (name) => document.querySelector(`[data-from="round-${name}-spec"]`).viewer;
-const chosen = (explorer) => [...explorer.table.particle].filter((_, i) => explorer.selection.mask[i]);
+const chosen = (explorer) => [...explorer.table.ordinal].filter((_, i) => explorer.selection.mask[i]);
 const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
 
 const PLAYS = {

@@ -111,7 +111,7 @@ def test_text_columns_become_quoted_values(scenes, table):
 
 def test_hover_names_the_nearest_particle(scenes, table):
     found = scenes["hover"]
-    assert found["shown"] and "Particle 17" in found["text"] and table["tomogram"][17] in found["text"]
+    assert found["shown"] and "particle 17" in found["text"] and table["tomogram"][17] in found["text"]
 
 
 def test_zoom_keeps_the_point_under_the_pointer(scenes):

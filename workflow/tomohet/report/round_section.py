@@ -15,7 +15,7 @@ from tomohet.report.volumes import piece_set, volume_set
 STRUCTURE_BOX, MAP_BOX = 40, 64
 FIGURE_BYTES = 700_000  # of one round's PNG figures in the page
 AXES = (("umap1", "umap2"), ("pc1", "pc2"), ("vumap1", "vumap2"), ("vpc1", "vpc2"), ("x_A", "y_A"))
-COLOURS = ("kmeans", "gmm", "tomogram")
+COLOURS = ("kmeans", "vkmeans", "gmm", "tomogram")
 PALETTE = (
     "#3b7dd8 #e58a1f #2fa36b #d1495b #8e6bc9 #17a2b8 #b8860b #e377a2 #5c6f82 #7aa21d "
     "#a0522d #4b4fa8 #c44fb0 #00806b #d9642c #6b8e9e #9b2d4f #4c9a2a #7b5ea7 #c9a227"
@@ -34,7 +34,8 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "n": round_.n_particles,
         "stages": [{"title": title, "done": round_.stages[stage]} for stage, title in STAGES],
         "tiles": tiles(round_),
-        "explorer": explorer(round_, blobs),
+        "explorer": explorer(round_, blobs, round_.particles, "particle"),
+        "volume_space": explorer(round_, blobs, round_.volume_table, "volume"),
         "structures": volume_set(reader, blobs, round_.volumes, STRUCTURE_BOX, structure_captions(round_)),
         "map": volume_set(reader, blobs, [round_.map], MAP_BOX, [{"label": "Half-map reconstruction"}])
         if round_.map
@@ -93,21 +94,21 @@ def tiles(round_: Round) -> list[dict]:
     return found
 
 
-def explorer(round_: Round, blobs: Blobs) -> dict | None:
-    """The interactive particle table; None with fewer than two columns of numbers to plot."""
-    if round_.particles is None or len(round_.particles) < 2:
+def explorer(round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str) -> dict | None:
+    """An interactive table of particles or volumes; None with fewer than two columns of numbers to plot."""
+    if table is None or len(table) < 2 or key not in table:
         return None
-    table = table_payload(blobs, round_.particles)
-    kinds = {c["name"]: c["kind"] for c in table["columns"]}
+    payload = table_payload(blobs, table, key)
+    kinds = {c["name"]: c["kind"] for c in payload["columns"]}
     numbers = [name for name, kind in kinds.items() if kind == "number"]
     if len(numbers) < 2:
         return None
     axes = [pair for pair in AXES if set(pair) <= set(numbers)] or [tuple(numbers[:2])]
-    colour = next((name for name in COLOURS if name in kinds), numbers[0])
     return {
-        "table": table,
+        "noun": key,
+        "table": payload,
         "axes": [axes[0], axes[1 % len(axes)]],
-        "colour": colour,
+        "colour": next((name for name in COLOURS if name in kinds), numbers[0]),
         "round": round_.name,
         "child": "selected",
     }

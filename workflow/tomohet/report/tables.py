@@ -17,8 +17,8 @@ PROGRAMS = {"maven": "MAVEn", "siren": "SIREn"}
 UNITS = {"_A": "Å", "_deg": "°", "_e_A2": "e⁻/Å²", "_px": "px"}
 
 
-def table_payload(blobs: Blobs, table: pd.DataFrame, seed: int = 0) -> dict:
-    """Put a particle table into the page.
+def table_payload(blobs: Blobs, table: pd.DataFrame, key: str = "particle", seed: int = 0) -> dict:
+    """Put a table of particles, or of volumes, into the page; `key` is the column of their numbers.
 
     Large tables are thinned to a random sample (drawn with `seed`), and the page says so: a query written
     there holds for all particles.
@@ -26,7 +26,7 @@ def table_payload(blobs: Blobs, table: pd.DataFrame, seed: int = 0) -> dict:
     Returns
     -------
     dict
-        `n` particles in the page, `total` in the table, `particle` (blob of ordinals), and `columns`: name,
+        `n` rows in the page, `total` in the table, `ordinal` (blob of the key), and `columns`: name,
         kind (`number` or `category`), label with unit, blob, and for categories their values.
     """
     columns = plottable(table)
@@ -35,11 +35,10 @@ def table_payload(blobs: Blobs, table: pd.DataFrame, seed: int = 0) -> dict:
     if shown < total:
         rows = np.sort(np.random.default_rng(seed).choice(total, shown, replace=False))
         table = table.iloc[rows]
-    ordinals = table["particle"] if "particle" in table else pd.Series(np.arange(total))
     return {
         "n": shown,
         "total": total,
-        "particle": blobs.add(ordinals.to_numpy(np.int32)),
+        "ordinal": blobs.add(table[key].to_numpy(np.int32)),
         "columns": [column_payload(blobs, table[name]) for name in columns],
     }
 

@@ -67,7 +67,7 @@
 
     panel(grid, pair) {
       const host = element("div", { class: "scatter" });
-      const scatter = new TomoHet.Scatter(host, this.table, this.selection, (row, shown) => this.tip(row, shown));
+      const scatter = new TomoHet.Scatter(host, this.table, this.selection, this.payload.noun, (row, shown) => this.tip(row, shown));
       const change = (axis) => (name) => {
         pair[axis] = name;
         scatter.show(...pair, this.colours);
@@ -83,7 +83,7 @@
 
     tip(row, shown) {
       const columns = [...new Set([...shown, this.table.columns.get(this.colour), ...this.extras()])];
-      return [element("b", {}, `Particle ${this.table.particle[row]}`), ...columns.map((column) =>
+      return [element("b", {}, `${this.payload.noun} ${this.table.ordinal[row]}`), ...columns.map((column) =>
         element("div", {}, `${column.label}: ${TomoHet.valueText(column, row)}`))];
     }
 
@@ -126,7 +126,7 @@
     histogramPanel() {
       const preferred = this.numbers.find((name) => /^(maven|siren)_/.test(name)) || this.numbers[0];
       const host = element("div", { class: "histogram" });
-      this.histogram = new TomoHet.Histogram(host, this.table, this.selection);
+      this.histogram = new TomoHet.Histogram(host, this.table, this.selection, this.payload.noun);
       this.histogram.show(preferred);
       const choose = picker("Histogram of", this.numbers, this.table, preferred, (name) => this.histogram.show(name));
       return element("div", { class: "panel" }, element("div", { class: "controls" }, choose,
@@ -137,7 +137,7 @@
       const { selection, table } = this;
       if (!selection.active) {
         return this.chosen.replaceChildren(element("p", { class: "hint" },
-          "Draw around particles in either plot, click clusters, or drag over the histogram: the same selection shows everywhere and is written here as a query for the configuration. Shift-drag pans, the wheel zooms a clicked plot, Esc clears."));
+          `Draw around ${this.payload.noun}s in either plot, click clusters, or drag over the histogram: the same selection shows everywhere and is written here as a query for the configuration. Shift-drag pans, the wheel zooms a clicked plot, Esc clears.`));
       }
       const share = ((100 * selection.count) / table.n).toFixed(1);
       const thinned = table.n < table.total ? ` of the ${table.n.toLocaleString("en")} drawn here; the query holds for all ${table.total.toLocaleString("en")}` : "";
@@ -148,12 +148,12 @@
         return made;
       };
       this.chosen.replaceChildren(
-        element("p", {}, element("b", {}, `${selection.count.toLocaleString("en")} particles selected`), ` (${share} %)${thinned}`),
+        element("p", {}, element("b", {}, `${selection.count.toLocaleString("en")} ${this.payload.noun}s selected`), ` (${share} %)${thinned}`),
         element("pre", { class: "query" }, yaml),
         element("div", { class: "controls" },
           button("Copy for config.yaml", (made) => TomoHet.copy(yaml, made)),
           button("Copy query", (made) => TomoHet.copy(selection.query, made)),
-          ...(table.n === table.total ? [button("Save indices.pkl", () => this.save())] : []),
+          ...(this.payload.noun === "particle" && table.n === table.total ? [button("Save indices.pkl", () => this.save())] : []),
           button("Clear", () => selection.clear())));
     }
 

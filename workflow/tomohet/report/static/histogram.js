@@ -5,8 +5,8 @@
   const BINS = 60, HEIGHT = 130, LEFT = 52, RIGHT = 10, FOOT = 38;
 
   TomoHet.Histogram = class {
-    constructor(host, table, selection) {
-      Object.assign(this, { host, table, selection, from: null });
+    constructor(host, table, selection, noun) {
+      Object.assign(this, { host, table, selection, noun, from: null });
       this.canvas = TomoHet.element("canvas", { role: "img" });
       host.append(this.canvas);
       this.listen();
@@ -72,7 +72,7 @@
       context.save();
       context.translate(12, 8 + tall / 2);
       context.rotate(-Math.PI / 2);
-      context.fillText("particles", 0, 0);
+      context.fillText(`${this.noun}s`, 0, 0);
       context.restore();
     }
 

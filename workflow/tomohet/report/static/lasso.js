@@ -114,26 +114,27 @@
     return parts.map((part) => part.map((v) => polygon[v]));
   }
 
-  // Inequalities of a convex counter-clockwise polygon, rounded as they will be written.
+  // Inequalities of a convex counter-clockwise polygon, rounded as they will be written. Taken at the middle
+  // of an edge, so that parts on both sides of a cut get the same line and no particle falls between them.
   function inequalities(part) {
     return part.map((p, i) => {
       const q = part[(i + 1) % part.length];
       const a = p[1] - q[1], b = q[0] - p[0], size = Math.max(Math.abs(a), Math.abs(b)) || 1;
       const [ra, rb] = [a / size, b / size].map((v) => Number(v.toPrecision(4)));
-      return [ra, rb, Number((ra * p[0] + rb * p[1]).toPrecision(6))];
+      return [ra, rb, Number(((ra * (p[0] + q[0]) + rb * (p[1] + q[1])) / 2).toPrecision(6))];
     });
   }
 
   const column = (name) => (/^[A-Za-z_]\w*$/.test(name) ? name : `\`${name}\``);
+  const term = (factor, name) => (factor === 1 ? column(name) : `${factor}*${column(name)}`);
 
-  function term(factor, name) {
-    return factor === 1 ? column(name) : factor === -1 ? `-${column(name)}` : `${factor}*${column(name)}`;
-  }
-
+  // One inequality as pandas reads it, with a positive first factor.
   function inequalityText([a, b, c], x, y) {
-    if (b === 0) return a > 0 ? `${column(x)} >= ${c / a}` : `${column(x)} <= ${c / a}`;
-    if (a === 0) return b > 0 ? `${column(y)} >= ${c / b}` : `${column(y)} <= ${c / b}`;
-    return `${term(a, x)} ${b < 0 ? "-" : "+"} ${term(Math.abs(b), y)} >= ${c}`;
+    const turn = a < 0 || (a === 0 && b < 0) ? -1 : 1, sign = turn > 0 ? ">=" : "<=";
+    [a, b, c] = [a * turn, b * turn, c * turn];
+    if (b === 0) return `${column(x)} ${sign} ${c / a}`;
+    if (a === 0) return `${column(y)} ${sign} ${c / b}`;
+    return `${term(a, x)} ${b < 0 ? "-" : "+"} ${term(Math.abs(b), y)} ${sign} ${c}`;
   }
 
   TomoHet.lasso = {

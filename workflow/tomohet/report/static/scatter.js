@@ -1,12 +1,30 @@
 "use strict";
-// A scatter plot of particles on a canvas: lasso, pan, zoom, hover; points outside the selection fade.
+// A scatter plot of particles or volumes on a canvas: lasso, pan, zoom, hover; points outside the selection fade.
 (function () {
   const { ticks, tickText, range } = TomoHet.axes;
   const MARGIN = { left: 52, right: 10, top: 10, bottom: 40 };
 
+  // Lay a disc (centre and radius in pixels, colour 0xRRGGBB) over an image.
+  function stamp({ data, width, height }, x, y, radius, colour, alpha) {
+    const x0 = Math.max(0, Math.floor(x - radius)), x1 = Math.min(width - 1, Math.ceil(x + radius));
+    const y0 = Math.max(0, Math.floor(y - radius)), y1 = Math.min(height - 1, Math.ceil(y + radius));
+    for (let j = y0; j <= y1; j++) {
+      for (let i = x0; i <= x1; i++) {
+        const inside = radius + 0.5 - Math.sqrt((i + 0.5 - x) ** 2 + (j + 0.5 - y) ** 2);
+        if (inside <= 0) continue;
+        const at = 4 * (j * width + i), over = alpha * Math.min(1, inside), under = (data[at + 3] / 255) * (1 - over);
+        const total = over + under;
+        data[at] = (((colour >> 16) & 255) * over + data[at] * under) / total;
+        data[at + 1] = (((colour >> 8) & 255) * over + data[at + 1] * under) / total;
+        data[at + 2] = ((colour & 255) * over + data[at + 2] * under) / total;
+        data[at + 3] = 255 * total;
+      }
+    }
+  }
+
   TomoHet.Scatter = class {
-    constructor(host, table, selection, hover) {
-      Object.assign(this, { host, table, selection, hover, stroke: null, dragging: null });
+    constructor(host, table, selection, noun, hover) {
+      Object.assign(this, { host, table, selection, noun, hover, stroke: null, dragging: null });
       this.canvas = TomoHet.element("canvas", { tabindex: "0", role: "img" });
       this.tip = TomoHet.element("div", { class: "tip", hidden: true });
       host.append(this.canvas, this.tip);
@@ -21,7 +39,7 @@
       this.x = this.table.columns.get(x);
       this.y = this.table.columns.get(y);
       this.colours = colours;
-      this.canvas.setAttribute("aria-label", `Scatter plot of ${this.table.n} particles: ${this.y.label} against ${this.x.label}`);
+      this.canvas.setAttribute("aria-label", `Scatter plot of ${this.table.n} ${this.noun}s: ${this.y.label} against ${this.x.label}`);
       if (moved) this.reset();
       else this.draw();
     }
@@ -64,6 +82,12 @@
     draw() {
       if (!this.view) return;
       this.measure();
+      this.stampPoints();
+      this.paint();
+    }
+
+    // Put axes, the points as last stamped, and the lasso on the canvas.
+    paint() {
       const { canvas, ratio } = this;
       canvas.width = this.width * ratio;
       canvas.height = this.height * ratio;
@@ -72,7 +96,7 @@
       const context = canvas.getContext("2d");
       context.scale(ratio, ratio);
       this.drawAxes(context);
-      this.drawPoints(context);
+      context.drawImage(this.points, MARGIN.left, MARGIN.top, this.w, this.h);
       this.drawLasso(context);
     }
 
@@ -108,41 +132,21 @@
       return Math.max(1.3, Math.min(4, 60 / Math.sqrt(this.table.n)));
     }
 
-    drawPoints(context) {
-      const { mask, active } = this.selection;
-      context.save();
-      context.beginPath();
-      context.rect(MARGIN.left, MARGIN.top, this.w, this.h);
-      context.clip();
-      const faded = TomoHet.style("faded");
+    // The points as a picture of the plot area. Written pixel by pixel: paths of many thousand circles are slow.
+    stampPoints() {
+      const width = Math.round(this.w * this.ratio), height = Math.round(this.h * this.ratio);
+      const image = new ImageData(width, height), { mask, active } = this.selection;
+      const xs = this.x.values, ys = this.y.values, faded = parseInt(TomoHet.style("faded").slice(1), 16);
       // Those outside the selection first, so that they never cover a chosen one.
       for (const wanted of active ? [0, 1] : [1]) {
-        context.globalAlpha = wanted ? 0.8 : 0.5;
-        for (const [colour, rows] of this.byColour()) {
-          context.fillStyle = wanted ? `#${colour.toString(16).padStart(6, "0")}` : faded;
-          context.beginPath();
-          for (const i of rows) if (mask[i] === wanted) this.addDot(context, i);
-          context.fill();
+        for (let i = 0; i < this.table.n; i++) {
+          if (mask[i] !== wanted) continue;
+          const x = (this.px(xs[i]) - MARGIN.left) * this.ratio, y = (this.py(ys[i]) - MARGIN.top) * this.ratio;
+          stamp(image, x, y, this.radius * this.ratio, wanted ? this.colours[i] : faded, wanted ? 0.8 : 0.5);
         }
       }
-      context.restore();
-    }
-
-    addDot(context, i) {
-      const x = this.px(this.x.values[i]), y = this.py(this.y.values[i]), r = this.radius;
-      if (!(x > 0 && x < this.width && y > 0 && y < this.height)) return;
-      context.moveTo(x + r, y);
-      context.arc(x, y, r, 0, 7);
-    }
-
-    byColour() {
-      const groups = new Map();
-      for (let i = 0; i < this.table.n; i++) {
-        const rows = groups.get(this.colours[i]);
-        if (rows) rows.push(i);
-        else groups.set(this.colours[i], [i]);
-      }
-      return groups;
+      this.points = new OffscreenCanvas(width, height);
+      this.points.getContext("2d").putImageData(image, 0, 0);
     }
 
     drawLasso(context) {
@@ -176,10 +180,11 @@
       canvas.addEventListener("pointermove", (event) => {
         const [x, y] = place(event);
         if (!this.dragging) return this.point(x, y);
-        if (this.stroke) this.stroke.push([x, y]);
-        else this.pan(x - this.dragging[0], y - this.dragging[1]);
+        if (this.stroke) {
+          this.stroke.push([x, y]);
+          this.paint();
+        } else this.pan(x - this.dragging[0], y - this.dragging[1]);
         this.dragging = [x, y];
-        this.draw();
       });
       canvas.addEventListener("pointerup", () => this.finish());
       canvas.addEventListener("pointercancel", () => this.finish());

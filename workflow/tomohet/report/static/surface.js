@@ -2,39 +2,40 @@
 // Isosurfaces of 8-bit volumes [z, y, x] by surface nets: one vertex in each cell that the surface crosses,
 // at the mean of the crossings on the cell's edges (Gibson 1998).
 (function () {
-  const CORNERS = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]];
-  const EDGES = [
-    [0, 1], [2, 3], [4, 5], [6, 7], [0, 2], [1, 3], [4, 6], [5, 7], [0, 4], [1, 5], [2, 6], [3, 7],
-  ];
+  // Corner c of a cell is at (c & 1, c >> 1 & 1, c >> 2); an edge joins corners that differ in one bit.
+  const EDGES = [1, 2, 4].flatMap((bit) => [0, 1, 2, 3, 4, 5, 6, 7].filter((c) => !(c & bit)).map((c) => [c, c | bit]));
+  const FROM = Uint8Array.from(EDGES, (e) => e[0]), TO = Uint8Array.from(EDGES, (e) => e[1]);
 
-  // Vertex of one cell, in voxels (x, y, z), or null when the surface does not cross the cell.
+  // Mean of the crossings on a cell's edges, in voxels from its first corner, as [x, y, z] in `out`.
   function cellVertex(values, level, out) {
     let n = 0, x = 0, y = 0, z = 0;
-    for (const [a, b] of EDGES) {
-      const va = values[a], vb = values[b];
+    for (let e = 0; e < 12; e++) {
+      const a = FROM[e], b = TO[e], va = values[a], vb = values[b];
       if (va > level === vb > level) continue;
-      const t = (level - va) / (vb - va), [ax, ay, az] = CORNERS[a], [bx, by, bz] = CORNERS[b];
-      x += ax + t * (bx - ax);
-      y += ay + t * (by - ay);
-      z += az + t * (bz - az);
+      const t = (level - va) / (vb - va), bit = b - a;
+      x += (a & 1) + (bit === 1 ? t : 0);
+      y += ((a >> 1) & 1) + (bit === 2 ? t : 0);
+      z += (a >> 2) + (bit === 4 ? t : 0);
       n++;
     }
-    if (!n) return false;
     out[0] = x / n;
     out[1] = y / n;
     out[2] = z / n;
-    return true;
   }
 
-  // Value of the volume between voxels.
+  // Value of the volume between voxels; beyond its faces, that of the face.
   function sampler(volume, box) {
-    const inside = (i) => Math.min(box - 1, Math.max(0, i));
-    const at = (i, j, k) => volume[(inside(k) * box + inside(j)) * box + inside(i)];
-    const mix = (a, b, t) => a + (b - a) * t;
+    const last = box - 1;
+    const row = (start, i, u) => volume[start + i] + (volume[start + (i < last ? i + 1 : i)] - volume[start + i]) * u;
     return (x, y, z) => {
-      const [i, j, k] = [Math.floor(x), Math.floor(y), Math.floor(z)], [u, v, w] = [x - i, y - j, z - k];
-      const plane = (l) => mix(mix(at(i, j, l), at(i + 1, j, l), u), mix(at(i, j + 1, l), at(i + 1, j + 1, l), u), v);
-      return mix(plane(k), plane(k + 1), w);
+      x = Math.min(last, Math.max(0, x));
+      y = Math.min(last, Math.max(0, y));
+      z = Math.min(last, Math.max(0, z));
+      const i = x | 0, j = y | 0, k = z | 0, u = x - i, v = y - j, w = z - k;
+      const up = j < last ? box : 0, on = k < last ? box * box : 0, start = (k * box + j) * box;
+      const near = row(start, i, u) + (row(start + up, i, u) - row(start, i, u)) * v;
+      const far = row(start + on, i, u) + (row(start + on + up, i, u) - row(start + on, i, u)) * v;
+      return near + (far - near) * w;
     };
   }
 
@@ -42,17 +43,16 @@
   function settle(volume, box, level, positions) {
     const value = sampler(volume, box), normals = new Float32Array(positions.length);
     for (let p = 0; p < positions.length; p += 3) {
-      const [x, y, z] = positions.subarray(p, p + 3);
-      const g = [
-        value(x + 1, y, z) - value(x - 1, y, z), value(x, y + 1, z) - value(x, y - 1, z),
-        value(x, y, z + 1) - value(x, y, z - 1),
-      ].map((difference) => difference / 2);
-      const length = Math.hypot(...g) || 1;
+      const x = positions[p], y = positions[p + 1], z = positions[p + 2];
+      const gx = (value(x + 1, y, z) - value(x - 1, y, z)) / 2;
+      const gy = (value(x, y + 1, z) - value(x, y - 1, z)) / 2;
+      const gz = (value(x, y, z + 1) - value(x, y, z - 1)) / 2;
+      const length = Math.sqrt(gx * gx + gy * gy + gz * gz) || 1;
       const step = Math.max(-0.5, Math.min(0.5, (level - value(x, y, z)) / length));
-      for (let a = 0; a < 3; a++) {
-        normals[p + a] = -g[a] / length;
-        positions[p + a] += (step * g[a]) / length;
-      }
+      normals.set([-gx / length, -gy / length, -gz / length], p);
+      positions[p] += (step * gx) / length;
+      positions[p + 1] += (step * gy) / length;
+      positions[p + 2] += (step * gz) / length;
     }
     return normals;
   }
@@ -61,14 +61,18 @@
   TomoHet.isosurface = function (volume, box, level) {
     const cell = new Int32Array(box * box * box).fill(-1), positions = [], indices = [];
     const values = new Float32Array(8), vertex = [0, 0, 0];
+    const offsets = Int32Array.from(values, (_, c) => (c & 1) + box * (((c >> 1) & 1) + box * (c >> 2)));
     for (let z = 0; z < box - 1; z++) {
       for (let y = 0; y < box - 1; y++) {
         for (let x = 0; x < box - 1; x++) {
           const origin = (z * box + y) * box + x;
+          let inside = 0;
           for (let c = 0; c < 8; c++) {
-            values[c] = volume[origin + CORNERS[c][0] + box * (CORNERS[c][1] + box * CORNERS[c][2])];
+            values[c] = volume[origin + offsets[c]];
+            if (values[c] > level) inside++;
           }
-          if (!cellVertex(values, level, vertex)) continue;
+          if (inside === 0 || inside === 8) continue;
+          cellVertex(values, level, vertex);
           cell[origin] = positions.length / 3;
           positions.push(x + vertex[0], y + vertex[1], z + vertex[2]);
           quads(volume, box, level, cell, indices, x, y, z, origin);
@@ -81,15 +85,15 @@
 
   // The faces around the three edges that leave this cell's first corner: each joins four cells.
   function quads(volume, box, level, cell, indices, x, y, z, origin) {
-    const steps = [1, box, box * box], place = [x, y, z];
-    for (let axis = 0; axis < 3; axis++) {
-      const [u, v] = [(axis + 1) % 3, (axis + 2) % 3];
-      if (!place[u] || !place[v]) continue;
-      const inside = volume[origin] > level;
-      if (inside === volume[origin + steps[axis]] > level) continue;
-      const a = cell[origin], b = cell[origin - steps[u]], c = cell[origin - steps[u] - steps[v]], d = cell[origin - steps[v]];
+    const inside = volume[origin] > level, plane = box * box;
+    const quad = (along, u, v) => {
+      if (inside === volume[origin + along] > level) return;
+      const a = cell[origin], b = cell[origin - u], c = cell[origin - u - v], d = cell[origin - v];
       if (inside) indices.push(a, b, c, a, c, d);
       else indices.push(a, c, b, a, d, c);
-    }
+    };
+    if (y && z) quad(1, box, plane);
+    if (z && x) quad(box, plane, 1);
+    if (x && y) quad(plane, 1, box);
   }
 })();

@@ -1,5 +1,5 @@
 "use strict";
-// The particle table of a round, and the selection on it that all its plots share.
+// The particle (or volume) table of a round, and the selection on it that all its plots share.
 (function () {
   // One column with its values decoded. Categories are codes into `categories`.
   async function load(entry) {
@@ -10,7 +10,7 @@
   TomoHet.loadTable = async function (payload) {
     const columns = new Map();
     for (const column of await Promise.all(payload.columns.map(load))) columns.set(column.name, column);
-    return { n: payload.n, total: payload.total, particle: await TomoHet.blob(payload.particle), columns };
+    return { n: payload.n, total: payload.total, ordinal: await TomoHet.blob(payload.ordinal), columns };
   };
 
   TomoHet.valueText = function (column, row) {
@@ -107,7 +107,7 @@
     // Ordinals of the selected particles as the bytes of a pickled list of integers (protocol 2).
     indicesPickle() {
       const chosen = [];
-      for (let i = 0; i < this.table.n; i++) if (this.mask[i]) chosen.push(this.table.particle[i]);
+      for (let i = 0; i < this.table.n; i++) if (this.mask[i]) chosen.push(this.table.ordinal[i]);
       const bytes = new DataView(new ArrayBuffer(4 + 5 * chosen.length + 2));
       [0x80, 2, 0x5d, 0x28].forEach((byte, i) => bytes.setUint8(i, byte)); // protocol 2, empty list, mark
       chosen.forEach((value, i) => {
