@@ -45,8 +45,8 @@ def dependencies(present: np.ndarray, names: list[str]) -> pd.DataFrame:
 def exclusions(present: np.ndarray, names: list[str]) -> pd.DataFrame:
     """Pairs of units that are hardly ever there together.
 
-    present: (V, U) bool. A pair is listed when each is present in at least 5 volumes, at most 5 % of the rarer
-    one's volumes hold both, and so few would be rarer than 0.01 for independent units (hypergeometric,
+    present: (V, U) bool. A pair is listed when each is present in at least 5 volumes, at most 5 % of the
+    rarer one's volumes hold both, and so few would be rarer than 0.01 for independent units (hypergeometric,
     Bonferroni).
 
     Returns columns unit, excludes, n_present, together, p_value; each pair once, strongest first.
