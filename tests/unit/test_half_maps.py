@@ -191,7 +191,7 @@ def test_command_writes_both_layouts(shared, backproject_voxel, run_script, tmp_
     names = {path.name for path in (tmp_path / "folder").iterdir()}
     assert names >= {"map.mrc", "map_filt.mrc", "half1.mrc", "half2.mrc", "fsc.csv", "fsc.png"}
     table = pd.read_csv(tmp_path / "folder" / "fsc.csv")
-    summary = json.loads((tmp_path / "folder" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "folder" / "reconstruction.json").read_text())
     frequency = table["frequency_1_A"].to_numpy()
     assert summary["resolution_A"] == pytest.approx(resolution_at(table["corrected"], frequency, 0.143))
     flipped, pixel_size_A = read_volume(tmp_path / "X.mrc")

@@ -49,7 +49,7 @@ def write_half_maps(result: HalfMaps, files: MapFiles, *, flip: bool, plot_forma
         cycles_per_px = result.fsc["frequency_1_A"].to_numpy() * result.pixel_size_A
         write_pickle(files.path("", "_FSC.pkl"), (cycles_per_px, result.fsc["corrected"].to_numpy()))
     write_json(
-        files.path("summary.json", "_summary.json"),
+        files.path("reconstruction.json", "_reconstruction.json"),
         {
             "resolution_A": result.resolution_A,
             "resolution_fsc05_A": result.resolution_05_A,
