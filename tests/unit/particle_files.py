@@ -147,7 +147,7 @@ def write_optimisation_set(folder: Path, blocks: dict, tomograms: dict, only_vis
     write_text_star(folder / "particles.star", blocks)
     write_text_star(folder / "tomograms.star", tomograms)
     for number, row in blocks["particles"].iterrows():
-        visible = np.array(eval(row["rlnTomoVisibleFrames"])) == 1
+        visible = np.array([flag == "1" for flag in row["rlnTomoVisibleFrames"].strip("[]").split(",")])
         images = np.random.default_rng(number).normal(size=(N_TILTS, BOX, BOX)).astype(np.float32)
         write_stack(folder / row["rlnImageName"], images[visible] if only_visible else images)
     files = {"rlnTomoParticlesFile": "particles.star", "rlnTomoTomogramsFile": "tomograms.star"}

@@ -16,6 +16,7 @@ from particle_files import (
 )
 
 from tomohet.errors import InputError
+from tomohet.files.mrc import read_sections, stack_header
 from tomohet.files.star import read_star
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.dialects.tilt_series import stage_tilt
@@ -268,3 +269,29 @@ def test_twins_of_the_simulator_give_one_table(tiny):
     tolerance[["defocus_u_A", "defocus_v_A", "defocus_angle_deg"]] = 0.02  # the files' decimals
     tolerance["tilt_deg"] = 1e-3
     assert (difference < tolerance).all(), difference[difference >= tolerance]
+
+
+@pytest.mark.parametrize("extended", [0, 2048])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("mode", "dtype"), [(0, "i1"), (1, "i2"), (2, "f4"), (6, "u2"), (12, "f2")])
+def test_stack_headers_of_every_mode_and_byte_order(tmp_path, mode, dtype, order, extended):
+    """A header built byte by byte after the MRC2014 description."""
+    words = np.zeros(256, f"{order}i4")
+    words[:4], words[7:10], words[23] = (BOX, BOX, 5, mode), (BOX, BOX, 5), extended
+    words[10:13].view(f"{order}f4")[:] = np.array([BOX, BOX, 5]) * PIXEL_SIZE_A
+    content = bytearray(words.tobytes())
+    content[208:216] = b"MAP " + (b"\x44\x44\0\0" if order == "<" else b"\x11\x11\0\0")
+    images = np.arange(5 * BOX * BOX).reshape(5, BOX, BOX) % 100
+    path = tmp_path / "stack.mrcs"
+    path.write_bytes(bytes(content) + bytes(extended) + images.astype(f"{order}{dtype}").tobytes())
+    assert stack_header(path) == ((5, BOX, BOX), pytest.approx(PIXEL_SIZE_A))
+    np.testing.assert_array_equal(read_sections(path, np.array([3, 1])), images[[3, 1]])
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="truncated"):
+        stack_header(path)
+
+
+def test_complex_stacks_are_refused(tmp_path):
+    write_stack(tmp_path / "stack.mrcs", np.zeros((2, BOX, BOX), np.complex64))
+    with pytest.raises(InputError, match=r"mode 4, .*expected a stack of real images"):
+        stack_header(tmp_path / "stack.mrcs")

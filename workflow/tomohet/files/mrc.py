@@ -8,9 +8,13 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
+
+LARGEST_MODE = 101
+BIG_ENDIAN_STAMP = 0x11  # first byte of the machine stamp
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
@@ -31,21 +35,26 @@ def stack_header(path: str | Path) -> tuple[tuple[int, int, int], float]:
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-                header, pixel_size_A = mrc.header, float(mrc.voxel_size.x)
-                shape = int(header.nz), int(header.ny), int(header.nx)
-                dtype = mrcfile.utils.data_dtype_from_header(header)
-    except (ValueError, OSError) as error:
+        with open(path, "rb") as file:
+            content = file.read(HEADER_DTYPE.itemsize)
+        header = np.frombuffer(content, dtype=HEADER_DTYPE)[0]
+        swapped = not 0 <= header["mode"] <= LARGEST_MODE
+        # Mode 0 reads the same in both byte orders.
+        if swapped or (header["mode"] == 0 and header["machst"][0] == BIG_ENDIAN_STAMP):
+            header = np.frombuffer(content, dtype=HEADER_DTYPE.newbyteorder())[0]
+        dtype = mrcfile.utils.dtype_from_mode(header["mode"])
+    except (ValueError, OSError, IndexError) as error:
         raise InputError(f"{path}: cannot be read as an MRC stack ({error})") from error
+    shape = int(header["nz"]), int(header["ny"]), int(header["nx"])
+    cell_A, sampling = float(header["cella"]["x"]), int(header["mx"])
+    pixel_size_A = cell_A / sampling if sampling > 0 else 0.0
     if dtype.kind == "c" or min(shape) < 1:
-        raise InputError(f"{path}: mode {int(header.mode)} and shape {shape}, expected a stack of real images")
-    expected = header.nbytes + int(header.nsymbt) + dtype.itemsize * math.prod(shape)
+        raise InputError(f"{path}: mode {header['mode']}, shape {shape}, expected a stack of real images")
+    expected = HEADER_DTYPE.itemsize + int(header["nsymbt"]) + dtype.itemsize * math.prod(shape)
     if path.stat().st_size < expected:
         raise InputError(
-            f"{path}: truncated: {path.stat().st_size} bytes, but its header announces {shape[0]} sections of "
-            f"{shape[2]} x {shape[1]} px ({expected} bytes); copy or extract it again"
+            f"{path}: truncated: {path.stat().st_size} bytes, but its header announces {shape[0]} sections "
+            f"of {shape[2]} x {shape[1]} px ({expected} bytes); copy or extract it again"
         )
     return shape, pixel_size_A
 
