@@ -165,23 +165,40 @@ def slices_montage(
 
     All on one grey scale (arbitrary units), or each on its own; `diverging`: blue to red about zero.
     """
+    # One picture in one pair of axes: a pair for each volume takes ten times as long to draw.
     columns = min(columns, len(volumes))
     rows = -(-len(volumes) // columns)
-    fig, axes = figure(rows, columns, width=2.4, height=1.5, squeeze=False)
     tiles = [central_slices(volume)[:, : 2 * volume.shape[0]] for volume in volumes]
     ranges = np.array([np.percentile(tile, (0.5, 99.8)) for tile in tiles])
     if diverging:
         ranges = np.abs(ranges).max(axis=1, keepdims=True) * (-1, 1)
     if not own_scale:
         ranges[:] = ranges[:, 0].min(), ranges[:, 1].max()
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, tile, name, (low, high) in zip(axes.flat, tiles, titles, ranges, strict=False):
-        ax.imshow(tile, cmap=DIVERGING if diverging else DENSITY, vmin=low, vmax=high)
-        ax.axvline(tile.shape[0] - 0.5, color="0.5" if diverging else "white", linewidth=0.8)
-        ax.set_title(name, fontsize=8)
+    side = tiles[0].shape[0]
+    high, wide = 1.3 * side, 2.15 * side  # a tile with its title and gap
+    width_in, height_in = 2.4 * columns, 2.4 * rows * high / wide + 0.45
+    fig = plt.figure(figsize=(width_in, height_in))
+    ax = fig.add_axes((0, 0, 1, 1 - 0.45 / height_in))
+    ax.set_axis_off()
+    for number, (tile, name, (low, top)) in enumerate(zip(tiles, titles, ranges, strict=True)):
+        left, upper = wide * (number % columns), high * (number // columns) + 0.27 * side
+        ax.imshow(
+            tile,
+            cmap=DIVERGING if diverging else DENSITY,
+            vmin=low,
+            vmax=max(top, low + 1e-30),
+            extent=(left, left + 2 * side, upper + side, upper),
+            aspect="auto",
+        )
+        middle = left + side
+        ax.plot((middle, middle), (upper, upper + side), color="0.5" if diverging else "white", lw=0.8)
+        ax.text(middle, upper - 0.04 * side, name, ha="center", va="bottom", fontsize=7.5)
+    ax.set(xlim=(-0.05 * side, wide * columns), ylim=(high * rows, 0))
     scale = "each on its own scale" if own_scale else "one grey scale"
-    fig.suptitle(f"{title}\ncentral sections xy | xz, {scale}", fontsize=10)
+    fig.text(0.5, 1 - 0.06 / height_in, title, ha="center", va="top", fontsize=10)
+    fig.text(
+        0.5, 1 - 0.26 / height_in, f"central sections xy | xz, {scale}", ha="center", va="top", fontsize=8
+    )
     return fig
 
 

@@ -136,7 +136,7 @@ def matrices(epochs: list[int], values: np.ndarray, rows: list[str], title: str)
     for ax in axes.flat[len(epochs) :]:
         ax.set_axis_off()
     for ax, epoch, matrix in zip(axes.flat, epochs, values, strict=False):
-        plots.heatmap(ax, matrix, "correlation", limits=limits, write_values=matrix.size <= 36)
+        plots.heatmap(ax, matrix, "correlation", limits=limits, write_values=matrix.size <= 16)
         ax.set_xticks(range(matrix.shape[1]), letters(matrix.shape[1]))
         ax.set_yticks(range(matrix.shape[0]), rows)
         ax.set(xlabel="representative", title=f"epoch {epoch}")
