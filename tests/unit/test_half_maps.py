@@ -14,7 +14,7 @@ from tomohet.cli import command
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.store import write_store
+from tomohet.particles.store import open_store, write_store
 from tomohet.physics.fourier import mirror_z
 from tomohet.physics.fsc import correlation, fsc, resolution_at, shell_frequencies
 from tomohet.physics.masks import sphere_mask, tight_mask
@@ -165,6 +165,21 @@ def test_images_that_are_not_finite_are_named(store):
     object.__setattr__(broken, "data", data)
     with pytest.raises(InputError, match="image 17 "):
         half_maps(broken, np.arange(72))
+
+
+def test_a_simulated_specimen_comes_back_in_its_own_units_and_hand(tiny, tiny_store):
+    """Poses, contrast, CTF, damage and thickness mean the same to simulator and reconstruction."""
+    store = open_store(tiny_store)
+    with np.load(tiny / "truth.npz") as data:
+        pixel_size_A = float(data["pixel_size_A"])
+        states = data["core_map"] + np.einsum("pb,bzyx->pzyx", data["presence"], data["block_maps"])
+        truth = states.mean(0)
+    found = half_maps(store, np.arange(len(store.particles)), recon_dose_weight=True, recon_tilt_weight=True)
+    mask = tight_mask(truth, pixel_size_A)
+    assert fsc(found.map, truth, mask)[1:7].min() > 0.95
+    assert correlation(mirror_z(found.map), truth) < 0.9 * correlation(found.map, truth)
+    centred = truth - truth.mean()
+    assert (found.map * centred).sum() / np.square(centred).sum() == pytest.approx(1, abs=0.15)
 
 
 @pytest.fixture
