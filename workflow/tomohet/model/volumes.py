@@ -121,7 +121,7 @@ class _Finish:
         if self.lowpass_A is not None:
             maps = lowpass(maps, self.pixel_size_A, self.lowpass_A, edge_shells=0)
         if self.flip:
-            maps = maps.flip(1)
+            maps = maps.flip(1).roll(1, 1)  # about voxel D//2, which stays in place
         return (-maps if self.invert else maps).cpu().numpy()
 
 
