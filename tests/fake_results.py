@@ -134,7 +134,8 @@ def write_stages(folder: Path, rng) -> None:
     """Numbers of the linear model, training, convergence, latent analysis and truth."""
     eigenvalues = [9.1, 5.3, 1.4, *np.linspace(1.2, 0.8, 12)]
     write_json(
-        folder / "linear" / "summary.json", {"verdict": "found", "components": 2, "eigenvalues": eigenvalues}
+        folder / "linear" / "summary.json",
+        {"zdim": 2, "reliability": [0.9, 0.7], "kernel_eigenvalues": eigenvalues},
     )
     epochs = np.arange(20)
     loss = pd.DataFrame(
@@ -172,11 +173,30 @@ def write_stages(folder: Path, rng) -> None:
         folder / "analyze" / "summary.json",
         {"epoch": 19, "explained_variance": [0.6, 0.3, 0.04], "leaks": leaks},
     )
-    blocks = {unit: {"auc": 0.97, "oracle_auc": 0.999} for unit in BLOCKS}
-    write_json(
-        folder / "truth" / "truth.json",
-        {"blocks": blocks, "states": [{"state": 0, "cc": 0.98, "fsc_0.5_A": 21.0}]},
-    )
+    write_json(folder / "truth" / "truth.json", truth())
+
+
+def truth() -> dict:
+    """truth.json as `assess` leaves it."""
+    found = {unit: {"auc": 0.97, "auc_single": 0.91} for unit in BLOCKS}
+    return {
+        "n_particles": 600,
+        "snr": 0.08,
+        "frequency": dict.fromkeys(BLOCKS, 0.5),
+        "mass_share": dict.fromkeys(BLOCKS, 0.07),
+        "oracle": dict.fromkeys(BLOCKS, 0.999),
+        "latents": {
+            "linear": {"blocks": found, "angle_r2": None},
+            "train_vae": {"blocks": found, "angle_r2": 0.8},
+        },
+        "clusters": {"ari_kmeans": 0.88, "blocks": {unit: {"auc_kmeans": 0.95} for unit in BLOCKS}},
+        "maven": {"A": {"auc": 0.96, "mean_absolute_error": 0.1, "share_over_half": 0.5}},
+        "maps": {
+            "blocks": {unit: {"difference_cc": 0.91} for unit in BLOCKS},
+            "states": {"A+B": {"particles": 150, "cc": 0.98, "fsc_half_A": 21.0}},
+            "pixel_size_A": 8.0,
+        },
+    }
 
 
 def write_volumes(folder: Path, rng) -> None:

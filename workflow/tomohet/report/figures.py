@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 
+from tomohet.physics.fsc import resolution_at
+
 INK, BLUE, ORANGE, GREEN, PURPLE = "var(--ink)", "#3b7dd8", "#e58a1f", "#2fa36b", "#8e6bc9"
 THRESHOLDS = (0.5, 0.143)
 FSC_CURVES = (
@@ -43,29 +45,15 @@ def fsc_chart(fsc: pd.DataFrame | None) -> dict | None:
 def resolutions(fsc: pd.DataFrame | None) -> dict[float, float]:
     """Resolution (Å) at which the best available curve first falls below each threshold.
 
-    Linear interpolation in frequency; a curve that never falls below counts to its last shell. The
-    mask-corrected curve is used when there is one, else the masked, else the unmasked.
+    The mask-corrected curve is used when there is one, else the masked, else the unmasked.
     """
-    if fsc is None or "frequency_1_A" not in fsc:
+    if fsc is None or "frequency_1_A" not in fsc or len(fsc) < 2:
         return {}
     curve = next((c for c in ("corrected", "masked", "unmasked") if c in fsc and fsc[c].notna().any()), None)
     if curve is None:
         return {}
-    table = fsc[fsc["frequency_1_A"] > 0].dropna(subset=[curve])
-    frequency, value = table["frequency_1_A"].to_numpy(float), table[curve].to_numpy(float)
-    return {t: resolution_at(frequency, value, t) for t in THRESHOLDS if len(value) and value[0] >= t}
-
-
-def resolution_at(frequency: np.ndarray, value: np.ndarray, threshold: float) -> float:
-    """1 / frequency of the first crossing below `threshold`, in Å."""
-    below = np.flatnonzero(value < threshold)
-    if not len(below):
-        return float(1 / frequency[-1])
-    after = below[0]
-    before = max(after - 1, 0)
-    fall = value[before] - value[after]
-    part = (value[before] - threshold) / fall if fall > 0 else 0.0
-    return float(1 / (frequency[before] + part * (frequency[after] - frequency[before])))
+    table = fsc.sort_values("frequency_1_A")
+    return {t: resolution_at(table[curve], table["frequency_1_A"], t) for t in THRESHOLDS}
 
 
 def loss_charts(loss: pd.DataFrame | None) -> list[dict]:

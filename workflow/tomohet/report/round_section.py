@@ -10,6 +10,7 @@ from tomohet.report.collect import STAGES, Round, depth_of
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.reading import Reader
 from tomohet.report.tables import MOST_CATEGORIES, label_of, table_payload
+from tomohet.report.truth import truth_context
 from tomohet.report.volumes import piece_set, volume_set
 
 STRUCTURE_BOX, MAP_BOX = 40, 64
@@ -44,7 +45,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "resolutions": figures.resolutions(round_.fsc),
         "loss": figures.loss_charts(round_.loss),
         "sizes": cluster_sizes(round_),
-        "linear": stage_numbers(summaries["linear"], ("eigenvalues",)),
+        "linear": stage_numbers(summaries["linear"], ("kernel_eigenvalues",)),
         "spectrum": spectrum(summaries["linear"]),
         "explained": explained_variance(summaries["analyze"]),
         "convergence": stage_numbers(summaries["convergence"]),
@@ -57,7 +58,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "maven": stage_numbers(summaries["maven"]),
         "maven_map": occupancy_map(round_.volume_table, "maven_", "unit"),
         "maven_histograms": occupancy_histograms(round_.particles),
-        "truth": stage_numbers(summaries["truth"]),
+        "truth": truth_context(summaries["truth"]),
         "gallery": gallery(round_, reader),
     }
 
@@ -74,9 +75,10 @@ def tiles(round_: Round) -> list[dict]:
         (threshold, value), *rest = reversed(resolution.items())
         note = "; ".join(f"{r:.1f} Å at {t:g}" for t, r in rest)
         found.append({"label": f"Half-map FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": note})
-    verdict = round_.summaries["linear"].get("verdict")
-    if verdict:
-        found.append({"label": "Heterogeneity test", "value": text_of(verdict), "note": "linear model"})
+    reliability = round_.summaries["linear"].get("reliability")
+    if reliability:
+        note = "share of a latent that the images settle"
+        found.append({"label": "Best linear latent", "value": f"{max(reliability):.2f}", "note": note})
     convergence = round_.summaries["convergence"]
     if convergence.get("epoch") is not None:
         note = text_of(convergence["verdict"]) if "verdict" in convergence else ""
@@ -152,7 +154,7 @@ def cluster_sizes(round_: Round) -> dict | None:
 
 def spectrum(linear: dict) -> dict | None:
     """Leading eigenvalues of the particles' kernel matrix: a gap tells how many components there are."""
-    values = linear.get("eigenvalues")
+    values = linear.get("kernel_eigenvalues")
     if not isinstance(values, list) or len(values) < 2:
         return None
     return figures.bars(values, "Component", "Kernel eigenvalue", range(1, len(values) + 1))
