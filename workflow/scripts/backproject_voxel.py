@@ -15,8 +15,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command; names and defaults as in tomoDRGN 1.0 where it has them."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Writes map, map_filt, half1, half2 and mask (.mrc), fsc.csv, reconstruction.json and figures into "
-        "-o FOLDER; X.mrc, X_filt.mrc, X_half1.mrc, X_half2.mrc, X_FSC.pkl and so on for -o X.mrc.",
+        epilog="Writes map, map_filt, half1, half2 and mask (.mrc), fsc.csv, reconstruction.json and figures "
+        "into -o FOLDER; X.mrc, X_filt.mrc, X_half1.mrc, X_half2.mrc, X_FSC.pkl and so on for -o X.mrc.",
     )
     parser.add_argument("particles", help="STAR file (image series or optimisation set) or prepared store")
     parser.add_argument(
