@@ -120,8 +120,11 @@ def stage_tilt(scale_factor: np.ndarray | None, rotation: np.ndarray) -> np.ndar
 
 def _vectors(column: pd.Series, where: str) -> np.ndarray:
     """Rows of text `[a,b,c,d]` as float64 (n, 4)."""
-    parts = column.astype(str).str.strip("[] ").str.split(",", expand=True)
-    values = parts.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    rows = [str(text).strip("[] ").split(",") for text in column]
+    try:
+        values = np.array(rows, dtype=np.float64)
+    except ValueError:
+        values = np.full((len(rows), 0), np.nan)
     if values.shape[1] != 4 or not np.isfinite(values).all():
         raise InputError(
             f"{where}: column _{column.name}: found `{column.iloc[0]}`, expected `[a,b,c,d]` in each row"
