@@ -64,7 +64,8 @@ def follow(
         if before is not None:
             masks = [mask.of(old, new) for old, new in zip(before, now, strict=True)]
             cc.append([correlation(*trio) for trio in zip(before, now, masks, strict=True)])
-            curves.append([fsc(*trio) for trio in zip(before, now, masks, strict=True)])
+            together = None if masks[0] is None else np.stack(masks)
+            curves.append(fsc(np.stack(before), np.stack(now), together))
         before = now
     shells, m = now[0].shape[0] // 2 + 1, len(now)
     return VolumeDrift(
