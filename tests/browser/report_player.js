@@ -49,7 +49,7 @@ const PLAYS = {
     for (const cluster of [1, 3]) explorer.legend.querySelectorAll("button")[cluster].click();
     histogram.show("maven_A");
     stroke(histogram.canvas, [0.95, 1.0, 1.2].map((v) => [histogram.px(v), 30]));
-    const [left, right] = [MARGIN_LEFT + scatter.w * 0.6, MARGIN_LEFT + scatter.w];
+    const [left, right] = [scatter.left + scatter.w * 0.6, scatter.left + scatter.w];
     stroke(scatter.canvas, [[left, 5], [right, 5], [right, scatter.h], [left, scatter.h]]);
     const found = { query: explorer.selection.query, chosen: chosen(explorer) };
     explorer.selection.clear();
@@ -124,7 +124,6 @@ const PLAYS = {
     return { light, dark: paper() };
   },
 };
-const MARGIN_LEFT = 52;
 
 async function playAll() {
   const outcomes = {};

@@ -6,6 +6,7 @@ import re
 MOST_ITEMS = 12  # of a list shown in one cell
 MOST_ROWS = 60
 
+WORDS = {"zdim": "latent dimensions", "cc": "correlation", "auc": "AUC"}
 UNITS = {"_A": "Å", "_deg": "°", "_e_A2": "e⁻/Å²", "_px": "px", "_s": "s"}
 
 
@@ -61,7 +62,8 @@ def words(key) -> str:
     for suffix, unit in UNITS.items():
         if key.endswith(suffix) and len(key) > len(suffix):
             return f"{key.removesuffix(suffix).replace('_', ' ')} ({unit})"
-    return re.sub(r"_+", " ", key)
+    plain = re.sub(r"_+", " ", key)
+    return WORDS.get(plain, re.sub(r"^n ", "number of ", plain))
 
 
 def _is_table(entry) -> bool:

@@ -122,7 +122,7 @@ def clustermap(table: pd.DataFrame, rowtitle: str, columntitle: str, prefix: str
 
     Colours run from the 10th to the 90th percentile of all entries, as occupancies are usually shown.
     """
-    columns = [c for c in table.columns if str(c).startswith(prefix)]
+    columns = amounts(table, prefix)
     values = table[columns].to_numpy(float) if columns else np.empty((0, 0))
     if values.shape[0] < 1 or not np.isfinite(values).all():
         return None
@@ -142,6 +142,11 @@ def clustermap(table: pd.DataFrame, rowtitle: str, columntitle: str, prefix: str
         "columntitle": columntitle,
         "summary": f"Heat map: {len(rows)} {rowtitle}s by {len(order)} {columntitle}s",
     }
+
+
+def amounts(table: pd.DataFrame, prefix: str) -> list[str]:
+    """Names of the measured columns of a family: `maven_class` names a group and is none of them."""
+    return [c for c in table if str(c).startswith(prefix) and pd.api.types.is_float_dtype(table[c])]
 
 
 def ward_order(values: np.ndarray) -> tuple[list[int], list]:

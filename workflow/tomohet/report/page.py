@@ -99,8 +99,14 @@ def validation_context(validation: dict) -> dict | None:
     if not validation:
         return None
     checks = next((v for v in validation.values() if _are_checks(v)), [])
-    skip = tuple(key for key, value in validation.items() if value is checks)
-    return {"checks": checks, "facts": facts_of(validation, skip), "tables": tables_of(validation, skip)}
+    skip = (*(key for key, value in validation.items() if value is checks), "verdict")
+    return {
+        "passed": [check for check in checks if check["verdict"] == "pass"],
+        "raised": [check for check in checks if check["verdict"] != "pass"],
+        "verdict": validation.get("verdict"),
+        "facts": facts_of(validation, skip),
+        "tables": tables_of(validation, skip),
+    }
 
 
 def homogeneous_context(found: Results, reader: Reader, blobs: Blobs) -> dict | None:

@@ -48,7 +48,9 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "linear": stage_numbers(summaries["linear"], ("kernel_eigenvalues",)),
         "spectrum": spectrum(summaries["linear"]),
         "explained": explained_variance(summaries["analyze"]),
-        "convergence": stage_numbers(summaries["convergence"]),
+        "verdict": summaries["convergence"].get("verdict"),
+        "concerns": concerns(summaries["convergence"]),
+        "convergence": stage_numbers(summaries["convergence"], ("reasons", "warnings")),
         "latent": stage_numbers(summaries["analyze"], ("leaks", "explained_variance", "kmeans")),
         "leaks": summaries["analyze"].get("leaks") or [],
         "siren": stage_numbers(summaries["siren"]),
@@ -91,7 +93,7 @@ def tiles(round_: Round) -> list[dict]:
     if round_.blocks is not None:
         found.append({"label": "SIREn blocks", "value": str(len(round_.blocks)), "note": "without a model"})
     if round_.occupancies is not None:
-        units = sum(str(c).startswith("maven_") for c in round_.occupancies)
+        units = len(figures.amounts(round_.occupancies, "maven_"))
         found.append({"label": "MAVEn units", "value": str(units), "note": "pieces of the model"})
     return found
 
@@ -152,6 +154,13 @@ def cluster_sizes(round_: Round) -> dict | None:
     return figures.bars(sizes.tolist(), "k-means cluster", "Particles", sizes.index.tolist(), colours)
 
 
+def concerns(convergence: dict) -> list[str]:
+    """What the convergence check found wanting: its warnings, and its reasons unless it is content."""
+    warnings = convergence.get("warnings") or []
+    reasons = convergence.get("reasons") or []
+    return [*warnings, *([] if convergence.get("verdict") == "converged" else reasons)]
+
+
 def spectrum(linear: dict) -> dict | None:
     """Leading eigenvalues of the particles' kernel matrix: a gap tells how many components there are."""
     values = linear.get("kernel_eigenvalues")
@@ -196,9 +205,7 @@ def occupancy_histograms(particles: pd.DataFrame | None) -> list[dict]:
     """A histogram over particles for each unit of MAVEn."""
     if particles is None:
         return []
-    columns = [
-        c for c in particles if str(c).startswith("maven_") and pd.api.types.is_float_dtype(particles[c])
-    ]
+    columns = figures.amounts(particles, "maven_")
     return [figures.histogram(particles[c], label_of(c)) for c in columns[:40] if particles[c].notna().any()]
 
 

@@ -13,6 +13,12 @@ PER_FAMILY = 8  # pc1 ... pc8, z1 ... z8
 MOST_COLUMNS = 80
 NEVER = {"particle", "source_id", "half", "volume"}
 FAMILIES = re.compile(r"(?:v?pc|z|z_?mu)\d+$")
+NAMES = {
+    "kmeans": "k-means cluster",
+    "gmm": "mixture component",
+    "vkmeans": "volume cluster",
+    "maven_class": "class of volumes (MAVEn)",
+}
 PROGRAMS = {"maven": "MAVEn", "siren": "SIREn"}
 UNITS = {"_A": "Å", "_deg": "°", "_e_A2": "e⁻/Å²", "_px": "px"}
 
@@ -86,9 +92,8 @@ def column_payload(blobs: Blobs, values: pd.Series) -> dict:
 
 def label_of(name: str) -> str:
     """A column's name as an axis title: what it is, and its unit where the name states one."""
-    plain = {"kmeans": "k-means cluster", "gmm": "mixture component", "vkmeans": "volume cluster"}
-    if name in plain:
-        return plain[name]
+    if name in NAMES:
+        return NAMES[name]
     piece = re.fullmatch(r"(maven|siren)_(.+)", name)  # before units: `maven_A` is chain A, no length
     if piece:
         return f"occupancy of {piece[2]} ({PROGRAMS[piece[1]]})"

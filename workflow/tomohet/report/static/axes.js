@@ -15,11 +15,19 @@
     return values;
   }
 
-  // Ticks as text with just the decimals they need.
-  function tickText(value) {
-    const size = Math.abs(value);
-    if (size !== 0 && (size >= 1e6 || size < 1e-3)) return value.toExponential(1).replace("e+", "e");
-    return value.toLocaleString("en", { maximumFractionDigits: 4 }).replace("-", "−");
+  // Ticks as text, with just the digits that tell them apart.
+  function tickTexts(values) {
+    const largest = Math.max(...values.map(Math.abs)), step = Math.abs(values[1] - values[0]) || largest || 1;
+    // 2.5 and 0.25 need a digit more than their power of ten tells.
+    const power = Math.floor(Math.log10(step) + 1e-9), digits = Number.isInteger(Number((step / 10 ** power).toPrecision(6))) ? 0 : 1;
+    const decimals = Math.max(0, digits - power);
+    const text = (v) => {
+      if (largest >= 1e6 || largest < 1e-3) {
+        return v === 0 ? "0" : v.toExponential(Math.max(0, digits + Math.floor(Math.log10(Math.abs(v)) + 1e-9) - power)).replace("e+", "e");
+      }
+      return v.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+    };
+    return values.map((v) => text(v).replace(/^-/, "−"));
   }
 
   // Range of finite values with a margin on both sides; [0, 1] when there are none.
@@ -36,5 +44,11 @@
     return [low - pad, high + pad];
   }
 
-  TomoHet.axes = { ticks, tickText, range };
+  // Round ticks with their texts: [[value, text], ...]; of whole numbers only, if asked for.
+  function labelledTicks(low, high, count, whole = false) {
+    const values = ticks(low, high, count).filter((v) => !whole || Number.isInteger(v)), texts = tickTexts(values);
+    return values.map((v, i) => [v, texts[i]]);
+  }
+
+  TomoHet.axes = { labelledTicks, range };
 })();

@@ -1,7 +1,7 @@
 "use strict";
 // Line charts, bars and histograms as SVG, laid out for the width at hand, with values under the pointer.
 (function () {
-  const { ticks, tickText, range } = TomoHet.axes;
+  const { labelledTicks, range } = TomoHet.axes;
   const NS = "http://www.w3.org/2000/svg";
   const MARGIN = { right: 14, top: 12, bottom: 42 };
 
@@ -12,11 +12,12 @@
     return element;
   }
 
-  const yticks = (spec, height) => ticks(...spec.yrange, Math.max(2, Math.round((height - 54) / 38)));
+  const whole = (spec, axis) => spec.series.every((s) => s[axis].every(Number.isInteger));
+  const yticks = (spec, height) => labelledTicks(...spec.yrange, Math.max(2, Math.round((height - 54) / 38)), whole(spec, "y"));
 
   // Linear scales between data and pixels for a plot area.
   function frame(spec, width, height) {
-    const longest = Math.max(...yticks(spec, height).map((v) => tickText(v).length));
+    const longest = Math.max(...yticks(spec, height).map(([, text]) => text.length));
     const margin = { ...MARGIN, left: 30 + 6.6 * longest };
     const [x0, x1] = spec.xrange, [y0, y1] = spec.yrange;
     const w = width - margin.left - margin.right, h = height - margin.top - margin.bottom;
@@ -29,10 +30,10 @@
   }
 
   function drawAxes(root, spec, f, width, height) {
-    const xticks = spec.xticks || ticks(...spec.xrange, Math.max(2, Math.round(f.w / 70))).map((v) => [v, tickText(v)]);
-    for (const v of yticks(spec, height)) {
+    const xticks = spec.xticks || labelledTicks(...spec.xrange, Math.max(2, Math.round(f.w / 70)), whole(spec, "x"));
+    for (const [v, text] of yticks(spec, height)) {
       root.append(svg("line", { x1: f.left, x2: f.left + f.w, y1: f.y(v), y2: f.y(v), class: "grid" }));
-      root.append(svg("text", { x: f.left - 7, y: f.y(v) + 4, class: "tick", "text-anchor": "end" }, tickText(v)));
+      root.append(svg("text", { x: f.left - 7, y: f.y(v) + 4, class: "tick", "text-anchor": "end" }, text));
     }
     for (const [v, text] of xticks) {
       root.append(svg("line", { x1: f.x(v), x2: f.x(v), y1: f.top + f.h, y2: f.top + f.h + 4, class: "axis" }));
@@ -52,7 +53,7 @@
         : { x1: f.x(mark.x), x2: f.x(mark.x), y1: f.top, y2: f.top + f.h };
       root.append(svg("line", { ...line, class: "mark" }));
       const place = mark.y != null
-        ? { x: f.left + f.w - 2, y: f.y(mark.y) - 5, "text-anchor": "end" }
+        ? { x: f.left + 5, y: f.y(mark.y) - 5, "text-anchor": "start" }
         : { x: f.x(mark.x) + 5, y: f.top + 11, "text-anchor": "start" };
       root.append(svg("text", { ...place, class: "marktext" }, mark.label));
     }

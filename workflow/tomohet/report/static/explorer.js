@@ -123,8 +123,18 @@
       this.legend.replaceChildren(...chips, ...(more > 0 ? [`and ${more} more`] : []));
     }
 
+    // Of several columns the one that varies most: an occupancy that tells states apart.
+    mostSpread(names) {
+      const spread = (name) => {
+        const finite = this.table.columns.get(name).values.filter(Number.isFinite);
+        const mean = finite.reduce((sum, v) => sum + v, 0) / finite.length;
+        return finite.reduce((sum, v) => sum + (v - mean) ** 2, 0) / finite.length;
+      };
+      return names.map((name) => [spread(name), name]).sort((a, b) => b[0] - a[0])[0]?.[1];
+    }
+
     histogramPanel() {
-      const preferred = this.numbers.find((name) => /^(maven|siren)_/.test(name)) || this.numbers[0];
+      const preferred = this.mostSpread(this.numbers.filter((name) => /^(maven|siren)_/.test(name))) || this.numbers[0];
       const host = element("div", { class: "histogram" });
       this.histogram = new TomoHet.Histogram(host, this.table, this.selection, this.payload.noun);
       this.histogram.show(preferred);

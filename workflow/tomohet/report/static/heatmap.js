@@ -2,7 +2,7 @@
 // A table of amounts (volumes x units) as a heat map in the order of its clustering, with a dendrogram.
 (function () {
   const { blues, css } = TomoHet.colours;
-  const LABELS = 62, TREE = 46, WIDEST = 54;
+  const LABELS = 62, TREE = 46, WIDEST = 84;
 
   // Links of a hierarchical clustering, as drawn polylines in leaf units (position, height 0..1).
   function drawTree(context, links, place, span) {
@@ -23,7 +23,7 @@
     const canvas = TomoHet.element("canvas", { role: "img", "aria-label": spec.summary, tabindex: "0" });
     const reading = TomoHet.element("p", { class: "reading" });
     const scale = TomoHet.element("span", { class: "gradient", style: `background:${TomoHet.colours.gradient(blues)}` });
-    const key = TomoHet.element("p", { class: "colourkey" }, "occupancy", TomoHet.number(spec.low), scale, TomoHet.number(spec.high));
+    const key = TomoHet.element("p", { class: "colourkey" }, `occupancy ${TomoHet.number(spec.low)}`, scale, TomoHet.number(spec.high));
     host.prepend(key, canvas, reading);
     let cell = null;
     const draw = () => {

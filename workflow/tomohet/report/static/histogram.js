@@ -1,7 +1,7 @@
 "use strict";
 // A histogram of one column on which a range can be dragged; the selected particles stand out.
 (function () {
-  const { ticks, tickText, range } = TomoHet.axes;
+  const { labelledTicks, range } = TomoHet.axes;
   const BINS = 60, HEIGHT = 130, LEFT = 52, RIGHT = 10, FOOT = 38;
 
   TomoHet.Histogram = class {
@@ -62,7 +62,7 @@
       context.fillStyle = TomoHet.style("muted");
       context.fillRect(LEFT, 8 + tall, this.w, 1);
       context.textAlign = "center";
-      for (const v of ticks(...this.range, this.w / 90)) context.fillText(tickText(v), this.px(v), 8 + tall + 15);
+      for (const [v, text] of labelledTicks(...this.range, this.w / 90)) context.fillText(text, this.px(v), 8 + tall + 15);
       context.textAlign = "right";
       context.fillText(most.toLocaleString("en"), LEFT - 6, 16);
       context.fillText("0", LEFT - 6, 8 + tall);

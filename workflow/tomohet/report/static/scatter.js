@@ -1,8 +1,8 @@
 "use strict";
 // A scatter plot of particles or volumes on a canvas: lasso, pan, zoom, hover; points outside the selection fade.
 (function () {
-  const { ticks, tickText, range } = TomoHet.axes;
-  const MARGIN = { left: 52, right: 10, top: 10, bottom: 40 };
+  const { labelledTicks, range } = TomoHet.axes;
+  const MARGIN = { right: 10, top: 10, bottom: 40 };
 
   // Lay a disc (centre and radius in pixels, colour 0xRRGGBB) over an image.
   function stamp({ data, width, height }, x, y, radius, colour, alpha) {
@@ -69,14 +69,16 @@
     measure() {
       this.width = Math.max(240, this.host.clientWidth);
       this.height = Math.round(Math.min(this.width * 0.82, 430));
-      this.w = this.width - MARGIN.left - MARGIN.right;
       this.h = this.height - MARGIN.top - MARGIN.bottom;
+      this.yticks = labelledTicks(...this.view.y, this.h / 50);
+      this.left = 28 + 6.6 * Math.max(2, ...this.yticks.map(([, text]) => text.length));
+      this.w = this.width - this.left - MARGIN.right;
       this.ratio = window.devicePixelRatio || 1;
     }
 
-    px(x) { return MARGIN.left + ((x - this.view.x[0]) / (this.view.x[1] - this.view.x[0])) * this.w; }
+    px(x) { return this.left + ((x - this.view.x[0]) / (this.view.x[1] - this.view.x[0])) * this.w; }
     py(y) { return MARGIN.top + this.h - ((y - this.view.y[0]) / (this.view.y[1] - this.view.y[0])) * this.h; }
-    unx(px) { return this.view.x[0] + ((px - MARGIN.left) / this.w) * (this.view.x[1] - this.view.x[0]); }
+    unx(px) { return this.view.x[0] + ((px - this.left) / this.w) * (this.view.x[1] - this.view.x[0]); }
     uny(py) { return this.view.y[0] + ((MARGIN.top + this.h - py) / this.h) * (this.view.y[1] - this.view.y[0]); }
 
     draw() {
@@ -96,7 +98,7 @@
       const context = canvas.getContext("2d");
       context.scale(ratio, ratio);
       this.drawAxes(context);
-      context.drawImage(this.points, MARGIN.left, MARGIN.top, this.w, this.h);
+      context.drawImage(this.points, this.left, MARGIN.top, this.w, this.h);
       this.drawLasso(context);
     }
 
@@ -105,22 +107,22 @@
       context.font = "12px system-ui, sans-serif";
       context.fillStyle = ink;
       context.textAlign = "center";
-      for (const v of ticks(...this.view.x, this.w / 80)) {
+      for (const [v, text] of labelledTicks(...this.view.x, this.w / 80)) {
         context.fillStyle = grid;
         context.fillRect(this.px(v), MARGIN.top, 1, this.h);
         context.fillStyle = ink;
-        context.fillText(tickText(v), this.px(v), this.height - 24);
+        context.fillText(text, this.px(v), this.height - 24);
       }
       context.textAlign = "right";
-      for (const v of ticks(...this.view.y, this.h / 50)) {
+      for (const [v, text] of this.yticks) {
         context.fillStyle = grid;
-        context.fillRect(MARGIN.left, this.py(v), this.w, 1);
+        context.fillRect(this.left, this.py(v), this.w, 1);
         context.fillStyle = ink;
-        context.fillText(tickText(v), MARGIN.left - 6, this.py(v) + 4);
+        context.fillText(text, this.left - 6, this.py(v) + 4);
       }
       context.fillStyle = TomoHet.style("ink");
       context.textAlign = "center";
-      context.fillText(this.x.label, MARGIN.left + this.w / 2, this.height - 6);
+      context.fillText(this.x.label, this.left + this.w / 2, this.height - 6);
       context.save();
       context.translate(12, MARGIN.top + this.h / 2);
       context.rotate(-Math.PI / 2);
@@ -141,7 +143,7 @@
       for (const wanted of active ? [0, 1] : [1]) {
         for (let i = 0; i < this.table.n; i++) {
           if (mask[i] !== wanted) continue;
-          const x = (this.px(xs[i]) - MARGIN.left) * this.ratio, y = (this.py(ys[i]) - MARGIN.top) * this.ratio;
+          const x = (this.px(xs[i]) - this.left) * this.ratio, y = (this.py(ys[i]) - MARGIN.top) * this.ratio;
           stamp(image, x, y, this.radius * this.ratio, wanted ? this.colours[i] : faded, wanted ? 0.8 : 0.5);
         }
       }

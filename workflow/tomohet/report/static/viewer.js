@@ -38,9 +38,9 @@
   class Viewer {
     constructor(host, set, volumes) {
       Object.assign(this, { host, set, volumes, box: set.box, level: set.level });
-      this.camera = { rotation: START, zoom: 1.25 };
-      Object.assign(this, { axis: 2, index: Math.floor(set.box / 2), tint: "plain", meshes: [], waiting: 0 });
       this.mean = this.meanVolume();
+      this.camera = { rotation: START, zoom: this.fittingZoom() };
+      Object.assign(this, { axis: 2, index: Math.floor(set.box / 2), tint: "plain", meshes: [], waiting: 0 });
       this.build();
     }
 
@@ -55,6 +55,18 @@
       for (let i = 0; i < this.set.count; i++) this.volume(i).forEach((v, k) => (squares += (v - mean[k]) ** 2));
       this.spread = 4 * Math.sqrt(squares / this.volumes.length) || 1;
       return mean;
+    }
+
+    // The zoom at which the mean volume's surface fills most of a panel.
+    fittingZoom() {
+      const { box } = this, half = (box - 1) / 2;
+      let far = 1;
+      this.mean.forEach((v, i) => {
+        if (v <= this.level) return;
+        const x = (i % box) - half, y = (Math.floor(i / box) % box) - half, z = Math.floor(i / (box * box)) - half;
+        far = Math.max(far, x * x + y * y + z * z);
+      });
+      return Math.max(1, Math.min(3, (0.43 * box) / Math.sqrt(far)));
     }
 
     build() {
@@ -134,7 +146,7 @@
     }
 
     resetCamera() {
-      this.camera = { rotation: START, zoom: 1.25 };
+      this.camera = { rotation: START, zoom: this.fittingZoom() };
       this.redraw();
     }
 
