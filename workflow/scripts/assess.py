@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     round_truth = assessment.RoundTruth(truth, truth.rows_of(table["source_id"].to_numpy()))
 
     store = open_store(args.store or args.round_dir.parent / "prepared")
-    odds = block_log_odds(store, truth, table["particle"].to_numpy())
+    odds = block_log_odds(store, truth)[table["particle"].to_numpy()]
     result = {
         "n_particles": len(table),
         "snr": truth.snr_measured,
