@@ -12,7 +12,7 @@ rule analyze:
         "<benchmarks>/{round}/analyze.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),

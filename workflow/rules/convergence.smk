@@ -13,7 +13,7 @@ rule convergence:
         "<benchmarks>/{round}/convergence.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(60),

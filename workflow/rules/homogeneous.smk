@@ -16,7 +16,7 @@ rule homogeneous:
         "<benchmarks>/homogeneous.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),

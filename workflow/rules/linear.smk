@@ -16,7 +16,7 @@ rule train_linear:
         "<benchmarks>/{round}/train_linear.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 4
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),

@@ -15,7 +15,7 @@ rule prepare:
         "<benchmarks>/prepare.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 4
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(240),

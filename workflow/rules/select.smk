@@ -81,7 +81,7 @@ rule reconstruct_subset:
         "<benchmarks>/{round}/reconstruct_subset.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),

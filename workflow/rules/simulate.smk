@@ -13,7 +13,7 @@ rule simulate:
         "<benchmarks>/simulate.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 4
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(60),

@@ -12,7 +12,7 @@ rule siren:
         "<benchmarks>/{round}/siren.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),

@@ -15,7 +15,7 @@ rule train_vae:
         "<benchmarks>/{round}/train_vae.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 4
     resources:
         **GPU,
         mem_mb=megabytes(8000),

@@ -14,7 +14,7 @@ rule assess:
         "<benchmarks>/{round}/assess.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(60),

@@ -12,7 +12,7 @@ rule volumes:
         "<benchmarks>/{round}/volumes.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 4
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(240),
@@ -38,7 +38,7 @@ rule analyze_volumes:
         "<benchmarks>/{round}/analyze_volumes.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=megabytes(8000),
         runtime=minutes(120),
