@@ -195,6 +195,23 @@ def test_present_level_stretches_nothing():
         occupancy.present_level(-np.ones((5, 2)), np.ones(2))
 
 
+def test_every_option_of_the_masks_counts(model, tmp_path):
+    atoms = units.units_of_model([model])
+    default = units.draw_units(atoms, GRID, 10.0, "chimerax", None, 0, 0, tmp_path).masks
+    changes = {
+        "resolution": (14.0, "chimerax", None, 0, 0),
+        "mode": (10.0, "integrated", None, 0, 0),
+        "threshold": (10.0, "chimerax", 0.05, 0, 0),
+        "extend": (10.0, "chimerax", None, 1.5, 0),
+        "soft edge": (10.0, "chimerax", None, 0, 3),
+    }
+    for name, options in changes.items():
+        masks = units.draw_units(atoms, GRID, *options, tmp_path).masks
+        assert (masks != default).nnz > 0, name
+    with pytest.raises(InputError, match="mask threshold 9"):
+        units.draw_units(atoms, GRID, 10.0, "chimerax", 9.0, 0, 0, tmp_path)
+
+
 def test_units_of_a_table(model, tmp_path):
     table = tmp_path / "units.csv"
     table.write_text("unit,chain,first,last\nhead,a,1,50\nhead,B,,\ntail,A,51,\n")

@@ -111,9 +111,9 @@ def draw_units(
     Files are named as MAVEn names them: `<model>_chain<unit>.mrc` and `Mask_<model>_chain<unit>.mrc`.
     Units that lie outside the maps are left out with a warning.
 
-    Raises InputError when every unit lies outside the maps.
+    Raises InputError when every unit lies outside the maps, or none reaches the mask threshold.
     """
-    rows = []
+    rows, peak = [], 0.0
     for (unit, source), part in _each_unit(atoms):
         density = molmap(
             part[["x_A", "y_A", "z_A"]].to_numpy(),
@@ -125,6 +125,7 @@ def draw_units(
             mode,
         )
         mask = unit_mask(density, density_threshold(density, threshold), extend_px, soft_edge_px)
+        peak = max(peak, float(density.max()))
         if not mask.any() or not density.any():
             log.warning(
                 "unit %s of %s lies outside the maps or below the mask threshold: left out", unit, source
@@ -134,6 +135,10 @@ def draw_units(
         write_on_grid(outdir / "densities" / name, density, grid)
         write_on_grid(outdir / "masks" / f"Mask_{name}", mask, grid)
         rows.append((unit, source, mask, density))
+    if not rows and peak > 0:
+        raise InputError(
+            f"no unit reaches the mask threshold {threshold:g}: the densest voxel has {peak:.3g}"
+        )
     if not rows:
         raise InputError(_outside(atoms, grid))
     return _assembled(rows)
