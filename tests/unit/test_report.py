@@ -279,7 +279,7 @@ def test_unknown_numbers_of_a_stage_appear_by_themselves():
     }
     assert facts_of(summary) == [("new number (Å)", "1.5"), ("nested: seed", "3")]
     assert tables_of(summary) == [
-        {"title": "per block", "columns": ["", "auc"], "rows": [["A", "0.9"], ["B", "0.8"]]}
+        {"title": "per block", "columns": ["", "AUC"], "rows": [["A", "0.9"], ["B", "0.8"]]}
     ]
 
 

@@ -13,6 +13,7 @@ from tomohet.report.tables import MOST_CATEGORIES, label_of, table_payload
 from tomohet.report.truth import truth_context
 from tomohet.report.volumes import piece_set, volume_set
 
+UNITS_IN_CAPTION = 5
 STRUCTURE_BOX, MAP_BOX = 40, 64
 FIGURE_BYTES = 700_000  # of one round's PNG figures in the page
 AXES = (("umap1", "umap2"), ("pc1", "pc2"), ("vumap1", "vumap2"), ("vpc1", "vpc2"), ("x_A", "y_A"))
@@ -121,6 +122,7 @@ def explorer(round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str) 
 def structure_captions(round_: Round) -> list[dict]:
     """Above each volume: which one it is, and how many particles it stands for."""
     sizes = volume_sizes(round_)
+    details = cluster_details(round_)
     clusters = bool(round_.volumes) and round_.volumes[0].parent.name.startswith("kmeans")
     captions = []
     for index, path in enumerate(round_.volumes):
@@ -130,8 +132,24 @@ def structure_captions(round_: Round) -> list[dict]:
             caption["note"] = f"{sizes[index]:,} particles ({100 * sizes[index] / sizes.sum():.0f} %)"
         if clusters:
             caption["colour"] = PALETTE[index % len(PALETTE)]
+            caption["detail"] = details.get(index, "")
         captions.append(caption)
     return captions
+
+
+def cluster_details(round_: Round) -> dict[int, str]:
+    """Mean occupancies of each k-means cluster's particles, of the units in which clusters differ most."""
+    table = round_.particles
+    if table is None or "kmeans" not in table:
+        return {}
+    units = figures.amounts(table, "maven_") or figures.amounts(table, "siren_")
+    means = table.groupby("kmeans")[units].mean()
+    telling = means.std().nlargest(UNITS_IN_CAPTION).index
+    shown = [unit for unit in units if unit in telling]
+    return {
+        int(cluster): " · ".join(f"{unit.split('_', 1)[1]} {row[unit]:.2f}" for unit in shown)
+        for cluster, row in means.iterrows()
+    }
 
 
 def volume_sizes(round_: Round) -> pd.Series | None:

@@ -23,6 +23,13 @@
     }
   }, { rootMargin: "600px" });
   figures.forEach((host) => watch.observe(host));
+  // The rest follows while nothing else happens, so that a printed page is complete.
+  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+  function drawNext() {
+    const next = figures.find((host) => !host.dataset.drawn);
+    if (next) draw(next).finally(() => idle(drawNext));
+  }
+  window.addEventListener("load", () => idle(drawNext));
   TomoHet.drawAll = () => Promise.all(figures.map(draw));
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll("details.print").forEach((d) => (d.open = true));

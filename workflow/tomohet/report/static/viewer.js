@@ -101,7 +101,8 @@
       flat.width = flat.height = this.box;
       this.steer(solid);
       const mark = caption.colour ? [element("span", { class: "swatch", style: `--c:${caption.colour}` })] : [];
-      const text = element("figcaption", { title: caption.file }, ...mark, element("b", {}, caption.label), element("small", {}, caption.note || ""));
+      const text = element("figcaption", { title: caption.file }, ...mark, element("b", {}, caption.label), element("small", {}, caption.note || ""),
+        ...(caption.detail ? [element("small", { title: "Mean occupancies of its particles" }, caption.detail)] : []));
       return { root: element("figure", { class: "volume" }, solid, flat, text), solid, flat, i };
     }
 
