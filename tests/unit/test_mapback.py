@@ -1,0 +1,162 @@
+"""Particles back in their tomograms: placements from STAR files, ChimeraX scenes, subtomo2chimerax."""
+
+import re
+
+import analysis_fakes as fakes
+import numpy as np
+import pandas as pd
+import pytest
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_pickle
+from tomohet.files.mrc import write_volume
+from tomohet.files.star import write_star
+from tomohet.mapback import placements, scene
+from tomohet.model import load, volumes
+
+
+def series(folder, n=6, **columns):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "rlnMicrographName": [f"TS_{i % 2}" for i in range(n)],
+            "rlnPixelSize": 5.0,
+            **{f"rlnCoordinate{axis}": rng.uniform(10, 400, n) for axis in "XYZ"},
+            **{f"rlnAngle{name}": rng.uniform(0, 180, n) for name in ("Rot", "Tilt", "Psi")},
+            **columns,
+        }
+    )
+    write_star(folder / "volumes.star", {"": table})
+    return folder / "volumes.star", table
+
+
+def scene_matrices(text):
+    found = re.findall(r"view matrix models #\d+,(\S+)", text)
+    return np.array([[float(value) for value in one.split(",")] for one in found]).reshape(-1, 3, 4)
+
+
+def test_coordinates_are_scaled_and_origins_taken_off(tmp_path):
+    star, table = series(tmp_path, rlnOriginXAngst=7.0)
+    placed = placements.read_placements(star)
+    np.testing.assert_allclose(placed["x_A"], table["rlnCoordinateX"] * 5 - 7, atol=1e-3)
+    np.testing.assert_allclose(placed["y_A"], table["rlnCoordinateY"] * 5, atol=1e-3)
+    other = placements.read_placements(star, pixel_size_A=2.0)
+    np.testing.assert_allclose(other["z_A"], table["rlnCoordinateZ"] * 2, atol=1e-3)
+
+
+def test_warp_coordinates_of_the_first_temporal_sample(tmp_path):
+    table = pd.DataFrame({"wrpSourceName": ["a", "b"]})
+    for sample in (1, 2):
+        for axis in "XYZ":
+            table[f"wrpCoordinate{axis}{sample}"] = [10.0 * sample, 20.0 * sample]
+        for name in ("Rot", "Tilt", "Psi"):
+            table[f"wrpAngle{name}{sample}"] = [1.0, 2.0]
+    write_star(tmp_path / "m.star", {"particles": table})
+    assert placements.read_placements(tmp_path / "m.star")["x_A"].tolist() == [10, 20]
+
+
+def test_missing_pixel_size_and_columns_are_named(tmp_path):
+    _, table = series(tmp_path)
+    write_star(tmp_path / "bare.star", {"": table.drop(columns="rlnPixelSize")})
+    with pytest.raises(InputError, match="--star-angpix-override"):
+        placements.read_placements(tmp_path / "bare.star")
+    with pytest.raises(InputError, match="rlnTomoManifoldIndex"):
+        placements.read_placements(tmp_path / "volumes.star", "_rlnTomoManifoldIndex")
+
+
+def test_map_centre_lands_on_the_coordinate_and_features_turn_with_it(tmp_path):
+    placed = placements.read_placements(series(tmp_path)[0])
+    matrices = scene.model_matrices(placed, 32, 4.0)
+    position = placed[["x_A", "y_A", "z_A"]].to_numpy()
+    centre, feature = np.full(3, 16 * 4.0), np.array([16 * 4.0, 16 * 4.0, 26 * 4.0])
+    np.testing.assert_allclose(matrices[:, :, :3] @ centre + matrices[:, :, 3], position, atol=1e-9)
+    moved = matrices[:, :, :3] @ feature + matrices[:, :, 3] - position
+    tilt, psi = np.deg2rad(placed["tilt_deg"]), np.deg2rad(placed["psi_deg"])
+    # The map's z axis, 40 Å long, tilted and then turned by psi.
+    expected = 40 * np.stack([-np.sin(tilt) * np.cos(psi), np.sin(tilt) * np.sin(psi), np.cos(tilt)], axis=1)
+    np.testing.assert_allclose(moved, expected, atol=1e-9)
+
+
+def test_written_matrices_are_still_rotations(tmp_path):
+    placed = placements.read_placements(series(tmp_path)[0])
+    matrices = scene.model_matrices(placed, 32, 4.0)
+    labels = np.zeros(6, int)
+    written = scene_matrices(scene.map_scene(["m.mrc"] * 6, matrices, labels, {0: "#ffffff"}, 0.5))
+    product = written[:, :, :3] @ written[:, :, :3].transpose(0, 2, 1)
+    np.testing.assert_allclose(product, np.broadcast_to(np.eye(3), product.shape), atol=5e-6)
+
+
+def test_labels_of_any_value_have_their_own_colour():
+    labels = np.array([7, -1, 7, 100])
+    assert len(set(scene.label_colors(labels, None).values())) == 3
+    assert list(scene.label_colors(labels, "viridis").items())[0] == (-1, "#440154")
+    with pytest.raises(InputError, match="no such map"):
+        scene.label_colors(labels, "rainbow2")
+
+
+def test_markers_of_each_tomogram(tmp_path):
+    star, table = series(tmp_path)
+    write_pickle(tmp_path / "labels.pkl", [3.0, 3, 5, 3, 3, 5])
+    fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", "--coloring-labels", tmp_path / "labels.pkl")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["tomo_TS_0", "tomo_TS_1"]
+    text = (tmp_path / "out" / "tomo_TS_1" / "mapback.cxc").read_text()
+    assert text.count("marker #1 ") == 2 and text.count("marker #2 ") == 1
+    x = table["rlnCoordinateX"][1] * 5
+    assert re.search(r"marker #1 position ([\d.]+),", text)[1] == f"{x:.3f}"
+    assert "3\t#0072B2\t#1" in (tmp_path / "out" / "tomo_TS_1" / "rgba_labels.txt").read_text()
+
+
+def test_own_volumes_are_those_of_the_particle_in_every_tomogram(tmp_path, monkeypatch):
+    star, _ = series(tmp_path)
+    z = np.arange(6, dtype=np.float32)[:, None]
+    write_pickle(tmp_path / "z.pkl", z)
+    written = {}
+    monkeypatch.setattr(load, "load_model", lambda *_: None)
+
+    def fake_volumes(_, points, folder, **__):
+        written[folder.name] = points.ravel().tolist()
+        for number in range(len(points)):
+            write_volume(folder / f"vol_{number:03d}.mrc", np.zeros((8, 8, 8)), 4.0)
+
+    monkeypatch.setattr(volumes, "write_volumes", fake_volumes)
+    write_pickle(tmp_path / "ind.pkl", np.array([5, 0, 3, 2]))
+    model = ("--weights", "w.pkl", "--config", "c.pkl", "--zfile", tmp_path / "z.pkl")
+    options = ("--mode", "volumes", *model, "--ind", tmp_path / "ind.pkl")
+    fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options)
+    assert written == {"tomo_TS_0": [0, 2], "tomo_TS_1": [5, 3]}
+    placed = placements.read_placements(star)
+    text = (tmp_path / "out" / "tomo_TS_1" / "mapback.cxc").read_text()
+    expected = scene.model_matrices(placed.iloc[[5, 3]], 8, 4.0)
+    np.testing.assert_allclose(scene_matrices(text), expected, atol=1e-6)
+    before = dict(written)
+    fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options, "--skip-vol")
+    assert written == before
+
+
+def test_mistakes_are_named(tmp_path):
+    star, _ = series(tmp_path)
+    write_pickle(tmp_path / "z.pkl", np.zeros(4))
+    with pytest.raises(InputError, match="TS_9"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path, "--tomoname", "TS_9")
+    with pytest.raises(InputError, match="4 rows, expected 6"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path, "--coloring-labels", tmp_path / "z.pkl")
+    with pytest.raises(InputError, match="--vol-path"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path, "--mode", "volume")
+    with pytest.raises(InputError, match="--weights"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path, "--mode", "volumes")
+
+
+@pytest.mark.parametrize(
+    "name, particles, tomograms",
+    [
+        ("10076_both_32_sim_vols.star", 144, None),
+        ("warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star", 40, 4),
+    ],
+)
+def test_real_files(shared, tmp_path, name, particles, tomograms):
+    data = shared / "data" / "tomodrgn-tests"
+    options = ("--mode", "volume", "--vol-path", data / "10076_classD_32.mrc")
+    fakes.run("subtomo2chimerax", data / name, "-o", tmp_path, *options)
+    scenes = list(tmp_path.glob("tomo_*/mapback.cxc"))
+    assert tomograms is None or len(scenes) == tomograms
+    assert sum(len(scene_matrices(path.read_text())) for path in scenes) == particles

@@ -1,0 +1,1 @@
+"""Particles placed back into their tomograms, as ChimeraX scenes."""
