@@ -208,8 +208,9 @@ def test_every_option_of_the_masks_counts(model, tmp_path):
     for name, options in changes.items():
         masks = units.draw_units(atoms, GRID, *options, tmp_path).masks
         assert (masks != default).nnz > 0, name
-    with pytest.raises(InputError, match="mask threshold 9"):
-        units.draw_units(atoms, GRID, 10.0, "chimerax", 9.0, 0, 0, tmp_path)
+    for empty in ((9.0, 0), (None, -20)):
+        with pytest.raises(InputError, match="no unit leaves a mask"):
+            units.draw_units(atoms, GRID, 10.0, "chimerax", *empty, 0, tmp_path)
 
 
 def test_units_of_a_table(model, tmp_path):

@@ -111,7 +111,7 @@ def draw_units(
     Files are named as MAVEn names them: `<model>_chain<unit>.mrc` and `Mask_<model>_chain<unit>.mrc`.
     Units that lie outside the maps are left out with a warning.
 
-    Raises InputError when every unit lies outside the maps, or none reaches the mask threshold.
+    Raises InputError when every unit lies outside the maps, or no mask holds a voxel.
     """
     rows, peak = [], 0.0
     for (unit, source), part in _each_unit(atoms):
