@@ -281,6 +281,10 @@ SETS = {
         set_with(lambda b, t: table_cell(b["particles"], 3, "rlnTomoVisibleFrames", "[1,x]")),
         r"rlnTomoVisibleFrames: found `\[1,x\]`",
     ),
+    "no visible tilt": (
+        set_with(lambda b, t: b["particles"].update({"rlnTomoVisibleFrames": ["[0,0,0,0,0]"] * 6})),
+        "no particle has a visible tilt",
+    ),
     "3-D subtomograms": (
         set_with(lambda b, t: b["general"].update({"rlnTomoSubTomosAre2DStacks": 0})),
         "particles are 3-D subtomograms, expected stacks of tilt images",

@@ -84,7 +84,8 @@ def read_images(
     codes, stacks = pd.factorize(images["stack"])
     sections = images["section"].to_numpy() - 1
     # Chunks of equal size: a single image left over would be transformed by another route and rounded so.
-    for chunk in np.array_split(rows, -(-len(rows) * box**2 // PIXELS_PER_CHUNK)):
+    n_chunks = min(len(rows), -(-len(rows) * box**2 // PIXELS_PER_CHUNK))
+    for chunk in np.array_split(rows, n_chunks):
         pixels = np.empty((len(chunk), box, box), dtype=np.float32)
         for code in np.unique(codes[chunk]):
             here = np.flatnonzero(codes[chunk] == code)

@@ -73,8 +73,6 @@ def counts(particle_set: ParticleSet) -> dict[str, dict[str, int]]:
 def _counts(s: ParticleSet) -> Check:
     number = counts(s)
     text = ", ".join(f"{number['kept'][key]} of {number['in'][key]} {key}" for key in number["kept"])
-    if number["kept"]["images"] == 0:
-        return Check("counts", "stop", f"{text} can be used", "give a file with visible tilt images")
     if number["kept"]["particles"] < number["in"]["particles"]:
         return Check("counts", "look", f"{text} can be used", "particles without a visible tilt are left out")
     hidden = number["in"]["images"] - number["kept"]["images"]

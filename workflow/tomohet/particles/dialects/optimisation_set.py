@@ -63,6 +63,8 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
 
     series = read_tilt_series(tomograms_star, list(table["rlnTomoName"].unique()))
     visible = _visible_frames(table, series, where)
+    if not any(frames.any() for frames in visible):
+        raise InputError(f"{where}: no particle has a visible tilt (rlnTomoVisibleFrames), nothing is left")
     headers = _headers(table, star, datadir, where)
     sections = _sections(visible, headers, where)
     pose = euler_to_matrix(*(numbers(table, f"rlnAngle{name}", where) for name in ("Rot", "Tilt", "Psi")))
