@@ -1,6 +1,7 @@
 """Train the heterogeneity network: latents of particles and the volumes they stand for."""
 
 import argparse
+from pathlib import Path
 
 from tomohet.cli import command, log_to, options, training_options
 
@@ -18,6 +19,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=1.0,
         metavar="F",
         help="share of each particle's tilts that is trained on; latents of the others are z.N.test.pkl (1)",
+    )
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="DIR",
+        help="output folder of train_linear on the same particles: latents start from its posterior, and the "
+        "decoder adds to its maps",
     )
     training_options.add_encoder_options(parser)
     training_options.add_decoder_options(parser, "dec-", width=256)

@@ -10,7 +10,6 @@ from tomohet.files.atomic import atomic_path, write_json, write_pickle, write_ya
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 from tomohet.linear.fit import LinearModel
-from tomohet.model.linear_decoder import LinearDecoder
 from tomohet.particles.store import Store
 
 
@@ -26,11 +25,11 @@ class LinearRun:
 def write_run(outdir: Path, run: LinearRun, model: LinearModel) -> None:
     """Write config, weights, latents (mean and log variance), mean map and summary; config.pkl comes last."""
     store = run.store
-    decoder = LinearDecoder(store.box, len(model.basis))
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
-    decoder.load_state_dict(state)
+    # What posteriors of other particles need besides.
+    posterior = {name: getattr(model.mean, name).cpu() for name in ("mask", "noise", "power")}
     with atomic_path(outdir / "weights.pkl") as temporary:
-        torch.save({"epoch": 0, "model_state_dict": state}, temporary)
+        torch.save({"epoch": 0, "model_state_dict": state, "posterior": posterior}, temporary)
     covariance = model.latents.covariance.cpu()
     mu = model.latents.mean.cpu().numpy()
     logvar = torch.diagonal(covariance, dim1=1, dim2=2).log().numpy()

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tomohet.model.mlp import ResidualMLP, activate_, folded_affine
+from tomohet.model.linear_base import LinearBase
+from tomohet.model.mlp import ResidualMLP, activate_, folded_affine, linear_parameters
 from tomohet.model.positional import encode_into, feature_count, frequency_matrix, reference_columns
 from tomohet.physics.fourier import half_ball
 
 # Points evaluated together: activations that stay in a CPU's cache; enough work to fill a GPU.
 CPU_CHUNK_ROWS = 2048
 CUDA_CHUNK_ROWS = 131_072
+
+# Over a linear base the MLP starts small: what it adds is yet to be learnt.
+FIRST_SHARE_OVER_BASE = 0.1
 
 
 class Decoder(nn.Module):
@@ -30,6 +34,7 @@ class Decoder(nn.Module):
     zdim : latent size; 0 for a homogeneous volume
     hidden_layers, width, activation : of the residual MLP
     encoding, per_axis, feat_sigma : positional encoding; `per_axis` None means box // 2
+    n_basis : basis maps of a linear model that the MLP adds to (0: none); see `fill` of `base`
     extent : half-width of the coordinate lattice that the network sees (0.5: cycles per pixel)
     generator : draws the frequencies of the gaussian encoding
     """
@@ -47,6 +52,7 @@ class Decoder(nn.Module):
         feat_sigma: float = 0.5,
         extent: float = 0.5,
         hermitian: bool = True,
+        n_basis: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -62,6 +68,11 @@ class Decoder(nn.Module):
         self.n_features = feature_count(encoding, per_axis)
         self.register_buffer("columns", reference_columns(encoding, per_axis), persistent=False)
         self.decoder = ResidualMLP(self.n_features + zdim, hidden_layers, width, 2, activation)
+        self.base = LinearBase(box, n_basis) if n_basis else None
+        if self.base is not None:
+            with torch.no_grad():
+                for parameter in linear_parameters(self.decoder.affine_layers()[-1]):
+                    parameter *= FIRST_SHARE_OVER_BASE
 
     def folded(self, dtype: torch.dtype = torch.float32) -> "FoldedDecoder":
         """The weights in the form that evaluation needs: residuals folded, first layer split into k and z."""
@@ -92,7 +103,8 @@ class Decoder(nn.Module):
         (m, rows) complex64
         """
         with torch.no_grad():
-            return _evaluate(self.folded(), k, z, chunk_rows)
+            values = _evaluate(self.folded(), k, z, chunk_rows)
+            return values if self.base is None else values + self.base.values(k, z)
 
     def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
         """Real maps (m, d, d, d) with mean 0 for latents (m, zdim), in the units of the prepared images.

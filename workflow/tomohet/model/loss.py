@@ -61,9 +61,12 @@ class _SweptLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, decoder: Decoder, rows: PackedRows, chunk_rows: int, dtype, z: Tensor, *parameters):
         folded = decoder.folded(dtype)
-        sweep = DecoderSweep(folded, rows, z.float(), chunk_rows)
+        sweep = DecoderSweep(folded, rows, z.float(), chunk_rows, decoder.base)
         loss = sweep.run()
-        ctx.save_for_backward(sweep.latent_gradient @ folded.latent_weight, *_unfold(decoder, sweep, z))
+        latent_gradient = sweep.latent_gradient @ folded.latent_weight
+        if decoder.base is not None:
+            latent_gradient[:, : decoder.base.n_basis] += sweep.base_gradient
+        ctx.save_for_backward(latent_gradient, *_unfold(decoder, sweep, z))
         return loss
 
     @staticmethod

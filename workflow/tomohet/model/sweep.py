@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tomohet.model.decoder import FoldedDecoder, read_hartley, read_hartley_gradient
+from tomohet.model.linear_base import LinearBase
 from tomohet.model.mlp import activate_, activation_gradient_
 from tomohet.model.positional import encode_into
 from tomohet.model.rows import PackedRows
@@ -19,11 +20,20 @@ class DecoderSweep:
 
     After `run`: `coordinate_gradient` (width, features) of the first layer's coordinate weights;
     `latent_gradient` (particles, width) of the first layer's pre-activations, summed over a particle's rows;
-    `layer_gradients`, weight and bias of every further layer. All float32.
+    `layer_gradients`, weight and bias of every further layer; `base_gradient` (particles, K) of the first K
+    latents through the linear base. All float32.
     """
 
-    def __init__(self, folded: FoldedDecoder, rows: PackedRows, z: Tensor, chunk_rows: int) -> None:
+    def __init__(
+        self,
+        folded: FoldedDecoder,
+        rows: PackedRows,
+        z: Tensor,
+        chunk_rows: int,
+        base: LinearBase | None = None,
+    ) -> None:
         self.folded, self.rows, self.chunk_rows = folded, rows, chunk_rows
+        self.base, self._z = base, z
         self.dtype = folded.first_bias.dtype
         width, features = folded.coordinate_weight.shape
         points = min(chunk_rows, len(rows)) * (1 if folded.hermitian else 2)
@@ -37,6 +47,7 @@ class DecoderSweep:
         zeros = {"dtype": torch.float32, "device": z.device}
         self.coordinate_gradient = torch.zeros(width, features, **zeros)
         self.latent_gradient = torch.zeros(rows.particles, width, **zeros)
+        self.base_gradient = torch.zeros(rows.particles, base.n_basis if base else 0, **zeros)
         self.layer_gradients = [
             (torch.zeros(weight.shape, **zeros), torch.zeros(bias.shape, **zeros))
             for weight, bias in folded.layers
@@ -74,9 +85,16 @@ class DecoderSweep:
         out = torch.addmm(bias, activate_(hidden[-1], folded.activation), weight.T).float()
 
         value = out if folded.hermitian else read_hartley(out)
+        if self.base is not None:
+            slices = torch.view_as_real(self.base.slices(rows.k[chunk]))  # (rows, K + 1, 2)
+            z = self._z[rows.particle[chunk], : self.base.n_basis]
+            value = value + slices[:, 0] + torch.einsum("rj,rjc->rc", z, slices[:, 1:])
         residual = rows.transfer[chunk, None] * value - rows.value[chunk]
         weighted = rows.weight[chunk, None] * residual / rows.full_count
         gradient = 2 * weighted * rows.transfer[chunk, None]
+        if self.base is not None:
+            per_row = torch.einsum("rc,rjc->rj", gradient, slices[:, 1:])
+            self.base_gradient.index_add_(0, rows.particle[chunk], per_row)
         if not folded.hermitian:
             gradient = read_hartley_gradient(gradient)
         self._backward(gradient.to(self.dtype), hidden, features, membership, members)

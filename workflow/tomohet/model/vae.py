@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from tomohet.model.decoder import Decoder
 from tomohet.model.encoder import TiltEncoder, encoder_points
+from tomohet.model.taught import TaughtEncoder
 from tomohet.physics.fourier import half_plane
 
 
@@ -19,9 +20,12 @@ class HeterogeneityVAE(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def encode(self, images: Tensor, tilts: Tensor) -> tuple[Tensor, Tensor]:
-        """(mu, logvar), (P, zdim) each, from half planes (m, n) of P particles with `tilts` (P,) images."""
-        return self.encoder(images, tilts)
+    def encode(self, images: Tensor, tilts: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(mu, logvar), (P, zdim) each, from half planes (m, n) of P particles with `tilts` (P,) images.
+
+        start: (P, 2, K) posteriors of the linear model, for a network that was taught by one.
+        """
+        return self.encoder(images, tilts) if start is None else self.encoder(images, tilts, start)
 
 
 def sample_latent(mu: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
@@ -52,6 +56,8 @@ def build_vae(box: int, model_args: dict, seed: int) -> HeterogeneityVAE:
             heads=model_args["num_heads"],
             layer_norm=model_args["layer_norm"],
         )
+        if model_args.get("n_basis"):
+            encoder = TaughtEncoder(encoder)
         return HeterogeneityVAE(encoder, build_decoder(box, model_args, seed))
 
 
@@ -68,5 +74,6 @@ def build_decoder(box: int, model_args: dict, seed: int) -> Decoder:
         feat_sigma=model_args["feat_sigma"],
         extent=model_args["l_extent"],
         hermitian=model_args["hermitian"],
+        n_basis=model_args.get("n_basis", 0),
         generator=torch.Generator().manual_seed(seed),
     )

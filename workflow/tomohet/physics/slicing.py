@@ -53,8 +53,13 @@ def corners(k: Tensor, rotation: Tensor, box: int) -> tuple[Tensor, Tensor]:
     lies at k3 = (kx, ky, 0) R. Returns indices (m, n, 8) into the padded grid [z, y, x] and weights (m, n,
     8).
     """
+    return corners_at(k.to(rotation.dtype) @ rotation[:, :2, :], box)
+
+
+def corners_at(points: Tensor, box: int) -> tuple[Tensor, Tensor]:
+    """As `corners`, for points (..., 3) given as (x, y, z) in lattice steps of the box."""
     size = PADDING * box
-    points = PADDING * (k.to(rotation.dtype) @ rotation[:, :2, :])  # (m, n, 3) as x, y, z
+    points = PADDING * points
     low = torch.floor(points)
     fraction = points - low
     low = low.long()

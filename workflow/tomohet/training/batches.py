@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     gain : (m,) by which an image's values are larger than those of the common scale
     prefix : (m,) int64, how many half-plane points of each image enter the loss
     tilts : (P,) int64 images per particle
+    start : (P, 2, K) posteriors of the linear model that teaches, or None
     """
 
     fourier: Tensor
@@ -38,6 +39,7 @@ class Batch(NamedTuple):
     gain: Tensor
     prefix: Tensor
     tilts: Tensor
+    start: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class ParticleImages:
             tilts = np.add.reduceat(keep.astype(np.int64), np.cumsum(tilts) - tilts)
             rows = rows[keep]
         self._rows, self.tilts = rows, tilts
+        self.start: Tensor | None = None  # (particles, 2, K), set by whoever teaches
         self._starts = np.cumsum(tilts) - tilts
         images = store.images.iloc[rows]
         self.half_plane = store.half_plane.to(device)
@@ -128,6 +131,7 @@ class ParticleImages:
             self._gain[index],
             self.prefix[index],
             torch.from_numpy(tilts).to(self.device),
+            None if self.start is None else self.start[torch.from_numpy(positions).to(self.device)],
         )
 
     def batches(self, groups: list[np.ndarray]) -> Iterator[Batch]:

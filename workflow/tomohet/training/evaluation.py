@@ -2,12 +2,15 @@
 
 import argparse
 import logging
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from tomohet.errors import InputError
+from tomohet.linear.inference import linear_posterior
 from tomohet.model.load import box_of, load_config, load_vae
+from tomohet.model.taught import stack_posterior
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.latents import infer_latents
@@ -39,6 +42,9 @@ def evaluate_images(
         workers=args.num_workers,
         ahead=args.prefetch_factor or 2,
     )
+    teacher = config["training_args"].get("init")
+    if teacher is not None:
+        images.start = stack_posterior(*linear_posterior(Path(teacher), store, particles, device))
     interval = args.batch_size if args.verbose else args.log_interval
     return infer_latents(model, images, args.batch_size, log_interval=interval)
 

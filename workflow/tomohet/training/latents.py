@@ -31,7 +31,7 @@ def infer_latents(
     with torch.no_grad():
         for batch in images.batches(in_groups(present, batch_size)):
             views = encoder_view(batch.fourier, batch.params, images.half_plane)
-            found.append(torch.stack(model.encode(views, batch.tilts)))
+            found.append(torch.stack(model.encode(views, batch.tilts, batch.start)))
             before, done = done, done + len(batch.tilts)
             if log_interval and done // log_interval > before // log_interval:
                 log.info("latents of %d of %d particles", done, len(present))

@@ -10,7 +10,7 @@ from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
 from tomohet.model.rows import PackedRows, pack_rows
 from tomohet.model.vae import HeterogeneityVAE, sample_latent
 from tomohet.physics.fourier import HalfPlane
-from tomohet.physics.imaging import encoder_view, loss_weight, transfer
+from tomohet.physics.imaging import encoder_view, loss_weight, physical_transfer, transfer
 from tomohet.training.batches import Batch
 from tomohet.training.schedules import beta_at
 
@@ -21,6 +21,8 @@ class DataTerm:
 
     half_plane : lattice of the images
     dose_weight, tilt_weight : weight residuals by dose attenuation and by cos(tilt)
+    physical : model the images as the camera recorded them, damage and loss of signal with the tilt included
+        (`physics.imaging.physical_transfer`); else by the published rule (`physics.imaging.transfer`)
     rows_per_image : share of each image's rows drawn per step
     dtype : of the decoder's hidden layers
     """
@@ -28,15 +30,20 @@ class DataTerm:
     half_plane: HalfPlane
     dose_weight: bool
     tilt_weight: bool
+    physical: bool
     rows_per_image: float
     dtype: torch.dtype
 
     def rows(self, batch: Batch, hermitian: bool, generator: torch.Generator) -> PackedRows:
         """The batch's rows, with transfer functions and weights."""
+        if self.physical:
+            signal, _ = physical_transfer(batch.params, self.half_plane, dose=True, tilt=True)
+        else:
+            signal = transfer(batch.params, self.half_plane)
         return pack_rows(
             batch.fourier,
             batch.params.rotation,
-            transfer(batch.params, self.half_plane) * batch.gain[:, None],
+            signal * batch.gain[:, None],
             loss_weight(batch.params, self.half_plane, self.dose_weight, self.tilt_weight),
             batch.prefix,
             batch.tilts,
@@ -65,7 +72,7 @@ class VaeObjective:
     def losses(self, batch: Batch, seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """(total, gen, scaled KL) of a batch, after `seen` particles."""
         images = encoder_view(batch.fourier, batch.params, self.data.half_plane)
-        mu, logvar = self.model.encode(images, batch.tilts)
+        mu, logvar = self.model.encode(images, batch.tilts, batch.start)
         gen = self.data.loss(self.model.decoder, sample_latent(mu, logvar, generator), batch, generator)
         beta = beta_at(self.beta, seen, self.total_particles)
         kld = scaled_kl(kl_divergence(mu, logvar), beta, self.beta_control, full_plane_points(batch))

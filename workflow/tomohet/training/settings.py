@@ -80,6 +80,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "recon_tilt_weight": args.recon_tilt_weight,
             "l_dose_mask": args.l_dose_mask,
             "sequential_tilt_sampling": args.sequential_tilt_sampling,
+            "physical_transfer": getattr(args, "init", None) is not None,
             "max_frequency": args.max_frequency,
             "rows_per_image": args.rows_per_image,
             "fraction_train": getattr(args, "fraction_train", 1.0),
@@ -103,6 +104,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "checkpoint_minutes": args.checkpoint_minutes,
             "outdir": str(args.outdir),
             "load": args.load,
+            "init": _text(getattr(args, "init", None)),
         },
         "seed": args.seed,
         "angpix": float(store.pixel_size_A),
@@ -137,8 +139,11 @@ def decoder_arguments(args: argparse.Namespace, zdim: int) -> dict:
     }
 
 
-def vae_arguments(args: argparse.Namespace, longest: int) -> dict:
-    """`model_args` of train_vae; `longest` is the largest number of tilts of a particle."""
+def vae_arguments(args: argparse.Namespace, longest: int, n_basis: int) -> dict:
+    """`model_args` of train_vae.
+
+    longest: the largest number of tilts of a particle; n_basis: basis maps of the linear model that teaches.
+    """
     return {
         "kind": "vae",
         "qlayersA": args.enc_layers_A,
@@ -152,6 +157,7 @@ def vae_arguments(args: argparse.Namespace, longest: int) -> dict:
         "num_seeds": args.num_seeds,
         "num_heads": args.num_heads,
         "layer_norm": args.layer_norm,
+        "n_basis": n_basis,
     } | decoder_arguments(args, args.zdim)
 
 
@@ -171,6 +177,7 @@ def data_term(config: dict, half_plane, device: torch.device) -> DataTerm:
         half_plane,
         dose_weight=dataset["recon_dose_weight"],
         tilt_weight=dataset["recon_tilt_weight"],
+        physical=dataset["physical_transfer"],
         rows_per_image=dataset["rows_per_image"],
         dtype=torch.bfloat16 if half_precision else torch.float32,
     )

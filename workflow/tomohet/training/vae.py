@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from tomohet.errors import InputError
+from tomohet.linear.inference import linear_posterior, read_linear
+from tomohet.model.taught import stack_posterior
 from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.particles.store import Store
@@ -33,10 +35,20 @@ def train_vae(args: argparse.Namespace, store: Store, particles: np.ndarray, dev
     """
     tilts = np.diff(store.offsets)[particles]
     _refuse_too_few(particles, args.batch_size)
-    config = training_config(args, store, particles, vae_arguments(args, int(tilts.max())))
+    teacher = read_linear(args.init, store.box) if args.init else None
+    n_basis = teacher[0]["model_args"]["zdim"] if teacher else 0
+    if n_basis > args.zdim:
+        raise InputError(f"--zdim {args.zdim}: the linear model {args.init} has {n_basis} latents already")
+    config = training_config(args, store, particles, vae_arguments(args, int(tilts.max()), n_basis))
     training_args = config["training_args"]
     train, test = _images(args, config, store, particles, device)
     model = build_vae(store.box, config["model_args"], args.seed).to(device)
+    if teacher:
+        unit = teacher[0]["scale"] / store.scale
+        model.decoder.base.fill(unit * teacher[1]["mean"], unit * teacher[1]["basis"])
+        posterior = stack_posterior(*linear_posterior(args.init, store, particles, device))
+        for images in filter(None, (train, test)):
+            images.start = posterior
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
 
     beta = training_args["beta"] if training_args["beta"] is not None else 1 / args.zdim

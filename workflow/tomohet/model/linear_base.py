@@ -1,0 +1,44 @@
+"""A linear latent model under a network: the decoder's value is mean + sum_j z_j U_j + MLP(k, z)."""
+
+import torch
+from torch import Tensor, nn
+
+from tomohet.physics.slicing import corners_at, gather, transform
+
+
+class LinearBase(nn.Module):
+    """Mean and basis maps of a linear model, sampled anywhere in Fourier space.
+
+    mean (D, D, D) and basis (K, D, D, D) are buffers, in the units of the prepared images; z_1 ... z_K are
+    the first K of the network's latents. They are not trained: the network learns what they lack.
+    """
+
+    def __init__(self, box: int, n_basis: int) -> None:
+        super().__init__()
+        self.box, self.n_basis = box, n_basis
+        self.register_buffer("mean", torch.zeros(box, box, box))
+        self.register_buffer("basis", torch.zeros(n_basis, box, box, box))
+        self._table: Tensor | None = None
+
+    def fill(self, mean: Tensor, basis: Tensor) -> None:
+        """Take the maps of a fitted model."""
+        self.mean.copy_(mean)
+        self.basis.copy_(basis)
+        self._table = None
+
+    def slices(self, k: Tensor) -> Tensor:
+        """Values (rows, K + 1) complex64 of mean and basis maps at `k` (rows, 3), cycles/px."""
+        if self._table is None or self._table.device != k.device:
+            # The mean level of a map is not seen by any image: the network's maps have none.
+            maps = torch.cat([self.mean[None], self.basis])
+            self._table = transform(maps - maps.mean((1, 2, 3), keepdim=True))
+        return gather(self._table, *corners_at(k * self.box, self.box))
+
+    def values(self, k: Tensor, z: Tensor) -> Tensor:
+        """Values (m, rows) at `k` (rows, 3) for latents (m, zdim)."""
+        slices = self.slices(k)
+        return slices[:, 0] + z[:, : self.n_basis].to(slices.dtype) @ slices[:, 1:].T
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._table = None
