@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Select rows and write them."""
     import numpy as np
+
     from tomohet.errors import InputError
     from tomohet.particles import export
 
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
 def _selected(args: argparse.Namespace, particles, star_type: str):
     """Which rows the indices or labels select (bool); all of them without either."""
     import numpy as np
+
     from tomohet.errors import InputError
     from tomohet.files.pickles import load_indices, load_pickles
     from tomohet.particles.filtering import checked_indices
