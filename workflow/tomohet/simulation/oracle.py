@@ -19,7 +19,7 @@ from tomohet.simulation.truth import Truth
 
 ANGLES = 9
 # Working memory of one chunk of particles, and what one pixel of one template image takes in it.
-CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**32}
+CHUNK_BYTES = {"cpu": 2**25, "cuda": 2**32}
 BYTES_PER_PIXEL = 40
 # Noise assumed where there is none, in units of the images; keeps likelihoods finite.
 LEAST_NOISE_STD = 1e-3
