@@ -137,7 +137,8 @@ def draw_units(
         rows.append((unit, source, mask, density))
     if not rows and peak > 0:
         raise InputError(
-            f"no unit reaches the mask threshold {threshold:g}: the densest voxel has {peak:.3g}"
+            f"no unit leaves a mask: the densest voxel has {peak:.3g}; lower --mask-threshold, or do not shrink "
+            "the masks with --mask-extend"
         )
     if not rows:
         raise InputError(_outside(atoms, grid))
