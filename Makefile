@@ -55,7 +55,7 @@ test: install
 	$(BIN)/ruff format --check .
 
 bench: install
-	$(BIN)/python -m pytest -p no:xdist tests/benchmarks -s
+	$(BIN)/python -m pytest -p no:xdist tests/benchmarks/bench_*.py -s
 
 config-readme: install
 	$(BIN)/python -m tomohet.rounds.reference > config/README.md
