@@ -137,8 +137,8 @@ def draw_units(
         rows.append((unit, source, mask, density))
     if not rows and peak > 0:
         raise InputError(
-            f"no unit leaves a mask: the densest voxel has {peak:.3g}; lower --mask-threshold, or do not shrink "
-            "the masks with --mask-extend"
+            f"no unit leaves a mask: the densest voxel has {peak:.3g}; lower --mask-threshold, or do not "
+            "shrink the masks with --mask-extend"
         )
     if not rows:
         raise InputError(_outside(atoms, grid))
