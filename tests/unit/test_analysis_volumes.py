@@ -68,6 +68,18 @@ def test_identical_volumes_have_no_variance(tmp_path):
     assert np.abs(found.scores).max() < 1e-3
 
 
+def test_volumes_of_a_plane_have_two_components_and_no_noise(tmp_path):
+    rng = np.random.default_rng(0)
+    mean, *basis = rng.normal(size=(3, 12, 12, 12))
+    for number, (a, b) in enumerate(rng.normal(size=(12, 2))):
+        write_volume(tmp_path / f"vol_{number}.mrc", mean + a * basis[0] + b * basis[1], 2.0)
+    volumes = volume_space.find_volumes(tmp_path)
+    mean, _ = volume_space.mean_and_highest(volumes)
+    found = volume_space.components(volumes, mean, np.ones_like(mean), 128, 10)
+    assert len(found.axes) == 2 and np.abs(found.scores[:, 2:]).max() == 0
+    assert found.explained[:2].sum() == pytest.approx(1, abs=1e-5)
+
+
 def test_volumes_are_sorted_by_number_and_others_left_alone(tmp_path):
     for name in ("vol_1000", "vol_9", "reconstruct"):
         write_volume(tmp_path / f"{name}.mrc", np.zeros((4, 4, 4), np.float32), 1.0)

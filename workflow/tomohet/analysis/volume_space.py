@@ -111,8 +111,8 @@ def components(
     vectors = vectors[:, :kept]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)])
     roots = np.sqrt(values[:kept])
-    # Rounding leaves the rank-deficient tail with tiny eigenvalues, whose axes would be noise.
-    real = roots > 1e-5 * max(roots[0], 1e-30)
+    # Volumes of a linear model span few dimensions; float32 rounding fills the others with noise.
+    real = roots > 1e-3 * max(roots[0], 1e-30)
     scores = np.where(real, vectors * roots, 0)
     n_axes = min(n_axes, int(real.sum()))
     weights = (vectors[:, :n_axes] / np.maximum(roots[:n_axes], 1e-30)).T.astype(np.float32)
