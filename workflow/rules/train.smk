@@ -6,6 +6,11 @@ rule train_vae:
     input:
         store="<results>/prepared/store.yaml",
         indices="<results>/{round}/subset/indices.pkl",
+        teacher=branch(
+            lambda wildcards: stage_options(CONFIG, "train", wildcards.round)["init"] == "linear",
+            then="<results>/{round}/linear/weights.pkl",
+            otherwise=[],
+        ),
     output:
         weights="<results>/{round}/train_vae/weights.pkl",
         latents="<results>/{round}/train_vae/z.train.pkl",
@@ -24,6 +29,7 @@ rule train_vae:
         options=options("train"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
+        teacher=lambda wildcards, input: f"--init {Path(input.teacher).parent}" if input.teacher else "",
     shell:
         "tomohet train_vae {params.store} --ind-ptcls {input.indices} -o {params.folder}"
-        " {params.options} 2>&1 | logged {log}"
+        " {params.teacher} {params.options} 2>&1 | logged {log}"
