@@ -8,10 +8,12 @@ import os
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import torch
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
+from tomohet.particles.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -21,24 +23,30 @@ CHECKPOINT = "checkpoint.pkl"
 _WITHOUT_EFFECT = {
     "outdir", "verbose", "log_interval", "checkpoint", "checkpoint_minutes", "n", "multigpu", "lazy",
     "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "plot_format", "datadir",
-    "sourcefile", "device", "load",
+    "device", "load", "init",
 }  # fmt: skip
 
 
-def settings_digest(config: dict, store_digest: str) -> str:
-    """Digest of everything that decides the course of a training: hyper-parameters, particles, input.
+def settings_digest(config: dict, store: Store) -> str:
+    """Digest of everything that decides the course of a training: hyper-parameters, particles, images.
 
     The number of epochs counts only where a schedule stretches with it, so that a finished training can be
-    continued.
+    continued. How particles were selected does not count, only which were; nor where files lie.
     """
     decisive = {
         section: {key: value for key, value in config[section].items() if key not in _WITHOUT_EFFECT}
-        for section in ("starfile_args", "dataset_args", "lattice_args", "model_args", "training_args")
+        for section in ("dataset_args", "lattice_args", "model_args", "training_args")
     }
     training = config["training_args"]
-    if training["lr_schedule"] == "cosine" or training["lr_warmup"] or training.get("beta") == "e":
+    if training["lr_schedule"] == "cosine" or training["lr_warmup"] or training["beta"] == "e":
         decisive["n"] = training["n"]
-    decisive |= {"seed": config["seed"], "particles": config["particles"], "store": store_digest}
+    images = store.images_of(np.asarray(config["particles"]))
+    decisive |= {
+        "seed": config["seed"],
+        "particles": config["particles"],
+        "images": hashlib.sha256(store.data_rows[images].astype(np.int64).tobytes()).hexdigest(),
+        "store": store.digest,
+    }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

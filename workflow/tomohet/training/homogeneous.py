@@ -37,7 +37,7 @@ def train_nn(args: argparse.Namespace, store: Store, particles: np.ndarray, devi
     model = build_decoder(store.box, config["model_args"], args.seed).to(device)
     objective = VolumeObjective(model, data_term(config, images.half_plane, device))
     training = Training(
-        model, objective, images, Plan.of(config), args.outdir, settings_digest(config, store.digest)
+        model, objective, images, Plan.of(config), args.outdir, settings_digest(config, store)
     )
     volumes = TrainedVolumes(model, store.pixel_size_A, store.scale, device)
     results = EpochResults(args.outdir, training, volumes, None, every=args.checkpoint, first=0)

@@ -109,11 +109,13 @@ class Training:
             trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, eps=ADAM_EPSILON, fused=True
         )
         self.position = Position()
+        self.loaded: str | None = None
 
     def continue_from_checkpoint(self) -> None:
         """Take up the folder's checkpoint, which has the same digest."""
         content = read_weights(self.folder / CHECKPOINT, self.images.device)
         self._load(content)
+        self.loaded = content["loaded"]
         self.position = Position(**content["position"])
         log.info("continuing at epoch %d, step %d", self.position.epoch, self.position.step)
 
@@ -127,7 +129,8 @@ class Training:
             raise InputError(
                 f"--load {path}: the weights do not fit these network options ({reason})"
             ) from error
-        self.position = Position(epoch=content["epoch"] + 1)
+        self.loaded = str(path)
+        self.position = Position(epoch=content["epoch"] + 1, history=_history(path, content["epoch"]))
         if self.position.epoch >= self.plan.epochs:
             raise InputError(
                 f"--load {path}: it ends epoch {content['epoch']}, and --num-epochs {self.plan.epochs} "
@@ -151,13 +154,18 @@ class Training:
                 self._end_epoch(finish_epoch)
 
     def weights(self) -> dict:
-        """Content of a weights file: epoch, `model_state_dict`, `optimizer_state_dict`, `scaler`, digest."""
+        """Content of a weights file: epoch, network, optimiser, and what the training is known by.
+
+        `model_state_dict`, `optimizer_state_dict` and `scaler` are the published names; `digest` is that of
+        the settings, `loaded` the weights that the training was started from.
+        """
         return {
             "epoch": self.position.epoch,
             "model_state_dict": self.model.state_dict(),
             "optimizer_state_dict": self.optimiser.state_dict(),
             "scaler": {},
             "digest": self.digest,
+            "loaded": self.loaded,
         }
 
     def _load(self, content: dict) -> None:
@@ -268,3 +276,12 @@ class Training:
             f"Try a lower --lr (now {self.plan.learning_rate:.3g} per step) or look for broken images with "
             "`tomohet validate`"
         )
+
+
+def _history(weights: Path, last: int) -> list[dict]:
+    """Losses of the epochs up to `last`, from the loss.csv beside the weights if there is one."""
+    table = weights.parent / "loss.csv"
+    if not table.is_file():
+        return []
+    losses = pd.read_csv(table)
+    return losses[losses["epoch"] <= last].to_dict("records")

@@ -25,12 +25,17 @@ RESULTS = ("weights*.pkl", "z*.pkl", "reconstruct*.mrc", "loss.*", "convergence_
 def begin(training: Training, load: str | None, folder: Path) -> None:
     """Continue from what `--load` names, or from the folder's own checkpoint if its settings are the same.
 
+    A training that was started from `--load WEIGHTS` and then stopped continues from its checkpoint.
     Raises InputError when `--load latest` finds nothing that could be continued.
     """
-    if load not in (None, "latest"):
-        training.continue_from_weights(Path(load))
-        return
     checkpoint = folder / CHECKPOINT
+    if load not in (None, "latest"):
+        own = read_weights(checkpoint) if checkpoint.is_file() else {}
+        if own.get("digest") == training.digest and own.get("loaded") == load:
+            training.continue_from_checkpoint()
+        else:
+            training.continue_from_weights(Path(load))
+        return
     if not checkpoint.is_file():
         if load == "latest":
             raise InputError(f"--load latest: {folder} holds no {CHECKPOINT} to continue from")

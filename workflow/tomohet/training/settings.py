@@ -2,8 +2,10 @@
 
 import argparse
 import datetime
+import hashlib
 import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -60,6 +62,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
     Besides them: `particles` (store ordinals, in the order of the latents), `store`, `store_digest`, `scale`
     (real units per stored unit), and the options that tomoDRGN does not have.
     """
+    init = getattr(args, "init", None)
     return {
         "starfile_args": {
             "sourcefile": str(args.particles),
@@ -80,7 +83,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "recon_tilt_weight": args.recon_tilt_weight,
             "l_dose_mask": args.l_dose_mask,
             "sequential_tilt_sampling": args.sequential_tilt_sampling,
-            "physical_transfer": getattr(args, "init", None) is not None,
+            "physical_transfer": init is not None,
             "max_frequency": args.max_frequency,
             "rows_per_image": args.rows_per_image,
             "fraction_train": getattr(args, "fraction_train", 1.0),
@@ -104,7 +107,8 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "checkpoint_minutes": args.checkpoint_minutes,
             "outdir": str(args.outdir),
             "load": args.load,
-            "init": _text(getattr(args, "init", None)),
+            "init": _text(init),
+            "init_digest": _teacher_digest(init),
         },
         "seed": args.seed,
         "angpix": float(store.pixel_size_A),
@@ -122,6 +126,11 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
 
 def _text(path: object) -> str | None:
     return None if path is None else str(path)
+
+
+def _teacher_digest(folder: Path | None) -> str | None:
+    """Digest of the weights of the linear model that teaches."""
+    return None if folder is None else hashlib.sha256((folder / "weights.pkl").read_bytes()).hexdigest()
 
 
 def decoder_arguments(args: argparse.Namespace, zdim: int) -> dict:

@@ -59,7 +59,7 @@ def train_vae(args: argparse.Namespace, store: Store, particles: np.ndarray, dev
         training_args["beta_control"],
         total_particles=args.num_epochs * len(particles),
     )
-    digest = settings_digest(config, store.digest)
+    digest = settings_digest(config, store)
     training = Training(model, objective, train, Plan.of(config), args.outdir, digest)
     volumes = TrainedVolumes(model.decoder, store.pixel_size_A, store.scale, device)
     results = EpochResults(args.outdir, training, volumes, test, every=args.checkpoint, first=1)
