@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell nproc)
 # PyTorch without CUDA is a tenth of the download: take it where there is no NVIDIA driver.
 TORCH_INDEX := $(if $(wildcard /proc/driver/nvidia/version),,--extra-index-url https://download.pytorch.org/whl/cpu)
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --retries 2
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 
 export MPLBACKEND := Agg
@@ -32,8 +32,7 @@ $(STAMP): envs/requirements.txt envs/requirements.lock pyproject.toml
 	@$(PYTHON) envs/check_python.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Python packages into $(VENV) (some minutes the first time)"
-	@$(PIP) $(TORCH_INDEX) \
-		-c envs/requirements.lock torch
+	@$(PIP) --no-deps --retries 1 $(TORCH_INDEX) -c envs/requirements.lock torch
 	@$(PIP) -r envs/requirements.txt -c envs/requirements.lock
 	@$(PIP) --no-deps --editable .
 	@mkdir -p $(PROFILES)

@@ -25,6 +25,16 @@ rule all:
         "<results>/report.html",
 
 
+# Seconds of work on small tables: not worth a job of a cluster.
+localrules:
+    all,
+    write_config,
+    select,
+    export_subset,
+    export_volume_series,
+    particle_table,
+
+
 # The dataset
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/validate.smk"

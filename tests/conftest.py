@@ -31,6 +31,14 @@ def pytest_collection_modifyitems(items):
         folder = Path(item.path).relative_to(ROOT / "tests").parts[0]
         if folder in FOLDERS_WITH_MARKER:
             item.add_marker(folder)
+        if folder == "gpu" and not _cuda():
+            item.add_marker(pytest.mark.skip(reason="no CUDA on this machine"))
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +68,7 @@ def run_script():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, run_script) -> Path:
-    """Folder of a simulated dataset: two dozen small particles (particles.star, model.cif, truth.npz, ...)."""
+    """Folder of a simulated dataset of two dozen small particles: particles.star, model.cif, truth.npz."""
     folder = tmp_path_factory.mktemp("tiny") / "simulated"
     run_script("simulate", "-o", folder, *TINY)
     return folder

@@ -1,0 +1,87 @@
+"""The workflow on a real Slurm, by the command the README gives: `snakemake --profile slurm`.
+
+Needs sbatch with account `lab` and partition `gpu`, as in the shipped profile.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+GPU_CONFIG = {
+    "dataset": "timed",
+    "gpus": 1,
+    "simulate": {"n_particles": 96, "n_tomograms": 2, "box": 32, "snr": 0.2, "seed": 1},
+    "train": {"zdim": 4, "epochs": 100, "batch_size": 8, "dec_dim": 128, "checkpoint": 20},
+    "rounds": {"all": {}},
+}
+
+pytestmark = pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine")
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A fresh working copy of the workflow, on a disk that all nodes see."""
+    for name in ("Snakefile", "workflow", "envs", "profiles"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path
+
+
+@pytest.fixture
+def home(tmp_path) -> dict[str, str]:
+    """Environment of a user whose `slurm` profile is the link that `make install` makes."""
+    profiles = tmp_path / "home" / ".config" / "snakemake"
+    profiles.mkdir(parents=True)
+    (profiles / "slurm").symlink_to(ROOT / "profiles" / "slurm")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+    return environment | {"HOME": str(tmp_path / "home"), "PATH": path}
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-6000:]
+    return output
+
+
+def test_the_demo_runs_on_slurm_as_the_readme_says(checkout, home):
+    run(["snakemake", "--profile", "slurm"], checkout, home)
+    assert (checkout / "results/demo/report.html").stat().st_size > 100_000
+    assert "Nothing to be done" in run(["snakemake", "--profile", "slurm"], checkout, home)
+
+
+def test_training_killed_by_its_time_limit_resumes_when_tried_again(checkout, home):
+    (checkout / "config" / "config.yaml").write_text(yaml.safe_dump(GPU_CONFIG))
+    target = "results/timed/all/train_vae/weights.pkl"
+    one_minute_first = "train_vae:runtime=1+19*(attempt-1)"
+    # One GPU, and a training that takes longer than its first limit.
+    output = run(
+        [
+            "snakemake",
+            "--profile",
+            "slurm",
+            "--set-resources",
+            one_minute_first,
+            "--until",
+            "train_vae",
+            target,
+        ],
+        checkout,
+        home,
+    )
+    assert re.search(r"TIMEOUT", output), "the first attempt ended within its limit: make the training longer"
+    log = (checkout / "results/timed/all/train_vae/run.log").read_text()
+    assert log.count("command:") == 2
+    assert re.search(r"stopped by SIGTERM in epoch \d+", log)
+    continued = re.search(r"continuing at epoch (\d+), step (\d+)", log)
+    assert continued and int(continued[1]) > 0
+    epochs = [int(number) for number in re.findall(r"Epoch: (\d+) ", log)]
+    assert epochs == list(range(1, GPU_CONFIG["train"]["epochs"] + 1)), "every epoch once, in order"
