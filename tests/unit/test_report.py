@@ -16,8 +16,9 @@ from tomohet.report import write_report
 from tomohet.report.blobs import Blobs
 from tomohet.report.collect import collect
 from tomohet.report.facts import facts_of, tables_of
-from tomohet.report.figures import clustermap, fsc_chart, resolutions, ward_order
+from tomohet.report.figures import clustermap, fsc_chart, histograms, resolutions, ward_order
 from tomohet.report.reading import Reader, numbered
+from tomohet.report.space import share
 from tomohet.report.tables import is_category, label_of, plottable, table_payload
 from tomohet.report.volumes import contour_level, even_choice, to_bytes, volume_set
 
@@ -144,7 +145,7 @@ def test_table_values_arrive_unchanged():
         {"particle": [3, 5, 9], "pc1": [0.5, np.nan, -2.0], "kmeans": [1, 0, 1], "half": [1, 2, 1]}
     )
     blobs = Blobs()
-    payload = table_payload(blobs, table)
+    payload = table_payload(blobs, table, "particle", 1000)
     assert [c["name"] for c in payload["columns"]] == ["pc1", "kmeans"]
     np.testing.assert_array_equal(decoded(blobs.elements[0], "<i4"), [3, 5, 9])
     np.testing.assert_array_equal(decoded(blobs.elements[1], "<f4"), np.float32([0.5, np.nan, -2.0]))
@@ -156,11 +157,19 @@ def test_large_tables_are_thinned_to_a_fixed_sample():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"particle": np.arange(500_000), "a": rng.random(500_000), "b": rng.random(500_000)})
     first, second = Blobs(), Blobs()
-    payload = table_payload(first, table)
-    table_payload(second, table)
-    assert payload["total"] == 500_000 and payload["n"] == 700_000 // 3
+    payload = table_payload(first, table, "particle", 600_000)
+    table_payload(second, table, "particle", 600_000)
+    assert payload["total"] == 500_000 and payload["n"] == 200_000
     assert first.elements == second.elements
-    assert first.n_bytes < 5e6
+
+
+def test_space_is_shared_among_rounds_and_volumes():
+    assert share(4).table_values * 4 == share(1).table_values
+    for rounds, volumes in ((1, 1), (1, 24), (3, 24), (10, 10)):
+        box = share(rounds).box(volumes)
+        assert box % 2 == 0 and (box == 20 or 2 * volumes * box**3 <= share(rounds).voxels)
+    assert (share(1).box(1), share(1).map_box) == (48, 64)
+    assert all(share(n).map_box % 2 == 0 for n in range(1, 100))
 
 
 def test_columns_kept_for_plotting():
@@ -215,6 +224,13 @@ def test_clustermap_orders_rows_and_columns_by_likeness():
             assert found["values"][i][j] == table.loc[int(row), f"m_{column}"]
 
 
+def test_histograms_share_an_axis_and_count_every_particle():
+    table = pd.DataFrame({"maven_A": [0.0, 0.1, 0.9, np.nan], "maven_B": [1.0, 1.1, 1.2, 5.0]})
+    first, second = histograms(table, {"maven_A": "A", "maven_B": "B"})
+    assert first["xrange"] == second["xrange"] and first["series"][0]["x"] == second["series"][0]["x"]
+    assert [sum(chart["series"][0]["y"]) for chart in (first, second)] == [3, 4]
+
+
 def test_dendrogram_joins_neighbours_and_reaches_full_height():
     order, links = ward_order(np.array([[0.0], [10.0], [0.1], [10.2]]))
     assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset({0, 2}), frozenset({1, 3})}
@@ -247,6 +263,15 @@ def test_large_volumes_are_cropped_and_their_pixel_grows(tmp_path):
     values = decoded(blobs.elements[0], "u1").reshape(16, 16, 16)
     assert (found["box"], found["original_box"], found["pixel_size_A"]) == (16, 32, 4.0)
     assert np.unravel_index(values.argmax(), values.shape) == (8, 8, 8)
+
+
+def test_odd_boxes_are_cropped_and_other_shapes_named(tmp_path):
+    write_volume(tmp_path / "odd.mrc", np.random.default_rng(0).normal(size=(33, 33, 33)), 2.0)
+    write_volume(tmp_path / "flat.mrc", np.zeros((4, 8, 8)), 2.0)
+    reader = Reader(tmp_path)
+    assert volume_set(reader, Blobs(), [tmp_path / "odd.mrc"], box=20)["box"] == 20
+    assert volume_set(reader, Blobs(), [tmp_path / "flat.mrc"], box=20) is None
+    assert reader.problems == ["flat.mrc could not be read: expected a cube, found (4, 8, 8) voxels"]
 
 
 def test_contour_stands_above_solvent_noise():

@@ -7,17 +7,17 @@ MOST_ITEMS = 12  # of a list shown in one cell
 MOST_ROWS = 60
 
 WORDS = {"zdim": "latent dimensions", "cc": "correlation", "auc": "AUC"}
-UNITS = {"_A": "Å", "_deg": "°", "_e_A2": "e⁻/Å²", "_px": "px", "_s": "s"}
+UNITS = {"_A": "Å", "_deg": "°", "_e_A2": "e⁻/Å²", "_A3": "Å³", "_px": "px", "_s": "s"}
 
 
 def facts_of(value: dict, skip: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """(name, text) of every plain entry of a nested mapping; tables (`tables_of`) are left out."""
+    """(name, text) of every plain entry of a nested mapping, without tables (`tables_of`) and `skip`."""
     rows: list[tuple[str, str]] = []
     for key, entry in value.items():
         if key in skip or _is_table(entry):
             continue
         if isinstance(entry, dict):
-            rows += [(f"{words(key)}: {name}", text) for name, text in facts_of(entry)]
+            rows += [(f"{words(key)}: {name}", text) for name, text in facts_of(entry, skip)]
         elif entry is not None and entry != []:
             rows.append((words(key), text_of(entry)))
     return rows[:MOST_ROWS]
@@ -32,7 +32,7 @@ def tables_of(value: dict, skip: tuple[str, ...] = ()) -> list[dict]:
         if _is_table(entry):
             tables.append({"title": words(key), **_table(entry)})
         elif isinstance(entry, dict):
-            tables += [{**t, "title": f"{words(key)}: {t['title']}"} for t in tables_of(entry)]
+            tables += [{**t, "title": f"{words(key)}: {t['title']}"} for t in tables_of(entry, skip)]
     return tables
 
 

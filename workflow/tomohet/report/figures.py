@@ -82,7 +82,6 @@ def bars(values, xtitle: str, ytitle: str, labels=None, colours=None, height: in
     chart = {
         "kind": "bars",
         "height": height,
-        "zero": True,
         "xtitle": xtitle,
         "ytitle": ytitle,
         "xrange": [-0.6, len(values) - 0.4],
@@ -98,23 +97,34 @@ def bars(values, xtitle: str, ytitle: str, labels=None, colours=None, height: in
     return chart
 
 
-def histogram(values: pd.Series, title: str) -> dict:
-    """A histogram of finite numbers, as a chart."""
-    finite_values = values.to_numpy(float)
-    counts, edges = np.histogram(finite_values[np.isfinite(finite_values)], bins=HISTOGRAM_BINS)
-    centres = (edges[:-1] + edges[1:]) / 2
-    return {
-        "kind": "bars",
-        "height": 150,
-        "zero": True,
-        "xtitle": title,
-        "ytitle": "Count",
-        "xrange": [float(edges[0]), float(edges[-1])],
-        "series": [
-            {**series("count", centres, counts, BLUE), "width": float(edges[1] - edges[0])},
-        ],
-        "summary": f"Histogram of {title}",
-    }
+def histograms(table: pd.DataFrame, titles: dict[str, str]) -> list[dict]:
+    """A histogram for each column named in `titles`, all on one axis so that they can be compared.
+
+    The axis holds 0 to 1 and all values but the outermost half per cent, which are counted at its ends.
+    """
+    values = table[list(titles)].to_numpy(float)
+    if not np.isfinite(values).any():
+        return []
+    low, high = np.nanpercentile(np.where(np.isfinite(values), values, np.nan), [0.5, 99.5])
+    edges = np.linspace(min(low, 0.0), max(high, 1.0), HISTOGRAM_BINS + 1)
+    charts = []
+    for column, title in titles.items():
+        known = table[column].to_numpy(float)
+        known = np.clip(known[np.isfinite(known)], edges[0], edges[-1])
+        counts, _ = np.histogram(known, bins=edges)
+        bars_ = series("count", (edges[:-1] + edges[1:]) / 2, counts, BLUE)
+        charts.append(
+            {
+                "kind": "bars",
+                "height": 150,
+                "xtitle": title,
+                "ytitle": "Particles",
+                "xrange": [float(edges[0]), float(edges[-1])],
+                "series": [{**bars_, "width": float(edges[1] - edges[0])}],
+                "summary": f"Histogram of {title}: mean {known.mean():.3g}" if len(known) else title,
+            }
+        )
+    return charts
 
 
 def clustermap(table: pd.DataFrame, rowtitle: str, columntitle: str, prefix: str) -> dict | None:

@@ -15,7 +15,8 @@ from tomohet.report.blobs import Blobs
 from tomohet.report.collect import Results, collect
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.reading import Reader
-from tomohet.report.round_section import MAP_BOX, round_context, stage_numbers
+from tomohet.report.round_section import round_context, stage_numbers
+from tomohet.report.space import LARGEST_MAP_BOX
 from tomohet.report.volumes import volume_set
 
 # In the order in which they build on each other.
@@ -116,7 +117,7 @@ def homogeneous_context(found: Results, reader: Reader, blobs: Blobs) -> dict | 
         return None
     caption = [{"label": "Consensus map", "note": "all particles"}]
     return {
-        "map": volume_set(reader, blobs, [path], MAP_BOX, caption) if path else None,
+        "map": volume_set(reader, blobs, [path], LARGEST_MAP_BOX, caption) if path else None,
         "fsc": figures.fsc_chart(found.homogeneous_fsc),
         "resolutions": figures.resolutions(found.homogeneous_fsc),
     }

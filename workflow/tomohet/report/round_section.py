@@ -9,13 +9,13 @@ from tomohet.report.blobs import Blobs
 from tomohet.report.collect import STAGES, Round, depth_of
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.reading import Reader
+from tomohet.report.space import share
 from tomohet.report.tables import MOST_CATEGORIES, label_of, table_payload
 from tomohet.report.truth import truth_context
-from tomohet.report.volumes import piece_set, volume_set
+from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
 
 UNITS_IN_CAPTION = 5
-STRUCTURE_BOX, MAP_BOX = 40, 64
-FIGURE_BYTES = 700_000  # of one round's PNG figures in the page
+MOST_HISTOGRAMS = 40
 AXES = (("umap1", "umap2"), ("pc1", "pc2"), ("vumap1", "vumap2"), ("vpc1", "vpc2"), ("x_A", "y_A"))
 COLOURS = ("kmeans", "vkmeans", "gmm", "tomogram")
 PALETTE = (
@@ -27,6 +27,9 @@ PALETTE = (
 def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blobs) -> dict:
     """Everything the template says about a round. Arrays go to `blobs`."""
     summaries = round_.summaries
+    space = share(len(rounds))
+    structure_box = space.box(min(len(round_.volumes), MOST_VOLUMES))
+    piece_box = space.box(min(len(round_.block_maps), MOST_VOLUMES) + 1)
     return {
         "name": round_.name,
         "id": f"round-{round_.name}",
@@ -36,10 +39,10 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "n": round_.n_particles,
         "stages": [{"title": title, "done": round_.stages[stage]} for stage, title in STAGES],
         "tiles": tiles(round_),
-        "explorer": explorer(round_, blobs, round_.particles, "particle"),
-        "volume_space": explorer(round_, blobs, round_.volume_table, "volume"),
-        "structures": volume_set(reader, blobs, round_.volumes, STRUCTURE_BOX, structure_captions(round_)),
-        "map": volume_set(reader, blobs, [round_.map], MAP_BOX, [{"label": "Half-map reconstruction"}])
+        "explorer": explorer(round_, blobs, round_.particles, "particle", space.table_values),
+        "volume_space": explorer(round_, blobs, round_.volume_table, "volume", space.table_values),
+        "structures": volume_set(reader, blobs, round_.volumes, structure_box, structure_captions(round_)),
+        "map": volume_set(reader, blobs, [round_.map], space.map_box, [{"label": "Half-map reconstruction"}])
         if round_.map
         else None,
         "fsc": figures.fsc_chart(round_.fsc),
@@ -52,17 +55,17 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "verdict": summaries["convergence"].get("verdict"),
         "concerns": concerns(summaries["convergence"]),
         "convergence": stage_numbers(summaries["convergence"], ("reasons", "warnings")),
-        "latent": stage_numbers(summaries["analyze"], ("leaks", "explained_variance", "kmeans")),
+        "latent": stage_numbers(summaries["analyze"], ("leaks", "explained_variance", "kmeans", "bic")),
         "leaks": summaries["analyze"].get("leaks") or [],
-        "siren": stage_numbers(summaries["siren"]),
+        "siren": stage_numbers(summaries["siren"], ("blocks",)),
         "blocks": block_table(round_),
-        "pieces": piece_set(reader, blobs, round_.map, round_.block_maps, STRUCTURE_BOX, PALETTE),
+        "pieces": piece_set(reader, blobs, round_.map, round_.block_maps, piece_box, PALETTE),
         "siren_map": occupancy_map(round_.volume_table, "siren_", "block"),
         "maven": stage_numbers(summaries["maven"]),
         "maven_map": occupancy_map(round_.volume_table, "maven_", "unit"),
         "maven_histograms": occupancy_histograms(round_.particles),
         "truth": truth_context(summaries["truth"]),
-        "gallery": gallery(round_, reader),
+        "gallery": gallery(round_, reader, space.figure_bytes),
     }
 
 
@@ -99,11 +102,13 @@ def tiles(round_: Round) -> list[dict]:
     return found
 
 
-def explorer(round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str) -> dict | None:
+def explorer(
+    round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str, most_values: int
+) -> dict | None:
     """An interactive table of particles or volumes; None with fewer than two columns of numbers to plot."""
     if table is None or len(table) < 2 or key not in table:
         return None
-    payload = table_payload(blobs, table, key)
+    payload = table_payload(blobs, table, key, most_values)
     kinds = {c["name"]: c["kind"] for c in payload["columns"]}
     numbers = [name for name, kind in kinds.items() if kind == "number"]
     if len(numbers) < 2:
@@ -147,7 +152,7 @@ def cluster_details(round_: Round) -> dict[int, str]:
     telling = means.std().nlargest(UNITS_IN_CAPTION).index
     shown = [unit for unit in units if unit in telling]
     return {
-        int(cluster): " · ".join(f"{unit.split('_', 1)[1]} {row[unit]:.2f}" for unit in shown)
+        int(cluster): " · ".join(f"{unit.split('_', 1)[1]}\u00a0{max(row[unit], 0):.2f}" for unit in shown)
         for cluster, row in means.iterrows()
     }
 
@@ -223,16 +228,16 @@ def occupancy_histograms(particles: pd.DataFrame | None) -> list[dict]:
     """A histogram over particles for each unit of MAVEn."""
     if particles is None:
         return []
-    columns = figures.amounts(particles, "maven_")
-    return [figures.histogram(particles[c], label_of(c)) for c in columns[:40] if particles[c].notna().any()]
+    columns = figures.amounts(particles, "maven_")[:MOST_HISTOGRAMS]
+    return figures.histograms(particles, {column: label_of(column) for column in columns}) if columns else []
 
 
-def gallery(round_: Round, reader: Reader) -> list[dict]:
-    """The stages' own figures as data URIs, smallest first up to the round's share; others by name."""
+def gallery(round_: Round, reader: Reader, most_bytes: int) -> list[dict]:
+    """The stages' own figures as data URIs, smallest first up to `most_bytes`; others by name."""
     entries, spent = {}, 0
     for path in sorted(round_.figures, key=lambda p: p.stat().st_size):
         size = path.stat().st_size
-        fits = spent + size <= FIGURE_BYTES
+        fits = spent + size <= most_bytes
         spent += size if fits else 0
         coded = base64.b64encode(path.read_bytes()).decode("ascii") if fits else None
         entries[path] = {

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tomohet.report.blobs import Blobs
 
-MOST_VALUES = 700_000  # numbers of one round's table in the page: about 3 MB
+FEWEST_ROWS = 2000  # shown however little space there is
 MOST_CATEGORIES = 60
 PER_FAMILY = 8  # pc1 ... pc8, z1 ... z8
 MOST_COLUMNS = 80
@@ -23,11 +23,11 @@ PROGRAMS = {"maven": "MAVEn", "siren": "SIREn"}
 UNITS = {"_A": "Å", "_deg": "°", "_e_A2": "e⁻/Å²", "_px": "px"}
 
 
-def table_payload(blobs: Blobs, table: pd.DataFrame, key: str = "particle", seed: int = 0) -> dict:
+def table_payload(blobs: Blobs, table: pd.DataFrame, key: str, most_values: int, seed: int = 0) -> dict:
     """Put a table of particles, or of volumes, into the page; `key` is the column of their numbers.
 
-    Large tables are thinned to a random sample (drawn with `seed`), and the page says so: a query written
-    there holds for all particles.
+    A table of more than `most_values` numbers is thinned to a random sample (drawn with `seed`), and the page
+    says so: a query written there holds for all particles.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def table_payload(blobs: Blobs, table: pd.DataFrame, key: str = "particle", seed
     """
     columns = plottable(table)
     total = len(table)
-    shown = min(total, max(2000, MOST_VALUES // (len(columns) + 1)))
+    shown = min(total, max(FEWEST_ROWS, most_values // (len(columns) + 1)))
     if shown < total:
         rows = np.sort(np.random.default_rng(seed).choice(total, shown, replace=False))
         table = table.iloc[rows]

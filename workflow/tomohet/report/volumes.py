@@ -147,6 +147,9 @@ def _load(reader: Reader, path: Path, box: int) -> tuple[np.ndarray, float, int]
         reader.problem(path, error)
         return None
     full = volume.shape[-1]
+    if volume.shape != (full,) * 3:
+        reader.problem(path, InputError(f"expected a cube, found {volume.shape} voxels"))
+        return None
     if full <= box:
         return volume, pixel_size_A, full
     return crop_fourier(torch.from_numpy(volume), box).numpy(), pixel_size_A * full / box, full

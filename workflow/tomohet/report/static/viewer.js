@@ -6,13 +6,14 @@
   const SURFACE = [176, 190, 208];
   const AXES = ["x", "y", "z"];
 
-  // One plane of a cube as an image; `paint` turns a voxel's index into [r, g, b].
-  function plane(box, axis, index, paint) {
-    const image = new ImageData(box, box);
+  // The middle `side` rows and columns of one plane of a cube as an image; `paint` turns a voxel's index into
+  // [r, g, b].
+  function plane(box, axis, index, side, paint) {
+    const image = new ImageData(side, side), start = Math.floor((box - side) / 2);
     const steps = [[box * box, box, 1], [box * box, 1, box], [box, 1, box * box]][axis]; // row, column, depth
-    for (let i = 0; i < box; i++) {
-      for (let j = 0; j < box; j++) {
-        const rgb = paint(i * steps[0] + j * steps[1] + index * steps[2]), at = 4 * (i * box + j);
+    for (let i = 0; i < side; i++) {
+      for (let j = 0; j < side; j++) {
+        const rgb = paint((start + i) * steps[0] + (start + j) * steps[1] + index * steps[2]), at = 4 * (i * side + j);
         image.data.set([rgb[0], rgb[1], rgb[2], 255], at);
       }
     }
@@ -38,9 +39,10 @@
   class Viewer {
     constructor(host, set, volumes) {
       Object.assign(this, { host, set, volumes, box: set.box, level: set.level });
-      this.mean = this.meanVolume();
-      this.camera = { rotation: START, zoom: this.fittingZoom() };
-      Object.assign(this, { axis: 2, index: Math.floor(set.box / 2), tint: "plain", meshes: [], waiting: 0 });
+      this.measure();
+      this.fit = this.fittingZoom();
+      this.camera = { rotation: START, zoom: this.fit };
+      Object.assign(this, { axis: 2, index: this.tellingSection(), tint: "plain", meshes: [], waiting: 0 });
       this.build();
     }
 
@@ -48,28 +50,43 @@
       return this.volumes.subarray(i * this.box ** 3, (i + 1) * this.box ** 3);
     }
 
-    meanVolume() {
-      const mean = new Float32Array(this.box ** 3);
-      for (let i = 0; i < this.set.count; i++) this.volume(i).forEach((v, k) => (mean[k] += v / this.set.count));
-      let squares = 0;
-      for (let i = 0; i < this.set.count; i++) this.volume(i).forEach((v, k) => (squares += (v - mean[k]) ** 2));
-      this.spread = 4 * Math.sqrt(squares / this.volumes.length) || 1;
-      return mean;
+    // Mean and variance of the volumes, voxel by voxel, and the difference that gets the full colour.
+    measure() {
+      const { count } = this.set, size = this.box ** 3;
+      this.mean = new Float32Array(size);
+      this.variance = new Float32Array(size);
+      for (let i = 0; i < count; i++) this.volume(i).forEach((v, k) => (this.mean[k] += v / count));
+      for (let i = 0; i < count; i++) this.volume(i).forEach((v, k) => (this.variance[k] += (v - this.mean[k]) ** 2 / count));
+      this.spread = 4 * Math.sqrt(this.variance.reduce((sum, v) => sum + v, 0) / size) || 1;
     }
 
-    // The zoom at which the mean volume's surface fills most of a panel.
+    // The z section in which the volumes differ most; the middle one of a single volume.
+    tellingSection() {
+      const { box } = this, sums = new Float64Array(box);
+      this.variance.forEach((v, k) => (sums[Math.floor(k / (box * box))] += v));
+      const most = Math.max(...sums);
+      return most > 0 ? sums.indexOf(most) : Math.floor(box / 2);
+    }
+
+    // Whether a voxel belongs to what shall be in view.
+    inView(voxel) {
+      return this.mean[voxel] > this.level;
+    }
+
+    // The zoom at which the farthest voxel in view is near a panel's edge.
     fittingZoom() {
       const { box } = this, half = (box - 1) / 2;
       let far = 1;
-      this.mean.forEach((v, i) => {
-        if (v <= this.level) return;
+      this.mean.forEach((_, i) => {
+        if (!this.inView(i)) return;
         const x = (i % box) - half, y = (Math.floor(i / box) % box) - half, z = Math.floor(i / (box * box)) - half;
         far = Math.max(far, x * x + y * y + z * z);
       });
-      return Math.max(1, Math.min(3, (0.43 * box) / Math.sqrt(far)));
+      return Math.max(1, Math.min(4, (0.46 * box) / Math.sqrt(far)));
     }
 
     build() {
+      this.side = Math.min(this.box, 2 * Math.ceil((0.55 * this.box) / this.fit));
       const { set } = this, many = set.count > 1 && set.kind !== "pieces";
       const grey = (v) => TomoHet.number(set.low + (v / 255) * (set.high - set.low));
       const controls = element("div", { class: "controls" },
@@ -98,7 +115,7 @@
     panel(caption, i) {
       const solid = element("canvas", { class: "solid", role: "img", tabindex: "0", "aria-label": `Isosurface of ${caption.label}` });
       const flat = element("canvas", { class: "flat", role: "img", "aria-label": `Slice through ${caption.label}` });
-      flat.width = flat.height = this.box;
+      flat.width = flat.height = this.side;
       this.steer(solid);
       const mark = caption.colour ? [element("span", { class: "swatch", style: `--c:${caption.colour}` })] : [];
       const text = element("figcaption", { title: caption.file }, ...mark, element("b", {}, caption.label), element("small", {}, caption.note || ""),
@@ -147,7 +164,7 @@
     }
 
     resetCamera() {
-      this.camera = { rotation: START, zoom: this.fittingZoom() };
+      this.camera = { rotation: START, zoom: this.fit };
       this.redraw();
     }
 
@@ -179,7 +196,7 @@
       if (solid.width !== pixels) solid.width = solid.height = pixels;
       solid.getContext("2d").clearRect(0, 0, pixels, pixels);
       this.drawSolid(i, solid, moving ? pixels : Math.min(2 * pixels, 700));
-      flat.getContext("2d").putImageData(plane(this.box, this.axis, this.index, this.painter(i)), 0, 0);
+      flat.getContext("2d").putImageData(plane(this.box, this.axis, this.index, this.side, this.painter(i)), 0, 0);
     }
 
     drawSolid(i, canvas, size) {
@@ -216,6 +233,18 @@
 
   // Coloured pieces (blocks) inside the ghost of a map: the first volume of the set is the ghost.
   class Pieces extends Viewer {
+    inView(voxel) {
+      const size = this.box ** 3;
+      return this.set.captions.some((_, i) => this.volumes[i * size + voxel] > (i ? 127 : this.level));
+    }
+
+    // Where most of the blocks lie.
+    tellingSection() {
+      const { box } = this, size = box ** 3, sums = new Float64Array(box);
+      this.volumes.subarray(size).forEach((v, k) => v > 127 && sums[Math.floor((k % size) / (box * box))]++);
+      return sums.indexOf(Math.max(...sums));
+    }
+
     drawSolid(i, canvas, size) {
       const ghost = new Raster(size), solid = new Raster(size);
       ghost.clear();
