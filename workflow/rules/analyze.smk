@@ -14,7 +14,7 @@ rule analyze:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(8000),
+        mem_mb=megabytes(6000),
         runtime=minutes(120),
     params:
         options=options("analyze"),

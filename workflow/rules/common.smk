@@ -66,8 +66,8 @@ def options(stage):
 
 
 def megabytes(first):
-    """Memory that doubles when a job is tried again."""
-    return lambda wildcards, attempt: first * 2 ** (attempt - 1)
+    """Memory that grows when a job is tried again."""
+    return lambda wildcards, attempt: first * attempt
 
 
 def minutes(first, most=1440):

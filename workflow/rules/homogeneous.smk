@@ -18,7 +18,7 @@ rule homogeneous:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(8000),
+        mem_mb=megabytes(6000),
         runtime=minutes(120),
     params:
         options=options("homogeneous"),

@@ -16,9 +16,9 @@ rule train_linear:
         "<benchmarks>/{round}/train_linear.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 4
+    threads: 2
     resources:
-        mem_mb=megabytes(8000),
+        mem_mb=megabytes(6000),
         runtime=minutes(120),
     params:
         options=options("linear"),

@@ -15,9 +15,9 @@ rule prepare:
         "<benchmarks>/prepare.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 4
+    threads: 2
     resources:
-        mem_mb=megabytes(8000),
+        mem_mb=megabytes(6000),
         runtime=minutes(240),
     params:
         datadir=DATADIR,

@@ -13,7 +13,7 @@ rule simulate:
         "<benchmarks>/simulate.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 4
+    threads: 2
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(60),

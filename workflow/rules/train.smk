@@ -20,10 +20,10 @@ rule train_vae:
         "<benchmarks>/{round}/train_vae.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 4
+    threads: 2
     resources:
         **GPU,
-        mem_mb=megabytes(8000),
+        mem_mb=megabytes(6000),
         runtime=minutes(720),
     params:
         options=options("train"),

@@ -12,9 +12,9 @@ rule volumes:
         "<benchmarks>/{round}/volumes.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 4
+    threads: 2
     resources:
-        mem_mb=megabytes(8000),
+        mem_mb=megabytes(6000),
         runtime=minutes(240),
     params:
         n_volumes=lambda wildcards: stage_options(CONFIG, "volumes", wildcards.round)["count"],
@@ -40,7 +40,7 @@ rule analyze_volumes:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(8000),
+        mem_mb=megabytes(6000),
         runtime=minutes(120),
     params:
         options=options("analyze_volumes"),
