@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tomohet.model.decoder import Decoder, half_space_sign
 from tomohet.model.encoder import TiltEncoder
 from tomohet.model.loss import reconstruction_loss
@@ -79,6 +80,30 @@ def test_chunks_do_not_change_the_loss(images, hermitian):
         assert reconstruction_loss(decoder, z, rows, chunk_rows=chunk_rows).item() == pytest.approx(
             whole.item(), rel=1e-5
         )
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_do_not_change_the_loss(images, three_threads):
+    decoder = make_decoder()
+    rows = pack_rows(*images)
+    z = torch.randn(3, 4).requires_grad_()
+    parameters = [z, *decoder.decoder.parameters()]
+    shared = reconstruction_loss(decoder, z, rows, chunk_rows=50)
+    found = torch.autograd.grad(shared, parameters)
+    values = decoder.fourier(rows.k, z.detach(), chunk_rows=50)
+    torch.set_num_threads(1)
+    alone = reconstruction_loss(decoder, z, rows, chunk_rows=50)
+    assert shared.item() == pytest.approx(alone.item(), rel=1e-6)
+    for ours, expected in zip(found, torch.autograd.grad(alone, parameters), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+    torch.testing.assert_close(values, decoder.fourier(rows.k, z.detach(), chunk_rows=50))
 
 
 def test_first_residual_layer_splits_too(images):

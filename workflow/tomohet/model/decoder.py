@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tomohet.model.lanes import lane_count, run_in_lanes
 from tomohet.model.linear_base import LinearBase
 from tomohet.model.mlp import ResidualMLP, activate_, folded_affine, linear_parameters
 from tomohet.model.positional import encode_into, feature_count, frequency_matrix, reference_columns
@@ -175,17 +176,26 @@ def _evaluate(folded: FoldedDecoder, k: Tensor, z: Tensor, chunk_rows: int) -> T
     values = torch.empty(len(z), len(k), dtype=torch.complex64, device=k.device)
     from_latent = z.to(folded.latent_weight.dtype) @ folded.latent_weight.T
     latents_at_once = max(1, chunk_rows // max(len(k), 1))
-    for start in range(0, len(k), chunk_rows):
-        part = slice(start, start + chunk_rows)
-        points = k[part] * sign[part, None] if folded.hermitian else torch.cat((k[part], -k[part]))
-        hidden = torch.addmm(folded.first_bias, folded.features(points), folded.coordinate_weight.T)
-        for first in range(0, len(z), latents_at_once):
-            block = slice(first, first + latents_at_once)
-            with_latent = hidden[None] + from_latent[block, None]
-            out = folded.after_first_layer(with_latent.flatten(0, 1)).view(-1, len(points), 2)
-            if folded.hermitian:
-                values[block, part] = torch.complex(out[..., 0], out[..., 1] * sign[part])
-            else:
-                pairs = torch.stack([read_hartley(one) for one in out])
-                values[block, part] = torch.view_as_complex(pairs)
+
+    def evaluate(starts: range) -> None:
+        for start in starts:
+            part = slice(start, start + chunk_rows)
+            points = k[part] * sign[part, None] if folded.hermitian else torch.cat((k[part], -k[part]))
+            hidden = torch.addmm(folded.first_bias, folded.features(points), folded.coordinate_weight.T)
+            for first in range(0, len(z), latents_at_once):
+                block = slice(first, first + latents_at_once)
+                with_latent = hidden[None] + from_latent[block, None]
+                out = folded.after_first_layer(with_latent.flatten(0, 1)).view(-1, len(points), 2)
+                values[block, part] = _complex(out, sign[part], folded.hermitian)
+
+    every = range(0, len(k), chunk_rows)
+    lanes = lane_count(k.device, len(every))
+    run_in_lanes(evaluate, [every[lane::lanes] for lane in range(lanes)])
     return values
+
+
+def _complex(out: Tensor, sign: Tensor, hermitian: bool) -> Tensor:
+    """Complex values (m, rows) at k from outputs (m, points, 2) of m latents."""
+    if hermitian:
+        return torch.complex(out[..., 0], out[..., 1] * sign)
+    return torch.view_as_complex(torch.stack([read_hartley(one) for one in out]))

@@ -11,7 +11,7 @@ from torch import Tensor
 from tomohet.model.decoder import CPU_CHUNK_ROWS, CUDA_CHUNK_ROWS, Decoder
 from tomohet.model.mlp import linear_parameters
 from tomohet.model.rows import PackedRows
-from tomohet.model.sweep import DecoderSweep
+from tomohet.model.sweep import DecoderSweep, sweep_rows
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -61,13 +61,12 @@ class _SweptLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, decoder: Decoder, rows: PackedRows, chunk_rows: int, dtype, z: Tensor, *parameters):
         folded = decoder.folded(dtype)
-        sweep = DecoderSweep(folded, rows, z.float(), chunk_rows, decoder.base)
-        loss = sweep.run()
+        sweep = sweep_rows(folded, rows, z.float(), chunk_rows, decoder.base)
         latent_gradient = sweep.latent_gradient @ folded.latent_weight
         if decoder.base is not None:
             latent_gradient[:, : decoder.base.n_basis] += sweep.base_gradient
         ctx.save_for_backward(latent_gradient, *_unfold(decoder, sweep, z))
-        return loss
+        return sweep.loss
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):

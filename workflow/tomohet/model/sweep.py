@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tomohet.model.decoder import FoldedDecoder, read_hartley, read_hartley_gradient
+from tomohet.model.lanes import lane_count, run_in_lanes
 from tomohet.model.linear_base import LinearBase
 from tomohet.model.mlp import activate_, activation_gradient_
 from tomohet.model.positional import encode_into
@@ -18,10 +19,12 @@ from tomohet.model.rows import PackedRows
 class DecoderSweep:
     """Reconstruction loss of `rows` for latents `z` (particles, zdim) and its gradients.
 
-    After `run`: `coordinate_gradient` (width, features) of the first layer's coordinate weights;
-    `latent_gradient` (particles, width) of the first layer's pre-activations, summed over a particle's rows;
-    `layer_gradients`, weight and bias of every further layer; `base_gradient` (particles, K) of the first K
-    latents through the linear base. All float32.
+    `starts`: first rows of the chunks to sweep over; None is all of them.
+
+    After `run`: `loss` (scalar); `coordinate_gradient` (width, features) of the first layer's coordinate
+    weights; `latent_gradient` (particles, width) of the first layer's pre-activations, summed over a
+    particle's rows; `layer_gradients`, weight and bias of every further layer; `base_gradient` (particles, K)
+    of the first K latents through the linear base. All float32.
     """
 
     def __init__(
@@ -31,9 +34,11 @@ class DecoderSweep:
         z: Tensor,
         chunk_rows: int,
         base: LinearBase | None = None,
+        starts: range | None = None,
     ) -> None:
         self.folded, self.rows, self.chunk_rows = folded, rows, chunk_rows
         self.base, self._z = base, z
+        self._starts = range(0, len(rows), chunk_rows) if starts is None else starts
         self.dtype = folded.first_bias.dtype
         width, features = folded.coordinate_weight.shape
         points = min(chunk_rows, len(rows)) * (1 if folded.hermitian else 2)
@@ -45,6 +50,7 @@ class DecoderSweep:
         self._from_latent = (z @ folded.latent_weight.T + folded.first_bias.float()).to(self.dtype)
 
         zeros = {"dtype": torch.float32, "device": z.device}
+        self.loss = torch.zeros((), **zeros)
         self.coordinate_gradient = torch.zeros(width, features, **zeros)
         self.latent_gradient = torch.zeros(rows.particles, width, **zeros)
         self.base_gradient = torch.zeros(rows.particles, base.n_basis if base else 0, **zeros)
@@ -53,16 +59,23 @@ class DecoderSweep:
             for weight, bias in folded.layers
         ]
 
-    def run(self) -> Tensor:
-        """Sweep over all chunks; returns the loss (scalar)."""
-        loss = torch.zeros((), device=self._features.device)
-        starts = range(0, len(self.rows), self.chunk_rows)
-        ends = [min(start + self.chunk_rows, len(self.rows)) for start in starts]
-        first = self.rows.particle[list(starts)].tolist()
+    def run(self) -> "DecoderSweep":
+        """Sweep over the chunks."""
+        ends = [min(start + self.chunk_rows, len(self.rows)) for start in self._starts]
+        first = self.rows.particle[list(self._starts)].tolist()
         last = self.rows.particle[[end - 1 for end in ends]].tolist()
-        for start, end, first_particle, last_particle in zip(starts, ends, first, last, strict=True):
-            loss += self._chunk(slice(start, end), slice(first_particle, last_particle + 1))
-        return loss
+        for start, end, first_particle, last_particle in zip(self._starts, ends, first, last, strict=True):
+            self.loss += self._chunk(slice(start, end), slice(first_particle, last_particle + 1))
+        return self
+
+    def add(self, other: "DecoderSweep") -> None:
+        """Take in what a sweep over other chunks of the same rows has found."""
+        for total, part in zip(self._totals(), other._totals(), strict=True):
+            total += part
+
+    def _totals(self) -> list[Tensor]:
+        layers = [gradient for layer in self.layer_gradients for gradient in layer]
+        return [self.loss, self.coordinate_gradient, self.latent_gradient, self.base_gradient, *layers]
 
     def _chunk(self, chunk: slice, members: slice) -> Tensor:
         rows, folded = self.rows, self.folded
@@ -114,6 +127,22 @@ class DecoderSweep:
             gradient = activation_gradient_(before, hidden[number], self.folded.activation)
         _accumulate(self.coordinate_gradient, gradient.T, features)
         _accumulate(self.latent_gradient[members], membership.T, gradient)
+
+
+def sweep_rows(
+    folded: FoldedDecoder, rows: PackedRows, z: Tensor, chunk_rows: int, base: LinearBase | None = None
+) -> DecoderSweep:
+    """A sweep over all rows, a share of the chunks to each thread of a CPU.
+
+    The result depends on the number of threads in the last bits, and on nothing else.
+    """
+    every = range(0, len(rows), chunk_rows)
+    lanes = lane_count(z.device, len(every))
+    sweeps = [DecoderSweep(folded, rows, z, chunk_rows, base, every[lane::lanes]) for lane in range(lanes)]
+    total, *others = run_in_lanes(DecoderSweep.run, sweeps)
+    for other in others:
+        total.add(other)
+    return total
 
 
 def _membership(particle: Tensor, members: slice, dtype: torch.dtype) -> Tensor:
