@@ -69,7 +69,8 @@ def add_particle_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--lazy",
         action="store_true",
-        help="accepted for tomoDRGN's command lines: images are always read from disk as needed",
+        help="read images from disk as needed instead of holding them in memory (other commands than "
+        "trainings and eval_images always do)",
     )
 
 
