@@ -1,0 +1,90 @@
+"""The network on CUDA: the numbers of the CPU, and a training that runs."""
+
+import importlib.util
+
+import pandas as pd
+import pytest
+import torch
+
+from tomohet.cli import SCRIPTS
+from tomohet.model.decoder import Decoder
+from tomohet.model.loss import reconstruction_loss
+from tomohet.model.rows import PackedRows, pack_rows
+from tomohet.physics.fourier import half_ball, half_plane
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+BOX = 24
+HP = half_plane(BOX)
+
+
+@pytest.fixture
+def rows():
+    draw = torch.Generator().manual_seed(0)
+    tilts = torch.tensor([9, 4, 7])
+    m = int(tilts.sum())
+    return pack_rows(
+        torch.view_as_complex(torch.randn(m, HP.n, 2, generator=draw)),
+        torch.linalg.qr(torch.randn(m, 3, 3, generator=draw))[0],
+        torch.rand(m, HP.n, generator=draw) * 2 - 1,
+        torch.rand(m, HP.n, generator=draw),
+        torch.randint(5, HP.n + 1, (m,), generator=draw),
+        tilts,
+        HP.frequency,
+    )
+
+
+def on_cuda(rows):
+    return PackedRows(
+        *(value.cuda() if isinstance(value, torch.Tensor) else value for value in vars(rows).values())
+    )
+
+
+def loss_and_gradients(decoder, z, rows, dtype=torch.float32):
+    z = z.clone().requires_grad_()
+    loss = reconstruction_loss(decoder, z, rows, chunk_rows=700, dtype=dtype)
+    return loss, torch.autograd.grad(loss, [z, *decoder.decoder.parameters()])
+
+
+def test_loss_and_gradients_are_those_of_the_cpu(rows):
+    torch.manual_seed(0)
+    decoder, z = Decoder(BOX, 4, 3, 64), torch.randn(3, 4)
+    loss, gradients = loss_and_gradients(decoder, z, rows)
+    cuda_loss, cuda_gradients = loss_and_gradients(decoder.cuda(), z.cuda(), on_cuda(rows))
+    assert cuda_loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    for ours, expected in zip(cuda_gradients, gradients, strict=True):
+        torch.testing.assert_close(ours.cpu(), expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_bf16_supported(), reason="no bfloat16")
+def test_bfloat16_is_close(rows):
+    torch.manual_seed(0)
+    decoder, z = Decoder(BOX, 4, 3, 64).cuda(), torch.randn(3, 4).cuda()
+    rows = on_cuda(rows)
+    loss, gradients = loss_and_gradients(decoder, z, rows)
+    half_loss, half_gradients = loss_and_gradients(decoder, z, rows, torch.bfloat16)
+    assert half_loss.item() == pytest.approx(loss.item(), rel=1e-2)
+    for ours, expected in zip(half_gradients, gradients, strict=True):
+        assert torch.nn.functional.cosine_similarity(ours.flatten(), expected.flatten(), dim=0) > 0.99
+
+
+def test_volumes_are_those_of_the_cpu():
+    torch.manual_seed(0)
+    decoder, z = Decoder(BOX, 4, 3, 64), torch.randn(5, 4)
+    expected = decoder.fourier(half_ball(BOX).frequency, z)
+    found = decoder.cuda().fourier(half_ball(BOX, "cuda").frequency, z.cuda(), chunk_rows=1000)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert decoder.volumes(z.cuda()).is_cuda
+
+
+@pytest.mark.parametrize("options", ["", "--no-amp", "--lazy --num-workers 2", "--rows-per-image 0.3"])
+def test_training_lowers_the_loss(tiny_store, tmp_path, options):
+    spec = importlib.util.spec_from_file_location("train_vae", SCRIPTS / "train_vae.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    arguments = (
+        f"{tiny_store} -o {tmp_path} --zdim 2 -n 4 -b 4 --dec-dim 64 --lr 0.001 --device cuda {options}"
+    )
+    script.run(script.build_parser().parse_args(arguments.split()))
+    losses = pd.read_csv(tmp_path / "loss.csv")["gen"]
+    assert losses.iloc[-1] < losses.iloc[0]
