@@ -15,7 +15,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("particles", type=Path, help="prepared store, or STAR file")
     parser.add_argument("-o", "--outdir", type=Path, required=True, help="output folder")
     parser.add_argument("--zdim", type=int, default=6, help="number of basis maps (6)")
-    parser.add_argument("-n", "--iterations", type=int, default=8, help="iterations of EM (8)")
+    parser.add_argument("-n", "--iterations", type=int, default=5, help="iterations of EM (5)")
     parser.add_argument(
         "--max-frequency",
         type=float,

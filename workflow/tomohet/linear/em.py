@@ -28,6 +28,8 @@ from tomohet.reconstruction.observations import Chunk, Observations
 from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_index, shell_power
 
 CG_ITERATIONS = 12
+# Left to itself the prior of a weak component shrinks from iteration to iteration until the component is gone.
+LEAST_PRIOR_SCALE = 0.05
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor
     """EB: new prior scales c (K,) of the basis maps' power c P_mu.
 
     Per shell q = precision c P_mu and P_new = (|F U|^2 + f c P_mu / (1 + q)) / f with f the mask's mean
-    square; log c is the mean of log(P_new / P_mu), weighted by the number of points times (q / (1 + q))^2.
+    square; c is the mean of P_new / P_mu, weighted by the number of points times (q / (1 + q))^2.
     """
     n_shells = len(mean.power)
     fraction = mean.mask.square().mean()
@@ -190,8 +192,8 @@ def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor
     ]
     weight = points * (q / (1 + q)).square()
     weight[:, 0] = 0
-    log_scale = (weight * torch.log(new / mean.power)).sum(1) / weight.sum(1).clamp_min(1e-12)
-    return log_scale.exp().clamp(1e-3, 1e2)
+    scale = (weight * new / mean.power).sum(1) / weight.sum(1).clamp_min(1e-12)
+    return scale.clamp(LEAST_PRIOR_SCALE, 1e2)
 
 
 def _gram(maps: Tensor) -> Tensor:
