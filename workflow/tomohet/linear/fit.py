@@ -41,7 +41,7 @@ def fit_linear_model(
     particles: np.ndarray,
     *,
     zdim: int,
-    iterations: int = 10,
+    iterations: int = 5,
     max_frequency: float = 0.25,
     device: torch.device | str = "cpu",
 ) -> LinearModel:
