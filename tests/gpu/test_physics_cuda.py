@@ -9,8 +9,6 @@ from tomohet.physics import imaging
 from tomohet.physics.backprojection import (
     Accumulator,
     insert_slices,
-    slice_volume,
-    volume_transform,
     wiener_map,
 )
 from tomohet.physics.fourier import (
@@ -22,6 +20,7 @@ from tomohet.physics.fourier import (
 )
 from tomohet.physics.fsc import fsc
 from tomohet.physics.geometry import random_rotations
+from tomohet.physics.slicing import project
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -57,7 +56,7 @@ def everything(device):
     data = images_to_half_planes(images, cosine_window(BOX, 0.8, 0.9, device))
     data = shift_half_planes(data, shifts, hp)
     h, g = imaging.physical_transfer(params, hp, dose=True, tilt=True)
-    slices = slice_volume(volume_transform(volume), params.rotation, hp)
+    slices = project(volume[None], params.rotation, hp.k)[..., 0]
     sums = Accumulator.zeros(BOX, device)
     insert_slices(g * data, g * h, params.rotation, hp, sums)
     ball = half_ball(BOX, device)

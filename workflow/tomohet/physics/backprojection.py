@@ -1,45 +1,19 @@
-"""Central slices through a volume, their exact adjoint, and maps from many slices.
+"""Maps from many slices: insertion into a padded grid, and a Wiener-regularised division.
 
-A volume of box D is divided by the real-space footprint of the trilinear kernel, padded to 2 D and
-transformed; only kx >= 0 is kept. A slice is a trilinear gather from that grid, insertion the same as a
-scatter. (RELION's geometry: Scheres 2012, J. Struct. Biol. 180:519; gridding correction: Jackson et al.
-1991, IEEE Trans. Med. Imaging.)
+The grid is that of `physics.slicing`, of which only kx >= 0 is kept; insertion is the adjoint of cutting a
+slice. (RELION's geometry: Scheres 2012, J. Struct. Biol. 180:519; gridding correction: Jackson et al. 1991,
+IEEE Trans. Med. Imaging.)
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
-from tomohet.physics.fourier import HalfPlane, inverse3, radius_grid, transform3
+from tomohet.physics.fourier import HalfPlane, inverse3, radius_grid
+from tomohet.physics.slicing import PADDING, inner_box, kernel_transform
 
 Tensor = torch.Tensor
-
-PADDING = 2
-
-
-@lru_cache(maxsize=8)
-def _footprint(box: int, device: torch.device) -> Tensor:
-    """Transform of the trilinear kernel on the padded grid, sinc^2 along each axis: (D, D, D) float32."""
-    position = torch.arange(box, dtype=torch.float64, device=device) - box // 2
-    axis = torch.sinc(position / (PADDING * box)) ** 2
-    return (axis[:, None, None] * axis[:, None] * axis).float()
-
-
-def _inner(box: int) -> slice:
-    """Where a box lies, centre on centre, along each axis of its padded box."""
-    start = PADDING * box // 2 - box // 2
-    return slice(start, start + box)
-
-
-def volume_transform(volume: Tensor) -> Tensor:
-    """Padded transform of a real volume (D, D, D) for `slice_volume`: (2D, 2D, D+1) complex64."""
-    box = volume.shape[-1]
-    padded = volume.new_zeros((PADDING * box,) * 3)
-    inner = _inner(box)
-    padded[inner, inner, inner] = volume / _footprint(box, volume.device)
-    return transform3(padded)
 
 
 def _fold(rotation: Tensor, hp: HalfPlane) -> tuple[Tensor, Tensor]:
@@ -67,26 +41,6 @@ def _corners(points: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
                 yield row + x, row_weight * weight_x
 
 
-def slice_volume(volume_fourier: Tensor, rotation: Tensor, hp: HalfPlane) -> Tensor:
-    """Half-planes (m, n) complex64 of the projections of a volume along m directions.
-
-    volume_fourier: (2D, 2D, D+1) from `volume_transform`. rotation: (m, 3, 3), volume -> image.
-    Raises ValueError when the box of the volume is not that of the half-plane.
-    """
-    expected = (PADDING * hp.box, PADDING * hp.box, hp.box + 1)
-    if tuple(volume_fourier.shape) != expected:
-        raise ValueError(
-            f"expected a padded transform of shape {expected}, found {tuple(volume_fourier.shape)}"
-        )
-    grid = volume_fourier.flatten()
-    points, mirrored = _fold(rotation, hp)
-    values = torch.zeros(len(points), dtype=grid.dtype, device=grid.device)
-    for index, weight in _corners(points, PADDING * hp.box):
-        values += grid[index] * weight
-    values = torch.where(mirrored, values.conj(), values)
-    return values.reshape(len(rotation), hp.n)
-
-
 @dataclass(frozen=True)
 class Accumulator:
     """Sums over slices on the padded half grid: numerator (2D, 2D, D+1) complex64, denominator float32."""
@@ -112,7 +66,7 @@ class Accumulator:
 def insert_slices(
     values: Tensor, weights: Tensor, rotation: Tensor, hp: HalfPlane, accumulator: Accumulator
 ) -> None:
-    """Add slices to an accumulator in place; on values alone, the exact adjoint of `slice_volume`.
+    """Add slices to an accumulator in place; on values alone, the exact adjoint of cutting slices.
 
     values: (m, n) complex, the weighted data g F. weights: (m, n), what they are to be divided by, g h.
     """
@@ -168,6 +122,6 @@ def wiener_map(accumulator: Accumulator, fraction: float = 1e-3, ssnr: Tensor | 
     regulariser = (strength * mean).clamp(min=torch.finfo(torch.float32).tiny)
     spectrum = numerator / (denominator + regulariser)
     spectrum[0, 0, 0] = 0
-    inner = _inner(box)
-    volume = inverse3(spectrum, PADDING * box)[inner, inner, inner] / _footprint(box, mean.device)
+    inner = inner_box(box)
+    volume = inverse3(spectrum, PADDING * box)[inner, inner, inner] / kernel_transform(box, box, mean.device)
     return volume - volume.mean()

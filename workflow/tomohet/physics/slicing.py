@@ -15,7 +15,7 @@ PADDING = 2
 
 
 @lru_cache(maxsize=8)
-def _apodisation(box: int, width: int, device: str) -> Tensor:
+def kernel_transform(box: int, width: int, device: torch.device) -> Tensor:
     """(width,)*3 transform of the trilinear kernel on a padded grid of a box, centred; sinc^2 on each
     axis.
     """
@@ -24,26 +24,29 @@ def _apodisation(box: int, width: int, device: str) -> Tensor:
     return (axis[:, None, None] * axis[:, None] * axis).float()
 
 
+def inner_box(box: int) -> slice:
+    """Where a box lies, centre on centre, along each axis of its padded box."""
+    start = PADDING * box // 2 - box // 2
+    return slice(start, start + box)
+
+
 def transform(volumes: Tensor) -> Tensor:
     """Table of the padded transforms of real volumes (c, D, D, D) -> ((2D)^3, c) complex64."""
     box = volumes.shape[-1]
     size = PADDING * box
-    start = size // 2 - box // 2
     padded = volumes.new_zeros(len(volumes), size, size, size)
-    inner = slice(start, start + box)
-    padded[:, inner, inner, inner] = volumes / _apodisation(box, box, str(volumes.device))
+    inner = inner_box(box)
+    padded[:, inner, inner, inner] = volumes / kernel_transform(box, box, volumes.device)
     spectra = torch.fft.fftn(torch.fft.ifftshift(padded, dim=(1, 2, 3)), dim=(1, 2, 3))
     return spectra.flatten(1).T.contiguous()
 
 
 def transform_adjoint(table: Tensor, box: int) -> Tensor:
     """Adjoint of `transform`: table ((2D)^3, c) complex -> real volumes (c, D, D, D)."""
-    size = PADDING * box
-    start = size // 2 - box // 2
-    inner = slice(start, start + box)
+    size, inner = PADDING * box, inner_box(box)
     volumes = torch.fft.ifftn(table.T.reshape(-1, size, size, size), dim=(1, 2, 3), norm="forward").real
     volumes = torch.fft.fftshift(volumes, dim=(1, 2, 3))[:, inner, inner, inner]
-    return volumes / _apodisation(box, box, str(volumes.device))
+    return volumes / kernel_transform(box, box, volumes.device)
 
 
 def corners(k: Tensor, rotation: Tensor, box: int) -> tuple[Tensor, Tensor]:
@@ -79,6 +82,14 @@ def gather(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     return torch.view_as_complex(rows.reshape(*index.shape[:-1], table.shape[1], 2))
 
 
+def project(volumes: Tensor, rotation: Tensor, k: Tensor) -> Tensor:
+    """Half-planes (m, n, c) complex64 of the projections of volumes (c, D, D, D) along m directions.
+
+    rotation (m, 3, 3), volume -> image; k (n, 2) lattice points.
+    """
+    return gather(transform(volumes), *corners(k, rotation, volumes.shape[-1]))
+
+
 def scatter(table: Tensor, index: Tensor, weight: Tensor, values: Tensor) -> None:
     """Adjoint of `gather`, added into `table` in place.
 
@@ -111,7 +122,7 @@ def toeplitz_kernel(table: Tensor, box: int) -> Tensor:
     lags = torch.fft.ifftn(
         table.T.reshape(-1, size, size, size).to(torch.complex64), dim=(1, 2, 3), norm="forward"
     )
-    apodisation = torch.fft.ifftshift(_apodisation(box, size, str(table.device)))
+    apodisation = torch.fft.ifftshift(kernel_transform(box, size, table.device))
     return torch.fft.rfftn(lags.real / apodisation, dim=(1, 2, 3)).real
 
 
