@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from tomohet.model.decoder import Decoder
 from tomohet.model.encoder import hartley_columns
 from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl

@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Read, compare, write truth.json and a figure."""
     import pandas as pd
+
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_json
     from tomohet.files.pickles import load_latents

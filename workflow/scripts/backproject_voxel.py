@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
 
 def reconstruct(args: argparse.Namespace, files) -> None:
     """Half maps of the selected particles, written to `files`."""
-    from tomohet.cli.options import device_of
+    from tomohet.device import device_of
     from tomohet.files.mrc import read_volume
     from tomohet.particles.source import open_particles
     from tomohet.reconstruction.half_maps import half_maps

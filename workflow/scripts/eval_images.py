@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read the particles, infer, write means and log variances."""
+    from tomohet.device import device_of
     from tomohet.errors import InputError
     from tomohet.files.pickles import save_latents
     from tomohet.particles.source import open_particles
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--batch-size and --log-interval must be at least 1")
     args.outdir = args.out_z.parent
     store, particles = open_particles(args.particles, args)
-    mu, logvar = evaluate_images(args, store, particles, options.device_of(args.device))
+    mu, logvar = evaluate_images(args, store, particles, device_of(args.device))
     save_latents(args.out_z, mu, logvar)
 
 

@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     """Open the model, decode, write."""
     import numpy as np
 
+    from tomohet.device import device_of
     from tomohet.errors import InputError
     from tomohet.model.load import load_model
     from tomohet.model.volumes import read_latent_points, write_homogeneous, write_volumes
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     weights, config = _model_files(args)
     if args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: expected at least 1")
-    decoder = load_model(weights, config, options.device_of(args.device))
+    decoder = load_model(weights, config, device_of(args.device))
     chosen = {
         "box": args.downsample,
         "lowpass_A": args.lowpass,

@@ -40,11 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read the configuration and simulate."""
+    from tomohet.device import device_of
     from tomohet.simulation.config import read_config
     from tomohet.simulation.simulate import simulate
 
     values = {k: v for k, v in vars(args).items() if k not in ("outdir", "config", "device")}
-    simulate(read_config(args.config, values), args.outdir, options.device_of(args.device))
+    simulate(read_config(args.config, values), args.outdir, device_of(args.device))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
     """Write a folder with a scene for each tomogram."""
     import numpy as np
 
+    from tomohet.device import device_of
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_text
     from tomohet.files.mrc import read_volume
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         from tomohet.model.load import load_model
 
         latents = of_chosen(load_latents(args.zfile)[0], chosen, n, args.zfile)
-        decoder = load_model(args.weights, args.config, options.device_of(args.device))
+        decoder = load_model(args.weights, args.config, device_of(args.device))
     if args.mode == "volume":
         if args.vol_path is None:
             raise InputError("--mode volume needs --vol-path")

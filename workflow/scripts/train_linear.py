@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read, fit, write."""
+    from tomohet.device import device_of
     from tomohet.errors import InputError
     from tomohet.linear.figures import write_figures
     from tomohet.linear.fit import fit_linear_model
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     if not 1 <= args.zdim < len(particles):
         raise InputError(f"--zdim {args.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
     fit = {"zdim": args.zdim, "iterations": args.iterations, "max_frequency": args.max_frequency}
-    model = fit_linear_model(store, particles, device=options.device_of(args.device), **fit)
+    model = fit_linear_model(store, particles, device=device_of(args.device), **fit)
     write_figures(model, args.outdir, args.plot_format)
     write_run(args.outdir, LinearRun(store, particles, fit), model)
 

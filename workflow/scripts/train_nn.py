@@ -22,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read the particles, train, write."""
+    from tomohet.device import device_of
     from tomohet.particles.source import open_particles
     from tomohet.training.checkpoints import lock_folder
     from tomohet.training.homogeneous import train_nn
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     with lock_folder(args.outdir):
         log_to(args.outdir / "run.log")
         store, particles = open_particles(args.particles, args)
-        train_nn(args, store, particles, options.device_of(args.device))
+        train_nn(args, store, particles, device_of(args.device))
 
 
 if __name__ == "__main__":

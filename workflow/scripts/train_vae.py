@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read the particles, train, write."""
+    from tomohet.device import device_of
     from tomohet.particles.source import open_particles
     from tomohet.training.checkpoints import lock_folder
     from tomohet.training.settings import check_options
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     with lock_folder(args.outdir):
         log_to(args.outdir / "run.log")
         store, particles = open_particles(args.particles, args)
-        train_vae(args, store, particles, options.device_of(args.device))
+        train_vae(args, store, particles, device_of(args.device))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ class VolumeMaker:
     """
 
     def __init__(self, run: RunFolder, epoch: int, options: Namespace) -> None:
-        from tomohet.cli.options import device_of
+        from tomohet.device import device_of
         from tomohet.model.load import load_model
 
         weights = run.weights_path(epoch)

@@ -2,8 +2,6 @@
 
 import argparse
 
-from tomohet.errors import InputError
-
 SOURCE_SOFTWARE = (
     "auto",
     "warp",
@@ -96,23 +94,10 @@ def add_seed(parser: argparse.ArgumentParser, default: int = 0) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Where tensors are computed; resolve the value with `device_of`."""
+    """Where tensors are computed; `tomohet.device.device_of` resolves the value."""
     parser.add_argument(
         "--device",
         default="auto",
         choices=("auto", "cpu", "cuda"),
         help="auto: CUDA if there is one, else CPU",
     )
-
-
-def device_of(name: str):
-    """The `torch.device` for a `--device` value.
-
-    Raises InputError if CUDA is asked for and there is none.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise InputError("--device cuda: PyTorch sees no CUDA device; use --device cpu or ask for a GPU")
-    return torch.device("cuda" if name != "cpu" and available else "cpu")

@@ -28,8 +28,10 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel) -> None:
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
     # What posteriors of other particles need besides.
     posterior = {name: getattr(model.mean, name).cpu() for name in ("mask", "noise", "power")}
-    with atomic_path(outdir / "weights.pkl") as temporary:
-        torch.save({"epoch": 0, "model_state_dict": state, "posterior": posterior}, temporary)
+    # Through an open file: given a path, torch.save writes its (temporary) name into the file, and the same
+    # model saved twice would differ.
+    with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:
+        torch.save({"epoch": 0, "model_state_dict": state, "posterior": posterior}, file)
     covariance = model.latents.covariance.cpu()
     mu = model.latents.mean.cpu().numpy()
     logvar = torch.diagonal(covariance, dim1=1, dim2=2).log().numpy()
