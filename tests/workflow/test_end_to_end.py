@@ -1,0 +1,88 @@
+"""The whole workflow from tilt images to report: a tiny simulation, and real files beside the checkout."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tomohet.files.pickles import load_indices, load_latents
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "config" / "examples"
+TINY = {
+    "dataset": "tiny",
+    "simulate": {
+        "n_particles": 48,
+        "n_tomograms": 2,
+        "box": 24,
+        "pixel_size": 14,
+        "snr": 0.3,
+        "seed": 1,
+        "tilt_step": 12,
+        "hidden_fraction": 0,
+    },
+    "linear": {"zdim": 2, "iterations": 2},
+    "train": {"zdim": 4, "epochs": 2, "batch_size": 8, "dec_dim": 32, "enc_dim_A": 32, "enc_dim_B": 32},
+    "convergence": {"epoch_interval": 1, "skip_umap": True},
+    "analyze": {"ksample": 3, "pc": 1, "skip_umap": True},
+    "volumes": {"count": 48},
+    "analyze_volumes": {"num_pcs": 5, "ksample": 2},
+    "rounds": {"all": {}, "half": {"parent": "all", "select": "kmeans <= 1", "analyze": {"ksample": 2}}},
+}
+
+
+def snakemake(folder: Path, config: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "--cores", "2"]
+    done = subprocess.run([*command, *arguments, "--configfile", config], capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
+    return done.stdout + done.stderr
+
+
+def test_simulation_to_report(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(TINY))
+    snakemake(tmp_path, config)
+    results = tmp_path / "results" / "tiny"
+    assert "<html" in (results / "report.html").read_text()[:500]
+
+    everyone = pd.read_parquet(results / "all" / "particles.parquet")
+    half = pd.read_parquet(results / "half" / "particles.parquet")
+    assert list(everyone["particle"]) == list(range(48))
+    assert {"tomogram", "kmeans", "pc1", "volume", "vkmeans", "maven_S1"} <= set(everyone)
+    assert set(half["particle"]) == set(everyone.query("kmeans <= 1")["particle"])
+    indices = load_indices(results / "half" / "subset" / "indices.pkl")
+    mu, logvar = load_latents(results / "half" / "train_vae" / "z.train.pkl")
+    assert list(indices) == sorted(half["particle"])
+    assert mu.shape == logvar.shape == (len(indices), 4)
+
+    assert "Nothing to be done" in snakemake(tmp_path, config)
+
+    # Another kind of figure makes the child's training run again, which finds itself done.
+    log = results / "half" / "train_vae" / "run.log"
+    weights = (results / "half" / "train_vae" / "weights.pkl").read_bytes()
+    n_epochs = log.read_text().count("=====> Epoch")
+    config.write_text(yaml.safe_dump(TINY | {"analyze": TINY["analyze"] | {"plot_format": "svgz"}}))
+    snakemake(tmp_path, config, "results/tiny/half/train_vae/weights.pkl")
+    assert list((results / "all" / "analyze").glob("*.svgz"))
+    assert log.read_text().count("=====> Epoch") == n_epochs
+    assert (results / "half" / "train_vae" / "weights.pkl").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("example", "star"),
+    [
+        ("10076", "10076_both_32_sim.star"),
+        ("warptools", "warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"),
+    ],
+)
+def test_real_files_to_report_in_two_rounds(tmp_path, shared, example, star):
+    path = shared / "data" / "tomodrgn-tests" / star
+    snakemake(tmp_path, EXAMPLES / f"{example}.yaml", "--config", f"particles={path}")
+    results = tmp_path / "results" / example
+    assert (results / "report.html").is_file()
+    rounds = [pd.read_parquet(results / name / "particles.parquet") for name in ("all", "first")]
+    assert len(rounds[0]) == 40
+    assert set(rounds[1]["particle"]) == set(rounds[0].query("vkmeans == 0")["particle"])
