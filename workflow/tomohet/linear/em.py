@@ -28,7 +28,7 @@ from tomohet.reconstruction.observations import Chunk, Observations
 from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_index, shell_power
 
 CG_ITERATIONS = 12
-# Left to itself the prior of a weak component shrinks from iteration to iteration, until nothing is left of it.
+# Left to itself the prior of a weak component shrinks with every iteration, until nothing is left of it.
 LEAST_PRIOR_SCALE = 0.05
 
 

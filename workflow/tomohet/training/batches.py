@@ -93,6 +93,8 @@ class ParticleImages:
             tilts = np.add.reduceat(keep.astype(np.int64), np.cumsum(tilts) - tilts)
             rows = rows[keep]
         self._rows, self.tilts = rows, tilts
+        # Shuffled from here, so that the order of rows in the input file changes nothing.
+        self.by_name = np.argsort(store.particles["source_id"].to_numpy(str)[particles], kind="stable")
         self.start: Tensor | None = None  # (particles, 2, K), set by whoever teaches
         self._starts = np.cumsum(tilts) - tilts
         images = store.images.iloc[rows]

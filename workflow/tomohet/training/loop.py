@@ -174,7 +174,8 @@ class Training:
 
     def _epoch(self, request: StopRequest) -> None:
         position, plan, particles = self.position, self.plan, len(self.images)
-        order = np.random.default_rng([plan.seed, position.epoch]).permutation(particles)
+        shuffled = np.random.default_rng([plan.seed, position.epoch]).permutation(particles)
+        order = self.images.by_name[shuffled]
         groups = in_groups(order, plan.batch_size)
         seen = min(position.step * plan.batch_size, particles)
         self._progress.update(position.epoch * particles + seen - self._progress.n)
