@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-# Read when PyTorch loads its OpenMP: threads that wait shall sleep. Spinning, they take the cores from those that
-# work, and a training on a machine that does something else besides becomes three times slower.
+# Read when PyTorch loads its OpenMP: threads that wait shall sleep. Spinning, they take the cores from those
+# that work, and a training on a machine that does something else besides becomes three times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
