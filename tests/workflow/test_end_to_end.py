@@ -62,27 +62,28 @@ def test_simulation_to_report(tmp_path):
 
     # Another kind of figure makes the child's training run again, which finds itself done.
     log = results / "half" / "train_vae" / "run.log"
-    weights = (results / "half" / "train_vae" / "weights.pkl").read_bytes()
+    latents = (results / "half" / "train_vae" / "z.train.pkl").read_bytes()
     n_epochs = log.read_text().count("=====> Epoch")
     config.write_text(yaml.safe_dump(TINY | {"analyze": TINY["analyze"] | {"plot_format": "svgz"}}))
     snakemake(tmp_path, config, "results/tiny/half/train_vae/weights.pkl")
     assert list((results / "all" / "analyze").glob("*.svgz"))
     assert log.read_text().count("=====> Epoch") == n_epochs
-    assert (results / "half" / "train_vae" / "weights.pkl").read_bytes() == weights
+    assert (results / "half" / "train_vae" / "z.train.pkl").read_bytes() == latents
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
-    ("example", "star"),
+    ("example", "star", "n_particles"),
     [
-        ("10076", "10076_both_32_sim.star"),
-        ("warptools", "warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"),
+        ("10076", "10076_both_32_sim.star", 144),
+        ("warptools", "warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star", 40),
     ],
 )
-def test_real_files_to_report_in_two_rounds(tmp_path, shared, example, star):
+def test_real_files_to_report_in_two_rounds(tmp_path, shared, example, star, n_particles):
     path = shared / "data" / "tomodrgn-tests" / star
     snakemake(tmp_path, EXAMPLES / f"{example}.yaml", "--config", f"particles={path}")
     results = tmp_path / "results" / example
     assert (results / "report.html").is_file()
     rounds = [pd.read_parquet(results / name / "particles.parquet") for name in ("all", "first")]
-    assert len(rounds[0]) == 40
+    assert len(rounds[0]) == n_particles
     assert set(rounds[1]["particle"]) == set(rounds[0].query("vkmeans == 0")["particle"])
