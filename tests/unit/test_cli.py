@@ -1,0 +1,111 @@
+"""Every command by itself: help without heavy imports, one-line errors, exit codes, run.log."""
+
+import argparse
+import errno
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tomohet.cli import command, commands, log_to
+from tomohet.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "umap", "sklearn", "numba", "matplotlib", "plotly")
+PARSER_AND_ITS_IMPORTS = """
+import runpy, sys
+sys.argv = [sys.argv[1], "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+print("HEAVY", [name for name in {heavy} if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_is_there_and_loads_nothing_heavy(name):
+    script = ROOT / "workflow" / "scripts" / f"{name}.py"
+    code = PARSER_AND_ITS_IMPORTS.format(heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", code, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: tomohet {name}" in done.stdout
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_dispatch_lists_runs_and_corrects(tmp_path):
+    def tomohet(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "tomohet.cli", *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
+
+    overview = tomohet("--help").stdout
+    assert all(f"  {name} " in overview and help_text for name, help_text in commands().items())
+    wrong = tomohet("train-vea")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "error: no command 'train-vea'; did you mean 'train_vae'?\n",
+    )
+    assert "usage: tomohet view_config" in tomohet("view-config", "--help").stdout
+    assert tomohet("view_config", "nothing").returncode == 1
+    assert tomohet("view_config").returncode == 2
+
+
+def run_with(action) -> None:
+    command(argparse.ArgumentParser(), lambda args: action(), [])
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "line"),
+    [
+        (InputError("a.star: row 3: wrong"), 1, "error: a.star: row 3: wrong"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x.mrc"),
+            1,
+            "error: the disk is full while writing x.mrc",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
+            1,
+            "error: x: No such file or directory",
+        ),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+    ],
+)
+def test_failures_are_one_line_and_a_status(failure, status, line, capsys):
+    def fail():
+        raise failure
+
+    with pytest.raises(SystemExit) as end:
+        run_with(fail)
+    error = capsys.readouterr().err
+    assert end.value.code == status
+    assert error.startswith(line)
+    assert error.count("\n") == 1
+
+
+def test_fault_of_the_program_shows_a_traceback(capsys):
+    with pytest.raises(SystemExit) as end:
+        run_with(lambda: 1 / 0)
+    assert end.value.code == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_run_log_is_complete_and_appended_to(tmp_path):
+    log = logging.getLogger("tomohet.test")
+
+    def work():
+        log_to(tmp_path / "run.log")
+        log.info("one")
+        logging.getLogger("other_library").warning("two")
+        raise InputError("three")
+
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            run_with(work)
+    text = (tmp_path / "run.log").read_text()
+    assert text.count("command: ") == 2
+    for word in ("     one\n", "     two\n", "     error: three\n"):
+        assert text.count(word) == 2, word
