@@ -31,16 +31,17 @@ def _auc_bars(axis, result: dict) -> None:
         axis.bar(place, values, width * 0.92, label=label, color=plots.PALETTE[number])
     axis.set_xticks(range(len(names)), names)
     axis.set(title="Is a block there? Found and findable", xlabel="block", ylabel="AUC", ylim=(0.5, 1.01))
-    axis.legend(loc="lower right", fontsize=7)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=7)
 
 
 def _state_maps(axis, maps: dict) -> None:
     states = maps.get("states", {})
-    axis.set(title="Decoded mean map of each true state", xlabel="particles in the state")
-    axis.set_ylabel("resolution where FSC = 0.5 (Å)")
-    for number, (name, found) in enumerate(states.items()):
-        color = plots.PALETTE[number % len(plots.PALETTE)]
-        axis.plot(found["particles"], found["fsc_half_A"], "o", color=color, label=name)
+    names = [f"{name} ({found['particles']})" for name, found in states.items()]
+    axis.barh(names[::-1], [found["fsc_half_A"] for found in states.values()][::-1], color=plots.PALETTE[0])
+    axis.set(title="Decoded mean map of each true state", xlabel="resolution where FSC = 0.5 (Å)")
+    axis.set_ylabel("blocks present (particles)")
+    axis.tick_params(axis="y", labelsize=6)
     if states:
-        axis.set_ylim(bottom=0)
-        axis.legend(fontsize=6, title="blocks present", title_fontsize=7)
+        nyquist_A = 2 * maps["pixel_size_A"]
+        axis.axvline(nyquist_A, color="0.5", linewidth=0.8, linestyle="--")
+        axis.text(nyquist_A, -0.7, " Nyquist", fontsize=7, color="0.4", va="center")
