@@ -32,6 +32,7 @@ localrules:
     select,
     export_subset,
     export_volume_series,
+    mapback,
     particle_table,
 
 
@@ -50,6 +51,7 @@ include: "workflow/rules/volumes.smk"
 include: "workflow/rules/siren.smk"
 include: "workflow/rules/maven.smk"
 include: "workflow/rules/table.smk"
+include: "workflow/rules/mapback.smk"
 # What it all says
 include: "workflow/rules/truth.smk"
 include: "workflow/rules/report.smk"

@@ -58,6 +58,8 @@ def test_simulation_to_report(tmp_path):
     assert list(indices) == sorted(half["particle"])
     assert mu.shape == logvar.shape == (len(indices), 4)
 
+    assert len(list((results / "half" / "mapback").rglob("*.cxc"))) == half["tomogram"].nunique()
+
     assert "Nothing to be done" in snakemake(tmp_path, config)
 
     # Another kind of figure makes the child's training run again, which finds itself done.

@@ -39,6 +39,7 @@ STAGES_OF_A_ROUND = {
     "analyze_volumes",
     "siren",
     "maven",
+    "mapback",
     "particle_table",
     "assess",
 }
@@ -113,7 +114,7 @@ def test_dry_run_shows_every_job_of_every_round(tmp_path):
 def test_real_particles_are_neither_simulated_nor_compared_with_a_truth(tmp_path):
     (tmp_path / "p.star").write_text("")
     rules = {rule for rule, _ in planned(tmp_path, CONFIG | {"particles": str(tmp_path / "p.star")})}
-    assert not rules & {"simulate", "assess", "maven", "export_volume_series"}
+    assert not rules & {"simulate", "assess", "maven", "mapback", "export_volume_series"}
     assert {"validate", "train_vae", "siren", "report"} <= rules
 
 
@@ -150,6 +151,7 @@ def test_plot_option_trains_nothing_again(finished):
     assert planned(finished, leaf) == {
         ("analyze", "class_a"),
         ("particle_table", "class_a"),
+        ("mapback", "class_a"),
         ("assess", "class_a"),
         ("write_config", ""),
         ("report", ""),

@@ -29,6 +29,7 @@ rule report:
         tables=expand("<results>/{round}/particles.parquet", round=ROUNDS),
         subsets=expand("<results>/{round}/subset/particles.star", round=ROUNDS),
         series=expand("<results>/{round}/subset/volumes.star", round=ROUNDS if VOLUME_SERIES else []),
+        scenes=expand("<results>/{round}/mapback", round=ROUNDS if VOLUME_SERIES else []),
         maps=expand("<results>/{round}/subset/fsc.csv", round=ROUNDS),
         truth=expand("<results>/{round}/truth", round=ROUNDS) if SIMULATED else [],
     output:
