@@ -116,7 +116,10 @@ class Decoder(nn.Module):
         ball = half_ball(box, self.freqs.device)
         frequency = ball.k.float() / self.box
         chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
-        return ball.volume(self.fourier(frequency, z, chunk_rows), self.box)
+        with torch.no_grad():
+            maps = ball.volume(_evaluate(self.folded(), frequency, z, chunk_rows), self.box)
+            # The base is added as maps: on its own lattice interpolation is at its worst.
+            return maps if self.base is None else maps + self.base.volumes(z, box)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.slicing import corners_at, gather, transform
 
 
@@ -38,6 +39,12 @@ class LinearBase(nn.Module):
         """Values (m, rows) at `k` (rows, 3) for latents (m, zdim)."""
         slices = self.slices(k)
         return slices[:, 0] + z[:, : self.n_basis].to(slices.dtype) @ slices[:, 1:].T
+
+    def volumes(self, z: Tensor, box: int) -> Tensor:
+        """Real maps (m, d, d, d) with mean 0 for latents (m, zdim); d is `box`, by Fourier cropping."""
+        maps = self.mean + torch.einsum("mj,jzyx->mzyx", z[:, : self.n_basis].to(self.basis), self.basis)
+        maps = maps - maps.mean((1, 2, 3), keepdim=True)
+        return maps if box == self.box else crop_fourier(maps, box)
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)

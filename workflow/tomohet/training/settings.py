@@ -107,7 +107,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "checkpoint_minutes": args.checkpoint_minutes,
             "outdir": str(args.outdir),
             "load": args.load,
-            "init": _text(init),
+            "init": _text(init.resolve() if init else None),
             "init_digest": _teacher_digest(init),
         },
         "seed": args.seed,
