@@ -45,3 +45,9 @@ def test_imports_point_down():
         for path in (PACKAGE / layer).rglob("*.py"):
             wrong += [f"{path.relative_to(PACKAGE)} imports {name}" for name in imported(path) - allowed]
     assert not wrong
+
+
+def test_test_files_have_names_of_their_own():
+    """Pytest imports them by name alone: of two with one name, the second is not run."""
+    names = [path.name for path in Path(__file__).resolve().parents[1].rglob("*.py")]
+    assert sorted(set(names)) == sorted(names)
