@@ -7,6 +7,7 @@ import torch
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_pickles
 from tomohet.model.linear_decoder import LinearDecoder
+from tomohet.model.published import PublishedVolumes
 from tomohet.model.vae import HeterogeneityVAE, build_decoder, build_vae
 from tomohet.model.volumes import TrainedVolumes
 
@@ -42,6 +43,8 @@ def load_model(weights: str | Path, config: str | Path, device: torch.device | s
         whole = build_vae(box, arguments, seed=0)
         model = whole.decoder
     _fill(whole, weights, device)
+    if not arguments.get("hermitian", True):
+        model = PublishedVolumes(model)
     return TrainedVolumes(model, parameters["angpix"], parameters["scale"], torch.device(device))
 
 

@@ -1,13 +1,15 @@
-"""Weights in the published layout (tomoDRGN 1.0) for our network.
+"""Weights in the published layout (tomoDRGN 1.0) for our network, and its volumes.
 
 Its encoder reads the Hartley image row by row, ours reads +k and then -k in order of |k|: the columns of the
 first layer are permuted. Its decoder is not Hermitian and is rebuilt with `hermitian=False`.
 """
 
+import torch
 from torch import Tensor
 
+from tomohet.model.decoder import Decoder
 from tomohet.model.encoder import hartley_columns
-from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.fourier import HalfPlane, ihartley3
 
 FIRST_ENCODER_LAYERS = ("encoder.encoder_a.main.0.weight", "encoder.encoder_a.main.0.linear.weight")
 
@@ -20,3 +22,24 @@ def from_published(state: dict[str, Tensor], hp: HalfPlane) -> dict[str, Tensor]
             weight = state[name]
             state[name] = weight[:, hartley_columns(hp, weight.shape[1] // 2).to(weight.device)]
     return state
+
+
+class PublishedVolumes:
+    """The volumes of a decoder that is not Hermitian, as the published program makes them (its spec E.2).
+
+    Every point of the ball is decoded, the zero frequency too; of a pair at Nyquist the negative one counts.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder, self.box, self.zdim = decoder, decoder.box, decoder.zdim
+
+    def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
+        """Real maps (m, d, d, d) of latents (m, zdim), d = `box`: their frequencies alone are decoded."""
+        box = box or self.box
+        axis = torch.arange(-(box // 2), box // 2, device=z.device)
+        k = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).flip(-1)  # (x, y, z)
+        inside = k.square().sum(-1) <= (box // 2) ** 2
+        values = self.decoder.fourier(k[inside].float() / self.box, z)
+        hartley = values.real.new_zeros(len(z), *inside.shape)
+        hartley[:, inside] = values.real - values.imag
+        return ihartley3(hartley) * (box / self.box) ** 3

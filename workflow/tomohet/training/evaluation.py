@@ -32,6 +32,7 @@ def evaluate_images(
             f"{args.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was trained "
             f"on {box} px at {pixel_size_A:g} Å; resample with `tomohet downsample` or extract them so"
         )
+    _refuse_other_normalisation(config, store)
     model = load_vae(args.weights, config, device)
     _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))
     images = ParticleImages(
@@ -47,6 +48,21 @@ def evaluate_images(
         images.start = stack_posterior(*linear_posterior(Path(teacher), store, particles, device))
     interval = args.batch_size if args.verbose else args.log_interval
     return infer_latents(model, images, args.batch_size, log_interval=interval)
+
+
+def _refuse_other_normalisation(config: dict, store: Store) -> None:
+    """A network of tomoDRGN knows images divided by one number, of the sign that its run gave them."""
+    if "imported" not in config:
+        return
+    scale, inverted = config["scale"], config["dataset_args"]["invert_data"]
+    stored = store.description["preparation"]["normalise"]
+    same_scale = isinstance(stored, list) and stored[0] == 0 and np.isclose(stored[1], scale, rtol=1e-5)
+    if not same_scale or store.description["inverted"] != [inverted]:
+        sign = "" if inverted else " --uninvert-data"
+        raise InputError(
+            f"{store.folder}: prepared otherwise than for the imported run; prepare the images with "
+            f"--norm 0 {scale:g}{sign}"
+        )
 
 
 def _warn_of_more_tilts(config: dict, longest: int) -> None:
