@@ -15,6 +15,7 @@ LAYERS = [
     "training",
     "linear",
     "model",
+    "preflight",
     "reconstruction",
     "particles",
     "physics",

@@ -8,7 +8,7 @@ from particle_files import N_PARTICLES, optimisation_set_blocks, write_image_ser
 
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.filtering import filter_particles
-from tomohet.particles.validation import counts, overall, validate
+from tomohet.preflight.checks import counts, overall, validate
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> None:
     """Check, write the two files, print the verdicts; a "stop" ends with an error."""
     from tomohet.errors import InputError
     from tomohet.particles.dialects import read_particles
-    from tomohet.particles.validation import overall, validate
-    from tomohet.particles.validation_page import write_validation
+    from tomohet.preflight.checks import overall, validate
+    from tomohet.preflight.page import write_validation
 
     particle_set = read_particles(args.particles, args.datadir, args.source_software)
     checks = validate(particle_set)

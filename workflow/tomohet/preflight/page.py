@@ -13,7 +13,7 @@ from tomohet import plots
 from tomohet.files.atomic import write_json, write_text
 from tomohet.particles.preparation import read_images
 from tomohet.particles.table import ParticleSet
-from tomohet.particles.validation import Check, counts, overall, viewing_directions
+from tomohet.preflight.checks import Check, counts, overall, viewing_directions
 from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.physics.imaging import ctf_of, image_parameters
 

@@ -1,0 +1,1 @@
+"""The pre-flight check of a particle set: verdicts, numbers and pictures before any computing."""
