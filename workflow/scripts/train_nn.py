@@ -2,7 +2,7 @@
 
 import argparse
 
-from tomohet.cli import command, log_to, options, training_options
+from tomohet.cli import command, options, training_options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,17 +22,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read the particles, train, write."""
-    from tomohet.device import device_of
-    from tomohet.particles.source import open_particles
-    from tomohet.training.checkpoints import lock_folder
+    from tomohet.cli.training import run_training
     from tomohet.training.homogeneous import train_nn
-    from tomohet.training.settings import check_options
 
-    check_options(args)
-    with lock_folder(args.outdir):
-        log_to(args.outdir / "run.log")
-        store, particles = open_particles(args.particles, args)
-        train_nn(args, store, particles, device_of(args.device))
+    run_training(train_nn, args)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tomohet.cli import command, log_to, options, training_options
+from tomohet.cli import command, options, training_options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,17 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read the particles, train, write."""
-    from tomohet.device import device_of
-    from tomohet.particles.source import open_particles
-    from tomohet.training.checkpoints import lock_folder
-    from tomohet.training.settings import check_options
+    from tomohet.cli.training import run_training
     from tomohet.training.vae import train_vae
 
-    check_options(args)
-    with lock_folder(args.outdir):
-        log_to(args.outdir / "run.log")
-        store, particles = open_particles(args.particles, args)
-        train_vae(args, store, particles, device_of(args.device))
+    run_training(train_vae, args)
 
 
 if __name__ == "__main__":

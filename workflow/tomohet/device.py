@@ -1,5 +1,7 @@
 """Where tensors are computed."""
 
+import os
+
 from tomohet.errors import InputError
 
 
@@ -13,4 +15,7 @@ def device_of(name: str):
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise InputError("--device cuda: PyTorch sees no CUDA device; use --device cpu or ask for a GPU")
-    return torch.device("cuda" if name != "cpu" and available else "cpu")
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    # Of several processes on a node each has a card of its own.
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

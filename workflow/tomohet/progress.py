@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, one quiet log line now and then elsewhere."""
 
 import logging
+import os
 import sys
 import time
 
@@ -44,4 +45,12 @@ def track(iterable=None, *, total: int | None = None, unit: str, description: st
     On a terminal a bar with rate and time left; in a log file one line every half minute.
     """
     bar = tqdm if sys.stderr.isatty() else QuietProgress
-    return bar(iterable, total=total, unit=f" {unit}" if bar is tqdm else unit, desc=description, leave=False)
+    return bar(
+        iterable,
+        total=total,
+        unit=f" {unit}" if bar is tqdm else unit,
+        desc=description,
+        leave=False,
+        # Of several processes that train together only the first reports.
+        disable=os.environ.get("RANK", "0") != "0",
+    )

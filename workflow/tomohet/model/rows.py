@@ -22,7 +22,8 @@ class PackedRows:
     transfer, weight : (rows,)
     particle : (rows,) position of the particle in the batch, ascending
     particles : number of particles in the batch
-    full_count : rows that the batch has before any random selection; the loss is a mean over these
+    full_count : rows over which the loss is a mean: the batch's before any random selection, those of other
+        processes included
     """
 
     k: Tensor
@@ -49,6 +50,7 @@ def pack_rows(
     hermitian: bool = True,
     fraction: float = 1.0,
     generator: torch.Generator | None = None,
+    full_count: int | None = None,
 ) -> PackedRows:
     """Pack the rows of m images of P particles.
 
@@ -63,6 +65,7 @@ def pack_rows(
     hermitian : fold every coordinate into the half space, conjugating the value
     fraction : share of each image's rows to draw, stratified over |k|; every row is as likely as any other
         and counts 1 / fraction, so that loss and gradient keep their expectation
+    full_count : rows over which the loss is a mean; None counts these
     """
     device = fourier.device
     drawn = prefix if fraction >= 1 else torch.ceil(prefix * fraction).long()
@@ -91,7 +94,7 @@ def pack_rows(
         weight=row_weight if fraction >= 1 else row_weight / fraction,
         particle=particle_of_image[image],
         particles=len(tilts),
-        full_count=int(prefix.sum()),
+        full_count=int(prefix.sum()) if full_count is None else full_count,
     )
 
 

@@ -28,10 +28,15 @@ class HeterogeneityVAE(nn.Module):
         return self.encoder(images, tilts) if start is None else self.encoder(images, tilts, start)
 
 
-def sample_latent(mu: Tensor, logvar: Tensor, generator: torch.Generator) -> Tensor:
-    """A draw z = mu + exp(logvar / 2) eps (reparametrisation)."""
-    eps = torch.randn(mu.shape, generator=generator, device=mu.device)
-    return mu + torch.exp(logvar / 2) * eps
+def sample_latent(
+    mu: Tensor, logvar: Tensor, generator: torch.Generator, of: int | None = None, first: int = 0
+) -> Tensor:
+    """A draw z = mu + exp(logvar / 2) eps (reparametrisation).
+
+    of, first : the particles are `first` and following of that many, and draw what they would draw among them
+    """
+    eps = torch.randn(of or len(mu), mu.shape[1], generator=generator, device=mu.device)
+    return mu + torch.exp(logvar / 2) * eps[first : first + len(mu)]
 
 
 def build_vae(box: int, model_args: dict, seed: int) -> HeterogeneityVAE:

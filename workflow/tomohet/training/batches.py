@@ -16,11 +16,26 @@ from tomohet.particles.store import Store
 from tomohet.physics.dose import optimal_dose_prefix
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import ImageParameters, image_parameters
+from tomohet.training.processes import ALONE, Processes
 
 log = logging.getLogger(__name__)
 
 # The rest of the memory belongs to the network, its workspace and other programs.
 SHARE_OF_MEMORY = 0.5
+
+
+class Whole(NamedTuple):
+    """What a process knows of the whole batch of which its own may be a part.
+
+    particles, rows : numbers of particles and of half-plane rows that enter the loss
+    points : the largest number of full-plane points of a particle: the published normaliser of KL
+    first : place of this part's first particle
+    """
+
+    particles: int
+    rows: int
+    points: int
+    first: int
 
 
 class Batch(NamedTuple):
@@ -31,6 +46,7 @@ class Batch(NamedTuple):
     gain : (m,) by which an image's values are larger than those of the common scale
     prefix : (m,) int64, how many half-plane points of each image enter the loss
     tilts : (P,) int64 images per particle
+    whole : the batch of all processes
     start : (P, 2, K) posteriors of the linear model that teaches, or None
     """
 
@@ -39,6 +55,7 @@ class Batch(NamedTuple):
     gain: Tensor
     prefix: Tensor
     tilts: Tensor
+    whole: Whole
     start: Tensor | None = None
 
 
@@ -71,6 +88,7 @@ class ParticleImages:
     keep : bool per image of these particles (in order), or None for all: one side of a split of the tilts
     resident : keep all images on the device; None decides by free memory
     workers, ahead : reading threads and batches read ahead, when not resident
+    processes : of which each takes its part of every batch
     """
 
     def __init__(
@@ -84,8 +102,9 @@ class ParticleImages:
         resident: bool | None = None,
         workers: int = 1,
         ahead: int = 2,
+        processes: Processes = ALONE,
     ) -> None:
-        self._store, self.device = store, device
+        self._store, self.device, self.processes = store, device, processes
         self._workers, self._ahead = max(workers, 1), max(ahead, 1)
         tilts = np.diff(store.offsets)[particles]
         rows = store.images_of(particles)
@@ -102,6 +121,9 @@ class ParticleImages:
         self.params = image_parameters(images, device)
         self._gain = torch.as_tensor(store.gain[rows], device=device)
         self.prefix = loss_rows.prefix(self.params, self.half_plane)
+        # Known on the host, so that no step has to wait for the device to count.
+        before = np.concatenate([[0], np.cumsum(self.prefix.cpu().numpy())])
+        self._loss_rows = before[self._starts + tilts] - before[self._starts]
         n_bytes = rows.size * self.half_plane.n * 8
         if resident is None:
             resident = n_bytes < SHARE_OF_MEMORY * free_memory(device)
@@ -117,8 +139,12 @@ class ParticleImages:
     def __len__(self) -> int:
         return len(self.tilts)
 
-    def batch(self, positions: np.ndarray) -> Batch:
-        """The images of the particles at `positions`."""
+    def batch(self, group: np.ndarray) -> Batch:
+        """The images of the particles at the positions `group`, or this process's part of them."""
+        part = self.processes.part(len(group))
+        rows = self._loss_rows[group]
+        whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
+        positions = group[part]
         tilts = self.tilts[positions]
         before = np.cumsum(tilts) - tilts
         local = np.repeat(self._starts[positions] - before, tilts) + np.arange(tilts.sum())
@@ -133,6 +159,7 @@ class ParticleImages:
             self._gain[index],
             self.prefix[index],
             torch.from_numpy(tilts).to(self.device),
+            whole,
             None if self.start is None else self.start[torch.from_numpy(positions).to(self.device)],
         )
 

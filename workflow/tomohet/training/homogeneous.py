@@ -13,11 +13,18 @@ from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.loop import Plan, Training
 from tomohet.training.objectives import VolumeObjective
+from tomohet.training.processes import ALONE, Processes
 from tomohet.training.runs import EpochResults, begin, write_config, write_loss_figure
 from tomohet.training.settings import data_term, decoder_arguments, loss_rows, training_config
 
 
-def train_nn(args: argparse.Namespace, store: Store, particles: np.ndarray, device: torch.device) -> None:
+def train_nn(
+    args: argparse.Namespace,
+    store: Store,
+    particles: np.ndarray,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> None:
     """Train a homogeneous volume on `particles` with the options of the command line.
 
     Raises InputError when there is nothing to train on, and when the training diverges.
@@ -33,6 +40,7 @@ def train_nn(args: argparse.Namespace, store: Store, particles: np.ndarray, devi
         resident=False if args.lazy else None,
         workers=args.num_workers,
         ahead=args.prefetch_factor or 2,
+        processes=processes,
     )
     model = build_decoder(store.box, config["model_args"], args.seed).to(device)
     objective = VolumeObjective(model, data_term(config, images.half_plane, device))
@@ -42,7 +50,9 @@ def train_nn(args: argparse.Namespace, store: Store, particles: np.ndarray, devi
     volumes = TrainedVolumes(model, store.pixel_size_A, store.scale, device)
     results = EpochResults(args.outdir, training, volumes, None, every=args.checkpoint, first=0)
     begin(training, args.load, args.outdir)
-    write_config(args.outdir, config)
+    if processes.leads:
+        write_config(args.outdir, config)
     training.run(results)
-    write_loss_figure(args.outdir, training.position.history, args.plot_format)
+    if processes.leads:
+        write_loss_figure(args.outdir, training.position.history, args.plot_format)
     results.finish()

@@ -27,30 +27,29 @@ def infer_latents(
     Raises InputError when the network gives numbers that are not finite.
     """
     present = np.flatnonzero(images.tilts > 0)
+    groups = in_groups(present, batch_size * images.processes.size)
+    own = np.concatenate([group[images.processes.part(len(group))] for group in groups])
     found, done = [], 0
     with torch.no_grad():
-        for batch in images.batches(in_groups(present, batch_size)):
+        for batch in images.batches(groups):
+            if not len(batch.tilts):
+                continue
             views = encoder_view(batch.fourier, batch.params, images.half_plane)
             found.append(torch.stack(model.encode(views, batch.tilts, batch.start)))
-            before, done = done, done + len(batch.tilts)
+            before, done = done, done + batch.whole.particles
             if log_interval and done // log_interval > before // log_interval:
                 log.info("latents of %d of %d particles", done, len(present))
-    mu, logvar = torch.cat(found, dim=1).cpu().numpy()
-    broken = ~np.isfinite(mu).all(1) | ~np.isfinite(logvar).all(1)
+    latents = (
+        torch.cat(found, dim=1).movedim(0, 1).cpu().numpy() if found else np.zeros((0, 2, model.decoder.zdim))
+    )
+    latents = images.processes.gathered(own, latents, len(images), images.device)
+    broken = ~np.isfinite(latents[present]).all((1, 2))
     if broken.any():
         raise InputError(
             f"the latents of {broken.sum()} particles are not finite (the first is the input's particle "
             f"{present[broken][0]} of those that take part): training diverged; go back to earlier weights"
         )
-    return _spread(mu, present, len(images)), _spread(logvar, present, len(images))
-
-
-def _spread(values: np.ndarray, present: np.ndarray, particles: int) -> np.ndarray:
-    if len(present) == particles:
-        return values
-    spread = np.full((particles, values.shape[1]), np.nan, np.float32)
-    spread[present] = values
-    return spread
+    return np.ascontiguousarray(latents[:, 0]), np.ascontiguousarray(latents[:, 1])
 
 
 def gaussian_divergence(

@@ -2,6 +2,8 @@
 
 All randomness of a step derives from (seed, epoch, step), and the order of particles from (seed, epoch):
 weights, optimiser state and position are all that a continuation needs to repeat the uninterrupted run.
+Several processes share each batch (`processes`): their gradients are added up before the step, so that the
+result is that of one process, up to the order of summation, and a run may go on with another number of them.
 """
 
 import datetime
@@ -104,9 +106,10 @@ class Training:
     ) -> None:
         self.model, self.objective, self.images, self.plan = model, objective, images, plan
         self.folder, self.digest = folder, digest
-        trained = [p for p in model.parameters() if p.requires_grad]
+        self.processes = images.processes
+        self._trained = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
-            trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, eps=ADAM_EPSILON, fused=True
+            self._trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, eps=ADAM_EPSILON, fused=True
         )
         self.position = Position()
         self.loaded: str | None = None
@@ -184,25 +187,28 @@ class Training:
         check_every = STEPS_BETWEEN_CHECKS_ON_CUDA if self.images.device.type == "cuda" else 1
         self.model.train()
         for batch in self.images.batches(groups[position.step :]):
-            losses = self._step(batch, position.epoch * particles + seen)
-            sums += losses * len(batch.tilts)
+            losses, stop = self._step(batch, position.epoch * particles + seen, request)
+            n = batch.whole.particles
+            sums += losses * n
             position.step += 1
-            seen += len(batch.tilts)
-            self._progress.update(len(batch.tilts))
-            if position.step % check_every == 0 or position.step == len(groups):
+            seen += n
+            self._progress.update(n)
+            checked = position.step % check_every == 0 or position.step == len(groups)
+            if checked:
                 self._refuse_non_finite(sums)
-            if seen // plan.log_interval > (seen - len(batch.tilts)) // plan.log_interval:
+            if seen // plan.log_interval > (seen - n) // plan.log_interval:
                 self._log_interval(seen, losses)
             position.seconds = time.monotonic() - started
-            if request.signal is not None or self._save_is_due():
+            stopped = self._agreed_stop(request, stop, checked)
+            if stopped or self._save_is_due():
                 position.sums = sums.tolist()
                 self._save()
-                if request.signal is not None:
-                    self._stop(request.signal)
+                if stopped:
+                    self._stop(stopped)
         position.sums = sums.tolist()
 
-    def _step(self, batch, seen: int) -> torch.Tensor:
-        """One optimiser step; returns (total, gen, kld) on the device."""
+    def _step(self, batch, seen: int, request: StopRequest) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One optimiser step; returns (total, gen, kld) on the device, and the stop requests of all."""
         plan, position = self.plan, self.position
         state = np.random.SeedSequence([plan.seed, position.epoch, position.step]).generate_state(
             1, np.uint64
@@ -212,11 +218,36 @@ class Training:
         factor = learning_rate_factor(plan.lr_schedule, plan.warmup, progress + 1e-9)
         for group in self.optimiser.param_groups:
             group["lr"] = plan.learning_rate * factor
-        losses = self.objective.losses(batch, seen, generator)
         self.optimiser.zero_grad()
-        losses[0].backward()
+        if len(batch.tilts):
+            losses = self.objective.losses(batch, seen, generator)
+            losses[0].backward()
+            losses = torch.stack([loss.detach().double() for loss in losses])
+        else:  # a batch of fewer particles than processes
+            losses = torch.zeros(len(LOSSES), dtype=torch.float64, device=self.images.device)
+        stop = None
+        if self.processes.size > 1:
+            losses, stop = self._add_up(losses, request.signal or 0)
         self.optimiser.step()
-        return torch.stack([loss.detach().double() for loss in losses])
+        return losses, stop
+
+    def _add_up(self, losses: torch.Tensor, signal_number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add up gradients and losses over the processes in one exchange, their stop signals with them."""
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained]
+        told = torch.zeros(self.processes.size, device=losses.device)
+        told[self.processes.rank] = signal_number
+        flat = torch.cat([*(g.reshape(-1).float() for g in gradients), losses.float(), told])
+        self.processes.add_up(flat)
+        *parts, losses, told = flat.split([*(g.numel() for g in gradients), len(losses), len(told)])
+        for parameter, part in zip(self._trained, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+        return losses.double(), told
+
+    def _agreed_stop(self, request: StopRequest, told: torch.Tensor | None, checked: bool) -> int | None:
+        """The signal to stop for, the same in all processes: they compare only where they all look."""
+        if told is None:
+            return request.signal
+        return int(told.max()) or None if checked else None
 
     def _end_epoch(self, finish_epoch: Callable[[int], None]) -> None:
         position, seconds = self.position, self.position.seconds
@@ -231,7 +262,8 @@ class Training:
         history = [*position.history, row | {"particles_per_second": rate}]
         self.model.eval()
         finish_epoch(position.epoch)
-        write_csv(self.folder / "loss.csv", pd.DataFrame(history))
+        if self.processes.leads:
+            write_csv(self.folder / "loss.csv", pd.DataFrame(history))
         self.position = Position(epoch=position.epoch + 1, history=history)
         self._save()
 
@@ -248,8 +280,9 @@ class Training:
     def _save(self) -> None:
         if any(not torch.isfinite(p).all() for p in self.model.parameters()):
             self._give_up("the weights are no longer finite numbers")
-        content = self.weights() | {"position": vars(self.position)}
-        save_checkpoint(self.folder / CHECKPOINT, content)
+        if self.processes.leads:
+            content = self.weights() | {"position": vars(self.position)}
+            save_checkpoint(self.folder / CHECKPOINT, content)
         self._saved_at = time.monotonic()
 
     def _stop(self, number: int) -> None:

@@ -12,6 +12,7 @@ from tomohet.model.vae import HeterogeneityVAE, sample_latent
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import encoder_view, loss_weight, physical_transfer, transfer
 from tomohet.training.batches import Batch
+from tomohet.training.processes import ALONE, Processes
 from tomohet.training.schedules import beta_at
 
 
@@ -51,10 +52,11 @@ class DataTerm:
             hermitian=hermitian,
             fraction=self.rows_per_image,
             generator=generator,
+            full_count=batch.whole.rows,
         )
 
     def loss(self, decoder: Decoder, z: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Mean weighted squared residual of the batch."""
+        """Sum of weighted squared residuals, over the number of rows of the whole batch."""
         rows = self.rows(batch, decoder.hermitian, generator)
         return reconstruction_loss(decoder, z, rows, dtype=self.dtype)
 
@@ -68,14 +70,24 @@ class VaeObjective:
     beta: str | float
     beta_control: float | None
     total_particles: int
+    processes: Processes = ALONE
 
     def losses(self, batch: Batch, seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """(total, gen, scaled KL) of a batch, after `seen` particles."""
+        """(total, gen, scaled KL) of a batch, after `seen` particles; of a part of it, its share of them."""
+        whole = batch.whole
         images = encoder_view(batch.fourier, batch.params, self.data.half_plane)
         mu, logvar = self.model.encode(images, batch.tilts, batch.start)
-        gen = self.data.loss(self.model.decoder, sample_latent(mu, logvar, generator), batch, generator)
+        z = sample_latent(mu, logvar, generator, whole.particles, whole.first)
+        gen = self.data.loss(self.model.decoder, z, batch, generator)
         beta = beta_at(self.beta, seen, self.total_particles)
-        kld = scaled_kl(kl_divergence(mu, logvar), beta, self.beta_control, full_plane_points(batch))
+        kl = kl_divergence(mu, logvar) * (len(mu) / whole.particles)
+        if self.beta_control is not None and self.processes.size > 1:
+            # Not linear in KL: every process needs the batch's value, and differentiates its own share.
+            kl = kl + (self.processes.add_up(kl.detach().clone()) - kl.detach())
+            kld = scaled_kl(kl, beta, self.beta_control, whole.points)
+            kld = kld - kld.detach() * (1 - 1 / self.processes.size)
+        else:
+            kld = scaled_kl(kl, beta, self.beta_control, whole.points)
         return gen + kld, gen, kld
 
 
@@ -91,10 +103,3 @@ class VolumeObjective:
         no_latent = batch.fourier.real.new_zeros(len(batch.tilts), 0)
         gen = self.data.loss(self.model, no_latent, batch, generator)
         return gen, gen, torch.zeros_like(gen)
-
-
-def full_plane_points(batch: Batch) -> int:
-    """The largest number of full-plane points of a particle of the batch: the published normaliser of KL."""
-    ends = torch.cumsum(batch.tilts, 0)
-    sums = torch.nn.functional.pad(torch.cumsum(batch.prefix, 0), (1, 0))
-    return 2 * int((sums[ends] - sums[ends - batch.tilts]).max())

@@ -28,6 +28,14 @@ def begin(training: Training, load: str | None, folder: Path) -> None:
     A training that was started from `--load WEIGHTS` and then stopped continues from its checkpoint.
     Raises InputError when `--load latest` finds nothing that could be continued.
     """
+    if training.processes.leads:
+        _begin(training, load, folder)
+    training.processes.wait()  # until the leader has moved aside what does not belong to this training
+    if not training.processes.leads:
+        _begin(training, load, folder)
+
+
+def _begin(training: Training, load: str | None, folder: Path) -> None:
     checkpoint = folder / CHECKPOINT
     if load not in (None, "latest"):
         own = read_weights(checkpoint) if checkpoint.is_file() else {}
@@ -92,20 +100,23 @@ class EpochResults:
     def _write(self, tag: str, weights: dict) -> None:
         model, folder = self.training.model, self.folder
         model.eval()
+        sides = filter(None, (self.training.images, self.test)) if self.volumes.zdim else ()
+        latents = [infer_latents(model, side) for side in sides]
+        if not self.training.processes.leads:
+            return
         z = np.zeros((1, 0), np.float32)
         if self.volumes.zdim:
-            mu, logvar = infer_latents(model, self.training.images)
+            mu, logvar = latents[0]
             save_latents(folder / f"z{tag}.train.pkl", mu, logvar)
             z = mu.mean(0, keepdims=True)
             if self.test is not None:
-                self._write_test_latents(tag, mu, logvar)
+                self._write_test_latents(tag, mu, logvar, *latents[1])
         volume = self.volumes.volumes(torch.from_numpy(z).to(self.volumes.device))[0].cpu().numpy()
         write_volume(folder / f"reconstruct{tag}.mrc", volume, self.volumes.pixel_size_A)
         save_checkpoint(folder / f"weights{tag}.pkl", weights)
 
-    def _write_test_latents(self, tag: str, mu: np.ndarray, logvar: np.ndarray) -> None:
+    def _write_test_latents(self, tag: str, mu, logvar, test_mu, test_logvar) -> None:
         """Latents from the tilts that were not trained on, and how far they are from the others."""
-        test_mu, test_logvar = infer_latents(self.training.model, self.test)
         save_latents(self.folder / f"z{tag}.test.pkl", test_mu, test_logvar)
         divergence = gaussian_divergence(mu, logvar, test_mu, test_logvar)
         write_pickle(self.folder / f"convergence_latent_kld{tag}.pkl", divergence)

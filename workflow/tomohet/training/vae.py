@@ -16,6 +16,7 @@ from tomohet.training.batches import ParticleImages, split_tilts
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.loop import Plan, Training
 from tomohet.training.objectives import VaeObjective
+from tomohet.training.processes import ALONE, Processes
 from tomohet.training.runs import (
     EpochResults,
     begin,
@@ -28,7 +29,13 @@ from tomohet.training.settings import data_term, loss_rows, training_config, vae
 log = logging.getLogger(__name__)
 
 
-def train_vae(args: argparse.Namespace, store: Store, particles: np.ndarray, device: torch.device) -> None:
+def train_vae(
+    args: argparse.Namespace,
+    store: Store,
+    particles: np.ndarray,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> None:
     """Train on `particles` (store ordinals) with the options of the command line; see `runs` for the files.
 
     Raises InputError for settings or data that cannot be trained on, and when the training diverges.
@@ -41,7 +48,7 @@ def train_vae(args: argparse.Namespace, store: Store, particles: np.ndarray, dev
         raise InputError(f"--zdim {args.zdim}: the linear model {args.init} has {n_basis} latents already")
     config = training_config(args, store, particles, vae_arguments(args, int(tilts.max()), n_basis))
     training_args = config["training_args"]
-    train, test = _images(args, config, store, particles, device)
+    train, test = _images(args, config, store, particles, device, processes)
     model = build_vae(store.box, config["model_args"], args.seed).to(device)
     if teacher:
         unit = teacher[0]["scale"] / store.scale
@@ -58,16 +65,19 @@ def train_vae(args: argparse.Namespace, store: Store, particles: np.ndarray, dev
         beta,
         training_args["beta_control"],
         total_particles=args.num_epochs * len(particles),
+        processes=processes,
     )
     digest = settings_digest(config, store)
     training = Training(model, objective, train, Plan.of(config), args.outdir, digest)
     volumes = TrainedVolumes(model.decoder, store.pixel_size_A, store.scale, device)
     results = EpochResults(args.outdir, training, volumes, test, every=args.checkpoint, first=1)
     begin(training, args.load, args.outdir)
-    write_config(args.outdir, config)
-    write_tilt_distribution(args.outdir, tilts, args.plot_format)
+    if processes.leads:
+        write_config(args.outdir, config)
+        write_tilt_distribution(args.outdir, tilts, args.plot_format)
     training.run(results)
-    write_loss_figure(args.outdir, training.position.history, args.plot_format)
+    if processes.leads:
+        write_loss_figure(args.outdir, training.position.history, args.plot_format)
     results.finish()
 
 
@@ -78,12 +88,13 @@ def _refuse_too_few(particles: np.ndarray, batch_size: int) -> None:
         log.warning("--batch-size %d: there are only %d particles", batch_size, len(particles))
 
 
-def _images(args, config: dict, store: Store, particles: np.ndarray, device: torch.device):
+def _images(args, config: dict, store: Store, particles: np.ndarray, device: torch.device, processes):
     """The images to train on, and those held out by --fraction-train, or None."""
     options = {
         "resident": False if args.lazy else None,
         "workers": args.num_workers,
         "ahead": args.prefetch_factor or 2,
+        "processes": processes,
     }
     if args.fraction_train == 1:
         return ParticleImages(store, particles, device, loss_rows=loss_rows(config), **options), None

@@ -1,0 +1,110 @@
+"""Several processes train as one does: two of them, on CPU, with gloo."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tomohet.cli import SCRIPTS
+from tomohet.files.pickles import load_latents
+from tomohet.model.load import read_weights
+from tomohet.training.processes import Processes
+
+pytestmark = pytest.mark.unit
+
+SMALL = (
+    "--zdim 2 -n 2 -b 5 --dec-dim 16 --dec-layers 1 --enc-dim-A 16 --out-dim-A 8 --enc-layers-A 1 "
+    "--enc-dim-B 16 --enc-layers-B 1 --pe-dim 3 --lr 0.001 --device cpu"
+).split()
+
+
+def start(size, store, folder, *options):
+    """`size` processes of one training, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, SCRIPTS / "train_vae.py", store, "-o", folder, *SMALL, *map(str, options)]
+    common = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    several = {"WORLD_SIZE": str(size)} if size > 1 else {}
+    return [
+        subprocess.Popen(
+            list(map(str, command)),
+            env=common | several | ({"RANK": str(rank)} if size > 1 else {}),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def train(size, store, folder, *options):
+    for process in start(size, store, folder, *options):
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors
+    return folder
+
+
+def assert_same_training(one, other, rtol=2e-4):
+    losses = [pd.read_csv(folder / "loss.csv")[["gen", "kld", "total"]] for folder in (one, other)]
+    np.testing.assert_allclose(*losses, rtol=rtol)
+    mine, theirs = (read_weights(folder / "weights.pkl")["model_state_dict"] for folder in (one, other))
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name], rtol=rtol, atol=2e-5)
+    np.testing.assert_allclose(
+        load_latents(one / "z.train.pkl")[0], load_latents(other / "z.train.pkl")[0], atol=1e-4
+    )
+
+
+# Particles that are no multiple of the batch: the last batch is smaller than the number of processes.
+PARTICLES = ("--use-first-nptcls", 11, "-n", 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--beta-control", 0.1, "--beta", 1.0), ("--fraction-train", 0.6), PARTICLES],
+    ids=["plain", "beta-control", "held-out tilts", "an odd particle"],
+)
+def test_two_processes_give_the_result_of_one(tiny_store, tmp_path, options):
+    one = train(1, tiny_store, tmp_path / "one", *options)
+    two = train(2, tiny_store, tmp_path / "two", *options)
+    assert_same_training(one, two)
+    if "--fraction-train" in options:
+        np.testing.assert_allclose(
+            load_latents(one / "z.test.pkl")[0], load_latents(two / "z.test.pkl")[0], atol=1e-4
+        )
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tiny_store, tmp_path):
+    whole = train(1, tiny_store, tmp_path / "whole")
+    folder = train(2, tiny_store, tmp_path / "parts", "-n", 1)
+    train(1, tiny_store, folder, "-n", 2)
+    assert "continuing at epoch 1" in (folder / "run.log").read_text()
+    assert_same_training(whole, folder)
+
+
+def test_a_signal_to_one_process_stops_all_of_them(tiny_store, tmp_path):
+    folder = tmp_path / "run"
+    processes = start(2, tiny_store, folder, "-n", 500)
+    deadline = time.monotonic() + 120
+    while not (folder / "loss.csv").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGTERM
+    position = read_weights(folder / "checkpoint.pkl")["position"]
+    assert 0 < position["epoch"] < 500
+
+
+def test_parts_cover_every_batch_once():
+    for size in (1, 2, 3, 8):
+        for n in (1, 2, 7, 16):
+            parts = [np.arange(n)[Processes(rank, size).part(n)] for rank in range(size)]
+            assert np.concatenate(parts).tolist() == list(range(n))

@@ -1,0 +1,122 @@
+"""Several processes that train one network together, one per GPU: each sees its part of every batch.
+
+All have the same weights: they start from the same seed or checkpoint, and each step's gradients are added up
+over the processes by one all-reduce before the optimiser's step. Started by `--multigpu` or by torchrun.
+"""
+
+import datetime
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor
+
+# The leader writes volumes and checkpoints while the others wait for it.
+PATIENCE = datetime.timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process (`rank`, from 0) among `size`. Only the leader, rank 0, writes files."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def part(self, n: int) -> slice:
+        """This process's share of n things: consecutive, as even as can be."""
+        return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum of `values` over all processes, in place."""
+        if self.size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+    def gathered(self, rows: np.ndarray, values: np.ndarray, n: int, device: torch.device) -> np.ndarray:
+        """(n, ...) float32 from each process's `values` at its `rows`; rows that nobody has are NaN."""
+        if self.size == 1 and len(rows) == n:
+            return values
+        whole = np.zeros((n, *values.shape[1:]), np.float32)
+        whole[rows] = values
+        there = np.zeros(n, np.float32)
+        there[rows] = 1
+        if self.size > 1:
+            whole, there = (self.add_up(torch.from_numpy(x).to(device)).cpu().numpy() for x in (whole, there))
+        whole[there == 0] = np.nan
+        return whole
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """Join the processes that torchrun or `start_copies` has started; alone when there are none."""
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        yield ALONE
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(torch.distributed.get_rank(), size)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def is_copy() -> bool:
+    """Whether this process was started as one of several."""
+    return "WORLD_SIZE" in os.environ
+
+
+def start_copies(n: int) -> int:
+    """Run this very command in n processes; returns the exit status of the first that fails, or 0.
+
+    When one fails the others are ended. SIGTERM and SIGINT are passed on: the copies save and end.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1"}
+    common["MASTER_PORT"] = str(port)
+    command = [sys.executable, *sys.orig_argv[1:]]
+    copies = [
+        subprocess.Popen(command, env=os.environ | common | {"RANK": str(i), "LOCAL_RANK": str(i)})
+        for i in range(n)
+    ]
+
+    def pass_on(number: int, _frame) -> None:
+        for copy in copies:
+            if copy.poll() is None:
+                copy.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    while any(copy.poll() is None for copy in copies) and not any(copy.poll() for copy in copies):
+        time.sleep(0.2)
+    failed = [copy.poll() for copy in copies if copy.poll()]
+    if failed and failed[0] < 128:  # not a requested end, for which each saves by itself
+        for copy in copies:
+            copy.terminate()
+    for copy in copies:
+        copy.wait()
+    return failed[0] if failed else 0
