@@ -61,8 +61,15 @@ class ParticleSet:
     remarks: tuple[str, ...] = field(default=())
 
     @property
+    def pixel_sizes_A(self) -> np.ndarray:
+        """The different pixel sizes of the images, ascending; sizes that differ by rounding count as one."""
+        return np.array([sizes[0] for sizes in _distinct(self.images["pixel_size_A"])])
+
+    @property
     def pixel_size_A(self) -> float:
-        return float(self.images["pixel_size_A"].iloc[0])
+        """The pixel size of all images; of mixed ones the coarsest, to which all can be resampled."""
+        sizes = self.pixel_sizes_A
+        return float(self.images["pixel_size_A"].iloc[0] if len(sizes) == 1 else sizes[-1])
 
     def rotations(self) -> np.ndarray:
         """Rotations volume -> image of all images, float64 (n, 3, 3)."""
@@ -89,17 +96,32 @@ def half_sets(values: pd.Series | None, n: int) -> pd.Series:
     return numeric.where(numeric.isin((1, 2))).astype("Int8").reset_index(drop=True)
 
 
-def refuse_mixed_pixel_sizes(pixel_size_A: np.ndarray, where: str) -> None:
-    """Raise InputError unless all images have one pixel size."""
-    sizes, counts = np.unique(np.round(pixel_size_A, 4), return_counts=True)
-    if sizes[-1] - sizes[0] > PIXEL_SIZE_TOLERANCE * sizes[0]:
-        found = ", ".join(f"{size:g} Å ({count} rows)" for size, count in zip(sizes, counts, strict=True))
+def refuse_bad_pixel_sizes(pixel_size_A: np.ndarray, where: str) -> None:
+    """Raise InputError unless every pixel size is a number above 0; they may differ."""
+    pixel_size_A = np.asarray(pixel_size_A, dtype=np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(pixel_size_A) & (pixel_size_A > 0)))
+    if len(wrong):
         raise InputError(
-            f"{where}: mixed pixel sizes {found}, expected one; extract all at the same pixel size, or "
-            "run them as separate datasets"
+            f"{where}: row {wrong[0] + 1}: pixel size {pixel_size_A[wrong[0]]:g} Å, expected more than 0; "
+            "correct the pixel size in the file"
         )
-    if sizes[0] <= 0:
-        raise InputError(f"{where}: pixel size {sizes[0]:g} Å, expected more than 0")
+
+
+def refuse_mixed_pixel_sizes(pixel_size_A: np.ndarray, where: str) -> None:
+    """Raise InputError unless all images have one pixel size; says which `--rescale` would mend it."""
+    distinct = _distinct(pixel_size_A)
+    if len(distinct) > 1:
+        found = ", ".join(f"{sizes[0]:g} Å ({len(sizes)} images)" for sizes in distinct)
+        raise InputError(
+            f"{where}: mixed pixel sizes {found}, expected one; bring all images to one with "
+            f"--rescale {distinct[-1][-1]:g}"
+        )
+
+
+def _distinct(pixel_size_A: np.ndarray) -> list[np.ndarray]:
+    """Pixel sizes, ascending, cut into groups wherever two neighbours differ by more than rounding."""
+    ascending = np.sort(np.asarray(pixel_size_A, dtype=np.float64))
+    return np.split(ascending, np.flatnonzero(np.diff(ascending) > PIXEL_SIZE_TOLERANCE * ascending[:-1]) + 1)
 
 
 def refuse_duplicates(images: pd.DataFrame, where: str) -> None:
