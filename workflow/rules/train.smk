@@ -30,6 +30,7 @@ rule train_vae:
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
         teacher=lambda wildcards, input: f"--init {Path(input.teacher).parent}" if input.teacher else "",
+        several="--multigpu" if CONFIG["gpus"] > 1 else "",
     shell:
         "tomohet train_vae {params.store} --ind-ptcls {input.indices} -o {params.folder}"
-        " {params.teacher} {params.options} 2>&1 | logged {log}"
+        " {params.teacher} {params.several} {params.options} 2>&1 | logged {log}"

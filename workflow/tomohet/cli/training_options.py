@@ -73,8 +73,8 @@ def add_course_options(parser: argparse.ArgumentParser, batch_size: int) -> None
     group.add_argument(
         "--multigpu",
         action="store_true",
-        help="train on all visible GPUs, each with its part of every batch; the result is that of one GPU, up "
-        "to the order of summation",
+        help="train on all visible GPUs, each with its part of every batch; the result is that of one GPU "
+        "up to the order of summation",
     )
 
 
