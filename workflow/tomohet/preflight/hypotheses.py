@@ -1,0 +1,178 @@
+"""What the images say about the three things a particle file states and nobody can see: flag, sign, hand.
+
+Premultiplication. Data are y = p C V + p noise with p = 1 (raw), sign C (phase-flipped), C (premultiplied) or
+|C|. Two questions tell the four apart: does the noise power follow C^2 (`spectrum.modulation`; no map is
+needed), and do the phases carry the sign of C? The latter is left to the half-map FSC of the four: beyond the
+CTF's first zero, the two wrong ones cancel. Within one answer to it, two hypotheses differ by weights alone
+and have nearly the same FSC, which is why FSC cannot replace the spectrum.
+
+Contrast. With the sign of the data reversed, the map is reversed and nothing else: FSC and likelihood are the
+same. What is known beforehand is that a particle is compact and denser than the ice. So the centre of the
+images, their CTF signs corrected, is compared with the surroundings, and the map's skewness must agree.
+
+Hand. Weak-phase projections of an object and of its mirror image under mirrored geometry are the same: images
+do not show the hand of the map. They show whether defocus grows with depth as the file says; with the tilts'
+geometry known, that is the sign that RELION calls rlnTomoHand and Warp the defocus hand.
+
+z are means over standard errors over particles. Chance gives |z| > 4 once in 16,000 data sets.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tomohet.particles.table import ParticleSet
+from tomohet.preflight.evidence import (
+    DATA_WEIGHTS,
+    HalfPair,
+    back_project,
+    contrast_score,
+    depth_score,
+    skewness,
+)
+from tomohet.preflight.sample import LARGEST_BOX, Sample, draw_sample
+from tomohet.preflight.spectrum import modulation
+
+PIXELS = 16_000_000  # of all images that are looked at: 4,000 images of box 64
+MOST_IMAGES = 10_000
+LIKELY, DECISIVE = 4.0, 8.0  # of |z|; weak signals of a right flag stay below LIKELY
+HAND_LIKELY, HAND_DECISIVE = 3.0, 5.0  # of |z|; there is one hand, and it is rarely plain
+RAW_SHARE, PREMULTIPLIED_SHARE = 0.4, 0.7
+LEAST_DEPTH_A = 50.0
+
+Verdict = Literal["pass", "look", "stop"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question put to the images.
+
+    name: "premultiplication", "contrast" or "hand". stated, found: what the file says (or implies) and what
+    the images say, or "undecided". z: strength in standard deviations, positive for what is stated.
+    """
+
+    name: str
+    stated: str
+    found: str
+    z: float
+    message: str
+    remedy: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """Findings, and for each of the four hypotheses `DATA_WEIGHTS` the half maps' FSC and mean map.
+
+    fsc: name -> (frequency in 1/Å (s,), curve (s,)). maps: name -> (d, d, d) float32 [z, y, x], with the sign
+    that preparation gives the data by default. pixel_size_A: of the maps.
+    """
+
+    findings: list[Finding]
+    fsc: dict[str, tuple[np.ndarray, np.ndarray]]
+    maps: dict[str, np.ndarray]
+    pixel_size_A: float
+    n_particles: int
+    n_images: int
+    seconds: float
+
+
+def examine(particle_set: ParticleSet, *, max_images: int | None = None, seed: int = 0) -> Hypotheses:
+    """Put the questions to a random sample of whole particles of at most `max_images` images.
+
+    The default looks at `PIXELS` pixels after cropping to `LARGEST_BOX`. Flags that differ between images
+    are compared with that of the majority. Raises InputError for fewer than two particles, and for pixels
+    that are no finite numbers.
+    """
+    start = time.process_time()
+    if max_images is None:
+        max_images = min(MOST_IMAGES, PIXELS // min(particle_set.box, LARGEST_BOX) ** 2)
+    sample = draw_sample(particle_set, max_images=max_images, seed=seed)
+    pairs = {name: back_project(sample, weight) for name, weight in DATA_WEIGHTS.items()}
+    first = premultiplication(sample)
+    is_premultiplied = sample.premultiplied if first.found == "undecided" else first.found == "premultiplied"
+    name = "premultiplied" if is_premultiplied else "raw"
+    findings = [first, contrast(sample, pairs[name], is_premultiplied), hand(sample, is_premultiplied)]
+    sign = _default_sign(sample.premultiplied)
+    return Hypotheses(
+        findings=findings,
+        fsc={name: (pair.frequency_1_A, pair.fsc) for name, pair in pairs.items()},
+        maps={name: (sign * pair.mean).astype(np.float32) for name, pair in pairs.items()},
+        pixel_size_A=sample.pixel_size_A,
+        n_particles=sample.n_particles,
+        n_images=len(sample.particle),
+        seconds=time.process_time() - start,
+    )
+
+
+def premultiplication(sample: Sample) -> Finding:
+    """Does the noise power follow the square of the CTF, as the flag says?"""
+    stated = "premultiplied" if sample.premultiplied else "raw"
+    share, z = modulation(sample)
+    found = "undecided"
+    if z > LIKELY and share > PREMULTIPLIED_SHARE:
+        found = "premultiplied"
+    if z < -LIKELY and share < RAW_SHARE:
+        found = "raw"
+    z = z if sample.premultiplied else -z
+    text = f"{100 * share:.0f} % of the power at high frequency follows the CTF squared (z = {abs(z):.1f})"
+    if found == "undecided":
+        message = f"marked {stated}; {text}, which does not decide"
+        return Finding(
+            "premultiplication", stated, found, z, message, "compare the power spectrum with the CTF", "look"
+        )
+    message = f"marked {stated}, looks {found}: {text}"
+    remedy = f"set rlnCtfDataAreCtfPremultiplied to {int(found == 'premultiplied')}, or extract again"
+    return _finding("premultiplication", stated, found, z, message, remedy, DECISIVE)
+
+
+def contrast(sample: Sample, pair: HalfPair, premultiplied: bool) -> Finding:
+    """Does the particle come out light with the default sign of data of this kind?
+
+    pair: half maps under the same hypothesis. premultiplied: whether the data are (not what they state).
+    """
+    sign = _default_sign(premultiplied)
+    z = sign * contrast_score(sample, DATA_WEIGHTS["premultiplied" if premultiplied else "raw"])
+    skew = sign * skewness(pair)
+    kind = {True: "light protein", False: "dark protein"}
+    found = "undecided"
+    if abs(z) > LIKELY and z * skew > 0:
+        found = kind[z > 0]
+    rule = "kept" if premultiplied else "inverted"
+    text = f"with the sign {rule}, as is default, the centre of the images is"
+    text += f" {'lighter' if z > 0 else 'darker'} than around it (z = {abs(z):.1f}, map skewness {skew:.2g})"
+    if found == "undecided":
+        return Finding(
+            "contrast", kind[True], found, z, f"{text}: undecided", "look at a reconstruction", "look"
+        )
+    remedy = "extract again with light protein" if premultiplied else "give --uninvert-data"
+    return _finding("contrast", kind[True], found, z, text, remedy, DECISIVE)
+
+
+def hand(sample: Sample, premultiplied: bool) -> Finding:
+    """Does defocus grow with depth as the file says?"""
+    spread = float(np.std(sample.depth_A))
+    if spread < LEAST_DEPTH_A:
+        message = f"defocus hardly differs within a tilt image ({spread:.0f} Å): there is no hand to check"
+        return Finding("hand", "none", "undecided", 0.0, message, "", "pass")
+    z = depth_score(sample, premultiplied)
+    text = f"depths of ±{spread:.0f} Å as stated against reversed: z = {z:+.1f}"
+    if abs(z) < HAND_LIKELY:
+        return Finding("hand", "as stated", "undecided", z, f"{text}, too weak to decide", "", "pass")
+    found = "as stated" if z > 0 else "reversed"
+    remedy = "reverse the defocus hand (rlnTomoHand; Warp's ts_defocus_hand) and extract again"
+    return _finding("hand", "as stated", found, z, text, remedy, HAND_DECISIVE)
+
+
+def _finding(name, stated, found, z, message, remedy, decisive) -> Finding:
+    """Pass when found is stated; otherwise stop if decisive, else look."""
+    if found == stated:
+        return Finding(name, stated, found, z, message, "", "pass")
+    return Finding(name, stated, found, z, message, remedy, "stop" if abs(z) >= decisive else "look")
+
+
+def _default_sign(premultiplied: bool) -> int:
+    """The factor that preparation gives the images (`particles.preparation.Preparation.signs`)."""
+    return 1 if premultiplied else -1

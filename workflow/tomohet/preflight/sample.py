@@ -1,0 +1,106 @@
+"""A bounded random sample of the tilt images, as recorded, for the tests that look at pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tomohet.errors import InputError
+from tomohet.particles.preparation import read_images
+from tomohet.particles.table import ParticleSet
+from tomohet.physics.fourier import (
+    HalfPlane,
+    cosine_window,
+    half_plane,
+    images_to_half_planes,
+    shift_half_planes,
+)
+from tomohet.physics.imaging import ImageParameters, image_parameters
+
+LARGEST_BOX = 64  # of the transforms kept: coarser than Nyquist for larger images
+WINDOW = (0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """m tilt images of n whole particles, cropped in Fourier space to a box d.
+
+    half_plane: of box d. data (m, k) complex64: transforms of the images as in the file (sign kept, mean
+    taken off, windowed), centred by their shifts, divided by one common number. params: their parameters, the
+    pixel size being that of box d. particle (m,) 0 to n - 1. half (m,) 0 or 1, by particle. depth_A (m,): mean
+    defocus minus that of all images of the same tomogram and tilt. premultiplied: what most images state.
+    """
+
+    half_plane: HalfPlane
+    data: Tensor
+    params: ImageParameters
+    particle: np.ndarray
+    half: np.ndarray
+    depth_A: np.ndarray
+    premultiplied: bool
+
+    @property
+    def box(self) -> int:
+        return self.half_plane.box
+
+    @property
+    def pixel_size_A(self) -> float:
+        return float(self.params.pixel_size_A[0])
+
+    @property
+    def n_particles(self) -> int:
+        return int(self.particle.max()) + 1
+
+
+def draw_sample(particle_set: ParticleSet, *, max_images: int, seed: int) -> Sample:
+    """Read whole particles at random, at most `max_images` images but at least two particles.
+
+    Raises InputError for fewer than two particles, and for pixels that are no finite numbers.
+    """
+    images = particle_set.images
+    rows = _random_particles(images["particle"].to_numpy(), max_images, np.random.default_rng(seed))
+    chosen = images.iloc[rows].reset_index(drop=True)
+    particle = np.unique(chosen["particle"], return_inverse=True)[1]
+    if len(rows) == 0 or particle.max() < 1:
+        raise InputError(f"{particle_set.source}: at least two particles are needed to look at the images")
+    full, box = particle_set.box, min(particle_set.box, LARGEST_BOX)
+    hp = half_plane(box)
+    window = cosine_window(full, *WINDOW)
+    data = torch.empty(len(rows), hp.n, dtype=torch.complex64)
+    shifts = torch.as_tensor(chosen[["shift_x_px", "shift_y_px"]].to_numpy(np.float32) * box / full)
+    for part, pixels in read_images(chosen, np.arange(len(chosen)), full):
+        pixels = pixels - pixels.mean(dim=(1, 2), keepdim=True)
+        # Half-planes are sorted by |k|: those of a smaller box come first.
+        values = images_to_half_planes(pixels, window)[:, : hp.n]
+        data[part] = shift_half_planes(values, shifts[part], hp)
+    scale = data.abs().square().mean().sqrt()
+    params = image_parameters(chosen)
+    params = params._replace(pixel_size_A=params.pixel_size_A * (full / box))
+    half = np.random.default_rng([seed, 1]).permutation(np.arange(particle.max() + 1) % 2)[particle]
+    return Sample(
+        half_plane=hp,
+        data=data / scale.clamp(min=1e-20),
+        params=params,
+        particle=particle,
+        half=half,
+        depth_A=depths(particle_set)[rows],
+        premultiplied=bool(chosen["ctf_premultiplied"].mean() > 0.5),
+    )
+
+
+def depths(particle_set: ParticleSet) -> np.ndarray:
+    """Mean defocus of each image minus that of all images of the same tomogram and tilt, Å, (images,)."""
+    images = particle_set.images
+    defocus = (images["defocus_u_A"] + images["defocus_v_A"]) / 2
+    names = particle_set.particles.set_index("particle")["tomogram"]
+    tomogram = images["particle"].map(names)
+    return (defocus - defocus.groupby([tomogram, images["tilt"]]).transform("mean")).to_numpy()
+
+
+def _random_particles(particle: np.ndarray, max_images: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows (ascending) of all images of particles drawn at random."""
+    names, counts = np.unique(particle, return_counts=True)
+    order = rng.permutation(len(names))
+    n = max(2, int(np.searchsorted(np.cumsum(counts[order]), max_images, side="right")))
+    return np.flatnonzero(np.isin(particle, names[order[:n]]))
