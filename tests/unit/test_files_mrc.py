@@ -1,11 +1,14 @@
 """MRC files: what is written is read back, whatever mode and byte order; mistakes are one line."""
 
+import bz2
+import gzip
+
 import mrcfile
 import numpy as np
 import pytest
 
 from tomohet.errors import InputError
-from tomohet.files.mrc import read_sections, read_volume, stack_shape, write_stack, write_volume
+from tomohet.files.mrc import read_sections, read_volume, stack_header, stack_shape, write_stack, write_volume
 
 
 @pytest.fixture
@@ -71,3 +74,75 @@ def test_mistakes_are_one_line(tmp_path, images):
     (tmp_path / "cut.mrcs").write_bytes(whole[:-100])
     with pytest.raises(InputError, match=r"cut\.mrcs"):
         read_sections(tmp_path / "cut.mrcs", np.array([0]))
+
+
+def header_changed(path, raw, **fields):
+    """The bytes of an MRC file with some fields of its header set."""
+    header = np.frombuffer(raw[:1024], dtype=mrcfile.dtypes.HEADER_DTYPE).copy()
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(header.tobytes() + raw[1024:])
+    return path
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"map": b"", "machst": 0},
+        {"ispg": 401, "mz": 5},
+        {"ispg": 1, "mz": 1},
+        {"mz": 0, "mx": 0, "cella": 0},
+        {"mapc": 0, "mapr": 0, "maps": 0, "nversion": 0},
+    ],
+)
+def test_stacks_without_a_proper_header_are_read(tmp_path, images, fields):
+    write_stack(tmp_path / "stack.mrcs", images, 2.0)
+    path = header_changed(tmp_path / "odd.mrcs", (tmp_path / "stack.mrcs").read_bytes(), **fields)
+    assert stack_shape(path) == (5, 8, 8)
+    assert np.array_equal(read_sections(path, np.arange(5)), images)
+
+
+def test_extended_header_is_skipped_and_bytes_after_the_data_ignored(tmp_path, images):
+    write_stack(tmp_path / "stack.mrcs", images, 2.0)
+    raw = (tmp_path / "stack.mrcs").read_bytes()
+    path = header_changed(tmp_path / "long.mrcs", raw[:1024] + b"x" * 96 + raw[1024:] + b"y" * 256, nsymbt=96)
+    assert np.array_equal(read_sections(path, np.arange(5)), images)
+
+
+@pytest.mark.parametrize(("module", "suffix"), [(gzip, ".gz"), (bz2, ".bz2")])
+def test_compressed_stacks_are_read(tmp_path, images, module, suffix):
+    write_stack(tmp_path / "stack.mrcs", images, 2.0)
+    raw = (tmp_path / "stack.mrcs").read_bytes()
+    path = tmp_path / f"stack.mrcs{suffix}"
+    path.write_bytes(module.compress(raw))
+    assert stack_header(path) == ((5, 8, 8), 2.0)
+    assert np.array_equal(read_sections(path, np.array([3, 1])), images[[3, 1]])
+    path.write_bytes(module.compress(raw[:-50]))
+    with pytest.raises(InputError, match="truncated"):
+        read_sections(path, np.array([0]))
+    path.write_bytes(module.compress(raw)[:-20])
+    with pytest.raises(InputError, match=r"cannot be (decompressed|read)"):
+        read_sections(path, np.array([0]))
+
+
+@pytest.mark.parametrize("mode", [3, 4, 101, 77])
+def test_modes_without_real_numbers_are_refused(tmp_path, images, mode):
+    write_stack(tmp_path / "stack.mrcs", images, 2.0)
+    path = header_changed(tmp_path / "odd.mrcs", (tmp_path / "stack.mrcs").read_bytes(), mode=mode)
+    for read in (stack_header, read_volume, lambda p: read_sections(p, np.array([0]))):
+        with pytest.raises(InputError, match=f"mode {mode}") as refused:
+            read(path)
+        assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_file_of_images_is_refused(tmp_path, images):
+    (tmp_path / "empty.mrcs").touch()
+    for name in ("empty.mrcs", "."):
+        with pytest.raises(InputError, match="cannot be read as an MRC file"):
+            stack_header(tmp_path / name)
+    (tmp_path / "dangling.mrcs").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no such MRC file"):
+        stack_header(tmp_path / "dangling.mrcs")
+    write_stack(tmp_path / "stack.mrcs", images, 2.0)
+    (tmp_path / "link.mrcs").symlink_to(tmp_path / "stack.mrcs")
+    assert np.array_equal(read_sections(tmp_path / "link.mrcs", np.arange(5)), images)

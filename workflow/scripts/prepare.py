@@ -23,6 +23,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--invert-data", action="store_true", help="change the sign of all images, CTF-premultiplied ones too"
     )
+    parser.add_argument(
+        "--rescale",
+        type=float,
+        metavar="PIXEL_SIZE",
+        help="bring all images to this pixel size, Å, not finer than any of theirs (default: as they are)",
+    )
+    parser.add_argument(
+        "--box", type=int, metavar="PX", help="box after --rescale, px (default: keeps the field of view)"
+    )
     options.add_particle_options(parser)
     options.add_seed(parser)
     return parser

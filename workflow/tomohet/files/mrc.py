@@ -1,9 +1,13 @@
 """MRC volumes and image stacks, as float32 whatever mode and byte order the file holds."""
 
+import bz2
+import gzip
 import math
-import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import mrcfile
@@ -13,8 +17,21 @@ from mrcfile.dtypes import HEADER_DTYPE
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
 
+REAL_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+UNREADABLE_MODES = {3: " (complex integers)", 4: " (complex numbers)", 101: " (4-bit numbers)"}
 LARGEST_MODE = 101
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
 BIG_ENDIAN_STAMP = 0x11  # first byte of the machine stamp
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the header says: (sections, rows, columns), type with byte order, where data start, Å per pixel."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    offset: int
+    pixel_size_A: float
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
@@ -22,47 +39,33 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
 
     Raises InputError when the file is missing, unreadable or not three-dimensional.
     """
-    with _opened(path) as mrc:
-        if mrc.data.ndim != 3:
-            raise InputError(f"{path}: expected a volume, found an array of shape {mrc.data.shape}")
-        return mrc.data.astype(np.float32), float(mrc.voxel_size.x)
+    path = Path(path)
+    layout = _layout(path)
+    if layout.shape[0] == 1:
+        raise InputError(
+            f"{path}: expected a volume, found one image of {layout.shape[2]} x {layout.shape[1]} px"
+        )
+    return np.array(_data(path, layout), dtype=np.float32), layout.pixel_size_A
 
 
 def stack_header(path: str | Path) -> tuple[tuple[int, int, int], float]:
     """Shape (sections, rows, columns) and pixel size in Å (0 if unknown) of a stack, from its header alone.
 
-    Raises InputError when the file is no MRC stack of real numbers, or is shorter than its header says.
+    Sections are counted as nz says, whatever the header says of volumes, crystals and machine. Raises
+    InputError when the file is no MRC stack of real numbers, or is shorter than its header says.
     """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            content = file.read(HEADER_DTYPE.itemsize)
-        header = np.frombuffer(content, dtype=HEADER_DTYPE)[0]
-        swapped = not 0 <= header["mode"] <= LARGEST_MODE
-        # Mode 0 reads the same in both byte orders.
-        if swapped or (header["mode"] == 0 and header["machst"][0] == BIG_ENDIAN_STAMP):
-            header = np.frombuffer(content, dtype=HEADER_DTYPE.newbyteorder())[0]
-        dtype = mrcfile.utils.dtype_from_mode(header["mode"])
-    except (ValueError, OSError, IndexError) as error:
-        raise InputError(f"{path}: cannot be read as an MRC stack ({error})") from error
-    shape = int(header["nz"]), int(header["ny"]), int(header["nx"])
-    cell_A, sampling = float(header["cella"]["x"]), int(header["mx"])
-    pixel_size_A = cell_A / sampling if sampling > 0 else 0.0
-    if dtype.kind == "c" or min(shape) < 1:
-        raise InputError(f"{path}: mode {header['mode']}, shape {shape}, expected a stack of real images")
-    expected = HEADER_DTYPE.itemsize + int(header["nsymbt"]) + dtype.itemsize * math.prod(shape)
-    if path.stat().st_size < expected:
-        raise InputError(
-            f"{path}: truncated: {path.stat().st_size} bytes, but its header announces {shape[0]} sections "
-            f"of {shape[2]} x {shape[1]} px ({expected} bytes); copy or extract it again"
-        )
-    return shape, pixel_size_A
+    layout = _layout(Path(path))
+    return layout.shape, layout.pixel_size_A
 
 
 def stack_shape(path: str | Path) -> tuple[int, int, int]:
     """(sections, rows, columns) of a stack; a single image counts as one section."""
-    with _opened(path) as mrc:
-        return _as_stack(mrc.data, path).shape
+    return stack_header(path)[0]
+
+
+def stack_dtype(path: str | Path) -> np.dtype:
+    """The type of a file's pixels, in this machine's byte order."""
+    return _layout(Path(path)).dtype.newbyteorder("=")
 
 
 def read_sections(path: str | Path, sections: np.ndarray) -> np.ndarray:
@@ -71,19 +74,99 @@ def read_sections(path: str | Path, sections: np.ndarray) -> np.ndarray:
     Returns float32 (m, D, D); only the pages asked for are read from disk.
     Raises InputError when a section lies outside the stack.
     """
-    sections = np.asarray(sections, dtype=np.int64)
-    with _opened(path) as mrc:
-        stack = _as_stack(mrc.data, path)
-        outside = sections[(sections < 0) | (sections >= len(stack))]
-        if outside.size:
-            raise InputError(
-                f"{path}: section {outside[0] + 1} asked for, but the stack holds {len(stack)}; "
-                "check rlnImageName and that the stack was extracted completely"
-            )
-        # Ascending order reads the disk forwards; the caller's order is restored afterwards.
-        ascending, place = np.unique(sections, return_inverse=True)
-        images = np.asarray(stack[ascending], dtype=np.float32)
+    path, sections = Path(path), np.asarray(sections, dtype=np.int64)
+    layout = _layout(path)
+    outside = sections[(sections < 0) | (sections >= layout.shape[0])]
+    if outside.size:
+        raise InputError(
+            f"{path}: section {outside[0] + 1} asked for, but the stack holds {layout.shape[0]}; "
+            "check rlnImageName and that the stack was extracted completely"
+        )
+    # Ascending order reads the disk forwards; the caller's order is restored afterwards.
+    ascending, place = np.unique(sections, return_inverse=True)
+    images = np.asarray(_data(path, layout)[ascending], dtype=np.float32)
     return images[place.reshape(-1)]
+
+
+def _layout(path: Path) -> Layout:
+    content, compressed = _head(path)
+    if len(content) < HEADER_DTYPE.itemsize:
+        raise InputError(
+            f"{path}: cannot be read as an MRC file: {len(content)} bytes, its header alone has "
+            f"{HEADER_DTYPE.itemsize}; copy or extract it again"
+        )
+    header = np.frombuffer(content, dtype=HEADER_DTYPE)[0]
+    swapped = not 0 <= header["mode"] <= LARGEST_MODE
+    # Mode 0 reads the same in both byte orders.
+    swapped |= bool(header["mode"] == 0 and header["machst"][0] == BIG_ENDIAN_STAMP)
+    if swapped:
+        header = np.frombuffer(content, dtype=HEADER_DTYPE.newbyteorder())[0]
+    mode, shape = int(header["mode"]), (int(header["nz"]), int(header["ny"]), int(header["nx"]))
+    if mode not in REAL_MODES or min(shape) < 1 or header["nsymbt"] < 0:
+        what = UNREADABLE_MODES.get(mode, "")
+        raise InputError(
+            f"{path}: cannot be read as an MRC file of real numbers: mode {mode}{what}, shape {shape}, "
+            f"expected one of the modes {', '.join(map(str, REAL_MODES))}; convert it to mode 2"
+        )
+    dtype = np.dtype(REAL_MODES[mode])
+    offset = HEADER_DTYPE.itemsize + int(header["nsymbt"])
+    expected = offset + dtype.itemsize * math.prod(shape)
+    if not compressed:
+        _refuse_truncated(path, path.stat().st_size, expected, shape)
+    cell_A, sampling = float(header["cella"]["x"]), int(header["mx"])
+    pixel_size_A = cell_A / sampling if sampling > 0 and math.isfinite(cell_A) else 0.0
+    return Layout(shape, dtype.newbyteorder() if swapped else dtype, offset, pixel_size_A)
+
+
+def _head(path: Path) -> tuple[bytes, bool]:
+    """The first bytes, decompressed, and whether they had to be."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(HEADER_DTYPE.itemsize)
+        opener = _opener(content)
+        if opener is not None:
+            with opener(path, "rb") as file:
+                content = file.read(HEADER_DTYPE.itemsize)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such MRC file; check the path, or pass --datadir") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read as an MRC file ({error})") from error
+    return content, opener is not None
+
+
+def _opener(content: bytes) -> Callable | None:
+    return next((opener for magic, opener in COMPRESSED.items() if content.startswith(magic)), None)
+
+
+def _data(path: Path, layout: Layout) -> np.ndarray:
+    """All pixels as the file holds them: memory-mapped, or decompressed."""
+    with open(path, "rb") as file:
+        opener = _opener(file.read(4))
+    if opener is None:
+        return np.memmap(path, layout.dtype, "r", layout.offset, layout.shape)
+    status = path.stat()
+    content = _decompressed(path, opener, status.st_mtime_ns, status.st_size)
+    count = math.prod(layout.shape)
+    _refuse_truncated(path, len(content), layout.offset + count * layout.dtype.itemsize, layout.shape)
+    return np.frombuffer(content, layout.dtype, count, layout.offset).reshape(layout.shape)
+
+
+@lru_cache(maxsize=2)
+def _decompressed(path: Path, opener: Callable, changed_ns: int, size: int) -> bytes:
+    """A whole decompressed file; the last ones are kept, as a stack is read in several chunks."""
+    try:
+        with opener(path, "rb") as file:
+            return file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be decompressed ({error}); copy it again") from error
+
+
+def _refuse_truncated(path: Path, size: int, expected: int, shape: tuple[int, int, int]) -> None:
+    if size < expected:
+        raise InputError(
+            f"{path}: truncated: {size} bytes, but its header announces {shape[0]} sections "
+            f"of {shape[2]} x {shape[1]} px ({expected} bytes); copy or extract it again"
+        )
 
 
 def write_volume(path: str | Path, volume: np.ndarray, pixel_size_A: float) -> None:
@@ -96,6 +179,19 @@ def write_stack(path: str | Path, images: np.ndarray, pixel_size_A: float) -> No
     _write(path, images, pixel_size_A, is_stack=True)
 
 
+@contextmanager
+def new_stack(
+    path: str | Path, shape: tuple[int, int, int], dtype: str, pixel_size_A: float
+) -> Iterator[np.ndarray]:
+    """An image stack of float32 or float16 to be filled piece by piece, put in place at the end."""
+    with atomic_path(path) as temporary:
+        mode = mrcfile.utils.mode_from_dtype(np.dtype(dtype))
+        with mrcfile.new_mmap(temporary, shape, mrc_mode=mode, overwrite=True) as mrc:
+            mrc.set_image_stack()
+            mrc.voxel_size = pixel_size_A
+            yield mrc.data
+
+
 def _write(path: str | Path, data: np.ndarray, pixel_size_A: float, is_stack: bool) -> None:
     data = np.ascontiguousarray(data, dtype=np.float32)
     if data.ndim != 3:
@@ -105,30 +201,3 @@ def _write(path: str | Path, data: np.ndarray, pixel_size_A: float, is_stack: bo
         if is_stack:
             mrc.set_image_stack()
         mrc.voxel_size = pixel_size_A
-
-
-def _as_stack(data: np.ndarray, path: str | Path) -> np.ndarray:
-    if data.ndim == 2:
-        return data[None]
-    if data.ndim != 3:
-        raise InputError(f"{path}: expected an image stack, found an array of shape {data.shape}")
-    return data
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[mrcfile.mrcmemmap.MrcMemmap]:
-    """Memory-map an MRC file; every way in which that fails becomes one line for the user."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such MRC file; check the path, or pass --datadir")
-    try:
-        with warnings.catch_warnings():
-            # Permissive reading warns of harmless header oddities (missing map ID, extra bytes).
-            warnings.simplefilter("ignore", RuntimeWarning)
-            mrc = mrcfile.mmap(path, mode="r", permissive=True)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as an uncompressed MRC file ({error})") from error
-    with mrc:
-        if mrc.data is None:
-            raise InputError(f"{path}: the MRC header is not valid or the file is truncated")
-        yield mrc

@@ -1,6 +1,7 @@
 """Where the image stacks named in a STAR file are, and what their headers say."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.mrc import stack_header
+from tomohet.particles.table import PIXEL_SIZE_TOLERANCE
+
+HEADER_THREADS = 8
 
 
 def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | None) -> list[Path]:
@@ -58,23 +62,47 @@ def _find(written: Path, star_folder: Path, base: Path) -> Path | None:
 def read_headers(stacks: Sequence[Path]) -> pd.DataFrame:
     """Depth, box and header pixel size of every stack (columns stack, n_sections, box, pixel_size_A).
 
-    Raises InputError when images are not square or of odd size, or when the stacks differ in box.
+    Raises InputError when images are not square or of odd size, or when stacks of one pixel size differ in
+    box; boxes of different pixel sizes may differ, `--rescale` brings them to one.
     """
-    rows = []
-    for stack in stacks:
-        (n_sections, height, width), pixel_size_A = stack_header(stack)
-        if height != width or height % 2:
-            raise InputError(
-                f"{stack}: images of {width} x {height} px, expected square images with an even box"
-            )
-        rows.append((str(stack), n_sections, height, pixel_size_A))
-    headers = pd.DataFrame(rows, columns=["stack", "n_sections", "box", "pixel_size_A"])
+    headers = read_any_headers(stacks)
+    _refuse_mixed_boxes(headers)
+    return headers
+
+
+def read_any_headers(stacks: Sequence[Path]) -> pd.DataFrame:
+    """As `read_headers`, for stacks of whatever boxes."""
+    # Opening files waits on the disk or the network, so many are opened at once.
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        found = list(pool.map(stack_header, stacks, chunksize=64))
+    shapes = np.array([shape for shape, _ in found], dtype=np.int64).reshape(-1, 3)
+    wrong = np.flatnonzero((shapes[:, 1] != shapes[:, 2]) | (shapes[:, 1] % 2 == 1))
+    if len(wrong):
+        raise InputError(
+            f"{stacks[wrong[0]]}: images of {shapes[wrong[0], 2]} x {shapes[wrong[0], 1]} px, expected square "
+            "images with an even box"
+        )
+    return pd.DataFrame(
+        {
+            "stack": [str(stack) for stack in stacks],
+            "n_sections": shapes[:, 0],
+            "box": shapes[:, 1],
+            "pixel_size_A": [pixel_size_A for _, pixel_size_A in found],
+        }
+    )
+
+
+def _refuse_mixed_boxes(headers: pd.DataFrame) -> None:
     boxes, counts = np.unique(headers["box"], return_counts=True)
-    if len(boxes) > 1:
-        usual = boxes[counts.argmax()]
-        odd_one = headers[headers["box"] != usual].iloc[0]
+    if len(boxes) < 2:
+        return
+    usual = boxes[counts.argmax()]
+    of_usual_A = headers.loc[headers["box"] == usual, "pixel_size_A"].median()
+    same_pixels = np.isclose(headers["pixel_size_A"], of_usual_A, rtol=PIXEL_SIZE_TOLERANCE, atol=0)
+    odd_ones = headers[(headers["box"] != usual) & same_pixels]
+    if len(odd_ones):
+        odd_one = odd_ones.iloc[0]
         raise InputError(
             f"{odd_one['stack']}: wrong box {odd_one['box']} px, expected {usual} px as in {counts.max()} of "
             f"{len(headers)} stacks; extract all particles with one box"
         )
-    return headers

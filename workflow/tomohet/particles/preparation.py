@@ -10,11 +10,21 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_sections
+from tomohet.particles.rescaling import Grids
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import HalfPlane, cosine_window, hartley2, images_to_half_planes, symmetrise
+from tomohet.physics.fourier import (
+    HalfPlane,
+    cosine_window,
+    hartley2,
+    hartley_values,
+    images_to_half_planes,
+    symmetrise,
+)
+from tomohet.physics.resampling import field_mask, resample_to_half_planes
 
 PIXELS_PER_CHUNK = 2**22  # bounds memory: about 16 MiB of images and four times that in transforms
 SAMPLE_FOR_SCALE = 10_000  # images, evenly spaced, from which a common scale is estimated
+SAME_FIELD = 1e-4  # relative; fields of view that differ by less are one, up to rounding of pixel sizes
 NOISE_SHELLS = 0.75  # of Nyquist: beyond, a single tilt image is noise
 
 Normalisation = Literal["noise", "global"] | tuple[float, float]
@@ -28,7 +38,8 @@ class Preparation:
     `invert`: change the sign of all images; None: of those that are not CTF-premultiplied (dark protein).
     `normalise`: "noise": each raw image by its own noise at high |k|, premultiplied images, whose noise the
     CTF colours, by one common number; "global": all by the standard deviation of their Hartley transforms
-    (the rule of tomoDRGN); or (shift, scale). `dtype`: "float32" or "float16".
+    (the rule of tomoDRGN); or (shift, scale). `dtype`: "float32" or "float16". `rescale`: pixel size in Å to
+    which all images are brought, `box`: their box then, in px (default: the field of view is kept).
     """
 
     window: bool = True
@@ -37,6 +48,8 @@ class Preparation:
     invert: bool | None = None
     normalise: Normalisation = "noise"
     dtype: Literal["float32", "float16"] = "float32"
+    rescale: float | None = None
+    box: int | None = None
 
     def __post_init__(self) -> None:
         if self.window and not 0 <= self.window_r < self.window_r_outer:
@@ -46,10 +59,14 @@ class Preparation:
             )
         if isinstance(self.normalise, tuple) and self.normalise[1] == 0:
             raise InputError("--norm: the scale is 0, expected another number")
+        if self.box is not None and self.rescale is None:
+            raise InputError("--box is the box after resampling; give --rescale PIXEL_SIZE too")
 
-    def window_of(self, box: int) -> torch.Tensor | None:
-        """The window (box, box), or None."""
-        return cosine_window(box, self.window_r, self.window_r_outer) if self.window else None
+    def window_of(self, box: int, field: float = 1.0) -> torch.Tensor | None:
+        """The window (box, box), or None. `field`: the new field of view over that of the images."""
+        if self.window:
+            return cosine_window(box, self.window_r * field, self.window_r_outer * field)
+        return field_mask(box, field) if field < 1 else None
 
     def signs(self, images: pd.DataFrame) -> np.ndarray:
         """The factor +1 or -1 of each image, float32 (n,)."""
@@ -65,6 +82,8 @@ class Preparation:
             "invert": self.invert,
             "normalise": normalise,
             "dtype": self.dtype,
+            # Only where it is asked for: stores of other data stay valid.
+            **({} if self.rescale is None else {"rescale": float(self.rescale), "box": self.box}),
         }
 
 
@@ -89,7 +108,13 @@ def read_images(
         pixels = np.empty((len(chunk), box, box), dtype=np.float32)
         for code in np.unique(codes[chunk]):
             here = np.flatnonzero(codes[chunk] == code)
-            pixels[here] = read_sections(stacks[code], sections[chunk[here]])
+            read = read_sections(stacks[code], sections[chunk[here]])
+            if read.shape[1:] != (box, box):
+                raise InputError(
+                    f"{stacks[code]}: images of {read.shape[2]} x {read.shape[1]} px, expected {box} px; bring "
+                    "all to one box with --rescale PIXEL_SIZE, or extract them so"
+                )
+            pixels[here] = read
         finite = np.isfinite(pixels).all(axis=(1, 2))
         if not finite.all():
             image = images.iloc[chunk[np.argmin(finite)]]
@@ -100,8 +125,27 @@ def read_images(
         yield chunk, torch.from_numpy(pixels)
 
 
+def read_half_planes(
+    images: pd.DataFrame, rows: np.ndarray, grids: Grids, preparation: Preparation
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Yield (rows, windowed half-planes (m, n) complex64 on the common grid) chunk by chunk."""
+    for box, pixel_size_A, here in grids.groups(rows):
+        field = grids.box * grids.pixel_size_A / (box * pixel_size_A)
+        as_they_are = box == grids.box and pixel_size_A == grids.pixel_size_A
+        window = preparation.window_of(box, 1.0 if abs(field - 1) < SAME_FIELD else field)
+        for chunk, pixels in read_images(images, here, box):
+            if as_they_are:
+                yield chunk, images_to_half_planes(pixels, window)
+                continue
+            windowed = pixels if window is None else pixels * window
+            yield (
+                chunk,
+                resample_to_half_planes(windowed, pixel_size_A, grids.box, grids.pixel_size_A),
+            )
+
+
 def common_normalisation(
-    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane
+    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
 ) -> tuple[float, float | None]:
     """Shift and scale common to all images; scale None when every image has its own.
 
@@ -118,21 +162,24 @@ def common_normalisation(
     rows = rows[
         np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE_FOR_SCALE)).round().astype(int))
     ]
-    window = preparation.window_of(particle_set.box)
     total = total_square = 0.0
     count = 0
-    for _, pixels in read_images(images, rows, particle_set.box):
-        if preparation.normalise == "noise":
-            total_square += float(
-                noise_deviation(images_to_half_planes(pixels, window), hp).double().square().sum()
-            )
-            count += len(pixels)
-            continue
-        windowed = pixels if window is None else pixels * window
-        hartley = symmetrise(hartley2(windowed.double()))
-        total += float(hartley.sum())
-        total_square += float(hartley.square().sum())
-        count += hartley.numel()
+    if preparation.normalise == "noise":
+        for _, values in read_half_planes(images, rows, grids, preparation):
+            total_square += float(noise_deviation(values, hp).double().square().sum())
+            count += len(values)
+    elif grids.resampled:
+        for _, values in read_half_planes(images, rows, grids, preparation):
+            hartley = torch.stack(hartley_values(values)).double()
+            total, total_square = total + float(hartley.sum()), total_square + float(hartley.square().sum())
+            count += hartley.numel()
+    else:
+        window = preparation.window_of(grids.box)
+        for _, pixels in read_images(images, rows, grids.box):
+            windowed = pixels if window is None else pixels * window
+            hartley = symmetrise(hartley2(windowed.double()))
+            total, total_square = total + float(hartley.sum()), total_square + float(hartley.square().sum())
+            count += hartley.numel()
     scale = float(np.sqrt(total_square / count - (total / count) ** 2))
     if scale == 0:
         raise InputError(f"{particle_set.source}: all images are constant")

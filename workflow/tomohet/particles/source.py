@@ -63,6 +63,8 @@ def preparation_options(options: argparse.Namespace) -> dict:
         "window_r_outer": options.window_r_outer,
         "invert": False if options.uninvert_data else None,
         "normalise": tuple(options.norm) if options.norm else "noise",
+        "rescale": getattr(options, "rescale", None),
+        "box": getattr(options, "box", None),
     }
 
 
@@ -80,6 +82,10 @@ def _refuse_other_preparation(store: Store, options: argparse.Namespace) -> None
         contradicted.append("--uninvert-data")
     if options.norm and stored["normalise"] != list(options.norm):
         contradicted.append("--norm")
+    if asked["rescale"] is not None and asked["rescale"] != stored.get("rescale"):
+        contradicted.append("--rescale")
+    if asked["box"] is not None and asked["box"] != store.box:
+        contradicted.append("--box")
     if contradicted:
         raise InputError(
             f"{store.folder}: prepared without {', '.join(contradicted)}; give these options to "

@@ -24,11 +24,12 @@ from tomohet.particles.preparation import (
     Preparation,
     common_normalisation,
     noise_deviation,
-    read_images,
+    read_half_planes,
     refuse_constant,
 )
+from tomohet.particles.rescaling import Grids, common_grid, rescaled
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import HalfPlane, half_plane, images_to_half_planes, shift_half_planes
+from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
 from tomohet.progress import track
 
 FORMAT = 1
@@ -156,19 +157,24 @@ def write_store(
     invert: bool | None = None,
     normalise: Normalisation = "noise",
     dtype: Literal["float32", "float16"] = "float32",
+    rescale: float | None = None,
+    box: int | None = None,
 ) -> Store:
     """Prepare all images of `particle_set` into `folder` and open the store; options as in `Preparation`.
 
     Images are read, windowed, transformed, given their sign, normalised and shifted, in this order.
     A store of the same inputs and options is reused as it stands; any other is rebuilt. Sections are
     streamed, so memory does not grow with the number of images. `store.yaml` is written last.
-    Raises InputError for pixels that are not finite, constant images, and values beyond float16.
+    With `rescale`, images of whatever pixel size and box are brought to one of each on the way. Raises
+    InputError for pixels that are not finite, constant images, values beyond float16, and, without
+    `rescale`, mixed pixel sizes.
     """
     folder = Path(folder)
-    preparation = Preparation(window, window_r, window_r_outer, invert, normalise, dtype)
+    preparation = Preparation(window, window_r, window_r_outer, invert, normalise, dtype, rescale, box)
     images = particle_set.images
     if images.empty:
         raise InputError(f"{particle_set.source}: no image to prepare")
+    grids = common_grid(particle_set, rescale, box)
     digest = _digest(particle_set, preparation)
     previous = read_description(folder)
     if previous is not None and previous.get("digest") == digest and previous.get("format") == FORMAT:
@@ -177,10 +183,13 @@ def write_store(
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DESCRIPTION).unlink(missing_ok=True)
-    hp = half_plane(particle_set.box)
-    shift, scale = common_normalisation(particle_set, preparation, hp)
+    if grids.resampled:
+        particle_set = rescaled(particle_set, grids)
+        images = particle_set.images
+    hp = half_plane(grids.box)
+    shift, scale = common_normalisation(particle_set, preparation, hp, grids)
     with atomic_path(folder / DATA) as temporary:
-        noise_scale = _write_half_planes(temporary, particle_set, preparation, hp, shift, scale)
+        noise_scale = _write_half_planes(temporary, particle_set, preparation, hp, grids, shift, scale)
     write_parquet(folder / PARTICLES, particle_set.particles)
     write_parquet(folder / IMAGES, images.assign(noise_scale=noise_scale))
     write_yaml(
@@ -213,6 +222,7 @@ def _write_half_planes(
     particle_set: ParticleSet,
     preparation: Preparation,
     hp: HalfPlane,
+    grids: Grids,
     shift: float,
     scale: float | None,
 ) -> np.ndarray:
@@ -220,14 +230,14 @@ def _write_half_planes(
     images = particle_set.images
     shape = (len(images), hp.n, 2)
     data = np.lib.format.open_memmap(path, mode="w+", dtype=preparation.dtype, shape=shape)
-    window, signs = preparation.window_of(particle_set.box), torch.from_numpy(preparation.signs(images))
+    signs = torch.from_numpy(preparation.signs(images))
     shifts = torch.tensor(images[["shift_x_px", "shift_y_px"]].to_numpy(np.float32))
     own_scale = ~images["ctf_premultiplied"].to_numpy(bool) if preparation.normalise == "noise" else None
     noise_scale = np.full(len(images), scale if scale is not None else np.nan, dtype=np.float32)
     with track(total=len(images), unit="images", description="preparing") as progress:
-        for rows, pixels in read_images(images, np.arange(len(images)), particle_set.box):
+        for rows, transforms in read_half_planes(images, np.arange(len(images)), grids, preparation):
             # Scaled as pairs of real numbers, for the same reason as in `shift_half_planes`.
-            parts = torch.view_as_real(images_to_half_planes(pixels, window)) * signs[rows, None, None]
+            parts = torch.view_as_real(transforms) * signs[rows, None, None]
             parts[..., 0] -= shift
             if own_scale is not None and own_scale[rows].any():
                 noise = noise_deviation(torch.view_as_complex(parts), hp).numpy()
@@ -235,7 +245,9 @@ def _write_half_planes(
                 refuse_constant(noise_scale[rows], images, rows)
             parts /= torch.from_numpy(noise_scale[rows])[:, None, None]
             shifted = shift_half_planes(torch.view_as_complex(parts), shifts[rows], hp)
-            data[rows[0] : rows[-1] + 1] = _as_stored(torch.view_as_real(shifted).numpy(), data.dtype)
+            contiguous = rows[-1] - rows[0] + 1 == len(rows)
+            here = slice(rows[0], rows[-1] + 1) if contiguous else rows
+            data[here] = _as_stored(torch.view_as_real(shifted).numpy(), data.dtype)
             progress.update(len(rows))
     data.flush()
     return noise_scale

@@ -1,0 +1,83 @@
+"""Images of different pixel sizes and boxes, and the one grid to which they are brought."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tomohet.errors import InputError
+from tomohet.particles.paths import read_any_headers
+from tomohet.particles.table import PIXEL_SIZE_TOLERANCE, ParticleSet, refuse_mixed_pixel_sizes
+
+
+@dataclass(frozen=True, eq=False)
+class Grids:
+    """Box (px) and pixel size (Å) common to all images, and the own ones of every image (n,).
+
+    Without resampling the own ones are None: all are the common ones.
+    """
+
+    box: int
+    pixel_size_A: float
+    own_box: np.ndarray | None = None
+    own_pixel_size_A: np.ndarray | None = None
+
+    @property
+    def resampled(self) -> bool:
+        return self.own_box is not None
+
+    def groups(self, rows: np.ndarray) -> Iterator[tuple[int, float, np.ndarray]]:
+        """Yield (own box, own pixel size, ascending rows of this grid)."""
+        if not self.resampled:
+            yield self.box, self.pixel_size_A, rows
+            return
+        own = pd.DataFrame({"box": self.own_box[rows], "pixel": self.own_pixel_size_A[rows]})
+        for (box, pixel_size_A), here in own.groupby(["box", "pixel"]).indices.items():
+            yield int(box), float(pixel_size_A), rows[np.sort(here)]
+
+
+def common_grid(particle_set: ParticleSet, pixel_size_A: float | None, box: int | None) -> Grids:
+    """The grid of all images at `pixel_size_A`, or as they are (None).
+
+    Without a `box` it is the even one that comes nearest to the smallest field of view. Raises InputError
+    for mixed pixel sizes to be left as they are, a pixel size finer than the coarsest of the images (there
+    is nothing to resample from beyond their Nyquist frequency), and a box that is odd or larger than the
+    images.
+    """
+    own_A = particle_set.images["pixel_size_A"].to_numpy(np.float64)
+    if pixel_size_A is None:
+        refuse_mixed_pixel_sizes(own_A, str(particle_set.source))
+        return Grids(particle_set.box, particle_set.pixel_size_A)
+    coarsest = own_A.max()
+    if pixel_size_A < coarsest * (1 - PIXEL_SIZE_TOLERANCE):
+        raise InputError(
+            f"--rescale {pixel_size_A:g}: finer than the images of {coarsest:g} Å in {particle_set.source}; "
+            f"give --rescale {coarsest:g} or more"
+        )
+    codes, stacks = pd.factorize(particle_set.images["stack"])
+    own_box = read_any_headers([Path(stack) for stack in stacks])["box"].to_numpy()[codes]
+    # Pixel sizes that differ by rounding are one: each would cost a pass of its own.
+    own_A = np.where(np.abs(own_A / pixel_size_A - 1) < PIXEL_SIZE_TOLERANCE, pixel_size_A, own_A.round(5))
+    smallest_A = (own_box * own_A).min()
+    box = 2 * round(smallest_A / pixel_size_A / 2) if box is None else box
+    if box % 2 or box < 4:
+        raise InputError(f"--box {box}: expected an even number of at least 4 px")
+    if box * pixel_size_A > smallest_A + 2 * pixel_size_A:
+        raise InputError(
+            f"--box {box} at {pixel_size_A:g} Å is {box * pixel_size_A:g} Å wide, but the smallest images of "
+            f"{particle_set.source} are {smallest_A:g} Å; give --box "
+            f"{2 * int(smallest_A / pixel_size_A / 2)} or less"
+        )
+    return Grids(box, float(pixel_size_A), own_box, own_A)
+
+
+def rescaled(particle_set: ParticleSet, grids: Grids) -> ParticleSet:
+    """The table on the common grid: shifts in its pixels, one pixel size, one box."""
+    images = particle_set.images.copy()
+    factor = images["pixel_size_A"] / grids.pixel_size_A
+    images["shift_x_px"] *= factor
+    images["shift_y_px"] *= factor
+    images["pixel_size_A"] = grids.pixel_size_A
+    return replace(particle_set, images=images, box=grids.box)
