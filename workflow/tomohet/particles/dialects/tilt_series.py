@@ -1,16 +1,27 @@
-"""Tilt series of a tomograms STAR file with projection matrices (RELION 4, WarpTools)."""
+"""Tilt series of a tomograms STAR file.
+
+One table per tomogram stands in it (RELION 4, WarpTools) or in a file of its own (RELION 5); each tilt has a
+projection matrix or alignment angles.
+
+Sources: RELION, src/jaz/tomography/tomogram.cpp (`setProjectionMatrix`, `getDepthOffset`, `getCtf`) and
+tomogram_set.cpp (`loadTomogram`: a matrix wins over angles).
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.transform import Rotation
 
 from tomohet.errors import InputError
-from tomohet.files.star import Blocks, numbers, read_star, require_columns
+from tomohet.files.star import numbers, read_star, require_columns
+from tomohet.particles.dialects.linked_files import find_linked
 
 GLOBAL_COLUMNS = ["rlnTomoName", "rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ", "rlnTomoTiltSeriesPixelSize"]
 PROJECTION_COLUMNS = ["rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ"]
+ANGLE_COLUMNS = ["rlnTomoYTilt", "rlnTomoZRot"]  # RELION takes an absent rlnTomoXTilt as 0
+SERIES_FILE = "rlnTomoTiltSeriesStarFile"
 # How far the stage tilt may be from the angle between beam and tomogram normal: lamellae are milled at up to
 # about 20 degrees and levelled in reconstruction, and the alignment of single tilts wanders by a few more.
 PLAUSIBLE_PRETILT_DEG = 30.0
@@ -21,40 +32,39 @@ ROTATION_TOLERANCE = 0.01
 class TiltSeries:
     """One tomogram's tilts in table order (F of them).
 
-    `rotation` (F, 3, 3) takes tomogram to image coordinates. `size_A` (3,) is the tomogram's extent in
-    x, y, z, `pixel_size_A` the unbinned one; `hand` (+1, -1) tells which way its depth axis points.
+    `rotation` (F, 3, 3) takes tomogram to image coordinates. `depth_axis` (F, 3) is the direction along which
+    defocus grows, in tomogram coordinates. `size_A` (3,) is the tomogram's extent in x, y, z, `pixel_size_A`
+    the unbinned one. `by_warp`: written by WarpTools, whose matrices have no translation.
     """
 
     name: str
     rotation: np.ndarray
+    depth_axis: np.ndarray
     defocus_u_A: np.ndarray
     defocus_v_A: np.ndarray
     defocus_angle_deg: np.ndarray
+    phase_shift_deg: np.ndarray
     dose_e_A2: np.ndarray
     tilt_deg: np.ndarray
     size_A: np.ndarray
     pixel_size_A: float
-    hand: float
+    by_warp: bool
 
     def __len__(self) -> int:
         return len(self.rotation)
 
     def depth_A(self, centred_A: np.ndarray) -> np.ndarray:
-        """Defocus offset (p, F) in Å of positions (p, 3) relative to the tomogram's centre.
-
-        With hand -1 it is the height above the central plane in the tilted frame, T[2] . c. Otherwise the
-        depth axis of the tomogram runs the other way and the in-plane terms change sign.
-        """
-        axis = self.rotation[:, 2, :]
-        if self.hand != -1:
-            axis = axis * np.array([-1.0, -1.0, 1.0])
-        return centred_A @ axis.T
+        """Defocus offset (p, F) in Å of positions (p, 3) relative to the tomogram's centre."""
+        return centred_A @ self.depth_axis.T
 
 
-def read_tilt_series(path: Path, needed: list[str]) -> dict[str, TiltSeries]:
+def read_tilt_series(
+    path: Path, needed: list[str], datadir: str | Path | None = None
+) -> dict[str, TiltSeries]:
     """Tilt series of all `needed` tomograms, by name.
 
-    Raises InputError when a tomogram has no table or a table lacks projection matrices.
+    Raises InputError when a tomogram has no table, its file is missing, or a table has neither projection
+    matrices nor alignment angles.
     """
     blocks = read_star(path)
     overview = blocks.get("global")
@@ -66,31 +76,62 @@ def read_tilt_series(path: Path, needed: list[str]) -> dict[str, TiltSeries]:
     if not overview.index.is_unique:
         twice = overview.index[overview.index.duplicated()][0]
         raise InputError(f"{where}: tomogram {twice} stands twice")
-    absent = [name for name in needed if name not in overview.index or name not in blocks]
+    linked = SERIES_FILE in overview.columns
+    absent = [name for name in needed if name not in overview.index or not (linked or name in blocks)]
     if absent:
         raise InputError(
             f"{path}: {len(absent)} of {len(needed)} tomograms of the particles have no tilt series here: "
             f"{', '.join(absent[:3])}; do particles and tomograms belong together?"
         )
-    return {name: _tilt_series(name, blocks, overview.loc[[name]], path) for name in needed}
+    series = {}
+    for name in needed:
+        table, where = blocks.get(name), f"{path}: table data_{name}"
+        if table is None:
+            table, where = _linked_table(name, overview.loc[name, SERIES_FILE], path, datadir)
+        series[name] = _tilt_series(name, table, where, overview.loc[[name]], f"{path}: table data_global")
+    return series
 
 
-def _tilt_series(name: str, blocks: Blocks, overview: pd.DataFrame, path: Path) -> TiltSeries:
-    table, where = blocks[name], f"{path}: table data_{name}"
+def _linked_table(
+    name: str, written: str, path: Path, datadir: str | Path | None
+) -> tuple[pd.DataFrame | dict[str, str], str]:
+    """The table of tilts in the tomogram's own STAR file, and where that is."""
+    file = find_linked(written, path, datadir, f"{SERIES_FILE} of tomogram {name}")
+    blocks = read_star(file)
+    block = name if name in blocks else next(iter(blocks))
+    if block != name and len(blocks) > 1:
+        raise InputError(f"{file}: found no table data_{name}, expected the tilts of tomogram {name}")
+    return blocks[block], f"{file}: table data_{block}"
+
+
+def _tilt_series(
+    name: str, table: pd.DataFrame | dict[str, str], where: str, overview: pd.DataFrame, summary: str
+) -> TiltSeries:
     if not isinstance(table, pd.DataFrame) or table.empty:
         raise InputError(f"{where} is empty, expected one row per tilt")
-    require_columns(table, [*PROJECTION_COLUMNS, "rlnMicrographPreExposure"], where)
-    rotation = np.stack([_vectors(table[column], where)[:, :3] for column in PROJECTION_COLUMNS], axis=1)
-    _refuse_no_rotation(rotation, where)
-    summary = f"{path}: table data_global"
+    require_columns(
+        table, ["rlnMicrographPreExposure", "rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"], where
+    )
+    rotation, by_warp = _rotations(table, where)
     pixel_size_A = numbers(overview, "rlnTomoTiltSeriesPixelSize", summary)[0]
     size_px = np.array([numbers(overview, f"rlnTomoSize{axis}", summary)[0] for axis in "XYZ"])
+    if pixel_size_A <= 0 or (size_px <= 0).any():
+        raise InputError(
+            f"{summary}: tomogram {name}: pixel size {pixel_size_A:g} Å and size "
+            f"{' x '.join(f'{n:g}' for n in size_px)} px, expected more than 0"
+        )
+    hand = _optional(overview, "rlnTomoHand", summary, 1.0)[0]
+    if abs(hand) != 1:
+        raise InputError(f"{summary}: tomogram {name}: rlnTomoHand {hand:g}, expected 1 or -1")
+    slope = _optional(overview, "rlnTomoDefocusSlope", summary, 1.0)[0]
     return TiltSeries(
         name=name,
         rotation=rotation,
+        depth_axis=_depth_axis(rotation, hand, slope, by_warp),
         defocus_u_A=numbers(table, "rlnDefocusU", where),
         defocus_v_A=numbers(table, "rlnDefocusV", where),
         defocus_angle_deg=numbers(table, "rlnDefocusAngle", where),
+        phase_shift_deg=_optional(table, "rlnPhaseShift", where, 0.0),
         dose_e_A2=numbers(table, "rlnMicrographPreExposure", where),
         tilt_deg=stage_tilt(
             numbers(table, "rlnCtfScalefactor", where) if "rlnCtfScalefactor" in table.columns else None,
@@ -98,8 +139,52 @@ def _tilt_series(name: str, blocks: Blocks, overview: pd.DataFrame, path: Path) 
         ),
         size_A=size_px * pixel_size_A,
         pixel_size_A=pixel_size_A,
-        hand=numbers(overview, "rlnTomoHand", summary)[0] if "rlnTomoHand" in overview.columns else 1.0,
+        by_warp=by_warp,
     )
+
+
+def _optional(table: pd.DataFrame, column: str, where: str, otherwise: float) -> np.ndarray:
+    return numbers(table, column, where) if column in table.columns else np.full(len(table), otherwise)
+
+
+def _rotations(table: pd.DataFrame, where: str) -> tuple[np.ndarray, bool]:
+    """Rotations (F, 3, 3) tomogram -> image, and whether WarpTools wrote them.
+
+    RELION's matrices also move the tomogram's centre to that of the tilt image; those of WarpTools, whose
+    tilt series is a dummy, have no translation.
+    """
+    if set(PROJECTION_COLUMNS) <= set(table.columns):
+        rows = np.stack([_vectors(table[column], where) for column in PROJECTION_COLUMNS], axis=1)
+        _refuse_no_rotation(rows[:, :, :3], where)
+        return rows[:, :, :3], not rows[:, :2, 3].any()
+    if not set(ANGLE_COLUMNS) <= set(table.columns):
+        missing = [f"_{c}" for c in PROJECTION_COLUMNS if c not in table.columns]
+        raise InputError(
+            f"{where}: column {', '.join(missing)} is missing, and so are alignment angles "
+            "(_rlnTomoXTilt, _rlnTomoYTilt, _rlnTomoZRot); use the tomograms file written after alignment"
+        )
+    angles = [_optional(table, f"rlnTomo{name}", where, 0.0) for name in ("ZRot", "YTilt", "XTilt")]
+    return alignment_rotation(*angles), False
+
+
+def alignment_rotation(z_rot_deg: np.ndarray, y_tilt_deg: np.ndarray, x_tilt_deg: np.ndarray) -> np.ndarray:
+    """RELION 5's rotation (F, 3, 3) tomogram -> image: about x first, then y, then z, each right-handed."""
+    return Rotation.from_euler(
+        "ZYX", np.stack([z_rot_deg, y_tilt_deg, x_tilt_deg], 1), degrees=True
+    ).as_matrix()
+
+
+def _depth_axis(rotation: np.ndarray, hand: float, slope: float, by_warp: bool) -> np.ndarray:
+    """Direction (F, 3) along which defocus grows.
+
+    RELION adds hand x slope x (height above the tomogram's centre in the tilted frame). WarpTools writes hand
+    -1 for matrices along whose third row defocus grows (on real images premultiplied by Warp the power
+    spectra fit this sign and not RELION's); with +1 the tomogram's depth axis runs the other way.
+    """
+    axis = rotation[:, 2, :]
+    if not by_warp:
+        return hand * slope * axis
+    return axis if hand == -1 else axis * np.array([-1.0, -1.0, 1.0])
 
 
 def stage_tilt(scale_factor: np.ndarray | None, rotation: np.ndarray) -> np.ndarray:
