@@ -1,5 +1,7 @@
 """Mixed pixel sizes: `--rescale` brings images of any pixel size and box to one, exactly."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,3 +129,17 @@ def test_a_pixel_size_must_be_a_positive_number(wrong):
     refuse_bad_pixel_sizes(pd.Series([1.0, 2.0]).to_numpy(), "a.star")
     with pytest.raises(InputError, match="row 2: pixel size"):
         refuse_bad_pixel_sizes(np.array([1.0, wrong]), "a.star")
+
+
+@pytest.mark.parametrize("rescale", [None, 16.0])
+def test_half_precision_images_with_a_large_mean_do_not_overflow(series, tmp_path, rescale):
+    """The sum over a box of values near 6e4 is far beyond float16."""
+    images = series.images
+    for stack in images["stack"].unique():
+        depth = int((images["stack"] == stack).sum())
+        noise = np.random.default_rng(5).normal(6e4, 200.0, (depth, BOX, BOX))
+        write_stack(Path(stack), noise.astype(np.float16))
+    store = write_store(tmp_path / "store", series, rescale=rescale, window=False)
+    values = torch.view_as_real(store.half_planes(np.arange(len(images))))
+    assert torch.isfinite(values).all()
+    assert values.square().mean() == pytest.approx(1.0, rel=0.2)

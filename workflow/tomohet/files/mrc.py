@@ -26,7 +26,7 @@ BIG_ENDIAN_STAMP = 0x11  # first byte of the machine stamp
 
 @dataclass(frozen=True)
 class Layout:
-    """What the header says: (sections, rows, columns), type with byte order, where data start, Å per pixel."""
+    """What the header says: (sections, rows, columns), type with byte order, data start, Å per pixel."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype
@@ -105,8 +105,8 @@ def _layout(path: Path) -> Layout:
     if mode not in REAL_MODES or min(shape) < 1 or header["nsymbt"] < 0:
         what = UNREADABLE_MODES.get(mode, "")
         raise InputError(
-            f"{path}: cannot be read as an MRC file of real numbers: mode {mode}{what}, shape {shape}, "
-            f"expected one of the modes {', '.join(map(str, REAL_MODES))}; convert it to mode 2"
+            f"{path}: mode {mode}{what}, shape {shape}, expected a stack of real images or a volume in "
+            f"one of the modes {', '.join(map(str, REAL_MODES))}; convert it to mode 2"
         )
     dtype = np.dtype(REAL_MODES[mode])
     offset = HEADER_DTYPE.itemsize + int(header["nsymbt"])

@@ -79,8 +79,8 @@ def read_any_headers(stacks: Sequence[Path]) -> pd.DataFrame:
     wrong = np.flatnonzero((shapes[:, 1] != shapes[:, 2]) | (shapes[:, 1] % 2 == 1))
     if len(wrong):
         raise InputError(
-            f"{stacks[wrong[0]]}: images of {shapes[wrong[0], 2]} x {shapes[wrong[0], 1]} px, expected square "
-            "images with an even box"
+            f"{stacks[wrong[0]]}: images of {shapes[wrong[0], 2]} x {shapes[wrong[0], 1]} px, expected "
+            "square images with an even box"
         )
     return pd.DataFrame(
         {

@@ -111,8 +111,8 @@ def read_images(
             read = read_sections(stacks[code], sections[chunk[here]])
             if read.shape[1:] != (box, box):
                 raise InputError(
-                    f"{stacks[code]}: images of {read.shape[2]} x {read.shape[1]} px, expected {box} px; bring "
-                    "all to one box with --rescale PIXEL_SIZE, or extract them so"
+                    f"{stacks[code]}: images of {read.shape[2]} x {read.shape[1]} px, expected {box} px; "
+                    "bring all to one box with --rescale PIXEL_SIZE, or extract them so"
                 )
             pixels[here] = read
         finite = np.isfinite(pixels).all(axis=(1, 2))

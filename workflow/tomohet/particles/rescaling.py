@@ -9,7 +9,12 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.particles.paths import read_any_headers
-from tomohet.particles.table import PIXEL_SIZE_TOLERANCE, ParticleSet, refuse_mixed_pixel_sizes
+from tomohet.particles.table import (
+    PIXEL_SIZE_TOLERANCE,
+    ParticleSet,
+    refuse_bad_pixel_sizes,
+    refuse_mixed_pixel_sizes,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,7 @@ def common_grid(particle_set: ParticleSet, pixel_size_A: float | None, box: int 
     images.
     """
     own_A = particle_set.images["pixel_size_A"].to_numpy(np.float64)
+    refuse_bad_pixel_sizes(own_A, str(particle_set.source))
     if pixel_size_A is None:
         refuse_mixed_pixel_sizes(own_A, str(particle_set.source))
         return Grids(particle_set.box, particle_set.pixel_size_A)

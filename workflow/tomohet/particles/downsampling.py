@@ -1,0 +1,231 @@
+"""Stacks, volumes and whole datasets with fewer, coarser pixels, by cropping transforms; STAR files follow.
+
+Pixel size and box change everywhere they stand; every other byte of the STAR files stays as it is.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tomohet.errors import InputError
+from tomohet.files.mrc import new_stack, read_sections, read_volume, stack_dtype, stack_header, write_volume
+from tomohet.files.star import TextBlock, numbers, parse_table
+from tomohet.particles import export
+from tomohet.particles.dialects import read_particles
+from tomohet.particles.paths import read_any_headers, resolve_stacks
+from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.resampling import crop_spectrum
+
+PIXEL_COLUMNS = ("rlnDetectorPixelSize", "rlnImagePixelSize", "rlnTomoSubtomogramBinning")
+PIXEL_UNIT_COLUMNS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
+COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
+_TOKEN = re.compile(rb"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images in the order of output: stack and 0-based section of each; their box and pixel size."""
+
+    stacks: np.ndarray
+    sections: np.ndarray
+    box: int
+    pixel_size_A: float
+
+    def __len__(self) -> int:
+        return len(self.stacks)
+
+
+def images_of_stacks(stacks: list[Path]) -> ImageList:
+    """All images of some stacks, one after the other; raises InputError when boxes or pixel sizes differ."""
+    headers = _one_box(stacks)
+    depth = headers["n_sections"].to_numpy()
+    sections = np.concatenate([np.arange(n) for n in depth])
+    return ImageList(
+        np.repeat(np.array(stacks, dtype=object), depth),
+        sections,
+        int(headers["box"].iloc[0]),
+        float(headers["pixel_size_A"].iloc[0]),
+    )
+
+
+def write_downsampled(images: ImageList, box: int, path: Path, batch: int = 5000) -> None:
+    """Write images cropped to `box` px as one stack, `batch` images at a time.
+
+    Grey values are kept. Stacks of float16 stay float16 unless a value leaves its range; else float32.
+    Raises InputError unless `box` is even, at least 4 and not larger than the images.
+    """
+    check_box(box, images.box)
+    dtypes = {stack_dtype(stack) for stack in pd.unique(images.stacks)}
+    pixel_size_A = images.pixel_size_A * images.box / box
+    for dtype in ["float16", "float32"] if dtypes == {np.dtype("float16")} else ["float32"]:
+        try:
+            with new_stack(path, (len(images), box, box), dtype, pixel_size_A) as data:
+                for start, cropped in _cropped(images, box, batch):
+                    if np.abs(cropped).max() > np.finfo(dtype).max:
+                        raise OverflowError
+                    data[start : start + len(cropped)] = cropped
+            return
+        except OverflowError:
+            continue
+    raise InputError(f"{path}: pixels of the input are no finite numbers, nothing is written")
+
+
+def _cropped(images: ImageList, box: int, batch: int) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(images), batch):
+        here = slice(start, min(start + batch, len(images)))
+        codes, stacks = pd.factorize(images.stacks[here])
+        pixels = np.empty((len(codes), images.box, images.box), np.float32)
+        for code, stack in enumerate(stacks):
+            pixels[codes == code] = read_sections(stack, images.sections[here][codes == code])
+        if not np.isfinite(pixels).all():
+            raise InputError(f"{stacks[0]}: pixels that are no finite numbers; extract this stack again")
+        yield start, crop_spectrum(torch.from_numpy(pixels), box).numpy()
+
+
+def downsample_volume(source: Path, box: int, path: Path) -> None:
+    """Write a volume cropped to `box` voxels along each axis, density kept."""
+    volume, pixel_size_A = read_volume(source)
+    if len(set(volume.shape)) != 1:
+        raise InputError(f"{source}: volume of shape {volume.shape}, expected a cube")
+    check_box(box, len(volume))
+    small = crop_fourier(torch.from_numpy(volume), box).numpy()
+    write_volume(path, small, pixel_size_A * len(volume) / box)
+
+
+def check_box(box: int, full: int) -> None:
+    if box % 2 or not 4 <= box <= full:
+        raise InputError(f"--downsample {box}: expected an even box from 4 px to the {full} px of the images")
+
+
+def downsample_star(star: Path, path: Path, box: int, datadir: Path | None, software: str, batch: int) -> int:
+    """Write a dataset at `box` px: the STAR file `path` (an optimisation set: and its files) and its stacks.
+
+    The stacks go to a folder named after `path`, under their own paths below the folder common to all.
+    Returns the number of stacks. Raises InputError as the readers do, and when stacks differ in box.
+    """
+    particle_set = read_particles(star, datadir, software)
+    is_set = export.detect_type(star) == "optimisation_set"
+    file, tomograms = export.read_optimisation_set(star) if is_set else (_particle_file(star), None)
+    names = file.column("rlnImageName")
+    parts = names.str.rpartition("@")
+    written = list(parts[2].unique())
+    found = resolve_stacks(written, file.path, datadir)
+    full = int(_one_box(found, particle_set.pixel_sizes_A)["box"].iloc[0])
+    check_box(box, full)
+    pixel_size_A = particle_set.pixel_size_A
+    folder = path.with_name(f"{path.stem}_stacks")
+    targets = dict(zip(written, _targets(found, folder), strict=True))
+    for source, target in zip(found, targets.values(), strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        depth = stack_header(source)[0][0]
+        whole = ImageList(np.array([source] * depth, object), np.arange(depth), full, pixel_size_A)
+        write_downsampled(whole, box, target, batch)
+    renamed = (
+        parts[0] + parts[1] + parts[2].map({k: str(v.relative_to(path.parent)) for k, v in targets.items()})
+    )
+    file = rescaled_file(file, renamed, full, box, _in_image_pixels(file, particle_set))
+    keep = np.ones(file.n_rows, bool)
+    if is_set:
+        export.write_optimisation_set(star, file, tomograms, keep, path)
+    else:
+        file.write(path, keep)
+    return len(found)
+
+
+def downsample_rows(
+    star: Path, datadir: Path | None, software: str
+) -> tuple[export.ParticleFile, ImageList, bool]:
+    """The images of an image series in the order of its rows, for one stack of all of them."""
+    particle_set = read_particles(star, datadir, software)
+    if export.detect_type(star) == "optimisation_set":
+        raise InputError(f"{star}: an optimisation set has a stack per particle; give -o a name in .star")
+    file = _particle_file(star)
+    parts = file.column("rlnImageName").str.rpartition("@")
+    written = list(parts[2].unique())
+    found = dict(zip(written, resolve_stacks(written, star, datadir), strict=True))
+    full = int(_one_box(list(found.values()), particle_set.pixel_sizes_A)["box"].iloc[0])
+    stacks = np.array([found[name] for name in parts[2]], dtype=object)
+    images = ImageList(stacks, parts[0].astype(int).to_numpy() - 1, full, particle_set.pixel_size_A)
+    return file, images, _in_image_pixels(file, particle_set)
+
+
+def rescaled_file(
+    file: export.ParticleFile, names: pd.Series, full: int, box: int, coordinates: bool
+) -> export.ParticleFile:
+    """A STAR file with new image names; pixel size, box and all that is in pixels go from `full` to `box`."""
+    coarser = full / box
+    blocks = []
+    for number, block in enumerate(file.blocks):
+        changes: dict[str, list[bytes]] = {}
+        is_table = number == file.table
+        factors = dict.fromkeys(PIXEL_COLUMNS, coarser)
+        if is_table:
+            factors |= dict.fromkeys(PIXEL_UNIT_COLUMNS + (COORDINATES if coordinates else ()), 1 / coarser)
+            changes["rlnImageName"] = [name.encode() for name in names]
+        if is_table or block.name == "optics":
+            for column in set(factors) & set(block.columns):
+                values = numbers(parse_table(block, file.path, [column]), column, f"{file.path}: {column}")
+                changes[column] = [f"{value * factors[column]:.9g}".encode() for value in values]
+            if "rlnImageSize" in block.columns:
+                changes["rlnImageSize"] = [str(box).encode()] * len(block.rows())
+        blocks.append(_replaced(block, changes) if changes else block)
+    return replace(file, blocks=blocks)
+
+
+def _replaced(block: TextBlock, changes: dict[str, list[bytes]]) -> TextBlock:
+    """A table with other values in some columns; the text between the values stays."""
+    lines, is_row = block.lines()
+    place = sorted((block.columns.index(column), values) for column, values in changes.items())
+    for row, line_number in enumerate(np.flatnonzero(is_row)):
+        line, pieces, end = lines[line_number], [], 0
+        spans = [match.span() for match in _TOKEN.finditer(line)]
+        for column, values in place:
+            pieces += [line[end : spans[column][0]], values[row]]
+            end = spans[column][1]
+        lines[line_number] = b"".join([*pieces, line[end:]])
+    return replace(block, body=b"".join(lines))
+
+
+def _particle_file(star: Path) -> export.ParticleFile:
+    return export.read_particle_file(star, "volumeseries")
+
+
+def _in_image_pixels(file: export.ParticleFile, particle_set) -> bool:
+    """Whether the coordinates count pixels of the images: unbinned ones do not change.
+
+    The reader has found their unit; positions in Å it did not find are two-dimensional ones in image pixels.
+    """
+    column = file.column(COORDINATES[0])
+    position_A = particle_set.particles["x_A"]
+    if column is None or position_A.isna().all() or len(column) != len(position_A):
+        return True
+    in_pixels_A = pd.to_numeric(column).to_numpy() * particle_set.pixel_size_A
+    return bool(np.median(np.abs(in_pixels_A - position_A)) < 0.1 * np.median(np.abs(in_pixels_A)) + 1)
+
+
+def _targets(stacks: list[Path], folder: Path) -> list[Path]:
+    """A name below `folder` for each stack: its basename, with as many parents as tell it from the others."""
+    for depth in range(1, max(len(stack.parts) for stack in stacks)):
+        names = [Path(*stack.parts[-min(depth, len(stack.parts) - 1) :]) for stack in stacks]
+        plain = [str(name).removesuffix(".gz").removesuffix(".bz2") for name in names]
+        if len(set(plain)) == len(plain):
+            break
+    return [folder / name for name in plain]
+
+
+def _one_box(stacks: list[Path], pixel_sizes_A: np.ndarray | None = None) -> pd.DataFrame:
+    headers = read_any_headers(stacks)
+    boxes = headers["box"].unique()
+    sizes = headers["pixel_size_A"].round(3).unique() if pixel_sizes_A is None else pixel_sizes_A
+    if len(boxes) > 1 or len(sizes) > 1:
+        raise InputError(
+            f"{stacks[0]} and others: boxes of {', '.join(map(str, boxes))} px, pixel sizes of "
+            f"{', '.join(f'{size:g}' for size in sizes)} Å, expected one of each; downsample them apart, or "
+            "bring them to one with `tomohet prepare --rescale`"
+        )
+    return headers
