@@ -47,7 +47,7 @@ def with_matrices(tomograms: dict) -> dict:
 
 
 def write_native_tomograms(folder: Path, job: str, tomograms: dict) -> Path:
-    """RELION 5: an overview that names one file of alignment angles per tilt series, from the project's root."""
+    """RELION 5: an overview that names one file of alignment angles per series, from the project root."""
     overview = tomograms["global"].assign(rlnTomoHand=1.0)
     overview["rlnTomoTiltSeriesStarFile"] = [f"{job}/tilt_series/{n}.star" for n in overview["rlnTomoName"]]
     for name in overview["rlnTomoName"]:
