@@ -37,7 +37,7 @@ from tomohet.preflight.spectrum import modulation
 
 PIXELS = 16_000_000  # of all images that are looked at: 4,000 images of box 64
 MOST_IMAGES = 10_000
-LIKELY, DECISIVE = 4.0, 8.0  # of |z|; weak signals of a right flag stay below LIKELY
+LIKELY, DECISIVE = 4.0, 6.0  # of |z|; weak signals of a right flag stay below LIKELY
 HAND_LIKELY, HAND_DECISIVE = 3.0, 5.0  # of |z|; there is one hand, and it is rarely plain
 RAW_SHARE, PREMULTIPLIED_SHARE = 0.4, 0.7
 LEAST_DEPTH_A = 50.0

@@ -27,8 +27,8 @@ class Sample:
     """m tilt images of n whole particles, cropped in Fourier space to a box d.
 
     half_plane: of box d. data (m, k) complex64: transforms of the images as in the file (sign kept, mean
-    taken off, windowed), centred by their shifts, divided by one common number. params: their parameters, the
-    pixel size being that of box d. particle (m,) 0 to n - 1. half (m,) 0 or 1, by particle. depth_A (m,): mean
+    taken off, windowed), centred by their shifts, divided by a common number. params: their parameters, with
+    the pixel size of box d. particle (m,) from 0 to n - 1. half (m,) 0 or 1, by particle. depth_A (m,): mean
     defocus minus that of all images of the same tomogram and tilt. premultiplied: what most images state.
     """
 
