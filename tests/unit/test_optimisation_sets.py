@@ -46,11 +46,10 @@ def write_set(path, particles, tomograms):
     return write_text_star(path, {"": names})
 
 
-def assert_twins(read, twin, columns=None):
+def assert_twins(read, twin):
     left, right = (s.images.drop(columns=NOT_COMPARED).astype(float) for s in (read, twin))
     assert len(left) == len(right)
     difference = (left - right).abs().max()
-    # A few thousand Å of depth through angles and matrices of nine digits: 1e-5 relative to an Å scale.
     assert (difference < 1e-5).all(), difference[difference >= 1e-5]
     np.testing.assert_allclose(
         *(s.particles[["x_A", "y_A", "z_A"]].astype(float) for s in (read, twin)), atol=1e-5
