@@ -93,7 +93,7 @@ def test_bad_indices(tmp_path, indices, option, expected):
         (["--window-r", 0.9, "--window-r-outer", 0.5], "expected 0 <= inner < outer"),
         (["--norm", 0, 0], "--norm: the scale is 0"),
         (["--invert-data", "--uninvert-data"], "exclude each other"),
-        (["--source-software", "nextpyp"], "no reader for it, expected one of"),
+        (["--source-software", "nextpyp"], "column _rlnGroupNumber, _rlnImagePixelSize"),
         (["--ind-ptcls", "none.pkl"], "none.pkl: no such pickle file"),
     ],
 )

@@ -244,7 +244,7 @@ def test_forcing_a_dialect(tmp_path):
     with pytest.raises(InputError, match="not an optimisation set"):
         read_particles(star, source_software="warptools")
     with pytest.raises(InputError, match="no reader for it, expected one of"):
-        read_particles(star, source_software="cistem")
+        read_particles(star, source_software="imod")
 
 
 def test_stack_of_another_depth_is_refused(tmp_path):

@@ -6,6 +6,7 @@ SOURCE_SOFTWARE = (
     "auto",
     "warp",
     "cryosrpnt",
+    "cryodrgn",
     "nextpyp",
     "tomodrgn_preprocessed",
     "cistem",

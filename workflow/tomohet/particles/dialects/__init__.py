@@ -1,19 +1,40 @@
 """Readers of STAR dialects: `read_particles` recognises the dialect by the columns it needs.
 
-A dialect is a module with `NAME`, `SOURCE_SOFTWARE` (the names that force it), `EXPECTED` (in words),
+A dialect has a `name`, `source_software` (the names that force it), `expected` (in words),
 `recognises(blocks) -> bool` and `read(blocks, star, datadir) -> ParticleSet`. Column order and further
-columns do not matter. The first module of `DIALECTS` that recognises a file reads it.
+columns do not matter. The first of `DIALECTS` that recognises a file reads it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
+
+import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.star import Blocks, read_star
-from tomohet.particles.dialects import cryosrpnt, optimisation_set, warp
+from tomohet.particles.dialects import optimisation_set
+from tomohet.particles.dialects.image_series import ImageSeries, all_columns, image_table, missing_columns
+from tomohet.particles.dialects.series_dialects import CISTEM, CRYODRGN, IMAGE_SERIES
 from tomohet.particles.table import ParticleSet
 
-DIALECTS: tuple[ModuleType, ...] = (optimisation_set, warp, cryosrpnt)
+
+class Dialect(NamedTuple):
+    """A dialect with a module of its own, which states the same in capitals."""
+
+    name: str
+    source_software: tuple[str, ...]
+    expected: str
+    recognises: Callable[[Blocks], bool]
+    read: Callable[[Blocks, Path, str | Path | None], ParticleSet]
+
+
+def _declared_by(module: ModuleType) -> Dialect:
+    return Dialect(module.NAME, module.SOURCE_SOFTWARE, module.EXPECTED, module.recognises, module.read)
+
+
+DIALECTS: tuple[Dialect | ImageSeries, ...] = (_declared_by(optimisation_set), *IMAGE_SERIES)
 
 
 def read_particles(
@@ -29,32 +50,37 @@ def read_particles(
     return find_dialect(blocks, star, source_software).read(blocks, star, datadir)
 
 
-def find_dialect(blocks: Blocks, star: Path, source_software: str = "auto") -> ModuleType:
-    """The dialect's module, recognised by its columns or forced by `source_software`."""
-    if source_software == "auto":
-        for dialect in DIALECTS:
-            if dialect.recognises(blocks):
-                return dialect
+def find_dialect(blocks: Blocks, star: Path, source_software: str = "auto") -> Dialect | ImageSeries:
+    """The dialect recognised by its columns, or forced by `source_software`.
+
+    Where one name stands for several dialects (relion), the first that recognises the file is taken.
+    """
+    named = [d for d in DIALECTS if source_software == "auto" or source_software in d.source_software]
+    if not named:
+        readable = dict.fromkeys(name for dialect in DIALECTS for name in dialect.source_software)
+        raise InputError(
+            f"--source-software {source_software}: no reader for it, expected one of {', '.join(readable)}"
+        )
+    recognised = next((dialect for dialect in named if dialect.recognises(blocks)), None)
+    if recognised is None and source_software == "auto":
         raise InputError(f"{star}: {_nearest_dialect(blocks)}")
-    for dialect in DIALECTS:
-        if source_software in dialect.SOURCE_SOFTWARE:
-            return dialect
-    readable = [name for dialect in DIALECTS for name in dialect.SOURCE_SOFTWARE]
-    raise InputError(
-        f"--source-software {source_software}: no reader for it, expected one of {', '.join(readable)}"
-    )
+    return recognised or named[0]
 
 
 def _nearest_dialect(blocks: Blocks) -> str:
-    """Why no dialect fits: the particle table that misses the fewest columns, or the known kinds of file."""
-    kinds = "; ".join(f"{dialect.NAME} ({dialect.EXPECTED})" for dialect in DIALECTS)
-    tables = [(name, table) for name, table in blocks.items() if hasattr(table, "columns")]
+    """Why no dialect fits: the columns that a table of images lacks, or the known kinds of file."""
+    kinds = "; ".join(f"{dialect.name} ({dialect.expected})" for dialect in DIALECTS)
+    tables = [(name, table) for name, table in blocks.items() if isinstance(table, pd.DataFrame)]
     if not tables:
         return f"no table of particles found; readable are: {kinds}"
-    name, table = max(tables, key=lambda item: len(item[1]))
+    name, table = image_table(blocks)
+    if not len(table.columns):
+        name, table = max(tables, key=lambda item: len(item[1]))
     if len(table) == 0:
         return f"table data_{name} is empty, expected at least one particle"
-    missing = [f"_{column}" for column in cryosrpnt.REQUIRED if column not in table.columns]
-    if len(missing) <= len(cryosrpnt.REQUIRED) // 2:
-        return f"table data_{name}: column {', '.join(missing)} is missing, an image series needs it"
+    columns = all_columns(blocks)
+    nearest = CISTEM if any(column.startswith("cisTEM") for column in columns) else CRYODRGN
+    missing = missing_columns(nearest.required, columns)
+    if missing.split(" is missing")[0].count("_") <= len(nearest.required) // 2:
+        return f"table data_{name}: {missing}"
     return f"table data_{name} is of no known kind; readable are: {kinds}"

@@ -1,121 +1,251 @@
-"""What all image series share: one row per tilt image, rows of one particle joined by a particle name.
+"""Image series: one row per tilt image, rows of one particle joined by a particle's name or number.
 
-Column meaning: specification of tomoDRGN's inputs, A.3. Warp encodes the cumulative dose as a B-factor of
--4 Å² per e/Å² and the cosine of the stage tilt as the scale factor.
+Every dialect is a declaration, `ImageSeries`: the columns by which a file of it is known. What a
+column means and which of several wins is the same for all (`series_columns`), so that a file known as one
+dialect reads the same when another is forced. Optics groups are joined to their images; each image keeps its own pixel size,
+voltage, aberration, contrast and premultiplication.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
-from tomohet.files.star import numbers, require_columns
+from tomohet.files.star import Blocks, numbers, require_columns
+from tomohet.particles.dialects import series_columns as columns_of
+from tomohet.particles.dialects.series_columns import PARTICLE_ID_COLUMNS, TOMOGRAM_COLUMNS, first_column
 from tomohet.particles.paths import read_headers, resolve_stacks
 from tomohet.particles.table import (
     ParticleSet,
     half_sets,
     number_images,
     refuse_duplicates,
-    refuse_mixed_pixel_sizes,
     rotation_frame,
 )
 from tomohet.physics.geometry import euler_to_matrix
 
-B_FACTOR_PER_DOSE = -4.0  # Å² per e/Å²
-# The magnification at which rlnDetectorPixelSize (µm) equals the pixel size in Å.
-UNIT_MAGNIFICATION = 10_000.0
+CTF_QUANTITIES = (
+    "defocus_u_A",
+    "defocus_v_A",
+    "defocus_angle_deg",
+    "voltage_kV",
+    "cs_mm",
+    "amplitude_contrast",
+)
+
+
+@dataclass(frozen=True)
+class ImageSeries:
+    """A dialect: `required` holds columns, or tuples of columns of which one suffices.
+
+    `optics`: whether the file must (True) or must not (False) have an optics table; None: either.
+    """
+
+    name: str
+    source_software: tuple[str, ...]
+    expected: str
+    required: tuple[str | tuple[str, ...], ...]
+    optics: bool | None = None
+
+    def recognises(self, blocks: Blocks) -> bool:
+        """Whether the file has one table of images, with all required columns in it or its optics table."""
+        if self.optics is not None and self.optics != ("optics" in blocks):
+            return False
+        columns = all_columns(blocks)
+        return bool(columns) and not missing_columns(self.required, columns)
+
+    def read(self, blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
+        """Read a file of this dialect; see `read_image_series`."""
+        name, table = image_table(blocks)
+        if table.empty and not len(table.columns):
+            raise InputError(f"{star}: no table of images found, expected {self.expected}")
+        where = f"{star}: table data_{name}" if "optics" in blocks else f"{star}: table of images"
+        if missing := missing_columns(self.required, all_columns(blocks)):
+            raise InputError(f"{where}: {missing}")
+        return read_image_series(join_optics(table, blocks, star, where), star, datadir, self.name, where)
+
+
+def image_table(blocks: Blocks) -> tuple[str, pd.DataFrame]:
+    """Block name and table of tilt images: data_particles, or the only table beside the optics."""
+    tables = {n: b for n, b in blocks.items() if isinstance(b, pd.DataFrame) and n != "optics"}
+    if "particles" in tables:
+        return "particles", tables["particles"]
+    return next(iter(tables.items())) if len(tables) == 1 else ("", pd.DataFrame())
+
+
+def all_columns(blocks: Blocks) -> set[str]:
+    """Columns of the table of images and of its optics table."""
+    _, table = image_table(blocks)
+    return set(table.columns) | set(blocks.get("optics", ())) if len(table.columns) else set()
+
+
+def missing_columns(required: tuple[str | tuple[str, ...], ...], columns: set[str]) -> str:
+    """In words, which required columns are not there, and what could stand in for them; "" if none."""
+    alternatives = [(one,) if isinstance(one, str) else one for one in required]
+    missing = [some for some in alternatives if not columns.intersection(some)]
+    if not missing:
+        return ""
+    instead = "; ".join(
+        f"instead of _{some[0]} also {', '.join(f'_{c}' for c in some[1:])}" for some in missing if some[1:]
+    )
+    names = ", ".join(f"_{some[0]}" for some in missing)
+    return f"column {names} is missing" + (f" ({instead})" if instead else "") + ", an image series needs it"
+
+
+def join_optics(table: pd.DataFrame, blocks: Blocks, star: Path, where: str) -> pd.DataFrame:
+    """The table of images with each image's optics group joined to it; the image's own value wins."""
+    optics = blocks.get("optics")
+    if optics is None:
+        return table
+    if isinstance(optics, dict):  # a single group, written as pairs
+        optics = pd.DataFrame([optics])
+    require_columns(table, ["rlnOpticsGroup"], where)
+    require_columns(optics, ["rlnOpticsGroup"], f"{star}: table data_optics")
+    groups = optics["rlnOpticsGroup"].astype(str)
+    if (twice := groups.duplicated()).any():
+        raise InputError(f"{star}: table data_optics: optics group {groups[twice].iloc[0]} stands twice")
+    wanted = table["rlnOpticsGroup"].astype(str)
+    if (unknown := np.flatnonzero(~wanted.isin(groups))).size:
+        raise InputError(
+            f"{where}: column _rlnOpticsGroup, row {unknown[0] + 1}: group {wanted.iloc[unknown[0]]} is not "
+            f"in data_optics ({len(unknown)} such rows)"
+        )
+    own = [column for column in optics.columns if column not in table.columns]
+    joined = optics.set_axis(groups, axis=0).loc[wanted, own].reset_index(drop=True)
+    return pd.concat([table.reset_index(drop=True), joined], axis=1)
 
 
 def read_image_series(
-    table: pd.DataFrame,
-    star: Path,
-    datadir: str | Path | None,
-    *,
-    dialect: str,
-    required: list[str],
-    particle_column: str = "rlnGroupName",
+    table: pd.DataFrame, star: Path, datadir: str | Path | None, dialect: str, where: str
 ) -> ParticleSet:
-    """One image table from an image series; particles are numbered by first appearance.
+    """One image table from an image series (its optics joined); particles are numbered by first appearance.
 
     The tilt index of an image is its rank among its particle's images by (stack, section), so that the order
-    of rows has no meaning. Raises InputError for missing columns, non-numbers, mixed pixel sizes, duplicates.
+    of rows has no meaning. Raises InputError for missing columns, non-numbers, contradictions, duplicates.
     """
-    where = f"{star}: table of images"
-    require_columns(table, required, where)
     if table.empty:
         raise InputError(f"{where} is empty, expected at least one row")
-    ordinal, names = pd.factorize(table[particle_column])
-    pixel_size_A = _pixel_sizes(table, where)
-    refuse_mixed_pixel_sizes(pixel_size_A, where)
+    ordinal, names = _particle_ids(table, where)
+    pixel_size_A = columns_of.pixel_sizes_A(table, where)
+    _refuse_phase_flipped(table, where)
+    remarks = []
 
     images = pd.DataFrame({"particle": ordinal, "row": np.arange(len(table))})
-    images["stack"], images["section"] = _sections(table["rlnImageName"], where)
+    images["stack"], images["section"] = _sections(table, star, datadir, where)
     refuse_duplicates(images, where)
     headers = _locate(images, star, datadir)
     images["stack"] = images["stack"].map(headers["stack"])
 
-    angles = (numbers(table, f"rlnAngle{name}", where) for name in ("Rot", "Tilt", "Psi"))
+    angles = (columns_of.quantity(table, name, where) for name in ("rot_deg", "tilt_angle_deg", "psi_deg"))
     images = images.assign(**rotation_frame(euler_to_matrix(*angles)))
-    for axis in "XY":
-        images[f"shift_{axis.lower()}_px"] = _shift(table, axis, pixel_size_A, where)
-    images["defocus_u_A"] = numbers(table, "rlnDefocusU", where)
-    images["defocus_v_A"] = numbers(table, "rlnDefocusV", where)
-    images["defocus_angle_deg"] = numbers(table, "rlnDefocusAngle", where)
-    images["voltage_kV"] = numbers(table, "rlnVoltage", where)
-    images["cs_mm"] = numbers(table, "rlnSphericalAberration", where)
-    images["amplitude_contrast"] = numbers(table, "rlnAmplitudeContrast", where)
+    images[["shift_x_px", "shift_y_px"]] = columns_of.shifts_px(table, pixel_size_A, where)
+    for name in CTF_QUANTITIES:
+        images[name] = columns_of.quantity(table, name, where)
+    has_phase_shift = first_column(table, columns_of.QUANTITIES["phase_shift_deg"])
     images["phase_shift_deg"] = (
-        numbers(table, "rlnPhaseShift", where) if "rlnPhaseShift" in table.columns else 0.0
+        columns_of.quantity(table, "phase_shift_deg", where) if has_phase_shift else 0.0
     )
     images["pixel_size_A"] = pixel_size_A
-    images["dose_e_A2"] = numbers(table, "rlnCtfBfactor", where) / B_FACTOR_PER_DOSE + 0.0
-    images["tilt_deg"] = _stage_tilt(numbers(table, "rlnCtfScalefactor", where), where)
-    images["ctf_premultiplied"] = False
+    images["dose_e_A2"] = columns_of.doses_e_A2(table, where)
+    tilt_deg = columns_of.stage_tilts_deg(table, where)
+    if tilt_deg is None:
+        remarks.append(
+            "no column tells the stage tilts: taken as 0, so images are not weighted by their tilt"
+        )
+    images["tilt_deg"] = 0.0 if tilt_deg is None else tilt_deg
+    images["ctf_premultiplied"] = _flag(table, "rlnCtfDataAreCtfPremultiplied", where)
     images["dose_weighted"] = False
     images = images.sort_values(["particle", "stack", "section"], ignore_index=True)
     images["tilt"] = images.groupby("particle").cumcount()
-    images = number_images(images)
 
+    particles = _particles(table, ordinal, names, pixel_size_A, where)
     return ParticleSet(
-        particles=_particles(table, ordinal, names, pixel_size_A),
-        images=images,
+        particles=particles,
+        images=number_images(images),
         dialect=dialect,
         source=star,
-        box=int(headers["box"].iloc[0]),
+        box=int(headers["box"].mode().iloc[0]),
         n_input={
             "particles": len(names),
             "images": len(table),
-            "tomograms": len(set(_tomograms(table, ordinal, names))),
+            "tomograms": particles["tomogram"].nunique(),
         },
         inputs=(star,),
         header_pixel_size_A=float(headers["pixel_size_A"].median()),
+        remarks=tuple(remarks),
     )
 
 
-def _pixel_sizes(table: pd.DataFrame, where: str) -> np.ndarray:
-    detector = numbers(table, "rlnDetectorPixelSize", where)
-    if "rlnMagnification" not in table.columns:
-        return detector
-    magnification = numbers(table, "rlnMagnification", where)
-    if (magnification <= 0).any():
+def _particle_ids(table: pd.DataFrame, where: str) -> tuple[np.ndarray, pd.Index]:
+    """Each row's particle, numbered by first appearance (n,), and the particles' names as text."""
+    column = first_column(table, PARTICLE_ID_COLUMNS)
+    if column is None:
         raise InputError(
-            f"{where}: column _rlnMagnification holds {magnification.min():g}, expected more than 0"
+            f"{where}: no column tells which images belong to one particle, expected one of "
+            f"{', '.join(f'_{name}' for name in PARTICLE_ID_COLUMNS)}"
         )
-    return detector * UNIT_MAGNIFICATION / magnification
+    empty = table[column].isna() | table[column].astype(str).isin(("", "None"))
+    if (rows := np.flatnonzero(empty)).size:
+        raise InputError(
+            f"{where}: column _{column}, row {rows[0] + 1}: found no particle name ({len(rows)} such rows)"
+        )
+    ordinal, names = pd.factorize(table[column].astype(str))
+    return ordinal, names
 
 
-def _sections(names: pd.Series, where: str) -> tuple[pd.Series, np.ndarray]:
-    """Stack path and 1-based section of image names `N@path`."""
-    parts = names.str.partition("@")
-    sections = pd.to_numeric(parts[0], errors="coerce").to_numpy(np.float64)
-    wrong = np.flatnonzero(~(sections >= 1) | (sections % 1 != 0) | (parts[2] == "").to_numpy())
+def _flag(table: pd.DataFrame, column: str, where: str) -> np.ndarray | bool:
+    """A column of 0 and 1 as truth values (n,); False when it is absent."""
+    if column not in table.columns:
+        return False
+    values = numbers(table, column, where)
+    if (wrong := np.flatnonzero(~np.isin(values, (0, 1)))).size:
+        raise InputError(
+            f"{where}: column _{column}, row {wrong[0] + 1}: found {values[wrong[0]]:g}, expected 0 or 1"
+        )
+    return values == 1
+
+
+def _refuse_phase_flipped(table: pd.DataFrame, where: str) -> None:
+    flipped = np.flatnonzero(_flag(table, "rlnCtfDataArePhaseFlipped", where))
+    if len(flipped):
+        raise InputError(
+            f"{where}: column _rlnCtfDataArePhaseFlipped, row {flipped[0] + 1}: found 1, but images with "
+            f"flipped phases cannot be used ({len(flipped)} such rows); extract them without phase flipping"
+        )
+
+
+def _sections(
+    table: pd.DataFrame, star: Path, datadir: str | Path | None, where: str
+) -> tuple[pd.Series, np.ndarray]:
+    """Stack path and 1-based section of every image, from `N@path` or from cisTEM's two columns."""
+    if "rlnImageName" in table.columns:
+        column, expected = "rlnImageName", "`N@stack.mrcs` with N from 1"
+        parts = table[column].astype(str).str.partition("@")
+        written, stacks = parts[0], parts[2]
+    else:
+        column, expected = "cisTEMPositionInStack", "a whole number from 1"
+        written = table[column]
+        if "cisTEMStackFilename" in table.columns:
+            stacks = table["cisTEMStackFilename"].astype(str)
+        else:
+            stacks = pd.Series(_stack_beside(star, datadir), index=table.index)
+    sections = pd.to_numeric(written, errors="coerce").to_numpy(np.float64)
+    wrong = np.flatnonzero(~(sections >= 1) | (sections % 1 != 0) | (stacks == "").to_numpy())
     if len(wrong):
         raise InputError(
-            f"{where}: column _rlnImageName, row {wrong[0] + 1}: found `{names.iloc[wrong[0]]}`, expected "
-            "`N@stack.mrcs` with N from 1"
+            f"{where}: column _{column}, row {wrong[0] + 1}: found `{table[column].iloc[wrong[0]]}`, "
+            f"expected {expected}"
         )
-    return parts[2], sections.astype(np.int64)
+    return stacks, sections.astype(np.int64)
+
+
+def _stack_beside(star: Path, datadir: str | Path | None) -> str:
+    """The stack named like a cisTEM file that names none: .mrcs or .mrc, beside it or in `datadir`."""
+    folders = [star.parent, *([Path(datadir)] if datadir is not None else [])]
+    names = [f"{star.stem}.mrcs", f"{star.stem}.mrc"]
+    return next((name for name in names if any((folder / name).is_file() for folder in folders)), names[0])
 
 
 def _locate(images: pd.DataFrame, star: Path, datadir: str | Path | None) -> pd.DataFrame:
@@ -134,40 +264,23 @@ def _locate(images: pd.DataFrame, star: Path, datadir: str | Path | None) -> pd.
     return headers
 
 
-def _shift(table: pd.DataFrame, axis: str, pixel_size_A: np.ndarray, where: str) -> np.ndarray | float:
-    """Shift to apply along x or y, px; files written by Warp have none."""
-    if f"rlnOrigin{axis}Angst" in table.columns:
-        return numbers(table, f"rlnOrigin{axis}Angst", where) / pixel_size_A
-    if f"rlnOrigin{axis}" in table.columns:
-        return numbers(table, f"rlnOrigin{axis}", where)
-    return 0.0
-
-
-def _stage_tilt(scale_factor: np.ndarray, where: str) -> np.ndarray:
-    """Stage tilt in degrees, 0..90, from its cosine; rounding above 1 is clipped."""
-    wrong = np.flatnonzero((scale_factor < 0) | (scale_factor > 1.01))
-    if len(wrong):
-        raise InputError(
-            f"{where}: column _rlnCtfScalefactor, row {wrong[0] + 1}: found {scale_factor[wrong[0]]:g}, "
-            "expected the cosine of the stage tilt, 0 to 1"
-        )
-    return np.degrees(np.arccos(np.minimum(scale_factor, 1.0)))
-
-
-def _tomograms(table: pd.DataFrame, ordinal: np.ndarray, names: pd.Index) -> np.ndarray:
-    """Each particle's tomogram: its first row's micrograph or, lacking it, its name up to the last `_`."""
-    if "rlnMicrographName" in table.columns:
-        first_rows = np.unique(ordinal, return_index=True)[1]
-        return table["rlnMicrographName"].iloc[first_rows].astype(str).to_numpy()
-    return pd.Series(names.astype(str)).str.replace(r"_[^_]*$", "", regex=True).to_numpy()
+def _tomograms(table: pd.DataFrame, first_rows: np.ndarray, names: pd.Index) -> np.ndarray:
+    """Each particle's tomogram: its first row's, or its name up to the last `_`, or else its stack's name."""
+    column = first_column(table, TOMOGRAM_COLUMNS)
+    if column is not None:
+        return table[column].iloc[first_rows].astype(str).to_numpy()
+    if pd.Series(names).str.contains("_", regex=False).all() or "rlnImageName" not in table.columns:
+        return pd.Series(names).str.replace(r"_[^_]*$", "", regex=True).to_numpy()
+    stacks = table["rlnImageName"].iloc[first_rows].str.partition("@")[2]
+    return np.array([Path(stack).stem for stack in stacks])
 
 
 def _particles(
-    table: pd.DataFrame, ordinal: np.ndarray, names: pd.Index, pixel_size_A: np.ndarray
+    table: pd.DataFrame, ordinal: np.ndarray, names: pd.Index, pixel_size_A: np.ndarray, where: str
 ) -> pd.DataFrame:
     first_rows = np.unique(ordinal, return_index=True)[1]
-    particles = pd.DataFrame({"particle": np.arange(len(names)), "source_id": names.astype(str)})
-    particles["tomogram"] = _tomograms(table, ordinal, names)
+    particles = pd.DataFrame({"particle": np.arange(len(names)), "source_id": names})
+    particles["tomogram"] = _tomograms(table, first_rows, names)
     particles[["x_A", "y_A", "z_A"]] = _positions(table, ordinal, pixel_size_A, len(names))
     particles["n_tilts"] = np.bincount(ordinal)
     subset = table["rlnRandomSubset"].iloc[first_rows] if "rlnRandomSubset" in table.columns else None

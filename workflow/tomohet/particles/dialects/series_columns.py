@@ -1,0 +1,193 @@
+"""Columns of image series: which column gives which quantity, in what unit, and which wins.
+
+`QUANTITIES` lists, for every quantity of the table, the columns that can give it and the factor to the
+table's unit; `SHIFTS_A` and `SHIFTS_PX` do so for the two units of shifts. The first that is there wins:
+
+- particle: rlnTomoParticleName before rlnGroupName before rlnGroupNumber, since RELION may use groups for
+  noise spectra; names are text, so that `000123` and `123` differ;
+- pixel size: rlnImagePixelSize, else rlnDetectorPixelSize * 10^4 / rlnMagnification (10^4 if not given);
+- shift: rlnOriginX/YAngst / pixel size; rlnOriginX/Y (px) beside them must be the same;
+- dose and tilt: rlnCtfBfactor and rlnCtfScalefactor; tomodrgnTotalDose and tomodrgnPseudoStageTilt beside
+  them must be the same, and stand in where they are absent;
+- optics: a column of the particle table before one of the same name in the optics table.
+
+cisTEM (https://github.com/timothygrant80/cisTEM): its own RELION export, ExportRefinementPackageWizard.cpp,
+writes phi, theta, psi as rot, tilt, psi and the *negative* of its shifts (Å) as origins; the phase shift is
+in radians, the pre-exposure the dose before the image.
+"""
+
+import numpy as np
+import pandas as pd
+
+from tomohet.errors import InputError
+from tomohet.files.star import numbers
+from tomohet.particles.table import refuse_bad_pixel_sizes
+
+PARTICLE_ID_COLUMNS = (
+    "rlnTomoParticleName",
+    "rlnGroupName",
+    "rlnGroupNumber",
+    "rlnTomoParticleId",
+    "cisTEMParticleGroup",
+)
+TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnMicrographName", "cisTEMOriginalImageFilename")
+B_FACTOR_PER_DOSE = -4.0  # Å² per e/Å², by which Warp writes the cumulative dose as a B-factor
+# The magnification at which rlnDetectorPixelSize (µm) equals the pixel size in Å.
+UNIT_MAGNIFICATION = 10_000.0
+DEGREES_PER_RADIAN = 180.0 / np.pi
+
+QUANTITIES: dict[str, dict[str, float]] = {
+    "rot_deg": {"rlnAngleRot": 1.0, "cisTEMAnglePhi": 1.0},
+    "tilt_angle_deg": {"rlnAngleTilt": 1.0, "cisTEMAngleTheta": 1.0},
+    "psi_deg": {"rlnAnglePsi": 1.0, "cisTEMAnglePsi": 1.0},
+    "defocus_u_A": {"rlnDefocusU": 1.0, "cisTEMDefocus1": 1.0},
+    "defocus_v_A": {"rlnDefocusV": 1.0, "cisTEMDefocus2": 1.0},
+    "defocus_angle_deg": {"rlnDefocusAngle": 1.0, "cisTEMDefocusAngle": 1.0},
+    "voltage_kV": {"rlnVoltage": 1.0, "cisTEMMicroscopeVoltagekV": 1.0, "cisTEMVoltage": 1.0},
+    "cs_mm": {"rlnSphericalAberration": 1.0, "cisTEMMicroscopeCsMM": 1.0, "cisTEMCs": 1.0},
+    "amplitude_contrast": {"rlnAmplitudeContrast": 1.0, "cisTEMAmplitudeContrast": 1.0},
+    "phase_shift_deg": {"rlnPhaseShift": 1.0, "cisTEMPhaseShift": DEGREES_PER_RADIAN},
+    "dose_e_A2": {
+        "rlnCtfBfactor": 1 / B_FACTOR_PER_DOSE,
+        "tomodrgnTotalDose": 1.0,
+        "cisTEMPreExposure": 1.0,
+    },
+}
+SHIFTS_A = {("rlnOriginXAngst", "rlnOriginYAngst"): 1.0, ("cisTEMXShift", "cisTEMYShift"): -1.0}
+SHIFTS_PX = ("rlnOriginX", "rlnOriginY")
+# Columns that say the same must agree to what their decimals can hold.
+SHIFT_TOLERANCE_PX = 0.01
+DOSE_TOLERANCE_E_A2 = 0.02
+COSINE_TOLERANCE = 1e-3
+
+
+def first_column(table: pd.DataFrame, candidates) -> str | None:
+    """The first of the candidate columns that the table has."""
+    return next((column for column in candidates if column in table.columns), None)
+
+
+def quantity(table: pd.DataFrame, name: str, where: str) -> np.ndarray:
+    """One of `QUANTITIES` (n,) in the table's unit. Raises InputError for a missing column or no number."""
+    candidates = QUANTITIES[name]
+    column = first_column(table, candidates)
+    if column is None:
+        raise InputError(f"{where}: column {' or '.join(f'_{c}' for c in candidates)} is missing")
+    return numbers(table, column, where) * candidates[column] + 0.0
+
+
+def pixel_sizes_A(table: pd.DataFrame, where: str) -> np.ndarray:
+    """Pixel size of every image (n,), Å; they may differ. Raises InputError unless all are above 0."""
+    column = first_column(table, ("rlnImagePixelSize", "cisTEMPixelSize", "rlnDetectorPixelSize"))
+    if column is None:
+        raise InputError(f"{where}: column _rlnImagePixelSize or _rlnDetectorPixelSize is missing")
+    sizes = numbers(table, column, where)
+    if column == "rlnDetectorPixelSize" and "rlnMagnification" in table.columns:
+        magnification = numbers(table, "rlnMagnification", where)
+        if (magnification <= 0).any():
+            raise InputError(
+                f"{where}: column _rlnMagnification holds {magnification.min():g}, expected more than 0"
+            )
+        sizes = sizes * UNIT_MAGNIFICATION / magnification
+    refuse_bad_pixel_sizes(sizes, where)
+    return sizes
+
+
+def shifts_px(table: pd.DataFrame, pixel_size_A: np.ndarray, where: str) -> np.ndarray:
+    """Shifts (n, 2) to apply to the images along x and y, px; files written by Warp have none.
+
+    Raises InputError when one axis is missing, or when shifts in Å and in px contradict each other.
+    """
+    for pair in (*SHIFTS_A, SHIFTS_PX):
+        have = [column for column in pair if column in table.columns]
+        if len(have) == 1:
+            lacks = next(column for column in pair if column != have[0])
+            raise InputError(f"{where}: column _{have[0]} is there, but _{lacks} is missing")
+    in_A = next((pair for pair in SHIFTS_A if pair[0] in table.columns), None)
+    stored = None
+    if SHIFTS_PX[0] in table.columns:
+        stored = np.stack([numbers(table, column, where) for column in SHIFTS_PX], axis=1)
+    if in_A is None:
+        return np.zeros((len(table), 2)) if stored is None else stored
+    shifts = np.stack([numbers(table, column, where) for column in in_A], axis=1)
+    shifts = SHIFTS_A[in_A] * shifts / pixel_size_A[:, None] + 0.0
+    if stored is not None:
+        for axis in (0, 1):
+            _refuse_contradiction(
+                shifts[:, axis],
+                stored[:, axis],
+                SHIFT_TOLERANCE_PX,
+                f"{where}: columns _{in_A[axis]} / pixel size and _{SHIFTS_PX[axis]}",
+                "px",
+            )
+    return shifts
+
+
+def doses_e_A2(table: pd.DataFrame, where: str) -> np.ndarray:
+    """Cumulative dose before each exposure (n,), e/Å². Raises InputError when columns contradict."""
+    dose = quantity(table, "dose_e_A2", where)
+    if {"rlnCtfBfactor", "tomodrgnTotalDose"} <= set(table.columns):
+        other = pd.to_numeric(table["tomodrgnTotalDose"], errors="coerce").to_numpy(np.float64)
+        both = f"{where}: columns _rlnCtfBfactor / {B_FACTOR_PER_DOSE:g} and _tomodrgnTotalDose"
+        _refuse_contradiction(dose, other, DOSE_TOLERANCE_E_A2, both, "e/Å²")
+    if {"cisTEMPreExposure", "cisTEMTotalExposure"} <= set(table.columns):
+        after = numbers(table, "cisTEMTotalExposure", where)
+        if (wrong := np.flatnonzero(after < dose)).size:
+            row = wrong[0]
+            raise InputError(
+                f"{where}: column _cisTEMTotalExposure, row {row + 1}: found {after[row]:g}, expected at "
+                f"least the _cisTEMPreExposure of {dose[row]:g} e/Å²"
+            )
+    if (wrong := np.flatnonzero(dose < 0)).size:
+        column = first_column(table, QUANTITIES["dose_e_A2"])
+        raise InputError(
+            f"{where}: column _{column}, row {wrong[0] + 1}: found {table[column].iloc[wrong[0]]}, which is "
+            f"a dose of {dose[wrong[0]]:g} e/Å², expected 0 or more"
+        )
+    return dose
+
+
+def stage_tilts_deg(table: pd.DataFrame, where: str) -> np.ndarray | None:
+    """Stage tilt without sign (n,), degrees; None when no column tells it. Raises InputError likewise."""
+    cosine = pseudo = None
+    if "rlnCtfScalefactor" in table.columns:
+        cosine = numbers(table, "rlnCtfScalefactor", where)
+        if (wrong := np.flatnonzero((cosine < 0) | (cosine > 1.01))).size:
+            raise InputError(
+                f"{where}: column _rlnCtfScalefactor, row {wrong[0] + 1}: found {cosine[wrong[0]]:g}, "
+                "expected the cosine of the stage tilt, 0 to 1"
+            )
+        # Decimals may put a cosine above 1.
+        cosine = np.minimum(cosine, 1.0)
+    if "tomodrgnPseudoStageTilt" in table.columns:
+        # Where a cosine was rounded above 1, tomoDRGN wrote nan.
+        pseudo = pd.to_numeric(table["tomodrgnPseudoStageTilt"], errors="coerce").to_numpy(np.float64)
+        if cosine is None:
+            pseudo = numbers(table, "tomodrgnPseudoStageTilt", where)
+        if (wrong := np.flatnonzero((pseudo < 0) | (pseudo > np.pi / 2 + 1e-3))).size:
+            raise InputError(
+                f"{where}: column _tomodrgnPseudoStageTilt, row {wrong[0] + 1}: found {pseudo[wrong[0]]:g}, "
+                "expected radians, 0 to 1.571"
+            )
+    if cosine is not None and pseudo is not None:
+        both = f"{where}: columns _rlnCtfScalefactor and cos(_tomodrgnPseudoStageTilt)"
+        _refuse_contradiction(cosine, np.cos(pseudo), COSINE_TOLERANCE, both, "")
+    if cosine is not None:
+        return np.degrees(np.arccos(cosine))
+    if pseudo is not None:
+        return np.degrees(pseudo)
+    if "cisTEMTiltAngle" in table.columns:
+        return np.abs(numbers(table, "cisTEMTiltAngle", where))
+    return None
+
+
+def _refuse_contradiction(
+    first: np.ndarray, second: np.ndarray, tolerance: float, both: str, unit: str
+) -> None:
+    """Raise InputError where two accounts of one quantity differ; nan says nothing."""
+    differ = np.flatnonzero(np.abs(first - second) > tolerance + 1e-3 * np.abs(first))
+    if len(differ):
+        row = differ[0]
+        raise InputError(
+            f"{both} contradict each other, row {row + 1}: {first[row]:g} and {second[row]:g} {unit}".rstrip()
+            + f" ({len(differ)} such rows); remove the outdated column"
+        )
