@@ -15,7 +15,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "input",
         type=Path,
-        help="stack (.mrcs, .mrc), list of stacks (.txt), volume (--is-vol), image series or optimisation set",
+        help="stack (.mrcs), list of stacks (.txt), volume (--is-vol), image series or optimisation set",
     )
     parser.add_argument("-D", "--downsample", type=int, required=True, metavar="BOX", help="new box, px")
     parser.add_argument(

@@ -12,6 +12,7 @@ from tomohet.files.mrc import stack_header
 from tomohet.particles.table import PIXEL_SIZE_TOLERANCE
 
 HEADER_THREADS = 8
+HEADER_BATCH = 64  # files per task: one by one, handing tasks over would take as long as reading
 
 
 def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | None) -> list[Path]:
@@ -74,7 +75,8 @@ def read_any_headers(stacks: Sequence[Path]) -> pd.DataFrame:
     """As `read_headers`, for stacks of whatever boxes."""
     # Opening files waits on the disk or the network, so many are opened at once.
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        found = list(pool.map(stack_header, stacks, chunksize=64))
+        batches = [stacks[start : start + HEADER_BATCH] for start in range(0, len(stacks), HEADER_BATCH)]
+        found = [header for headers in pool.map(_headers, batches) for header in headers]
     shapes = np.array([shape for shape, _ in found], dtype=np.int64).reshape(-1, 3)
     wrong = np.flatnonzero((shapes[:, 1] != shapes[:, 2]) | (shapes[:, 1] % 2 == 1))
     if len(wrong):
@@ -90,6 +92,10 @@ def read_any_headers(stacks: Sequence[Path]) -> pd.DataFrame:
             "pixel_size_A": [pixel_size_A for _, pixel_size_A in found],
         }
     )
+
+
+def _headers(stacks: Sequence[Path]) -> list[tuple[tuple[int, int, int], float]]:
+    return [stack_header(stack) for stack in stacks]
 
 
 def _refuse_mixed_boxes(headers: pd.DataFrame) -> None:
