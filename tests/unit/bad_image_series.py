@@ -190,6 +190,10 @@ CASES = {
         cell("cisTEMTotalExposure", 4, 1.0),
         "_cisTEMTotalExposure, row 5: found 1, expected at least the _cisTEMPreExposure of 12",
     ),
-    "cistem: no stack": ("cistem", without("cisTEMStackFilename"), "image stacks are missing: bad.mrcs"),
+    "cistem: no stack": (
+        "cistem",
+        both(without("cisTEMStackFilename"), column("cisTEMPositionInStack", range(1, 31))),
+        "1 of 1 image stacks are missing: bad.mrcs",
+    ),
     "cistem: text": ("cistem", cell("cisTEMDefocus1", 0, "far"), "_cisTEMDefocus1, row 1: found `far`"),
 }

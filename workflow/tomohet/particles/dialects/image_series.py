@@ -1,9 +1,9 @@
 """Image series: one row per tilt image, rows of one particle joined by a particle's name or number.
 
-Every dialect is a declaration, `ImageSeries`: the columns by which a file of it is known. What a
-column means and which of several wins is the same for all (`series_columns`), so that a file known as one
-dialect reads the same when another is forced. Optics groups are joined to their images; each image keeps its own pixel size,
-voltage, aberration, contrast and premultiplication.
+Every dialect is a declaration, `ImageSeries`: the columns by which a file of it is known. What a column
+means and which of several wins is the same for all (`series_columns`), so that a file known as one dialect
+reads the same when another is forced. Optics groups are joined to their images; each image keeps its own
+pixel size, voltage, aberration, contrast and premultiplication.
 """
 
 from dataclasses import dataclass
