@@ -48,6 +48,7 @@ rule export_subset:
 rule export_volume_series:
     input:
         star=VOLUME_SERIES or [],
+        particles=PARTICLES,
         indices="<results>/{round}/subset/indices.pkl",
     output:
         "<results>/{round}/subset/volumes.star",
@@ -62,7 +63,8 @@ rule export_volume_series:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     shell:
-        "tomohet filter_star {input.star} --ind {input.indices} -o {output} 2>&1 | logged {log}"
+        "tomohet filter_star {input.star} --particles {input.particles}"
+        " --ind {input.indices} -o {output} 2>&1 | logged {log}"
 
 
 rule reconstruct_subset:

@@ -30,6 +30,13 @@ def build_parser() -> argparse.ArgumentParser:
         default="particle",
         help="what indices and labels count: particles, or the images (rows) of an image series (particle)",
     )
+    parser.add_argument(
+        "--particles",
+        type=Path,
+        metavar="STAR",
+        help="file whose particles --ind counts, when it is not the input: particles are joined by name "
+        "(rlnGroupName, rlnTomoParticleName), or by row where a file has no names",
+    )
     parser.add_argument("--labels", type=Path, metavar="PKL", help="label of each particle or image")
     parser.add_argument("--labels-sel", type=int, nargs="+", metavar="N", help="labels to select")
     parser.add_argument(
@@ -56,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
         particles, tomograms_file = export.read_optimisation_set(args.input)
     else:
         particles = export.read_particle_file(args.input, star_type)
+    if args.particles:
+        particles = export.numbered_as(particles, _particles_of(args.particles))
     keep = _selected(args, particles, star_type)
     if args.action == "drop":
         keep = ~keep
@@ -81,6 +90,16 @@ def run(args: argparse.Namespace) -> None:
         log.info("%s: %d of %d particles", path, n_particles, particles.n_particles)
 
 
+def _particles_of(path: Path):
+    """The particles of a STAR file of any kind, numbered by first appearance."""
+    from tomohet.particles import export
+
+    star_type = export.detect_type(path)
+    if star_type == "optimisation_set":
+        return export.read_optimisation_set(path)[0]
+    return export.read_particle_file(path, star_type)
+
+
 def _selected(args: argparse.Namespace, particles, star_type: str):
     """Which rows the indices or labels select (bool); all of them without either."""
     import numpy as np
@@ -93,6 +112,8 @@ def _selected(args: argparse.Namespace, particles, star_type: str):
         raise InputError("--ind and --labels exclude each other")
     if bool(args.labels) != bool(args.labels_sel):
         raise InputError("--labels and --labels-sel belong together, give both")
+    if args.particles and (args.labels or args.ind_type == "image" or star_type == "imageseries"):
+        raise InputError("--particles goes with --ind, counting particles, for files of one row per particle")
     if args.ind_type == "image" and star_type != "imageseries":
         raise InputError(
             f"--ind-type image: a file of type {star_type} has one row per particle, not per image"
@@ -101,6 +122,8 @@ def _selected(args: argparse.Namespace, particles, star_type: str):
     n, what = (
         (particles.n_particles, "particles") if args.ind_type == "particle" else (particles.n_rows, "images")
     )
+    if args.ind and args.particles:
+        n = _particles_of(args.particles).n_particles
     if args.ind:
         return np.isin(number, checked_indices(load_indices(args.ind), n, f"--ind {args.ind}", what))
     if args.labels:

@@ -20,6 +20,7 @@ from tomohet.particles.dialects.optimisation_set import FILES
 
 StarType = Literal["imageseries", "volumeseries", "optimisation_set"]
 PARTICLE_COLUMNS = ("rlnGroupName", "rlnGroupNumber")  # join the rows of one particle of an image series
+NAME_COLUMNS = ("rlnGroupName", "rlnTomoParticleName")  # one name for a particle in files of any kind
 SET_SUFFIX = "_optimisation_set"
 
 
@@ -132,6 +133,39 @@ def write_optimisation_set(
             for block in blocks
         ]
     _write_blocks(path, preamble, blocks)
+
+
+def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
+    """`file` with the particle numbers of `other`; -1 for rows whose particle `other` lacks.
+
+    Particles are joined by name where both files name them, else row i of `file` is particle i.
+
+    Raises InputError when a name is missing from `file` or stands for several rows of it, or, without
+    names, when the numbers of particles differ.
+    """
+    column = next((c for c in NAME_COLUMNS if file.column(c) is not None), None)
+    known = next((c for c in NAME_COLUMNS if other.column(c) is not None), None)
+    if column is None or known is None:
+        if file.n_particles != other.n_particles:
+            raise InputError(
+                f"{file.path}: {file.n_particles} particles, but {other.path} has {other.n_particles}; "
+                f"files without {' or '.join(NAME_COLUMNS)} are joined by row and need equal numbers"
+            )
+        return file
+    names = file.column(column)
+    if names.duplicated().any():
+        raise InputError(
+            f"{file.path}: _{column} `{names[names.duplicated()].iloc[0]}` stands in several rows"
+        )
+    ordinals = pd.Series(other.particle, index=other.column(known))
+    ordinals = ordinals[~ordinals.index.duplicated()]
+    missing = ordinals.index.difference(names)
+    if len(missing):
+        raise InputError(
+            f"{file.path}: _{column} lacks {len(missing)} of {len(ordinals)} particles of {other.path}, "
+            f"the first is `{missing[0]}`"
+        )
+    return replace(file, particle=ordinals.reindex(names).fillna(-1).to_numpy(dtype=np.int64))
 
 
 def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:
