@@ -29,7 +29,7 @@ def power_of_ctf(images, defocus_u_A, defocus_v_A, frequency, azimuth):
 
 
 def test_depth_of_warptools_sets_has_the_sign_of_the_images(shared):
-    """The power spectra fit defocus with depth better than without it, and without it better than reversed."""
+    """Power spectra fit defocus with depth better than without, and without better than reversed."""
     read = read_particles(shared / f"{WARPTOOLS}_optimisation_set.star")
     tomograms = read_star(shared / f"{WARPTOOLS}_tomograms.star")
     axis = np.fft.fftfreq(read.box, read.pixel_size_A)
