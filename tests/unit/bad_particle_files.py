@@ -138,7 +138,7 @@ SERIES = {
     "truncated stack": (series_and(truncated), "TS_1.mrcs: truncated: .* announces 15 sections"),
     "stack that is text": (
         series_and(lambda stack: stack.write_text("x" * 5000)),
-        "TS_1.mrcs: cannot be read",
+        "TS_1.mrcs: mode 2021161080, .*expected a stack of real images",
     ),
     "empty stack": (series_and(lambda stack: stack.write_bytes(b"")), "TS_1.mrcs: cannot be read"),
     "missing column": (series_without("rlnDefocusU"), "column _rlnDefocusU is missing"),

@@ -293,5 +293,5 @@ def test_stack_headers_of_every_mode_and_byte_order(tmp_path, mode, dtype, order
 
 def test_complex_stacks_are_refused(tmp_path):
     write_stack(tmp_path / "stack.mrcs", np.zeros((2, BOX, BOX), np.complex64))
-    with pytest.raises(InputError, match=r"mode 4, .*expected a stack of real images"):
+    with pytest.raises(InputError, match=r"mode 4 \(complex numbers\), .*expected a stack of real images"):
         stack_header(tmp_path / "stack.mrcs")

@@ -37,6 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="file whose particles --ind counts, when it is not the input: particles are joined by name "
         "(rlnGroupName, rlnTomoParticleName), or by row where a file has no names",
     )
+    parser.add_argument(
+        "--datadir",
+        type=Path,
+        help="folder in which the image stacks are found; names that would not lead to them from the new "
+        "file become absolute",
+    )
     parser.add_argument("--labels", type=Path, metavar="PKL", help="label of each particle or image")
     parser.add_argument("--labels-sel", type=int, nargs="+", metavar="N", help="labels to select")
     parser.add_argument(
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
 
     star_type = args.starfile_type or export.detect_type(args.input)
     if star_type == "optimisation_set":
-        particles, tomograms_file = export.read_optimisation_set(args.input)
+        particles, tomograms_file = export.read_optimisation_set(args.input, args.datadir)
     else:
         particles = export.read_particle_file(args.input, star_type)
     if args.particles:
@@ -74,18 +80,23 @@ def run(args: argparse.Namespace) -> None:
     output = _output_file(args.output, args.input)
     subsets = {output: keep}
     if args.tomogram:
-        tomogram = export.tomograms_of(particles, args.tomo_id_col)
-        wanted = np.unique(tomogram[keep]) if args.tomogram == "all" else [args.tomogram]
-        for name in wanted:
-            if not (keep & (tomogram == name)).any():
-                known = ", ".join(np.unique(tomogram)[:3])
-                raise InputError(f"--tomogram {name}: no particle of the subset is in it; tomograms: {known}")
-            subsets[_tomogram_file(output, name)] = keep & (tomogram == name)
+        # Numbers are compared much faster than names.
+        names, number = np.unique(export.tomograms_of(particles, args.tomo_id_col), return_inverse=True)
+        wanted = names[np.unique(number[keep])]
+        if args.tomogram != "all":
+            if args.tomogram not in wanted:
+                known = ", ".join(names[:3])
+                raise InputError(
+                    f"--tomogram {args.tomogram}: no particle of the subset is in it; tomograms: {known}"
+                )
+            wanted = np.array([args.tomogram])
+        for code, name in zip(np.searchsorted(names, wanted), wanted, strict=True):
+            subsets[_tomogram_file(output, name)] = keep & (number == code)
     for path, rows in subsets.items():
         if star_type == "optimisation_set":
-            export.write_optimisation_set(args.input, particles, tomograms_file, rows, path)
+            export.write_optimisation_set(args.input, particles, tomograms_file, rows, path, args.datadir)
         else:
-            particles.write(path, rows)
+            particles.placed(path, args.datadir).write(path, rows)
         n_particles = len(np.unique(particles.particle[rows]))
         log.info("%s: %d of %d particles", path, n_particles, particles.n_particles)
 

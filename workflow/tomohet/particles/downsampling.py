@@ -3,7 +3,6 @@
 Pixel size and box change everywhere they stand; every other byte of the STAR files stays as it is.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.mrc import new_stack, read_sections, read_volume, stack_dtype, stack_header, write_volume
-from tomohet.files.star import TextBlock, numbers, parse_table
+from tomohet.files.star import numbers, parse_table
 from tomohet.particles import export
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.paths import read_any_headers, resolve_stacks
@@ -24,7 +23,6 @@ from tomohet.physics.resampling import crop_spectrum
 PIXEL_COLUMNS = ("rlnDetectorPixelSize", "rlnImagePixelSize", "rlnTomoSubtomogramBinning")
 PIXEL_UNIT_COLUMNS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
-_TOKEN = re.compile(rb"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
 
 
 @dataclass(frozen=True)
@@ -173,22 +171,8 @@ def rescaled_file(
                 changes[column] = [f"{value * factors[column]:.9g}".encode() for value in values]
             if "rlnImageSize" in block.columns:
                 changes["rlnImageSize"] = [str(box).encode()] * len(block.rows())
-        blocks.append(_replaced(block, changes) if changes else block)
+        blocks.append(export.replaced(block, changes) if changes else block)
     return replace(file, blocks=blocks)
-
-
-def _replaced(block: TextBlock, changes: dict[str, list[bytes]]) -> TextBlock:
-    """A table with other values in some columns; the text between the values stays."""
-    lines, is_row = block.lines()
-    place = sorted((block.columns.index(column), values) for column, values in changes.items())
-    for row, line_number in enumerate(np.flatnonzero(is_row)):
-        line, pieces, end = lines[line_number], [], 0
-        spans = [match.span() for match in _TOKEN.finditer(line)]
-        for column, values in place:
-            pieces += [line[end : spans[column][0]], values[row]]
-            end = spans[column][1]
-        lines[line_number] = b"".join([*pieces, line[end:]])
-    return replace(block, body=b"".join(lines))
 
 
 def _particle_file(star: Path) -> export.ParticleFile:

@@ -1,9 +1,11 @@
 """Subsets of particles as STAR files of the dialect they came from.
 
 Rows are kept or dropped as text: order and format of columns, unknown columns, optics tables, comments and
-every other block stay as they are, byte for byte.
+every other block stay as they are, byte for byte. Only names of files that would lead nowhere from the new
+file's folder become absolute.
 """
 
+import logging
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,12 +18,21 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
 from tomohet.files.star import TextBlock, parse_table, read_text_blocks
-from tomohet.particles.dialects.optimisation_set import FILES
+from tomohet.particles.dialects.linked_files import candidates
+from tomohet.particles.dialects.optimisation_set import FILES, linked_files
+from tomohet.particles.dialects.series_columns import PARTICLE_ID_COLUMNS, TOMOGRAM_COLUMNS
+from tomohet.particles.dialects.tilt_series import SERIES_FILE
+from tomohet.particles.paths import find_stacks
 
 StarType = Literal["imageseries", "volumeseries", "optimisation_set"]
-PARTICLE_COLUMNS = ("rlnGroupName", "rlnGroupNumber")  # join the rows of one particle of an image series
+IMAGE_COLUMNS = ("rlnImageName", "cisTEMStackFilename", "cisTEMPositionInStack")  # rows are images
+GROUP_COLUMNS = ("rlnGroupName", "rlnGroupNumber", "cisTEMParticleGroup")
+STACK_COLUMNS = ("rlnImageName", "cisTEMStackFilename")
 NAME_COLUMNS = ("rlnGroupName", "rlnTomoParticleName")  # one name for a particle in files of any kind
 SET_SUFFIX = "_optimisation_set"
+_TOKEN = re.compile(rb"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,28 @@ class ParticleFile:
         """Lines of the table's body, and which are rows: blank lines and comments stay in every subset."""
         return self.blocks[self.table].lines()
 
+    def placed(self, path: Path, datadir: Path | None = None) -> "ParticleFile":
+        """The file as it has to be written at `path`, so that its stacks are found from there.
+
+        Names stay as written when they lead to the same files from the new folder, or when the stacks are
+        not at hand; else they become absolute.
+        """
+        block = self.blocks[self.table]
+        column = next((name for name in STACK_COLUMNS if name in block.columns), None)
+        if column is None:
+            return self
+        parts = self.column(column).str.rpartition("@")
+        written = list(parts[2].unique())
+        found = find_stacks(written, self.path, datadir)
+        if None in found.values():
+            log.warning("%s: image stacks are not at hand, their names stay as they are", self.path)
+            return self
+        if found == find_stacks(written, path):
+            return self
+        names = parts[0] + parts[1] + parts[2].map(found)
+        changed = replaced(block, {column: [_quoted(name).encode() for name in names]})
+        return replace(self, blocks=[*self.blocks[: self.table], changed, *self.blocks[self.table + 1 :]])
+
     def write(self, path: Path, keep: np.ndarray) -> None:
         """Write the file with only the rows where `keep`, atomically."""
         lines, is_row = self._lines
@@ -72,8 +105,11 @@ def detect_type(path: Path) -> StarType:
     if any(set(FILES) <= set(block.pairs) for block in blocks):
         return "optimisation_set"
     columns = blocks[_particle_table(blocks, path)].columns
-    grouped = "rlnImageName" in columns and any(name in columns for name in PARTICLE_COLUMNS)
-    return "imageseries" if grouped else "volumeseries"
+    # A particle's name may stand in a volume series too; only image series say what a tilt has received.
+    tilted = any(name in columns for name in ("rlnCtfBfactor", "tomodrgnTotalDose"))
+    joined = PARTICLE_ID_COLUMNS if tilted else GROUP_COLUMNS
+    images = any(name in columns for name in IMAGE_COLUMNS)
+    return "imageseries" if images and any(name in columns for name in joined) else "volumeseries"
 
 
 def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
@@ -89,7 +125,7 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
         raise InputError(f"{path}: table data_{block.name} is empty, expected at least one particle")
     particle = np.arange(n_rows)
     if star_type == "imageseries":
-        name = next((column for column in PARTICLE_COLUMNS if column in block.columns), None)
+        name = next((column for column in PARTICLE_ID_COLUMNS if column in block.columns), None)
         if name is None:
             raise InputError(
                 f"{path}: column _rlnGroupName is missing, an image series needs it; is this a volume series "
@@ -99,32 +135,33 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
     return ParticleFile(path, preamble, blocks, number, particle)
 
 
-def read_optimisation_set(path: Path) -> tuple[ParticleFile, Path]:
+def read_optimisation_set(path: Path, datadir: Path | None = None) -> tuple[ParticleFile, Path]:
     """The particles file of an optimisation set, and the path of its tomograms file."""
     _, blocks = read_text_blocks(path)
-    files = next((block.pairs for block in blocks if set(FILES) <= set(block.pairs)), None)
-    if files is None:
-        raise InputError(f"{path}: not an optimisation set, expected {' and '.join(FILES)}")
-    particles, tomograms = (path.parent / files[name] for name in FILES)
-    if not tomograms.is_file():
-        raise InputError(f"{path}: its tomograms file {tomograms} is missing")
+    files = linked_files({block.name: dict(block.pairs) for block in blocks}, path, datadir)
+    particles, tomograms = (files[name] for name in FILES)
     return read_particle_file(particles, "volumeseries"), tomograms
 
 
 def write_optimisation_set(
-    source: Path, particles: ParticleFile, tomograms: Path, keep: np.ndarray, path: Path
+    source: Path,
+    particles: ParticleFile,
+    tomograms: Path,
+    keep: np.ndarray,
+    path: Path,
+    datadir: Path | None = None,
 ) -> None:
     """Write a subset of an optimisation set: the set `path`, and beside it its particles and tomograms.
 
     Of `X_optimisation_set.star` they are `X.star` and `X_tomograms.star`; of any other `Y.star`,
     `Y_particles.star` and `Y_tomograms.star`. The set names them without folder; tomograms are copied whole.
     """
+    particles = particles.placed(path, datadir)
     stem = path.stem.removesuffix(SET_SUFFIX)
     particles_name = f"{stem}.star" if stem != path.stem else f"{stem}_particles.star"
     tomograms_name = f"{stem}_tomograms.star"
     particles.write(path.with_name(particles_name), keep)
-    with atomic_path(path.with_name(tomograms_name)) as temporary:
-        temporary.write_bytes(tomograms.read_bytes())
+    _copy_tomograms(tomograms, path.with_name(tomograms_name), datadir)
     preamble, blocks = read_text_blocks(source)
     for name, value in zip(FILES, (particles_name, tomograms_name), strict=True):
         pattern = re.compile(rb"^([ \t]*_" + name.encode() + rb"[ \t]+)\S+", re.MULTILINE)
@@ -133,6 +170,42 @@ def write_optimisation_set(
             for block in blocks
         ]
     _write_blocks(path, preamble, blocks)
+
+
+def _copy_tomograms(tomograms: Path, path: Path, datadir: Path | None) -> None:
+    """Copy a tomograms file; tilt series in files of their own (RELION 5) stay where they are."""
+    preamble, blocks = read_text_blocks(tomograms)
+    for number, block in enumerate(blocks):
+        if SERIES_FILE not in block.columns:
+            continue
+        names = parse_table(block, tomograms, [SERIES_FILE])[SERIES_FILE].astype(str)
+        places = [_first_file(name, tomograms, datadir) for name in names]
+        if None not in places and places != [_first_file(name, path, None) for name in names]:
+            changes = {SERIES_FILE: [_quoted(str(place)).encode() for place in places]}
+            blocks[number] = replaced(block, changes)
+    _write_blocks(path, preamble, blocks)
+
+
+def _first_file(name: str, star: Path, datadir: Path | None) -> Path | None:
+    return next((p.resolve() for p in candidates(name, star, datadir) if p.is_file()), None)
+
+
+def replaced(block: TextBlock, changes: dict[str, list[bytes]]) -> TextBlock:
+    """A table with other values in some columns; the text between the values stays."""
+    lines, is_row = block.lines()
+    place = sorted((block.columns.index(column), values) for column, values in changes.items())
+    for row, line_number in enumerate(np.flatnonzero(is_row)):
+        line, pieces, end = lines[line_number], [], 0
+        spans = [match.span() for match in _TOKEN.finditer(line)]
+        for column, values in place:
+            pieces += [line[end : spans[column][0]], values[row]]
+            end = spans[column][1]
+        lines[line_number] = b"".join([*pieces, line[end:]])
+    return replace(block, body=b"".join(lines))
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if re.search(r"\s", name) else name
 
 
 def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
@@ -173,7 +246,7 @@ def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:
 
     Raises InputError when the file tells no tomogram.
     """
-    for name in (column.removeprefix("_"), "rlnTomoName"):
+    for name in (column.removeprefix("_"), *TOMOGRAM_COLUMNS):
         if (names := particles.column(name)) is not None:
             return names.to_numpy()
     if (names := particles.column("rlnGroupName")) is not None:

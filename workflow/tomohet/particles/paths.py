@@ -1,5 +1,6 @@
 """Where the image stacks named in a STAR file are, and what their headers say."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,23 +20,24 @@ def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | Non
     """Find each stack: as written, relative to the STAR file, in `datadir`; each file on its own.
 
     In `datadir` the written relative path is tried first, then parent/basename, then the basename; without
-    `datadir` the STAR file's folder takes its place.
+    `datadir` its place is taken by the project's root, the folder above the STAR file from which the first
+    name leads to a file (as RELION writes names), else by the STAR file's folder.
     Raises InputError when files are missing (how many of how many, the first three, what was tried), or when
     two written paths lead to one file.
     """
-    base = Path(datadir) if datadir is not None else star.parent
-    if not base.is_dir():
-        raise InputError(f"--datadir {base}: no such folder")
-    found = {name: _find(Path(name), star.parent, base) for name in written}
+    if datadir is not None and not Path(datadir).is_dir():
+        raise InputError(f"--datadir {datadir}: no such folder")
+    base = _base(written, star, datadir)
+    found = find_stacks(written, star, datadir)
     missing = [name for name, path in found.items() if path is None]
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        tried = ", ".join(str(path) for path in _candidates(Path(missing[0]), star.parent, base))
+        tried = ", ".join(_candidates(missing[0], str(star.parent), base))
         raise InputError(
             f"{star}: {len(missing)} of {len(found)} image stacks are missing: {shown}; for the first was "
             f"tried: {tried}; give the stacks' folder with --datadir"
         )
-    owner: dict[Path, str] = {}
+    owner: dict[str, str] = {}
     for name, path in found.items():
         if path in owner:
             raise InputError(
@@ -43,21 +45,39 @@ def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | Non
                 "below --datadir"
             )
         owner[path] = name
-    return [found[name] for name in written]
+    return [Path(found[name]) for name in written]
 
 
-def _candidates(written: Path, star_folder: Path, base: Path) -> list[Path]:
-    """Places where a stack may be, most specific first."""
-    relative = [] if written.is_absolute() else [star_folder / written, base / written]
-    tail = base / written.parent.name / written.name if written.parent.name else base / written.name
-    return list(dict.fromkeys([written, *relative, tail, base / written.name]))
+def find_stacks(
+    written: Sequence[str], star: Path, datadir: str | Path | None = None
+) -> dict[str, str | None]:
+    """The real path of each stack, by name, or None; looked for as `resolve_stacks` does."""
+    folder, base = str(star.parent), _base(written, star, datadir)
+    return {name: _find(name, folder, base) for name in written}
 
 
-def _find(written: Path, star_folder: Path, base: Path) -> Path | None:
-    for candidate in _candidates(written, star_folder, base):
-        if candidate.is_file():
-            return candidate.resolve()
-    return None
+def _base(written: Sequence[str], star: Path, datadir: str | Path | None) -> str:
+    return str(datadir or (len(written) and project_root(written[0], star)) or star.parent)
+
+
+def project_root(written: str, star: Path) -> Path | None:
+    """The folder above `star` that the path `written` starts from, None when there is none."""
+    return next((folder for folder in star.absolute().parent.parents if (folder / written).is_file()), None)
+
+
+def _candidates(written: str, star_folder: str, base: str) -> list[str]:
+    """Places where a stack may be, most specific first. Plain text: there may be a file per particle."""
+    folder, name = os.path.split(written)
+    places = [written]
+    if not os.path.isabs(written):
+        places += [os.path.join(star_folder, written), os.path.join(base, written)]
+    places += [os.path.join(base, os.path.basename(folder), name), os.path.join(base, name)]
+    return list(dict.fromkeys(places))
+
+
+def _find(written: str, star_folder: str, base: str) -> str | None:
+    places = _candidates(written, star_folder, base)
+    return next((os.path.realpath(place) for place in places if os.path.isfile(place)), None)
 
 
 def read_headers(stacks: Sequence[Path]) -> pd.DataFrame:

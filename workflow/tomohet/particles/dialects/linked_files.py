@@ -29,8 +29,3 @@ def candidates(written: str, star: Path, datadir: str | Path | None) -> list[Pat
     folders = [star.parent, *star.absolute().parent.parents]
     extra = [] if datadir is None else [Path(datadir) / written, Path(datadir) / Path(written).name]
     return list(dict.fromkeys([*(folder / written for folder in folders), Path(written), *extra]))
-
-
-def project_root(written: str, star: Path) -> Path | None:
-    """The parent folder of `star` that the path `written` starts from, None when there is none."""
-    return next((f for f in star.absolute().parent.parents if (f / written).is_file()), None)

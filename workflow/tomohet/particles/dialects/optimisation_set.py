@@ -16,7 +16,7 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.star import Blocks, numbers, read_star, require_columns
-from tomohet.particles.dialects.linked_files import find_linked, project_root
+from tomohet.particles.dialects.linked_files import find_linked
 from tomohet.particles.dialects.tilt_series import TiltSeries, read_tilt_series
 from tomohet.particles.paths import read_headers, resolve_stacks
 from tomohet.particles.table import (
@@ -249,8 +249,7 @@ def _headers(table: pd.DataFrame, star: Path, datadir: str | Path | None, where:
         raise InputError(
             f"{where}: duplicate particle: rows {rows[0]} and {rows[1]} use {names[twice].iloc[0]}"
         )
-    folder = project_root(names.iloc[0], star) if datadir is None else datadir
-    headers = read_headers(resolve_stacks(list(names), star, folder))
+    headers = read_headers(resolve_stacks(list(names), star, datadir))
     if "rlnImageSize" in table.columns:
         stated = numbers(table, "rlnImageSize", where)
         if (wrong := np.flatnonzero(stated != headers["box"])).size:
