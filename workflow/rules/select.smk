@@ -41,8 +41,11 @@ rule export_subset:
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
+    params:
+        datadir=DATADIR,
     shell:
-        "tomohet filter_star {input.star} --ind {input.indices} -o {output} 2>&1 | logged {log}"
+        "tomohet filter_star {input.star} {params.datadir} --ind {input.indices} -o {output}"
+        " 2>&1 | logged {log}"
 
 
 rule export_volume_series:
