@@ -7,7 +7,8 @@ name and value or one `loop_` table; `#` comments; single or double quotes aroun
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,12 @@ TEXT_ENDINGS = ("Name", "File", "Path", "Frames", "ParticleId", "GroupNumber")
 NOT_A_NUMBER = ["nan", "NaN", "NAN", "-nan", "<NA>"]
 
 BLANKS = b" \t\r\n"
-_BLOCK = re.compile(rb"^[ \t]*data_(\S*)[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
+BOM = b"\xef\xbb\xbf"  # some editors put this mark before UTF-8 text
+# These two begin with a literal, not with `^`, which would be tried at every byte: ten times slower.
+_BLOCK = re.compile(rb"data_(\S*)[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
+_LOOP = re.compile(rb"loop_[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
+_FIRST_ROW = re.compile(rb"[^ \t\r\n][^\n]*")
 _COMMENT_LINE = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
-_SECOND_LOOP = re.compile(rb"^[ \t]*loop_[ \t]*\r?$", re.MULTILINE)
 _SINGLE_QUOTED = re.compile(rb"(?<![^ \t\r\n])'([^'\"\n]*)'(?![^ \t\r\n])")
 _TOKEN = re.compile(r"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
 
@@ -77,31 +81,38 @@ def read_text_blocks(path: str | Path) -> tuple[bytes, list[TextBlock]]:
         text = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read as a STAR file ({error.strerror})") from error
-    starts = list(_BLOCK.finditer(text))
+    starts = list(_line_starts(_BLOCK, text))
     if b"\0" in text[:4096] or not starts:
         raise InputError(f"{path}: not a STAR file (found no line `data_`)")
-    ends = [match.start() for match in starts[1:]] + [len(text)]
+    ends = [start for start, _ in starts[1:]] + [len(text)]
     blocks = [
-        _split_block(match.group(1).decode(errors="replace"), text[match.start() : end], path)
-        for match, end in zip(starts, ends, strict=True)
+        _split_block(match.group(1).decode(errors="replace"), text, start, end, path)
+        for (start, match), end in zip(starts, ends, strict=True)
     ]
-    names = [block.name for block in blocks]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: block data_{name} stands {names.count(name)} times, expected once")
-    return text[: starts[0].start()], blocks
+    for name, count in Counter(block.name for block in blocks).items():
+        if count > 1:
+            raise InputError(f"{path}: block data_{name} stands {count} times, expected once")
+    return text[: starts[0][0]], blocks
 
 
-def _split_block(name: str, text: bytes, path: Path) -> TextBlock:
-    """Find where the header of one block ends and its rows begin."""
+def _line_starts(pattern: re.Pattern, text: bytes) -> Iterator[tuple[int, re.Match]]:
+    """Matches that only blanks precede in their line, each with the position where that line starts."""
+    for match in pattern.finditer(text):
+        start = text.rfind(b"\n", 0, match.start()) + 1
+        if not text[start : match.start()].removeprefix(BOM).strip(BLANKS):
+            yield start, match
+
+
+def _split_block(name: str, text: bytes, start: int, stop: int, path: Path) -> TextBlock:
+    """Find where the header of one block, which is `text[start:stop]`, ends and its rows begin."""
     columns: list[str] = []
     pairs: dict[str, str] = {}
     is_table = False
-    position = text.find(b"\n") + 1 or len(text)
-    while position < len(text):
-        end = text.find(b"\n", position) + 1 or len(text)
+    position = text.find(b"\n", start, stop) + 1 or stop
+    while position < stop:
+        end = text.find(b"\n", position, stop) + 1 or stop
         line = text[position:end].decode(errors="replace").strip()
-        if line == "loop_" and not pairs and not is_table:
+        if _LOOP.fullmatch(line.encode()) and not pairs and not is_table:
             is_table = True
         elif line.startswith("_") and is_table:
             columns.append(line.split()[0][1:])
@@ -113,13 +124,13 @@ def _split_block(name: str, text: bytes, path: Path) -> TextBlock:
         elif line and not line.startswith("#"):
             break
         position = end
-    head, body = text[:position], text[position:]
+    head, body = text[start:position], text[position:stop]
     if body and not columns:
         found = body.split(b"\n", 1)[0].decode(errors="replace").strip()
         raise InputError(
             f"{path}: block data_{name}: expected `loop_` or `_name value`, found `{found[:60]}`"
         )
-    if _SECOND_LOOP.search(body):
+    if any(_line_starts(_LOOP, body)):
         raise InputError(f"{path}: block data_{name} has a second `loop_`, expected one table per block")
     return TextBlock(name, head, body, tuple(columns), pairs)
 
@@ -135,18 +146,20 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     if twice:
         raise InputError(f"{where}: column _{twice[0]} stands twice in the header")
     body = block.body
-    if _COMMENT_LINE.search(body):
+    if b"#" in body:
         body = _COMMENT_LINE.sub(b"", body)
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b" ")
-    if not body.strip(BLANKS):
+    if not (first_row := _FIRST_ROW.search(body)):
         return pd.DataFrame({column: [] for column in columns})
     if b"'" in body:
         body = _SINGLE_QUOTED.sub(rb'"\1"', body)
     if body.count(b'"') % 2:
         raise InputError(f"{where}: a quote is opened and never closed")
     text_columns = [column for column in only or columns if column.endswith(TEXT_ENDINGS)]
-    _check_first_row(body, columns, where)
+    found = len(_TOKEN.findall(first_row.group().decode(errors="replace")))
+    if found != len(columns):
+        raise InputError(f"{where}: row 1 has {found} values, expected {len(columns)} (one per column)")
     try:
         table = pd.read_csv(
             io.BytesIO(body),
@@ -170,16 +183,10 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     return table
 
 
-def _check_first_row(body: bytes, columns: list[str], where: str) -> None:
-    tokens = _TOKEN.findall(body.lstrip(BLANKS).split(b"\n", 1)[0].decode(errors="replace"))
-    if len(tokens) != len(columns):
-        raise InputError(f"{where}: row 1 has {len(tokens)} values, expected {len(columns)} (one per column)")
-
-
 def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> None:
     """Refuse rows with too few values, which the CSV parser pads silently, and quotes across lines."""
     last = table.iloc[:, -1]
-    suspicious = np.flatnonzero(last.isna() | (last.astype(str) == ""))
+    suspicious = np.flatnonzero(last.isna() | (last == ""))
     if not len(suspicious) and b'"' not in block.body:
         return
     rows = block.rows()
