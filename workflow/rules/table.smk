@@ -5,6 +5,7 @@ rule particle_table:
     input:
         particles="<results>/prepared/particles.parquet",
         indices="<results>/{round}/subset/indices.pkl",
+        series=VOLUME_SERIES or [],
         stages=[
             f"<results>/{{round}}/{stage}"
             for stage in ["analyze", "volumes", "analyze_volumes", "siren", *(["maven"] if MODEL else [])]
@@ -24,6 +25,7 @@ rule particle_table:
     params:
         store=subpath(input.particles, parent=True),
         folder=subpath(output[0], parent=True),
+        series="--volume-series" if VOLUME_SERIES else "",
     shell:
         "tomohet particle_table {params.store} --ind-ptcls {input.indices}"
-        " --round-dir {params.folder} -o {output} 2>&1 | logged {log}"
+        " --round-dir {params.folder} {params.series} {input.series} -o {output} 2>&1 | logged {log}"

@@ -15,6 +15,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("store", type=Path, help="prepared store")
     parser.add_argument("--ind-ptcls", type=Path, required=True, metavar="PKL", help="particles of the round")
     parser.add_argument("--round-dir", type=Path, required=True, help="folder of the round's stages")
+    parser.add_argument(
+        "--volume-series",
+        type=Path,
+        metavar="STAR",
+        help="3-D positions of the particles, where the store has none",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PARQUET", help="the table")
     return parser
 
@@ -31,7 +37,9 @@ def run(args: argparse.Namespace) -> None:
     particles = args.store / "particles.parquet"
     if not particles.is_file():
         raise InputError(f"{args.store}: not a prepared store (it has no particles.parquet)")
-    table = particle_table(pd.read_parquet(particles), load_indices(args.ind_ptcls), args.round_dir)
+    table = particle_table(
+        pd.read_parquet(particles), load_indices(args.ind_ptcls), args.round_dir, args.volume_series
+    )
     write_parquet(args.output, table)
     log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))
 

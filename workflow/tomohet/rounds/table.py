@@ -6,20 +6,30 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.particles.positions import POSITION_COLUMNS, positions_from_volume_series
 
 # What each stage knows, keyed by particle or by the volume that stands for the particle.
 BY_PARTICLE = ("analyze/particles.parquet", "volumes/assignment.parquet")
 BY_VOLUME = ("analyze_volumes/volumes.parquet", "siren/volumes.parquet", "maven/volumes.parquet")
 
 
-def particle_table(store_particles: pd.DataFrame, indices: np.ndarray, round_dir: str | Path) -> pd.DataFrame:
+def particle_table(
+    store_particles: pd.DataFrame,
+    indices: np.ndarray,
+    round_dir: str | Path,
+    volume_series: str | Path | None = None,
+) -> pd.DataFrame:
     """Join the store's columns of the particles `indices` (ordinals) with what the round's stages have found.
 
-    A stage that has not run is left out. Rows ascend in `particle`.
+    A stage that has not run is left out. Rows ascend in `particle`. Positions that the store does not know
+    are taken from the STAR file `volume_series`.
 
-    Raises InputError when a stage's table misses a particle, names one twice, or repeats a column.
+    Raises InputError when a stage's table misses a particle, names one twice, or repeats a column, and when
+    the volume series is not that of the store's particles.
     """
     round_dir = Path(round_dir)
+    if volume_series is not None:
+        store_particles = _with_positions(store_particles, volume_series)
     table = store_particles[store_particles["particle"].isin(indices)].sort_values(
         "particle", ignore_index=True
     )
@@ -34,6 +44,18 @@ def particle_table(store_particles: pd.DataFrame, indices: np.ndarray, round_dir
         if "volume" in table:
             table = _join(table, round_dir / name, key="volume")
     return table
+
+
+def _with_positions(store_particles: pd.DataFrame, volume_series: str | Path) -> pd.DataFrame:
+    """The store's particles, those without a position placed by the volume series."""
+    unknown = store_particles[POSITION_COLUMNS].isna().any(axis=1).to_numpy()
+    if not unknown.any():
+        return store_particles
+    # All particles are looked up, not only the unknown: rows without names count from the first particle.
+    found = positions_from_volume_series(volume_series, store_particles["source_id"])
+    known = store_particles[POSITION_COLUMNS].to_numpy(np.float64)
+    placed = np.where(unknown[:, None], found.to_numpy(), known)
+    return store_particles.assign(**dict(zip(POSITION_COLUMNS, placed.T, strict=True)))
 
 
 def _join(table: pd.DataFrame, path: Path, key: str) -> pd.DataFrame:

@@ -1,0 +1,141 @@
+"""Positions of an image series' particles from the volume series of the same particles."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_pickle
+from tomohet.files.star import read_star, write_star
+from tomohet.mapback.placements import read_placements
+from tomohet.particles.positions import positions_from_volume_series
+from tomohet.particles.source import read_particles
+
+XYZ = ["x_A", "y_A", "z_A"]
+NAMES = np.array(["a_1", "a_2", "b_1"])
+
+
+def series(folder, **columns):
+    """A volume series of NAMES at (10, 20, 30), (11, 21, 31), ... pixels; columns of None are left out."""
+    table = {"rlnGroupName": NAMES, "rlnPixelSize": 4.0}
+    table |= {f"rlnCoordinate{axis}": 10.0 * (i + 1) + np.arange(3) for i, axis in enumerate("XYZ")}
+    table = pd.DataFrame({name: value for name, value in (table | columns).items() if value is not None})
+    write_star(folder / "v.star", {"": table})
+    return folder / "v.star"
+
+
+@pytest.fixture(scope="module")
+def twin(tiny):
+    """Positions of `tiny`'s particles as the simulation's optimisation set gives them, in the same order."""
+    star = next((tiny / "warptools").glob("*optimisation_set.star"))
+    return read_particles(star).particles[XYZ].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def image_series(tiny):
+    return read_particles(tiny / "particles.star").particles
+
+
+def test_image_series_gets_the_positions_of_its_twin(tiny, image_series, twin):
+    assert image_series[XYZ].isna().all(axis=None)
+    found = positions_from_volume_series(tiny / "volumes.star", image_series["source_id"])
+    assert list(found.columns) == XYZ
+    # The file has four decimals of a pixel of 14 Å.
+    np.testing.assert_allclose(found, twin, atol=1e-3)
+
+
+def test_rows_in_any_order_and_particles_it_does_not_name(tiny, image_series, twin, tmp_path):
+    table = read_star(tiny / "volumes.star")[""].sample(frac=1, random_state=0)
+    absent = table["rlnGroupName"].iloc[:2]
+    write_star(tmp_path / "v.star", {"": table.iloc[2:]})
+    found = positions_from_volume_series(tmp_path / "v.star", image_series["source_id"]).to_numpy()
+    unknown = image_series["source_id"].isin(absent).to_numpy()
+    assert unknown.sum() == 2 and np.isnan(found[unknown]).all()
+    np.testing.assert_allclose(found[~unknown], twin[~unknown], atol=1e-3)
+
+
+def test_rows_without_names_are_taken_in_order(tmp_path):
+    star = series(tmp_path, rlnGroupName=None)
+    assert positions_from_volume_series(star, ["x", "y", "z"])["x_A"].tolist() == [40, 44, 48]
+    with pytest.raises(InputError, match="3 rows without names, expected one for each of 2 particles"):
+        positions_from_volume_series(star, ["x", "y"])
+
+
+def test_the_column_that_names_the_particles_is_taken(tmp_path):
+    star = series(tmp_path, rlnTomoParticleName=["a/1", "a/2", "b/1"])
+    assert positions_from_volume_series(star, NAMES[::-1])["x_A"].tolist() == [48, 44, 40]
+    assert positions_from_volume_series(star, ["a/2"])["x_A"].tolist() == [44]
+
+
+@pytest.mark.parametrize(
+    ("columns", "pixel_A"),
+    [
+        ({"rlnPixelSize": None, "rlnDetectorPixelSize": 5.0, "rlnMagnification": 25000.0}, [2, 2, 2]),
+        ({"rlnPixelSize": None, "rlnDetectorPixelSize": 3.0}, [3, 3, 3]),
+        ({"rlnPixelSize": None, "rlnImagePixelSize": 8.0, "rlnTomoTiltSeriesPixelSize": 2.0}, [8, 8, 8]),
+        ({"rlnPixelSize": [1.0, 2.0, 3.0]}, [1, 2, 3]),
+    ],
+)
+def test_the_unit_is_the_pixel_size_of_the_file(tmp_path, columns, pixel_A):
+    found = positions_from_volume_series(series(tmp_path, **columns), NAMES)
+    np.testing.assert_allclose(found["y_A"], np.array([20, 21, 22]) * pixel_A)
+
+
+def test_optics_table_has_the_pixel_size(tmp_path):
+    star = series(tmp_path, rlnPixelSize=None, rlnOpticsGroup=[2, 1, 2])
+    optics = pd.DataFrame({"rlnOpticsGroup": [1, 2], "rlnImagePixelSize": [1.0, 10.0]})
+    write_star(tmp_path / "o.star", {"optics": optics, "particles": read_star(star)[""]})
+    assert positions_from_volume_series(tmp_path / "o.star", NAMES)["z_A"].tolist() == [300, 31, 320]
+
+
+@pytest.mark.parametrize("sample", ["", "1"])
+def test_warp_columns_are_in_angstrom(tmp_path, sample):
+    table = pd.DataFrame({"wrpSourceName": ["t", "t"], "wrpPixelSize": 7.0})
+    for column in ("CoordinateX", "CoordinateY", "CoordinateZ", "AngleRot", "AngleTilt", "AnglePsi"):
+        table[f"wrp{column}{sample}"] = [1.5, 2.5]
+        if sample:
+            table[f"wrp{column}2"] = 99.0
+    write_star(tmp_path / "m.star", {"": table})
+    found = positions_from_volume_series(tmp_path / "m.star", ["p", "q"])
+    assert found.to_numpy().tolist() == [[1.5] * 3, [2.5] * 3]
+    assert read_placements(tmp_path / "m.star")[XYZ].equals(found)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"rlnPixelSize": None}, "no column of a pixel size.* add _rlnPixelSize"),
+        ({"rlnCoordinateZ": None}, "_rlnCoordinateZ"),
+        ({"rlnPixelSize": [4.0, 0.0, 4.0]}, "_rlnPixelSize, row 2: found 0, expected more than 0"),
+        ({"rlnDetectorPixelSize": 5.0, "rlnMagnification": 0.0}, "_rlnMagnification, row 1: found 0"),
+        ({"rlnCoordinateX": ["1", "x", "3"]}, "rlnCoordinateX"),
+        ({"rlnGroupName": ["a_1", "a_2", "a_1"]}, "row 3: particle `a_1` stands more than once"),
+        ({"rlnGroupName": ["u", "v", "w"]}, "none of the 3 particles, found `u`, expected names like `a_1`"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, columns, message):
+    with pytest.raises(InputError, match=message) as mistake:
+        positions_from_volume_series(series(tmp_path, **columns), NAMES)
+    assert "v.star" in str(mistake.value) and "\n" not in str(mistake.value)
+
+
+def test_table_of_a_round_has_positions(tiny, tiny_store, twin, tmp_path, run_script):
+    chosen = np.array([1, 4, 5, 20])
+    write_pickle(tmp_path / "ind.pkl", chosen)
+    options = (tiny_store, "--ind-ptcls", tmp_path / "ind.pkl", "--round-dir", tmp_path)
+    run_script("particle_table", *options, "-o", tmp_path / "without.parquet")
+    assert pd.read_parquet(tmp_path / "without.parquet")[XYZ].isna().all(axis=None)
+    series = ("--volume-series", tiny / "volumes.star")
+    run_script("particle_table", *options, *series, "-o", tmp_path / "with.parquet")
+    table = pd.read_parquet(tmp_path / "with.parquet")
+    assert table["particle"].tolist() == chosen.tolist()
+    np.testing.assert_allclose(table[XYZ], twin[chosen], atol=1e-3)
+
+
+def test_known_positions_of_the_store_stay(tmp_path):
+    from tomohet.rounds.table import particle_table
+
+    store = pd.DataFrame({"particle": range(3), "source_id": NAMES, "x_A": [1.0, np.nan, np.nan]})
+    store = store.assign(y_A=store["x_A"], z_A=store["x_A"])
+    table = particle_table(store, np.array([0, 2]), tmp_path, series(tmp_path))
+    assert table[XYZ].to_numpy().tolist() == [[1, 1, 1], [48, 88, 128]]
