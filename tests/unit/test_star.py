@@ -99,6 +99,23 @@ def test_write_then_read_is_equal(tmp_path):
     pd.testing.assert_frame_equal(blocks["particles"], table, check_dtype=False)
 
 
+@pytest.mark.parametrize("word", ["#1", "_x", "data_x", "loop_", "a\tb", "'x'", "a 'b'", "it's", "nan"])
+def test_words_with_a_meaning_in_the_format_survive_writing(tmp_path, word):
+    table = pd.DataFrame({"rlnGroupName": [word, "a"], "rlnX": [np.nan, 1.5]})
+    write_star(tmp_path / "out.star", {"general": {"rlnX": word}, "": table})
+    blocks = read_star(tmp_path / "out.star")
+    assert blocks["general"]["rlnX"] == word
+    pd.testing.assert_frame_equal(blocks[""], table, check_dtype=False)
+
+
+@pytest.mark.parametrize("rows", ["1 2 3\n4\n", '1 "2 3\n4 5" 6\n', '1 2 3\n"4 5\n6" 7 8\n'])
+def test_some_columns_of_a_malformed_table_are_refused_too(star, rows):
+    path = star("data_\nloop_\n_a\n_b\n_c\n" + rows)
+    block = read_text_blocks(path)[1][0]
+    with pytest.raises(InputError, match="row"):
+        parse_table(block, path, ["a"])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -106,7 +123,8 @@ def test_write_then_read_is_equal(tmp_path):
         ("hello world\n", "not a STAR file"),
         ("\0\0data_\n", "not a STAR file"),
         ("data_\nloop_\n_a\n_b\n1 2\n3\n", "row 2 has 1 values, expected 2"),
-        ("data_\nloop_\n_a\n_b\n1 2\n3 4 5\n", "Expected 2 fields"),
+        ("data_\nloop_\n_a\n_b\n1 2\n3 4 5\n", "row 2 has 3 values, expected 2"),
+        ("data_\nloop_\n_a\n_b\n\n1 2\n# c\n\n3 4 5\n", "row 2 has 3 values, expected 2"),
         ("data_\nloop_\n_a\n_b\n1 2 3\n", "row 1 has 3 values, expected 2"),
         ("data_\nloop_\n_a\n_a\n1 2\n", "column _a stands twice"),
         ("data_\nloop_\n_a\n1\nloop_\n_b\n2\n", "second `loop_`"),

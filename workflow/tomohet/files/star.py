@@ -33,6 +33,8 @@ _COMMENT_LINE = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
 _SINGLE_QUOTED = re.compile(rb"(?<![^ \t\r\n])'([^'\"\n]*)'(?![^ \t\r\n])")
 _TOKEN = re.compile(r"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
 
+SPECIAL = r"^(?:[_#']|data_|loop_)|\t"
+
 Blocks = dict[str, pd.DataFrame | dict[str, str]]
 
 
@@ -138,7 +140,7 @@ def _split_block(name: str, text: bytes, start: int, stop: int, path: Path) -> T
 def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = None) -> pd.DataFrame:
     """The rows of a table block as a data frame, one row per line of `block.rows()`.
 
-    `only` reads some of the columns, which saves time.
+    `only` reads some of the columns, which saves time; then rows with too many values are not noticed.
     """
     where = f"{path}: table data_{block.name}"
     columns = list(block.columns)
@@ -156,7 +158,8 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
         body = _SINGLE_QUOTED.sub(rb'"\1"', body)
     if body.count(b'"') % 2:
         raise InputError(f"{where}: a quote is opened and never closed")
-    text_columns = [column for column in only or columns if column.endswith(TEXT_ENDINGS)]
+    wanted = columns if only is None else [column for column in columns if column in {*only, columns[-1]}]
+    text_columns = [column for column in wanted if column.endswith(TEXT_ENDINGS)]
     found = len(_TOKEN.findall(first_row.group().decode(errors="replace")))
     if found != len(columns):
         raise InputError(f"{where}: row 1 has {found} values, expected {len(columns)} (one per column)")
@@ -166,21 +169,29 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
             sep=r"\s+",
             header=None,
             names=columns,
-            usecols=only,
+            usecols=None if only is None else wanted,
             index_col=False,
             dtype=dict.fromkeys(text_columns, str),
             quoting=csv.QUOTE_MINIMAL if b'"' in body else csv.QUOTE_NONE,
             keep_default_na=False,
-            na_values={column: NOT_A_NUMBER for column in only or columns if column not in text_columns},
+            na_values={column: NOT_A_NUMBER for column in wanted if column not in text_columns},
             encoding_errors="replace",
             low_memory=False,
         )
     except (ParserError, ValueError) as error:
-        message = str(error).removeprefix("Error tokenizing data. C error: ").strip()
-        raise InputError(f"{where}: {message}") from error
-    if only is None:
-        _check_row_lengths(table, block, where)
-    return table
+        raise InputError(f"{where}: {_parser_message(str(error), body)}") from error
+    _check_row_lengths(table, block, where)
+    return table if only is None else table[[column for column in wanted if column in only]]
+
+
+def _parser_message(message: str, body: bytes) -> str:
+    """The CSV parser's complaint in terms of rows: it counts lines, blank ones too."""
+    too_long = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message)
+    if not too_long:
+        return " ".join(message.removeprefix("Error tokenizing data. C error: ").split())
+    expected, line, found = map(int, too_long.groups())
+    row = sum(bool(text.strip(BLANKS)) for text in body.split(b"\n", line)[:line])
+    return f"row {row} has {found} values, expected {expected}; quote values that hold blanks"
 
 
 def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> None:
@@ -194,8 +205,8 @@ def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> Non
         raise InputError(f"{where}: {len(rows)} rows, {len(table)} once quotes are joined; mend the quotes")
     for row in suspicious:
         found = len(_TOKEN.findall(rows[row].decode(errors="replace")))
-        if found != len(table.columns):
-            raise InputError(f"{where}: row {row + 1} has {found} values, expected {len(table.columns)}")
+        if found != len(block.columns):
+            raise InputError(f"{where}: row {row + 1} has {found} values, expected {len(block.columns)}")
 
 
 def _unquoted(token: str) -> str:
@@ -234,13 +245,26 @@ def write_star(path: str | Path, blocks: Mapping[str, pd.DataFrame | Mapping[str
             if isinstance(block, pd.DataFrame):
                 file.write("loop_\n")
                 file.writelines(f"_{column} #{i}\n" for i, column in enumerate(block.columns, start=1))
+                quoting = csv.QUOTE_NONNUMERIC if _has_special(block) else csv.QUOTE_MINIMAL
                 block.replace("", "None").to_csv(
-                    file, sep=" ", header=False, index=False, na_rep="nan", lineterminator="\n"
+                    file,
+                    sep=" ",
+                    header=False,
+                    index=False,
+                    na_rep="nan",
+                    lineterminator="\n",
+                    quoting=quoting,
                 )
             else:
                 file.writelines(f"_{key} {_quoted(str(value))}\n" for key, value in block.items())
             file.write("\n")
 
 
+def _has_special(table: pd.DataFrame) -> bool:
+    """Whether any text would be taken for a comment, a name, a keyword or two values if it stood bare."""
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    return any(texts[column].astype(str).str.contains(SPECIAL).any() for column in texts)
+
+
 def _quoted(value: str) -> str:
-    return f'"{value}"' if not value or re.search(r"\s", value) else value
+    return f'"{value}"' if not value or re.search(rf"\s|{SPECIAL}", value) else value
