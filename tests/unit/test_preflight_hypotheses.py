@@ -195,6 +195,12 @@ def test_real_light_raw_series_needs_uninvert_data(shared):
     assert (sign.found, sign.verdict) == ("dark protein", "stop") and "--uninvert-data" in sign.remedy
 
 
+def test_keeping_the_sign_of_a_light_series_is_right(shared):
+    path = shared / "data" / "tomodrgn-tests" / "10076_both_32_sim.star"
+    sign = examine(read_particles(path, None, "auto"), uninvert=True).findings[1]
+    assert sign.verdict == "pass" and sign.z > 6 and "--uninvert-data" in sign.message
+
+
 def test_real_warptools_set_is_premultiplied_and_light(shared):
     name = "warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"
     flag, sign, _ = examine(read_particles(shared / "data" / "tomodrgn-tests" / name, None, "auto")).findings

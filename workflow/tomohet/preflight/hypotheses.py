@@ -67,7 +67,7 @@ class Hypotheses:
     """Findings, and for each of the four hypotheses `DATA_WEIGHTS` the half maps' FSC and mean map.
 
     fsc: name -> (frequency in 1/Å (s,), curve (s,)). maps: name -> (d, d, d) float32 [z, y, x], with the sign
-    that preparation gives the data by default. pixel_size_A: of the maps.
+    that preparation will give the data. pixel_size_A: of the maps.
     """
 
     findings: list[Finding]
@@ -79,10 +79,12 @@ class Hypotheses:
     seconds: float
 
 
-def examine(particle_set: ParticleSet, *, max_images: int | None = None, seed: int = 0) -> Hypotheses:
+def examine(
+    particle_set: ParticleSet, *, max_images: int | None = None, seed: int = 0, uninvert: bool = False
+) -> Hypotheses:
     """Put the questions to a random sample of whole particles of at most `max_images` images.
 
-    The default looks at `PIXELS` pixels after cropping to `LARGEST_BOX`. Flags that differ between images
+    uninvert: preparation will keep the sign of all images (--uninvert-data). The default looks at `PIXELS` pixels after cropping to `LARGEST_BOX`. Flags that differ between images
     are compared with that of the majority. Raises InputError for fewer than two particles, and for pixels
     that are no finite numbers.
     """
@@ -94,8 +96,12 @@ def examine(particle_set: ParticleSet, *, max_images: int | None = None, seed: i
     first = premultiplication(sample)
     is_premultiplied = sample.premultiplied if first.found == "undecided" else first.found == "premultiplied"
     name = "premultiplied" if is_premultiplied else "raw"
-    findings = [first, contrast(sample, pairs[name], is_premultiplied), hand(sample, is_premultiplied)]
-    sign = _default_sign(sample.premultiplied)
+    findings = [
+        first,
+        contrast(sample, pairs[name], is_premultiplied, uninvert),
+        hand(sample, is_premultiplied),
+    ]
+    sign = _sign(sample.premultiplied, uninvert)
     return Hypotheses(
         findings=findings,
         fsc={name: (pair.frequency_1_A, pair.fsc) for name, pair in pairs.items()},
@@ -128,26 +134,29 @@ def premultiplication(sample: Sample) -> Finding:
     return _finding("premultiplication", stated, found, z, message, remedy, DECISIVE)
 
 
-def contrast(sample: Sample, pair: HalfPair, premultiplied: bool) -> Finding:
-    """Does the particle come out light with the default sign of data of this kind?
+def contrast(sample: Sample, pair: HalfPair, premultiplied: bool, uninvert: bool = False) -> Finding:
+    """Does the particle come out light with the sign that preparation gives to data of this kind?
 
     pair: half maps under the same hypothesis. premultiplied: whether the data are (not what they state).
     """
-    sign = _default_sign(premultiplied)
+    sign = _sign(premultiplied, uninvert)
     z = sign * contrast_score(sample, DATA_WEIGHTS["premultiplied" if premultiplied else "raw"])
     skew = sign * skewness(pair)
     kind = {True: "light protein", False: "dark protein"}
     found = "undecided"
     if abs(z) > LIKELY and z * skew > 0:
         found = kind[z > 0]
-    rule = "kept" if premultiplied else "inverted"
-    text = f"with the sign {rule}, as is default, the centre of the images is"
+    rule = "kept" if sign > 0 else "inverted"
+    reason = "as --uninvert-data asks" if uninvert else "as is default"
+    text = f"with the sign {rule}, {reason}, the centre of the images is"
     text += f" {'lighter' if z > 0 else 'darker'} than around it (z = {abs(z):.1f}, map skewness {skew:.2g})"
     if found == "undecided":
         return Finding(
             "contrast", kind[True], found, z, f"{text}: undecided", "look at a reconstruction", "look"
         )
     remedy = "extract again with light protein" if premultiplied else "give --uninvert-data"
+    if uninvert and not premultiplied:
+        remedy = "leave out --uninvert-data"
     return _finding("contrast", kind[True], found, z, text, remedy, DECISIVE)
 
 
@@ -173,6 +182,6 @@ def _finding(name, stated, found, z, message, remedy, decisive) -> Finding:
     return Finding(name, stated, found, z, message, remedy, "stop" if abs(z) >= decisive else "look")
 
 
-def _default_sign(premultiplied: bool) -> int:
+def _sign(premultiplied: bool, uninvert: bool) -> int:
     """The factor that preparation gives the images (`particles.preparation.Preparation.signs`)."""
-    return 1 if premultiplied else -1
+    return 1 if premultiplied or uninvert else -1
