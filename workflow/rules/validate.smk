@@ -3,7 +3,8 @@
 
 rule validate:
     input:
-        PARTICLES,
+        particles=PARTICLES,
+        volume_series=VOLUME_SERIES or [],
     output:
         json="<results>/validation/validation.json",
         html="<results>/validation/validation.html",
@@ -19,8 +20,16 @@ rule validate:
         runtime=minutes(60),
     params:
         datadir=DATADIR,
-        software=CONFIG["prepare"]["source_software"],
+        options=options("validate"),
+        # What preparation will do to the images belongs to the question whether they are right.
+        prepared=command_line(
+            "prepare",
+            {key: CONFIG["prepare"][key] for key in ("source_software", "uninvert_data", "rescale")},
+        ),
+        series=lambda wildcards, input: (
+            f"--volume-series {shlex.quote(str(input.volume_series))}" if input.volume_series else ""
+        ),
         folder=subpath(output.json, parent=True),
     shell:
-        "tomohet validate {input} {params.datadir} -o {params.folder} --source-software {params.software}"
-        " 2>&1 | logged {log}"
+        "tomohet validate {input.particles} {params.datadir} {params.series} -o {params.folder}"
+        " {params.prepared} {params.options} 2>&1 | logged {log}"

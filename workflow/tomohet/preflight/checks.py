@@ -1,62 +1,72 @@
-"""The pre-flight check: is this particle set what it claims to be, and fit for heterogeneity analysis?
+"""The pre-flight check: is this particle set what it claims to be, and fit for heterogeneity analysis?"""
 
-Every check returns one `Check`: "pass", "look" (unusual, the user should look) or "stop" (cannot be right).
-"""
-
-from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
-import torch
-from scipy.spatial import cKDTree
+import pandas as pd
 
-from tomohet.particles.table import ParticleSet
-from tomohet.physics.ctf import electron_wavelength_A
+from tomohet.particles.paths import read_any_headers
+from tomohet.particles.table import PIXEL_SIZE_TOLERANCE, ParticleSet
+from tomohet.preflight.check import Check, overall
+from tomohet.preflight.optics import (
+    check_ctf_sampling,
+    check_defocus,
+    check_defocus_outliers,
+    check_microscope,
+)
+from tomohet.preflight.poses import check_duplicates, check_orientations, check_shifts
+from tomohet.preflight.tilts import (
+    TiltSchemes,
+    check_dose,
+    check_poses,
+    check_scheme,
+    check_tilts,
+    tilt_schemes,
+)
 
-Verdict = Literal["pass", "look", "stop"]
-SEVERITY: tuple[Verdict, ...] = ("pass", "look", "stop")
+__all__ = ["Check", "counts", "header_pixel_sizes", "overall", "validate"]
 
-USUAL_VOLTAGES_KV = (100, 120, 200, 300)
-USUAL_DEFOCUS_A = (1_000.0, 100_000.0)  # medians outside are another unit
-MOST_ASTIGMATISM_A = 15_000.0
-MOST_DOSE_E_A2 = 250.0
-MOST_TILT_DEG = 75.0
-ORIENTATION_BINS = (8, 16)  # in cos(polar angle) and azimuth: bins of equal area
-NEAR_DUPLICATE = 0.1  # of the box
+UNKNOWN_PIXEL_SIZES = (0.0, 1.0)  # what programs that know no pixel size write into the header
+HEADER_TOLERANCE = 0.01
+FEWEST_PER_TOMOGRAM = 0.02  # of the median: below, a tomogram contributes next to nothing
+HALF_SET_BALANCE = 0.1  # of an even split
 
 
-@dataclass(frozen=True)
-class Check:
-    """One verdict with its reason, and what to do about it (empty when all is well)."""
+def validate(
+    particle_set: ParticleSet,
+    *,
+    rescale_A: float | None = None,
+    headers: pd.DataFrame | None = None,
+    schemes: TiltSchemes | None = None,
+) -> list[Check]:
+    """All checks that need the tables alone, and of the stacks their headers.
 
-    name: str
-    verdict: Verdict
-    message: str
-    remedy: str = ""
-
-
-def validate(particle_set: ParticleSet) -> list[Check]:
-    """All checks that need the tables alone."""
+    rescale_A: the pixel size to which all images will be brought, if any. headers: of `header_pixel_sizes`,
+    schemes: of `tilt_schemes`, both made here when not given.
+    """
+    headers = header_pixel_sizes(particle_set) if headers is None else headers
+    schemes = tilt_schemes(particle_set) if schemes is None else schemes
     checks = [
         _counts(particle_set),
         _tilts_per_particle(particle_set),
-        _pixel_size(particle_set),
-        _shifts(particle_set),
-        _microscope(particle_set),
-        _defocus(particle_set),
-        _ctf_sampling(particle_set),
-        _dose(particle_set),
-        _tilts(particle_set),
+        _particles_per_tomogram(particle_set),
+        _half_sets(particle_set),
+        _mixed_pixel_sizes(particle_set, rescale_A),
+        _pixel_size(particle_set, headers),
+        check_shifts(particle_set),
+        check_microscope(particle_set),
+        check_defocus(particle_set),
+        check_defocus_outliers(particle_set),
+        check_ctf_sampling(particle_set),
+        check_dose(particle_set),
+        check_tilts(particle_set, schemes),
+        check_scheme(schemes),
+        check_poses(schemes),
         _flags(particle_set),
-        _orientations(particle_set),
-        _duplicates(particle_set),
+        check_orientations(particle_set),
+        check_duplicates(particle_set),
     ]
     return checks + [Check("reader", "look", remark, "check the file") for remark in particle_set.remarks]
-
-
-def overall(checks: list[Check]) -> Verdict:
-    """The most severe verdict."""
-    return SEVERITY[max(SEVERITY.index(check.verdict) for check in checks)]
 
 
 def counts(particle_set: ParticleSet) -> dict[str, dict[str, int]]:
@@ -70,13 +80,33 @@ def counts(particle_set: ParticleSet) -> dict[str, dict[str, int]]:
     return {"in": dict(particle_set.n_input), "kept": kept}
 
 
+def header_pixel_sizes(s: ParticleSet) -> pd.DataFrame:
+    """Pixel size of every stack as its header and as the table states it: stack, header_A, stated_A."""
+    stated = s.images.drop_duplicates("stack")
+    header = read_any_headers([Path(stack) for stack in stated["stack"]])
+    return pd.DataFrame(
+        {
+            "stack": stated["stack"].to_numpy(),
+            "header_A": header["pixel_size_A"].to_numpy(),
+            "stated_A": stated["pixel_size_A"].to_numpy(float),
+        }
+    )
+
+
 def _counts(s: ParticleSet) -> Check:
     number = counts(s)
-    text = ", ".join(f"{number['kept'][key]} of {number['in'][key]} {key}" for key in number["kept"])
-    if number["kept"]["particles"] < number["in"]["particles"]:
-        return Check("counts", "look", f"{text} can be used", "particles without a visible tilt are left out")
+    text = ", ".join(f"{number['kept'][key]:,} of {number['in'][key]:,} {key}" for key in number["kept"])
     hidden = number["in"]["images"] - number["kept"]["images"]
-    return Check("counts", "pass", f"{text} can be used; {hidden} tilts are hidden")
+    text += f"; {hidden:,} tilt images are hidden" if hidden else ""
+    lost = number["in"]["particles"] - number["kept"]["particles"]
+    if lost:
+        return Check(
+            "counts",
+            "look",
+            f"{text}; {lost:,} particles have no visible tilt",
+            "they are left out; if that is not meant, check rlnTomoVisibleFrames",
+        )
+    return Check("counts", "pass", text)
 
 
 def _tilts_per_particle(s: ParticleSet) -> Check:
@@ -88,163 +118,72 @@ def _tilts_per_particle(s: ParticleSet) -> Check:
     if n.min() < n.median() / 2:
         few = int((n < n.median() / 2).sum())
         remedy = "consider --use-first-ntilts, which drops particles with few tilts"
-        return Check("tilts per particle", "look", f"{text}; {few} particles have less than half", remedy)
+        return Check("tilts per particle", "look", f"{text}; {few:,} particles have less than half", remedy)
     return Check("tilts per particle", "pass", text)
 
 
-def _pixel_size(s: ParticleSet) -> Check:
-    stated, header = s.pixel_size_A, s.header_pixel_size_A
+def _particles_per_tomogram(s: ParticleSet) -> Check:
+    n = s.particles["tomogram"][s.particles["n_tilts"] > 0].value_counts()
+    text = f"{n.min()} to {n.max()} particles in a tomogram, median {n.median():g}"
+    few = int((n < FEWEST_PER_TOMOGRAM * n.median()).sum())
+    if few:
+        return Check(
+            "particles per tomogram", "look", f"{text}; {few} tomograms have next to none",
+            "were particles lost in picking or selection?",
+        )  # fmt: skip
+    return Check("particles per tomogram", "pass", text)
+
+
+def _half_sets(s: ParticleSet) -> Check:
+    half = s.particles["half"][s.particles["n_tilts"] > 0]
+    if half.isna().all():
+        return Check("half sets", "pass", "none upstream: particles are split at random")
+    one, two, none = int((half == 1).sum()), int((half == 2).sum()), int(half.isna().sum())
+    text = f"upstream half sets of {one:,} and {two:,} particles"
+    if none:
+        return Check(
+            "half sets", "look", f"{text}, {none:,} particles are in neither", "give every particle a subset"
+        )
+    if min(one, two) < (0.5 - HALF_SET_BALANCE) * len(half):
+        return Check("half sets", "look", f"{text}: uneven", "split again, unless it is meant")
+    return Check("half sets", "pass", text)
+
+
+def _mixed_pixel_sizes(s: ParticleSet, rescale_A: float | None) -> Check:
+    sizes = s.pixel_sizes_A
+    text = ", ".join(f"{size:.4g}" for size in sizes) + " Å"
+    if rescale_A is not None and rescale_A < sizes[-1] * (1 - PIXEL_SIZE_TOLERANCE):
+        return Check(
+            "pixel sizes", "stop", f"images of {text} cannot be brought to {rescale_A:g} Å, which is finer",
+            f"give --rescale {sizes[-1]:g} or more",
+        )  # fmt: skip
+    if len(sizes) == 1:
+        return Check("pixel sizes", "pass", f"one for all images, {text}")
+    if rescale_A is not None:
+        return Check("pixel sizes", "pass", f"mixed: {text}; all are brought to {rescale_A:g} Å")
+    return Check("pixel sizes", "stop", f"mixed: {text}", f"give --rescale {sizes[-1]:g}")
+
+
+def _pixel_size(s: ParticleSet, headers: pd.DataFrame) -> Check:
+    stated = s.pixel_size_A
     text = f"{stated:.4g} Å per pixel, box {s.box} px = {s.box * stated:.4g} Å, Nyquist {2 * stated:.4g} Å"
-    # Programs that know no pixel size write 0 or 1 into the header.
-    if header not in (0.0, 1.0) and abs(header / stated - 1) > 0.01:
-        remedy = "find out which is right; the STAR file's is used"
-        return Check("pixel size", "look", f"{text}; the stacks' headers say {header:.4g} Å", remedy)
-    return Check("pixel size", "pass", text)
-
-
-def _shifts(s: ParticleSet) -> Check:
-    length = np.hypot(s.images["shift_x_px"], s.images["shift_y_px"]).to_numpy()
-    text = f"image shifts up to {length.max():.3g} px"
-    if (outside := int((length > s.box / 2).sum())) > 0:
-        remedy = "re-extract at the refined positions; is the unit of the origins right (px, Å)?"
-        return Check("shifts", "stop", f"{text}: {outside} images are moved out of their box", remedy)
-    if length.max() > s.box / 4:
-        return Check("shifts", "look", f"{text}, more than a quarter of the box", "re-extract, re-centred")
-    return Check("shifts", "pass", text)
-
-
-def _microscope(s: ParticleSet) -> Check:
-    images = s.images
-    voltage, cs = images["voltage_kV"], images["cs_mm"]
-    amplitude = images["amplitude_contrast"]
-    text = f"{voltage.median():g} kV, Cs {cs.median():g} mm, amplitude contrast {amplitude.median():g}"
-    if (
-        not voltage.between(50, 1500).all()
-        or not cs.between(0, 10).all()
-        or not amplitude.between(0, 1).all()
-    ):
-        return Check("microscope", "stop", text, "expected kV, mm and a fraction from 0 to 1")
-    unusual = sorted(set(voltage) - set(USUAL_VOLTAGES_KV))
-    if unusual:
-        return Check(
-            "microscope", "look", f"{text}; unusual voltage {unusual[0]:g} kV", "check the optics table"
-        )
-    return Check("microscope", "pass", text)
-
-
-def _defocus(s: ParticleSet) -> Check:
-    u, v = s.images["defocus_u_A"], s.images["defocus_v_A"]
-    mean = (u + v) / 2
-    low, median, high = mean.min(), mean.median(), mean.max()
-    text = f"defocus {low / 1e4:.3g} to {high / 1e4:.3g} µm, median {median / 1e4:.3g} µm"
-    if not USUAL_DEFOCUS_A[0] <= median <= USUAL_DEFOCUS_A[1]:
-        return Check("defocus", "stop", text, "expected Å, positive for underfocus")
-    if low < 0:
-        return Check(
-            "defocus", "look", f"{text}; {int((mean < 0).sum())} images are overfocused", "check the CTF fit"
-        )
-    if (u - v).abs().max() > MOST_ASTIGMATISM_A:
-        largest = (u - v).abs().max() / 1e4
-        return Check(
-            "defocus", "look", f"{text}, astigmatism up to {largest:.2g} µm", "check the CTF fits of these"
-        )
-    return Check("defocus", "pass", text)
-
-
-def _ctf_sampling(s: ParticleSet) -> Check:
-    """CTF oscillations are sampled while the delocalisation lambda * defocus * s stays in half the box."""
-    defocus_A = float(s.images[["defocus_u_A", "defocus_v_A"]].abs().max().max())
-    wavelength_A = float(electron_wavelength_A(torch.tensor(s.images["voltage_kV"].iloc[0])))
-    finest_A = 2 * wavelength_A * defocus_A / (s.box * s.pixel_size_A)
-    if finest_A > 2 * s.pixel_size_A:
-        text = (
-            f"at the largest defocus the CTF oscillates faster than the box samples beyond {finest_A:.3g} Å"
-        )
-        return Check("CTF sampling", "look", text, "extract with a larger box for finer detail")
-    return Check("CTF sampling", "pass", "the box samples the CTF's oscillations up to Nyquist")
-
-
-def _dose(s: ParticleSet) -> Check:
-    dose = s.images["dose_e_A2"]
-    text = f"cumulative dose {dose.min():.3g} to {dose.max():.3g} e/Å²"
-    if dose.min() < 0:
-        remedy = "expected rlnCtfBfactor = -4 * dose or rlnMicrographPreExposure >= 0"
-        return Check("dose", "stop", f"{text}: negative", remedy)
-    if dose.max() == 0:
-        return Check(
-            "dose", "look", "all doses are 0: dose weighting will do nothing", "add the doses to the file"
-        )
-    if dose.max() > MOST_DOSE_E_A2:
-        return Check(
-            "dose", "look", f"{text}: very high", "is the unit e/Å², and the exposure per tilt right?"
-        )
-    if repeated := int(s.images.duplicated(["particle", "dose_e_A2"]).sum()):
-        return Check("dose", "look", f"{text}; {repeated} tilts share their dose with another", "check them")
-    return Check("dose", "pass", text)
-
-
-def _tilts(s: ParticleSet) -> Check:
-    tilt = s.images["tilt_deg"]
-    text = f"stage tilts up to {tilt.max():.3g}°"
-    if tilt.max() == 0:
-        return Check(
-            "tilt angles", "look", "all tilts are 0°: tilt weighting will do nothing", "check the file"
-        )
-    if tilt.max() > MOST_TILT_DEG:
-        steep = int((tilt > MOST_TILT_DEG).sum())
-        return Check(
-            "tilt angles", "look", f"{text}; {steep} images above {MOST_TILT_DEG:g}°", "check the file"
-        )
-    return Check("tilt angles", "pass", text)
+    known = headers[~headers["header_A"].isin(UNKNOWN_PIXEL_SIZES)]
+    differ = known[(known["header_A"] / known["stated_A"] - 1).abs() > HEADER_TOLERANCE]
+    if len(differ):
+        found = ", ".join(f"{size:.4g}" for size in np.unique(differ["header_A"].round(4))[:3])
+        message = f"{text}; the headers of {len(differ):,} of {len(headers):,} stacks say {found} Å"
+        return Check("pixel size", "look", message, "find out which is right; the STAR file's is used")
+    if known.empty:
+        return Check("pixel size", "pass", f"{text}; the stacks' headers give none")
+    return Check("pixel size", "pass", f"{text}, as in the stacks' headers")
 
 
 def _flags(s: ParticleSet) -> Check:
     premultiplied = s.images["ctf_premultiplied"]
     if premultiplied.nunique() > 1:
-        text = f"{int(premultiplied.sum())} of {len(premultiplied)} images are marked CTF-premultiplied"
+        text = f"{int(premultiplied.sum()):,} of {len(premultiplied):,} images are marked CTF-premultiplied"
         return Check("CTF flag", "look", text, "extract all particles in one way")
     text = "images are marked CTF-premultiplied: contrast is kept"
     if not premultiplied.iloc[0]:
-        text = "images are not CTF-premultiplied: contrast is inverted unless --uninvert-data"
+        text = "images are not marked CTF-premultiplied: contrast is inverted unless --uninvert-data"
     return Check("CTF flag", "pass", text)
-
-
-def _orientations(s: ParticleSet) -> Check:
-    """Views of the particles: how many equal-area bins of the sphere are filled, against chance."""
-    views = viewing_directions(s)
-    polar = np.clip(((views[:, 2] + 1) / 2 * ORIENTATION_BINS[0]).astype(int), 0, ORIENTATION_BINS[0] - 1)
-    azimuth = (np.arctan2(views[:, 1], views[:, 0]) / (2 * np.pi) % 1 * ORIENTATION_BINS[1]).astype(int)
-    n_bins = ORIENTATION_BINS[0] * ORIENTATION_BINS[1]
-    filled = len(np.unique(polar * ORIENTATION_BINS[1] + azimuth))
-    expected = n_bins * (1 - (1 - 1 / n_bins) ** len(views))
-    text = f"views fill {filled} of {n_bins} parts of the sphere ({expected:.0f} expected if uniform)"
-    if len(views) > 1 and np.ptp(views, axis=0).max() < 1e-6:
-        return Check(
-            "orientations", "stop", "all particles have the same orientation", "refine their poses first"
-        )
-    if filled < expected / 2:
-        return Check("orientations", "look", text, "expect maps smeared along the missing views")
-    return Check("orientations", "pass", text)
-
-
-def viewing_directions(s: ParticleSet) -> np.ndarray:
-    """Direction of the beam in each particle's own frame at its least exposed tilt, unit vectors (n, 3)."""
-    least = s.images.groupby("particle")["dose_e_A2"].idxmin()
-    return s.rotations()[least.to_numpy()][:, 2, :]
-
-
-def _duplicates(s: ParticleSet) -> Check:
-    known = s.particles.dropna(subset=["x_A", "y_A", "z_A"])
-    if known.empty:
-        return Check("near duplicates", "pass", "positions are unknown, not checked")
-    distance_A = NEAR_DUPLICATE * s.box * s.pixel_size_A
-    pairs = sum(
-        len(cKDTree(members[["x_A", "y_A", "z_A"]].to_numpy(float)).query_pairs(distance_A))
-        for _, members in known.groupby("tomogram")
-    )
-    text = f"{pairs} pairs of particles are closer than {distance_A:.3g} Å"
-    if pairs:
-        return Check(
-            "near duplicates", "look", text, "remove duplicates unless they are meant (symmetry expansion)"
-        )
-    return Check("near duplicates", "pass", text)

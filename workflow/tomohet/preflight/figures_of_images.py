@@ -1,0 +1,204 @@
+"""Pictures of the images: as they are, their power spectrum against the CTF, and their flags."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.ndimage import gaussian_filter, zoom
+
+from tomohet import plots
+from tomohet.preflight.figures import Picture
+from tomohet.preflight.hypotheses import Hypotheses
+from tomohet.preflight.image_sample import ImageSample
+from tomohet.preflight.spectrum import PowerSpectrum
+
+N_SHOWN = 8
+LOWPASS = 1 / 28  # of the box: deviation of the Gaussian that smooths the low-passed images
+TILE, GAP = 96, 4  # px of the contact sheet
+NAMES = {
+    "raw": "raw",
+    "phase-flipped": "phase-flipped",
+    "premultiplied": "multiplied by the CTF",
+    "weighted by |CTF|": "weighted by |CTF|",
+}
+
+
+# Those that keep the sign of the CTF in one colour, those that lost it in another.
+LINES = {
+    "raw": (plots.PALETTE[0], "-"),
+    "weighted by |CTF|": (plots.PALETTE[0], "--"),
+    "phase-flipped": (plots.PALETTE[4], "--"),
+    "premultiplied": (plots.PALETTE[4], "-"),
+}
+
+
+def pictures_of_images(
+    sample: ImageSample | None, spectrum: PowerSpectrum | None, hypotheses: Hypotheses | None
+) -> list[Picture]:
+    """Pictures of whatever was looked at."""
+    pictures = []
+    if sample is not None:
+        pictures += [
+            Picture(
+                "Images", "Images of the lowest and the highest tilts",
+                "As on disk, and low-passed as the eye would. Each on its own grey scale; mean ± 3 deviations.",
+                contact_sheet(sample),
+            ),
+            Picture(
+                "Images", "Statistics of single images",
+                "An even sample of the images. Steps in mean or noise between stacks speak of different "
+                "normalisation; points far up are gold beads, hot pixels or edges.",
+                statistics(sample),
+            ),
+        ]  # fmt: skip
+    if spectrum is not None:
+        pictures.append(
+            Picture(
+                "CTF", "Power spectrum and CTF",
+                "Left: average power over its smooth part, and the average CTF² of the same images. Right: the "
+                "outer part of every image's power, aligned by its own CTF so that zeros fall on whole numbers. "
+                "Noise of images multiplied by the CTF dips at these zeros, that of raw images does not.",
+                power(spectrum),
+            )
+        )  # fmt: skip
+    if hypotheses is not None:
+        pictures += [
+            Picture(
+                "CTF", "Half maps under four hypotheses",
+                f"Back-projections of {hypotheses.n_particles:,} particles ({hypotheses.n_images:,} images), "
+                "each under another hypothesis of how the CTF stands in the data. Blue: its sign is kept, red: "
+                "lost; the right colour correlates best. Within a colour FSC hardly tells, the spectrum does.",
+                curves(hypotheses),
+            ),
+            Picture(
+                "CTF", "Maps under four hypotheses",
+                "Central slices with the sign that preparation gives the images, each on its own grey scale. "
+                "Under the right hypothesis the particle is light; under another its sign may turn.",
+                maps(hypotheses),
+            ),
+        ]  # fmt: skip
+    return pictures
+
+
+def contact_sheet(sample: ImageSample) -> Figure:
+    """Two rows for the lowest tilts, two for the highest: as on disk, and low-passed."""
+    usable = np.flatnonzero(sample.statistics["finite"] & ~sample.statistics["constant"])
+    tilt = sample.images["tilt_deg"].to_numpy()[usable]
+    order = usable[np.argsort(tilt, kind="stable")]
+    n = min(N_SHOWN, max(1, len(order) // 2))
+    # Evenly from the quarter of lowest and highest tilts: not all of one stack.
+    quarter = max(n, len(order) // 4)
+    pick = np.linspace(0, quarter - 1, n).round().astype(int)
+    low, high = order[pick], order[::-1][pick]
+    fig, axes = plots.figure(4, 1, width=1.32 * n, height=1.45)
+    panels = [
+        ("lowest tilts, as on disk", low, False),
+        ("lowest tilts, low-passed", low, True),
+        ("highest tilts, as on disk", high, False),
+        ("highest tilts, low-passed", high, True),
+    ]
+    stated = sample.images["tilt_deg"].to_numpy()
+    scale = max(1, TILE // sample.pixels.shape[-1])  # enlarged here, as the figure would smooth across tiles
+    for ax, (text, rows, smooth) in zip(axes, panels, strict=True):
+        tiles = sample.pixels[rows]
+        if smooth:
+            tiles = gaussian_filter(tiles, (0, *2 * (LOWPASS * tiles.shape[-1],)))
+        tiles = tiles - tiles.mean((1, 2), keepdims=True)
+        tiles = tiles / (tiles.std((1, 2), keepdims=True) + 1e-30)
+        tiles = zoom(tiles, (1, scale, scale), order=1 if smooth else 0)
+        gap = np.full((tiles.shape[1], GAP), np.nan)
+        strip = np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1)
+        ax.imshow(strip, cmap=plots.DENSITY, vmin=-3, vmax=3)
+        angles = f"{stated[rows].min():.0f}–{stated[rows].max():.0f}°"
+        ax.set_title(f"{text}, {angles}", loc="left", fontsize=9)
+        ax.set_axis_off()
+    return fig
+
+
+def statistics(sample: ImageSample) -> Figure:
+    """Mean, noise and most extreme pixel of the sampled images, in the order of the table."""
+    usable = sample.statistics[sample.statistics["finite"]]
+    number = sample.images["image"].to_numpy()[usable.index]
+    fig, axes = plots.figure(1, 3, width=3.5, height=2.5)
+    for ax, column, title, label in (
+        (axes[0], "mean", "Mean", "mean pixel (as on disk)"),
+        (axes[1], "noise", "Noise level", "deviation at high frequency (a.u.)"),
+        (axes[2], "extreme", "Most extreme pixel", "|pixel − mean| / deviation"),
+    ):
+        ax.scatter(
+            number, usable[column], s=plots.point_size(len(usable)), color=plots.PALETTE[0], lw=0, alpha=0.6
+        )
+        ax.set(title=title, xlabel="image in the table", ylabel=label)
+    axes[1].set_ylim(bottom=0)
+    return fig
+
+
+def power(spectrum: PowerSpectrum) -> Figure:
+    """Power over its smooth part with mean CTF²; power aligned by the phase of the CTF."""
+    fig, (left, right) = plots.figure(1, 2, width=5.2, height=3.1)
+    left.plot(spectrum.frequency_1_A, spectrum.power / spectrum.background, label="images")
+    left.plot(spectrum.frequency_1_A, spectrum.ctf2 * 2, color=plots.PALETTE[1], label="2 × mean CTF²")
+    left.set(
+        title="Average power, its smooth part divided out", xlabel="spatial frequency (1/Å)",
+        ylabel="relative power", ylim=(0, None),
+    )  # fmt: skip
+    left.legend(fontsize=8)
+    x = spectrum.phase_cycles
+    right.plot(x, spectrum.aligned_power, ".-", ms=3, lw=1, label="images")
+    right.plot(x, spectrum.expected_raw, "--", color="0.4", lw=1.2, label="expected, raw")
+    right.plot(
+        x,
+        spectrum.expected_premultiplied,
+        "--",
+        color=plots.PALETTE[1],
+        lw=1.2,
+        label="expected, multiplied by CTF",
+    )
+    right.set(
+        title="Outer power, aligned by the CTF", xlabel="phase of the CTF (zeros at whole numbers)",
+        ylabel="relative power", ylim=(0, None),
+    )  # fmt: skip
+    right.legend(fontsize=8)
+    return fig
+
+
+def curves(hypotheses: Hypotheses) -> Figure:
+    """FSC of the half maps of the four hypotheses."""
+    fig, ax = plots.figure(1, 1, width=7.5, height=3.2)
+    for name, (frequency, curve) in hypotheses.fsc.items():
+        colour, style = LINES.get(name, (plots.PALETTE[7], ":"))
+        ax.plot(frequency, curve, style, color=colour, label=NAMES.get(name, name))
+    plots.fsc_axes(ax, hypotheses.pixel_size_A, "FSC of half maps, by hypothesis")
+    ax.legend(fontsize=8)
+    return fig
+
+
+def maps(hypotheses: Hypotheses) -> Figure:
+    """Central slices xy and xz of the four maps."""
+    names = [NAMES.get(name, name) for name in hypotheses.maps]
+    return plots.slices_montage(
+        list(hypotheses.maps.values()), names, "Maps by hypothesis", columns=4, own_scale=True
+    )
+
+
+def numbers(
+    sample: ImageSample | None, spectrum: PowerSpectrum | None, hypotheses: Hypotheses | None
+) -> dict[str, dict]:
+    """What the pictures of images show, for `validation.json`; empty bins are null."""
+    found: dict[str, dict] = {}
+    if sample is not None:
+        usable = sample.statistics[sample.statistics["finite"]]
+        found["images"] = {
+            "sampled": len(sample.statistics),
+            **{c: float(usable[c].median()) for c in ("mean", "deviation", "noise", "extreme")},
+        }
+    if spectrum is not None:
+        found["spectrum"] = {name: _listed(values) for name, values in vars(spectrum).items()}
+    if hypotheses is not None:
+        found["fsc"] = {
+            name: {"frequency_1_A": _listed(frequency), "fsc": _listed(curve)}
+            for name, (frequency, curve) in hypotheses.fsc.items()
+        }
+    return found
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in np.asarray(values, float)]

@@ -1,0 +1,117 @@
+"""A sample of tilt images as they are on disk, and the checks that need pixels but no CTF."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tomohet.files.mrc import read_sections
+from tomohet.particles.preparation import noise_deviation
+from tomohet.particles.table import ParticleSet
+from tomohet.physics.fourier import half_plane, images_to_half_planes
+from tomohet.preflight.check import Check
+
+N_SAMPLE = 512
+PIXELS = 2**25  # of all sampled images: 128 MiB
+EXTREME = 12.0  # standard deviations: beyond, a pixel is gold, a hot pixel or an edge
+NOISE_RANGE = 4.0  # 95th over 5th percentile
+
+
+@dataclass(frozen=True)
+class ImageSample:
+    """m images (m, D, D) float32 as on disk, evenly spaced in the table, their rows and statistics.
+
+    statistics, one row per image: mean, deviation, extreme (largest |pixel - mean| over deviation), noise
+    (deviation of the transform at high frequency), finite, constant.
+    """
+
+    images: pd.DataFrame
+    pixels: np.ndarray
+    statistics: pd.DataFrame
+
+
+def sample_images(s: ParticleSet) -> ImageSample | None:
+    """Read the sample; None when the stacks differ in box from the table's, as before resampling."""
+    n = min(N_SAMPLE, len(s.images), max(8, PIXELS // s.box**2))
+    rows = np.unique(np.linspace(0, len(s.images) - 1, n).round().astype(int))
+    images = s.images.iloc[rows].reset_index(drop=True)
+    pixels = np.empty((len(rows), s.box, s.box), np.float32)
+    for stack, here in images.groupby("stack", sort=False).indices.items():
+        read = read_sections(stack, images["section"].to_numpy()[here] - 1)
+        if read.shape[1:] != pixels.shape[1:]:
+            return None
+        pixels[here] = read
+    return ImageSample(images, pixels, _statistics(pixels))
+
+
+def check_images(sample: ImageSample) -> list[Check]:
+    """Constant and non-finite images, extreme pixels, and the spread of the noise level."""
+    statistics = sample.statistics
+    return [_check_values(sample), _check_extremes(sample), _check_noise(statistics, len(statistics))]
+
+
+def _statistics(pixels: np.ndarray) -> pd.DataFrame:
+    finite = np.isfinite(pixels).all(axis=(1, 2))
+    clean = np.where(finite[:, None, None], pixels, 0).astype(np.float32)
+    mean, deviation = clean.mean((1, 2), dtype=float), clean.std((1, 2), dtype=float)
+    extreme = np.abs(clean - mean[:, None, None]).max((1, 2)) / np.maximum(deviation, 1e-30)
+    hp = half_plane(pixels.shape[-1])
+    centred = torch.from_numpy(clean - mean[:, None, None].astype(np.float32))
+    noise = torch.cat([noise_deviation(images_to_half_planes(part), hp) for part in centred.split(64)])
+    constant = finite & (deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30))
+    return pd.DataFrame(
+        {
+            "mean": mean,
+            "deviation": deviation,
+            "extreme": np.where(constant, 0.0, extreme),
+            "noise": noise.numpy(),
+            "finite": finite,
+            "constant": constant,
+        }
+    )
+
+
+def _check_values(sample: ImageSample) -> Check:
+    statistics = sample.statistics
+    n = len(statistics)
+    for wrong, what, remedy in (
+        (~statistics["finite"], "have pixels that are no finite numbers", "extract these stacks again"),
+        (statistics["constant"], "are constant", "leave these images out (--ind-imgs), or extract again"),
+    ):
+        if wrong.any():
+            first = sample.images[wrong.to_numpy()].iloc[0]
+            text = (
+                f"{int(wrong.sum())} of {n} sampled images {what}, first {first['section']}@{first['stack']}"
+            )
+            return Check("image values", "stop", text, remedy)
+    return Check("image values", "pass", f"{n} sampled images are finite and none is constant")
+
+
+def _check_extremes(sample: ImageSample) -> Check:
+    extreme = sample.statistics["extreme"].to_numpy()
+    n = int((extreme > EXTREME).sum())
+    if n:
+        first = sample.images.iloc[int(extreme.argmax())]
+        text = (
+            f"{n} of {len(extreme)} sampled images have pixels beyond {EXTREME:g} standard deviations (up to "
+            f"{extreme.max():.3g}, {first['section']}@{first['stack']})"
+        )
+        return Check(
+            "extreme pixels", "look", text, "gold beads, hot pixels or edges? remove these particles"
+        )
+    return Check(
+        "extreme pixels", "pass", f"no pixel beyond {extreme.max():.2g} standard deviations of its image"
+    )
+
+
+def _check_noise(statistics: pd.DataFrame, n: int) -> Check:
+    usable = statistics["noise"][statistics["noise"] > 0]
+    if usable.empty:
+        return Check("noise level", "look", "the images have no noise", "are they simulated?")
+    low, high = np.percentile(usable, (5, 95))
+    text = f"noise of single images differs by a factor of {high / low:.2g} (5th to 95th percentile of {n})"
+    if high > NOISE_RANGE * low:
+        remedy = "were stacks normalised differently? every image is scaled by its own noise"
+        return Check("noise level", "look", text, remedy)
+    return Check("noise level", "pass", text)
