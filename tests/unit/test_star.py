@@ -116,6 +116,15 @@ def test_some_columns_of_a_malformed_table_are_refused_too(star, rows):
         parse_table(block, path, ["a"])
 
 
+@pytest.mark.parametrize("rows", ["", "1 2\n"])
+def test_some_columns_are_those_asked_for(star, rows):
+    path = star("data_\nloop_\n_a\n_b\n" + rows)
+    block = read_text_blocks(path)[1][0]
+    assert list(parse_table(block, path, ["a"])) == ["a"]
+    with pytest.raises(InputError, match="column _c is missing"):
+        parse_table(block, path, ["a", "c"])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -147,13 +147,14 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
         raise InputError(f"{where}: column _{twice[0]} stands twice in the header")
+    require_columns(block, only or [], where)
     body = block.body
     if b"#" in body:
         body = _COMMENT_LINE.sub(b"", body)
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     if not (first_row := _FIRST_ROW.search(body)):
-        return pd.DataFrame({column: [] for column in columns})
+        return pd.DataFrame({column: [] for column in columns if only is None or column in only})
     if b"'" in body:
         body = _SINGLE_QUOTED.sub(rb'"\1"', body)
     if body.count(b'"') % 2:
@@ -213,7 +214,7 @@ def _unquoted(token: str) -> str:
     return token[1:-1] if len(token) > 1 and token[0] in "'\"" and token[-1] == token[0] else token
 
 
-def require_columns(table: pd.DataFrame, columns: list[str], where: str) -> None:
+def require_columns(table: pd.DataFrame | TextBlock, columns: list[str], where: str) -> None:
     """Raise InputError naming every one of `columns` that the table lacks."""
     missing = [f"_{column}" for column in columns if column not in table.columns]
     if missing:
