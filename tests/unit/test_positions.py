@@ -139,3 +139,20 @@ def test_known_positions_of_the_store_stay(tmp_path):
     store = store.assign(y_A=store["x_A"], z_A=store["x_A"])
     table = particle_table(store, np.array([0, 2]), tmp_path, series(tmp_path))
     assert table[XYZ].to_numpy().tolist() == [[1, 1, 1], [48, 88, 128]]
+
+
+def test_real_volume_series(shared):
+    data = shared / "data" / "tomodrgn-tests"
+    particles = read_particles(data / "10076_both_32_sim.star", datadir=data).particles
+    found = positions_from_volume_series(data / "10076_both_32_sim_vols.star", particles["source_id"])
+    # The first row of the file: 13.1 Å times these coordinates.
+    np.testing.assert_allclose(found.loc[0] / 13.1, [404.705857, 296.892926, 191.610693], atol=1e-5)
+    assert particles["x_A"].isna().all() and found.notna().all(axis=None)
+
+
+def test_optimisation_set_as_volume_series_agrees_with_its_own_reader(shared):
+    data = shared / "data" / "tomodrgn-tests"
+    star = data / "warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"
+    particles = read_particles(star, datadir=data).particles
+    found = positions_from_volume_series(star, particles["source_id"])
+    np.testing.assert_allclose(found, particles[XYZ], atol=1e-6)
