@@ -34,6 +34,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="the pixel size to which `prepare` will bring all images, Å (default: as they are)",
     )
     parser.add_argument(
+        "--uninvert-data",
+        action="store_true",
+        help="`prepare` will keep the contrast of the images (default: inverted unless CTF-premultiplied)",
+    )
+    parser.add_argument(
         "--volume-series",
         type=Path,
         metavar="STAR",

@@ -39,7 +39,7 @@ def pictures_of_images(
         pictures += [
             Picture(
                 "Images", "Images of the lowest and the highest tilts",
-                "As on disk, and low-passed as the eye would. Each on its own grey scale; mean ± 3 deviations.",
+                "As on disk, and low-passed as the eye would; each from its mean − 3 to + 3 deviations.",
                 contact_sheet(sample),
             ),
             Picture(
@@ -53,8 +53,8 @@ def pictures_of_images(
         pictures.append(
             Picture(
                 "CTF", "Power spectrum and CTF",
-                "Left: average power over its smooth part, and the average CTF² of the same images. Right: the "
-                "outer part of every image's power, aligned by its own CTF so that zeros fall on whole numbers. "
+                "Left: average power over its smooth part, and the average CTF² of the same images. Right: "
+                "the outer part of every image's power, aligned by its own CTF: zeros fall on whole numbers. "
                 "Noise of images multiplied by the CTF dips at these zeros, that of raw images does not.",
                 power(spectrum),
             )
@@ -64,8 +64,8 @@ def pictures_of_images(
             Picture(
                 "CTF", "Half maps under four hypotheses",
                 f"Back-projections of {hypotheses.n_particles:,} particles ({hypotheses.n_images:,} images), "
-                "each under another hypothesis of how the CTF stands in the data. Blue: its sign is kept, red: "
-                "lost; the right colour correlates best. Within a colour FSC hardly tells, the spectrum does.",
+                "each under another hypothesis of how the CTF stands in the data. Blue: its sign is kept; "
+                "red: lost. The right colour correlates best; within a colour the spectrum tells, not FSC.",
                 curves(hypotheses),
             ),
             Picture(
