@@ -84,9 +84,10 @@ def examine(
 ) -> Hypotheses:
     """Put the questions to a random sample of whole particles of at most `max_images` images.
 
-    uninvert: preparation will keep the sign of all images (--uninvert-data). The default looks at `PIXELS` pixels after cropping to `LARGEST_BOX`. Flags that differ between images
-    are compared with that of the majority. Raises InputError for fewer than two particles, and for pixels
-    that are no finite numbers.
+    uninvert: preparation will keep the sign of all images (--uninvert-data). The default of `max_images`
+    makes `PIXELS` pixels after cropping to `LARGEST_BOX`. Flags that differ between images are compared with
+    that of the majority. Raises InputError for fewer than two particles, and for pixels that are no finite
+    numbers.
     """
     start = time.process_time()
     if max_images is None:
