@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tomohet import plots
 from tomohet.particles.table import ParticleSet
@@ -99,6 +100,7 @@ def particles(s: ParticleSet) -> Figure:
         _histogram(left, per_tomogram.to_numpy())
         left.set(title="Particles per tomogram", xlabel="particles in a tomogram", ylabel="tomograms")
     _histogram(right, kept["n_tilts"].to_numpy())
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set(title="Tilt images per particle", xlabel="tilt images", ylabel="particles")
     return fig
 
@@ -212,7 +214,7 @@ def positions(s: ParticleSet) -> Figure:
     for number, name in enumerate(names):
         place = known.loc[known["tomogram"] == name, ["x_A", "y_A", "z_A"]].to_numpy(float)
         near = has_near_duplicate(place, distance_A)
-        place = place / 10
+        place, point = place / 10, float(np.clip(2000 / len(place), 4, 20))
         row, column = 2 * (number // columns), number % columns
         title = f"{_short(name)}: {len(place)} particles"
         for ax, (i, j), text in (
@@ -220,8 +222,8 @@ def positions(s: ParticleSet) -> Figure:
             (axes[row + 1, column], (0, 2), ""),
         ):
             ax.set_visible(True)
-            ax.scatter(place[~near, i], place[~near, j], s=9, color=plots.PALETTE[0], lw=0, alpha=0.7)
-            ax.scatter(place[near, i], place[near, j], s=16, color=plots.PALETTE[4], lw=0)
+            ax.scatter(place[~near, i], place[~near, j], s=point, color=plots.PALETTE[0], lw=0, alpha=0.7)
+            ax.scatter(place[near, i], place[near, j], s=2 * point, color=plots.PALETTE[4], lw=0)
             ax.set(title=text, xlabel=f"{'xyz'[i]} (nm)", ylabel=f"{'xyz'[j]} (nm)")
             ax.set_aspect("equal", adjustable="datalim")
     return fig

@@ -65,7 +65,8 @@ def pictures_of_images(
                 "CTF", "Half maps under four hypotheses",
                 f"Back-projections of {hypotheses.n_particles:,} particles ({hypotheses.n_images:,} images), "
                 "each under another hypothesis of how the CTF stands in the data. Blue: its sign is kept; "
-                "red: lost. The right colour correlates best; within a colour the spectrum tells, not FSC.",
+                "red: lost. Beyond the first zero of the CTF the right colour correlates best; within a "
+                "colour, and before that zero, weights alone differ and the power spectrum decides.",
                 curves(hypotheses),
             ),
             Picture(
@@ -120,8 +121,8 @@ def statistics(sample: ImageSample) -> Figure:
     fig, axes = plots.figure(1, 3, width=3.5, height=2.5)
     for ax, column, title, label in (
         (axes[0], "mean", "Mean", "mean pixel (as on disk)"),
-        (axes[1], "noise", "Noise level", "deviation at high frequency (a.u.)"),
-        (axes[2], "extreme", "Most extreme pixel", "|pixel − mean| / deviation"),
+        (axes[1], "noise", "Noise level", "noise deviation (a.u.)"),
+        (axes[2], "extreme", "Most extreme pixel", "|pixel − median| / deviation"),
     ):
         ax.scatter(
             number, usable[column], s=plots.point_size(len(usable)), color=plots.PALETTE[0], lw=0, alpha=0.6

@@ -14,7 +14,7 @@ from tomohet.preflight.check import Check
 
 N_SAMPLE = 512
 PIXELS = 2**25  # of all sampled images: 128 MiB
-EXTREME = 12.0  # standard deviations: beyond, a pixel is gold, a hot pixel or an edge
+EXTREME = 12.0  # robust standard deviations: beyond, a pixel is gold, a hot pixel or an edge
 NOISE_RANGE = 4.0  # 95th over 5th percentile
 
 
@@ -22,8 +22,8 @@ NOISE_RANGE = 4.0  # 95th over 5th percentile
 class ImageSample:
     """m images (m, D, D) float32 as on disk, evenly spaced in the table, their rows and statistics.
 
-    statistics, one row per image: mean, deviation, extreme (largest |pixel - mean| over deviation), noise
-    (deviation of the transform at high frequency), finite, constant.
+    statistics, one row per image: mean, deviation, extreme (largest |pixel - median| over a robust deviation),
+    noise (deviation of the transform at high frequency), finite, constant.
     """
 
     images: pd.DataFrame
@@ -55,7 +55,10 @@ def _statistics(pixels: np.ndarray) -> pd.DataFrame:
     finite = np.isfinite(pixels).all(axis=(1, 2))
     clean = np.where(finite[:, None, None], pixels, 0).astype(np.float32)
     mean, deviation = clean.mean((1, 2), dtype=float), clean.std((1, 2), dtype=float)
-    extreme = np.abs(clean - mean[:, None, None]).max((1, 2)) / np.maximum(deviation, 1e-30)
+    # Gold beads widen the deviation: it is taken from the middle two thirds of the pixels instead.
+    low, middle, high = np.percentile(clean, (16, 50, 84), axis=(1, 2))
+    spread = np.maximum((high - low) / 2, 0.05 * deviation + 1e-30)
+    extreme = np.abs(clean - middle[:, None, None]).max((1, 2)) / spread
     hp = half_plane(pixels.shape[-1])
     centred = torch.from_numpy(clean - mean[:, None, None].astype(np.float32))
     noise = torch.cat([noise_deviation(images_to_half_planes(part), hp) for part in centred.split(64)])

@@ -32,6 +32,7 @@ FIRST = {
     "look": "Nothing forbids going on, but look at these first:",
     "stop": "Do not go on before this is mended:",
 }
+MOST_FIRST = 6  # things to do, named in the banner
 DPI, SCALE = 150, 98  # px per inch in the file, and on the page
 
 
@@ -122,6 +123,7 @@ def render(s: ParticleSet, checks: list[Check], pictures: list[Picture]) -> str:
         verdict=overall(checks),
         first=FIRST[overall(checks)],
         severe=severe,
+        first_of=[check for check in severe if check.verdict == overall(checks)][:MOST_FIRST],
         passed=[check for check in checks if check.verdict == "pass"],
         tiles=tiles,
         sections=[section for section in sections if section["pictures"]],

@@ -20,7 +20,7 @@ LARGEST_GAP_DEG = 12.0
 DOSE_RANGE = 1.3  # total doses of tilt series differ by more: look
 EXAMINED = 400  # particles whose poses are followed through their tilts
 POSE_TOLERANCE_DEG = 6.0  # tilts refined one by one wander by a few degrees
-AXIS_TOLERANCE_DEG = 25.0
+AXIS_TOLERANCE_DEG = 15.0  # of the mean; axes that point anywhere have 33
 FOLLOWS = 0.9  # rank correlation
 
 
@@ -76,7 +76,7 @@ def name_scheme(signed_deg: np.ndarray) -> str:
     order = np.arange(len(signed_deg))
     if abs(_rank_correlation(signed_deg, order)) > FOLLOWS:
         return "unidirectional"
-    away = np.abs(signed_deg - signed_deg[0])
+    away = np.abs(signed_deg - signed_deg[0]).round()  # of two equal tilts either may come first
     turns = int((np.diff(np.sign(np.diff(signed_deg))) != 0).sum())
     if turns <= 3 and len(signed_deg) > 8:
         return "bidirectional"
@@ -147,9 +147,9 @@ def check_scheme(schemes: TiltSchemes) -> Check:
 
 def check_poses(schemes: TiltSchemes) -> Check:
     """Do the poses of a particle's images turn as the stage did?"""
-    deviation, axis = float(np.median(schemes.deviation_deg)), float(np.median(schemes.axis_deg))
+    deviation, axis = float(np.median(schemes.deviation_deg)), float(np.mean(schemes.axis_deg))
     text = (
-        f"poses follow the stated tilts within {deviation:.2g}°, tilt axis {axis:.2g}° out of the image plane"
+        f"poses follow the stated tilts within {deviation:.1f}°, tilt axis {axis:.1f}° out of the image plane"
     )
     if np.ptp(schemes.table["signed_deg"]) < 1e-3 or deviation > POSE_TOLERANCE_DEG:
         text = f"the poses of a particle's images differ from its tilts by {deviation:.2g}°"
