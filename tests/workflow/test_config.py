@@ -17,6 +17,7 @@ from tomohet.simulation.config import SimulationConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT_OF_STAGE = {
+    "validate": "validate",
     "prepare": "prepare",
     "homogeneous": "backproject_voxel",
     "linear": "train_linear",

@@ -22,7 +22,7 @@ NOISE_RANGE = 4.0  # 95th over 5th percentile
 class ImageSample:
     """m images (m, D, D) float32 as on disk, evenly spaced in the table, their rows and statistics.
 
-    statistics, one row per image: mean, deviation, extreme (largest |pixel - median| over a robust deviation),
+    statistics, one row per image: mean, deviation, extreme (largest |pixel - median| over robust deviation),
     noise (deviation of the transform at high frequency), finite, constant.
     """
 

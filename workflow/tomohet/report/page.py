@@ -100,7 +100,8 @@ def validation_context(validation: dict) -> dict | None:
     if not validation:
         return None
     checks = next((v for v in validation.values() if _are_checks(v)), [])
-    skip = (*(key for key, value in validation.items() if value is checks), "verdict")
+    # Findings stand among the checks; the figures' numbers are for validation.html.
+    skip = (*(k for k, v in validation.items() if v is checks), "verdict", "findings", "figures")
     return {
         "passed": [check for check in checks if check["verdict"] == "pass"],
         "raised": [check for check in checks if check["verdict"] != "pass"],
