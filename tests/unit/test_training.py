@@ -93,7 +93,7 @@ def test_reading_ahead_gives_the_same_batches(store):
     read = ParticleImages(store, particles, CPU, resident=False, workers=2, ahead=1)
     for ours, theirs in zip(resident.batches(groups), read.batches(groups), strict=True):
         assert torch.equal(ours.fourier, theirs.fourier)
-        assert torch.equal(ours.prefix, theirs.prefix)
+        np.testing.assert_array_equal(ours.prefix, theirs.prefix)
 
 
 def test_loss_rows_end_at_the_highest_frequency(store):
@@ -243,11 +243,18 @@ def test_options_of_the_set_encoder_change_the_loss(tiny_store, tmp_path, option
     assert final_loss(plain) != final_loss(changed)
 
 
-@pytest.mark.parametrize(
-    "option", ["--lazy --num-workers 2 --prefetch-factor 3", "--enc-mask -1", "--no-amp"]
-)
+@pytest.mark.parametrize("option", ["--lazy --num-workers 2 --prefetch-factor 3", "--enc-mask -1"])
 def test_options_that_leave_the_result_alone(base_run, tiny_store, tmp_path, option):
     assert final_loss(train(tiny_store, tmp_path, *option.split())) == final_loss(base_run)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_hidden_layers_are_bfloat16_where_the_device_is_fast_with_it(tiny_store, tmp_path, monkeypatch, fast):
+    monkeypatch.setattr("tomohet.training.settings.fast_bfloat16", lambda device: fast)
+    default = final_loss(train(tiny_store, tmp_path / "default"))
+    exact = final_loss(train(tiny_store, tmp_path / "exact", "--no-amp"))
+    assert default == pytest.approx(exact, rel=1e-3)
+    assert (default != exact) == fast
 
 
 def test_held_out_tilts_have_latents_of_their_own(tiny_store, tmp_path):

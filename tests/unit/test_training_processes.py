@@ -21,7 +21,7 @@ pytestmark = pytest.mark.unit
 
 SMALL = (
     "--zdim 2 -n 2 -b 5 --dec-dim 16 --dec-layers 1 --enc-dim-A 16 --out-dim-A 8 --enc-layers-A 1 "
-    "--enc-dim-B 16 --enc-layers-B 1 --pe-dim 3 --lr 0.001 --device cpu"
+    "--enc-dim-B 16 --enc-layers-B 1 --pe-dim 3 --lr 0.001 --device cpu --no-amp"
 ).split()
 
 

@@ -1,5 +1,6 @@
 """The encoder: every tilt image through encoder A, pooling over tilts, encoder B to mu and log variance."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,18 +50,19 @@ class TiltEncoder(nn.Module):
             n_pooled = out_a * (longest if pooling == "concatenate" else 1)
             self.encoder_b = ResidualMLP(n_pooled, layers_b, width_b, 2 * zdim, activation)
 
-    def forward(self, images: Tensor, tilts: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, tilts: np.ndarray) -> tuple[Tensor, Tensor]:
         """Encode the images of P particles, one particle after another.
 
         Parameters
         ----------
         images : (m, n) complex half planes, phases flipped (`physics.imaging.encoder_view`)
-        tilts : (P,) number of images of each particle
+        tilts : (P,) on the host, number of images of each particle
 
         Returns
         -------
         mu, logvar : (P, zdim) each
         """
+        tilts = np.asarray(tilts)
         features = self.encoder_a(hartley_features(images[:, : self.n_points]))
         longest = self.longest if self.pooling == "concatenate" else int(tilts.max())
         padded, mask = pad_tilts(features, tilts, longest)

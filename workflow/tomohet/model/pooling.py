@@ -4,21 +4,23 @@ Features arrive padded, (particles, tilts, features) with a mask of the tilts th
 `median` and `set_encoder` do not depend on the order of the tilts; `concatenate` does, by design.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 POOLINGS = ("concatenate", "max", "mean", "median", "set_encoder")
 
 
-def pad_tilts(features: Tensor, tilts: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+def pad_tilts(features: Tensor, tilts: np.ndarray, longest: int) -> tuple[Tensor, Tensor]:
     """Packed features (m, f) of particles with `tilts` (P,) images to padded (P, longest, f) and mask.
 
-    Tilts past `longest` are left out; padding is zero.
+    `tilts` is on the host. Tilts past `longest` are left out; padding is zero.
     """
-    start = torch.cumsum(tilts, 0) - tilts
-    number = torch.arange(longest, device=features.device)
-    mask = number < tilts[:, None]
-    index = torch.where(mask, start[:, None] + number, 0)
+    start = np.cumsum(tilts) - tilts
+    number = np.arange(longest)
+    present = number < tilts[:, None]
+    index = torch.from_numpy(np.where(present, start[:, None] + number, 0))
+    index, mask = (x.to(features.device, non_blocking=True) for x in (index, torch.from_numpy(present)))
     return features[index] * mask[..., None], mask
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tomohet.model.decoder import FoldedDecoder, read_hartley, read_hartley_gradient
 from tomohet.model.lanes import lane_count, run_in_lanes
 from tomohet.model.linear_base import LinearBase
-from tomohet.model.mlp import activate_, activation_gradient_
+from tomohet.model.mlp import activate_, activated_affine, activation_gradient_
 from tomohet.model.positional import encode_into
 from tomohet.model.rows import PackedRows
 
@@ -61,11 +61,9 @@ class DecoderSweep:
 
     def run(self) -> "DecoderSweep":
         """Sweep over the chunks."""
-        ends = [min(start + self.chunk_rows, len(self.rows)) for start in self._starts]
-        first = self.rows.particle[list(self._starts)].tolist()
-        last = self.rows.particle[[end - 1 for end in ends]].tolist()
-        for start, end, first_particle, last_particle in zip(self._starts, ends, first, last, strict=True):
-            self.loss += self._chunk(slice(start, end), slice(first_particle, last_particle + 1))
+        for start in self._starts:
+            end = min(start + self.chunk_rows, len(self.rows))
+            self.loss += self._chunk(slice(start, end), self.rows.members(start, end))
         return self
 
     def add(self, other: "DecoderSweep") -> None:
@@ -91,11 +89,11 @@ class DecoderSweep:
 
         hidden = [buffer[:count] for buffer in self._hidden]
         torch.mm(features, folded.coordinate_weight.T, out=hidden[0])
-        hidden[0].addmm_(membership, self._from_latent[members])
+        activate_(hidden[0].addmm_(membership, self._from_latent[members]), folded.activation)
         for (weight, bias), before, after in zip(folded.layers, hidden, hidden[1:], strict=False):
-            torch.addmm(bias, activate_(before, folded.activation), weight.T, out=after)
+            activated_affine(before, weight, bias, folded.activation, out=after)
         weight, bias = folded.layers[-1]
-        out = torch.addmm(bias, activate_(hidden[-1], folded.activation), weight.T).float()
+        out = torch.addmm(bias, hidden[-1], weight.T).float()
 
         value = out if folded.hermitian else read_hartley(out)
         if self.base is not None:
@@ -155,8 +153,10 @@ def _membership(particle: Tensor, members: slice, dtype: torch.dtype) -> Tensor:
 
 
 def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, in float32 whatever the factors."""
+    """total += left @ right, in float32 whatever the factors, as far as the device can."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
+    elif left.is_cuda:
+        total += torch.mm(left, right, out_dtype=total.dtype)
     else:
         total += left @ right

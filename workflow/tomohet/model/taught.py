@@ -1,5 +1,6 @@
 """An encoder that starts from the linear model's posterior and learns what to change."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ class TaughtEncoder(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, images: Tensor, tilts: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
         """mu, logvar (P, zdim) from half planes (m, n) and `start` (P, 2, K): the linear posterior."""
         added_mu, added_logvar = self.tilts(images, tilts)
         mu, logvar = nn.functional.pad(start, (0, self.zdim - start.shape[-1])).unbind(1)

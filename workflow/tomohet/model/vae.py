@@ -1,5 +1,6 @@
 """The heterogeneity network: tilt images to a latent distribution, a latent to Fourier values of a volume."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ class HeterogeneityVAE(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def encode(self, images: Tensor, tilts: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def encode(self, images: Tensor, tilts: np.ndarray, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(mu, logvar), (P, zdim) each, from half planes (m, n) of P particles with `tilts` (P,) images.
 
         start: (P, 2, K) posteriors of the linear model, for a network that was taught by one.

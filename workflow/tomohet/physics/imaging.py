@@ -84,15 +84,16 @@ def tilt_attenuation(params: ImageParameters) -> Tensor:
     return torch.cos(torch.deg2rad(params.tilt_deg))[:, None]
 
 
-def transfer(params: ImageParameters, hp: HalfPlane) -> Tensor:
+def transfer(params: ImageParameters, hp: HalfPlane, any_dose_weighted: bool | None = None) -> Tensor:
     """h (m, n) in F = h V(slice), as the data were made: C, C^2 when premultiplied, times the dose weights
     they carry.
 
-    Dose weights that were multiplied into the images are always modelled.
+    Dose weights that were multiplied into the images are always modelled. `any_dose_weighted` tells whether
+    an image carries them; None looks, for which a GPU has to be waited for.
     """
     ctf = ctf_of(params, hp)
     h = torch.where(params.ctf_premultiplied[:, None], ctf.square(), ctf)
-    if params.dose_weighted.any():
+    if params.dose_weighted.any() if any_dose_weighted is None else any_dose_weighted:
         h = torch.where(params.dose_weighted[:, None], h * dose_attenuation(params, hp), h)
     return h
 

@@ -44,8 +44,9 @@ class Batch(NamedTuple):
     fourier : (m, n) complex64 half planes
     params : the forward model's parameters of the m images
     gain : (m,) by which an image's values are larger than those of the common scale
-    prefix : (m,) int64, how many half-plane points of each image enter the loss
-    tilts : (P,) int64 images per particle
+    prefix : (m,) int64 on the host, how many half-plane points of each image enter the loss
+    tilts : (P,) int64 on the host, images per particle
+    dose_weighted : whether any image of the data set carries dose weights
     whole : the batch of all processes
     start : (P, 2, K) posteriors of the linear model that teaches, or None
     """
@@ -53,8 +54,9 @@ class Batch(NamedTuple):
     fourier: Tensor
     params: ImageParameters
     gain: Tensor
-    prefix: Tensor
-    tilts: Tensor
+    prefix: np.ndarray
+    tilts: np.ndarray
+    dose_weighted: bool
     whole: Whole
     start: Tensor | None = None
 
@@ -120,9 +122,10 @@ class ParticleImages:
         self.half_plane = store.half_plane.to(device)
         self.params = image_parameters(images, device)
         self._gain = torch.as_tensor(store.gain[rows], device=device)
-        self.prefix = loss_rows.prefix(self.params, self.half_plane)
+        self._dose_weighted = bool(self.params.dose_weighted.any())
         # Known on the host, so that no step has to wait for the device to count.
-        before = np.concatenate([[0], np.cumsum(self.prefix.cpu().numpy())])
+        self.prefix = loss_rows.prefix(self.params, self.half_plane).cpu().numpy()
+        before = np.concatenate([[0], np.cumsum(self.prefix)])
         self._loss_rows = before[self._starts + tilts] - before[self._starts]
         n_bytes = rows.size * self.half_plane.n * 8
         if resident is None:
@@ -157,8 +160,9 @@ class ParticleImages:
             fourier,
             self.params.take(index),
             self._gain[index],
-            self.prefix[index],
-            torch.from_numpy(tilts).to(self.device),
+            self.prefix[local],
+            tilts,
+            self._dose_weighted,
             whole,
             None if self.start is None else self.start[torch.from_numpy(positions).to(self.device)],
         )

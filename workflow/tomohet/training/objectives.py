@@ -40,7 +40,7 @@ class DataTerm:
         if self.physical:
             signal, _ = physical_transfer(batch.params, self.half_plane, dose=True, tilt=True)
         else:
-            signal = transfer(batch.params, self.half_plane)
+            signal = transfer(batch.params, self.half_plane, batch.dose_weighted)
         return pack_rows(
             batch.fourier,
             batch.params.rotation,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tomohet import __version__
+from tomohet.device import fast_bfloat16
 from tomohet.errors import InputError
 from tomohet.particles.store import Store
 from tomohet.training.batches import LossRows
@@ -179,9 +180,7 @@ def loss_rows(config: dict) -> LossRows:
 def data_term(config: dict, half_plane, device: torch.device) -> DataTerm:
     """How decoded values are compared with the images, on `device`."""
     dataset = config["dataset_args"]
-    half_precision = (
-        device.type == "cuda" and config["training_args"]["amp"] and torch.cuda.is_bf16_supported()
-    )
+    half_precision = config["training_args"]["amp"] and fast_bfloat16(device)
     return DataTerm(
         half_plane,
         dose_weight=dataset["recon_dose_weight"],

@@ -1,0 +1,75 @@
+"""A training step never waits for the device: nothing of it depends on values that only the device knows.
+
+The step runs on tensors without values (PyTorch's fake tensors), on which reading one, or a shape that depends
+on one, is an error: what would make a CPU wait for a GPU.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from tomohet.model.taught import stack_posterior
+from tomohet.model.vae import build_vae
+from tomohet.particles.store import open_store
+from tomohet.training.batches import LossRows, ParticleImages
+from tomohet.training.objectives import DataTerm, VaeObjective
+
+CPU = torch.device("cpu")
+ZDIM = 3
+
+
+def model_args(**changed):
+    return {
+        "qlayersA": 1, "qdimA": 16, "out_dimA": 8, "qlayersB": 1, "qdimB": 16, "zdim": ZDIM, "ntilts": 21,
+        "players": 2, "pdim": 16, "activation": "relu", "enc_mask": None, "pooling_function": "mean",
+        "num_seeds": 1, "num_heads": 4, "layer_norm": False, "pe_type": "gaussian", "pe_dim": 3,
+        "feat_sigma": 0.5, "l_extent": 0.5, "hermitian": True, "n_basis": 0,
+    } | changed  # fmt: skip
+
+
+def fake(mode, value):
+    """The same structure with every tensor without its values; numpy arrays, the host's, stay as they are."""
+    if isinstance(value, torch.Tensor):
+        return mode.from_tensor(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(fake(mode, field) for field in value))
+    return value
+
+
+@pytest.mark.parametrize("physical", [False, True])
+@pytest.mark.parametrize("fraction", [1.0, 0.3])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"pooling_function": "concatenate", "activation": "leaky_relu"},
+        {"pooling_function": "set_encoder"},
+        {"pooling_function": "median", "hermitian": False, "pe_type": "none"},
+        {"pooling_function": "max", "n_basis": 2, "pe_type": "geom_ft"},
+    ],
+    ids=lambda changed: changed.get("pooling_function", "mean"),
+)
+def test_a_training_step_reads_nothing_from_the_device(tiny_store, changed, fraction, physical):
+    store = open_store(tiny_store)
+    images = ParticleImages(store, np.arange(6), CPU, loss_rows=LossRows(dose_mask=True), resident=True)
+    arguments = model_args(**changed)
+    if arguments["n_basis"]:
+        images.start = stack_posterior(torch.zeros(6, 2), torch.zeros(6, 2))
+    batch = images.batch(np.array([3, 0, 5]))
+    model = build_vae(store.box, arguments, seed=0)
+    if model.decoder.base is not None:
+        model.decoder.base.slices(torch.zeros(1, 3))
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    batch = fake(mode, batch)
+    with mode:
+        data = DataTerm(images.half_plane, True, True, physical, fraction, torch.bfloat16)
+        objective = VaeObjective(model, data, 0.1, None, total_particles=100)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(trained, lr=1e-4)
+        losses = objective.losses(batch, 0, None)
+        losses[0].backward()
+        optimiser.step()
+        # The guard itself: reading the loss is what a step must not do.
+        with pytest.raises(DataDependentOutputException):
+            losses[0].item()
