@@ -68,8 +68,8 @@ def add_course_options(parser: argparse.ArgumentParser, batch_size: int) -> None
     group.add_argument(
         "--no-amp",
         action="store_true",
-        help="float32 throughout; the default is bfloat16 for the decoder's hidden layers where the device is "
-        "faster with it (GPUs of 2020 on, CPUs with AVX512-BF16 or AMX)",
+        help="float32 throughout; the default is bfloat16 in the decoder's hidden layers where the device is "
+        "faster with it (GPUs of 2020 and later, CPUs with AVX512-BF16 or AMX)",
     )
     group.add_argument(
         "--multigpu",

@@ -69,7 +69,7 @@ def activate_(x: Tensor, name: str) -> Tensor:
 
 
 def activated_affine(x: Tensor, weight: Tensor, bias: Tensor, name: str, out: Tensor) -> Tensor:
-    """activation(x W^T + b) into `out` (rows, out); on a GPU without a second pass over it where that can be."""
+    """activation(x W^T + b) into `out` (rows, n_out); relu on a GPU as part of the product."""
     if name == "relu":
         return torch._addmm_activation(bias, x, weight.T, out=out)
     return activate_(torch.addmm(bias, x, weight.T, out=out), name)

@@ -70,9 +70,5 @@ def encode_into(out: Tensor, k: Tensor, frequencies: Tensor) -> None:
         out.copy_(k)
         return
     phase = k @ frequencies.T
-    if out.dtype == phase.dtype:
-        torch.sin(phase, out=out[:, :half])
-        torch.cos(phase, out=out[:, half:])
-    else:
-        out[:, :half] = phase.sin()
-        out[:, half:] = phase.cos()
+    torch.sin(phase, out=out[:, :half])
+    torch.cos(phase, out=out[:, half:])
