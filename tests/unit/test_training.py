@@ -220,7 +220,8 @@ def test_same_seed_same_result(base_run, tiny_store, tmp_path):
 OPTIONS = [
     "--zdim 3", "-n 2", "-b 3", "--wd 0.1", "--lr 0.01", "--beta 3", "--beta a", "--beta b", "--beta c",
     "--beta d", "--beta e", "--beta-control 5", "--seed 1", "--recon-dose-weight", "--recon-tilt-weight",
-    "--max-frequency 0.2", "--rows-per-image 0.3", "--fraction-train 0.5", "--sequential-tilt-sampling",
+    "--max-frequency 0.2", "--noise-model shells", "--rows-per-image 0.3",
+    "--fraction-train 0.5", "--sequential-tilt-sampling",
     "--lr-schedule cosine", "--lr-warmup 0.5", "--enc-layers-A 2", "--enc-dim-A 24", "--out-dim-A 16",
     "--enc-layers-B 2", "--enc-dim-B 24", "--enc-mask 11", "--pooling-function concatenate",
     "--pooling-function max", "--pooling-function median", "--pooling-function set_encoder",

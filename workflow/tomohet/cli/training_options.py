@@ -96,6 +96,13 @@ def add_loss_options(parser: argparse.ArgumentParser) -> None:
         help="leave out frequencies beyond an image's optimal dose (2.51 times the critical dose)",
     )
     group.add_argument(
+        "--noise-model",
+        default="flat",
+        choices=("flat", "shells"),
+        help="weights of the residuals: the same at every frequency, or by the inverse of the noise of each "
+        "Fourier shell, estimated from the images; noise.csv then lists it (flat)",
+    )
+    group.add_argument(
         "--max-frequency",
         type=float,
         default=0.5,

@@ -12,6 +12,7 @@ from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.loop import Plan, Training
+from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VolumeObjective
 from tomohet.training.processes import ALONE, Processes
 from tomohet.training.runs import EpochResults, begin, write_config, write_loss_figure
@@ -43,7 +44,8 @@ def train_nn(
         processes=processes,
     )
     model = build_decoder(store.box, config["model_args"], args.seed).to(device)
-    objective = VolumeObjective(model, data_term(config, images.half_plane, device))
+    weights = loss_weights(config, store, device, args.outdir if processes.leads else None)
+    objective = VolumeObjective(model, data_term(config, images.half_plane, device, weights))
     training = Training(
         model, objective, images, Plan.of(config), args.outdir, settings_digest(config, store)
     )

@@ -26,6 +26,7 @@ class DataTerm:
         (`physics.imaging.physical_transfer`); else by the published rule (`physics.imaging.transfer`)
     rows_per_image : share of each image's rows drawn per step
     dtype : of the decoder's hidden layers
+    point_weight : (n,) weight of each half-plane point besides (`training.noise`), None for 1
     """
 
     half_plane: HalfPlane
@@ -34,6 +35,7 @@ class DataTerm:
     physical: bool
     rows_per_image: float
     dtype: torch.dtype
+    point_weight: Tensor | None = None
 
     def rows(self, batch: Batch, hermitian: bool, generator: torch.Generator) -> PackedRows:
         """The batch's rows, with transfer functions and weights."""
@@ -41,11 +43,14 @@ class DataTerm:
             signal, _ = physical_transfer(batch.params, self.half_plane, dose=True, tilt=True)
         else:
             signal = transfer(batch.params, self.half_plane, batch.dose_weighted)
+        weight = loss_weight(batch.params, self.half_plane, self.dose_weight, self.tilt_weight)
+        if self.point_weight is not None:
+            weight = weight * self.point_weight
         return pack_rows(
             batch.fourier,
             batch.params.rotation,
             signal * batch.gain[:, None],
-            loss_weight(batch.params, self.half_plane, self.dose_weight, self.tilt_weight),
+            weight,
             batch.prefix,
             batch.tilts,
             self.half_plane.frequency,

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tomohet import __version__
 from tomohet.device import fast_bfloat16
 from tomohet.errors import InputError
 from tomohet.particles.store import Store
+from tomohet.physics.fourier import HalfPlane
 from tomohet.training.batches import LossRows
 from tomohet.training.objectives import DataTerm
 
@@ -83,6 +85,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "recon_dose_weight": args.recon_dose_weight,
             "recon_tilt_weight": args.recon_tilt_weight,
             "l_dose_mask": args.l_dose_mask,
+            "noise_model": args.noise_model,
             "sequential_tilt_sampling": args.sequential_tilt_sampling,
             "physical_transfer": init is not None,
             "max_frequency": args.max_frequency,
@@ -177,8 +180,10 @@ def loss_rows(config: dict) -> LossRows:
     return LossRows(dataset["l_dose_mask"], dataset["max_frequency"])
 
 
-def data_term(config: dict, half_plane, device: torch.device) -> DataTerm:
-    """How decoded values are compared with the images, on `device`."""
+def data_term(
+    config: dict, half_plane: HalfPlane, device: torch.device, point_weight: Tensor | None = None
+) -> DataTerm:
+    """How decoded values are compared with the images, on `device`; `point_weight` as in `DataTerm`."""
     dataset = config["dataset_args"]
     half_precision = config["training_args"]["amp"] and fast_bfloat16(device)
     return DataTerm(
@@ -188,4 +193,5 @@ def data_term(config: dict, half_plane, device: torch.device) -> DataTerm:
         physical=dataset["physical_transfer"],
         rows_per_image=dataset["rows_per_image"],
         dtype=torch.bfloat16 if half_precision else torch.float32,
+        point_weight=point_weight,
     )

@@ -15,6 +15,7 @@ from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages, split_tilts
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.loop import Plan, Training
+from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VaeObjective
 from tomohet.training.processes import ALONE, Processes
 from tomohet.training.runs import (
@@ -59,9 +60,10 @@ def train_vae(
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
 
     beta = training_args["beta"] if training_args["beta"] is not None else 1 / args.zdim
+    weights = loss_weights(config, store, device, args.outdir if processes.leads else None)
     objective = VaeObjective(
         model,
-        data_term(config, train.half_plane, device),
+        data_term(config, train.half_plane, device, weights),
         beta,
         training_args["beta_control"],
         total_particles=args.num_epochs * len(particles),

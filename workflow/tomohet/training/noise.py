@@ -1,0 +1,65 @@
+"""How much each Fourier point of an image says: weights of the loss from the noise of the data.
+
+The noise of cryo-EM images is coloured. In a maximum-likelihood loss a residual counts by the inverse of its
+variance; with flat weights the noisiest shells have the largest share of the gradient's noise.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tomohet.files.atomic import write_csv
+from tomohet.particles.store import Store
+from tomohet.reconstruction.mean_map import mean_map
+from tomohet.reconstruction.observations import Observations
+
+# Shell by shell, a mean map of all particles has converged long before these many.
+MOST_PARTICLES = 2000
+
+
+def shell_noise(
+    store: Store, particles: np.ndarray, max_frequency: float, device: torch.device, seed: int
+) -> Tensor:
+    """Noise variance (n,) of an untreated image at each half-plane point, constant within a shell.
+
+    What the mean map of (at most 2000 of) the particles leaves of their images. Points beyond
+    `max_frequency`, in cycles/px, have the variance of the last shell before it.
+    """
+    if len(particles) > MOST_PARTICLES:
+        chosen = np.random.default_rng([seed, 2]).choice(len(particles), MOST_PARTICLES, replace=False)
+        particles = particles[np.sort(chosen)]
+    found = mean_map(
+        Observations(store, np.sort(particles), max_frequency=max_frequency, device=device)
+    ).noise
+    beyond = found[-1:].expand(store.half_plane.n - len(found))
+    return torch.cat([found, beyond])
+
+
+def point_weights(noise: Tensor) -> Tensor:
+    """Weights (n,) of half-plane points with noise variances `noise`: its inverse, with mean 1."""
+    return (1 / noise) / (1 / noise).mean()
+
+
+def loss_weights(config: dict, store: Store, device: torch.device, folder: Path | None) -> Tensor | None:
+    """The weights that `--noise-model` asks for, None for flat ones; `folder` gets them as noise.csv."""
+    if config["dataset_args"]["noise_model"] == "flat":
+        return None
+    particles, max_frequency = np.asarray(config["particles"]), config["dataset_args"]["max_frequency"]
+    noise = shell_noise(store, particles, max_frequency, device, config["seed"])
+    if folder is not None:
+        write_noise(folder / "noise.csv", store, noise)
+    return point_weights(noise)
+
+
+def write_noise(path: Path, store: Store, noise: Tensor) -> None:
+    """A table of the noise by shell: shell, resolution_A, variance, weight."""
+    shell = store.half_plane.shell.numpy()
+    shells, first = np.unique(shell, return_index=True)
+    with np.errstate(divide="ignore"):
+        resolution_A = store.box * store.pixel_size_A / shells
+    variance, weight = (x.cpu().numpy()[first] for x in (noise, point_weights(noise)))
+    columns = {"shell": shells, "resolution_A": resolution_A, "variance": variance, "weight": weight}
+    write_csv(path, pd.DataFrame(columns))
