@@ -2,15 +2,21 @@
 
 import importlib.util
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from tomohet.cli import SCRIPTS
 from tomohet.model.decoder import Decoder
+from tomohet.model.encoder import TiltEncoder
 from tomohet.model.loss import reconstruction_loss
 from tomohet.model.rows import PackedRows, pack_rows
+from tomohet.model.vae import HeterogeneityVAE
+from tomohet.particles.store import open_store
 from tomohet.physics.fourier import half_ball, half_plane
+from tomohet.training.batches import LossRows, ParticleImages
+from tomohet.training.objectives import DataTerm, VaeObjective
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -88,3 +94,27 @@ def test_training_lowers_the_loss(tiny_store, tmp_path, options):
     script.run(script.build_parser().parse_args(arguments.split()))
     losses = pd.read_csv(tmp_path / "loss.csv")["gen"]
     assert losses.iloc[-1] < losses.iloc[0]
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.3])
+def test_a_training_step_does_not_wait_for_the_device(tiny_store, fraction):
+    store, device = open_store(tiny_store), torch.device("cuda")
+    images = ParticleImages(store, np.arange(6), device, loss_rows=LossRows(dose_mask=True), resident=True)
+    torch.manual_seed(0)
+    model = HeterogeneityVAE(TiltEncoder(images.half_plane.n, 3), Decoder(store.box, 3, 3, 64)).to(device)
+    data = DataTerm(images.half_plane, True, True, False, fraction, torch.bfloat16)
+    objective = VaeObjective(model, data, 0.1, None, total_particles=100)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+
+    def step():
+        batch = images.batch(np.array([3, 0, 5]))
+        objective.losses(batch, 0, torch.Generator(device).manual_seed(0))[0].backward()
+        optimiser.step()
+
+    step()  # workspaces and handles are made once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
