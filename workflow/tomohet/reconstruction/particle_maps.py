@@ -23,6 +23,11 @@ def particle_maps(observations: Observations, mean: MeanMap) -> Tensor:
 
     observations: made with a small `box` d; mean: at the store's box.
     """
+    return grouped_particle_maps(observations, mean, 1)[:, 0]
+
+
+def grouped_particle_maps(observations: Observations, mean: MeanMap, n_groups: int) -> Tensor:
+    """The same from every n-th tilt image alone, (N, n_groups, d, d, d); the sum over groups is the whole."""
     box = observations.box
     volume = crop_fourier(mean.volume, box)
     mask = crop_fourier(mean.mask, box).clamp(0, 1)
@@ -31,18 +36,24 @@ def particle_maps(observations: Observations, mean: MeanMap) -> Tensor:
     noise = mean.noise[: observations.n_rows]
     table = transform(volume[None])
     size = (PADDING * box) ** 3
-    maps = volume.new_empty(len(observations), box, box, box)
+    maps = volume.new_empty(len(observations), n_groups, box, box, box)
+    at_once = max(1, PARTICLES_AT_ONCE // n_groups)
     for chunk in observations.chunks():
         slices = gather(table, chunk.index, chunk.corner_weight)[..., 0]
         residual = ((chunk.numerator - chunk.weight * slices) / noise)[..., None]
+        tilt = torch.arange(len(chunk.owner), device=volume.device)
+        group = (tilt - torch.searchsorted(chunk.owner, chunk.owner)) % n_groups
         first, last = int(chunk.owner[0]), int(chunk.owner[-1]) + 1
-        for start in range(first, last, PARTICLES_AT_ONCE):
-            stop = min(start + PARTICLES_AT_ONCE, last)
+        for start in range(first, last, at_once):
+            stop = min(start + at_once, last)
             images = (chunk.owner >= start) & (chunk.owner < stop)
             # One table for all: the particles lie one behind another along its first axis.
-            offset = (chunk.owner[images] - start)[:, None, None] * size
-            stacked = torch.zeros((stop - start) * size, 1, dtype=torch.complex64, device=volume.device)
-            scatter(stacked, chunk.index[images] + offset, chunk.corner_weight[images], residual[images])
-            table_of_each = stacked.view(stop - start, size).T
-            maps[start:stop] = prior.colour_adjoint(2 * transform_adjoint(table_of_each, box))
+            place = (chunk.owner[images] - start) * n_groups + group[images]
+            n_tables = (stop - start) * n_groups
+            stacked = torch.zeros(n_tables * size, 1, dtype=torch.complex64, device=volume.device)
+            index = chunk.index[images] + place[:, None, None] * size
+            scatter(stacked, index, chunk.corner_weight[images], residual[images])
+            table_of_each = stacked.view(n_tables, size).T
+            own = prior.colour_adjoint(2 * transform_adjoint(table_of_each, box))
+            maps[start:stop] = own.view(stop - start, n_groups, box, box, box)
     return maps

@@ -1,0 +1,71 @@
+"""Is there heterogeneity that these images can show at all?
+
+The kernel K_pq = <X_p, X_q> of the particles' difference maps (`reconstruction.particle_maps`) has a leading
+eigenvalue even when all particles are the same: noise. How large, the images themselves tell: give half of a
+particle's tilt images the opposite sign. Noise is as likely with either sign, so that without heterogeneity
+nothing changes; but what distinguishes a particle is in all its tilts alike, and cancels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import gumbel_r
+from torch import Tensor
+
+from tomohet.linear.spectral import kernel_spectrum
+
+# Every fourth tilt: groups of a particle see it from nearly the same directions.
+TILT_GROUPS = 4
+_BALANCED = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])
+DRAWS = 30
+SIGNIFICANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Detection:
+    """eigenvalues (n,) of the kernel, and those of the null draws (draws, n), largest first.
+
+    p_value: probability of such a leading eigenvalue without heterogeneity (Gumbel distribution with the
+    mean and the variance of the draws). n_components: eigenvalues beyond what noise alone gives.
+    """
+
+    eigenvalues: np.ndarray
+    null: np.ndarray
+    p_value: float
+    n_components: int
+
+    @property
+    def found(self) -> bool:
+        """Whether there is anything to find."""
+        return self.p_value < SIGNIFICANCE
+
+    @property
+    def excess(self) -> float:
+        """The leading eigenvalue above those of the draws, in their standard deviations."""
+        leading = self.null[:, 0]
+        return float((self.eigenvalues[0] - leading.mean()) / leading.std(ddof=1))
+
+
+def detect_heterogeneity(grouped: Tensor, n_eigenvalues: int = 10, seed: int = 0) -> Detection:
+    """Test difference maps (N, TILT_GROUPS, d, d, d) of particles by tilt group for heterogeneity."""
+    n_eigenvalues = min(n_eigenvalues, len(grouped) - 1)
+    eigenvalues, _ = kernel_spectrum(grouped.sum(1), n_eigenvalues)
+    draw = torch.Generator().manual_seed(seed)
+    null = []
+    for _ in range(DRAWS):
+        pattern = _BALANCED[torch.randint(len(_BALANCED), (len(grouped),), generator=draw)].to(grouped)
+        maps = torch.einsum("pg,pgzyx->pzyx", pattern, grouped)
+        null.append(kernel_spectrum(maps, n_eigenvalues)[0])
+    null = np.array(null)
+    p_value, threshold = _gumbel(null[:, 0], eigenvalues[0])
+    below = np.flatnonzero(eigenvalues <= threshold)
+    n_components = int(below[0]) if len(below) else n_eigenvalues
+    return Detection(eigenvalues, null, p_value, n_components)
+
+
+def _gumbel(draws: np.ndarray, value: float) -> tuple[float, float]:
+    """Probability of more than `value`, and the value of probability SIGNIFICANCE."""
+    scale = draws.std(ddof=1) * np.sqrt(6) / np.pi
+    distribution = gumbel_r(draws.mean() - np.euler_gamma * scale, scale)
+    return float(distribution.sf(value)), float(distribution.isf(SIGNIFICANCE))
