@@ -35,7 +35,7 @@ def window(box: int, inner: float = 0.8, outer: float = 0.9) -> np.ndarray:
 
 
 def spectra(images: pd.DataFrame, box: int) -> Iterator[tuple[np.ndarray, float]]:
-    """Each image's transform (D + 1, D + 1), windowed, dark protein made light, over its noise; and the noise.
+    """Each image's transform (D + 1, D + 1), windowed, dark protein made light, over its noise; the noise.
 
     images : table as in `particles.table`
     """
