@@ -18,6 +18,7 @@ from tomohet.training.batches import LossRows, ParticleImages, split_tilts
 from tomohet.training.checkpoints import lock_folder
 from tomohet.training.homogeneous import train_nn
 from tomohet.training.latents import gaussian_divergence, infer_latents
+from tomohet.training.reading import Loading
 from tomohet.training.schedules import beta_at, learning_rate_factor
 from tomohet.training.settings import check_options
 from tomohet.training.vae import train_vae
@@ -89,8 +90,8 @@ def test_batch_holds_the_images_of_its_particles(store):
 def test_reading_ahead_gives_the_same_batches(store):
     particles = np.arange(8)
     groups = [np.array([3, 1]), np.array([0, 7, 2]), np.array([5])]
-    resident = ParticleImages(store, particles, CPU, resident=True)
-    read = ParticleImages(store, particles, CPU, resident=False, workers=2, ahead=1)
+    resident = ParticleImages(store, particles, CPU, place="device")
+    read = ParticleImages(store, particles, CPU, place="file", loading=Loading(workers=2, ahead=1))
     for ours, theirs in zip(resident.batches(groups), read.batches(groups), strict=True):
         assert torch.equal(ours.fourier, theirs.fourier)
         assert torch.equal(ours.prefix, theirs.prefix)
