@@ -25,6 +25,11 @@ from tomohet.particles.store import Store
 log = logging.getLogger(__name__)
 
 Place = Literal["device", "memory", "file"]
+WHERE: dict[Place, str] = {
+    "device": "held on the device",
+    "memory": "held in memory, copied to the device batch by batch",
+    "file": "read from the store's file all along",
+}
 # The rest of the memory belongs to the network, its workspace and other programs.
 SHARE_OF_MEMORY = 0.5
 PIECE_BYTES = 16 * 2**20  # read by one thread at a time
@@ -53,7 +58,7 @@ class Loading:
         return cls(
             lazy=args.lazy,
             workers=max(args.num_workers, 1),
-            ahead=args.prefetch_factor or cls.ahead,
+            ahead=cls.ahead if args.prefetch_factor is None else args.prefetch_factor,
             persistent=getattr(args, "persistent_workers", False),
             pinned=args.pin_memory,
         )
@@ -105,18 +110,11 @@ class StoredImages:
         self.bytes_per_image = store.data.strides[0]
         n_bytes = len(rows) * self.bytes_per_image
         self.place: Place = place or place_for(n_bytes, device, loading.lazy)
-        if self.place == "memory" and device.type == "cpu":
-            self.place = "device"
         self._pinned = loading.pinned and device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._kept: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
-        where = {
-            "device": f"held on {device}",
-            "memory": "held in memory, copied to the GPU batch by batch",
-            "file": "read from the store's file all along",
-        }
         pinned = " from page-locked memory" if self._pinned and self.place != "device" else ""
-        log.info("%d images, %.3g GB: %s%s", len(rows), n_bytes / 1e9, where[self.place], pinned)
+        log.info("%d images, %.3g GB: %s%s", len(rows), n_bytes / 1e9, WHERE[self.place], pinned)
         self._held: Tensor | None = None
         if self.place != "file":
             self._held = self._loaded(device if self.place == "device" else torch.device("cpu"))
