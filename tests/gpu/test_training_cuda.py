@@ -77,7 +77,9 @@ def test_volumes_are_those_of_the_cpu():
     assert decoder.volumes(z.cuda()).is_cuda
 
 
-@pytest.mark.parametrize("options", ["", "--no-amp", "--lazy --num-workers 2", "--rows-per-image 0.3"])
+@pytest.mark.parametrize(
+    "options", ["", "--no-amp", "--lazy --num-workers 2 --pin-memory", "--rows-per-image 0.3"]
+)
 def test_training_lowers_the_loss(tiny_store, tmp_path, options):
     spec = importlib.util.spec_from_file_location("train_vae", SCRIPTS / "train_vae.py")
     script = importlib.util.module_from_spec(spec)
