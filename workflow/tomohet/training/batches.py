@@ -16,7 +16,7 @@ from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import ImageParameters, image_parameters
 from tomohet.training.order import groups_per_window, in_groups, shuffled
 from tomohet.training.processes import ALONE, Processes
-from tomohet.training.reading import SHARE_OF_MEMORY, USUAL, Loading, Place, StoredImages
+from tomohet.training.reading import SHARE_OF_MEMORY, USUAL, Loading, Place, StoredImages, sent
 
 log = logging.getLogger(__name__)
 
@@ -178,20 +178,16 @@ class ParticleImages:
         part = self.processes.part(len(group))
         rows, positions = self._loss_rows[group], group[part]
         whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
-        start = None if self.start is None else self.start[self._on_device(positions)]
+        start = None if self.start is None else self.start[sent(positions, self.device)]
         return Batch(
             complex_half_planes(stored),
             self.params.take(index),
             self._gain[index],
             self.prefix[index],
-            self._on_device(self.tilts[positions]),
+            sent(self.tilts[positions], self.device),
             whole,
             start,
         )
-
-    def _on_device(self, numbers: np.ndarray) -> Tensor:
-        """A small array on the device, without waiting for what is computed there."""
-        return torch.from_numpy(numbers).to(self.device, non_blocking=True)
 
 
 def _parameters(store: Store, rows: np.ndarray, device: torch.device) -> ImageParameters:

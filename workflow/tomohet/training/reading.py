@@ -78,6 +78,12 @@ def place_for(n_bytes: int, device: torch.device, lazy: bool) -> Place:
     return "file"
 
 
+def sent(numbers: np.ndarray, device: torch.device) -> Tensor:
+    """A small array on the device, without waiting for what is computed there."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 class Ready(NamedTuple):
     """One batch on the device: (m,) numbers of its images, their half-planes (m, n, 2) as stored, and the
     event after which a copy on its own stream is complete (None without one)."""
@@ -127,7 +133,7 @@ class StoredImages:
         """
         if self.place == "device":
             for batch in (batch for window in windows for batch in window):
-                index = torch.from_numpy(batch).to(self.device, non_blocking=True)
+                index = sent(batch, self.device)
                 yield index, self._held[index]
             return
         with self._threads() as (readers, makers):
@@ -170,14 +176,16 @@ class StoredImages:
 
     def _ready(self, values: np.ndarray, places: np.ndarray, batch: np.ndarray) -> Ready:
         """Gather a batch's images and send them to the device, in a thread of its own."""
-        gathered = torch.empty((len(batch), *self._shape), dtype=self._dtype, pin_memory=self._pinned)
-        np.take(values, places, axis=0, out=gathered.numpy(), mode="clip")  # any other mode copies twice
-        index = torch.from_numpy(batch)
         if self._copies is None:
-            return Ready(index.to(self.device), gathered.to(self.device), None)
-        with torch.cuda.stream(self._copies):
-            index, gathered = (t.to(self.device, non_blocking=True) for t in (index, gathered))
-            return Ready(index, gathered, self._copies.record_event())
+            return Ready(torch.from_numpy(batch), self._gathered(values, places), None)
+        with torch.cuda.stream(self._copies):  # and its device: a thread starts with the first one
+            stored = self._gathered(values, places).to(self.device, non_blocking=True)
+            return Ready(sent(batch, self.device), stored, self._copies.record_event())
+
+    def _gathered(self, values: np.ndarray, places: np.ndarray) -> Tensor:
+        gathered = torch.empty((len(places), *self._shape), dtype=self._dtype, pin_memory=self._pinned)
+        np.take(values, places, axis=0, out=gathered.numpy(), mode="clip")  # any other mode copies twice
+        return gathered
 
     def _received(self, batch: Ready) -> tuple[Tensor, Tensor]:
         """The batch, for the stream that computes."""
