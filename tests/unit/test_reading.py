@@ -208,6 +208,15 @@ def test_an_epoch_reads_every_image_once_in_blocks(store, small_windows, monkeyp
     assert len(calls) <= 24 / 2 + 3  # blocks of two, and those that a window's end divides
 
 
+def test_windows_of_a_continued_epoch_are_those_of_the_order(store, small_windows):
+    images = particle_images(store, place="file")
+    groups = epoch(images)
+    whole, rest = list(images._windows(groups, 0)), list(images._windows(groups, 3))
+    assert [len(window) for window in rest] == [1, 2, 2]
+    for window, expected in zip(rest, [whole[1][1:], *whole[2:]], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(window, expected, strict=True))
+
+
 def test_windows_get_shorter_where_memory_is_scarce(store, small_windows, monkeypatch):
     images = particle_images(store, place="file")
     groups = epoch(images)
