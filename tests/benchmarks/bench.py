@@ -24,7 +24,7 @@ from bench_network import Amount, Place
 from measure import Stopwatch, device_name, matrix_product_peak, peak_memory_MB
 from workloads import Workload, workloads
 
-from tomohet.device import device_of
+from tomohet.device import device_of, fast_bfloat16
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "bench.json"
 CPU = torch.device("cpu")
@@ -33,19 +33,30 @@ SLOWER = 0.85  # of the recorded ratio: worth a look
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of work, done our way and the textbook's. on_gpu: where there is one."""
+    """One kind of work, our way and the textbook's. on_gpu: where there is one; dtype: of the products."""
 
     unit: str
     ours: Callable[[Place], Amount]
     textbook: Callable[[Place], Amount]
     on_gpu: bool = True
+    dtype: torch.dtype = torch.float32
+
+
+def training(share: float, dtype: torch.dtype) -> Task:
+    """Training on a share of the rows, beside the textbook's on all."""
+    options = ["--no-amp"] if dtype == torch.float32 else []
+
+    def ours(place: Place) -> Amount:
+        return bench_network.train(place, *options, share=share)
+
+    return Task("particles", ours, bench_network.train_textbook, dtype=dtype)
 
 
 TASKS = {
-    "train, exact": Task("particles", bench_network.train, bench_network.train_textbook),
-    "train, 25 % of rows": Task(
-        "particles", partial(bench_network.train, share=0.25), bench_network.train_textbook
-    ),
+    "train, float32": training(1, torch.float32),
+    "train, float32, 25 % rows": training(0.25, torch.float32),
+    "train, bfloat16": training(1, torch.bfloat16),
+    "train, bfloat16, 25 % rows": training(0.25, torch.bfloat16),
     "encoder": Task("particles", bench_network.encode, bench_network.encode_textbook),
     "eval_vol": Task("volumes", bench_network.decode, bench_network.decode_textbook),
     "eval_vol, half box": Task(
@@ -58,16 +69,24 @@ TASKS = {
 }
 
 
-def tasks_of(load: Workload) -> list[str]:
-    """What is measured of a workload: the dose mask changes the training only."""
-    return [what for what in TASKS if what.startswith("train") or not load.dose_mask]
+def tasks_of(load: Workload, device: torch.device) -> list[str]:
+    """What is measured of a workload: the dose mask changes the training only.
+
+    Training in bfloat16 where that is what `train_vae` does, in float32 on CPUs and where there is no other.
+    """
+    fast = fast_bfloat16(device)
+    types = {torch.bfloat16} if fast else set()
+    if device.type == "cpu" or not fast:
+        types.add(torch.float32)
+    training = [what for what in TASKS if what.startswith("train") and TASKS[what].dtype in types]
+    return training if load.dose_mask else training + [w for w in TASKS if not w.startswith("train")]
 
 
 def measured(load: Workload, what: str, side: str, folder: Path, device: torch.device, **limits) -> dict:
     """Measure one side ("ours" or "textbook") of a task in this process; `limits` as of `Stopwatch`."""
     task = TASKS[what]
     device = device if task.on_gpu else CPU
-    peak = matrix_product_peak(device)
+    peak = matrix_product_peak(device, task.dtype)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -110,12 +129,14 @@ def child(name: str, what: str, side: str, folder: str) -> None:
     print(json.dumps(found))
 
 
-def rows(loads: list[Workload], only: str, measure: Callable[..., dict]) -> Iterator[dict]:
+def rows(
+    loads: list[Workload], device: torch.device, only: str, measure: Callable[..., dict]
+) -> Iterator[dict]:
     """Measure all rows of the table, one after another; `only` those whose name contains this."""
     with tempfile.TemporaryDirectory(prefix="bench_") as temporary:
         textbooks = {}
         for load in loads:
-            for what in tasks_of(load):
+            for what in tasks_of(load, device):
                 if only not in baselines.key_of({"workload": load.name, "what": what}):
                     continue
                 folder = Path(temporary) / f"{load.box}_{load.tilts}"
@@ -148,7 +169,7 @@ def row_of(load: Workload, what: str, ours: dict, textbook: dict) -> dict:
 
 
 HEADER = (
-    f"{'workload':21} {'what':20} {'per second':>16} {'images/s':>9} {'of peak':>8} {'MB':>7} "
+    f"{'workload':21} {'what':26} {'per second':>16} {'images/s':>9} {'of peak':>8} {'MB':>7} "
     f"{'textbook MB':>12} {'x textbook':>11}"
 )
 
@@ -158,7 +179,7 @@ def line(row: dict, against: dict[str, float]) -> str:
     images, share, times = (row[key] for key in ("images_per_second", "share_of_peak", "times_textbook"))
     other_memory = row["textbook"].get("memory_MB")
     text = (
-        f"{row['workload']:21} {row['what']:20} {row['per_second']:>6.4g} {row['unit']:9} "
+        f"{row['workload']:21} {row['what']:26} {row['per_second']:>6.4g} {row['unit']:9} "
         f"{f'{images:.4g}' if images else '':>9} {f'{share:.0%}' if share else '':>8} "
         f"{row['memory_MB']:>7.0f} {f'{other_memory:.0f}' if other_memory else '':>12} "
         f"{f'{times:.1f}' if times else row['textbook']['failed']:>11}"
@@ -189,7 +210,7 @@ def main() -> None:
     print(f"{name}, PyTorch {torch.__version__}\n\n{HEADER}{'  over the baseline' if baseline else ''}")
     found = {"device": name, "torch": torch.__version__, "rows": []}
     slower = []
-    for row in rows(workloads(device), args.only, measured_apart):
+    for row in rows(workloads(device), device, args.only, measured_apart):
         row["over_baseline"] = baselines.compared(row, baseline)
         print(line(row, row["over_baseline"]), flush=True)
         found["rows"].append(row)

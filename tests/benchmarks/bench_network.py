@@ -50,18 +50,18 @@ class Amount:
     flop: float | None = None
 
 
-def train(place: Place, share: float = 1.0) -> Amount:
-    """Steps of the command `train_vae`, from one batch of images to the next."""
+def train(place: Place, *options: str, share: float = 1.0) -> Amount:
+    """Steps of the command `train_vae` on a share of the rows, from one batch of images to the next."""
     load, watch = place.load, place.watch
-    args = _train_vae_arguments(place, "--rows-per-image", str(share))
+    args = _train_vae_arguments(place, "--rows-per-image", str(share), *options)
     store, particles = open_particles(args.particles, args)
     flop = load.batch * load.training_flop(share * load.rows(store))
     # One epoch that is longer than the measurement, whatever the number of particles.
     particles = np.resize(particles, load.batch * (watch.most_laps + 1))
     batches = ParticleImages.batches
 
-    def timed_batches(images: ParticleImages, groups: list[np.ndarray]) -> Iterator[Batch]:
-        for batch in batches(images, groups):
+    def timed_batches(images: ParticleImages, groups: list[np.ndarray], first: int = 0) -> Iterator[Batch]:
+        for batch in batches(images, groups, first):
             watch.lap()
             yield batch
 

@@ -82,10 +82,10 @@ class Stopwatch:
             pass
 
 
-def matrix_product_peak(device: torch.device) -> float:
-    """GFLOP/s of a large matrix product in the type that the decoder uses, at its best."""
+def matrix_product_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """GFLOP/s of a large matrix product in the type of the work, at its best."""
     cuda = device.type == "cuda"
-    size, dtype = (8192, torch.bfloat16) if cuda else (2048, torch.float32)
+    size = 8192 if cuda else 2048
     watch = Stopwatch(device)
     a = torch.randn(size, size, device=device, dtype=dtype)
     times = []
