@@ -23,7 +23,7 @@ help:
 	@echo "make install   Python environment in $(VENV)"
 	@echo "make demo      simulate a dataset and find its structures; ends in results/demo/report.html"
 	@echo "make test      all tests, lint and style"
-	@echo "make bench     speed of the parts that take the time"
+	@echo "make bench     speed of the parts that take the time (RECORD=1: keep it to compare with)"
 	@echo "make clean     remove the demo's results, logs and benchmarks"
 
 install: $(STAMP)
@@ -54,7 +54,7 @@ test: install
 	$(BIN)/ruff format --check .
 
 bench: install
-	$(BIN)/python -m pytest -p no:xdist tests/benchmarks/bench_*.py -s
+	@$(BIN)/python tests/benchmarks/bench.py $(if $(RECORD),--record)
 
 config-readme: install
 	$(BIN)/python -m tomohet.rounds.reference > config/README.md

@@ -1,158 +1,144 @@
-"""`make bench`: how fast the network trains, infers and decodes, against this machine's own peak.
+"""Training steps, encoder inference and decoding of volumes: our way and the textbook's.
 
-Everything is timed in one run: the matrix-product peak, our code and the textbook way, on the same data and
-threads. Printed as a table and written to `benchmarks/network.json`; nothing depends on the times.
+Each function measures one of them at a `Place` and returns what a repetition held.
 """
 
-import json
-import time
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
-import pytest
+import numpy as np
+import textbook
 import torch
-from textbook import Particles, TextbookVAE, training_steps
-from workloads import Workload
+from measure import Enough, Stopwatch
+from textbook_images import Particles
+from workloads import STAR, STORE, Workload
 
-from tomohet.model.vae import build_vae
-from tomohet.physics.fourier import half_ball, half_plane
-from tomohet.physics.imaging import encoder_view
+from tomohet.cli import SCRIPTS
+from tomohet.model.vae import HeterogeneityVAE, build_vae
+from tomohet.model.volumes import TrainedVolumes, write_volumes
+from tomohet.particles.dialects import read_particles
+from tomohet.particles.source import open_particles
+from tomohet.particles.store import open_store
+from tomohet.training.batches import Batch, ParticleImages
+from tomohet.training.latents import infer_latents
+from tomohet.training.settings import vae_arguments
+from tomohet.training.vae import train_vae
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "network.json"
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-DEMO = Workload("D=32, 25 tilts, 3x128", box=32, tilts=25, batch=8, layers=3, width=128, zdim=8)
-TOY = Workload("D=32, 9 tilts, 3x256", box=32, tilts=9, batch=8, layers=3, width=256, zdim=8)
-PRODUCTION = Workload("D=64, 41 tilts, 3x512", box=64, tilts=41, batch=1, layers=3, width=512, zdim=128)
-LARGE = Workload("D=96, 41 tilts, 3x512", box=96, tilts=41, batch=1, layers=3, width=512, zdim=128)
-WORKLOADS = [DEMO, TOY, PRODUCTION, *([LARGE] if DEVICE.type == "cuda" else [])]
-
-
-@pytest.fixture(scope="module")
-def results():
-    """Collects what is measured; prints and writes it at the end."""
-    found = {
-        "device": str(DEVICE),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "rows": [],
-    }
-    if DEVICE.type == "cuda":
-        found["device_name"] = torch.cuda.get_device_name()
-    yield found
-    found["peak_gflop_per_s"] = max(row["peak_gflop_per_s"] for row in found["rows"])
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    peak = f"{found['peak_gflop_per_s']:.0f} GFLOP/s"
-    print(f"\n\nmatrix-product peak {peak}, {found['threads']} threads, {DEVICE}")
-    print(f"{'workload':28} {'what':22} {'per s':>10} {'of peak':>8} {'textbook':>9}")
-    for row in found["rows"]:
-        share, ratio = row.get("share_of_peak"), row.get("times_textbook")
-        print(
-            f"{row['workload']:28} {row['what']:22} {row['per_second']:>10.4g} "
-            f"{f'{share:.0%}' if share else '':>8} {f'{ratio:.1f}x' if ratio else '':>9}"
-        )
+VOLUMES_AT_ONCE = 32  # as `eval_vol` does by itself
 
 
-def best_seconds(work, repeats: int = 3) -> float:
-    """Shortest time of some repetitions, after one to warm up.
+@dataclass(frozen=True)
+class Place:
+    """Where and on what something is measured: data in `folder`, results into `scratch`."""
 
-    CPU time when one thread does it all: other programs on the machine then hardly count.
-    """
-    alone = DEVICE.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.perf_counter
-    times = []
-    for _ in range(repeats + 1):
-        synchronise()
-        start = clock()
-        work()
-        synchronise()
-        times.append(clock() - start)
-    return min(times[1:])
+    load: Workload
+    folder: Path
+    scratch: Path
+    device: torch.device
+    watch: Stopwatch
 
 
-def synchronise() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
+@dataclass(frozen=True)
+class Amount:
+    """What a repetition holds: particles, images or volumes (`units`), tilt images, and arithmetic."""
+
+    units: int
+    images: int = 0
+    flop: float | None = None
 
 
-def matrix_product_peak() -> float:
-    """GFLOP/s of a large product in the type that the decoder uses."""
-    size, dtype = (8192, torch.bfloat16) if DEVICE.type == "cuda" else (2048, torch.float32)
-    a = torch.randn(size, size, device=DEVICE, dtype=dtype)
-    return 2 * size**3 / best_seconds(lambda: a @ a, repeats=8) / 1e9
+def train(place: Place, *options: str, share: float = 1.0) -> Amount:
+    """Steps of the command `train_vae` on a share of the rows, from one batch of images to the next."""
+    load, watch = place.load, place.watch
+    args = _train_vae_arguments(place, "--rows-per-image", str(share), *options)
+    store, particles = open_particles(args.particles, args)
+    flop = load.batch * load.training_flop(share * load.rows(store))
+    # One epoch that is longer than the measurement, whatever the number of particles.
+    particles = np.resize(particles, load.batch * (watch.most_laps + 1))
+    batches = ParticleImages.batches
+
+    def timed_batches(images: ParticleImages, groups: list[np.ndarray], first: int = 0) -> Iterator[Batch]:
+        for batch in batches(images, groups, first):
+            watch.lap()
+            yield batch
+
+    with mock.patch.object(ParticleImages, "batches", timed_batches):
+        try:
+            train_vae(args, store, particles, place.device)
+        except Enough:
+            pass
+    return Amount(load.batch, load.batch * load.tilts, flop)
 
 
-def textbook_for(load: Workload) -> tuple[TextbookVAE, Particles]:
+def train_textbook(place: Place) -> Amount:
+    """The same steps the plain way."""
+    load = place.load
+    steps = textbook.training_steps(_textbook(place), _particles(place), load.batch, place.device)
+    place.watch.repeat(lambda: next(steps))
+    return Amount(load.batch, load.batch * load.tilts)
+
+
+def encode(place: Place) -> Amount:
+    """Latents of all particles, as `eval_images` infers them."""
+    load, store = place.load, open_store(place.folder / STORE)
+    images = ParticleImages(store, np.arange(load.particles), place.device)
+    model = _network(place)
+    place.watch.repeat(lambda: infer_latents(model, images))
+    return Amount(load.particles, load.particles * load.tilts, load.particles * load.encoding_flop(store))
+
+
+def encode_textbook(place: Place) -> Amount:
+    """The same the plain way."""
+    load, model, particles = place.load, _textbook(place), _particles(place)
+    place.watch.repeat(lambda: textbook.latents(model, particles, place.device))
+    return Amount(load.particles, load.particles * load.tilts)
+
+
+def decode(place: Place, downsample: int = 1) -> Amount:
+    """Volumes as `eval_vol` decodes and writes them."""
+    load = place.load
+    box = load.box // downsample
+    # As many as take some seconds on a CPU; what they share is done once for all of a batch.
+    count = VOLUMES_AT_ONCE if place.device.type == "cuda" else min(VOLUMES_AT_ONCE, 2**21 // load.box**3)
+    decoder = TrainedVolumes(_network(place).decoder, load.pixel_size_A, 1.0, place.device)
+    z = np.random.default_rng(0).standard_normal((count, load.zdim), np.float32)
+    place.watch.repeat(lambda: write_volumes(decoder, z, place.scratch, box=box, batch=VOLUMES_AT_ONCE))
+    return Amount(count, flop=count * load.decoding_flop(box))
+
+
+def decode_textbook(place: Place, downsample: int = 1) -> Amount:
+    """The same the plain way; volume by volume, so that one tells the time of all."""
+    load, model = place.load, _textbook(place)
+    box, path = load.box // downsample, place.scratch / "volume.mrc"
+    z = torch.randn(load.zdim, device=place.device)
+    place.watch.repeat(lambda: textbook.write_volume(model, z, box, path, load.pixel_size_A * downsample))
+    return Amount(1)
+
+
+def _train_vae_arguments(place: Place, *options: str):
+    """What the command line of `train_vae` would be."""
+    spec = importlib.util.spec_from_file_location("train_vae", SCRIPTS / "train_vae.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    words = [place.folder / STORE, "-o", place.scratch, "--device", place.device.type]
+    return script.build_parser().parse_args([*map(str, words), *place.load.training_options(), *options])
+
+
+def _network(place: Place) -> HeterogeneityVAE:
+    """Our network, with random weights."""
+    model_args = vae_arguments(_train_vae_arguments(place), place.load.tilts, n_basis=0)
+    return build_vae(place.load.box, model_args, seed=0).to(place.device).eval()
+
+
+def _textbook(place: Place) -> textbook.TextbookVAE:
+    load = place.load
     torch.manual_seed(0)
-    fourier, params = load.images(torch.device("cpu"))
-    particles = Particles(fourier, params, load.tilts, load.box)
-    return TextbookVAE(load.box, load.tilts, load.zdim, load.layers, load.width), particles
+    model = textbook.TextbookVAE(load.box, load.zdim, load.layers, load.width, load.dose_mask)
+    return model.to(place.device)
 
 
-@pytest.mark.parametrize("load", WORKLOADS, ids=lambda load: load.name)
-def test_training_step(load, results):
-    textbook = None
-    if DEVICE.type == "cpu":
-        model, particles = textbook_for(load)
-        textbook = best_seconds(lambda: training_steps(model, particles, load.batch, 1), repeats=2)
-    for share in (1.0, 0.25, 0.1):
-        peak = matrix_product_peak()
-        seconds = best_seconds(load.training_step(DEVICE, share))
-        rate = load.decoder_flop(share * load.rows) / seconds / 1e9
-        results["rows"].append(
-            {
-                "workload": load.name,
-                "what": "train, exact" if share == 1 else f"train, {share:.0%} of rows",
-                "per_second": load.batch / seconds,
-                "unit": "particles",
-                "peak_gflop_per_s": peak,
-                "share_of_peak": rate / peak,
-                "times_textbook": textbook / seconds if textbook else None,
-            }
-        )
-
-
-@pytest.mark.parametrize("load", [DEMO, *WORKLOADS[2:]], ids=lambda load: load.name)
-def test_eval_vol(load, results):
-    count = 16 if load.box == 32 else 2
-    decoder = build_vae(load.box, load.model_args(), seed=0).decoder.to(DEVICE)
-    z = torch.randn(count, load.zdim, device=DEVICE)
-    peak = matrix_product_peak()
-    with torch.no_grad():
-        seconds = best_seconds(lambda: decoder.volumes(z)) / count
-    rate = load.decoder_forward_flop(half_ball(load.box).n) / seconds / 1e9
-    row = {
-        "workload": load.name,
-        "what": "eval_vol",
-        "per_second": 1 / seconds,
-        "unit": "volumes",
-        "peak_gflop_per_s": peak,
-        "share_of_peak": rate / peak,
-    }
-    if DEVICE.type == "cpu":
-        model, _ = textbook_for(load)
-        row["times_textbook"] = best_seconds(lambda: model.volume(z[0], load.box), repeats=1) / seconds
-    results["rows"].append(row)
-
-
-@pytest.mark.parametrize("load", [DEMO, PRODUCTION], ids=lambda load: load.name)
-def test_encoder(load, results):
-    fourier, params = load.images(DEVICE)
-    model = build_vae(load.box, load.model_args(), seed=0).to(DEVICE)
-    tilts = torch.full((load.batch,), load.tilts, device=DEVICE)
-    hp = half_plane(load.box, DEVICE)
-
-    def infer() -> None:
-        with torch.no_grad():
-            model.encode(encoder_view(fourier, params, hp), tilts)
-
-    peak = matrix_product_peak()
-    seconds = best_seconds(infer)
-    results["rows"].append(
-        {
-            "workload": load.name,
-            "what": "encoder",
-            "per_second": load.batch / seconds,
-            "unit": "particles",
-            "peak_gflop_per_s": peak,
-        }
-    )
+def _particles(place: Place) -> Particles:
+    return Particles(read_particles(place.folder / STAR).images, place.load.box)

@@ -1,100 +1,130 @@
-"""Random data of a given size, our network and the textbook one for it, and their arithmetic."""
+"""What is measured: sizes of data and network, random data of that size on disk, and the arithmetic in it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 
-from tomohet.model.vae import build_vae
-from tomohet.physics.fourier import half_plane
-from tomohet.physics.imaging import ImageParameters
-from tomohet.training.batches import Batch
-from tomohet.training.loop import ADAM_EPSILON
-from tomohet.training.objectives import DataTerm, VaeObjective
+from tomohet.files.mrc import write_stack
+from tomohet.files.star import write_star
+from tomohet.particles.dialects import read_particles
+from tomohet.particles.store import Store, write_store
+from tomohet.physics.fourier import half_ball
+from tomohet.physics.imaging import image_parameters
+from tomohet.training.batches import LossRows
+
+STAR, STORE = "particles.star", "prepared"
+ENCODER_WIDTH, ENCODER_OUT = 256, 128
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A training's size: box (px), tilts per particle, particles per step, decoder layers and width, zdim."""
+    """Images and network of one size.
+
+    box : px. pixel_size_A : Å. tilts : per particle, 3 e-/Å^2 each. dose_mask : leave out rows beyond the
+    optimal dose. particles : in the data set. batch : particles per step. layers, width : of the decoder.
+    zdim : latent size.
+    """
 
     name: str
     box: int
+    pixel_size_A: float
     tilts: int
+    dose_mask: bool
+    particles: int
     batch: int
     layers: int
     width: int
     zdim: int
 
-    @property
-    def rows(self) -> int:
-        """Half-plane rows of a batch."""
-        return self.batch * self.tilts * half_plane(self.box).n
+    def training_options(self) -> list[str]:
+        """Options of `train_vae` for this network; all others are the command's defaults."""
+        options = [
+            *("--zdim", self.zdim, "--batch-size", self.batch),
+            *("--dec-layers", self.layers, "--dec-dim", self.width),
+            *("--enc-dim-A", ENCODER_WIDTH, "--enc-dim-B", ENCODER_WIDTH, "--out-dim-A", ENCODER_OUT),
+            *("--recon-dose-weight", "--recon-tilt-weight"),
+            *(["--l-dose-mask"] if self.dose_mask else []),
+        ]
+        return [str(option) for option in options]
 
-    def decoder_flop(self, rows: float) -> float:
-        """Multiplications and additions of the decoder's products for `rows`, forward and backward.
+    def write(self, folder: Path) -> Store:
+        """Noise images of that size with random poses, as a STAR file and a stack, and prepared."""
+        rng = np.random.default_rng(0)
+        n = self.particles * self.tilts
+        folder.mkdir(parents=True, exist_ok=True)
+        images = rng.standard_normal((n, self.box, self.box), dtype=np.float32)
+        write_stack(folder / "stack.mrcs", images, self.pixel_size_A)
+        write_star(folder / STAR, {"": self._image_table(rng)})
+        return write_store(folder / STORE, read_particles(folder / STAR))
 
-        Three products per layer (values, gradient of weights, gradient of inputs), two for the first.
+    def _image_table(self, rng: np.random.Generator) -> pd.DataFrame:
+        """A row per image, in the columns of Warp."""
+        n = self.particles * self.tilts
+        particle, tilt = (a.ravel() for a in np.mgrid[: self.particles, : self.tilts])
+        angle = np.radians(60 * tilt / max(self.tilts - 1, 1))
+        defocus = rng.uniform(2e4, 4e4, n)
+        return pd.DataFrame(
+            {
+                "rlnImageName": [f"{section}@stack.mrcs" for section in range(1, n + 1)],
+                "rlnMicrographName": "TS_1.tomostar",
+                "rlnGroupName": [f"TS_1_{p:05d}" for p in particle],
+                "rlnDetectorPixelSize": self.pixel_size_A,
+                "rlnVoltage": 300.0,
+                "rlnSphericalAberration": 2.7,
+                "rlnAmplitudeContrast": 0.07,
+                "rlnPhaseShift": 0.0,
+                "rlnDefocusU": defocus,
+                "rlnDefocusV": defocus - 300,
+                "rlnDefocusAngle": rng.uniform(0, 180, n),
+                **{f"rlnAngle{name}": rng.uniform(0, 180, n) for name in ("Rot", "Tilt", "Psi")},
+                **{f"rlnOrigin{axis}": rng.uniform(-2, 2, n) for axis in "XY"},
+                "rlnCtfBfactor": -4.0 * 3 * tilt,
+                "rlnCtfScalefactor": np.cos(angle),
+            }
+        )
+
+    def rows(self, store: Store) -> float:
+        """Half-plane rows of a particle that enter the loss."""
+        loss_rows = LossRows(dose_mask=self.dose_mask)
+        prefix = loss_rows.prefix(image_parameters(store.images), store.half_plane)
+        return int(prefix.sum()) / self.particles
+
+    def training_flop(self, rows: float) -> float:
+        """Multiplications and additions of the decoder for `rows`, forward and backward.
+
+        Three products per layer (values, gradient of weights, gradient of inputs), two for the first, whose
+        input is the coordinates' encoding.
         """
         features = 6 * (self.box // 2)
         return 2 * rows * (2 * features * self.width + 3 * self.layers * self.width**2 + 3 * 2 * self.width)
 
-    def decoder_forward_flop(self, rows: float) -> float:
-        """The same, forward only, with the first layer's coordinate part left out (computed once)."""
-        return 2 * rows * (self.layers * self.width**2 + 2 * self.width)
+    def decoding_flop(self, box: int) -> float:
+        """The same of one map of side `box`, forward; the coordinates' part is shared by all maps."""
+        return 2 * half_ball(box).n * (self.layers * self.width**2 + 2 * self.width)
 
-    def images(self, device: torch.device) -> tuple[torch.Tensor, ImageParameters]:
-        """Half planes (m, n) and parameters of the images of one batch."""
-        generator = torch.Generator().manual_seed(0)
-        m = self.batch * self.tilts
-        fourier = torch.randn(m, half_plane(self.box).n, 2, generator=generator)
-        tilt = torch.linspace(-60, 60, self.tilts).repeat(self.batch)
-        one = torch.ones(m)
-        rotation = torch.linalg.qr(torch.randn(m, 3, 3, generator=generator))[0]
-        params = ImageParameters(
-            rotation, 4 * one, 2e4 + 100 * tilt, 2e4 - 100 * tilt, 30 * one, 300 * one, 2.7 * one, 0.07 * one,
-            0 * one, (tilt + 60), tilt, torch.zeros(m, dtype=torch.bool), torch.zeros(m, dtype=torch.bool),
-        )  # fmt: skip
-        return torch.view_as_complex(fourier).to(device), params.to(device)
-
-    def model_args(self) -> dict:
-        """`model_args` of the network: production encoder, mean pooling."""
-        return {
-            "qlayersA": 3, "qdimA": 256, "out_dimA": 128, "qlayersB": 3, "qdimB": 256, "zdim": self.zdim,
-            "ntilts": self.tilts, "players": self.layers, "pdim": self.width, "activation": "relu",
-            "enc_mask": None, "pooling_function": "mean", "num_seeds": 1, "num_heads": 4, "layer_norm": False,
-            "pe_type": "gaussian", "pe_dim": None, "feat_sigma": 0.5, "l_extent": 0.5, "hermitian": True,
-        }  # fmt: skip
-
-    def training_step(self, device: torch.device, rows_per_image: float):
-        """A function that takes one optimiser step of our network."""
-        fourier, params = self.images(device)
-        hp = half_plane(self.box, device)
-        m = len(fourier)
-        batch = Batch(
-            fourier,
-            params,
-            torch.ones(m, device=device),
-            torch.full((m,), hp.n, device=device),
-            torch.full((self.batch,), self.tilts, device=device),
+    def encoding_flop(self, store: Store) -> float:
+        """The same of one particle's encoder A, forward; encoder B is nothing beside it."""
+        per_image = (
+            2 * store.half_plane.n * ENCODER_WIDTH + 3 * ENCODER_WIDTH**2 + ENCODER_WIDTH * ENCODER_OUT
         )
-        model = build_vae(self.box, self.model_args(), seed=0).to(device)
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        data = DataTerm(
-            half_plane=hp,
-            dose_weight=True,
-            tilt_weight=True,
-            physical=False,
-            rows_per_image=rows_per_image,
-            dtype=torch.bfloat16 if half else torch.float32,
-        )
-        objective = VaeObjective(model, data, 1 / self.zdim, None, total_particles=10**6)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(trained, lr=1e-4, eps=ADAM_EPSILON, fused=True)
-        generator = torch.Generator(device).manual_seed(0)
+        return 2 * self.tilts * per_image
 
-        def step() -> None:
-            total, _, _ = objective.losses(batch, 0, generator)
-            optimiser.zero_grad()
-            total.backward()
-            optimiser.step()
 
-        return step
+def workloads(device: torch.device) -> list[Workload]:
+    """Small images with a small network, and the sizes of real data with the network used for them.
+
+    A GPU needs more than one particle per step to be busy.
+    """
+    batch = 1 if device.type == "cpu" else 8
+    medium = (64, 5.0, 41), (32, batch, 3, 512, 128)
+    large = (96, 3.7, 41), (16, batch, 3, 512, 128)
+    return [
+        Workload("D=32, 9 tilts, 3x256", 32, 10.0, 9, False, 64, 8, 3, 256, 8),
+        Workload("D=64, 41 tilts, 3x512", *medium[0], False, *medium[1]),
+        Workload("D=64, dose mask", *medium[0], True, *medium[1]),
+        Workload("D=96, 41 tilts, 3x512", *large[0], False, *large[1]),
+        Workload("D=96, dose mask", *large[0], True, *large[1]),
+    ]

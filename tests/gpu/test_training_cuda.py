@@ -83,7 +83,9 @@ def test_volumes_are_those_of_the_cpu():
     assert decoder.volumes(z.cuda()).is_cuda
 
 
-@pytest.mark.parametrize("options", ["", "--no-amp", "--lazy --num-workers 2", "--rows-per-image 0.3"])
+@pytest.mark.parametrize(
+    "options", ["", "--no-amp", "--lazy --num-workers 2 --pin-memory", "--rows-per-image 0.3"]
+)
 def test_training_lowers_the_loss(tiny_store, tmp_path, options):
     spec = importlib.util.spec_from_file_location("train_vae", SCRIPTS / "train_vae.py")
     script = importlib.util.module_from_spec(spec)
@@ -99,7 +101,7 @@ def test_training_lowers_the_loss(tiny_store, tmp_path, options):
 @pytest.mark.parametrize("fraction", [1.0, 0.3])
 def test_a_training_step_does_not_wait_for_the_device(tiny_store, fraction):
     store, device = open_store(tiny_store), torch.device("cuda")
-    images = ParticleImages(store, np.arange(6), device, loss_rows=LossRows(dose_mask=True), resident=True)
+    images = ParticleImages(store, np.arange(6), device, loss_rows=LossRows(dose_mask=True), place="device")
     torch.manual_seed(0)
     model = HeterogeneityVAE(TiltEncoder(images.half_plane.n, 3), Decoder(store.box, 3, 3, 64)).to(device)
     data = DataTerm(images.half_plane, True, True, False, fraction, torch.bfloat16)

@@ -52,7 +52,7 @@ def fake(mode, value):
 )
 def test_a_training_step_reads_nothing_from_the_device(tiny_store, changed, fraction, physical):
     store = open_store(tiny_store)
-    images = ParticleImages(store, np.arange(6), CPU, loss_rows=LossRows(dose_mask=True), resident=True)
+    images = ParticleImages(store, np.arange(6), CPU, loss_rows=LossRows(dose_mask=True), place="device")
     arguments = model_args(**changed)
     if arguments["n_basis"]:
         images.start = stack_posterior(torch.zeros(6, 2), torch.zeros(6, 2))

@@ -18,6 +18,7 @@ from tomohet.training.batches import LossRows, ParticleImages, split_tilts
 from tomohet.training.checkpoints import lock_folder
 from tomohet.training.homogeneous import train_nn
 from tomohet.training.latents import gaussian_divergence, infer_latents
+from tomohet.training.reading import Loading
 from tomohet.training.schedules import beta_at, learning_rate_factor
 from tomohet.training.settings import check_options
 from tomohet.training.vae import train_vae
@@ -89,8 +90,8 @@ def test_batch_holds_the_images_of_its_particles(store):
 def test_reading_ahead_gives_the_same_batches(store):
     particles = np.arange(8)
     groups = [np.array([3, 1]), np.array([0, 7, 2]), np.array([5])]
-    resident = ParticleImages(store, particles, CPU, resident=True)
-    read = ParticleImages(store, particles, CPU, resident=False, workers=2, ahead=1)
+    resident = ParticleImages(store, particles, CPU, place="device")
+    read = ParticleImages(store, particles, CPU, place="file", loading=Loading(workers=2, ahead=1))
     for ours, theirs in zip(resident.batches(groups), read.batches(groups), strict=True):
         assert torch.equal(ours.fourier, theirs.fourier)
         np.testing.assert_array_equal(ours.prefix, theirs.prefix)
@@ -244,7 +245,14 @@ def test_options_of_the_set_encoder_change_the_loss(tiny_store, tmp_path, option
     assert final_loss(plain) != final_loss(changed)
 
 
-@pytest.mark.parametrize("option", ["--lazy --num-workers 2 --prefetch-factor 3", "--enc-mask -1"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--lazy --num-workers 2 --prefetch-factor 3",
+        "--lazy --persistent-workers --pin-memory",
+        "--enc-mask -1",
+    ],
+)
 def test_options_that_leave_the_result_alone(base_run, tiny_store, tmp_path, option):
     assert final_loss(train(tiny_store, tmp_path, *option.split())) == final_loss(base_run)
 
@@ -276,7 +284,8 @@ def test_checkpoint_names_the_epochs_that_are_kept(tiny_store, tmp_path):
 @pytest.mark.parametrize(
     "option",
     ["--zdim 0", "-b 0", "--lr 0", "--lr -1", "--fraction-train 0", "--fraction-train 1.5",
-     "--rows-per-image 0", "--max-frequency 0.6", "--lr-warmup 1", "--wd -1",
+     "--rows-per-image 0", "--max-frequency 0.6", "--lr-warmup 1", "--wd -1", "--num-workers -1",
+     "--prefetch-factor 0",
      "--pooling-function set_encoder --num-heads 3"],
 )  # fmt: skip
 def test_impossible_options_are_refused(tiny_store, tmp_path, option):
@@ -329,6 +338,51 @@ def test_second_writer_is_refused(tmp_path):
 def test_divergence_stops_with_a_hint(tiny_store, tmp_path):
     with pytest.raises(InputError, match=r"diverged in epoch \d+.*--lr"):
         train(tiny_store, tmp_path, "--lr", "1e18", "-n", "3")
+
+
+# ---- data larger than one window of the order
+
+
+@pytest.fixture
+def small_windows(monkeypatch, store):
+    """Windows of eight particles in blocks of two, as far larger data have them."""
+    particle = store.data.nbytes / len(store.particles)
+    monkeypatch.setattr("tomohet.training.order.WINDOW_BYTES", int(8.5 * particle))
+    monkeypatch.setattr("tomohet.training.order.BLOCK_BYTES", int(2.5 * particle))
+
+
+def assert_same_weights(one, other):
+    ours, theirs = (read_weights(folder / "weights.pkl")["model_state_dict"] for folder in (one, other))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_reading_from_the_file_leaves_the_result_alone(base_run, small_windows, tiny_store, tmp_path):
+    held = train(tiny_store, tmp_path / "held", "--fraction-train", "0.6")
+    read = train(tiny_store, tmp_path / "read", "--fraction-train", "0.6", "--lazy", "--num-workers", "2")
+    assert_same_weights(held, read)
+    for name in ("z.train.pkl", "z.test.pkl"):
+        np.testing.assert_array_equal(load_latents(held / name)[0], load_latents(read / name)[0])
+    assert final_loss(train(tiny_store, tmp_path / "whole")) != final_loss(base_run)
+
+
+def test_stopped_in_a_window_it_goes_on_as_uninterrupted(small_windows, tiny_store, tmp_path, monkeypatch):
+    from tomohet.training.loop import Training
+
+    options = ("-n", "2", "-b", "2", "--lazy", "--checkpoint-minutes", "0")
+    through = train(tiny_store, tmp_path / "through", *options)
+    step = Training._step
+
+    def broken(self, *args):
+        if (self.position.epoch, self.position.step) == (1, 6):
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Training, "_step", broken)
+        train(tiny_store, tmp_path / "parts", *options)
+    position = read_weights(tmp_path / "parts" / "checkpoint.pkl")["position"]
+    assert (position["epoch"], position["step"]) == (1, 6)
+    assert_same_weights(train(tiny_store, tmp_path / "parts", *options), through)
 
 
 # ---- train_nn

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tomohet.cli import command, options
+from tomohet.cli import command, options, training_options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,12 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-amp", action="store_true", help="accepted for tomoDRGN's command lines: latents are float32"
     )
-    parser.add_argument("--num-workers", type=int, default=0, metavar="N", help="reading threads, at least 1")
-    parser.add_argument("--prefetch-factor", type=int, metavar="N", help="batches read ahead (2)")
-    parser.add_argument(
-        "--pin-memory", action="store_true", help="accepted; a batch is copied while the one before is used"
-    )
     options.add_particle_options(parser)
+    training_options.add_loading_options(parser, several_passes=False)
     options.add_seed(parser)
     options.add_device(parser)
     return parser
@@ -41,9 +37,11 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.files.pickles import save_latents
     from tomohet.particles.source import open_particles
     from tomohet.training.evaluation import evaluate_images
+    from tomohet.training.settings import check_loading
 
     if args.batch_size < 1 or args.log_interval < 1:
         raise InputError("--batch-size and --log-interval must be at least 1")
+    check_loading(args)
     args.outdir = args.out_z.parent
     store, particles = open_particles(args.particles, args)
     mu, logvar = evaluate_images(args, store, particles, device_of(args.device))

@@ -1,6 +1,8 @@
-"""Where tensors are computed."""
+"""Where tensors are computed, and how much memory is free there."""
 
 import os
+import resource
+from pathlib import Path
 
 from tomohet.errors import InputError
 
@@ -31,3 +33,76 @@ def fast_bfloat16(device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def sent(numbers, device):
+    """A small numpy array as a tensor on the device, without waiting for what is computed there."""
+    import torch
+
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def free_memory(device) -> int:
+    """Bytes that this process may still take on a `torch.device`.
+
+    Of the machine's memory: what is available without swapping and within the limits of the job (control
+    groups, as Slurm and containers set them) and of `ulimit`, shared evenly among the processes of one run.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    memory = _kilobytes(Path("/proc/meminfo"))
+    available = min([memory["MemAvailable"], *_room_in_control_groups()])
+    own = min([available // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), *_room_under_ulimit()])
+    return max(own, 0)
+
+
+def _kilobytes(table: Path) -> dict[str, int]:
+    """Entries like `MemFree: 123 kB` of a file of the kernel, in bytes."""
+    rows = (line.replace(":", "").split() for line in table.read_text().splitlines())
+    return {row[0]: int(row[1]) * 1024 for row in rows if row[-1:] == ["kB"]}
+
+
+def _room_under_ulimit() -> list[int]:
+    """Bytes below the soft limits of this process."""
+    used = _kilobytes(Path("/proc/self/status"))
+    limits = ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"))
+    return [
+        resource.getrlimit(kind)[0] - used[name]
+        for kind, name in limits
+        if resource.getrlimit(kind)[0] != resource.RLIM_INFINITY
+    ]
+
+
+def _room_in_control_groups() -> list[int]:
+    """Bytes below the memory limits of the control groups (version 1 or 2) that hold this process.
+
+    Files that the kernel keeps in memory count as used there, but make way.
+    """
+    room = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            root, files = Path("/sys/fs/cgroup"), ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root = Path("/sys/fs/cgroup/memory")
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = root / place.lstrip("/")
+        while group.is_relative_to(root):
+            room += _room_in(group, *files)
+            group = group.parent
+    return room
+
+
+def _room_in(group: Path, limit: str, used: str, cached: str) -> list[int]:
+    """Bytes below one control group's limit; empty when it has none."""
+    try:
+        largest, now = (group / limit).read_text().strip(), int((group / used).read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except OSError:  # another name in this container, or a group without this controller
+        return []
+    return [] if largest == "max" else [int(largest) - now + int(statistics.get(cached, 0))]

@@ -68,8 +68,8 @@ def add_particle_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--lazy",
         action="store_true",
-        help="read images from disk as needed instead of holding them in memory (other commands than "
-        "trainings and eval_images always do)",
+        help="read images from disk as needed, a gigabyte at most at once, even if they fit in memory (other "
+        "commands than trainings and eval_images always do)",
     )
 
 

@@ -148,16 +148,35 @@ def add_decoder_options(parser: argparse.ArgumentParser, prefix: str, width: int
     )
 
 
-def add_loading_options(parser: argparse.ArgumentParser) -> None:
-    """Reading ahead when the images are not held in memory (`--lazy`, or too many)."""
-    group = parser.add_argument_group("reading of images that are not held in memory")
-    group.add_argument("--num-workers", type=int, default=0, metavar="N", help="reading threads, at least 1")
-    group.add_argument("--prefetch-factor", type=int, metavar="N", help="batches read ahead (2)")
-    group.add_argument(
-        "--persistent-workers", action="store_true", help="accepted; reading threads live for an epoch"
+def add_loading_options(parser: argparse.ArgumentParser, several_passes: bool = True) -> None:
+    """How images are read that do not fit on the device; they change the speed, never the result.
+
+    several_passes : the command goes through the images more than once
+    """
+    group = parser.add_argument_group(
+        "reading of images that do not fit on the device, or of all images with --lazy"
     )
     group.add_argument(
-        "--pin-memory", action="store_true", help="accepted; a batch is copied while the one before is used"
+        "--num-workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="threads that read from disk and put batches together (0, which is 1)",
+    )
+    group.add_argument(
+        "--prefetch-factor", type=int, metavar="N", help="batches made ready before they are needed (2)"
+    )
+    if several_passes:
+        group.add_argument(
+            "--persistent-workers",
+            action="store_true",
+            help="keep the reading threads for all epochs instead of starting new ones in each",
+        )
+    group.add_argument(
+        "--pin-memory",
+        action="store_true",
+        help="copy batches to the GPU from page-locked memory, while it computes; without a GPU nothing is "
+        "copied",
     )
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tomohet.device import sent
+
 POOLINGS = ("concatenate", "max", "mean", "median", "set_encoder")
 
 
@@ -19,8 +21,8 @@ def pad_tilts(features: Tensor, tilts: np.ndarray, longest: int) -> tuple[Tensor
     start = np.cumsum(tilts) - tilts
     number = np.arange(longest)
     present = number < tilts[:, None]
-    index = torch.from_numpy(np.where(present, start[:, None] + number, 0))
-    index, mask = (x.to(features.device, non_blocking=True) for x in (index, torch.from_numpy(present)))
+    index = sent(np.where(present, start[:, None] + number, 0), features.device)
+    mask = sent(present, features.device)
     return features[index] * mask[..., None], mask
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.device import sent
 from tomohet.model.decoder import half_space_sign
 
 
@@ -83,7 +84,7 @@ def pack_rows(
     prefix, tilts = np.asarray(prefix), np.asarray(tilts)
     drawn = prefix if fraction >= 1 else np.ceil(prefix * fraction).astype(np.int64)
     image, number = ragged_arange(drawn, device)
-    end = torch.from_numpy(prefix).to(device, non_blocking=True)[image]
+    end = sent(prefix, device)[image]
     if fraction >= 1:
         point, drawn_weight = number, 1.0
     else:
@@ -113,14 +114,14 @@ def pack_rows(
     )
 
 
-def ragged_arange(counts: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def ragged_arange(counts: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
     """For groups of the given sizes: the group of every member, and its number within the group.
 
-    >>> ragged_arange(np.array([2, 0, 3]))
+    >>> ragged_arange(np.array([2, 0, 3]), torch.device("cpu"))
     (tensor([0, 0, 2, 2, 2]), tensor([0, 1, 0, 1, 2]))
     """
     total = int(counts.sum())
-    sizes = torch.from_numpy(counts).to(device, non_blocking=True)
+    sizes = sent(counts, device)
     groups = torch.arange(len(counts), device=device)
     group = torch.repeat_interleave(groups, sizes, output_size=total)
     start = torch.cumsum(sizes, 0) - sizes

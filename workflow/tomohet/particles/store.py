@@ -13,12 +13,14 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import torch
 import yaml
 
 from tomohet import __version__
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path, write_parquet, write_yaml
+from tomohet.files.rows import RowFile
 from tomohet.particles.preparation import (
     Normalisation,
     Preparation,
@@ -99,10 +101,21 @@ class Store:
         before = np.cumsum(counts) - counts
         return np.repeat(starts - before, counts) + np.arange(counts.sum())
 
+    @cached_property
+    def _file(self) -> RowFile:
+        return RowFile(self.data)
+
+    def read(self, image_rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Half-planes (m, n_half, 2) of the given image rows as they are stored, into `out` if given.
+
+        Read with as few calls as their places allow; fastest when `data_rows` ascend. Raises InputError when
+        the file has been cut off.
+        """
+        return self._file.read(self.data_rows[np.asarray(image_rows, np.int64)], out)
+
     def half_planes(self, image_rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         """Half-planes (m, n_half) complex64 of the given image rows, on `device`."""
-        stored = torch.from_numpy(np.ascontiguousarray(self.data[self.data_rows[np.asarray(image_rows)]]))
-        return torch.view_as_complex(stored.to(device).float())
+        return complex_half_planes(torch.from_numpy(self.read(image_rows)).to(device))
 
     def restricted(self, keep: np.ndarray) -> "Store":
         """The same store with only the images where `keep` (bool per image); particles keep their numbers."""
@@ -117,6 +130,11 @@ class Store:
         )
 
 
+def complex_half_planes(stored: torch.Tensor) -> torch.Tensor:
+    """(m, n_half) complex64 of half-planes (m, n_half, 2) as they are stored, on their device."""
+    return torch.view_as_complex(stored.float())
+
+
 def open_store(folder: str | Path) -> Store:
     """Open a prepared store; raises InputError when the folder holds none, or an incomplete one."""
     folder = Path(folder)
@@ -129,7 +147,9 @@ def open_store(folder: str | Path) -> Store:
         )
     try:
         particles = pd.read_parquet(folder / PARTICLES)
-        images = pd.read_parquet(folder / IMAGES)
+        # Paths of stacks as categories, and the reader's buffers given back: more than the table itself.
+        images = pd.read_parquet(folder / IMAGES, read_dictionary=["stack"])
+        pyarrow.default_memory_pool().release_unused()
         data = np.load(folder / DATA, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: the store is damaged ({error}); run `tomohet prepare` again") from error

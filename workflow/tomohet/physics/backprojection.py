@@ -11,16 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from tomohet.physics.fourier import HalfPlane, inverse3, radius_grid
+from tomohet.physics.insertion import add_slices
 from tomohet.physics.slicing import PADDING, inner_box, kernel_transform
 
 Tensor = torch.Tensor
-
-
-def _fold(rotation: Tensor, hp: HalfPlane) -> tuple[Tensor, Tensor]:
-    """Slice points (p, 3) on the padded grid with kx >= 0, image after image; (p,) whether each is a mate."""
-    points = PADDING * (hp.k.to(rotation.dtype) @ rotation[:, :2, :]).reshape(-1, 3)
-    mirrored = points[:, 0] < 0
-    return torch.where(mirrored[:, None], -points, points), mirrored
 
 
 def _corners(points: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -43,24 +37,33 @@ def _corners(points: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class Accumulator:
-    """Sums over slices on the padded half grid: numerator (2D, 2D, D+1) complex64, denominator float32."""
+    """Sums over slices on the padded half grid, all that belongs to a voxel side by side.
+
+    sums (2D, 2D, D+1, 4) float32: real and imaginary part of the numerator, the denominator, and an unused
+    place that keeps the numerator aligned as a complex number.
+    """
 
     box: int
-    numerator: Tensor
-    denominator: Tensor
+    sums: Tensor
 
     @classmethod
     def zeros(cls, box: int, device: torch.device | str = "cpu") -> "Accumulator":
         """An empty accumulator for maps of box D."""
-        shape = (PADDING * box, PADDING * box, PADDING * box // 2 + 1)
-        return cls(
-            box,
-            torch.zeros(shape, dtype=torch.complex64, device=device),
-            torch.zeros(shape, dtype=torch.float32, device=device),
-        )
+        shape = (PADDING * box, PADDING * box, PADDING * box // 2 + 1, 4)
+        return cls(box, torch.zeros(shape, device=device))
+
+    @property
+    def numerator(self) -> Tensor:
+        """(2D, 2D, D+1) complex64 view of the summed values."""
+        return torch.view_as_complex(self.sums[..., :2])
+
+    @property
+    def denominator(self) -> Tensor:
+        """(2D, 2D, D+1) float32 view of the summed weights."""
+        return self.sums[..., 2]
 
     def __add__(self, other: "Accumulator") -> "Accumulator":
-        return Accumulator(self.box, self.numerator + other.numerator, self.denominator + other.denominator)
+        return Accumulator(self.box, self.sums + other.sums)
 
 
 def insert_slices(
@@ -70,11 +73,23 @@ def insert_slices(
 
     values: (m, n) complex, the weighted data g F. weights: (m, n), what they are to be divided by, g h.
     """
-    points, mirrored = _fold(rotation, hp)
+    points = PADDING * (hp.k.to(rotation.dtype) @ rotation[:, :2, :]).reshape(-1, 3)
     values, weights = values.flatten(), weights.flatten()
+    if points.is_cuda:
+        _insert(values, weights, points, accumulator)
+    else:
+        parts = torch.view_as_real(values.resolve_conj())
+        add_slices(accumulator.sums.numpy(), points.numpy(), parts.numpy(), weights.float().numpy())
+
+
+def _insert(values: Tensor, weights: Tensor, points: Tensor, accumulator: Accumulator) -> None:
+    """Add values and weights (p,) at points (p, 3) of the padded grid, with tensor operations."""
+    mirrored = points[:, 0] < 0
+    points = torch.where(mirrored[:, None], -points, points)
     values = torch.where(mirrored, values.conj(), values)
-    numerator, denominator = accumulator.numerator.view(-1), accumulator.denominator.view(-1)
-    for index, weight in _corners(points, PADDING * hp.box):
+    voxels = accumulator.sums.view(-1, 4)
+    numerator, denominator = torch.view_as_complex(voxels[:, :2]), voxels[:, 2]
+    for index, weight in _corners(points, PADDING * accumulator.box):
         numerator.index_add_(0, index, values * weight)
         denominator.index_add_(0, index, weights * weight)
 

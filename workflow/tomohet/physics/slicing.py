@@ -11,6 +11,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tomohet.physics.insertion import add_rows
+
 PADDING = 2
 
 
@@ -93,22 +95,20 @@ def project(volumes: Tensor, rotation: Tensor, k: Tensor) -> Tensor:
 def scatter(table: Tensor, index: Tensor, weight: Tensor, values: Tensor) -> None:
     """Adjoint of `gather`, added into `table` in place.
 
-    table (voxels, c), real or complex; values (m, n, c) of the same kind. Channels go in groups of four
-    reals: wider rows fall out of the cache.
+    table (voxels, c), contiguous, real or complex; values (m, n, c) of the same kind.
     """
     if table.is_complex():
-        return scatter(
-            torch.view_as_real(table).flatten(1), index, weight, torch.view_as_real(values).flatten(-2)
-        )
-    flat = index.reshape(-1)
+        table = torch.view_as_real(table).flatten(1)
+        values = torch.view_as_real(values.resolve_conj()).flatten(-2)
+    values = values.reshape(-1, table.shape[1])
+    index, weight = index.reshape(-1, 8), weight.reshape(-1, 8)
+    if not table.is_cuda:
+        add_rows(table.numpy(), index.numpy(), weight.numpy(), values.contiguous().numpy())
+        return
+    # Channels go in groups of four: wider rows fall out of the cache.
     for first in range(0, table.shape[1], 4):
-        part = values[..., None, first : first + 4] * weight[..., None]
-        if table.shape[1] <= 4:
-            table.index_add_(0, flat, part.reshape(len(flat), -1))
-        else:
-            group = table.new_zeros(len(table), part.shape[-1])
-            group.index_add_(0, flat, part.reshape(len(flat), -1))
-            table[:, first : first + 4] += group
+        part = values[:, None, first : first + 4] * weight[..., None]
+        table[:, first : first + 4].index_add_(0, index.flatten(), part.flatten(0, 1))
 
 
 def toeplitz_kernel(table: Tensor, box: int) -> Tensor:

@@ -1,10 +1,7 @@
-"""Tilt images of the chosen particles in batches of whole particles, resident on the device or read ahead."""
+"""Tilt images of the chosen particles in batches of whole particles, with what is known of each image."""
 
 import logging
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,16 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.particles.store import Store
+from tomohet.device import free_memory, sent
+from tomohet.particles.store import Store, complex_half_planes
 from tomohet.physics.dose import optimal_dose_prefix
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import ImageParameters, image_parameters
+from tomohet.training.order import groups_per_window, in_groups, shuffled
 from tomohet.training.processes import ALONE, Processes
+from tomohet.training.reading import SHARE_OF_MEMORY, USUAL, Loading, Place, StoredImages
 
 log = logging.getLogger(__name__)
 
-# The rest of the memory belongs to the network, its workspace and other programs.
-SHARE_OF_MEMORY = 0.5
+IMAGES_AT_ONCE = 100_000  # of the table, while parameters are taken from it
 
 
 class Whole(NamedTuple):
@@ -88,8 +87,7 @@ class ParticleImages:
     ----------
     particles : (P,) particle numbers in the store
     keep : bool per image of these particles (in order), or None for all: one side of a split of the tilts
-    resident : keep all images on the device; None decides by free memory
-    workers, ahead : reading threads and batches read ahead, when not resident
+    loading, place : how images are read, and where they are held (None: where they fit); see `reading`
     processes : of which each takes its part of every batch
     """
 
@@ -101,97 +99,108 @@ class ParticleImages:
         *,
         loss_rows: LossRows = LossRows(),
         keep: np.ndarray | None = None,
-        resident: bool | None = None,
-        workers: int = 1,
-        ahead: int = 2,
+        loading: Loading = USUAL,
+        place: Place | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        self._store, self.device, self.processes = store, device, processes
-        self._workers, self._ahead = max(workers, 1), max(ahead, 1)
+        self.device, self.processes = device, processes
         tilts = np.diff(store.offsets)[particles]
         rows = store.images_of(particles)
         if keep is not None:
             tilts = np.add.reduceat(keep.astype(np.int64), np.cumsum(tilts) - tilts)
             rows = rows[keep]
-        self._rows, self.tilts = rows, tilts
-        # Shuffled from here, so that the order of rows in the input file changes nothing.
-        self.by_name = np.argsort(store.particles["source_id"].to_numpy(str)[particles], kind="stable")
+        self.tilts = tilts
+        self._by_name = np.argsort(store.particles["source_id"].to_numpy(str)[particles], kind="stable")
         self.start: Tensor | None = None  # (particles, 2, K), set by whoever teaches
         self._starts = np.cumsum(tilts) - tilts
-        images = store.images.iloc[rows]
         self.half_plane = store.half_plane.to(device)
-        self.params = image_parameters(images, device)
+        self.params = _parameters(store, rows, device)
         self._gain = torch.as_tensor(store.gain[rows], device=device)
         self._dose_weighted = bool(self.params.dose_weighted.any())
         # Known on the host, so that no step has to wait for the device to count.
         self.prefix = loss_rows.prefix(self.params, self.half_plane).cpu().numpy()
         before = np.concatenate([[0], np.cumsum(self.prefix)])
         self._loss_rows = before[self._starts + tilts] - before[self._starts]
-        n_bytes = rows.size * self.half_plane.n * 8
-        if resident is None:
-            resident = n_bytes < SHARE_OF_MEMORY * free_memory(device)
-        log.info(
-            "%d particles, %d images, %.3g GB: %s",
-            len(particles),
-            len(rows),
-            n_bytes / 1e9,
-            f"resident on {device}" if resident else "read from the store during training",
-        )
-        self._resident = store.half_planes(rows, device) if resident else None
+        log.info("%d particles", len(particles))
+        self._images = StoredImages(store, rows, device, loading, place)
 
     def __len__(self) -> int:
         return len(self.tilts)
 
+    @property
+    def place(self) -> Place:
+        """Where the images are held."""
+        return self._images.place
+
+    def shuffled(self, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """The batches of an epoch, each the positions of its particles, in the order of `order.shuffled`."""
+        return in_groups(shuffled(self._by_name, self._bytes_per_particle, batch_size, rng), batch_size)
+
+    def batches(self, groups: list[np.ndarray], first: int = 0) -> Iterator[Batch]:
+        """The batch of each group of positions, or this process's part of it, from group number `first` on.
+
+        The groups should be those of `shuffled` from the start of the epoch, or ascend: then the file is
+        read in large pieces.
+        """
+        stored = self._images.batches(self._windows(groups, first))
+        for group, (index, values) in zip(groups[first:], stored, strict=True):
+            yield self._batch(group, index, values)
+
     def batch(self, group: np.ndarray) -> Batch:
         """The images of the particles at the positions `group`, or this process's part of them."""
-        part = self.processes.part(len(group))
-        rows = self._loss_rows[group]
-        whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
-        positions = group[part]
+        (batch,) = self.batches([group])
+        return batch
+
+    @property
+    def _bytes_per_particle(self) -> float:
+        return self._images.bytes_per_image * self.tilts.sum() / max(len(self), 1)
+
+    def _windows(self, groups: list[np.ndarray], first: int) -> Iterator[list[np.ndarray]]:
+        """The image numbers of this process's part of each group, in lists of groups that are read at once.
+
+        Lists end where windows of the order do, and are shorter where two windows would take too much memory.
+        """
+        size_of_group = self._bytes_per_particle * len(groups[0]) if groups else 0
+        per_window = per_list = groups_per_window(len(groups), size_of_group)
+        if self.place == "file":
+            spare = SHARE_OF_MEMORY * free_memory(torch.device("cpu")) / 2
+            per_list = max(1, min(per_window, int(spare * self.processes.size / max(size_of_group, 1))))
+        for window in range(0, len(groups), max(per_window, 1)):
+            end = min(window + per_window, len(groups))
+            for start in range(window, end, per_list):
+                chosen = groups[max(start, first) : min(start + per_list, end)]
+                if chosen:
+                    yield [self._image_numbers(group[self.processes.part(len(group))]) for group in chosen]
+
+    def _image_numbers(self, positions: np.ndarray) -> np.ndarray:
         tilts = self.tilts[positions]
         before = np.cumsum(tilts) - tilts
-        local = np.repeat(self._starts[positions] - before, tilts) + np.arange(tilts.sum())
-        index = torch.from_numpy(local).to(self.device)
-        if self._resident is None:
-            fourier = self._store.half_planes(self._rows[local], self.device)
-        else:
-            fourier = self._resident[index]
+        return np.repeat(self._starts[positions] - before, tilts) + np.arange(tilts.sum())
+
+    def _batch(self, group: np.ndarray, index: Tensor, stored: Tensor) -> Batch:
+        part = self.processes.part(len(group))
+        rows, positions = self._loss_rows[group], group[part]
+        whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
+        start = None if self.start is None else self.start[sent(positions, self.device)]
         return Batch(
-            fourier,
+            complex_half_planes(stored),
             self.params.take(index),
             self._gain[index],
-            self.prefix[local],
-            tilts,
+            self.prefix[self._image_numbers(positions)],
+            self.tilts[positions],
             self._dose_weighted,
             whole,
-            None if self.start is None else self.start[torch.from_numpy(positions).to(self.device)],
+            start,
         )
 
-    def batches(self, groups: list[np.ndarray]) -> Iterator[Batch]:
-        """The batch of each group of positions, in order; the next ones are read while one is in use."""
-        if self._resident is not None:
-            yield from map(self.batch, groups)
-            return
-        with ThreadPoolExecutor(self._workers) as pool:
-            waiting: deque = deque()
-            for group in groups:
-                waiting.append(pool.submit(self.batch, group))
-                if len(waiting) > self._ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
 
-
-def free_memory(device: torch.device) -> int:
-    """Free memory of the device, or of the machine, in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def in_groups(positions: np.ndarray, size: int) -> list[np.ndarray]:
-    """Consecutive groups of `size` positions; the last may be smaller."""
-    return [positions[start : start + size] for start in range(0, len(positions), size)]
+def _parameters(store: Store, rows: np.ndarray, device: torch.device) -> ImageParameters:
+    """Parameters of image rows, some at a time: a copy of the table would be larger than they are."""
+    parts = [
+        image_parameters(store.images.iloc[rows[start : start + IMAGES_AT_ONCE]], device)
+        for start in range(0, max(len(rows), 1), IMAGES_AT_ONCE)
+    ]
+    return ImageParameters(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
 
 def split_tilts(tilts: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:

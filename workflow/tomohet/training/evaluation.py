@@ -14,6 +14,7 @@ from tomohet.model.taught import stack_posterior
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.latents import infer_latents
+from tomohet.training.reading import Loading
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +36,7 @@ def evaluate_images(
     _refuse_other_normalisation(config, store)
     model = load_vae(args.weights, config, device)
     _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))
-    images = ParticleImages(
-        store,
-        particles,
-        device,
-        resident=False if args.lazy else None,
-        workers=args.num_workers,
-        ahead=args.prefetch_factor or 2,
-    )
+    images = ParticleImages(store, particles, device, loading=Loading.of(args))
     teacher = config["training_args"].get("init")
     if teacher is not None:
         images.start = stack_posterior(*linear_posterior(Path(teacher), store, particles, device))

@@ -15,6 +15,7 @@ from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VolumeObjective
 from tomohet.training.processes import ALONE, Processes
+from tomohet.training.reading import Loading
 from tomohet.training.runs import EpochResults, begin, write_config, write_loss_figure
 from tomohet.training.settings import data_term, decoder_arguments, loss_rows, training_config
 
@@ -38,9 +39,7 @@ def train_nn(
         particles,
         device,
         loss_rows=loss_rows(config),
-        resident=False if args.lazy else None,
-        workers=args.num_workers,
-        ahead=args.prefetch_factor or 2,
+        loading=Loading.of(args),
         processes=processes,
     )
     model = build_decoder(store.box, config["model_args"], args.seed).to(device)

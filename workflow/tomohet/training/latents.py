@@ -8,7 +8,8 @@ import torch
 from tomohet.errors import InputError
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.physics.imaging import encoder_view
-from tomohet.training.batches import ParticleImages, in_groups
+from tomohet.training.batches import ParticleImages
+from tomohet.training.order import in_groups
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import write_csv
 from tomohet.model.load import read_weights
 from tomohet.progress import track
-from tomohet.training.batches import ParticleImages, in_groups
+from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
 from tomohet.training.interruption import StopRequest, stop_requests
 from tomohet.training.schedules import learning_rate_factor
@@ -177,16 +177,14 @@ class Training:
 
     def _epoch(self, request: StopRequest) -> None:
         position, plan, particles = self.position, self.plan, len(self.images)
-        shuffled = np.random.default_rng([plan.seed, position.epoch]).permutation(particles)
-        order = self.images.by_name[shuffled]
-        groups = in_groups(order, plan.batch_size)
+        groups = self.images.shuffled(plan.batch_size, np.random.default_rng([plan.seed, position.epoch]))
         seen = min(position.step * plan.batch_size, particles)
         self._progress.update(position.epoch * particles + seen - self._progress.n)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=self.images.device)
         started = time.monotonic() - position.seconds
         check_every = STEPS_BETWEEN_CHECKS_ON_CUDA if self.images.device.type == "cuda" else 1
         self.model.train()
-        for batch in self.images.batches(groups[position.step :]):
+        for batch in self.images.batches(groups, first=position.step):
             losses, stop = self._step(batch, position.epoch * particles + seen, request)
             n = batch.whole.particles
             sums += losses * n

@@ -47,12 +47,21 @@ def check_options(args: argparse.Namespace) -> None:
         raise InputError(f"{_flag(name)} {value}: expected more than {lowest}{bound}")
     if not 0 <= args.lr_warmup < 1:
         raise InputError(f"--lr-warmup {args.lr_warmup}: expected a share of the training, 0 to below 1")
+    check_loading(args)
     if args.wd < 0 or args.checkpoint_minutes < 0:
         raise InputError("--wd and --checkpoint-minutes cannot be negative")
     if getattr(args, "pooling_function", None) == "set_encoder" and args.enc_dim_B % args.num_heads:
         raise InputError(
             f"--num-heads {args.num_heads}: --enc-dim-B {args.enc_dim_B} cannot be divided among them"
         )
+
+
+def check_loading(args: argparse.Namespace) -> None:
+    """Raise InputError for numbers of threads or batches that cannot be."""
+    if args.num_workers < 0:
+        raise InputError(f"--num-workers {args.num_workers}: expected a number of threads")
+    if args.prefetch_factor is not None and args.prefetch_factor < 1:
+        raise InputError(f"--prefetch-factor {args.prefetch_factor}: expected at least 1")
 
 
 def _flag(name: str) -> str:

@@ -18,6 +18,7 @@ from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VaeObjective
 from tomohet.training.processes import ALONE, Processes
+from tomohet.training.reading import Loading
 from tomohet.training.runs import (
     EpochResults,
     begin,
@@ -92,12 +93,7 @@ def _refuse_too_few(particles: np.ndarray, batch_size: int) -> None:
 
 def _images(args, config: dict, store: Store, particles: np.ndarray, device: torch.device, processes):
     """The images to train on, and those held out by --fraction-train, or None."""
-    options = {
-        "resident": False if args.lazy else None,
-        "workers": args.num_workers,
-        "ahead": args.prefetch_factor or 2,
-        "processes": processes,
-    }
+    options = {"loading": Loading.of(args), "processes": processes}
     if args.fraction_train == 1:
         return ParticleImages(store, particles, device, loss_rows=loss_rows(config), **options), None
     tilts = np.diff(store.offsets)[particles]

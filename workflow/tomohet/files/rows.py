@@ -1,0 +1,67 @@
+"""Rows of a large .npy file, read without mapping it: nothing stays in the process's memory."""
+
+import os
+
+import numpy as np
+
+from tomohet.errors import InputError
+
+# Reading through a gap this small takes less time than starting anew behind it.
+GAP_BYTES = 256 * 1024
+RUNS_PER_CALL = 500  # a call takes at most 1024 buffers: one for each run, and one for each gap between them
+
+
+class RowFile:
+    """The rows of a memory-mapped array (n, ...) in C order, read from its file instead of through the map.
+
+    A map of random rows is read page by page, and what was touched counts as memory of the process. Several
+    threads may read at once.
+    """
+
+    def __init__(self, array: np.memmap) -> None:
+        self.dtype, self.row_shape = array.dtype, array.shape[1:]
+        self._start, self._row_bytes = array.offset, array.strides[0]
+        self._file = open(array.filename, "rb", buffering=0)
+        # All reads are of known length: nothing is gained by reading on.
+        os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+
+    def read(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Rows (m, ...) of the given numbers, into `out` (C order) if given; fastest when they ascend.
+
+        Raises InputError when the file ends before them.
+        """
+        if out is None:
+            out = np.empty((len(rows), *self.row_shape), self.dtype)
+        if len(rows) == 0:
+            return out
+        rows, size = np.asarray(rows, np.int64), self._row_bytes
+        target = memoryview(out.reshape(-1).view(np.uint8))
+        gaps = np.diff(rows) - 1
+        first = np.concatenate([[0], np.flatnonzero(gaps) + 1])  # of each run of consecutive rows
+        last = np.append(first[1:], len(rows))
+        gaps = gaps[first[1:] - 1] * size  # bytes between runs, negative when the next one lies before
+        spare = memoryview(bytearray(max(gaps[gaps <= GAP_BYTES].max(initial=0), 0)))
+        buffers: list[memoryview] = []
+        for run in range(len(first)):
+            if not buffers:
+                offset = self._start + int(rows[first[run]]) * size
+            buffers.append(target[first[run] * size : last[run] * size])
+            ends = run + 1 == len(first) or len(buffers) >= 2 * RUNS_PER_CALL
+            if ends or not 0 < gaps[run] <= GAP_BYTES:
+                self._fill(buffers, offset)
+                buffers = []
+            else:
+                buffers.append(spare[: gaps[run]])
+        return out
+
+    def _fill(self, buffers: list[memoryview], offset: int) -> None:
+        """Fill all buffers with what follows `offset` in the file; a call may return before they are full."""
+        while buffers:
+            done = os.preadv(self._file.fileno(), buffers, offset)
+            if done == 0:
+                raise InputError(f"{self._file.name}: ends too early; run `tomohet prepare` again")
+            offset += done
+            while buffers and done >= len(buffers[0]):
+                done -= len(buffers.pop(0))
+            if buffers:
+                buffers[0] = buffers[0][done:]

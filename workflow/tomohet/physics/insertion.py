@@ -1,0 +1,61 @@
+"""Adding slices into grids on a CPU, compiled: point by point, all that belongs to a voxel at once.
+
+Tensor operations add one channel of one corner at a time, and wait for the memory at each. Here a voxel is
+fetched once for all its channels; nothing is stored in between. A GPU does it with its own operations.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)
+def add_rows(table: np.ndarray, index: np.ndarray, weight: np.ndarray, values: np.ndarray) -> None:
+    """table[index[p, j]] += weight[p, j] values[p] for the corners j of points p.
+
+    table (voxels, c), index and weight (points, corners), values (points, c); real.
+    """
+    channels = table.shape[1]
+    for point in range(index.shape[0]):
+        for corner in range(index.shape[1]):
+            voxel, share = index[point, corner], weight[point, corner]
+            for channel in range(channels):
+                table[voxel, channel] += share * values[point, channel]
+
+
+@numba.njit(cache=True, nogil=True)
+def add_slices(sums: np.ndarray, points: np.ndarray, values: np.ndarray, weights: np.ndarray) -> None:
+    """Trilinear insertion into a half grid with kx >= 0: sums (S, S, S/2 + 1, 4), of values and weights.
+
+    points (p, 3), (x, y, z) in steps of the grid, kx of either sign: mates are inserted for negative ones;
+    values (p, 2), real and imaginary parts; weights (p,).
+    """
+    size, half, one = sums.shape[0], sums.shape[2] - 1, np.float32(1)
+    for point in range(points.shape[0]):
+        x, y, z = points[point, 0], points[point, 1], points[point, 2]
+        real, imaginary, weight = values[point, 0], values[point, 1], weights[point]
+        if x < 0:
+            x, y, z, imaginary = -x, -y, -z, -imaginary
+        low_x, low_y, low_z = math.floor(x), math.floor(y), math.floor(z)
+        up_x, up_y, up_z = np.float32(x - low_x), np.float32(y - low_y), np.float32(z - low_z)
+        # Past the last plane kx = S/2 only points of weight 0 lie; ky and kz wrap round.
+        next_x = min(low_x + 1, half)
+        for dz in range(2):
+            at_z, share_z = _wrapped(low_z + dz, size), up_z if dz else one - up_z
+            for dy in range(2):
+                at_y, share = _wrapped(low_y + dy, size), share_z * (up_y if dy else one - up_y)
+                row, near, far = sums[at_z, at_y], share * (one - up_x), share * up_x
+                row[low_x, 0] += near * real
+                row[low_x, 1] += near * imaginary
+                row[low_x, 2] += near * weight
+                row[next_x, 0] += far * real
+                row[next_x, 1] += far * imaginary
+                row[next_x, 2] += far * weight
+
+
+@numba.njit(cache=True, nogil=True)
+def _wrapped(index: int, size: int) -> int:
+    if index < 0:
+        return index + size
+    return index - size if index >= size else index

@@ -1,0 +1,224 @@
+"""Where the images of a training are held, and how they come to the device in time.
+
+On the device if they fit; else in the machine's memory, from where batches are copied ahead; else in the
+store's file, from which one window of batches (`order`) is read while the one before is used. What is held,
+read and copied has the store's own precision: it becomes float32 on the device. The place changes the speed
+and the memory taken, and not one bit of the results.
+"""
+
+import argparse
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tomohet.device import free_memory, sent
+from tomohet.particles.store import Store
+
+log = logging.getLogger(__name__)
+
+Place = Literal["device", "memory", "file"]
+WHERE: dict[Place, str] = {
+    "device": "held on the device",
+    "memory": "held in memory, copied to the device batch by batch",
+    "file": "read from the store's file all along",
+}
+# The rest of the memory belongs to the network, its workspace and other programs.
+SHARE_OF_MEMORY = 0.5
+PIECE_BYTES = 16 * 2**20  # read by one thread at a time
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How images are read that are not held on the device.
+
+    lazy : leave them in the file, even if memory would hold them
+    workers : threads that read
+    ahead : batches made ready before they are asked for
+    persistent : keep the threads from one pass over the images to the next
+    pinned : copy to a GPU from page-locked memory, which does not hold up the processor
+    """
+
+    lazy: bool = False
+    workers: int = 1
+    ahead: int = 2
+    persistent: bool = False
+    pinned: bool = False
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Loading":
+        """From the options of the command line."""
+        return cls(
+            lazy=args.lazy,
+            workers=max(args.num_workers, 1),
+            ahead=cls.ahead if args.prefetch_factor is None else args.prefetch_factor,
+            persistent=getattr(args, "persistent_workers", False),
+            pinned=args.pin_memory,
+        )
+
+
+USUAL = Loading()
+
+
+def place_for(n_bytes: int, device: torch.device, lazy: bool) -> Place:
+    """Where so many bytes of images are best held, given the free memory of the device and of the machine."""
+    if lazy:
+        return "file"
+    if n_bytes < SHARE_OF_MEMORY * free_memory(device):
+        return "device"
+    if device.type != "cpu" and n_bytes < SHARE_OF_MEMORY * free_memory(torch.device("cpu")):
+        return "memory"
+    return "file"
+
+
+class Ready(NamedTuple):
+    """One batch on the device: (m,) numbers of its images, their half-planes (m, n, 2) as stored, and the
+    event after which a copy on its own stream is complete (None without one)."""
+
+    index: Tensor
+    stored: Tensor
+    copied: torch.cuda.Event | None
+
+
+class StoredImages:
+    """The half-planes of some images of a store, addressed by their numbers 0 ... m-1.
+
+    Parameters
+    ----------
+    rows : (m,) image rows in the store
+    place : where they are held; None decides by `place_for`
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rows: np.ndarray,
+        device: torch.device,
+        loading: Loading = USUAL,
+        place: Place | None = None,
+    ) -> None:
+        self._store, self._rows, self.device, self.loading = store, rows, device, loading
+        self._file_rows = store.data_rows[rows]
+        self._shape, self._dtype = store.data.shape[1:], torch.from_numpy(np.empty(0, store.data.dtype)).dtype
+        self.bytes_per_image = store.data.strides[0]
+        n_bytes = len(rows) * self.bytes_per_image
+        self.place: Place = place or place_for(n_bytes, device, loading.lazy)
+        self._pinned = loading.pinned and device.type == "cuda"
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._kept: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
+        pinned = " from page-locked memory" if self._pinned and self.place != "device" else ""
+        log.info("%d images, %.3g GB: %s%s", len(rows), n_bytes / 1e9, WHERE[self.place], pinned)
+        self._held: Tensor | None = None
+        if self.place != "file":
+            self._held = self._loaded(device if self.place == "device" else torch.device("cpu"))
+
+    def batches(self, windows: Iterable[list[np.ndarray]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """(m,) numbers and stored half-planes (m, n, 2) of each batch, on the device.
+
+        windows: lists of batches, each the numbers of its images; a list is what is read at once. The next
+        batches are made ready, and the next window is read, while one is in use.
+        """
+        if self.place == "device":
+            for batch in (batch for window in windows for batch in window):
+                index = sent(batch, self.device)
+                yield index, self._held[index]
+            return
+        with self._threads() as (readers, makers):
+            waiting: deque[Future] = deque()
+            for batch in self._sources(windows, readers):
+                waiting.append(makers.submit(self._ready, *batch))
+                if len(waiting) > self.loading.ahead:
+                    yield self._received(waiting.popleft().result())
+            while waiting:
+                yield self._received(waiting.popleft().result())
+
+    def _sources(self, windows, readers) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """For each batch an array of half-planes on the host, its images' places therein and numbers."""
+        if self.place == "memory":
+            yield from ((self._held.numpy(), batch, batch) for window in windows for batch in window)
+            return
+        coming = (self._begin(window, readers) for window in windows)
+        window = next(coming, None)
+        while window is not None:
+            batches, values, places, reading = window
+            for piece in reading:
+                piece.result()
+            window = next(coming, None)
+            for batch, place in zip(batches, places, strict=True):
+                yield values, place, batch
+
+    def _begin(self, window: list[np.ndarray], readers: ThreadPoolExecutor):
+        """Start to read a window: its batches, the array that is filled in file order, the place of each
+        batch's images in it, and the pieces under way."""
+        numbers = np.concatenate(window)
+        in_file = np.argsort(self._file_rows[numbers], kind="stable")
+        place = np.empty_like(in_file)
+        place[in_file] = np.arange(len(in_file))
+        values = np.empty((len(numbers), *self._shape), self._store.data.dtype)
+        rows = self._rows[numbers[in_file]]
+        reading = [
+            readers.submit(self._store.read, rows[part], values[part]) for part in self._pieces(len(rows))
+        ]
+        return window, values, np.split(place, np.cumsum([len(batch) for batch in window])[:-1]), reading
+
+    def _ready(self, values: np.ndarray, places: np.ndarray, batch: np.ndarray) -> Ready:
+        """Gather a batch's images and send them to the device, in a thread of its own."""
+        if self._copies is None:
+            return Ready(torch.from_numpy(batch), self._gathered(values, places), None)
+        with torch.cuda.stream(self._copies):  # and its device: a thread starts with the first one
+            stored = self._gathered(values, places).to(self.device, non_blocking=True)
+            return Ready(sent(batch, self.device), stored, self._copies.record_event())
+
+    def _gathered(self, values: np.ndarray, places: np.ndarray) -> Tensor:
+        gathered = torch.empty((len(places), *self._shape), dtype=self._dtype, pin_memory=self._pinned)
+        np.take(values, places, axis=0, out=gathered.numpy(), mode="clip")  # any other mode copies twice
+        return gathered
+
+    def _received(self, batch: Ready) -> tuple[Tensor, Tensor]:
+        """The batch, for the stream that computes."""
+        if batch.copied is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(batch.copied)
+            batch.index.record_stream(stream)
+            batch.stored.record_stream(stream)
+        return batch.index, batch.stored
+
+    @contextmanager
+    def _threads(self) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+        """Those that read, and those that gather: the latter must not wait until a window is read."""
+        workers, completed = self.loading.workers, False
+        pools = self._kept or (ThreadPoolExecutor(workers, "read"), ThreadPoolExecutor(workers, "gather"))
+        try:
+            yield pools
+            completed = True
+        finally:
+            self._kept = pools if completed and self.loading.persistent else None
+            if self._kept is None:
+                for pool in pools:
+                    pool.shutdown(cancel_futures=True)
+
+    def _loaded(self, where: torch.device) -> Tensor:
+        """All images, (m, n, 2) as stored, read piece by piece."""
+        held = torch.empty((len(self._rows), *self._shape), dtype=self._dtype, device=where)
+
+        def load(part: slice) -> None:
+            if where.type == "cpu":
+                self._store.read(self._rows[part], held[part].numpy())
+            else:
+                held[part] = torch.from_numpy(self._store.read(self._rows[part])).to(where)
+
+        with ThreadPoolExecutor(self.loading.workers) as pool:
+            list(pool.map(load, self._pieces(len(self._rows))))
+        return held
+
+    def _pieces(self, n: int) -> list[slice]:
+        """n images in pieces of some megabytes."""
+        step = max(1, PIECE_BYTES // self.bytes_per_image)
+        return [slice(start, start + step) for start in range(0, n, step)]
