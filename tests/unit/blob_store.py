@@ -1,6 +1,6 @@
 """A small store made in memory: a core with two blobs that come and go, seen in noisy tilt images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -36,15 +36,22 @@ class BlobStore:
     def images_of(self, particles: np.ndarray) -> np.ndarray:
         return np.concatenate([np.arange(self.offsets[p], self.offsets[p + 1]) for p in particles])
 
+    def restricted(self, keep: np.ndarray) -> "BlobStore":
+        before = np.concatenate([[0], np.cumsum(keep)])
+        images = self.images[keep].reset_index(drop=True)
+        return replace(self, images=images, offsets=before[self.offsets], values=self.values[keep])
+
     def half_planes(self, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         return self.values[torch.as_tensor(rows)].to(device)
 
 
-def blob_store(n_particles: int, snr: float, box: int = 16, n_tilts: int = 9, seed: int = 0) -> BlobStore:
+def blob_store(
+    n_particles: int, snr: float, box: int = 16, n_tilts: int = 9, seed: int = 0, blocks: bool = True
+) -> BlobStore:
     """Simulate; the second tilt of odd particles is missing, so that tilt counts differ.
 
     snr: mean power of the clean half-planes over that of the noise, whose real and imaginary parts have
-    variance 1.
+    variance 1. blocks: whether the blobs come and go; else all particles have the first.
     """
     rng = np.random.default_rng(seed)
     axis = np.arange(box) - box // 2
@@ -56,6 +63,7 @@ def blob_store(n_particles: int, snr: float, box: int = 16, n_tilts: int = 9, se
     core = 2 * blob([0, 0, 0], 2.0) + blob([2, -1, 1], 1.3)
     maps = torch.tensor(np.stack([core, blob([4, 1, 0], 1.2), blob([-1, -4, 2], 1.2)]), dtype=torch.float32)
     presence = rng.random((n_particles, 2)) < [0.5, 0.3]
+    presence = presence if blocks else np.broadcast_to([True, False], presence.shape)
     tilt_deg = np.linspace(-60, 60, n_tilts)
     about_y = np.radians(tilt_deg)
     tilt = np.zeros((n_tilts, 3, 3))

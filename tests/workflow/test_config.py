@@ -80,15 +80,6 @@ def test_all_mistakes_are_listed_at_once():
     assert all(word in text for word in ("trian", "train.lr", "train.zdmi", "rounds.b.parent"))
 
 
-def test_network_smaller_than_its_teacher_is_refused():
-    small = config(train={"zdim": 4}, linear={"zdim": 6}, rounds={"all": {}, "b": {"linear": {"zdim": 2}}})
-    with pytest.raises(InputError) as error:
-        complete_config(small)
-    assert "rounds.all: train.zdim is 4, but its teacher's linear.zdim is 6" in str(error.value)
-    assert "rounds.b" not in str(error.value)
-    assert complete_config(small | {"train": {"zdim": 4, "init": None}})["train"]["init"] is None
-
-
 def test_missing_dataset_is_said():
     assert any("dataset" in line for line in config_mistakes({"rounds": {"all": {}}}))
 

@@ -14,7 +14,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("particles", type=Path, help="prepared store, or STAR file")
     parser.add_argument("-o", "--outdir", type=Path, required=True, help="output folder")
-    parser.add_argument("--zdim", type=int, default=6, help="number of basis maps (6)")
+    parser.add_argument(
+        "--zdim",
+        type=int,
+        metavar="N",
+        help="number of basis maps (default: as many as predict tilt images that were held out, at most 10)",
+    )
     parser.add_argument("-n", "--iterations", type=int, default=5, help="iterations of EM (5)")
     parser.add_argument(
         "--max-frequency",
@@ -44,12 +49,12 @@ def run(args: argparse.Namespace) -> None:
     args.outdir.mkdir(parents=True, exist_ok=True)
     log_to(args.outdir / "run.log")
     store, particles = open_particles(args.particles, args)
-    if not 1 <= args.zdim < len(particles):
+    if args.zdim is not None and not 1 <= args.zdim < len(particles):
         raise InputError(f"--zdim {args.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
-    fit = {"zdim": args.zdim, "iterations": args.iterations, "max_frequency": args.max_frequency}
-    model = fit_linear_model(store, particles, device=device_of(args.device), **fit)
+    fit = {"iterations": args.iterations, "max_frequency": args.max_frequency, "seed": args.seed}
+    model = fit_linear_model(store, particles, zdim=args.zdim, device=device_of(args.device), **fit)
     write_figures(model, args.outdir, args.plot_format)
-    write_run(args.outdir, LinearRun(store, particles, fit), model)
+    write_run(args.outdir, LinearRun(store, particles, fit | {"zdim": args.zdim}), model)
 
 
 if __name__ == "__main__":

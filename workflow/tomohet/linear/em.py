@@ -130,22 +130,35 @@ def expectation(
 ) -> tuple[Latents, Equations | None]:
     """Posterior of all particles under the present basis and, in the same pass, the M-step's equations."""
     n_basis = len(basis)
-    noise = mean.noise
-    table = transform(torch.cat([mean.volume[None], basis]))
     z = basis.new_empty(len(observations), n_basis)
     covariance = basis.new_empty(len(observations), n_basis, n_basis)
     equations = Equations(observations.box, n_basis, observations.device) if accumulate else None
     identity = torch.eye(n_basis, device=basis.device)
-    for chunk in observations.chunks():
-        slices = gather(table, chunk.index, chunk.corner_weight)
-        residual = chunk.numerator - chunk.weight * slices[..., 0]
-        a, b = posterior(chunk, slices[..., 1:], residual, noise)
-        part = slice(int(chunk.owner[0]), int(chunk.owner[-1]) + 1)
+    for chunk, part, residual, a, b in _likelihoods(observations, mean, basis):
         covariance[part] = torch.linalg.inv(a + identity)
         z[part] = (covariance[part] @ b[..., None])[..., 0]
         if equations is not None:
-            equations.add(chunk, residual, noise, Latents(z[part], covariance[part]))
+            equations.add(chunk, residual, mean.noise, Latents(z[part], covariance[part]))
     return Latents(z, covariance), equations
+
+
+def likelihood(observations: Observations, mean: MeanMap, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """A (N, K, K) and b (N, K) of all particles: log p(y | z) = b z - z A z / 2 + what z does not change."""
+    precision = basis.new_empty(len(observations), len(basis), len(basis))
+    projection = basis.new_empty(len(observations), len(basis))
+    for _, part, _, a, b in _likelihoods(observations, mean, basis):
+        precision[part], projection[part] = a, b
+    return precision, projection
+
+
+def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor):
+    """Chunk by chunk: the chunk, its particles, the residual q - w S mu, A and b."""
+    table = transform(torch.cat([mean.volume[None], basis]))
+    for chunk in observations.chunks():
+        slices = gather(table, chunk.index, chunk.corner_weight)
+        residual = chunk.numerator - chunk.weight * slices[..., 0]
+        part = slice(int(chunk.owner[0]), int(chunk.owner[-1]) + 1)
+        yield chunk, part, residual, *posterior(chunk, slices[..., 1:], residual, mean.noise)
 
 
 def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equations:

@@ -21,20 +21,35 @@ def write_figures(model: LinearModel, outdir: Path, plot_format: str = "png") ->
 
 
 def _spectrum(model: LinearModel, path: Path) -> None:
-    figure, (left, right) = plots.figure(1, 2)
+    held_out = model.held_out
+    figure, axes = plots.figure(1, 2 if held_out is None else 3)
     numbers = np.arange(1, len(model.eigenvalues) + 1)
-    left.plot(numbers, model.eigenvalues, "o-", color=plots.PALETTE[0], markersize=4)
-    left.axvline(len(model.basis) + 0.5, color="0.6", linewidth=0.8, linestyle="--")
-    left.set(
+    null = model.detection.null
+    axes[0].fill_between(
+        numbers, null.min(0), null.max(0), color="0.8", label="noise alone (tilts of opposite sign)"
+    )
+    axes[0].plot(numbers, model.eigenvalues, "o-", color=plots.PALETTE[0], markersize=4, label="data")
+    axes[0].axvline(len(model.basis) + 0.5, color="0.6", linewidth=0.8, linestyle="--")
+    axes[0].set(
         title="Kernel eigenvalues (left of the line: fitted)",
         xlabel="component",
         ylabel="eigenvalue (arbitrary units)",
     )
+    axes[0].legend(fontsize=7)
     variance = np.diagonal(model.latents.covariance.cpu().numpy(), axis1=1, axis2=2).mean(0)
-    right.bar(np.arange(1, len(variance) + 1), 1 - variance, color=plots.PALETTE[0])
-    right.set(
+    axes[1].bar(np.arange(1, len(variance) + 1), 1 - variance, color=plots.PALETTE[0])
+    axes[1].set(
         title="Reliability of the latents", xlabel="latent", ylabel="settled share of variance", ylim=(0, 1)
     )
+    if held_out is not None:
+        total, error = held_out.total, held_out.gain.std(0, ddof=1) * np.sqrt(len(held_out.gain))
+        axes[2].errorbar(np.arange(1, len(total) + 1), total, error, marker="o", markersize=4, capsize=2)
+        axes[2].axhline(0, color="0.6", linewidth=0.8)
+        axes[2].set(
+            title="Prediction of held-out tilts",
+            xlabel="basis maps",
+            ylabel="log likelihood over the mean map (nats)",
+        )
     plots.save(figure, path)
 
 

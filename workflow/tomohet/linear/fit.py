@@ -1,4 +1,4 @@
-"""Fit the linear latent model: mean map, spectral start, EM."""
+"""Fit the linear latent model: mean map, spectral start, EM; with a test whether there is anything to fit."""
 
 import logging
 from dataclasses import dataclass
@@ -7,62 +7,122 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.linear.detection import TILT_GROUPS, Detection, detect_heterogeneity
 from tomohet.linear.em import Latents, expand, expectation, first_equations, prior_scales
+from tomohet.linear.held_out import HeldOut, held_out_gain
 from tomohet.linear.spectral import kernel_spectrum
 from tomohet.particles.store import Store
 from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.particle_maps import particle_maps
+from tomohet.reconstruction.particle_maps import grouped_particle_maps
 from tomohet.reconstruction.prior import SpectralPrior
 
 log = logging.getLogger(__name__)
 
-KERNEL_BOX = 32
+# Difference maps of all particles are held together: the more there are, the coarser.
+KERNEL_BOXES = (32, 24, 20, 16, 12)
+KERNEL_BYTES = 4 * 2**30
 N_EIGENVALUES = 20
 FIRST_PRIOR_SCALE = 0.3
+MOST_BASIS = 10
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """mean: the mean map and its noise; basis (K, D, D, D); latents: posteriors; eigenvalues (n,) of the
-    kernel, largest first; prior_scale (K,) power of each basis map relative to the mean map's.
+    """mean: the mean map and its noise; basis (K, D, D, D); latents: posteriors; prior_scale (K,) power of
+    each basis map relative to the mean map's; detection: whether there is anything to find; held_out: how
+    well basis maps predict images that were not used, None where their number was given.
     """
 
     mean: MeanMap
     basis: Tensor
     latents: Latents
-    eigenvalues: np.ndarray
     prior_scale: Tensor
+    detection: Detection
+    held_out: HeldOut | None
+
+    @property
+    def eigenvalues(self) -> np.ndarray:
+        """(n,) eigenvalues of the particles' kernel, largest first."""
+        return self.detection.eigenvalues
 
 
 def fit_linear_model(
     store: Store,
     particles: np.ndarray,
     *,
-    zdim: int,
+    zdim: int | None,
     iterations: int = 5,
     max_frequency: float = 0.25,
+    seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> LinearModel:
     """Fit K = `zdim` basis maps to the particles (ordinals of the store).
 
+    zdim: None takes as many as predict held-out tilt images (`held_out`), at least 1 and at most MOST_BASIS
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
     """
-    observations = Observations(store, particles, max_frequency=max_frequency, device=device)
-    mean = mean_map(observations)
-    box = min(store.box, KERNEL_BOX)
-    maps = particle_maps(
-        Observations(store, particles, max_frequency=max_frequency, box=box, device=device), mean
-    )
-    n_eigenvalues = min(max(N_EIGENVALUES, zdim), len(particles) - 1)
-    eigenvalues, vectors = kernel_spectrum(maps, n_eigenvalues)
-    del maps
-    start = torch.as_tensor(
-        vectors[:, :zdim] * np.sqrt(len(particles)), dtype=torch.float32, device=observations.device
-    )
+
+    def fit(part: Store, n_basis: int, n_groups: int = 1):
+        start = _Start.of(part, particles, n_groups, max_frequency, device)
+        return start, *_expectation_maximisation(start, n_basis, iterations)
+
+    held_out = None
+    if zdim is None:
+        most = min(MOST_BASIS, len(particles) - 1)
+        held_out = held_out_gain(
+            store, particles, lambda part: _model(*fit(part, most)), max_frequency, device
+        )
+        zdim = max(1, held_out.n_components)
+        log.info(
+            "held-out tilts are predicted best with %d basis maps (gain over the mean map: %.0f nats)",
+            held_out.n_components, held_out.total.max(initial=0),
+        )  # fmt: skip
+    start, basis, latents, scales = fit(store, zdim, TILT_GROUPS)
+    detection = detect_heterogeneity(start.maps, N_EIGENVALUES, seed)
+    log.info("%s", detection.verdict(len(particles)))
+    return LinearModel(start.mean, basis, latents, scales, detection, held_out)
+
+
+def _model(start: "_Start", basis: Tensor, *_) -> tuple[MeanMap, Tensor]:
+    return start.mean, basis
+
+
+@dataclass(frozen=True)
+class _Start:
+    """observations; mean: their mean map; maps (N, groups, d, d, d): difference maps by group of tilts."""
+
+    observations: Observations
+    mean: MeanMap
+    maps: Tensor
+
+    @classmethod
+    def of(cls, store: Store, particles: np.ndarray, n_groups: int, max_frequency: float, device) -> "_Start":
+        observations = Observations(store, particles, max_frequency=max_frequency, device=device)
+        mean = mean_map(observations)
+        box = kernel_box(store.box, len(particles) * n_groups)
+        small = Observations(store, particles, max_frequency=max_frequency, box=box, device=device)
+        return cls(observations, mean, grouped_particle_maps(small, mean, n_groups))
+
+    def latents(self, zdim: int) -> Tensor:
+        """(N, zdim) leading eigenvectors of the kernel, of unit variance."""
+        _, vectors = kernel_spectrum(self.maps.sum(1), zdim)
+        scaled = vectors * np.sqrt(len(vectors))
+        return torch.as_tensor(scaled, dtype=torch.float32, device=self.observations.device)
+
+
+def kernel_box(box: int, n_maps: int) -> int:
+    """Box of so many difference maps that are held at once: at most the images' own."""
+    fitting = [d for d in KERNEL_BOXES if n_maps * d**3 * 4 <= KERNEL_BYTES]
+    return min(box, fitting[0] if fitting else KERNEL_BOXES[-1])
+
+
+def _expectation_maximisation(start: _Start, zdim: int, iterations: int) -> tuple[Tensor, Latents, Tensor]:
+    """Basis maps (K, D, D, D), the particles' posteriors and the prior scales (K,)."""
+    observations, mean = start.observations, start.mean
     scales = torch.full((zdim,), FIRST_PRIOR_SCALE, device=observations.device)
-    basis = _maximisation(first_equations(observations, mean, start), mean, scales)
+    basis = _maximisation(first_equations(observations, mean, start.latents(zdim)), mean, scales)
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
         latents, equations = expectation(observations, mean, basis, accumulate=True)
         basis = _maximisation(equations, mean, scales)
@@ -71,8 +131,7 @@ def fit_linear_model(
         basis, _ = expand(basis, latents)
         log.info("EM iteration %d: prior scales %s", iteration + 1, np.round(scales.cpu().numpy(), 3))
     latents, _ = expectation(observations, mean, basis, accumulate=False)
-    basis, latents = expand(basis, latents)
-    return LinearModel(mean, basis, latents, eigenvalues, scales)
+    return *expand(basis, latents), scales
 
 
 def _maximisation(equations, mean: MeanMap, scales: Tensor) -> Tensor:

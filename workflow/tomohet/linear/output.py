@@ -64,7 +64,13 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "n_particles": len(run.particles),
         "n_images": int(np.diff(run.store.offsets)[run.particles].sum()),
         "zdim": len(model.basis),
+        "verdict": model.detection.verdict(len(run.particles)),
+        "heterogeneity_found": model.detection.found,
+        "components_beyond_noise": model.detection.n_components,
+        "p_value": model.detection.p_value,
         "kernel_eigenvalues": model.eigenvalues,
+        "noise_eigenvalues": model.detection.null.mean(0),
+        "held_out_gain": None if model.held_out is None else model.held_out.total,
         "prior_scale": model.prior_scale.cpu().numpy(),
         # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.
         "reliability": (1 - variance).cpu().numpy(),

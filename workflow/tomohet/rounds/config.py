@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from tomohet.errors import InputError
 from tomohet.rounds.schema import read_schema, resolve, with_defaults
-from tomohet.rounds.tree import stage_options, tree_mistakes
+from tomohet.rounds.tree import tree_mistakes
 
 TYPE_WORDS = {
     "integer": "a whole number",
@@ -42,12 +42,10 @@ def read_config(path: str | Path) -> dict:
 def complete_config(config: dict, source: str = "config") -> dict:
     """`config` with the schema's defaults; raises InputError listing every mistake."""
     mistakes = config_mistakes(config)
-    complete = None if mistakes else with_defaults(config)
-    mistakes = mistakes or _teachers_too_large(complete)
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise InputError("\n  ".join([f"{source}: {count} (config/README.md explains every key)", *mistakes]))
-    return complete
+    return with_defaults(config)
 
 
 def config_mistakes(config: dict) -> list[str]:
@@ -101,19 +99,6 @@ def _expected(error) -> str:
     if error.validator == "pattern":
         return "letters, digits, '-', '_' or '.', beginning with a letter or digit"
     return error.message
-
-
-def _teachers_too_large(complete: dict) -> list[str]:
-    """A network that starts at the round's linear model needs as many latents as that has."""
-    lines = []
-    for name in complete["rounds"]:
-        train, linear = (stage_options(complete, stage, name) for stage in ("train", "linear"))
-        if train["init"] == "linear" and train["zdim"] < linear["zdim"]:
-            lines.append(
-                f"rounds.{name}: train.zdim is {train['zdim']}, but its teacher's linear.zdim is "
-                f"{linear['zdim']}; make the first as large, the second smaller, or set train.init: null"
-            )
-    return lines
 
 
 def _missing_files(config: dict) -> list[str]:

@@ -39,7 +39,9 @@ def evaluate_images(
     images = ParticleImages(store, particles, device, loading=Loading.of(args))
     teacher = config["training_args"].get("init")
     if teacher is not None:
-        images.start = stack_posterior(*linear_posterior(Path(teacher), store, particles, device))
+        n_basis = config["model_args"]["n_basis"]
+        posterior = stack_posterior(*linear_posterior(Path(teacher), store, particles, device))
+        images.start = posterior[..., :n_basis]
     interval = args.batch_size if args.verbose else args.log_interval
     return infer_latents(model, images, args.batch_size, log_interval=interval)
 

@@ -45,17 +45,19 @@ def train_vae(
     tilts = np.diff(store.offsets)[particles]
     _refuse_too_few(particles, args.batch_size)
     teacher = read_linear(args.init, store.box) if args.init else None
-    n_basis = teacher[0]["model_args"]["zdim"] if teacher else 0
-    if n_basis > args.zdim:
-        raise InputError(f"--zdim {args.zdim}: the linear model {args.init} has {n_basis} latents already")
+    n_taught = teacher[0]["model_args"]["zdim"] if teacher else 0
+    n_basis = min(n_taught, args.zdim)
+    if n_basis < n_taught:
+        log.warning("--zdim %d: taught by the first %d of %d basis maps", args.zdim, n_basis, n_taught)
     config = training_config(args, store, particles, vae_arguments(args, int(tilts.max()), n_basis))
     training_args = config["training_args"]
     train, test = _images(args, config, store, particles, device, processes)
     model = build_vae(store.box, config["model_args"], args.seed).to(device)
     if teacher:
         unit = teacher[0]["scale"] / store.scale
-        model.decoder.base.fill(unit * teacher[1]["mean"], unit * teacher[1]["basis"])
-        posterior = stack_posterior(*linear_posterior(args.init, store, particles, device))
+        model.decoder.base.fill(unit * teacher[1]["mean"], unit * teacher[1]["basis"][:n_basis])
+        # Basis maps are in the order of their power: a smaller network is taught by the first of them.
+        posterior = stack_posterior(*linear_posterior(args.init, store, particles, device))[..., :n_basis]
         for images in filter(None, (train, test)):
             images.start = posterior
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
