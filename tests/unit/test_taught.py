@@ -118,7 +118,8 @@ def test_the_encoder_starts_at_the_posterior():
 
 
 def test_training_and_evaluation_agree_on_latents(tiny_store, tmp_path, run_script):
-    run_script("train_linear", tiny_store, "-o", tmp_path / "linear", "--zdim", 2, "-n", 2)
+    """A network of fewer latents than its teacher has basis maps is taught by the first of them."""
+    run_script("train_linear", tiny_store, "-o", tmp_path / "linear", "--zdim", 3, "-n", 2)
     small = "--dec-dim 16 --dec-layers 1 --enc-dim-A 16 --out-dim-A 8 --enc-dim-B 16 --pe-dim 3".split()
     small += ["--lr", "0.00001"]
     vae = tmp_path / "vae"
@@ -128,7 +129,7 @@ def test_training_and_evaluation_agree_on_latents(tiny_store, tmp_path, run_scri
         "-o",
         vae,
         "--zdim",
-        4,
+        2,
         "-n",
         1,
         "-b",
@@ -139,7 +140,7 @@ def test_training_and_evaluation_agree_on_latents(tiny_store, tmp_path, run_scri
     )
     linear, _ = load_latents(tmp_path / "linear" / "z.train.pkl")
     trained, _ = load_latents(vae / "z.train.pkl")
-    assert np.abs(trained[:, :2] - linear).max() < 0.1 * linear.std()
+    assert np.abs(trained - linear[:, :2]).max() < 0.1 * linear.std()
     weights = ["-w", vae / "weights.pkl", "-c", vae / "config.pkl"]
     run_script("eval_images", tiny_store, *weights, "--out-z", tmp_path / "z.pkl")
     evaluated, _ = load_latents(tmp_path / "z.pkl")
