@@ -19,3 +19,13 @@ def device_of(name: str):
         return torch.device("cpu")
     # Of several processes on a node each has a card of its own.
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def fast_bfloat16(device) -> bool:
+    """Whether the `torch.device` has instructions for products of bfloat16; without them they are slow."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
