@@ -148,10 +148,10 @@ class Decoder(nn.Module):
         n = ball.n if radius is None else int((ball.radius <= radius + 1e-4).sum())
         points = FixedPoints(self.folded(), ball.k[:n].float() / self.box, dtype=dtype)
         for some in z.split(latents_at_once(n, batch)):
-            values = nn.functional.pad(points.values(some), (0, ball.n - n))
             together = maps_at_once(box, z.device)
-            for part, latents in zip(values.split(together), some.split(together), strict=True):
-                maps = ball.volume(part, self.box)
+            values = points.values(some).split(together)
+            for part, latents in zip(values, some.split(together), strict=True):
+                maps = ball.volume(nn.functional.pad(part, (0, ball.n - n)), self.box)
                 # The base is added as maps: on its own lattice interpolation is at its worst.
                 yield maps if self.base is None else maps + self.base.volumes(latents, box)
 
