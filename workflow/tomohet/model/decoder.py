@@ -232,6 +232,7 @@ class FixedPoints:
         if chunk_rows is None:
             chunk_rows = CUDA_CHUNK_ROWS if k.is_cuda else min(CPU_CHUNK_ROWS, CPU_CHUNK_VALUES // width)
         self._chunk_rows = chunk_rows
+        self._together = max(1, chunk_rows // max(len(k), 1))  # latents, where there are few points
         points = len(k) if folded.hermitian else 2 * len(k)
         self._keep = points * width * dtype.itemsize <= KEPT_BYTES
         self._products: dict[int, Tensor] = {}
@@ -239,9 +240,12 @@ class FixedPoints:
     def values(self, z: Tensor) -> Tensor:
         """(m, rows) complex64 for latents (m, zdim); one latent's do not depend on the others."""
         values = torch.empty(len(z), *self._k.shape[:1], 2, device=z.device)
-        # A product of all latents at once would round each as their number has it.
-        from_latent = [self._first.latent_weight @ one + self._first.first_bias for one in z]
-        from_latent = torch.stack(from_latent).to(self._dtype) if from_latent else z
+        # Row by row: a product of all latents at once rounds each as their number has it.
+        weight, bias = self._first.latent_weight, self._first.first_bias
+        from_latent = torch.empty(len(z), len(bias), device=z.device)
+        for row, one in zip(from_latent, z.to(weight.dtype), strict=True):
+            torch.addmv(bias, weight, one, out=row)
+        from_latent = from_latent.to(self._dtype)
         every = range(0, len(self._k), self._chunk_rows)
         lanes = lane_count(z.device, len(every))
         run_in_lanes(
@@ -255,9 +259,8 @@ class FixedPoints:
         for start in starts:
             part = slice(start, start + self._chunk_rows)
             product = self._product(part)
-            together = max(1, self._chunk_rows // len(product))
-            targets = values[:, part].split(together)
-            for latents, target in zip(from_latent.split(together), targets, strict=True):
+            targets = values[:, part].split(self._together)
+            for latents, target in zip(from_latent.split(self._together), targets, strict=True):
                 hidden = product + latents[:, None]
                 out = self._rest.after_first_layer(hidden.flatten(0, 1)).float()
                 out = out.view(len(latents), len(product), 2)
