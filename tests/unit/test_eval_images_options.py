@@ -167,4 +167,4 @@ def test_every_option_is_tested_here():
     of_command = long_options("eval_images")
     idle = {name for name, meaning in of_command.items() if "accepted" in meaning}
     assert set(of_command) - idle == tested
-    assert idle == {"--no-amp", "--pin-memory"}
+    assert idle == {"--no-amp"}
