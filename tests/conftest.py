@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow" / "scripts"
 SHARED = ROOT.parent / "shared"
 TINY = ("--particles", 24, "--box", 24, "--pixel-size", 14, "--snr", 0.2, "--seed", 1)
+TINY_NETWORK = (
+    "--zdim 2 -n 2 -b 6 --dec-dim 16 --enc-dim-A 16 --out-dim-A 8 --enc-dim-B 16 --pe-dim 3 --lr 0.003"
+).split()
 FOLDERS_WITH_MARKER = {"unit", "workflow", "slurm", "browser", "gpu"}
 
 sys.path.insert(0, str(ROOT / "workflow"))
@@ -79,4 +82,12 @@ def tiny_store(tmp_path_factory, tiny, run_script) -> Path:
     """Folder of the prepared store of `tiny`."""
     folder = tmp_path_factory.mktemp("tiny_store") / "prepared"
     run_script("prepare", tiny / "particles.star", "-o", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_training(tmp_path_factory, tiny_store, run_script) -> Path:
+    """Output folder of a small network (zdim 2) trained for two epochs on `tiny_store`."""
+    folder = tmp_path_factory.mktemp("tiny_training") / "train_vae"
+    run_script("train_vae", tiny_store, "-o", folder, *TINY_NETWORK)
     return folder

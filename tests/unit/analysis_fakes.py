@@ -32,6 +32,12 @@ def run(name: str, *arguments: object) -> None:
     module.run(module.build_parser().parse_args([str(argument) for argument in arguments]))
 
 
+def long_options(name: str) -> dict[str, str]:
+    """The options of a command and what its help says of each."""
+    actions = script(name).build_parser()._actions
+    return {a.option_strings[-1]: a.help for a in actions if a.option_strings and a.dest != "help"}
+
+
 def latents(n: int = 400, zdim: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Latents (n, zdim) of four states of unequal size, one of them stretched; and the states (n,)."""
     rng = np.random.default_rng(seed)

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from tomohet import plots
 from tomohet.analysis import volume_space
 from tomohet.errors import InputError
-from tomohet.files.mrc import read_volume, write_volume
+from tomohet.files.mrc import HEADER_BYTES, create_volume_stack, read_volume, write_stack, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,37 @@ def test_command_finds_the_states_and_writes_its_contract(folder, tmp_path):
         assert table["vkmeans"][number] == label
     middle = read_volume(tmp_path / "pc1" / "voxel_pc1_vol9.mrc")
     assert middle[1] == pytest.approx(PIXEL_A)
+
+
+def test_a_stack_is_analysed_as_its_volumes_are(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "save", close_figure)
+    stack = tmp_path / "vol.mrcs"
+    create_volume_stack(stack, 30, BOX, PIXEL_A)
+    with open(stack, "r+b") as file:
+        file.seek(HEADER_BYTES)
+        file.writelines(read_volume(folder / f"vol_{number:03d}.mrc")[0].tobytes() for number in range(30))
+    for source, outdir in ((folder, tmp_path / "files"), (stack, tmp_path / "vol_analyze_volumes")):
+        options = ("-o", outdir) if source == folder else ()
+        run("analyze_volumes", "--voldir", source, *options, "--ksample", 4, "--skip-umap")
+    of_files, of_stack = tmp_path / "files", tmp_path / "vol_analyze_volumes"
+    pd.testing.assert_frame_equal(*(pd.read_parquet(f / "volumes.parquet") for f in (of_files, of_stack)))
+    for name in ("mean.mrc", "mask.mrc", "kmeans4/voxel_kmeans4_cluster2.mrc"):
+        (one, pixel), (other, same_pixel) = (read_volume(f / name) for f in (of_files, of_stack))
+        np.testing.assert_array_equal(one, other)
+        assert pixel == same_pixel
+
+
+def test_stacks_that_are_none_are_refused(tmp_path):
+    path = tmp_path / "images.mrcs"
+    write_stack(path, np.zeros((9, 4, 4), np.float32), 1.0)
+    with pytest.raises(InputError, match=r"9 sections of 4 x 4 px are no stack of two"):
+        volume_space.find_volumes(path)
+    create_volume_stack(path, 2, 4, 1.0)
+    with open(path, "r+b") as file:
+        file.seek(HEADER_BYTES + 4 * 4**3)
+        file.write(np.full(4, np.nan, np.float32).tobytes())
+    with pytest.raises(InputError, match="images.mrcs: volume 1 holds NaN"):
+        volume_space.mean_and_highest(volume_space.find_volumes(path))
 
 
 @pytest.mark.parametrize("mask", ["none", "sphere", "tight", "soft"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tomohet.model.decoder import Decoder, half_space_sign
+from tomohet.model.decoder import Decoder, FixedPoints, half_space_sign
 from tomohet.model.encoder import TiltEncoder
 from tomohet.model.loss import reconstruction_loss
 from tomohet.model.positional import ENCODINGS, encode_into, frequency_matrix, reference_columns
@@ -211,3 +211,15 @@ def test_more_seeds_read_out_more():
     encoder = TiltEncoder(HP.n, 3, pooling="set_encoder", seeds=3)
     mu, logvar = encoder(torch.randn(8, HP.n, dtype=torch.complex64), TILTS)
     assert mu.shape == logvar.shape == (3, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+def test_a_latent_is_decoded_to_the_bit_whatever_is_decoded_with_it(dtype, activation):
+    torch.manual_seed(0)
+    decoder, z = Decoder(20, 6, 2, 48, activation=activation), torch.randn(9, 6)
+    points = FixedPoints(decoder.folded(), half_ball(20).frequency, chunk_rows=700, dtype=dtype)
+    with torch.no_grad():
+        together = points.values(z)
+        alone = torch.cat([points.values(some) for some in (z[:1], z[1:4], z[4:])])
+    assert torch.equal(together, alone)

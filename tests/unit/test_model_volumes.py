@@ -15,9 +15,6 @@ from tomohet.model.load import load_model
 from tomohet.model.volumes import read_latent_points
 from tomohet.physics.fourier import crop_fourier, half_ball, lowpass, transform3
 
-SMALL = (
-    "--zdim 2 -n 2 -b 6 --dec-dim 16 --enc-dim-A 16 --out-dim-A 8 --enc-dim-B 16 --pe-dim 3 --lr 0.003"
-).split()
 Z = np.array([[0.5, -1.0], [0.0, 0.0], [2.0, 1.0]], np.float32)
 
 
@@ -29,10 +26,8 @@ def script(name, *arguments):
 
 
 @pytest.fixture(scope="module")
-def training(tiny_store, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("training")
-    script("train_vae", tiny_store, "-o", folder, *SMALL)
-    return folder
+def training(tiny_training):
+    return tiny_training
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +114,12 @@ def test_homogeneous_volume_needs_no_latents(tiny_store, tmp_path):
     model = ("-w", tmp_path / "weights.pkl", "-c", tmp_path / "config.pkl")
     script("eval_vol", *model, "-o", tmp_path / "volume")
     close(read_volume(tmp_path / "volume" / "vol.mrc")[0], read_volume(tmp_path / "reconstruct.mrc")[0])
+    options = ("--prefix", "mean_", "--invert", "--lowpass", 60)
+    for part in ("2/2", "1/2"):
+        assert not list((tmp_path / "other").glob("*"))
+        script("eval_vol", *model, "-o", tmp_path / "other", *options, "--part", part)
+    volume, pixel_size_A = read_volume(tmp_path / "reconstruct.mrc")
+    close(read_volume(tmp_path / "other" / "mean.mrc")[0], -lowpass(volume, pixel_size_A, 60, edge_shells=0))
 
 
 @pytest.mark.parametrize("options", [("--downsample", "15"), ("--downsample", "64"), ("--lowpass", "-1")])

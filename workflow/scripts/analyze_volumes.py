@@ -14,7 +14,9 @@ log = logging.getLogger(__name__)
 def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--voldir", type=Path, required=True, help="folder of volumes *_NUMBER.mrc")
+    parser.add_argument(
+        "--voldir", type=Path, required=True, help="folder of volumes *_NUMBER.mrc, or one stack of volumes"
+    )
     parser.add_argument(
         "--config", type=Path, help="the training's config.pkl: also count clusters by tomogram"
     )
@@ -43,7 +45,9 @@ def run(args: argparse.Namespace) -> None:
     if args.num_pcs < 1 or (args.ksample is not None and args.ksample < 1):
         raise InputError("--num-pcs and --ksample must be at least 1")
     volumes = volume_space.find_volumes(args.voldir)
-    outdir = args.outdir or args.voldir.with_name(f"{args.voldir.resolve().name}_analyze_volumes")
+    source = args.voldir.resolve()
+    name = source.stem if source.is_file() else source.name
+    outdir = args.outdir or args.voldir.with_name(f"{name}_analyze_volumes")
     log.info("%d volumes of %d px, %.3g Å/px", len(volumes.paths), volumes.box, volumes.pixel_size_A)
 
     mean, highest = volume_space.mean_and_highest(volumes)

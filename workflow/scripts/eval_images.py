@@ -25,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     options.add_particle_options(parser)
     training_options.add_loading_options(parser, several_passes=False)
+    options.add_sharing(parser, "the particles, in whole batches; --out-z is written when all parts are done")
     options.add_seed(parser)
     options.add_device(parser)
     return parser
@@ -34,18 +35,22 @@ def run(args: argparse.Namespace) -> None:
     """Read the particles, infer, write means and log variances."""
     from tomohet.device import device_of
     from tomohet.errors import InputError
-    from tomohet.files.pickles import save_latents
+    from tomohet.files.parts import locked
     from tomohet.particles.source import open_particles
-    from tomohet.training.evaluation import evaluate_images
+    from tomohet.training.evaluation import write_latents
+    from tomohet.training.processes import share_of, start_one_per_gpu
     from tomohet.training.settings import check_loading
 
     if args.batch_size < 1 or args.log_interval < 1:
         raise InputError("--batch-size and --log-interval must be at least 1")
     check_loading(args)
+    device = device_of(args.device)
+    if args.multigpu:
+        start_one_per_gpu(device)
     args.outdir = args.out_z.parent
-    store, particles = open_particles(args.particles, args)
-    mu, logvar = evaluate_images(args, store, particles, device_of(args.device))
-    save_latents(args.out_z, mu, logvar)
+    with locked(args.outdir / "prepared"):  # the first of several processes prepares what a STAR file names
+        store, particles = open_particles(args.particles, args)
+    write_latents(args, store, particles, device, share_of(args.part, device))
 
 
 if __name__ == "__main__":

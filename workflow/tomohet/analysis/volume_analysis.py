@@ -1,6 +1,5 @@
 """Analysis of volumes in voxel space: its table, files and figures."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from tomohet.analysis import clusters, latent, latent_plots
 from tomohet.analysis.latent_analysis import write_table
 from tomohet.analysis.volume_montage import montage
 from tomohet.analysis.volume_space import VolumeComponents, VolumeSet
-from tomohet.files.atomic import atomic_path, write_pickle
+from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import load_pickles
 
@@ -82,9 +81,10 @@ def write_traversals(folder: Path, volumes: VolumeSet, pcs: VolumeComponents, pl
 def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: VolumeSet) -> pd.DataFrame | None:
     """For each particle the row of its volume and its tomogram (columns row, tomogram).
 
-    None unless `voldir` holds an assignment of particles to volumes and the configuration names a store.
+    None unless an assignment of particles to volumes lies in `voldir`, or beside the stack that it is, and
+    the configuration names a store.
     """
-    assignment = voldir / "assignment.parquet"
+    assignment = (voldir if voldir.is_dir() else voldir.parent) / "assignment.parquet"
     store = load_pickles(config)[0].get("store") if config is not None else None
     if store is None or not assignment.is_file():
         return None
@@ -118,11 +118,10 @@ def write_clusters(
         old.unlink()
     copies = [folder / f"{stem}_cluster{label}.mrc" for label in range(len(rows))]
     for copy, row in zip(copies, rows, strict=True):
-        with atomic_path(copy) as temporary:
-            shutil.copyfile(volumes.paths[row], temporary)
+        volumes.copy(row, copy)
     sizes = np.bincount(labels)
     names = [
-        f"{label}: {size} vol., {volumes.paths[row].stem}"
+        f"{label}: {size} vol., {volumes.name(row)}"
         for label, (size, row) in enumerate(zip(sizes, rows, strict=True))
     ]
     montage(

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from tomohet.errors import InputError
-from tomohet.files.mrc import read_sections, read_volume, stack_shape
+from tomohet.files.atomic import atomic_path
+from tomohet.files.mrc import read_sections, read_volume, stack_header, stack_shape, write_volume
 from tomohet.progress import track
 
 SLAB_BYTES = 256 << 20
@@ -19,12 +21,38 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VolumeSet:
-    """Volumes of one shape: `paths`, their `numbers` (from the file names), `box` (px), `pixel_size_A`."""
+    """Volumes of one shape, each a file of its own or all in one stack.
+
+    paths: the file of each; first: its section there at which the volume begins; numbers: from the file
+    names, or in the stack; box, px; pixel_size_A
+    """
 
     paths: list[Path]
+    first: np.ndarray
     numbers: np.ndarray
     box: int
     pixel_size_A: float
+
+    @property
+    def stacked(self) -> bool:
+        """Whether all are in one file."""
+        return self.paths[0] == self.paths[1]
+
+    def name(self, row: int) -> str:
+        """What to call a volume in a figure."""
+        stem = self.paths[row].stem
+        return f"{stem} {self.numbers[row]}" if self.stacked else stem
+
+    def copy(self, row: int, path: Path) -> None:
+        """Write a volume to a file of its own."""
+        if self.stacked:
+            write_volume(path, self._sections(row, np.arange(self.box)), self.pixel_size_A)
+        else:
+            with atomic_path(path) as temporary:
+                shutil.copyfile(self.paths[row], temporary)
+
+    def _sections(self, row: int, sections: np.ndarray) -> np.ndarray:
+        return read_sections(self.paths[row], self.first[row] + sections)
 
     def slabs(self, description: str, slab_bytes: int = SLAB_BYTES) -> Iterator[tuple[slice, np.ndarray]]:
         """Sections z of all volumes at a time: (slice of z, float32 (n, sections, D, D))."""
@@ -32,15 +60,17 @@ class VolumeSet:
         for start in track(range(0, self.box, deep), total=None, unit="slabs", description=description):
             part = slice(start, min(start + deep, self.box))
             sections = np.arange(part.start, part.stop)
-            yield part, np.stack([read_sections(path, sections) for path in self.paths])
+            yield part, np.stack([self._sections(row, sections) for row in range(len(self.paths))])
 
 
-def find_volumes(folder: str | Path) -> VolumeSet:
-    """All `*_<number>.mrc` of a folder, by number.
+def find_volumes(source: str | Path) -> VolumeSet:
+    """All `*_<number>.mrc` of a folder, by number, or the volumes of one stack, numbered from 0.
 
     Raises InputError when there are fewer than two, or when their shapes differ or are not cubes.
     """
-    folder = Path(folder)
+    folder = Path(source)
+    if folder.is_file():
+        return _volumes_of_stack(folder)
     found = [(int(m[1]), p) for p in folder.glob("*.mrc") if (m := re.search(r"_(\d+)$", p.stem))]
     if len(found) < 2:
         raise InputError(f"{folder}: found {len(found)} volumes named *_NUMBER.mrc, at least 2 are needed")
@@ -53,7 +83,17 @@ def find_volumes(folder: str | Path) -> VolumeSet:
                 f"{path}: shape {shape}, but {paths[0].name} is {shapes[0]}; cubes of one size go"
             )
     numbers = np.array([number for number, _ in found])
-    return VolumeSet(paths, numbers, shapes[0][0], read_volume(paths[0])[1] or 1.0)
+    return VolumeSet(paths, np.zeros_like(numbers), numbers, shapes[0][0], stack_header(paths[0])[1] or 1.0)
+
+
+def _volumes_of_stack(path: Path) -> VolumeSet:
+    (sections, rows, box), pixel_size_A = stack_header(path)
+    if rows != box or sections % box or sections < 2 * box:
+        raise InputError(
+            f"{path}: {sections} sections of {box} x {rows} px are no stack of two cubic volumes or more"
+        )
+    numbers = np.arange(sections // box)
+    return VolumeSet([path] * len(numbers), box * numbers, numbers, box, pixel_size_A or 1.0)
 
 
 @dataclass(frozen=True)
@@ -84,8 +124,10 @@ def mean_and_highest(volumes: VolumeSet) -> tuple[np.ndarray, np.ndarray]:
     for part, slab in volumes.slabs("mean volume"):
         finite = np.isfinite(slab).all(axis=(1, 2, 3))
         if not finite.all():
+            bad = int(np.argmin(finite))
             raise InputError(
-                f"{volumes.paths[np.argmin(finite)]}: holds NaN or infinite values; decode the volume again"
+                f"{volumes.paths[bad]}: volume {volumes.numbers[bad]} holds NaN or infinite values; "
+                "decode it again"
             )
         mean[part], highest[part] = slab.mean(axis=0, dtype=np.float64), slab.max(axis=0)
     return mean, highest

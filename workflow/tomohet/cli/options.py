@@ -102,3 +102,27 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "cpu", "cuda"),
         help="auto: CUDA if there is one, else CPU",
     )
+
+
+def add_sharing(parser: argparse.ArgumentParser, share: str) -> None:
+    """Several processes for one job: `training.processes.share_of` says which is whose."""
+    parser.add_argument(
+        "--part",
+        type=part,
+        default=(1, 1),
+        metavar="I/N",
+        help=f"do only the I-th of N shares (1/N to N/N) of {share}",
+    )
+    parser.add_argument(
+        "--multigpu",
+        action="store_true",
+        help="share the work among all visible GPUs (no effect with one, or on a CPU)",
+    )
+
+
+def part(text: str) -> tuple[int, int]:
+    """(I, N) from I/N, 1 <= I <= N."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise argparse.ArgumentTypeError(f"{text}: expected I/N with I from 1 to N, such as 2/8")
+    return int(number), int(of)

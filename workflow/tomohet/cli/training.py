@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -15,18 +14,16 @@ def run_training(train: Callable, args: argparse.Namespace) -> None:
     With --multigpu and several visible GPUs the command runs once per GPU; torchrun may start it as well, on
     several nodes.
     """
-    import torch
-
     from tomohet.device import device_of
     from tomohet.particles.source import open_particles
     from tomohet.training.checkpoints import lock_folder
-    from tomohet.training.processes import is_copy, joined, start_copies
+    from tomohet.training.processes import joined, start_one_per_gpu
     from tomohet.training.settings import check_options
 
     check_options(args)
     device = device_of(args.device)
-    if args.multigpu and not is_copy() and device.type == "cuda" and torch.cuda.device_count() > 1:
-        sys.exit(start_copies(torch.cuda.device_count()))
+    if args.multigpu:
+        start_one_per_gpu(device)
     with joined(device) as processes, lock_folder(args.outdir) if processes.leads else nullcontext():
         if processes.leads:
             log_to(args.outdir / "run.log")

@@ -21,6 +21,7 @@ REAL_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 UNREADABLE_MODES = {3: " (complex integers)", 4: " (complex numbers)", 101: " (4-bit numbers)"}
 LARGEST_MODE = 101
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+HEADER_BYTES = HEADER_DTYPE.itemsize
 BIG_ENDIAN_STAMP = 0x11  # first byte of the machine stamp
 
 
@@ -90,10 +91,10 @@ def read_sections(path: str | Path, sections: np.ndarray) -> np.ndarray:
 
 def _layout(path: Path) -> Layout:
     content, compressed = _head(path)
-    if len(content) < HEADER_DTYPE.itemsize:
+    if len(content) < HEADER_BYTES:
         raise InputError(
             f"{path}: cannot be read as an MRC file: {len(content)} bytes, its header alone has "
-            f"{HEADER_DTYPE.itemsize}; copy or extract it again"
+            f"{HEADER_BYTES}; copy or extract it again"
         )
     header = np.frombuffer(content, dtype=HEADER_DTYPE)[0]
     swapped = not 0 <= header["mode"] <= LARGEST_MODE
@@ -109,7 +110,7 @@ def _layout(path: Path) -> Layout:
             f"one of the modes {', '.join(map(str, REAL_MODES))}; convert it to mode 2"
         )
     dtype = np.dtype(REAL_MODES[mode])
-    offset = HEADER_DTYPE.itemsize + int(header["nsymbt"])
+    offset = HEADER_BYTES + int(header["nsymbt"])
     expected = offset + dtype.itemsize * math.prod(shape)
     if not compressed:
         _refuse_truncated(path, path.stat().st_size, expected, shape)
@@ -122,11 +123,11 @@ def _head(path: Path) -> tuple[bytes, bool]:
     """The first bytes, decompressed, and whether they had to be."""
     try:
         with open(path, "rb") as file:
-            content = file.read(HEADER_DTYPE.itemsize)
+            content = file.read(HEADER_BYTES)
         opener = _opener(content)
         if opener is not None:
             with opener(path, "rb") as file:
-                content = file.read(HEADER_DTYPE.itemsize)
+                content = file.read(HEADER_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: no such MRC file; check the path, or pass --datadir") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -190,6 +191,15 @@ def new_stack(
             mrc.set_image_stack()
             mrc.voxel_size = pixel_size_A
             yield mrc.data
+
+
+def create_volume_stack(path: str | Path, n: int, box: int, pixel_size_A: float) -> None:
+    """Make a file for `n` float32 volumes of `box`^3 voxels, which begin at its byte `HEADER_BYTES`.
+
+    A volume stack in the sense of MRC2014: space group 401, the cell is that of one volume.
+    """
+    with mrcfile.new_mmap(path, (n, box, box, box), mrc_mode=2, overwrite=True) as mrc:
+        mrc.voxel_size = pixel_size_A
 
 
 def _write(path: str | Path, data: np.ndarray, pixel_size_A: float, is_stack: bool) -> None:

@@ -5,20 +5,33 @@ half of Fourier space only and conjugated elsewhere: half the work, and every de
 published network (tomoDRGN) evaluates k and -k independently; `hermitian=False` reproduces it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from tomohet.model.lanes import lane_count, run_in_lanes
 from tomohet.model.linear_base import LinearBase
-from tomohet.model.mlp import ResidualMLP, activate_, folded_affine, linear_parameters
+from tomohet.model.mlp import (
+    ResidualMLP,
+    activate_,
+    activated_product,
+    folded_affine,
+    linear_parameters,
+)
 from tomohet.model.positional import encode_into, feature_count, frequency_matrix, reference_columns
 from tomohet.physics.fourier import half_ball
 
 # Points evaluated together: activations that stay in a CPU's cache; enough work to fill a GPU.
 CPU_CHUNK_ROWS = 2048
 CUDA_CHUNK_ROWS = 131_072
+CPU_CHUNK_VALUES = 2**19  # of one layer at most, when nothing is kept for a backward pass
+
+# Bounds on the memory that decoding volumes takes, whatever their size and number.
+KEPT_BYTES = 2**30  # products of the first layer that are kept for all latents
+VALUES_BYTES = 2**30  # Fourier values of the latents that share one pass over the points
+MAP_BYTES = 2**28  # maps transformed at once on a GPU
 
 # Over a linear base the MLP starts small: what it adds is yet to be learnt.
 FIRST_SHARE_OVER_BASE = 0.1
@@ -91,7 +104,8 @@ class Decoder(nn.Module):
             hermitian=self.hermitian,
         )
 
-    def fourier(self, k: Tensor, z: Tensor, chunk_rows: int = CPU_CHUNK_ROWS) -> Tensor:
+    @torch.no_grad()
+    def fourier(self, k: Tensor, z: Tensor, chunk_rows: int | None = None) -> Tensor:
         """Volume values at points for latents, without gradients.
 
         Parameters
@@ -103,23 +117,43 @@ class Decoder(nn.Module):
         -------
         (m, rows) complex64
         """
-        with torch.no_grad():
-            values = _evaluate(self.folded(), k, z, chunk_rows)
-            return values if self.base is None else values + self.base.values(k, z)
+        values = FixedPoints(self.folded(), k, chunk_rows).values(z)
+        return values if self.base is None else values + self.base.values(k, z)
 
     def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
         """Real maps (m, d, d, d) with mean 0 for latents (m, zdim), in the units of the prepared images.
 
         d is `box`, at most the decoder's own: the smaller map's frequencies alone are evaluated.
         """
+        return torch.cat(list(self.decode(z, box, batch=len(z))))
+
+    @torch.no_grad()
+    def decode(
+        self,
+        z: Tensor,
+        box: int | None = None,
+        *,
+        batch: int = 32,
+        radius: float | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Iterator[Tensor]:
+        """The maps of `volumes` a few at a time, in bounded memory whatever their size and number.
+
+        batch : latents that share one pass over the points, fewer where their values take too much memory
+        radius : leave out what lies beyond this |k|, Fourier pixels of `box`
+        dtype : of the hidden layers' products; coordinates, the first layer and what follows are float32
+        """
         box = box or self.box
-        ball = half_ball(box, self.freqs.device)
-        frequency = ball.k.float() / self.box
-        chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
-        with torch.no_grad():
-            maps = ball.volume(_evaluate(self.folded(), frequency, z, chunk_rows), self.box)
-            # The base is added as maps: on its own lattice interpolation is at its worst.
-            return maps if self.base is None else maps + self.base.volumes(z, box)
+        ball = half_ball(box, z.device)
+        n = ball.n if radius is None else int((ball.radius <= radius + 1e-4).sum())
+        points = FixedPoints(self.folded(), ball.k[:n].float() / self.box, dtype=dtype)
+        for some in z.split(latents_at_once(n, batch)):
+            together = maps_at_once(box, z.device)
+            values = points.values(some).split(together)
+            for part, latents in zip(values, some.split(together), strict=True):
+                maps = ball.volume(nn.functional.pad(part, (0, ball.n - n)), self.box)
+                # The base is added as maps: on its own lattice interpolation is at its worst.
+                yield maps if self.base is None else maps + self.base.volumes(latents, box)
 
 
 @dataclass(frozen=True)
@@ -145,9 +179,11 @@ class FoldedDecoder:
 
     def after_first_layer(self, hidden: Tensor) -> Tensor:
         """The two outputs (rows, 2) from the first layer's pre-activations (rows, width), which are spent."""
-        for weight, bias in self.layers:
-            hidden = torch.addmm(bias, activate_(hidden, self.activation), weight.T)
-        return hidden
+        hidden = activate_(hidden, self.activation)
+        for weight, bias in self.layers[:-1]:
+            hidden = activated_product(hidden, weight, bias, self.activation)
+        weight, bias = self.layers[-1]
+        return torch.addmm(bias, hidden, weight.T)
 
 
 def half_space_sign(k: Tensor) -> Tensor:
@@ -173,32 +209,83 @@ def read_hartley_gradient(gradient: Tensor) -> Tensor:
     return torch.stack((hartley, -hartley), dim=1)
 
 
-def _evaluate(folded: FoldedDecoder, k: Tensor, z: Tensor, chunk_rows: int) -> Tensor:
-    """Values (m, rows); the coordinate half of the first layer is computed once for all latents."""
-    sign = half_space_sign(k)
-    values = torch.empty(len(z), len(k), dtype=torch.complex64, device=k.device)
-    from_latent = z.to(folded.latent_weight.dtype) @ folded.latent_weight.T
-    latents_at_once = max(1, chunk_rows // max(len(k), 1))
+class FixedPoints:
+    """The decoder at points that stay while the latents change.
 
-    def evaluate(starts: range) -> None:
+    k : (rows, 3) coordinates (x, y, z), cycles/px
+    chunk_rows : points evaluated together; None chooses
+    dtype : of the products of the hidden layers
+    """
+
+    def __init__(
+        self,
+        folded: FoldedDecoder,
+        k: Tensor,
+        chunk_rows: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._sign = half_space_sign(k)
+        self._k = k * self._sign[:, None] if folded.hermitian else k
+        self._first, self._dtype = folded, dtype
+        self._rest = replace(folded, layers=[(w.to(dtype), b.to(dtype)) for w, b in folded.layers])
+        width = len(folded.first_bias)
+        if chunk_rows is None:
+            chunk_rows = CUDA_CHUNK_ROWS if k.is_cuda else min(CPU_CHUNK_ROWS, CPU_CHUNK_VALUES // width)
+        self._chunk_rows = chunk_rows
+        self._together = max(1, chunk_rows // max(len(k), 1))  # latents, where there are few points
+        points = len(k) if folded.hermitian else 2 * len(k)
+        self._keep = points * width * dtype.itemsize <= KEPT_BYTES
+        self._products: dict[int, Tensor] = {}
+
+    def values(self, z: Tensor) -> Tensor:
+        """(m, rows) complex64 for latents (m, zdim); one latent's do not depend on the others."""
+        values = torch.empty(len(z), *self._k.shape[:1], 2, device=z.device)
+        # Row by row: a product of all latents at once rounds each as their number has it.
+        weight, bias = self._first.latent_weight, self._first.first_bias
+        from_latent = torch.empty(len(z), len(bias), device=z.device)
+        for row, one in zip(from_latent, z.to(weight.dtype), strict=True):
+            torch.addmv(bias, weight, one, out=row)
+        from_latent = from_latent.to(self._dtype)
+        every = range(0, len(self._k), self._chunk_rows)
+        lanes = lane_count(z.device, len(every))
+        run_in_lanes(
+            lambda starts: self._evaluate(starts, from_latent, values),
+            [every[lane::lanes] for lane in range(lanes)],
+        )
+        return torch.view_as_complex(values)
+
+    def _evaluate(self, starts: range, from_latent: Tensor, values: Tensor) -> None:
+        """Fill the chunks of `values` (m, rows, 2) that begin at `starts`."""
         for start in starts:
-            part = slice(start, start + chunk_rows)
-            points = k[part] * sign[part, None] if folded.hermitian else torch.cat((k[part], -k[part]))
-            hidden = torch.addmm(folded.first_bias, folded.features(points), folded.coordinate_weight.T)
-            for first in range(0, len(z), latents_at_once):
-                block = slice(first, first + latents_at_once)
-                with_latent = hidden[None] + from_latent[block, None]
-                out = folded.after_first_layer(with_latent.flatten(0, 1)).view(-1, len(points), 2)
-                values[block, part] = _complex(out, sign[part], folded.hermitian)
+            part = slice(start, start + self._chunk_rows)
+            product = self._product(part)
+            targets = values[:, part].split(self._together)
+            for latents, target in zip(from_latent.split(self._together), targets, strict=True):
+                hidden = product + latents[:, None]
+                out = self._rest.after_first_layer(hidden.flatten(0, 1)).float()
+                out = out.view(len(latents), len(product), 2)
+                if self._first.hermitian:
+                    target.copy_(out)
+                    target[..., 1] *= self._sign[part]
+                else:
+                    target.copy_(torch.stack([read_hartley(one) for one in out]))
 
-    every = range(0, len(k), chunk_rows)
-    lanes = lane_count(k.device, len(every))
-    run_in_lanes(evaluate, [every[lane::lanes] for lane in range(lanes)])
-    return values
+    def _product(self, part: slice) -> Tensor:
+        """The first layer's coordinate part (points, width) of a chunk."""
+        product = self._products.get(part.start)
+        if product is None:
+            k = self._k[part] if self._first.hermitian else torch.cat((self._k[part], -self._k[part]))
+            product = (self._first.features(k) @ self._first.coordinate_weight.T).to(self._dtype)
+            if self._keep:
+                self._products[part.start] = product
+        return product
 
 
-def _complex(out: Tensor, sign: Tensor, hermitian: bool) -> Tensor:
-    """Complex values (m, rows) at k from outputs (m, points, 2) of m latents."""
-    if hermitian:
-        return torch.complex(out[..., 0], out[..., 1] * sign)
-    return torch.view_as_complex(torch.stack([read_hartley(one) for one in out]))
+def latents_at_once(points: int, batch: int) -> int:
+    """How many latents may share a pass over `points`: at most `batch`, with bounded memory for values."""
+    return max(1, min(batch, VALUES_BYTES // (8 * max(points, 1))))
+
+
+def maps_at_once(box: int, device: torch.device) -> int:
+    """How many maps are transformed together: one on a CPU, enough to fill a GPU."""
+    return 1 if device.type == "cpu" else max(1, MAP_BYTES // (4 * box**3))

@@ -1,7 +1,10 @@
 """The linear latent model as a decoder: a mean map plus basis maps weighted by the latents."""
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
+from tomohet.model.decoder import maps_at_once
 from tomohet.model.linear_base import LinearBase
 
 
@@ -15,3 +18,8 @@ class LinearDecoder(LinearBase):
     def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
         """Real maps (m, d, d, d) with mean 0 for latents (m, zdim); d is `box`, by Fourier cropping."""
         return super().volumes(z, box or self.box)
+
+    def decode(self, z: Tensor, box: int | None = None, **_how) -> Iterator[Tensor]:
+        """The maps of `volumes` a few at a time; nothing of a network's decoding has to be chosen."""
+        for some in z.split(maps_at_once(self.box, z.device)):
+            yield self.volumes(some, box)

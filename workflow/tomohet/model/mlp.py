@@ -68,11 +68,18 @@ def activate_(x: Tensor, name: str) -> Tensor:
     return x.relu_() if name == "relu" else nn.functional.leaky_relu_(x, LEAKY_SLOPE)
 
 
-def activated_affine(x: Tensor, weight: Tensor, bias: Tensor, name: str, out: Tensor) -> Tensor:
-    """activation(x W^T + b) into `out` (rows, n_out); relu on a GPU as part of the product."""
-    if name == "relu":
-        return torch._addmm_activation(bias, x, weight.T, out=out)
-    return activate_(torch.addmm(bias, x, weight.T, out=out), name)
+def activated_product(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
+    """The activation of `x` (rows, in) times `weight` (out, in) plus `bias`, without gradients.
+
+    In one pass where PyTorch has that: on a GPU the activation in a pass of its own takes as long as the
+    product, and on a CPU oneDNN's product is the faster one.
+    """
+    if x.device.type == "cpu" and x.dtype is torch.float32 and torch.backends.mkldnn.is_available():
+        slope = [] if activation == "relu" else [LEAKY_SLOPE]
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, slope, "")
+    if x.is_cuda and activation == "relu":
+        return torch._addmm_activation(bias, x, weight.T)
+    return activate_(torch.addmm(bias, x, weight.T), activation)
 
 
 def activation_gradient_(gradient: Tensor, output: Tensor, name: str) -> Tensor:

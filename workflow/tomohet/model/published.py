@@ -4,10 +4,12 @@ Its encoder reads the Hartley image row by row, ours reads +k and then -k in ord
 first layer are permuted. Its decoder is not Hermitian and is rebuilt with `hermitian=False`.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from tomohet.model.decoder import Decoder
+from tomohet.model.decoder import Decoder, FixedPoints, latents_at_once, maps_at_once
 from tomohet.model.encoder import hartley_columns
 from tomohet.physics.fourier import HalfPlane, ihartley3
 
@@ -35,11 +37,20 @@ class PublishedVolumes:
 
     def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
         """Real maps (m, d, d, d) of latents (m, zdim), d = `box`: their frequencies alone are decoded."""
+        return torch.cat(list(self.decode(z, box, batch=len(z))))
+
+    @torch.no_grad()
+    def decode(
+        self, z: Tensor, box: int | None = None, *, batch: int = 32, radius: float | None = None, **_how
+    ) -> Iterator[Tensor]:
+        """As `Decoder.decode`, but always in float32: such maps are compared with the published program's."""
         box = box or self.box
         axis = torch.arange(-(box // 2), box // 2, device=z.device)
         k = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).flip(-1)  # (x, y, z)
-        inside = k.square().sum(-1) <= (box // 2) ** 2
-        values = self.decoder.fourier(k[inside].float() / self.box, z)
-        hartley = values.real.new_zeros(len(z), *inside.shape)
-        hartley[:, inside] = values.real - values.imag
-        return ihartley3(hartley) * (box / self.box) ** 3
+        inside = k.square().sum(-1) <= (min(box // 2, radius or box) + 1e-4) ** 2
+        points = FixedPoints(self.decoder.folded(), k[inside].float() / self.box)
+        for some in z.split(latents_at_once(len(k[inside]), batch)):
+            for values in points.values(some).split(maps_at_once(box, z.device)):
+                hartley = values.real.new_zeros(len(values), *inside.shape)
+                hartley[:, inside] = values.real - values.imag
+                yield ihartley3(hartley) * (box / self.box) ** 3

@@ -11,7 +11,7 @@ from torch import Tensor
 from tomohet.model.decoder import FoldedDecoder, read_hartley, read_hartley_gradient
 from tomohet.model.lanes import lane_count, run_in_lanes
 from tomohet.model.linear_base import LinearBase
-from tomohet.model.mlp import activate_, activated_affine, activation_gradient_
+from tomohet.model.mlp import activate_, activated_product, activation_gradient_
 from tomohet.model.positional import encode_into
 from tomohet.model.rows import PackedRows
 
@@ -44,7 +44,7 @@ class DecoderSweep:
         points = min(chunk_rows, len(rows)) * (1 if folded.hermitian else 2)
         buffer = {"dtype": self.dtype, "device": z.device}
         self._features = torch.empty(points, features, **buffer)
-        self._hidden = [torch.empty(points, width, **buffer) for _ in folded.layers]
+        self._first = torch.empty(points, width, **buffer)
         self._gradient = [torch.empty(points, width, **buffer) for _ in range(2)]
         # Every row belongs to one particle, so the first bias rides along with the latent's part.
         self._from_latent = (z @ folded.latent_weight.T + folded.first_bias.float()).to(self.dtype)
@@ -87,11 +87,10 @@ class DecoderSweep:
         )
         membership = _membership(particle, members, self.dtype)
 
-        hidden = [buffer[:count] for buffer in self._hidden]
-        torch.mm(features, folded.coordinate_weight.T, out=hidden[0])
-        activate_(hidden[0].addmm_(membership, self._from_latent[members]), folded.activation)
-        for (weight, bias), before, after in zip(folded.layers, hidden, hidden[1:], strict=False):
-            activated_affine(before, weight, bias, folded.activation, out=after)
+        first = torch.mm(features, folded.coordinate_weight.T, out=self._first[:count])
+        hidden = [activate_(first.addmm_(membership, self._from_latent[members]), folded.activation)]
+        for weight, bias in folded.layers[:-1]:
+            hidden.append(activated_product(hidden[-1], weight, bias, folded.activation))
         weight, bias = folded.layers[-1]
         out = torch.addmm(bias, hidden[-1], weight.T).float()
 

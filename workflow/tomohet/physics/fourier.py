@@ -7,7 +7,7 @@ without k = 0.
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -105,20 +105,31 @@ class HalfBall:
         """Number of points."""
         return len(self.k)
 
-    def _index(self, sign: int = 1) -> Tensor:
-        kx, ky, kz = (sign * self.k.long()).unbind(-1)
+    @cached_property
+    def _index(self) -> Tensor:
+        """Where the points lie in the layout of rfftn."""
+        return self._place(self.k.long())
+
+    @cached_property
+    def _mirrored(self) -> tuple[Tensor, Tensor]:
+        """The points of the plane kx = 0, which holds -k as well, and where that lies."""
+        points = torch.nonzero(self.k[:, 0] == 0)[:, 0]
+        return points, self._place(-self.k[points].long())
+
+    def _place(self, k: Tensor) -> Tensor:
+        kx, ky, kz = k.unbind(-1)
         return ((kz % self.box) * self.box + ky % self.box) * (self.box // 2 + 1) + kx
 
     def gather(self, transform: Tensor) -> Tensor:
         """Values (..., n) of transforms (..., D, D, D//2+1) in the layout of rfftn, origin at voxel D//2."""
-        return transform.flatten(-3)[..., self._index()]
+        return transform.flatten(-3)[..., self._index]
 
     def scatter(self, values: Tensor) -> Tensor:
         """The rfftn layout (..., D, D, D//2+1) of values (..., n); zero outside the ball."""
         flat = values.new_zeros((*values.shape[:-1], self.box * self.box * (self.box // 2 + 1)))
-        on_plane = self.k[:, 0] == 0
-        flat[..., self._index(-1)[on_plane]] = values[..., on_plane].conj()
-        flat[..., self._index()] = values
+        points, mirrored = self._mirrored
+        flat[..., mirrored] = values[..., points].conj()
+        flat[..., self._index] = values
         return flat.unflatten(-1, (self.box, self.box, self.box // 2 + 1))
 
     def volume(self, values: Tensor, box: int | None = None) -> Tensor:

@@ -2,21 +2,55 @@
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from tomohet.errors import InputError
+from tomohet.files.parts import PartedFile, content_digest
+from tomohet.files.pickles import save_latents
 from tomohet.linear.inference import linear_posterior
 from tomohet.model.load import box_of, load_config, load_vae
 from tomohet.model.taught import stack_posterior
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.latents import infer_latents
+from tomohet.training.processes import Processes
 from tomohet.training.reading import Loading
 
 log = logging.getLogger(__name__)
+
+
+def write_latents(
+    args: argparse.Namespace, store: Store, particles: np.ndarray, device: torch.device, share: Processes
+) -> None:
+    """Infer the latents of this process's share of `particles` (store ordinals) and write `args.out_z`.
+
+    Of several processes each puts its rows into one file, which the last one turns into `args.out_z`. Shares
+    are whole batches, so that every batch is that of a single process, and so are its numbers.
+    """
+    if share.size == 1:
+        save_latents(args.out_z, *evaluate_images(args, store, particles, device))
+        return
+    n, zdim = len(particles), load_config(args.config)["model_args"]["zdim"]
+    batches = share.part(-(-n // args.batch_size))
+    own = range(n)[batches.start * args.batch_size : batches.stop * args.batch_size]
+    found = evaluate_images(args, store, particles[own], device) if own else ()
+
+    images = store.data_rows[store.images_of(particles)]
+    what = content_digest(args.weights, args.config, store.digest, particles, images, args.batch_size)
+    row_bytes = 2 * zdim * np.dtype(np.float32).itemsize
+    file = PartedFile(args.out_z, n, row_bytes, what, lambda path: os.truncate(path, n * row_bytes))
+    if own:
+        file.write(own.start, np.stack(found, axis=1).astype(np.float32))
+
+    def put(rows: Path, path: Path) -> None:
+        save_latents(path, *np.fromfile(rows, np.float32).reshape(n, 2, zdim).swapaxes(0, 1))
+
+    if file.finish(own, put):
+        log.info("%s: latents of %d particles", args.out_z, n)
 
 
 def evaluate_images(

@@ -88,6 +88,28 @@ def is_copy() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
+def start_one_per_gpu(device: torch.device) -> None:
+    """With several visible GPUs run this very command once on each, and exit as they do.
+
+    Returns on a CPU, with one GPU, and in the processes so started.
+    """
+    n = torch.cuda.device_count() if device.type == "cuda" else 1
+    if n > 1 and not is_copy():
+        sys.exit(start_copies(n))
+
+
+def share_of(part: tuple[int, int], device: torch.device) -> Processes:
+    """This process among those that share a job without further contact.
+
+    `part` (I, N) of the command line, 1 <= I <= N, is divided again among its copies, if it has been started
+    as several.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return Processes((part[0] - 1) * size + rank, part[1] * size)
+
+
 def start_copies(n: int) -> int:
     """Run this very command in n processes; returns the exit status of the first that fails, or 0.
 

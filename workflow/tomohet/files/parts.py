@@ -1,0 +1,157 @@
+"""One file that several processes fill: each writes its own records, the last to end puts it in place."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import atomic_path, write_json
+
+log = logging.getLogger(__name__)
+
+
+class PartedFile:
+    """`n` records of equal size, written in any order by any number of processes.
+
+    The data lie beside `path` as `.NAME.unfinished`, and `.NAME.parts` lists the records that are there for
+    good. Who is killed has listed nothing: its part is written again. When all are listed the file is put in
+    place.
+
+    Parameters
+    ----------
+    digest : of all that decides the content; records of different content are never mixed
+    create : makes the file of all records, as yet empty
+    offset : bytes before the first record
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        n: int,
+        record_bytes: int,
+        digest: str,
+        create: Callable[[Path], None],
+        offset: int = 0,
+    ) -> None:
+        self.path, self.n = Path(path), n
+        self._record_bytes, self._offset = record_bytes, offset
+        self._digest = f"{n} x {record_bytes}, {digest}"
+        self._data = self.path.with_name(f".{self.path.name}.unfinished")
+        self._list = self.path.with_name(f".{self.path.name}.parts")
+        with locked(self.path):
+            if not self._data.is_file() or self._listed() is None:
+                self._list.unlink(missing_ok=True)
+                with atomic_path(self._data) as temporary:
+                    create(temporary)
+                self._note([])
+            self._file = open(self._data, "r+b")
+
+    def write(self, first: int, records: np.ndarray) -> None:
+        """Write consecutive records from number `first`."""
+        self._file.seek(self._offset + first * self._record_bytes)
+        self._file.write(np.ascontiguousarray(records).data)
+
+    def finish(self, part: range, put: Callable[[Path, Path], None] = os.replace) -> bool:
+        """Note that the records of `part` are written; returns whether the file is complete.
+
+        put : makes the final file (second argument) of the data (first)
+
+        Raises InputError when a job with other settings has begun to write the file meanwhile.
+        """
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        with locked(self.path), self._file:
+            if not self._is(self._data):
+                if self._is(self.path):  # another process wrote the same part and was first
+                    return True
+                raise InputError(
+                    f"{self.path}: another job has begun to write it meanwhile; give each its own folder"
+                )
+            done = _joined([*(self._listed() or []), [part.start, part.stop]])
+            if done != [[0, self.n]]:
+                self._note(done)
+                there = sum(stop - start for start, stop in done)
+                log.info("%s: %d of %d are there, the other parts are missing", self.path, there, self.n)
+                return False
+            put(self._data, self.path)
+            self._remove()
+            return True
+
+    def discard(self) -> None:
+        """Remove what has been written, by all processes."""
+        with locked(self.path), self._file:
+            if self._is(self._data):
+                self._remove()
+
+    def _is(self, path: Path) -> bool:
+        return path.exists() and os.path.samestat(os.fstat(self._file.fileno()), path.stat())
+
+    def _listed(self) -> list[list[int]] | None:
+        """Ranges of records that are written; None when there is no list, or one of another content."""
+        try:
+            content = json.loads(self._list.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return content["done"] if content["digest"] == self._digest else None
+
+    def _note(self, done: list[list[int]]) -> None:
+        write_json(self._list, {"digest": self._digest, "done": done})
+
+    def _remove(self) -> None:
+        self._data.unlink(missing_ok=True)
+        self._list.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Be the only process that is in here for `path`; others wait. Works on network file systems too."""
+    path = Path(path)
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = open(lock, "w")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                break
+        except FileNotFoundError:
+            pass
+        file.close()  # whoever held the lock has removed the file that we waited for
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def content_digest(*things: Path | np.ndarray | object) -> str:
+    """Digest of the contents of files, of arrays, and of plain values."""
+    digest = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, Path):
+            digest.update(thing.read_bytes())
+        elif isinstance(thing, np.ndarray):
+            digest.update(f"{thing.dtype} {thing.shape}".encode() + np.ascontiguousarray(thing).tobytes())
+        else:
+            digest.update(repr(thing).encode())
+    return digest.hexdigest()[:32]
+
+
+def _joined(ranges: list[list[int]]) -> list[list[int]]:
+    """The same numbers in as few ranges as can be, ascending; empty ones fall away."""
+    joined: list[list[int]] = []
+    for start, stop in sorted(ranges):
+        if stop <= start:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], stop)
+        else:
+            joined.append([start, stop])
+    return joined
