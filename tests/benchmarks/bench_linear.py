@@ -1,0 +1,86 @@
+"""What the linear model finds, and when it says that there is something: over noise, numbers and data seeds.
+
+    python tests/benchmarks/bench_linear.py [--snr 0.1 0.01 ...] [--particles 100 400] [--seeds 5]
+
+For each SNR and number of particles, data sets with two states (one block of 8 % of the mass in half of the
+particles) or, with --homogeneous, data sets without any difference. Tilt scheme, noise and dose say nothing
+of the state. Prints how often the detection test finds heterogeneity, the basis maps that held-out tilts ask
+for, the AUC of the best single latent beside the oracle's (who knows both maps), and CPU seconds of the fit.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tomohet.cli import SCRIPTS
+from tomohet.linear.fit import fit_linear_model
+from tomohet.particles.store import Store, open_store
+from tomohet.simulation.assessment import auc
+from tomohet.simulation.oracle import block_log_odds
+from tomohet.simulation.truth import Truth, load_truth
+
+
+def simulated(folder: Path, snr: float, particles: int, frequency: float, seed: int) -> tuple[Store, Truth]:
+    """A prepared store and its truth."""
+    config = folder / "simulation.yaml"
+    config.write_text(yaml.safe_dump({"blocks": [{"name": "S1", "mass": 0.08, "frequency": frequency}]}))
+    words = ["--config", config, "--snr", snr, "--particles", particles, "--seed", seed]
+    for name, arguments in (
+        ("simulate", ["-o", folder, *words]),
+        ("prepare", [folder / "particles.star", "-o", folder / "prepared"]),
+    ):
+        command = [sys.executable, SCRIPTS / f"{name}.py", *arguments]
+        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    return open_store(folder / "prepared"), load_truth(folder / "truth.npz")
+
+
+def found(store: Store, truth: Truth) -> dict:
+    """Fit and compare."""
+    start = time.process_time()
+    model = fit_linear_model(store, np.arange(len(store.particles)), zdim=None)
+    row = {
+        "found": float(model.detection.found),
+        "excess": model.detection.excess,
+        "basis maps": model.held_out.n_components,
+        "CPU s": time.process_time() - start,
+    }
+    present = truth.presence[truth.rows_of(store.particles["source_id"].to_numpy()), 0].astype(bool)
+    if present.all():
+        return row
+    latents = model.latents.mean.cpu().numpy()
+    return row | {
+        "AUC": max(auc(present, column) for column in latents.T),
+        "oracle": auc(present, block_log_odds(store, truth)[:, 0]),
+    }
+
+
+def main() -> None:
+    """Simulate, fit, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--snr", type=float, nargs="+", default=[0.1, 0.03, 0.01, 0.003])
+    parser.add_argument("--particles", type=int, nargs="+", default=[100, 400])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--homogeneous", action="store_true", help="all particles alike")
+    args = parser.parse_args()
+    frequency = 1.0 if args.homogeneous else 0.5
+    rows = []
+    for snr in args.snr:
+        for particles in args.particles:
+            for seed in range(args.seeds):
+                with tempfile.TemporaryDirectory() as folder:
+                    row = found(*simulated(Path(folder), snr, particles, frequency, seed))
+                rows.append({"SNR": snr, "particles": particles, "seed": seed} | row)
+                print({name: round(value, 3) for name, value in rows[-1].items()}, flush=True)
+    table = pd.DataFrame(rows).drop(columns="seed").groupby(["SNR", "particles"], sort=False)
+    print(pd.concat({"mean": table.mean(), "sd": table.std()}, axis=1).round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
