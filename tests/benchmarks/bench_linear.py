@@ -41,14 +41,14 @@ def simulated(folder: Path, snr: float, particles: int, frequency: float, seed: 
     return open_store(folder / "prepared"), load_truth(folder / "truth.npz")
 
 
-def found(store: Store, truth: Truth) -> dict:
+def found(store: Store, truth: Truth, zdim: int | None) -> dict:
     """Fit and compare."""
     start = time.process_time()
-    model = fit_linear_model(store, np.arange(len(store.particles)), zdim=None)
+    model = fit_linear_model(store, np.arange(len(store.particles)), zdim=zdim)
     row = {
         "found": float(model.detection.found),
         "excess": model.detection.excess,
-        "basis maps": model.held_out.n_components,
+        "basis maps": len(model.basis) if zdim else model.held_out.n_components,
         "CPU s": time.process_time() - start,
     }
     present = truth.presence[truth.rows_of(store.particles["source_id"].to_numpy()), 0].astype(bool)
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--snr", type=float, nargs="+", default=[0.1, 0.03, 0.01, 0.003])
     parser.add_argument("--particles", type=int, nargs="+", default=[100, 400])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--zdim", type=int, help="this many basis maps, instead of asking held-out tilts")
     parser.add_argument("--homogeneous", action="store_true", help="all particles alike")
     args = parser.parse_args()
     frequency = 1.0 if args.homogeneous else 0.5
@@ -75,7 +76,7 @@ def main() -> None:
         for particles in args.particles:
             for seed in range(args.seeds):
                 with tempfile.TemporaryDirectory() as folder:
-                    row = found(*simulated(Path(folder), snr, particles, frequency, seed))
+                    row = found(*simulated(Path(folder), snr, particles, frequency, seed), args.zdim)
                 rows.append({"SNR": snr, "particles": particles, "seed": seed} | row)
                 print({name: round(value, 3) for name, value in rows[-1].items()}, flush=True)
     table = pd.DataFrame(rows).drop(columns="seed").groupby(["SNR", "particles"], sort=False)

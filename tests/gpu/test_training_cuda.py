@@ -120,3 +120,4 @@ def test_a_training_step_does_not_wait_for_the_device(tiny_store, fraction):
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.isfinite(p).all() for p in trained)

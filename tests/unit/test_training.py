@@ -1,6 +1,5 @@
-"""Batches, splits, schedules, latents and the options of a training, on a tiny simulated dataset."""
+"""The output folder of a training, continuing it, images that are read all along, and train_nn."""
 
-import importlib.util
 import json
 import logging
 
@@ -8,157 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from training_runs import CPU, final_loss, parse, train
 
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_latents, load_pickles
 from tomohet.model.load import load_model, load_vae, read_weights
 from tomohet.particles.source import open_particles
 from tomohet.particles.store import open_store
-from tomohet.training.batches import LossRows, ParticleImages, split_tilts
+from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import lock_folder
 from tomohet.training.homogeneous import train_nn
-from tomohet.training.latents import gaussian_divergence, infer_latents
-from tomohet.training.reading import Loading
-from tomohet.training.schedules import beta_at, learning_rate_factor
+from tomohet.training.latents import infer_latents
 from tomohet.training.settings import check_options
-from tomohet.training.vae import train_vae
 
-CPU = torch.device("cpu")
-SMALL = (
-    "--zdim 2 -n 1 -b 4 --dec-dim 16 --dec-layers 1 --enc-dim-A 16 --out-dim-A 8 --enc-layers-A 1 "
-    "--enc-dim-B 16 --enc-layers-B 1 --pe-dim 3 --lr 0.001"
-).split()
-
-
-def parse(script, particles, outdir, *options):
-    from tomohet.cli import SCRIPTS
-
-    spec = importlib.util.spec_from_file_location(script, SCRIPTS / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.build_parser().parse_args([str(particles), "-o", str(outdir), *options])
-
-
-def train(store_folder, outdir, *options):
-    """train_vae in this process; later options win."""
-    args = parse("train_vae", store_folder, outdir, *SMALL, *options)
-    check_options(args)
-    args.outdir.mkdir(parents=True, exist_ok=True)
-    store, particles = open_particles(args.particles, args)
-    train_vae(args, store, particles, CPU)
-    return args.outdir
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_figures():
-    """Figures take longer than these trainings; the commands' tests draw them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("write_tilt_distribution", "write_loss_figure"):
-            patch.setattr(f"tomohet.training.vae.{name}", lambda *_: None)
-        yield
-
-
-@pytest.fixture(scope="module")
-def base_run(tiny_store, tmp_path_factory):
-    return train(tiny_store, tmp_path_factory.mktemp("base"))
+pytestmark = pytest.mark.usefixtures("without_figures")
 
 
 @pytest.fixture(scope="module")
 def store(tiny_store):
     return open_store(tiny_store)
-
-
-def final_loss(folder):
-    return pd.read_csv(folder / "loss.csv")["total"].iloc[-1]
-
-
-# ---- batches
-
-
-def test_batch_holds_the_images_of_its_particles(store):
-    particles = np.array([1, 4, 5, 9])
-    images = ParticleImages(store, particles, CPU, loss_rows=LossRows())
-    batch = images.batch(np.array([2, 0]))
-    rows = np.concatenate([store.images_of(np.array([5])), store.images_of(np.array([1]))])
-    torch.testing.assert_close(batch.fourier, store.half_planes(rows))
-    np.testing.assert_array_equal(batch.tilts, np.diff(store.offsets)[[5, 1]])
-    np.testing.assert_allclose(
-        batch.params.dose_e_A2, store.images["dose_e_A2"].iloc[rows].to_numpy(np.float32)
-    )
-
-
-def test_reading_ahead_gives_the_same_batches(store):
-    particles = np.arange(8)
-    groups = [np.array([3, 1]), np.array([0, 7, 2]), np.array([5])]
-    resident = ParticleImages(store, particles, CPU, place="device")
-    read = ParticleImages(store, particles, CPU, place="file", loading=Loading(workers=2, ahead=1))
-    for ours, theirs in zip(resident.batches(groups), read.batches(groups), strict=True):
-        assert torch.equal(ours.fourier, theirs.fourier)
-        np.testing.assert_array_equal(ours.prefix, theirs.prefix)
-
-
-def test_loss_rows_end_at_the_highest_frequency(store):
-    images = ParticleImages(store, np.arange(3), CPU, loss_rows=LossRows(max_frequency=0.25))
-    radius = store.half_plane.radius
-    assert radius[images.prefix[0] - 1] <= 0.25 * store.box < radius[images.prefix[0]]
-
-
-def test_dose_mask_ends_at_the_optimal_dose(store):
-    params = ParticleImages(store, np.arange(1), CPU).params.take(slice(0, 3))
-    params = params._replace(dose_e_A2=torch.tensor([0.0, 120.0, 400.0]))
-    prefix = LossRows(dose_mask=True).prefix(params, store.half_plane)
-    s_invA = store.half_plane.radius.double() / (store.pixel_size_A * store.box)
-    optimal_dose = 2.51284 * (0.24499 * s_invA**-1.6649 + 2.8141)
-    assert prefix.tolist() == [int((optimal_dose >= dose).sum()) for dose in params.dose_e_A2]
-    assert prefix[0] == store.half_plane.n > prefix[2] > 0
-
-
-def test_gain_undoes_each_images_own_normalisation(store):
-    images = ParticleImages(store, np.arange(3), CPU)
-    noise = store.images["noise_scale"].to_numpy()[store.images_of(np.arange(3))]
-    np.testing.assert_allclose(images.batch(np.arange(3)).gain.numpy() * noise, store.scale, rtol=1e-6)
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
-def test_split_leaves_tilts_on_both_sides(fraction):
-    tilts = np.array([2, 41, 1, 7, 10])
-    keep = split_tilts(tilts, fraction, np.random.default_rng(0))
-    kept = np.add.reduceat(keep.astype(int), np.cumsum(tilts) - tilts)
-    assert kept[2] == 1
-    many = tilts > 1
-    assert (kept[many] >= 1).all() and (kept[many] < tilts[many]).all()
-    np.testing.assert_allclose(kept[[1]], fraction * 41, atol=0.5)
-    assert not np.array_equal(keep, split_tilts(tilts, fraction, np.random.default_rng(1)))
-
-
-# ---- schedules
-
-
-def test_published_beta_schedules():
-    assert [beta_at("b", seen, 0) for seen in (0, 500_000, 1_000_000)] == [5.0, 10.0, 15.0]
-    assert [beta_at("e", seen, 1000) for seen in (0, 50, 125, 200, 250, 999)] == pytest.approx(
-        [0, 0.4, 1, 1, 0, 1]
-    )
-    assert [beta_at("a", seen, 0) for seen in (0, 2_000_000)] == [0.001, 15.0]
-    assert [beta_at("c", 800_000, 0), beta_at("d", 3_000_000, 0)] == [18.0, 11.5]
-    assert beta_at(0.25, 77, 1000) == 0.25
-
-
-def test_learning_rate_warms_up_and_falls():
-    assert learning_rate_factor("constant", 0.0, 0.9) == 1
-    assert learning_rate_factor("cosine", 0.2, 0.1) == pytest.approx(0.5)
-    assert learning_rate_factor("cosine", 0.2, 0.6) == pytest.approx(0.5)
-    assert learning_rate_factor("cosine", 0.0, 1.0) == pytest.approx(0)
-
-
-def test_divergence_of_gaussians_agrees_with_torch():
-    mu1, logvar1, mu2, logvar2 = np.random.default_rng(0).normal(size=(4, 5, 3))
-    normals = [
-        torch.distributions.Normal(torch.tensor(m), torch.tensor(np.exp(v / 2)))
-        for m, v in ((mu1, logvar1), (mu2, logvar2))
-    ]
-    expected = torch.distributions.kl_divergence(*normals).sum(1)
-    np.testing.assert_allclose(gaussian_divergence(mu1, logvar1, mu2, logvar2), expected)
 
 
 # ---- output folder
@@ -214,83 +81,6 @@ def test_same_seed_same_result(base_run, tiny_store, tmp_path):
     again = train(tiny_store, tmp_path)
     ours, theirs = (read_weights(f / "weights.pkl")["model_state_dict"] for f in (base_run, again))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-# ---- options
-
-OPTIONS = [
-    "--zdim 3", "-n 2", "-b 3", "--wd 0.1", "--lr 0.01", "--beta 3", "--beta a", "--beta b", "--beta c",
-    "--beta d", "--beta e", "--beta-control 5", "--seed 1", "--recon-dose-weight", "--recon-tilt-weight",
-    "--max-frequency 0.2", "--noise-model shells", "--rows-per-image 0.3",
-    "--fraction-train 0.5", "--sequential-tilt-sampling",
-    "--lr-schedule cosine", "--lr-warmup 0.5", "--enc-layers-A 2", "--enc-dim-A 24", "--out-dim-A 16",
-    "--enc-layers-B 2", "--enc-dim-B 24", "--enc-mask 11", "--pooling-function concatenate",
-    "--pooling-function max", "--pooling-function median", "--pooling-function set_encoder",
-    "--dec-layers 2", "--dec-dim 24", "--l-extent 0.3", "--feat-sigma 1", "--pe-dim 5",
-    "--activation leaky_relu",
-    "--pe-type geom_ft", "--pe-type geom_full", "--pe-type geom_lowf", "--pe-type geom_nohighf",
-    "--pe-type linear_lowf", "--pe-type none", "--use-first-ntilts 5", "--use-first-nptcls 10",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_changes_the_loss(base_run, tiny_store, tmp_path, option):
-    assert final_loss(train(tiny_store, tmp_path, *option.split())) != final_loss(base_run)
-
-
-@pytest.mark.parametrize("option", ["--num-seeds 2", "--num-heads 2", "--layer-norm"])
-def test_options_of_the_set_encoder_change_the_loss(tiny_store, tmp_path, option):
-    plain = train(tiny_store, tmp_path / "plain", "--pooling-function", "set_encoder")
-    changed = train(tiny_store, tmp_path / "changed", "--pooling-function", "set_encoder", *option.split())
-    assert final_loss(plain) != final_loss(changed)
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        "--lazy --num-workers 2 --prefetch-factor 3",
-        "--lazy --persistent-workers --pin-memory",
-        "--enc-mask -1",
-    ],
-)
-def test_options_that_leave_the_result_alone(base_run, tiny_store, tmp_path, option):
-    assert final_loss(train(tiny_store, tmp_path, *option.split())) == final_loss(base_run)
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_hidden_layers_are_bfloat16_where_the_device_is_fast_with_it(tiny_store, tmp_path, monkeypatch, fast):
-    monkeypatch.setattr("tomohet.training.settings.fast_bfloat16", lambda device: fast)
-    default = final_loss(train(tiny_store, tmp_path / "default"))
-    exact = final_loss(train(tiny_store, tmp_path / "exact", "--no-amp"))
-    assert default == pytest.approx(exact, rel=1e-3)
-    assert (default != exact) == fast
-
-
-def test_held_out_tilts_have_latents_of_their_own(tiny_store, tmp_path):
-    folder = train(tiny_store, tmp_path, "--fraction-train", "0.5")
-    mu, _ = load_latents(folder / "z.train.pkl")
-    test_mu, _ = load_latents(folder / "z.test.pkl")
-    assert mu.shape == test_mu.shape
-    assert not np.allclose(mu, test_mu)
-    assert np.isfinite(load_pickles(folder / "convergence_latent_kld.0.pkl")[0]).all()
-
-
-def test_checkpoint_names_the_epochs_that_are_kept(tiny_store, tmp_path):
-    folder = train(tiny_store, tmp_path, "-n", "5", "--checkpoint", "2")
-    assert sorted(f.name for f in folder.glob("weights.*.pkl")) == ["weights.1.pkl", "weights.3.pkl"]
-    assert (folder / "weights.pkl").is_file()
-
-
-@pytest.mark.parametrize(
-    "option",
-    ["--zdim 0", "-b 0", "--lr 0", "--lr -1", "--fraction-train 0", "--fraction-train 1.5",
-     "--rows-per-image 0", "--max-frequency 0.6", "--lr-warmup 1", "--wd -1", "--num-workers -1",
-     "--prefetch-factor 0",
-     "--pooling-function set_encoder --num-heads 3"],
-)  # fmt: skip
-def test_impossible_options_are_refused(tiny_store, tmp_path, option):
-    with pytest.raises(InputError):
-        train(tiny_store, tmp_path, *option.split())
 
 
 # ---- continuing
