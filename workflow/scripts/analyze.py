@@ -74,9 +74,7 @@ def run(args: argparse.Namespace) -> None:
         write_csv(outdir / "leaks.csv", audit.tests)
         figures["leaks"] = latent_plots.leak_table(audit)
         figures["controls"] = latent_plots.controls(*latent_plots.plane(found.pcs), table)
-        for name, verdict in audit.verdicts.items():
-            if verdict in ("look", "leak"):
-                log.warning("leak audit: latents follow %s: %s", leaks.MEANING[name], verdict)
+        leaks.warn(audit)
     else:
         log.warning("no prepared store is known, so the leak audit is skipped; name one with --store")
     latent_plots.save_all(figures, outdir, args.plot_format)

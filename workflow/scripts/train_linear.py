@@ -37,8 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read, fit, write."""
+    from tomohet.analysis import leaks
     from tomohet.device import device_of
     from tomohet.errors import InputError
+    from tomohet.files.atomic import write_csv
     from tomohet.linear.figures import write_figures
     from tomohet.linear.fit import fit_linear_model
     from tomohet.linear.output import LinearRun, write_run
@@ -54,7 +56,12 @@ def run(args: argparse.Namespace) -> None:
     fit = {"iterations": args.iterations, "max_frequency": args.max_frequency, "seed": args.seed}
     model = fit_linear_model(store, particles, zdim=args.zdim, device=device_of(args.device), **fit)
     write_figures(model, args.outdir, args.plot_format)
-    write_run(args.outdir, LinearRun(store, particles, fit | {"zdim": args.zdim}), model)
+    audit = leaks.audit(model.latents.mean.cpu().numpy(), leaks.nuisances(store, particles))
+    leaks.warn(audit)
+    write_csv(args.outdir / "leaks.csv", audit.tests)
+    write_run(
+        args.outdir, LinearRun(store, particles, fit | {"zdim": args.zdim}), model, leaks.describe(audit)
+    )
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@ Classes found in latents mean nothing if they follow the number of tilts, the do
 the tomogram or the orientation of a particle. Each of these is compared with each principal component.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+log = logging.getLogger(__name__)
 
 NOISE_BAND = 0.75  # of Nyquist: beyond it single images hold practically no signal
 SIGNAL_BAND = 0.25
@@ -171,6 +174,13 @@ def _verdict(tests: pd.DataFrame) -> str:
     if strongest >= LEAK:
         return "leak"
     return "look" if strongest >= LOOK else "clean"
+
+
+def warn(result: Audit) -> None:
+    """Log what the latents follow."""
+    for name, verdict in result.verdicts.items():
+        if verdict in ("look", "leak"):
+            log.warning("leak audit: latents follow %s: %s", MEANING[name], verdict)
 
 
 def describe(result: Audit) -> list[dict[str, object]]:

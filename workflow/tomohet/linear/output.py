@@ -22,8 +22,11 @@ class LinearRun:
     options: dict
 
 
-def write_run(outdir: Path, run: LinearRun, model: LinearModel) -> None:
-    """Write config, weights, latents (mean and log variance), mean map and summary; config.pkl comes last."""
+def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
+    """Write config, weights, latents (mean and log variance), mean map and summary; config.pkl comes last.
+
+    leaks: what the latents follow besides the structure (`analysis.leaks.describe`), for the summary.
+    """
     store = run.store
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
     # What posteriors of other particles need besides.
@@ -38,7 +41,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel) -> None:
     save_latents(outdir / "z.train.pkl", mu, logvar)
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
     write_volume(outdir / "mask.mrc", model.mean.mask.cpu().numpy(), store.pixel_size_A)
-    write_json(outdir / "summary.json", summary(run, model))
+    write_json(outdir / "summary.json", summary(run, model) | {"leaks": leaks})
     config = {
         "starfile_args": {"sourcefile": str(store.description["source"])},
         "dataset_args": {"norm": [0.0, float(store.scale)]},

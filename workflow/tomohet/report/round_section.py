@@ -50,7 +50,10 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "loss": figures.loss_charts(round_.loss),
         "sizes": cluster_sizes(round_),
         "detection": summaries["linear"].get("verdict"),
-        "linear": stage_numbers(summaries["linear"], ("kernel_eigenvalues", "noise_eigenvalues", "verdict")),
+        "linear": stage_numbers(
+            summaries["linear"], ("kernel_eigenvalues", "noise_eigenvalues", "verdict", "leaks")
+        ),
+        "linear_leaks": summaries["linear"].get("leaks") or [],
         "spectrum": spectrum(summaries["linear"]),
         "explained": explained_variance(summaries["analyze"]),
         "verdict": summaries["convergence"].get("verdict"),
