@@ -40,15 +40,6 @@ class Detection:
         """Whether there is anything to find."""
         return self.p_value < SIGNIFICANCE
 
-    def verdict(self, n_particles: int) -> str:
-        """One sentence for people."""
-        if self.found:
-            return f"heterogeneity found: {self.n_components} components stand out from noise"
-        return (
-            f"no heterogeneity found at this number of particles ({n_particles:,}): noise alone gives such a "
-            f"leading eigenvalue (p = {self.p_value:.2g})"
-        )
-
     @property
     def excess(self) -> float:
         """The leading eigenvalue above those of the draws, in their standard deviations."""

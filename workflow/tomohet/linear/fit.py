@@ -43,6 +43,25 @@ class LinearModel:
     held_out: HeldOut | None
 
     @property
+    def heterogeneous(self) -> bool:
+        """Whether there is anything to find: by the kernel, or by held-out tilts, which see weaker ones."""
+        return self.detection.found or (self.held_out is not None and self.held_out.found)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for people."""
+        if self.detection.found:
+            return f"heterogeneity found: {self.detection.n_components} components stand out from noise"
+        if self.heterogeneous:
+            return (
+                "heterogeneity found: weak, but tilt images that were held out are predicted better with it"
+            )
+        return (
+            f"no heterogeneity found at this number of particles ({len(self.latents.mean):,}): noise alone "
+            f"gives such a leading eigenvalue (p = {self.detection.p_value:.2g})"
+        )
+
+    @property
     def eigenvalues(self) -> np.ndarray:
         """(n,) eigenvalues of the particles' kernel, largest first."""
         return self.detection.eigenvalues
@@ -81,8 +100,9 @@ def fit_linear_model(
         )  # fmt: skip
     start, basis, latents, scales = fit(store, zdim, TILT_GROUPS)
     detection = detect_heterogeneity(start.maps, N_EIGENVALUES, seed)
-    log.info("%s", detection.verdict(len(particles)))
-    return LinearModel(start.mean, basis, latents, scales, detection, held_out)
+    model = LinearModel(start.mean, basis, latents, scales, detection, held_out)
+    log.info(model.verdict)
+    return model
 
 
 def _model(start: "_Start", basis: Tensor, *_) -> tuple[MeanMap, Tensor]:

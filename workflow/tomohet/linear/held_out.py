@@ -17,6 +17,7 @@ from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 
 EVERY = 3
+SIGNIFICANT = 3.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class HeldOut:
     def total(self) -> np.ndarray:
         """(K,) gain of all particles."""
         return self.gain.sum(0)
+
+    @property
+    def found(self) -> bool:
+        """Whether basis maps predict better than the mean map alone, beyond chance."""
+        gain = self.gain[:, self.total.argmax()]
+        return bool(gain.sum() > SIGNIFICANT * gain.std(ddof=1) * np.sqrt(len(gain)))
 
     @property
     def n_components(self) -> int:
