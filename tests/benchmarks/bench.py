@@ -59,6 +59,12 @@ TASKS = {
     "train, bfloat16, 25 % rows": training(0.25, torch.bfloat16),
     "encoder": Task("particles", bench_network.encode, bench_network.encode_textbook),
     "eval_vol": Task("volumes", bench_network.decode, bench_network.decode_textbook),
+    "eval_vol, 16 bits": Task(
+        "volumes",
+        partial(bench_network.decode, amp=True),
+        bench_network.decode_textbook,
+        dtype=torch.bfloat16,
+    ),
     "eval_vol, half box": Task(
         "volumes",
         partial(bench_network.decode, downsample=2),
@@ -72,14 +78,18 @@ TASKS = {
 def tasks_of(load: Workload, device: torch.device) -> list[str]:
     """What is measured of a workload: the dose mask changes the training only.
 
-    Training in bfloat16 where that is what `train_vae` does, in float32 on CPUs and where there is no other.
+    16 bits where the device is faster with them; training in float32 on CPUs and where there is no other.
     """
     fast = fast_bfloat16(device)
-    types = {torch.bfloat16} if fast else set()
-    if device.type == "cpu" or not fast:
-        types.add(torch.float32)
-    training = [what for what in TASKS if what.startswith("train") and TASKS[what].dtype in types]
-    return training if load.dose_mask else training + [w for w in TASKS if not w.startswith("train")]
+
+    def measured(what: str) -> bool:
+        if not what.startswith("train") and load.dose_mask:
+            return False
+        if TASKS[what].dtype == torch.bfloat16:
+            return fast
+        return not what.startswith("train") or device.type == "cpu" or not fast
+
+    return [what for what in TASKS if measured(what)]
 
 
 def measured(load: Workload, what: str, side: str, folder: Path, device: torch.device, **limits) -> dict:

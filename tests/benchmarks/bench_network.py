@@ -18,7 +18,7 @@ from workloads import STAR, STORE, Workload
 
 from tomohet.cli import SCRIPTS
 from tomohet.model.vae import HeterogeneityVAE, build_vae
-from tomohet.model.volumes import TrainedVolumes, write_volumes
+from tomohet.model.volumes import TrainedVolumes, half_precision, write_volumes
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.source import open_particles
 from tomohet.particles.store import open_store
@@ -97,15 +97,18 @@ def encode_textbook(place: Place) -> Amount:
     return Amount(load.particles, load.particles * load.tilts)
 
 
-def decode(place: Place, downsample: int = 1) -> Amount:
-    """Volumes as `eval_vol` decodes and writes them."""
+def decode(place: Place, downsample: int = 1, amp: bool = False) -> Amount:
+    """Volumes as `eval_vol` decodes and writes them; `amp`: with hidden layers of 16 bits."""
     load = place.load
     box = load.box // downsample
     # As many as take some seconds on a CPU; what they share is done once for all of a batch.
     count = VOLUMES_AT_ONCE if place.device.type == "cuda" else min(VOLUMES_AT_ONCE, 2**21 // load.box**3)
     decoder = TrainedVolumes(_network(place).decoder, load.pixel_size_A, 1.0, place.device)
     z = np.random.default_rng(0).standard_normal((count, load.zdim), np.float32)
-    place.watch.repeat(lambda: write_volumes(decoder, z, place.scratch, box=box, batch=VOLUMES_AT_ONCE))
+    dtype = (amp and half_precision(place.device)) or torch.float32
+    place.watch.repeat(
+        lambda: write_volumes(decoder, z, place.scratch, box=box, batch=VOLUMES_AT_ONCE, dtype=dtype)
+    )
     return Amount(count, flop=count * load.decoding_flop(box))
 
 
