@@ -91,3 +91,20 @@ def tiny_training(tmp_path_factory, tiny_store, run_script) -> Path:
     folder = tmp_path_factory.mktemp("tiny_training") / "train_vae"
     run_script("train_vae", tiny_store, "-o", folder, *TINY_NETWORK)
     return folder
+
+
+@pytest.fixture(scope="module")
+def without_figures():
+    """Figures take longer than small trainings; the commands' tests draw them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("write_tilt_distribution", "write_loss_figure"):
+            patch.setattr(f"tomohet.training.vae.{name}", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def base_run(tiny_store, tmp_path_factory, without_figures):
+    """Output folder of a small training in this process, with default options."""
+    from training_runs import train
+
+    return train(tiny_store, tmp_path_factory.mktemp("base"))

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -158,11 +159,11 @@ def test_chunks_do_not_matter(store, result, monkeypatch):
     assert np.abs(small.map - result.map).max() < 1e-4 * np.abs(result.map).max()
 
 
-def test_images_that_are_not_finite_are_named(store):
-    broken = store.restricted(np.ones(len(store.images), bool))
-    data = np.array(broken.data)
+def test_images_that_are_not_finite_are_named(store, tmp_path):
+    data = np.array(store.data)
     data[17] = np.nan
-    object.__setattr__(broken, "data", data)
+    np.save(tmp_path / "images.npy", data)
+    broken = replace(store, data=np.load(tmp_path / "images.npy", mmap_mode="r"))
     with pytest.raises(InputError, match="image 17 "):
         half_maps(broken, np.arange(72))
 
