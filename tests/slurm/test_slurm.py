@@ -19,7 +19,14 @@ GPU_CONFIG = {
     "gpus": 1,
     "simulate": {"n_particles": 96, "n_tomograms": 2, "box": 32, "snr": 0.2, "seed": 1},
     "linear": {"zdim": 2, "iterations": 2},
-    "train": {"zdim": 4, "epochs": 60, "batch_size": 8, "dec_dim": 128, "checkpoint": 20},
+    "train": {
+        "zdim": 4,
+        "epochs": 60,
+        "batch_size": 8,
+        "dec_dim": 192,
+        "rows_per_image": 1,
+        "checkpoint": 20,
+    },  # fmt: skip
     "rounds": {"all": {}},
 }
 
