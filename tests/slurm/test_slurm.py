@@ -26,7 +26,7 @@ GPU_CONFIG = {
         "dec_dim": 192,
         "rows_per_image": 1,
         "checkpoint": 20,
-    },  # fmt: skip
+    },
     "rounds": {"all": {}},
 }
 
