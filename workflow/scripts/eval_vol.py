@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--amp",
         action="store_true",
         help="16-bit products where they are fast: float16 on a GPU, bfloat16 on a CPU that has it. Volumes "
-        "are then off by about 0.1 %% and 1 %% of their maximum (imported runs stay float32)",
+        "are then off by up to about 0.3 %% and 4 %% of their maximum (imported runs stay float32)",
     )
     precision.add_argument("--no-amp", action="store_true", help="float32 products (the default)")
     options.add_volume_options(parser)

@@ -119,6 +119,7 @@ class _Start:
 
     @classmethod
     def of(cls, store: Store, particles: np.ndarray, n_groups: int, max_frequency: float, device) -> "_Start":
+        """Mean map and difference maps of the particles of a store; n_groups: of their tilts."""
         observations = Observations(store, particles, max_frequency=max_frequency, device=device)
         mean = mean_map(observations)
         box = kernel_box(store.box, len(particles) * n_groups)
