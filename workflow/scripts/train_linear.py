@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of basis maps (default: as many as predict tilt images that were held out, at most 10)",
     )
-    parser.add_argument("-n", "--iterations", type=int, default=5, help="iterations of EM (5)")
+    parser.add_argument("-n", "--iterations", type=int, default=8, help="iterations of EM (8)")
     parser.add_argument(
         "--max-frequency",
         type=float,

@@ -189,14 +189,15 @@ def expand(basis: Tensor, latents: Latents) -> tuple[Tensor, Latents]:
     )
 
 
-def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor) -> Tensor:
+def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor, variance: Tensor) -> Tensor:
     """EB: new prior scales c (K,) of the basis maps' power c P_mu.
 
-    Per shell q = precision c P_mu and P_new = (|F U|^2 + f c P_mu / (1 + q)) / f with f the mask's mean
-    square; c is the mean of P_new / P_mu, weighted by the number of points times (q / (1 + q))^2.
+    Per shell q = precision c P_mu and P_new = (|F U|^2 + f c P_mu / (1 + q)) / f with f the mean of the
+    mask's square times the local `variance` (`linear.locality`); c is the mean of P_new / P_mu, weighted by
+    the number of points times (q / (1 + q))^2.
     """
     n_shells = len(mean.power)
-    fraction = mean.mask.square().mean()
+    fraction = (mean.mask.square() * variance).mean()
     old = scales[:, None] * mean.power
     q = precision[:, :n_shells] * old
     new = (shell_power(basis) + fraction * old / (1 + q)) / fraction

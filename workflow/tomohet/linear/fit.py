@@ -10,6 +10,7 @@ from torch import Tensor
 from tomohet.linear.detection import TILT_GROUPS, Detection, detect_heterogeneity
 from tomohet.linear.em import Latents, expand, expectation, first_equations, prior_scales
 from tomohet.linear.held_out import HeldOut, held_out_gain
+from tomohet.linear.locality import local_variance
 from tomohet.linear.spectral import kernel_spectrum
 from tomohet.particles.store import Store
 from tomohet.progress import track
@@ -31,7 +32,8 @@ MOST_BASIS = 10
 @dataclass(frozen=True)
 class LinearModel:
     """mean: the mean map and its noise; basis (K, D, D, D); latents: posteriors; prior_scale (K,) power of
-    each basis map relative to the mean map's; detection: whether there is anything to find; held_out: how
+    each basis map relative to the mean map's; local_variance (D, D, D) of differences between particles,
+    relative to its mean; detection: whether there is anything to find; held_out: how
     well basis maps predict images that were not used, None where their number was given.
     """
 
@@ -39,6 +41,7 @@ class LinearModel:
     basis: Tensor
     latents: Latents
     prior_scale: Tensor
+    local_variance: Tensor
     detection: Detection
     held_out: HeldOut | None
 
@@ -72,7 +75,7 @@ def fit_linear_model(
     particles: np.ndarray,
     *,
     zdim: int | None,
-    iterations: int = 5,
+    iterations: int = 8,
     max_frequency: float = 0.25,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -98,9 +101,9 @@ def fit_linear_model(
             "held-out tilts are predicted best with %d basis maps (gain over the mean map: %.0f nats)",
             held_out.n_components, held_out.total.max(initial=0),
         )  # fmt: skip
-    start, basis, latents, scales = fit(store, zdim, TILT_GROUPS)
+    start, basis, latents, scales, variance = fit(store, zdim, TILT_GROUPS)
     detection = detect_heterogeneity(start.maps, N_EIGENVALUES, seed)
-    model = LinearModel(start.mean, basis, latents, scales, detection, held_out)
+    model = LinearModel(start.mean, basis, latents, scales, variance, detection, held_out)
     log.info(model.verdict)
     return model
 
@@ -139,23 +142,35 @@ def kernel_box(box: int, n_maps: int) -> int:
     return min(box, fitting[0] if fitting else KERNEL_BOXES[-1])
 
 
-def _expectation_maximisation(start: _Start, zdim: int, iterations: int) -> tuple[Tensor, Latents, Tensor]:
-    """Basis maps (K, D, D, D), the particles' posteriors and the prior scales (K,)."""
+def _expectation_maximisation(
+    start: _Start, zdim: int, iterations: int
+) -> tuple[Tensor, Latents, Tensor, Tensor]:
+    """Basis maps (K, D, D, D), the particles' posteriors, prior scales (K,) and local variance (D, D, D)."""
     observations, mean = start.observations, start.mean
     scales = torch.full((zdim,), FIRST_PRIOR_SCALE, device=observations.device)
-    basis = _maximisation(first_equations(observations, mean, start.latents(zdim)), mean, scales)
+    variance = torch.ones_like(mean.volume)
+    basis = _maximisation(first_equations(observations, mean, start.latents(zdim)), mean, scales, variance)
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
         latents, equations = expectation(observations, mean, basis, accumulate=True)
-        basis = _maximisation(equations, mean, scales)
+        basis = _maximisation(equations, mean, scales, variance)
         precision = equations.precision(len(mean.power))
-        scales = prior_scales(basis, mean, precision, scales)
+        scales = prior_scales(basis, mean, precision, scales, variance)
+        variance = local_variance(basis, mean, scales, precision, variance)
         basis, _ = expand(basis, latents)
         log.info("EM iteration %d: prior scales %s", iteration + 1, np.round(scales.cpu().numpy(), 3))
     latents, _ = expectation(observations, mean, basis, accumulate=False)
-    return *expand(basis, latents), scales
+    return *_with_signs(*expand(basis, latents)), scales, variance
 
 
-def _maximisation(equations, mean: MeanMap, scales: Tensor) -> Tensor:
-    priors = [SpectralPrior(mean.mask, scale * mean.power) for scale in scales]
+def _with_signs(basis: Tensor, latents: Latents) -> tuple[Tensor, Latents]:
+    """Each latent in the direction in which what changes most in its map is more density."""
+    signs = basis.pow(3).sum((1, 2, 3)).sign()
+    covariance = latents.covariance * signs[:, None] * signs
+    return basis * signs[:, None, None, None], Latents(latents.mean * signs, covariance)
+
+
+def _maximisation(equations, mean: MeanMap, scales: Tensor, variance: Tensor) -> Tensor:
+    mask = mean.mask * variance.sqrt()
+    priors = [SpectralPrior(mask, scale * mean.power) for scale in scales]
     start = equations.weight.new_zeros(len(scales), *mean.volume.shape)
     return equations.solve(priors, start)

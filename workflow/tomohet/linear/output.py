@@ -25,6 +25,7 @@ class LinearRun:
 def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
     """Write config, weights, latents (mean and log variance), mean map and summary; config.pkl comes last.
 
+    variability.mrc is the standard deviation of the particles' maps, voxel by voxel.
     leaks: what the latents follow besides the structure (`analysis.leaks.describe`), for the summary.
     """
     store = run.store
@@ -40,6 +41,8 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     logvar = torch.diagonal(covariance, dim1=1, dim2=2).log().numpy()
     save_latents(outdir / "z.train.pkl", mu, logvar)
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
+    differences = model.basis.square().sum(0).sqrt().cpu().numpy()
+    write_volume(outdir / "variability.mrc", differences * store.scale, store.pixel_size_A)
     write_volume(outdir / "mask.mrc", model.mean.mask.cpu().numpy(), store.pixel_size_A)
     write_json(outdir / "summary.json", summary(run, model) | {"leaks": leaks})
     config = {

@@ -1,0 +1,46 @@
+"""Where particles differ: the prior variance of the basis maps, voxel by voxel, learnt from the data.
+
+Particles mostly differ in a few places, while noise in the basis maps is everywhere inside the mask. As the
+power of each map follows from its posterior (empirical Bayes), so does the power at each place: what the maps
+have there, smoothed, and the variance that is left to them. Places without differences then hold the less
+noise, the more often this is done.
+"""
+
+import torch
+from torch import Tensor
+
+from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.prior import shell_index
+
+SMOOTHING_PX = 2.0  # standard deviation; half the period of the highest frequency that is usually fitted
+LEAST = 0.05  # of the mean variance: no place is given up
+
+
+def local_variance(
+    basis: Tensor, mean: MeanMap, scales: Tensor, precision: Tensor, variance: Tensor
+) -> Tensor:
+    """The next estimate of `variance` (D, D, D), relative to its mean inside the mask.
+
+    basis: posterior means (K, D, D, D) under prior power scales_j P_mu (K,), mask and `variance`;
+    precision: of the data per shell, (K, n_shells), as of `Equations.precision`.
+    """
+    box, n_shells = len(variance), len(mean.power)
+    points = torch.bincount(shell_index(box, basis.device).flatten(), minlength=n_shells)[:n_shells]
+    power = scales[:, None] * mean.power  # of a Fourier coefficient, where the variance is 1
+    of_voxel = power * points / box**6  # each shell's share of a voxel's prior variance
+    left = torch.zeros_like(variance)
+    for shell in range(1, n_shells):
+        q = precision[:, shell] * power[:, shell]
+        left += (of_voxel[:, shell] / (1 + q * variance[..., None])).sum(-1)
+    mask = mean.mask.square()
+    found = basis.square().sum(0) + mask * variance * left
+    found = smooth(found, SMOOTHING_PX) / smooth(mask, SMOOTHING_PX).clamp_min(LEAST)
+    return (found * mask.sum() / (found * mask).sum()).clamp_min(LEAST)
+
+
+def smooth(volume: Tensor, sigma_px: float) -> Tensor:
+    """A map (D, D, D) convolved with a Gaussian of the given standard deviation."""
+    box = volume.shape[-1]
+    axis = torch.exp(-2 * (torch.pi * sigma_px * torch.fft.fftfreq(box, device=volume.device)) ** 2)
+    gaussian = axis[:, None, None] * axis[:, None] * axis[: box // 2 + 1]
+    return torch.fft.irfftn(torch.fft.rfftn(volume) * gaussian, s=volume.shape)
