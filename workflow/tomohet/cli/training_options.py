@@ -183,6 +183,14 @@ def add_loading_options(parser: argparse.ArgumentParser, several_passes: bool = 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     """The encoder and the latent's prior."""
     group = parser.add_argument_group("encoder")
+    group.add_argument(
+        "--encoder",
+        default="tilts",
+        choices=("tilts", "backprojected", "free"),
+        help="what latents come from: a network that sees each tilt image but not its pose (tilts, as "
+        "published); one that sees the particle's back-projection in a small box (backprojected); or no "
+        "network, but the images' likelihood under the decoder (free). The last two need --init (tilts)",
+    )
     for name, default, meaning in (
         ("--enc-layers-A", 3, "hidden layers of encoder A, per tilt"),
         ("--enc-dim-A", 256, "width of encoder A"),

@@ -1,5 +1,6 @@
-"""Posteriors of any particles under a linear model that has been fitted."""
+"""A linear model that has been fitted, and what it says of any particles: what a network is taught."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from torch import Tensor
 from tomohet.errors import InputError
 from tomohet.linear.em import expectation
 from tomohet.model.load import load_config, read_weights
+from tomohet.model.taught import MAP_BOX, stack_posterior
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.particle_maps import particle_maps
 
 
 def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
@@ -28,16 +31,53 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
     return config, weights["model_state_dict"] | weights["posterior"]
 
 
-def linear_posterior(
-    folder: Path, store: Store, particles: np.ndarray, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Posterior mean and log variance (P, K) of particles (store ordinals), in closed form."""
-    config, state = read_linear(folder, store.box)
-    state = {name: tensor.to(device) for name, tensor in state.items()}
-    observations = Observations(
-        store, particles, max_frequency=config["training_args"]["max_frequency"], device=device
-    )
-    unit = config["scale"] / store.scale
-    mean = MeanMap(unit * state["mean"], state["mask"], state["noise"], unit**2 * state["power"])
-    latents, _ = expectation(observations, mean, unit * state["basis"], accumulate=False)
-    return latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log()
+@dataclass(frozen=True)
+class Teacher:
+    """The linear model of an output folder of train_linear: its configuration and tensors."""
+
+    config: dict
+    state: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, folder: Path, box: int) -> "Teacher":
+        """Raises InputError when the folder is not train_linear's, or for another box."""
+        return cls(*read_linear(folder, box))
+
+    @property
+    def n_basis(self) -> int:
+        """Number of basis maps."""
+        return self.config["model_args"]["zdim"]
+
+    def maps(self, store: Store, n_basis: int) -> tuple[Tensor, Tensor]:
+        """Mean (D, D, D) and the first basis maps (n_basis, D, D, D), in the units of the store's images."""
+        unit = self.config["scale"] / store.scale
+        return unit * self.state["mean"], unit * self.state["basis"][:n_basis]
+
+    def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
+        """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form."""
+        observations = self._observations(store, particles, device)
+        basis = self.maps(store, self.n_basis)[1].to(device)
+        latents, _ = expectation(observations, self._mean(store, device), basis, accumulate=False)
+        return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
+
+    def particle_maps(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
+        """Each particle's back-projected difference from the mean map, flat (P, voxels) float16.
+
+        Each has unit root mean square, which is that of noise: particles have different numbers of tilts.
+        """
+        observations = self._observations(store, particles, device, MAP_BOX)
+        maps = particle_maps(observations, self._mean(store, device)).flatten(1)
+        return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
+
+    def noise(self, device: torch.device) -> Tensor:
+        """(rows,) noise variance of the half-plane rows that the model was fitted to."""
+        return self.state["noise"].to(device)
+
+    def _observations(self, store: Store, particles: np.ndarray, device, box: int | None = None):
+        frequency = self.config["training_args"]["max_frequency"]
+        return Observations(store, particles, max_frequency=frequency, box=box, device=device)
+
+    def _mean(self, store: Store, device: torch.device) -> MeanMap:
+        unit = self.config["scale"] / store.scale
+        mean, mask, noise, power = (self.state[n].to(device) for n in ("mean", "mask", "noise", "power"))
+        return MeanMap(unit * mean, mask, noise, unit**2 * power)

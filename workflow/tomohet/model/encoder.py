@@ -23,6 +23,8 @@ class TiltEncoder(nn.Module):
     seeds, heads, layer_norm : of the set encoder
     """
 
+    sees = "images"
+
     def __init__(
         self,
         n_points: int,

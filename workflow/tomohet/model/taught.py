@@ -1,30 +1,99 @@
-"""An encoder that starts from the linear model's posterior and learns what to change."""
+"""Encoders that start from the linear model's posterior.
+
+What they make of a particle's latent counts only where it has proved better on tilt images that were held out
+(`training.teaching`); else the latent is the linear model's.
+"""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tomohet.model.encoder import TiltEncoder
+from tomohet.model.latent_prior import LatentPrior
+from tomohet.model.mlp import ResidualMLP
+
+MAP_BOX = 12  # of the back-projected particles
+
+
+class MapEncoder(nn.Module):
+    """From a particle's back-projected difference from the mean map to (mu, logvar): pose is used.
+
+    n_inputs: voxels of a map.
+    """
+
+    sees = "maps"
+
+    def __init__(self, n_inputs: int, zdim: int, layers: int, width: int, activation: str) -> None:
+        super().__init__()
+        self.zdim = zdim
+        self.network = ResidualMLP(n_inputs, layers, width, 2 * zdim, activation)
+
+    def forward(self, maps: Tensor, tilts: np.ndarray) -> tuple[Tensor, Tensor]:
+        """mu, logvar (P, zdim) from maps (P, n_inputs)."""
+        return self.network(maps.float()).split(self.zdim, dim=1)
 
 
 class TaughtEncoder(nn.Module):
-    """mu and log variance of the linear posterior, plus what the tilt encoder adds: nothing at first.
+    """mu and log variance of the linear posterior, plus what a network adds: nothing at first.
 
-    Latents beyond the linear model's start at the prior, N(0, 1).
+    Latents beyond the linear model's start at the prior, N(0, 1). `released`: the network takes part in the
+    training; `trusted`: in evaluation as well.
     """
 
-    def __init__(self, tilts: TiltEncoder) -> None:
+    def __init__(self, network: TiltEncoder | MapEncoder) -> None:
         super().__init__()
-        self.tilts, self.zdim = tilts, tilts.zdim
-        last = [module for module in tilts.modules() if isinstance(module, nn.Linear)][-1]
+        self.network, self.zdim, self.sees = network, network.zdim, network.sees
+        self.released = self.trusted = False
+        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, images: Tensor, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
-        """mu, logvar (P, zdim) from half planes (m, n) and `start` (P, 2, K): the linear posterior."""
-        added_mu, added_logvar = self.tilts(images, tilts)
-        mu, logvar = nn.functional.pad(start, (0, self.zdim - start.shape[-1])).unbind(1)
+    def forward(self, seen: Tensor, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
+        """mu, logvar (P, zdim) from what the network sees and `start` (P, 2, K): the linear posterior."""
+        mu, logvar = padded(start, self.zdim).unbind(1)
+        if not (self.released if self.training else self.trusted):
+            return mu, logvar
+        added_mu, added_logvar = self.network(seen, tilts)
         return mu + added_mu, logvar + added_logvar
+
+    def get_extra_state(self) -> dict:
+        """Kept with the weights."""
+        return {"released": self.released, "trusted": self.trusted}
+
+    def set_extra_state(self, state: dict) -> None:
+        """As kept with the weights."""
+        self.released, self.trusted = state["released"], state["trusted"]
+
+
+class FreeLatents(nn.Module):
+    """No network: every particle has a latent of its own, in closed form (`training.free_latents`).
+
+    `prior`: how latents are distributed, once that has proved better than the linear model's.
+    """
+
+    sees = "nothing"
+
+    def __init__(self, zdim: int) -> None:
+        super().__init__()
+        self.zdim = zdim
+        self.prior: LatentPrior | None = None
+
+    def forward(self, seen: None, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
+        """mu, logvar (P, zdim): what the particles have."""
+        return padded(start, self.zdim).unbind(1)
+
+    def get_extra_state(self) -> dict:
+        """Kept with the weights."""
+        return {} if self.prior is None else {name: x.cpu() for name, x in vars(self.prior).items()}
+
+    def set_extra_state(self, state: dict) -> None:
+        """As kept with the weights."""
+        self.prior = LatentPrior(**state) if state else None
+
+
+def padded(start: Tensor, zdim: int) -> Tensor:
+    """Posteriors (P, 2, K) with latents up to `zdim` at the prior: mean 0, log variance 0."""
+    return nn.functional.pad(start, (0, zdim - start.shape[-1]))
 
 
 def stack_posterior(mu: Tensor, logvar: Tensor) -> Tensor:

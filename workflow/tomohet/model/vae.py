@@ -6,27 +6,29 @@ from torch import Tensor, nn
 
 from tomohet.model.decoder import Decoder
 from tomohet.model.encoder import TiltEncoder, encoder_points
-from tomohet.model.taught import TaughtEncoder
+from tomohet.model.taught import MAP_BOX, FreeLatents, MapEncoder, TaughtEncoder
 from tomohet.physics.fourier import half_plane
 
 
 class HeterogeneityVAE(nn.Module):
     """A variational autoencoder of particles.
 
-    `encoder` maps a batch's images and tilt counts to (mu, logvar); anything else with that call may take
-    its place. `decoder` is the volume.
+    `encoder` maps what it `sees` of a batch (images, back-projected maps or nothing) and tilt counts to
+    (mu, logvar); anything else with that call may take its place. `decoder` is the volume.
     """
 
     def __init__(self, encoder: nn.Module, decoder: Decoder) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
-    def encode(self, images: Tensor, tilts: np.ndarray, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(mu, logvar), (P, zdim) each, from half planes (m, n) of P particles with `tilts` (P,) images.
+    def encode(
+        self, seen: Tensor | None, tilts: np.ndarray, start: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(mu, logvar), (P, zdim) each, from what the encoder sees of P particles with `tilts` (P,) images.
 
         start: (P, 2, K) posteriors of the linear model, for a network that was taught by one.
         """
-        return self.encoder(images, tilts) if start is None else self.encoder(images, tilts, start)
+        return self.encoder(seen, tilts) if start is None else self.encoder(seen, tilts, start)
 
 
 def sample_latent(
@@ -47,24 +49,33 @@ def build_vae(box: int, model_args: dict, seed: int) -> HeterogeneityVAE:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = TiltEncoder(
-            encoder_points(half_plane(box), model_args["enc_mask"]),
-            model_args["zdim"],
-            layers_a=model_args["qlayersA"],
-            width_a=model_args["qdimA"],
-            out_a=model_args["out_dimA"],
-            layers_b=model_args["qlayersB"],
-            width_b=model_args["qdimB"],
-            pooling=model_args["pooling_function"],
-            longest=model_args["ntilts"],
-            activation=model_args["activation"],
-            seeds=model_args["num_seeds"],
-            heads=model_args["num_heads"],
-            layer_norm=model_args["layer_norm"],
-        )
-        if model_args.get("n_basis"):
-            encoder = TaughtEncoder(encoder)
-        return HeterogeneityVAE(encoder, build_decoder(box, model_args, seed))
+        return HeterogeneityVAE(_build_encoder(box, model_args), build_decoder(box, model_args, seed))
+
+
+def _build_encoder(box: int, model_args: dict) -> nn.Module:
+    kind = model_args.get("encoder", "tilts")
+    if kind == "free":
+        return FreeLatents(model_args["zdim"])
+    if kind == "backprojected":
+        shape = {"layers": model_args["qlayersB"], "width": model_args["qdimB"]}
+        activation = model_args["activation"]
+        return TaughtEncoder(MapEncoder(MAP_BOX**3, model_args["zdim"], **shape, activation=activation))
+    encoder = TiltEncoder(
+        encoder_points(half_plane(box), model_args["enc_mask"]),
+        model_args["zdim"],
+        layers_a=model_args["qlayersA"],
+        width_a=model_args["qdimA"],
+        out_a=model_args["out_dimA"],
+        layers_b=model_args["qlayersB"],
+        width_b=model_args["qdimB"],
+        pooling=model_args["pooling_function"],
+        longest=model_args["ntilts"],
+        activation=model_args["activation"],
+        seeds=model_args["num_seeds"],
+        heads=model_args["num_heads"],
+        layer_norm=model_args["layer_norm"],
+    )
+    return TaughtEncoder(encoder) if model_args.get("n_basis") else encoder
 
 
 def build_decoder(box: int, model_args: dict, seed: int) -> Decoder:

@@ -48,6 +48,7 @@ class Batch(NamedTuple):
     dose_weighted : whether any image of the data set carries dose weights
     whole : the batch of all processes
     start : (P, 2, K) posteriors of the linear model that teaches, or None
+    maps : (P, voxels) back-projected differences from the mean map, for an encoder that sees them, or None
     """
 
     fourier: Tensor
@@ -58,6 +59,7 @@ class Batch(NamedTuple):
     dose_weighted: bool
     whole: Whole
     start: Tensor | None = None
+    maps: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ class ParticleImages:
             rows = rows[keep]
         self.tilts = tilts
         self._by_name = np.argsort(store.particles["source_id"].to_numpy(str)[particles], kind="stable")
-        self.start: Tensor | None = None  # (particles, 2, K), set by whoever teaches
+        # Of every particle, set by whoever teaches: (particles, 2, K) and (particles, voxels).
+        self.start: Tensor | None = None
+        self.maps: Tensor | None = None
         self._starts = np.cumsum(tilts) - tilts
         self.half_plane = store.half_plane.to(device)
         self.params = _parameters(store, rows, device)
@@ -181,7 +185,10 @@ class ParticleImages:
         part = self.processes.part(len(group))
         rows, positions = self._loss_rows[group], group[part]
         whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
-        start = None if self.start is None else self.start[sent(positions, self.device)]
+        start, maps = (
+            None if known is None else known[sent(positions, self.device)]
+            for known in (self.start, self.maps)
+        )
         return Batch(
             complex_half_planes(stored),
             self.params.take(index),
@@ -191,6 +198,7 @@ class ParticleImages:
             self._dose_weighted,
             whole,
             start,
+            maps,
         )
 
 

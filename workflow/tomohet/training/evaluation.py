@@ -11,12 +11,13 @@ import torch
 from tomohet.errors import InputError
 from tomohet.files.parts import PartedFile, content_digest
 from tomohet.files.pickles import save_latents
-from tomohet.linear.inference import linear_posterior
+from tomohet.linear.inference import Teacher
 from tomohet.model.load import box_of, load_config, load_vae
-from tomohet.model.taught import stack_posterior
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
+from tomohet.training.free_latents import latents_of
 from tomohet.training.latents import infer_latents
+from tomohet.training.likelihood import Likelihood
 from tomohet.training.processes import Processes
 from tomohet.training.reading import Loading
 
@@ -73,9 +74,12 @@ def evaluate_images(
     images = ParticleImages(store, particles, device, loading=Loading.of(args))
     teacher = config["training_args"].get("init")
     if teacher is not None:
-        n_basis = config["model_args"]["n_basis"]
-        posterior = stack_posterior(*linear_posterior(Path(teacher), store, particles, device))
-        images.start = posterior[..., :n_basis]
+        teacher, n_basis = Teacher.of(Path(teacher), store.box), config["model_args"]["n_basis"]
+        images.start = teacher.posterior(store, particles, device)[..., :n_basis]
+        if model.encoder.sees == "maps":
+            images.maps = teacher.particle_maps(store, particles, device)
+        if model.encoder.sees == "nothing":
+            return latents_of(model, images, Likelihood(images.half_plane, teacher.noise(device)))
     interval = args.batch_size if args.verbose else args.log_interval
     return infer_latents(model, images, args.batch_size, log_interval=interval)
 

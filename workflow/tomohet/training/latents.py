@@ -4,16 +4,28 @@ import logging
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tomohet.errors import InputError
 from tomohet.model.vae import HeterogeneityVAE
+from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import encoder_view
-from tomohet.training.batches import ParticleImages
+from tomohet.training.batches import Batch, ParticleImages
 from tomohet.training.order import in_groups
 
 log = logging.getLogger(__name__)
 
 PARTICLES_AT_ONCE = 64
+
+
+def encode(model: HeterogeneityVAE, batch: Batch, half_plane: HalfPlane) -> tuple[Tensor, Tensor]:
+    """(mu, logvar) of a batch's particles, (P, zdim) each, from what the model's encoder sees of them."""
+    seen = None
+    if model.encoder.sees == "images":
+        seen = encoder_view(batch.fourier, batch.params, half_plane)
+    elif model.encoder.sees == "maps":
+        seen = batch.maps
+    return model.encode(seen, batch.tilts, batch.start)
 
 
 def infer_latents(
@@ -35,8 +47,7 @@ def infer_latents(
         for batch in images.batches(groups):
             if not len(batch.tilts):
                 continue
-            views = encoder_view(batch.fourier, batch.params, images.half_plane)
-            found.append(torch.stack(model.encode(views, batch.tilts, batch.start)))
+            found.append(torch.stack(encode(model, batch, images.half_plane)))
             before, done = done, done + batch.whole.particles
             if log_interval and done // log_interval > before // log_interval:
                 log.info("latents of %d of %d particles", done, len(present))

@@ -93,6 +93,7 @@ class Training:
     ----------
     objective : has `losses(batch, seen, generator)`
     digest : of all that decides the course (`checkpoints.settings_digest`)
+    teaching : of a network taught by a linear model, else None; it judges every epoch
     """
 
     def __init__(
@@ -103,9 +104,10 @@ class Training:
         plan: Plan,
         folder: Path,
         digest: str,
+        teaching=None,
     ) -> None:
         self.model, self.objective, self.images, self.plan = model, objective, images, plan
-        self.folder, self.digest = folder, digest
+        self.folder, self.digest, self.teaching = folder, digest, teaching
         self.processes = images.processes
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
@@ -169,11 +171,14 @@ class Training:
             "scaler": {},
             "digest": self.digest,
             "loaded": self.loaded,
+            "teaching": self.teaching.state() if self.teaching else None,
         }
 
     def _load(self, content: dict) -> None:
         self.model.load_state_dict(content["model_state_dict"])
         self.optimiser.load_state_dict(content["optimizer_state_dict"])
+        if self.teaching:
+            self.teaching.load_state(content["teaching"])
 
     def _epoch(self, request: StopRequest) -> None:
         position, plan, particles = self.position, self.plan, len(self.images)
@@ -259,6 +264,8 @@ class Training:
         row = {"epoch": position.epoch, "gen": gen, "kld": kld, "total": total, "seconds": seconds}
         history = [*position.history, row | {"particles_per_second": rate}]
         self.model.eval()
+        if self.teaching:
+            self.teaching.after_epoch(position.epoch)
         finish_epoch(position.epoch)
         if self.processes.leads:
             write_csv(self.folder / "loss.csv", pd.DataFrame(history))

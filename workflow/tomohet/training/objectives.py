@@ -10,8 +10,9 @@ from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
 from tomohet.model.rows import PackedRows, pack_rows
 from tomohet.model.vae import HeterogeneityVAE, sample_latent
 from tomohet.physics.fourier import HalfPlane
-from tomohet.physics.imaging import encoder_view, loss_weight, physical_transfer, transfer
+from tomohet.physics.imaging import loss_weight, physical_transfer, transfer
 from tomohet.training.batches import Batch
+from tomohet.training.latents import encode
 from tomohet.training.processes import ALONE, Processes
 from tomohet.training.schedules import beta_at
 
@@ -80,8 +81,7 @@ class VaeObjective:
     def losses(self, batch: Batch, seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """(total, gen, scaled KL) of a batch, after `seen` particles; of a part of it, its share of them."""
         whole = batch.whole
-        images = encoder_view(batch.fourier, batch.params, self.data.half_plane)
-        mu, logvar = self.model.encode(images, batch.tilts, batch.start)
+        mu, logvar = encode(self.model, batch, self.data.half_plane)
         z = sample_latent(mu, logvar, generator, whole.particles, whole.first)
         gen = self.data.loss(self.model.decoder, z, batch, generator)
         beta = beta_at(self.beta, seen, self.total_particles)

@@ -1,6 +1,7 @@
 """The output folder of a training: what is written at its start, after its epochs and at its end."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,8 @@ from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 from tomohet.model.load import read_weights
 from tomohet.model.volumes import TrainedVolumes
-from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint, set_aside
-from tomohet.training.latents import gaussian_divergence, infer_latents
+from tomohet.training.latents import gaussian_divergence
 from tomohet.training.loop import Training
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,8 @@ def write_config(folder: Path, config: dict) -> None:
 class EpochResults:
     """Writes an epoch's weights, latents and map, every `every` epochs, and the final ones at the end.
 
-    `images` and `test` are the two sides of the split of tilts; `test` None when all tilts are trained on.
-    A homogeneous volume (zdim 0) has no latents.
+    latents : means and log variances of all particles, from the images of the training and, if tilts are
+        split, from the others; None for a homogeneous volume (zdim 0), which has none
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class EpochResults:
         folder: Path,
         training: Training,
         volumes: TrainedVolumes,
-        test: ParticleImages | None,
+        latents: Callable[[], list[tuple[np.ndarray, np.ndarray]]] | None,
         every: int,
         first: int,
     ) -> None:
-        self.folder, self.training, self.volumes, self.test = folder, training, volumes, test
+        self.folder, self.training, self.volumes, self.latents = folder, training, volumes, latents
         self.every, self.first = every, first
 
     def __call__(self, epoch: int) -> None:
@@ -100,16 +100,15 @@ class EpochResults:
     def _write(self, tag: str, weights: dict) -> None:
         model, folder = self.training.model, self.folder
         model.eval()
-        sides = filter(None, (self.training.images, self.test)) if self.volumes.zdim else ()
-        latents = [infer_latents(model, side) for side in sides]
+        latents = self.latents() if self.latents else []
         if not self.training.processes.leads:
             return
         z = np.zeros((1, 0), np.float32)
-        if self.volumes.zdim:
+        if latents:
             mu, logvar = latents[0]
             save_latents(folder / f"z{tag}.train.pkl", mu, logvar)
             z = mu.mean(0, keepdims=True)
-            if self.test is not None:
+            if len(latents) > 1:
                 self._write_test_latents(tag, mu, logvar, *latents[1])
         volume = self.volumes.volumes(torch.from_numpy(z).to(self.volumes.device))[0].cpu().numpy()
         write_volume(folder / f"reconstruct{tag}.mrc", volume, self.volumes.pixel_size_A)

@@ -168,6 +168,7 @@ def vae_arguments(args: argparse.Namespace, longest: int, n_basis: int) -> dict:
     """
     return {
         "kind": "vae",
+        "encoder": args.encoder,
         "qlayersA": args.enc_layers_A,
         "qdimA": args.enc_dim_A,
         "out_dimA": args.out_dim_A,

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 
 from tomohet.errors import InputError
-from tomohet.linear.inference import linear_posterior, read_linear
-from tomohet.model.taught import stack_posterior
+from tomohet.linear.inference import Teacher
 from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.particles.store import Store
-from tomohet.training.batches import ParticleImages, split_tilts
+from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.checkpoints import settings_digest
+from tomohet.training.free_latents import latents_of
+from tomohet.training.latents import infer_latents
 from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VaeObjective
@@ -27,6 +28,8 @@ from tomohet.training.runs import (
     write_tilt_distribution,
 )
 from tomohet.training.settings import data_term, loss_rows, training_config, vae_arguments
+from tomohet.training.splits import TiltSplit, with_images
+from tomohet.training.teaching import teach
 
 log = logging.getLogger(__name__)
 
@@ -44,23 +47,40 @@ def train_vae(
     """
     tilts = np.diff(store.offsets)[particles]
     _refuse_too_few(particles, args.batch_size)
-    teacher = read_linear(args.init, store.box) if args.init else None
-    n_taught = teacher[0]["model_args"]["zdim"] if teacher else 0
-    n_basis = min(n_taught, args.zdim)
-    if n_basis < n_taught:
-        log.warning("--zdim %d: taught by the first %d of %d basis maps", args.zdim, n_basis, n_taught)
+    teacher = Teacher.of(args.init, store.box) if args.init else None
+    if teacher is None and args.encoder != "tilts":
+        raise InputError(
+            f"--encoder {args.encoder}: its latents start from a linear model; name one with --init DIR "
+            "(the output folder of `tomohet train_linear` on the same particles)"
+        )
+    n_basis = min(teacher.n_basis, args.zdim) if teacher else 0
+    if teacher and n_basis < teacher.n_basis:
+        log.warning("--zdim %d: taught by the first %d of %d basis maps", args.zdim, n_basis, teacher.n_basis)
     config = training_config(args, store, particles, vae_arguments(args, int(tilts.max()), n_basis))
     training_args = config["training_args"]
-    train, test = _images(args, config, store, particles, device, processes)
+    split = TiltSplit.of(tilts, args.fraction_train, teacher is not None, args.seed)
+
+    def images(mask: np.ndarray, rows: LossRows) -> ParticleImages | None:
+        options = {"loading": Loading.of(args), "processes": processes, "loss_rows": rows}
+        keep = None if mask.all() else mask
+        return ParticleImages(store, particles, device, keep=keep, **options) if mask.any() else None
+
+    train, test = images(split.trained, loss_rows(config)), images(split.test, LossRows())
     model = build_vae(store.box, config["model_args"], args.seed).to(device)
+    teaching = None
     if teacher:
-        unit = teacher[0]["scale"] / store.scale
-        model.decoder.base.fill(unit * teacher[1]["mean"], unit * teacher[1]["basis"][:n_basis])
-        # Basis maps are in the order of their power: a smaller network is taught by the first of them.
-        posterior = stack_posterior(*linear_posterior(args.init, store, particles, device))[..., :n_basis]
-        for images in filter(None, (train, test)):
-            images.start = posterior
+        judging = images(split.judging, loss_rows(config))
+        course = {"epochs": args.num_epochs, "seed": args.seed, "folder": args.outdir}
+        teaching = teach(teacher, model, store, particles, split, train, judging, **course)
+        if test:
+            test.start = teacher.posterior(with_images(store, particles, split.test), particles, device)
+            test.start = test.start[..., :n_basis]
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
+
+    def latents() -> list[tuple[np.ndarray, np.ndarray]]:
+        of_train = teaching.latents() if teaching else infer_latents(model, train)
+        near = teaching.near if teaching else None
+        return [of_train, latents_of(model, test, near)] if test else [of_train]
 
     beta = training_args["beta"] if training_args["beta"] is not None else 1 / args.zdim
     weights = loss_weights(config, store, device, args.outdir if processes.leads else None)
@@ -73,9 +93,9 @@ def train_vae(
         processes=processes,
     )
     digest = settings_digest(config, store)
-    training = Training(model, objective, train, Plan.of(config), args.outdir, digest)
+    training = Training(model, objective, train, Plan.of(config), args.outdir, digest, teaching)
     volumes = TrainedVolumes(model.decoder, store.pixel_size_A, store.scale, device)
-    results = EpochResults(args.outdir, training, volumes, test, every=args.checkpoint, first=1)
+    results = EpochResults(args.outdir, training, volumes, latents, every=args.checkpoint, first=1)
     begin(training, args.load, args.outdir)
     if processes.leads:
         write_config(args.outdir, config)
@@ -91,21 +111,3 @@ def _refuse_too_few(particles: np.ndarray, batch_size: int) -> None:
         raise InputError(f"{len(particles)} particles are too few to train on; select at least 2")
     if batch_size > len(particles):
         log.warning("--batch-size %d: there are only %d particles", batch_size, len(particles))
-
-
-def _images(args, config: dict, store: Store, particles: np.ndarray, device: torch.device, processes):
-    """The images to train on, and those held out by --fraction-train, or None."""
-    options = {"loading": Loading.of(args), "processes": processes}
-    if args.fraction_train == 1:
-        return ParticleImages(store, particles, device, loss_rows=loss_rows(config), **options), None
-    tilts = np.diff(store.offsets)[particles]
-    keep = split_tilts(tilts, args.fraction_train, np.random.default_rng([args.seed, 1]))
-    alone = int((tilts == 1).sum())
-    if alone:
-        log.warning(
-            "%d particles have a single tilt: it is trained on, and their test latents are NaN", alone
-        )
-    return (
-        ParticleImages(store, particles, device, loss_rows=loss_rows(config), keep=keep, **options),
-        ParticleImages(store, particles, device, keep=~keep, **options),
-    )

@@ -1,0 +1,148 @@
+"""How well a decoder explains the images of a particle, and how that changes with its latent.
+
+Linearised at z, V(z + d) = V(z) + J d, the log-likelihood is quadratic in d, as it is everywhere in the
+linear latent model: from A = 2 Re sum J^H J h^2 w and b = 2 Re sum J^H h w (y - h V) follow Gauss-Newton's
+step (A + 1)^-1 (b - z) and Laplace's posterior covariance (A + 1)^-1. A value has two parts, so that two
+passes back through the network give all of J, however many latents there are.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tomohet.model.decoder import CPU_CHUNK_ROWS, CUDA_CHUNK_ROWS, Decoder, FoldedDecoder
+from tomohet.model.lanes import lane_count, run_in_lanes
+from tomohet.model.linear_base import LinearBase
+from tomohet.model.mlp import activate_, activated_product, activation_gradient_
+from tomohet.model.rows import PackedRows
+
+
+@dataclass
+class LatentTerms:
+    """misfit (P,) = sum w |h V - y|^2; gradient b (P, K) and precision A (P, K, K) of the log-likelihood."""
+
+    misfit: Tensor
+    gradient: Tensor
+    precision: Tensor
+
+    def __iadd__(self, other: "LatentTerms") -> "LatentTerms":
+        self.misfit += other.misfit
+        self.gradient += other.gradient
+        self.precision += other.precision
+        return self
+
+
+@torch.no_grad()
+def latent_terms(decoder: Decoder, rows: PackedRows, z: Tensor, chunk_rows: int | None = None) -> LatentTerms:
+    """The terms of all particles of `rows` at latents `z` (P, K), for a Hermitian decoder, in float32."""
+    if chunk_rows is None:
+        chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
+    folded = decoder.folded()
+    every = range(0, len(rows), chunk_rows)
+    lanes = lane_count(z.device, len(every))
+    parts = run_in_lanes(
+        lambda starts: _terms(folded, decoder.base, rows, z, chunk_rows, starts),
+        [every[lane::lanes] for lane in range(lanes)],
+    )
+    total, *others = parts
+    for other in others:
+        total += other
+    return total
+
+
+def _terms(
+    folded: FoldedDecoder,
+    base: LinearBase | None,
+    rows: PackedRows,
+    z: Tensor,
+    chunk_rows: int,
+    starts: range,
+) -> LatentTerms:
+    """Sum over the chunks of rows that begin at `starts`."""
+    particles, zdim = z.shape
+    total = LatentTerms(
+        z.new_zeros(particles), z.new_zeros(particles, zdim), z.new_zeros(particles, zdim, zdim)
+    )
+    from_latent = z @ folded.latent_weight.T + folded.first_bias
+    for start in starts:
+        chunk = slice(start, min(start + chunk_rows, len(rows)))
+        particle = rows.particle[chunk]
+        hidden = _hidden(folded, rows.k[chunk], from_latent[particle])
+        weight, bias = folded.layers[-1]
+        value = torch.addmm(bias, hidden[-1], weight.T)
+        jacobian = torch.stack([_jacobian(folded, hidden, part) for part in range(2)], dim=1)
+        if base is not None:
+            slices = torch.view_as_real(base.slices(rows.k[chunk]))  # (rows, 1 + K, 2)
+            basis = slices[:, 1:].transpose(1, 2)
+            value = value + slices[:, 0] + (basis @ z[particle, : base.n_basis, None])[..., 0]
+            jacobian[:, :, : base.n_basis] += basis
+        root = rows.weight[chunk, None].sqrt()
+        residual = root * (rows.value[chunk] - rows.transfer[chunk, None] * value)
+        jacobian *= (root * rows.transfer[chunk, None])[..., None]
+        members = rows.members(chunk.start, chunk.stop)
+        jacobian, residual = (_by_particle(x, rows, chunk, members) for x in (jacobian, residual))
+        total.misfit[members] += residual.square().sum(1)
+        total.gradient[members] += 2 * torch.einsum("prk,pr->pk", jacobian, residual)
+        total.precision[members] += 2 * jacobian.transpose(1, 2) @ jacobian
+    return total
+
+
+@torch.no_grad()
+def network_share(decoder: Decoder, rows: PackedRows, z: Tensor, chunk_rows: int | None = None) -> Tensor:
+    """(P, 2): a = sum w Re (h N)^* (y - h B) and q = sum w |h N|^2 of what a network N adds to its base B.
+
+    With s N in its place the misfit is smaller than the base's by 2 s a - s^2 q.
+    """
+    if chunk_rows is None:
+        chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
+    folded, base = decoder.folded(), decoder.base
+    from_latent = z @ folded.latent_weight.T + folded.first_bias
+    found = z.new_zeros(len(z), 2)
+    for start in range(0, len(rows), chunk_rows):
+        chunk = slice(start, min(start + chunk_rows, len(rows)))
+        k, particle = rows.k[chunk], rows.particle[chunk]
+        added = folded.after_first_layer(
+            from_latent[particle].addmm_(folded.features(k), folded.coordinate_weight.T)
+        )
+        slices = torch.view_as_real(base.slices(k))
+        linear = slices[:, 0] + torch.einsum("rj,rjc->rc", z[particle, : base.n_basis], slices[:, 1:])
+        transfer, weight = rows.transfer[chunk, None], rows.weight[chunk]
+        added, rest = transfer * added, rows.value[chunk] - transfer * linear
+        both = torch.stack([(added * rest).sum(1), added.square().sum(1)], dim=1)
+        found.index_add_(0, particle, weight[:, None] * both)
+    return found
+
+
+def _hidden(folded: FoldedDecoder, k: Tensor, from_latent: Tensor) -> list[Tensor]:
+    """Activations (rows, width) of every hidden layer."""
+    first = from_latent.addmm_(folded.features(k), folded.coordinate_weight.T)
+    hidden = [activate_(first, folded.activation)]
+    for weight, bias in folded.layers[:-1]:
+        hidden.append(activated_product(hidden[-1], weight, bias, folded.activation))
+    return hidden
+
+
+def _jacobian(folded: FoldedDecoder, hidden: list[Tensor], part: int) -> Tensor:
+    """Derivative (rows, K) of the value's real (0) or imaginary (1) part with respect to the latent."""
+    gradient = folded.layers[-1][0][part].expand(len(hidden[0]), -1).contiguous()
+    for number in reversed(range(len(hidden))):
+        gradient = activation_gradient_(gradient, hidden[number], folded.activation)
+        if number:
+            gradient = gradient @ folded.layers[number - 1][0]
+    return gradient @ folded.latent_weight
+
+
+def _by_particle(values: Tensor, rows: PackedRows, chunk: slice, members: slice) -> Tensor:
+    """Both parts of a chunk's rows (rows, 2, ...) one after another per particle: (members, 2 most, ...).
+
+    Particles with fewer rows are filled up with zeros.
+    """
+    bounds = rows.offsets[members.start : members.stop + 1].clip(chunk.start, chunk.stop)
+    most = int((bounds[1:] - bounds[:-1]).max())
+    local = rows.particle[chunk] - members.start
+    first = torch.as_tensor(bounds[:-1] - chunk.start, device=values.device)[local]
+    number = torch.arange(len(values), device=values.device) - first
+    padded = values.new_zeros(members.stop - members.start, most, *values.shape[1:])
+    padded[local, number] = values
+    return padded.flatten(1, 2)

@@ -1,0 +1,95 @@
+"""Latents in closed form: Gauss-Newton steps on every particle's own images, under a decoder that stays.
+
+No encoder has to learn what an image shows in every pose; the pose is in the forward model. With a linear
+decoder and a normal prior the first step gives the linear model's posterior.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tomohet.model.decoder import Decoder
+from tomohet.model.latent_prior import LatentPrior
+from tomohet.model.latent_terms import LatentTerms, latent_terms
+from tomohet.model.taught import padded
+from tomohet.model.vae import HeterogeneityVAE
+from tomohet.training.batches import ParticleImages
+from tomohet.training.latents import infer_latents
+from tomohet.training.likelihood import Likelihood
+from tomohet.training.order import in_groups
+
+PARTICLES_AT_ONCE = 32
+STEPS = 2
+
+
+def free_latents(
+    decoder: Decoder,
+    images: ParticleImages,
+    likelihood: Likelihood,
+    z: Tensor,
+    prior: LatentPrior,
+    steps: int = STEPS,
+) -> tuple[Tensor, Tensor]:
+    """Posterior means and variances (P, K) of all particles of `images`, from `z` (P, K).
+
+    A step that makes a particle less likely is taken back.
+    """
+    a, b, kept, best = None, None, z, None
+    for _ in range(steps):
+        terms = all_terms(decoder, images, likelihood, z)
+        worth = terms.misfit + prior.minus_log(z)
+        found_a, found_b = as_measured(terms, z)
+        if best is None:
+            best, a, b = worth, found_a, found_b
+        else:
+            better = worth <= best
+            best = torch.where(better, worth, best)
+            a = torch.where(better[:, None, None], found_a, a)
+            b = torch.where(better[:, None], found_b, b)
+            kept = torch.where(better[:, None], z, kept)
+        z, covariance = prior.posterior(a, b)
+    failed = (z - kept).abs().amax(1) > 10  # standard deviations: no step of a linearisation that holds
+    return torch.where(failed[:, None], kept, z), torch.diagonal(covariance, dim1=1, dim2=2)
+
+
+def latents_of(
+    model: HeterogeneityVAE, images: ParticleImages, likelihood: Likelihood | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and log variance (P, zdim) of all particles of `images`, by the model's encoder or without one.
+
+    likelihood : of a taught model; `images.start` then has the linear posteriors
+    """
+    prior = getattr(model.encoder, "prior", None)
+    if prior is None:
+        return infer_latents(model, images)
+    start = padded(images.start, model.decoder.zdim)[:, 0]
+    z, variance = free_latents(model.decoder, images, likelihood, start, prior.to(start.device))
+    return z.cpu().numpy(), variance.log().cpu().numpy()
+
+
+def as_measured(terms: LatentTerms, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Precision A (P, K, K) and b (P, K) of the latent that the images measure: b = A z + gradient."""
+    return terms.precision, terms.gradient + (terms.precision @ z[..., None])[..., 0]
+
+
+@torch.no_grad()
+def all_terms(decoder: Decoder, images: ParticleImages, likelihood: Likelihood, z: Tensor) -> LatentTerms:
+    """The terms of all particles at latents `z` (P, K); zeros for particles without an image."""
+    zdim = z.shape[1]
+    present = np.flatnonzero(images.tilts > 0)
+    groups = in_groups(present, PARTICLES_AT_ONCE * images.processes.size)
+    parts = [group[images.processes.part(len(group))] for group in groups]
+    found = []
+    for own, batch in zip(parts, images.batches(groups), strict=True):
+        if len(own):
+            terms = latent_terms(decoder, likelihood.rows(batch), z[torch.as_tensor(own, device=z.device)])
+            found.append(
+                torch.cat([terms.misfit[:, None], terms.gradient, terms.precision.flatten(1)], dim=1)
+            )
+    width = 1 + zdim + zdim**2
+    values = torch.cat(found).cpu().numpy() if found else np.zeros((0, width), np.float32)
+    gathered = images.processes.gathered(np.concatenate(parts), values, len(images), images.device)
+    misfit, gradient, precision = (
+        torch.as_tensor(gathered, device=z.device).nan_to_num().split([1, zdim, zdim**2], dim=1)
+    )
+    return LatentTerms(misfit[:, 0], gradient, precision.view(-1, zdim, zdim))

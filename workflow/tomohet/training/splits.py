@@ -1,0 +1,50 @@
+"""Which tilt images of each particle train, which judge the training, and which give test latents."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from tomohet.particles.store import Store
+from tomohet.training.batches import split_tilts
+
+log = logging.getLogger(__name__)
+
+SHARE_TRAINED = 0.9  # of a taught training's images; the others judge it
+
+
+@dataclass(frozen=True)
+class TiltSplit:
+    """Masks over the images of a training's particles, in their order."""
+
+    trained: np.ndarray
+    judging: np.ndarray
+    test: np.ndarray
+
+    @classmethod
+    def of(cls, tilts: np.ndarray, fraction_train: float, taught: bool, seed: int) -> "TiltSplit":
+        """For particles with `tilts` (P,) images: the test images of --fraction-train first, then, for a
+        network that is `taught`, those that judge it. Single images are trained on."""
+        everything = np.ones(tilts.sum(), bool)
+        train, judging = everything, ~everything
+        if fraction_train < 1:
+            train = split_tilts(tilts, fraction_train, np.random.default_rng([seed, 1]))
+            alone = int((tilts == 1).sum())
+            if alone:
+                log.warning(
+                    "%d particles have a single tilt: it is trained on, and their test latents are NaN", alone
+                )
+        test = ~train
+        if taught:
+            particle = np.repeat(np.arange(len(tilts)), tilts)
+            kept = np.bincount(particle[train], minlength=len(tilts))
+            judging = judging.copy()
+            judging[train] = ~split_tilts(kept, SHARE_TRAINED, np.random.default_rng([seed, 3]))
+        return cls(train & ~judging, judging, test)
+
+
+def with_images(store: Store, particles: np.ndarray, mask: np.ndarray) -> Store:
+    """The store with only those images of `particles` (ordinals) where `mask` over them is true."""
+    keep = np.zeros(len(store.images), bool)
+    keep[store.images_of(particles)[mask]] = True
+    return store.restricted(keep)
