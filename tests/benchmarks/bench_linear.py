@@ -4,8 +4,9 @@
 
 For each SNR and number of particles, data sets with two states (one block of 8 % of the mass in half of the
 particles) or, with --homogeneous, data sets without any difference. Tilt scheme, noise and dose say nothing
-of the state. Prints how often the detection test finds heterogeneity, the basis maps that held-out tilts ask
-for, the AUC of the best single latent beside the oracle's (who knows both maps), and CPU seconds of the fit.
+of the state. Prints how often the detection test finds heterogeneity, the basis maps that held-out tilts
+confirm, the AUC of the best single latent beside the oracle's (who knows both maps), and CPU seconds of the
+fit.
 """
 
 import argparse

@@ -40,7 +40,7 @@ class DataSet:
 
     blocks: list[dict]
     snr: float = 0.05
-    particles: int = 400
+    particles: int = 300
 
     def make(self, place: Path, seed: int) -> None:
         """Simulate and prepare, unless it is done."""

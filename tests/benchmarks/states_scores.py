@@ -76,18 +76,19 @@ def scores(run: Path, place: Path) -> dict:
 def latent_scores(latents: np.ndarray, truth: RoundTruth) -> dict:
     """AUC of the varying blocks and |rho| (Spearman) of the angle: of the best single latent, of a read-out.
 
-    Read-outs are cross-validated: linear for blocks, kernel ridge for the angle.
+    Read-outs are cross-validated: linear for blocks, kernel ridge for the angle. Their sign counts: a fit to
+    latents that say nothing predicts worse than chance, as each fold leans away from what it lacks.
     """
     result = {}
     for block in truth.varying():
         has, name = truth.presence[:, block], str(truth.truth.block_names[block])
         result.setdefault("auc_single", {})[name] = max(auc(has, column) for column in latents.T)
-        result.setdefault("auc_read_out", {})[name] = auc(has, read_out(latents, has, 0))
+        result.setdefault("auc_read_out", {})[name] = float(roc_auc_score(has, read_out(latents, has, 0)))
     if truth.truth.moving_block >= 0:
         angle, first = truth.angle_deg, PCA(1, random_state=0).fit_transform(latents)[:, 0]
-        result["rho_single"] = max(_rank_correlation(column, angle) for column in latents.T)
-        result["rho_pc1"] = _rank_correlation(first, angle)
-        result["rho_read_out"] = _rank_correlation(smooth_read_out(latents, angle), angle)
+        result["rho_single"] = max(abs(rank_correlation(column, angle)) for column in latents.T)
+        result["rho_pc1"] = abs(rank_correlation(first, angle))
+        result["rho_read_out"] = rank_correlation(smooth_read_out(latents, angle), angle)
     return result
 
 
@@ -115,7 +116,7 @@ def oracle_scores(place: Path) -> dict:
     if result:
         result["ari_own"] = float(adjusted_rand_score(truth.state, best.state))
     if moves:
-        rho = _rank_correlation(best.angle_deg, truth.angle_deg)
+        rho = rank_correlation(best.angle_deg, truth.angle_deg)
         result |= {"rho_single": rho, "rho_read_out": rho}
     return result
 
@@ -133,6 +134,6 @@ def _rand_indices(found: Found, state: np.ndarray) -> dict:
     }
 
 
-def _rank_correlation(values: np.ndarray, angle: np.ndarray) -> float:
-    """|rho|; 0 of values that are all the same."""
-    return 0.0 if np.ptp(values) == 0 else float(abs(spearmanr(values, angle)[0]))
+def rank_correlation(values: np.ndarray, angle: np.ndarray) -> float:
+    """Spearman's rho; 0 of values that are all the same."""
+    return 0.0 if np.ptp(values) == 0 else float(spearmanr(values, angle)[0])
