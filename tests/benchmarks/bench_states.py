@@ -187,10 +187,12 @@ def block_table(rows: list[dict]) -> str:
         for name, value in row.get("auc_read_out", {}).items()
         if len(row["auc_read_out"]) > 1
     ]
+    if not found:
+        return ""
     parts = ["\n| data, procedure, block | AUC, read-out | difference CC |", "|---|---|---|"]
     for key, part in pd.DataFrame(found).groupby(["data", "procedure", "block"], sort=False):
         parts.append(f"| {', '.join(key)} | {_cell(part['auc'], 3)} | {_cell(part['cc'], 3)} |")
-    return "\n".join(parts) if found else ""
+    return "\n".join(parts)
 
 
 def to_auc(runs: Runs, data: str, seed: int) -> dict:

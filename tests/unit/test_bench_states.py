@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import bench_states
-from bench_states import LINEAR, REFERENCE, Runs, tables, to_auc
+from bench_states import LINEAR, REFERENCE, Runs, block_table, tables, to_auc
 from states_scores import read_found, smooth_read_out
 
 from tomohet.files.mrc import write_volume
@@ -47,6 +47,8 @@ def test_runs_are_kept_and_a_follower_costs_the_linear_model_too(tmp_path, monke
     kept.get("two", "mixture", 0)
     assert called == ["train_linear", "states"]
     assert "| mixture (1) | 0.750 ± 0.000 | 20 ± 0 |" in tables(kept.rows)
+    assert "| two, mixture, S1 | 0.500 ± 0.000 |  |" in block_table(kept.rows)
+    assert block_table([{"data": "motion", "procedure": LINEAR, "rho_single": 0.9}]) == ""
 
 
 @pytest.mark.parametrize(("linear", "epoch", "ratio"), [(0.9, 3, "15.0"), (1.0, "> 4", "> 20.0")])
