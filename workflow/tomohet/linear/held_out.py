@@ -51,7 +51,8 @@ class HeldOut:
     @property
     def n_components(self) -> int:
         """Number of directions before the first that may be chance."""
-        return int(np.argmax(np.append(self.p_values >= SIGNIFICANCE_OF_ONE, True)))
+        chance = ~(self.p_values < SIGNIFICANCE_OF_ONE)
+        return int(np.argmax(np.append(chance, True)))
 
 
 def held_out_components(
