@@ -11,18 +11,15 @@ repeated.
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from simulated_sets import command, simulated
 from sklearn.decomposition import PCA
 
-from tomohet.cli import SCRIPTS
 from tomohet.files.mrc import read_volume
 from tomohet.files.pickles import load_latents, load_pickles
 from tomohet.model.load import load_model
@@ -74,26 +71,13 @@ DATA_SETS = {
 }
 
 
-def command(name: str, *arguments) -> float:
-    """Run a command; returns its CPU seconds."""
-    words = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr[-3000:])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
 def prepared(name: str, data: DataSet, folder: Path, test_set: Path | None, seed: int) -> Path:
     """The store of a data set, made once; simulated ones anew for each seed."""
     place = folder / (name if data.star else f"{name}.{seed}")
-    if not (place / "prepared" / "store.yaml").is_file():
-        star = test_set / data.star if data.star else place / "simulated" / "particles.star"
-        if not data.star:
-            words = data.simulate.format(set=test_set).split()
-            command("simulate", "-o", place / "simulated", "--seed", seed + 1, *words)
-        command("prepare", star, "-o", place / "prepared", *data.prepare.split())
+    if not data.star:
+        simulated(place, "--seed", seed + 1, *data.simulate.format(set=test_set).split())
+    elif not (place / "prepared" / "store.yaml").is_file():
+        command("prepare", test_set / data.star, "-o", place / "prepared", *data.prepare.split())
     if data.taught and not (place / "linear" / "weights.pkl").is_file():
         command("train_linear", place / "prepared", "-o", place / "linear", "--zdim", 6)
     return place
@@ -117,20 +101,33 @@ def scores(run: Path, place: Path, test_set: Path | None) -> dict:
     """AUC of a linear read-out of the latents, of their first component, difference-map CC: block means."""
     presence, maps, blocks = truth_of(place, test_set)
     mu, _ = load_latents(run / "z.train.pkl")
-    volumes = load_model(run / "weights.pkl", run / "config.pkl")
-    decoded = torch.cat([volumes.volumes(part) for part in torch.from_numpy(mu).split(50)]).numpy()
-    box = decoded.shape[-1]
-    mask = sphere_mask(box, SPHERE * box / 2, edge_px=2)
+    decoded = decoded_maps(run, mu)
     first = PCA(1, random_state=0).fit_transform(mu)[:, 0]
     found = {"auc": [], "auc_pc1": [], "difference_cc": []}
     for has in presence.T[blocks]:
         found["auc"].append(auc(has, read_out(mu, has, 0)))
         found["auc_pc1"].append(auc(has, first))
-        difference = decoded[has].mean(0) - decoded[~has].mean(0)
-        share = presence[has].mean(0) - presence[~has].mean(0)
-        true = np.tensordot(share, maps, axes=1).astype(np.float32)
-        found["difference_cc"].append(correlation(difference, true, mask))
+        found["difference_cc"].append(difference_cc(decoded, has, presence, maps))
     return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def decoded_maps(run: Path, latents: np.ndarray) -> np.ndarray:
+    """Maps (n, D, D, D) of latents (n, zdim), decoded by a run's model."""
+    volumes = load_model(run / "weights.pkl", run / "config.pkl")
+    return torch.cat([volumes.volumes(part) for part in torch.from_numpy(latents).split(50)]).numpy()
+
+
+def difference_cc(decoded: np.ndarray, has: np.ndarray, presence: np.ndarray, maps: np.ndarray) -> float:
+    """Correlation of the mean decoded map (n, D, D, D) with less without a block with the true difference.
+
+    has (n,): who has the block; presence (n, blocks), maps (blocks, D, D, D): other blocks that go along with
+    it are in the true difference as well.
+    """
+    box = decoded.shape[-1]
+    share = presence[has].mean(0) - presence[~has].mean(0)
+    true = np.tensordot(share, maps, axes=1).astype(np.float32)
+    difference = decoded[has].mean(0) - decoded[~has].mean(0)
+    return correlation(difference, true, sphere_mask(box, SPHERE * box / 2, edge_px=2))
 
 
 def main() -> None:

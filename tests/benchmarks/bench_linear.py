@@ -4,41 +4,25 @@
 
 For each SNR and number of particles, data sets with two states (one block of 8 % of the mass in half of the
 particles) or, with --homogeneous, data sets without any difference. Tilt scheme, noise and dose say nothing
-of the state. Prints how often the detection test finds heterogeneity, the basis maps that held-out tilts ask
-for, the AUC of the best single latent beside the oracle's (who knows both maps), and CPU seconds of the fit.
+of the state. Prints how often the detection test finds heterogeneity, the basis maps that held-out tilts
+confirm, the AUC of the best single latent beside the oracle's (who knows both maps), and CPU seconds of the
+fit.
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
+from simulated_sets import simulated
 
-from tomohet.cli import SCRIPTS
 from tomohet.linear.fit import fit_linear_model
 from tomohet.particles.store import Store, open_store
 from tomohet.simulation.assessment import auc
 from tomohet.simulation.oracle import block_log_odds
 from tomohet.simulation.truth import Truth, load_truth
-
-
-def simulated(folder: Path, snr: float, particles: int, frequency: float, seed: int) -> tuple[Store, Truth]:
-    """A prepared store and its truth."""
-    config = folder / "simulation.yaml"
-    config.write_text(yaml.safe_dump({"blocks": [{"name": "S1", "mass": 0.08, "frequency": frequency}]}))
-    words = ["--config", config, "--snr", snr, "--particles", particles, "--seed", seed]
-    for name, arguments in (
-        ("simulate", ["-o", folder, *words]),
-        ("prepare", [folder / "particles.star", "-o", folder / "prepared"]),
-    ):
-        command = [sys.executable, SCRIPTS / f"{name}.py", *arguments]
-        subprocess.run(list(map(str, command)), check=True, capture_output=True)
-    return open_store(folder / "prepared"), load_truth(folder / "truth.npz")
 
 
 def found(store: Store, truth: Truth, zdim: int | None) -> dict:
@@ -71,13 +55,19 @@ def main() -> None:
     parser.add_argument("--zdim", type=int, help="this many basis maps, instead of asking held-out tilts")
     parser.add_argument("--homogeneous", action="store_true", help="all particles alike")
     args = parser.parse_args()
-    frequency = 1.0 if args.homogeneous else 0.5
+    blocks = [{"name": "S1", "mass": 0.08, "frequency": 1.0 if args.homogeneous else 0.5}]
     rows = []
     for snr in args.snr:
         for particles in args.particles:
             for seed in range(args.seeds):
                 with tempfile.TemporaryDirectory() as folder:
-                    row = found(*simulated(Path(folder), snr, particles, frequency, seed), args.zdim)
+                    place = Path(folder)
+                    simulated(place, "--snr", snr, "--particles", particles, "--seed", seed, blocks=blocks)
+                    store, truth = (
+                        open_store(place / "prepared"),
+                        load_truth(place / "simulated" / "truth.npz"),
+                    )
+                    row = found(store, truth, args.zdim)
                 rows.append({"SNR": snr, "particles": particles, "seed": seed} | row)
                 print({name: round(value, 3) for name, value in rows[-1].items()}, flush=True)
     table = pd.DataFrame(rows).drop(columns="seed").groupby(["SNR", "particles"], sort=False)

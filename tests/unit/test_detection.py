@@ -9,10 +9,11 @@ from blob_store import blob_store
 
 from tomohet.linear.detection import TILT_GROUPS, detect_heterogeneity
 from tomohet.linear.fit import fit_linear_model, kernel_box
-from tomohet.linear.held_out import HeldOut, predictive_gain
+from tomohet.linear.held_out import HeldOut, common_moments
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.particle_maps import grouped_particle_maps, particle_maps
+from tomohet.simulation.assessment import auc, read_out
 
 N, BOX = 120, 16
 
@@ -49,35 +50,41 @@ def test_too_much_noise_hides_the_blocks():
     assert not detection(blob_store(N, snr=0.003)).found
 
 
-def test_gain_of_prediction_equals_dense_gaussians():
-    rng = np.random.default_rng(0)
-    k, seen, new = 3, 7, 5
-    design = rng.normal(size=(seen + new, k))
-    y = rng.normal(size=seen + new)
-    (d1, d2), (y1, y2) = np.split(design, [seen]), np.split(y, [seen])
-    covariance = design @ design.T + np.eye(seen + new)
-
-    def log_density(values, matrix):
-        return -(np.linalg.slogdet(2 * np.pi * matrix)[1] + values @ np.linalg.solve(matrix, values)) / 2
-
-    joint, first = log_density(y, covariance), log_density(y1, covariance[:seen, :seen])
-    wanted = joint - first - log_density(y2, np.eye(new))
-    arrays = (d1.T @ d1, d1.T @ y1, d2.T @ d2, d2.T @ y2)
-    gain = predictive_gain(*(torch.tensor(x)[None] for x in arrays))
-    assert gain.item() == pytest.approx(wanted, rel=1e-6)
+def latents_and_images(strengths, n=600, k=6, seed=0):
+    """Latents, and the likelihood of held-out images that confirm some directions of a random basis."""
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(rng.normal(size=(k, k)))[0]
+    true = rng.normal(size=(n, k)) * np.sqrt(np.pad(strengths, (0, k - len(strengths))))
+    z, a = true + rng.normal(size=(n, k)), np.broadcast_to(np.eye(k), (n, k, k))
+    b = true + rng.normal(size=(n, k))
+    return (torch.tensor(x, dtype=torch.float32) for x in (z @ turn, a, b @ turn))
 
 
-@pytest.mark.parametrize(
-    ("gains", "wanted"), [([1.0, 3.0, 3.003], 2), ([-1.0, -2.0, -3.0], 0), ([1.0, 2.0, 4.0], 3)]
-)
-def test_the_smallest_number_that_is_not_clearly_worse(gains, wanted):
-    noise = np.random.default_rng(0).normal(size=(200, 1)) + 0.1 * np.random.default_rng(1).normal(
-        size=(200, 3)
-    )
-    assert HeldOut(noise - noise.mean(0) + gains).n_components == wanted
+@pytest.mark.parametrize("strengths", [[], [9.0], [9.0, 0.5], [9.0, 9.0, 0.5, 0.5]])
+def test_weak_directions_are_found_beside_strong_ones_in_any_basis(strengths):
+    found = common_moments(*latents_and_images(strengths), seed=0)
+    assert found.n_components == len(strengths) and found.found == bool(strengths)
 
 
-def test_basis_maps_are_as_many_as_predict_held_out_tilts():
+def test_chance_is_called_so_as_often_as_said():
+    p_values = [common_moments(*latents_and_images([], seed=s), seed=s).p_values[0] for s in range(100)]
+    assert np.mean(np.array(p_values) < 0.05) <= 0.12
+    assert 0.4 < np.mean(p_values) < 0.6
+
+
+def test_what_all_particles_share_is_no_direction():
+    z, a, b = latents_and_images([])
+    shift = torch.tensor([3.0, 0, 0, 0, 0, 0])
+    assert common_moments(z + shift, a, b + shift, seed=0).n_components == 0
+
+
+def test_the_count_stops_at_the_first_that_may_be_chance():
+    null = np.random.default_rng(0).gumbel(size=(50, 4))
+    assert HeldOut(np.array([20.0, 20, 0, 20]), null).n_components == 2
+    assert HeldOut(np.array([20.0, 20, 20, 20]), null).n_components == 4
+
+
+def test_basis_maps_are_as_many_as_held_out_tilts_confirm():
     model = fit_linear_model(blob_store(N, snr=0.3), np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
     assert len(model.basis) == 2 == model.held_out.n_components
     assert model.held_out.found and "heterogeneity found: 2 components" in model.verdict
@@ -87,11 +94,20 @@ def test_basis_maps_are_as_many_as_predict_held_out_tilts():
     assert "no heterogeneity found at this number of particles (120)" in model.verdict
 
 
+def test_a_block_that_few_particles_have_gets_a_basis_map():
+    store = blob_store(N, snr=0.3, frequencies=(0.5, 0.12))
+    model = fit_linear_model(store, np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
+    assert len(model.basis) == 2
+    latents = model.latents.mean.numpy()
+    for has in store.presence.T:
+        assert auc(has, read_out(latents, has, 0)) > 0.95
+
+
 def test_held_out_tilts_count_where_the_kernel_says_nothing():
     model = fit_linear_model(blob_store(N, snr=0.3), np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
     model = replace(model, detection=replace(model.detection, p_value=0.5))
     assert model.heterogeneous and "weak" in model.verdict
-    unlike = replace(model, held_out=HeldOut(-model.held_out.gain))
+    unlike = replace(model, held_out=HeldOut(-model.held_out.moment, model.held_out.null))
     assert not unlike.heterogeneous and unlike.held_out.n_components == 0
 
 

@@ -218,6 +218,7 @@ def test_oracle_separates_the_blocks_and_knows_the_angle(noisy, tmp_path, name):
     for block in range(4):
         assert roc_auc_score(truth.presence[:, block], inference.log_odds[:, block]) > 0.97
         assert ((inference.log_odds[:, block] > 0) == truth.presence[:, block]).mean() > 0.9
+    assert (inference.state == truth.state).mean() > 0.85
     assert np.corrcoef(inference.angle_deg, truth.angle_deg)[0, 1] ** 2 > 0.8
 
 

@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--zdim",
         type=int,
         metavar="N",
-        help="number of basis maps (default: as many as predict tilt images that were held out, at most 10)",
+        help="number of basis maps (default: as many as tilt images that were held out confirm, at most 10)",
     )
     parser.add_argument("-n", "--iterations", type=int, default=8, help="iterations of EM (8)")
     parser.add_argument(

@@ -58,14 +58,14 @@ def detect_heterogeneity(grouped: Tensor, n_eigenvalues: int = 10, seed: int = 0
         maps = torch.einsum("pg,pgzyx->pzyx", pattern, grouped)
         null.append(kernel_spectrum(maps, n_eigenvalues)[0])
     null = np.array(null)
-    p_value, threshold = _gumbel(null[:, 0], eigenvalues[0])
-    below = np.flatnonzero(eigenvalues <= threshold)
+    by_chance = gumbel(null[:, 0])
+    p_value = float(by_chance.sf(eigenvalues[0]))
+    below = np.flatnonzero(eigenvalues <= by_chance.isf(SIGNIFICANCE))
     n_components = int(below[0]) if len(below) else n_eigenvalues
     return Detection(eigenvalues, null, p_value, n_components)
 
 
-def _gumbel(draws: np.ndarray, value: float) -> tuple[float, float]:
-    """Probability of more than `value`, and the value of probability SIGNIFICANCE."""
-    scale = draws.std(ddof=1) * np.sqrt(6) / np.pi
-    distribution = gumbel_r(draws.mean() - np.euler_gamma * scale, scale)
-    return float(distribution.sf(value)), float(distribution.isf(SIGNIFICANCE))
+def gumbel(draws: np.ndarray):
+    """The Gumbel distribution, of leading eigenvalues, with the mean and the variance of draws (n, ...)."""
+    scale = draws.std(0, ddof=1) * np.sqrt(6) / np.pi
+    return gumbel_r(draws.mean(0) - np.euler_gamma * scale, scale)

@@ -42,14 +42,17 @@ def _spectrum(model: LinearModel, path: Path) -> None:
         title="Reliability of the latents", xlabel="latent", ylabel="settled share of variance", ylim=(0, 1)
     )
     if held_out is not None:
-        total, error = held_out.total, held_out.gain.std(0, ddof=1) * np.sqrt(len(held_out.gain))
-        axes[2].errorbar(np.arange(1, len(total) + 1), total, error, marker="o", markersize=4, capsize=2)
-        axes[2].axhline(0, color="0.6", linewidth=0.8)
-        axes[2].set(
-            title="Prediction of held-out tilts",
-            xlabel="basis maps",
-            ylabel="log likelihood over the mean map (nats)",
+        numbers, null = np.arange(1, len(held_out.moment) + 1), held_out.null
+        axes[2].fill_between(numbers, null.min(0), null.max(0), color="0.8", label="chance (random signs)")
+        axes[2].plot(
+            numbers, held_out.moment, "o-", color=plots.PALETTE[0], markersize=4, label="held-out tilts"
         )
+        axes[2].set(
+            title="Directions that held-out tilts confirm",
+            xlabel="direction",
+            ylabel="moment with the latents (nats)",
+        )
+        axes[2].legend(fontsize=7)
     plots.save(figure, path)
 
 

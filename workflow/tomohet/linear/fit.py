@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tomohet.linear.detection import TILT_GROUPS, Detection, detect_heterogeneity
 from tomohet.linear.em import Latents, expand, expectation, first_equations, prior_scales
-from tomohet.linear.held_out import HeldOut, held_out_gain
+from tomohet.linear.held_out import HeldOut, held_out_components
 from tomohet.linear.locality import local_variance
 from tomohet.linear.spectral import kernel_spectrum
 from tomohet.particles.store import Store
@@ -33,8 +33,8 @@ MOST_BASIS = 10
 class LinearModel:
     """mean: the mean map and its noise; basis (K, D, D, D); latents: posteriors; prior_scale (K,) power of
     each basis map relative to the mean map's; local_variance (D, D, D) of differences between particles,
-    relative to its mean; detection: whether there is anything to find; held_out: how
-    well basis maps predict images that were not used, None where their number was given.
+    relative to its mean; detection: whether there is anything to find; held_out: what images that were not
+    used confirm, None where the number of basis maps was given.
     """
 
     mean: MeanMap
@@ -56,9 +56,7 @@ class LinearModel:
         if self.detection.found:
             return f"heterogeneity found: {self.detection.n_components} components stand out from noise"
         if self.heterogeneous:
-            return (
-                "heterogeneity found: weak, but tilt images that were held out are predicted better with it"
-            )
+            return "heterogeneity found: weak, but tilt images that were held out confirm it"
         return (
             f"no heterogeneity found at this number of particles ({len(self.latents.mean):,}): noise alone "
             f"gives such a leading eigenvalue (p = {self.detection.p_value:.2g})"
@@ -82,7 +80,7 @@ def fit_linear_model(
 ) -> LinearModel:
     """Fit K = `zdim` basis maps to the particles (ordinals of the store).
 
-    zdim: None takes as many as predict held-out tilt images (`held_out`), at least 1 and at most MOST_BASIS
+    zdim: None takes as many as held-out tilt images confirm (`held_out`), at least 1 and at most MOST_BASIS
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
     """
 
@@ -93,14 +91,16 @@ def fit_linear_model(
     held_out = None
     if zdim is None:
         most = min(MOST_BASIS, len(particles) - 1)
-        held_out = held_out_gain(
-            store, particles, lambda part: _model(*fit(part, most)), max_frequency, device
+        held_out = held_out_components(
+            store,
+            particles,
+            lambda part: _model(*fit(part, most)),
+            max_frequency=max_frequency,
+            seed=seed,
+            device=device,
         )
         zdim = max(1, held_out.n_components)
-        log.info(
-            "held-out tilts are predicted best with %d basis maps (gain over the mean map: %.0f nats)",
-            held_out.n_components, held_out.total.max(initial=0),
-        )  # fmt: skip
+        log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
     start, basis, latents, scales, variance = fit(store, zdim, TILT_GROUPS)
     detection = detect_heterogeneity(start.maps, N_EIGENVALUES, seed)
     model = LinearModel(start.mean, basis, latents, scales, variance, detection, held_out)

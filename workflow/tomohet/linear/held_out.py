@@ -1,7 +1,14 @@
-"""How many basis maps? As many as help to predict tilt images that were not used.
+"""How many basis maps? As many directions of the latents as tilt images confirm that were not used.
 
-The model is fitted without every third tilt image of each particle; latents follow from the images used, and
-what they say of the others is compared with what the mean map says. Noise that was fitted does not help.
+The model is fitted, with more basis maps than needed, without every third tilt image of each particle. Its
+latents z follow from the images used; those held out have the gradient g = b' - A' z of their likelihood (as
+of `em.posterior`). What distinguishes particles is in all their tilts alike, so that along such a direction g
+and z go together: the moment sum_p (g z' + z g') / 2 has an eigenvalue for it. Noise that was fitted goes
+together with nothing. How large eigenvalues are by chance, random signs of the particles' gradients tell.
+
+Directions are tested one after the other, each after the prediction from those before it has been taken off.
+They are not the basis maps themselves: those are ordered by power, in which fitted noise and a block that
+few particles have or lack come close to each other, and mix.
 """
 
 from collections.abc import Callable
@@ -11,64 +18,66 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.linear.detection import SIGNIFICANCE, gumbel
 from tomohet.linear.em import likelihood
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 
 EVERY = 3
-SIGNIFICANT = 3.0  # standard errors
+DRAWS = 100
+# A map too many costs little, a map too few a block.
+SIGNIFICANCE_OF_ONE = 0.05
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """gain (N, K): how much better than by the mean map each particle's held-out images are predicted by the
-    first 1 ... K basis maps, log likelihood in nats."""
+    """moment (K,): how much latents and held-out images have in common along each direction, log likelihood
+    in nats; null (draws, K): the same by chance."""
 
-    gain: np.ndarray
+    moment: np.ndarray
+    null: np.ndarray
 
     @property
-    def total(self) -> np.ndarray:
-        """(K,) gain of all particles."""
-        return self.gain.sum(0)
+    def p_values(self) -> np.ndarray:
+        """(K,) probability of such a moment by chance."""
+        return gumbel(self.null).sf(self.moment)
 
     @property
     def found(self) -> bool:
-        """Whether basis maps predict better than the mean map alone, beyond chance."""
-        gain = self.gain[:, self.total.argmax()]
-        return bool(gain.sum() > SIGNIFICANT * gain.std(ddof=1) * np.sqrt(len(gain)))
+        """Whether there is anything to find."""
+        return bool(self.p_values[0] < SIGNIFICANCE)
 
     @property
     def n_components(self) -> int:
-        """The smallest number of basis maps that is not clearly worse than the best; 0 is the mean map alone.
-
-        Clearly: by more than the standard error of the difference over particles.
-        """
-        gain = np.pad(self.gain, ((0, 0), (1, 0)))
-        best = gain.sum(0).argmax()
-        loss = gain[:, [best]] - gain
-        error = loss.std(0, ddof=1) * np.sqrt(len(gain))
-        return int(np.flatnonzero(loss.sum(0) <= error)[0])
+        """Number of directions before the first that may be chance."""
+        chance = ~(self.p_values < SIGNIFICANCE_OF_ONE)
+        return int(np.argmax(np.append(chance, True)))
 
 
-def held_out_gain(
-    store: Store, particles: np.ndarray, fit: Callable[[Store], tuple[MeanMap, Tensor]], max_frequency, device
+def held_out_components(
+    store: Store,
+    particles: np.ndarray,
+    fit: Callable[[Store], tuple[MeanMap, Tensor]],
+    *,
+    max_frequency: float,
+    seed: int,
+    device: torch.device | str,
 ) -> HeldOut:
-    """Gain for 1 ... K basis maps, of which `fit(store)` finds mean and basis (K, D, D, D) without the tilts
-    held out; max_frequency in cycles/px.
+    """Test the basis maps of `fit(store)`: mean and basis (K, D, D, D) found without the tilts held out.
+
+    max_frequency: in cycles per pixel; seed: of the draws.
     """
     held_out = tilt_number(store) % EVERY == EVERY - 1
     used, unseen = store.restricted(~held_out), store.restricted(held_out)
     mean, basis = fit(used)
-    seen, new = (
+    (a, b), (new_a, new_b) = (
         likelihood(Observations(part, particles, max_frequency=max_frequency, device=device), mean, basis)
         for part in (used, unseen)
     )
-    columns = [
-        predictive_gain(*(x[(slice(None),) + (slice(k),) * (x.ndim - 1)] for x in (*seen, *new)))
-        for k in range(1, len(basis) + 1)
-    ]
-    return HeldOut(torch.stack(columns, dim=1).double().cpu().numpy())
+    identity = torch.eye(len(basis), device=a.device)
+    z = torch.linalg.solve(a + identity, b[..., None])[..., 0]
+    return common_moments(z, new_a, new_b, seed)
 
 
 def tilt_number(store: Store) -> np.ndarray:
@@ -77,17 +86,22 @@ def tilt_number(store: Store) -> np.ndarray:
     return np.arange(counts.sum()) - np.repeat(store.offsets[:-1], counts)
 
 
-def predictive_gain(a: Tensor, b: Tensor, new_a: Tensor, new_b: Tensor) -> Tensor:
-    """(N,) log p(new images | images) - log p(new images | z = 0), z integrated over its posterior.
+def common_moments(z: Tensor, new_a: Tensor, new_b: Tensor, seed: int) -> HeldOut:
+    """Moments of latents z (N, K) and held-out images, of likelihood new_a (N, K, K) and new_b (N, K).
 
-    a, new_a (N, K, K) and b, new_b (N, K) as of `likelihood`. With P = a + 1 the posterior's precision:
-    (log |P| - log |P + a'| + (b + b') (P + a')^-1 (b + b') - b P^-1 b) / 2.
+    What all particles have in common belongs to the mean map: z counts from its mean.
     """
-    precision = (a + torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)).double()
-    both, sum_b = precision + new_a, (b + new_b).double()
-    quadratic = _quadratic(both, sum_b) - _quadratic(precision, b.double())
-    return (torch.logdet(precision) - torch.logdet(both) + quadratic) / 2
-
-
-def _quadratic(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (vector * torch.linalg.solve(matrix, vector[..., None])[..., 0]).sum(-1)
+    z = z - z.mean(0)
+    draw = torch.Generator().manual_seed(seed)
+    signs = (2 * torch.randint(2, (DRAWS, len(z)), generator=draw) - 1).to(z)
+    signs = torch.cat([torch.ones_like(signs[:1]), signs])
+    tested, moments = z.new_zeros(z.shape[1], 0), []
+    for number in range(z.shape[1]):
+        rest = torch.linalg.qr(tested, mode="complete").Q[:, number:]
+        gradient = new_b - (new_a @ (z @ tested @ tested.T)[..., None])[..., 0]
+        common = torch.einsum("sp,pj,pk->sjk", signs, gradient @ rest, z @ rest).double()
+        values, vectors = torch.linalg.eigh((common + common.mT) / 2)
+        moments.append(values[:, -1])
+        tested = torch.cat([tested, rest @ vectors[0, :, -1:].to(z)], dim=1)
+    found = torch.stack(moments, dim=1).cpu().numpy()
+    return HeldOut(found[0], found[1:])

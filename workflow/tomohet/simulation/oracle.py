@@ -33,10 +33,12 @@ class Inference:
     """log_odds (n, b): log P(present) - log P(absent) given the images, NaN for blocks that never vary.
 
     angle_deg (n,): posterior mean angle of the moving block, given that it is there (0 without one).
+    state (n,): the most probable combination of blocks, over all angles; row of the truth's state_presence.
     """
 
     log_odds: np.ndarray
     angle_deg: np.ndarray
+    state: np.ndarray
 
 
 def block_log_odds(store: Store, truth: Truth, device: torch.device | str = "cpu") -> np.ndarray:
@@ -58,7 +60,7 @@ def infer(
     angles = np.linspace(-1, 1, n_angles) * truth.hinge_limit_deg if truth.moving_block >= 0 else np.zeros(0)
     camera = Camera(truth.specimen(), truth.amplitude_loss, device)
     states = _states(truth, camera, len(angles), device)
-    log_odds, angle_deg = [], []
+    log_odds, angle_deg, state = [], [], []
     images_per_particle = max(1, len(store.images) // len(rows))
     bytes_per_particle = BYTES_PER_PIXEL * images_per_particle * states.units.shape[1] * store.box**2
     step = max(1, CHUNK_BYTES[torch.device(device).type] // bytes_per_particle)
@@ -69,15 +71,18 @@ def infer(
         score = score - torch.einsum("sf,pfg,sg->ps", states.units, a, states.units) / 2 + states.log_prior
         log_odds.append(_log_odds(score, states.presence))
         angle_deg.append(_mean_angle(score, states.angle, angles))
-    return Inference(np.concatenate(log_odds), np.concatenate(angle_deg))
+        state.append(_best_state(score, states.combination))
+    return Inference(*map(np.concatenate, (log_odds, angle_deg, state)))
 
 
 @dataclass(frozen=True)
 class _States:
-    """All states: which templates each shows (s, f), its blocks (s, b), its angle's index or -1 (s,)."""
+    """All states: which templates each shows (s, f), its blocks (s, b), their combination's row in the truth
+    (s,), its angle's index or -1 (s,)."""
 
     units: Tensor
     presence: Tensor
+    combination: np.ndarray
     angle: np.ndarray
     log_prior: Tensor
 
@@ -86,19 +91,23 @@ def _states(truth: Truth, camera: Camera, n_angles: int, device: torch.device | 
     """Every combination of blocks that occurs, once for each angle if the moving block is in it."""
     prior = np.bincount(truth.state, minlength=len(truth.state_presence)) / len(truth.state)
     with_core = np.insert(truth.state_presence, 0, True, axis=1)[:, camera.slices.still.cpu().numpy()]
-    units, presence, angle, log_prior = [], [], [], []
-    for still, blocks, probability in zip(with_core, truth.state_presence, prior, strict=True):
+    units, presence, combination, angle, log_prior = [], [], [], [], []
+    for row, (still, blocks, probability) in enumerate(
+        zip(with_core, truth.state_presence, prior, strict=True)
+    ):
         moves = truth.moving_block >= 0 and blocks[truth.moving_block]
         for index in range(n_angles) if moves else [-1]:
             shown = np.zeros(n_angles)
             shown[index:][:1] = moves
             units.append(np.concatenate([still, shown]))
             presence.append(blocks)
+            combination.append(row)
             angle.append(index)
             log_prior.append(np.log(probability / (n_angles if moves else 1)))
     return _States(
         units=torch.as_tensor(np.array(units), device=device, dtype=torch.float64),
         presence=torch.as_tensor(np.array(presence), device=device),
+        combination=np.array(combination),
         angle=np.array(angle),
         log_prior=torch.as_tensor(np.array(log_prior), device=device, dtype=torch.float64),
     )
@@ -189,3 +198,10 @@ def _mean_angle(score: Tensor, angle: np.ndarray, angles: np.ndarray) -> np.ndar
         return np.zeros(len(score))
     posterior = torch.softmax(score[:, torch.as_tensor(moves, device=score.device)], dim=1).cpu().numpy()
     return posterior @ angles[angle[moves]]
+
+
+def _best_state(score: Tensor, combination: np.ndarray) -> np.ndarray:
+    """Most probable combination of blocks (p,) from state scores (p, s)."""
+    members = [torch.as_tensor(combination == row, device=score.device) for row in np.unique(combination)]
+    evidence = torch.stack([torch.logsumexp(score[:, mask], dim=1) for mask in members], dim=1)
+    return evidence.argmax(1).cpu().numpy()

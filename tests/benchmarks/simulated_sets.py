@@ -1,0 +1,37 @@
+"""Commands of the program run by the benchmarks, and simulated data sets made with them."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from tomohet.cli import SCRIPTS
+
+
+def command(name: str, *arguments) -> float:
+    """Run a command; returns its CPU seconds. Ends the program with its message where it fails."""
+    words = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def simulated(place: Path, *options, blocks: list[dict] | None = None) -> None:
+    """Simulate to place/simulated and prepare the store place/prepared, unless it is there.
+
+    options: of the command `simulate`; blocks: of its configuration, the default ones if None.
+    """
+    if (place / "prepared" / "store.yaml").is_file():
+        return
+    if blocks is not None:
+        place.mkdir(parents=True, exist_ok=True)
+        config = place / "simulation.yaml"
+        config.write_text(yaml.safe_dump({"blocks": blocks}))
+        options = [*options, "--config", config]
+    command("simulate", "-o", place / "simulated", *options)
+    command("prepare", place / "simulated" / "particles.star", "-o", place / "prepared")
