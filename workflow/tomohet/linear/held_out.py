@@ -64,10 +64,7 @@ def held_out_gain(
         likelihood(Observations(part, particles, max_frequency=max_frequency, device=device), mean, basis)
         for part in (used, unseen)
     )
-    columns = [
-        predictive_gain(*(x[(slice(None),) + (slice(k),) * (x.ndim - 1)] for x in (*seen, *new)))
-        for k in range(1, len(basis) + 1)
-    ]
+    columns = [predictive_gain(*leading(k, *seen, *new)) for k in range(1, len(basis) + 1)]
     return HeldOut(torch.stack(columns, dim=1).double().cpu().numpy())
 
 
@@ -75,6 +72,11 @@ def tilt_number(store: Store) -> np.ndarray:
     """(n_images,) number of each image within its particle, from 0."""
     counts = np.diff(store.offsets)
     return np.arange(counts.sum()) - np.repeat(store.offsets[:-1], counts)
+
+
+def leading(k: int, *tables: Tensor) -> list[Tensor]:
+    """The part of tables (N, K) and (N, K, K) that belongs to the first k latents."""
+    return [table[(slice(None),) + (slice(k),) * (table.ndim - 1)] for table in tables]
 
 
 def predictive_gain(a: Tensor, b: Tensor, new_a: Tensor, new_b: Tensor) -> Tensor:

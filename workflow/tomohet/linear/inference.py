@@ -28,16 +28,23 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
     return config, weights["model_state_dict"] | weights["posterior"]
 
 
+def read_maps(folder: Path, store: Store, device: torch.device | str) -> tuple[MeanMap, Tensor, dict]:
+    """Mean map and basis maps (K, D, D, D) in the units of a store's images, and the options of the fit.
+
+    Raises InputError as `read_linear`.
+    """
+    config, state = read_linear(folder, store.box)
+    state = {name: tensor.to(device) for name, tensor in state.items()}
+    unit = config["scale"] / store.scale
+    mean = MeanMap(unit * state["mean"], state["mask"], state["noise"], unit**2 * state["power"])
+    return mean, unit * state["basis"], config["training_args"]
+
+
 def linear_posterior(
     folder: Path, store: Store, particles: np.ndarray, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Posterior mean and log variance (P, K) of particles (store ordinals), in closed form."""
-    config, state = read_linear(folder, store.box)
-    state = {name: tensor.to(device) for name, tensor in state.items()}
-    observations = Observations(
-        store, particles, max_frequency=config["training_args"]["max_frequency"], device=device
-    )
-    unit = config["scale"] / store.scale
-    mean = MeanMap(unit * state["mean"], state["mask"], state["noise"], unit**2 * state["power"])
-    latents, _ = expectation(observations, mean, unit * state["basis"], accumulate=False)
+    mean, basis, fit = read_maps(folder, store, device)
+    observations = Observations(store, particles, max_frequency=fit["max_frequency"], device=device)
+    latents, _ = expectation(observations, mean, basis, accumulate=False)
     return latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log()
