@@ -46,12 +46,20 @@ class BlobStore:
 
 
 def blob_store(
-    n_particles: int, snr: float, box: int = 16, n_tilts: int = 9, seed: int = 0, blocks: bool = True
+    n_particles: int,
+    snr: float,
+    box: int = 16,
+    n_tilts: int = 9,
+    seed: int = 0,
+    blocks: bool = True,
+    host: bool = False,
+    graded: bool = False,
 ) -> BlobStore:
     """Simulate; the second tilt of odd particles is missing, so that tilt counts differ.
 
     snr: mean power of the clean half-planes over that of the noise, whose real and imaginary parts have
-    variance 1. blocks: whether the blobs come and go; else all particles have the first.
+    variance 1. blocks: whether the blobs come and go; else all particles have the first. host: whether the
+    second is there with the first alone. graded: each in any proportion, instead of present or absent.
     """
     rng = np.random.default_rng(seed)
     axis = np.arange(box) - box // 2
@@ -64,6 +72,10 @@ def blob_store(
     maps = torch.tensor(np.stack([core, blob([4, 1, 0], 1.2), blob([-1, -4, 2], 1.2)]), dtype=torch.float32)
     presence = rng.random((n_particles, 2)) < [0.5, 0.3]
     presence = presence if blocks else np.broadcast_to([True, False], presence.shape)
+    if host:
+        presence[:, 1] &= presence[:, 0]
+    if graded:
+        presence = rng.random((n_particles, 2))
     tilt_deg = np.linspace(-60, 60, n_tilts)
     about_y = np.radians(tilt_deg)
     tilt = np.zeros((n_tilts, 3, 3))

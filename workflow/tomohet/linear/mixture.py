@@ -48,7 +48,7 @@ class Mixture:
 
     prior_scale (S,): power of the prior of e_s relative to the mean map's; centre (S,): g, what the mean map
     holds of each state; responsibility (N, S): what the maps were made with; leverage (N, S): log likelihood
-    that a particle owes to its own noise in each map, were it wholly in that state.
+    that a particle owes, in each state, to its own noise in the maps.
     """
 
     difference: Tensor
@@ -88,8 +88,7 @@ class StateEquations:
         """Difference maps and white variables (S, D, D, D) by conjugate gradients from `start`."""
         kernels = toeplitz_kernel(self.weight, self.box)
         prior = SpectralPrior(mean.mask, mean.power)
-        # Columns: what each e contributes to every d.
-        mixing = (torch.eye(len(scales), device=scales.device) - centre) * scales.sqrt()
+        mixing = _mixing(scales, centre)
 
         def colour(white: Tensor) -> Tensor:
             return prior.colour(torch.tensordot(mixing, white, dims=1))
@@ -171,7 +170,7 @@ def iterate(
 
 def log_joint(mixture: Mixture, scores: Tensor, part: slice = slice(None), *, cross: bool = True) -> Tensor:
     """log pi_s p(y_p | s) (P, S) of the particles `part`, up to what is the same for all states."""
-    own = mixture.responsibility[part] * mixture.leverage[part] if cross else 0
+    own = mixture.leverage[part] if cross else 0
     return mixture.share.clamp_min(LEAST_SHARE).log() + scores - own
 
 
@@ -207,8 +206,13 @@ def _maximisation(
     start: Tensor,
 ) -> Mixture:
     difference, white = equations.solve(mean, scales, centre, start)
-    leverage = _leverage(equations, mean, responsibility, scales * _part_of_difference(centre))
+    leverage = _leverage(equations, mean, responsibility, _mixing(scales, centre))
     return Mixture(difference, white, scales, centre, responsibility, leverage)
+
+
+def _mixing(scales: Tensor, centre: Tensor) -> Tensor:
+    """(S, S): what unit power of each e_t, in column t, gives to every d_s = e_s - sum_t g_t e_t."""
+    return (torch.eye(len(scales), device=scales.device) - centre) * scales.sqrt()
 
 
 def _part_of_difference(centre: Tensor) -> Tensor:
@@ -216,17 +220,19 @@ def _part_of_difference(centre: Tensor) -> Tensor:
     return (1 - 2 * centre + centre.square().sum()).clamp_min(LEAST_PART)
 
 
-def _leverage(equations: StateEquations, mean: MeanMap, responsibility: Tensor, scales: Tensor) -> Tensor:
-    """(N, S) trace of a particle's information times the posterior covariance of a state's difference.
+def _leverage(equations: StateEquations, mean: MeanMap, responsibility: Tensor, mixing: Tensor) -> Tensor:
+    """(N, S) sum_t r_pt tr(I_p C_st) of a particle's information I and the maps' posterior covariance C.
 
-    scales: of the differences' power. A shell of n real coefficients with q = precision c P_mu settles
-    n q / (1 + q) of them; a particle's part of that is its part of the state's information in the shell.
+    To first order this is what its own noise, being in d_t by r_pt, adds to its score in state s. C is the
+    same for all coefficients of a shell, and information that which a particle has per shell.
     """
     n_shells = len(mean.power)
-    q = equations.precision(n_shells) * scales[:, None] * mean.power
-    shells = shell_index(equations.box, q.device).flatten()
-    real = 2 * torch.bincount(shells, minlength=n_shells)[:n_shells]
-    settled = real * mean.mask.square().mean() * q / (1 + q)
-    information = equations.information
-    total = responsibility.T @ information
-    return information @ (settled / total.clamp_min(1e-12)).T
+    precision = equations.precision(n_shells)
+    q = (precision * mean.power).T[..., None]  # (shells, S, 1)
+    identity = torch.eye(len(mixing), device=mixing.device)
+    covariance = mixing @ torch.linalg.solve(identity + mixing.T @ (q * mixing), mixing.T)
+    shells = shell_index(equations.box, mixing.device).flatten()
+    coefficients = 2 * torch.bincount(shells, minlength=n_shells)[:n_shells] * mean.mask.square().mean()
+    whole = equations.information.sum(0).clamp_min(1e-12)
+    information = equations.information * (precision.sum(0) * mean.power * coefficients / whole)
+    return torch.einsum("pk,kst,pt->ps", information, covariance, responsibility)
