@@ -65,6 +65,11 @@ class StateChoice:
         return float((self.discrete - self.continuous).sum())
 
     @property
+    def error(self) -> float:
+        """Standard error of the advantage over particles (nats)."""
+        return float(standard_error(self.discrete - self.continuous))
+
+    @property
     def verdict(self) -> str:
         """discrete, continuous or no heterogeneity."""
         if not self.found:
@@ -83,11 +88,11 @@ class StateChoice:
         if self.verdict == "discrete":
             return (
                 f"discrete: {states} predict held-out tilt images better than the continuous linear model "
-                f"(by {self.advantage:.0f} nats)"
+                f"(by {self.advantage:.0f} ± {self.error:.0f} nats)"
             )
         return (
             f"continuous: the linear model predicts held-out tilt images better than {states} "
-            f"(by {-self.advantage:.0f} nats)"
+            f"(by {-self.advantage:.0f} ± {self.error:.0f} nats)"
         )
 
 

@@ -57,7 +57,7 @@ def summary(states: States) -> dict:
         "held_out_gain_states": choice.states.sum(0),
         "held_out_gain_linear": choice.linear.sum(0),
         "advantage_of_states": choice.advantage,
-        "standard_error_of_advantage": float(standard_error(choice.discrete - choice.continuous)),
+        "standard_error_of_advantage": choice.error,
     }
 
 
