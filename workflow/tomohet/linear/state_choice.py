@@ -82,7 +82,7 @@ class StateChoice:
         if self.verdict == "no heterogeneity":
             return (
                 f"no heterogeneity found at this number of particles ({len(self.linear):,}): neither states "
-                "nor the linear model predict held-out tilt images better than the mean map"
+                "nor the linear model predict held-out tilt images better than the mean map beyond chance"
             )
         states = f"{self.n_states} state{'s' if self.n_states > 1 else ''}"
         if self.verdict == "discrete":
