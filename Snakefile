@@ -44,6 +44,7 @@ include: "workflow/rules/homogeneous.smk"
 # A round
 include: "workflow/rules/select.smk"
 include: "workflow/rules/linear.smk"
+include: "workflow/rules/states.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/convergence.smk"
 include: "workflow/rules/analyze.smk"

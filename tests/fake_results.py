@@ -137,6 +137,15 @@ def write_stages(folder: Path, rng) -> None:
         folder / "linear" / "summary.json",
         {"zdim": 2, "reliability": [0.9, 0.7], "kernel_eigenvalues": eigenvalues},
     )
+    write_json(
+        folder / "states" / "summary.json",
+        {
+            "n_states": 2,
+            "sizes": [400, 200],
+            "verdict": "discrete: 2 states predict better",
+            "kind": "discrete",
+        },
+    )
     epochs = np.arange(20)
     loss = pd.DataFrame(
         {"epoch": epochs, "gen": 0.99 + 0.02 * np.exp(-epochs / 5), "kld": 3 - 2 * np.exp(-epochs / 8)}

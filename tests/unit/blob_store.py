@@ -53,12 +53,14 @@ def blob_store(
     seed: int = 0,
     blocks: bool = True,
     frequencies: tuple[float, float] = (0.5, 0.3),
+    host: bool = False,
+    graded: bool = False,
 ) -> BlobStore:
     """Simulate; the second tilt of odd particles is missing, so that tilt counts differ.
 
     snr: mean power of the clean half-planes over that of the noise, whose real and imaginary parts have
     variance 1. blocks: whether the blobs come and go, with these frequencies; else all particles have the
-    first.
+    first. host: whether the second is there with the first alone. graded: each in any proportion, instead of present or absent.
     """
     rng = np.random.default_rng(seed)
     axis = np.arange(box) - box // 2
@@ -71,6 +73,10 @@ def blob_store(
     maps = torch.tensor(np.stack([core, blob([4, 1, 0], 1.2), blob([-1, -4, 2], 1.2)]), dtype=torch.float32)
     presence = rng.random((n_particles, 2)) < frequencies
     presence = presence if blocks else np.broadcast_to([True, False], presence.shape)
+    if host:
+        presence[:, 1] &= presence[:, 0]
+    if graded:
+        presence = rng.random((n_particles, 2))
     tilt_deg = np.linspace(-60, 60, n_tilts)
     about_y = np.radians(tilt_deg)
     tilt = np.zeros((n_tilts, 3, 3))

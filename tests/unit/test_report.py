@@ -72,6 +72,7 @@ def test_page_speaks_of_every_round_and_stage(page):
         "structures",
         "map",
         "fsc",
+        "states",
         "loss-1",
         "sizes",
         "pieces",
@@ -94,7 +95,7 @@ def test_page_of_the_same_results_differs_in_its_date_alone(results, page, tmp_p
 
 
 @pytest.mark.parametrize(
-    "stage", ["subset", "linear", "train_vae", "convergence", "analyze", "siren", "maven", "truth"]
+    "stage", ["subset", "linear", "states", "train_vae", "convergence", "analyze", "siren", "maven", "truth"]
 )
 def test_any_stage_may_be_missing(tmp_path, stage):
     import shutil

@@ -84,8 +84,9 @@ def test_indices_must_be_among_the_parents_particles():
 
 @pytest.fixture
 def round_dir(tmp_path):
-    """Three stages of a round of the particles 1, 3 and 5, two volumes."""
+    """Four stages of a round of the particles 1, 3 and 5, two volumes."""
     for name, table in {
+        "states/particles.parquet": {"particle": [1, 3, 5], "state": [0, 0, 1]},
         "analyze/particles.parquet": {"particle": [5, 1, 3], "kmeans": [50, 10, 30]},
         "volumes/assignment.parquet": {"particle": [1, 3, 5], "volume": [0, 1, 1]},
         "maven/volumes.parquet": {"volume": [0, 1], "maven_A": [0.0, 1.0]},
@@ -104,6 +105,7 @@ def test_particle_table_joins_by_particle_and_by_volume(round_dir):
     expected = {
         "particle": [1, 3, 5],
         "tomogram": ["a", "b", "c"],
+        "state": [0, 0, 1],
         "kmeans": [10, 30, 50],
         "volume": [0, 1, 1],
         "maven_A": [0.0, 1.0, 1.0],

@@ -32,6 +32,7 @@ STAGES_OF_A_ROUND = {
     "export_volume_series",
     "reconstruct_subset",
     "train_linear",
+    "states",
     "train_vae",
     "convergence",
     "analyze",

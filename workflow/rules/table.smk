@@ -8,7 +8,14 @@ rule particle_table:
         series=VOLUME_SERIES or [],
         stages=[
             f"<results>/{{round}}/{stage}"
-            for stage in ["analyze", "volumes", "analyze_volumes", "siren", *(["maven"] if MODEL else [])]
+            for stage in [
+                "states",
+                "analyze",
+                "volumes",
+                "analyze_volumes",
+                "siren",
+                *(["maven"] if MODEL else []),
+            ]
         ],
     output:
         "<results>/{round}/particles.parquet",

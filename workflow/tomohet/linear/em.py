@@ -99,21 +99,25 @@ class Equations:
         return colour(white)
 
     def precision(self, n_shells: int) -> Tensor:
-        """Data precision of a Fourier coefficient of each basis map per shell, (K, n_shells).
+        """Data precision of a Fourier coefficient of each basis map per shell, (K, n_shells)."""
+        return shell_precision(self.weight[:, self.pairs[0] == self.pairs[1]], self.box, n_shells)
 
-        Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k.
-        """
-        box = self.box
-        diagonal = self.pairs[0] == self.pairs[1]
-        grids = self.weight[:, diagonal].T.reshape(-1, *(PADDING * box,) * 3)
-        shells = shell_index(PADDING * box, grids.device) // PADDING
-        half = (
-            grids[..., : PADDING * box // 2 + 1]
-            + torch.roll(grids.flip(-3, -2, -1), (1, 1, 1), (-3, -2, -1))[..., : PADDING * box // 2 + 1]
-        )
-        keep = shells < n_shells
-        sums = half.new_zeros(len(half), n_shells).index_add_(1, shells[keep], half[:, keep])
-        return PADDING**3 * sums / torch.bincount(shells[keep], minlength=n_shells)
+
+def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
+    """Data precision of a Fourier coefficient of c maps per shell, (c, n_shells).
+
+    weight (voxels, c): scattered weights.
+    Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k.
+    """
+    grids = weight.T.reshape(-1, *(PADDING * box,) * 3)
+    shells = shell_index(PADDING * box, grids.device) // PADDING
+    half = (
+        grids[..., : PADDING * box // 2 + 1]
+        + torch.roll(grids.flip(-3, -2, -1), (1, 1, 1), (-3, -2, -1))[..., : PADDING * box // 2 + 1]
+    )
+    keep = shells < n_shells
+    sums = half.new_zeros(len(half), n_shells).index_add_(1, shells[keep], half[:, keep])
+    return PADDING**3 * sums / torch.bincount(shells[keep], minlength=n_shells)
 
 
 def toeplitz_apply_block(kernel: Tensor, maps: Tensor) -> Tensor:

@@ -108,6 +108,14 @@ def fit_linear_model(
     return model
 
 
+def fit_maps(
+    store: Store, particles: np.ndarray, zdim: int, iterations: int, max_frequency: float, device
+) -> tuple[MeanMap, Tensor]:
+    """Mean map and basis maps (zdim, D, D, D) alone, without tests."""
+    start = _Start.of(store, particles, 1, max_frequency, device)
+    return _model(start, *_expectation_maximisation(start, zdim, iterations))
+
+
 def _model(start: "_Start", basis: Tensor, *_) -> tuple[MeanMap, Tensor]:
     return start.mean, basis
 

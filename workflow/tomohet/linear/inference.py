@@ -57,7 +57,7 @@ class Teacher:
         """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form."""
         observations = self._observations(store, particles, device)
         basis = self.maps(store, self.n_basis)[1].to(device)
-        latents, _ = expectation(observations, self._mean(store, device), basis, accumulate=False)
+        latents, _ = expectation(observations, self.mean_map(store, device), basis, accumulate=False)
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
 
     def particle_maps(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
@@ -66,7 +66,7 @@ class Teacher:
         Each has unit root mean square, which is that of noise: particles have different numbers of tilts.
         """
         observations = self._observations(store, particles, device, MAP_BOX)
-        maps = particle_maps(observations, self._mean(store, device)).flatten(1)
+        maps = particle_maps(observations, self.mean_map(store, device)).flatten(1)
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
     def noise(self, device: torch.device) -> Tensor:
@@ -77,7 +77,8 @@ class Teacher:
         frequency = self.config["training_args"]["max_frequency"]
         return Observations(store, particles, max_frequency=frequency, box=box, device=device)
 
-    def _mean(self, store: Store, device: torch.device) -> MeanMap:
+    def mean_map(self, store: Store, device: torch.device) -> MeanMap:
+        """The mean map in the units of the store's images."""
         unit = self.config["scale"] / store.scale
         mean, mask, noise, power = (self.state[n].to(device) for n in ("mean", "mask", "noise", "power"))
         return MeanMap(unit * mean, mask, noise, unit**2 * power)

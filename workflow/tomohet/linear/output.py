@@ -32,6 +32,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
     # What posteriors of other particles need besides.
     posterior = {name: getattr(model.mean, name).cpu() for name in ("mask", "noise", "power")}
+    posterior["local_variance"] = model.local_variance.cpu()
     # Through an open file: given a path, torch.save writes its (temporary) name into the file, and the same
     # model saved twice would differ.
     with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:

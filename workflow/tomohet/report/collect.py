@@ -11,6 +11,7 @@ from tomohet.report.reading import Reader, numbered
 STAGES = (
     ("subset", "Half maps"),
     ("linear", "Linear model"),
+    ("states", "States"),
     ("train_vae", "Network"),
     ("convergence", "Convergence"),
     ("analyze", "Latent space"),

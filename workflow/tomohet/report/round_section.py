@@ -55,6 +55,9 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         ),
         "linear_leaks": summaries["linear"].get("leaks") or [],
         "spectrum": spectrum(summaries["linear"]),
+        "state_verdict": summaries["states"].get("verdict"),
+        "states": stage_numbers(summaries["states"], ("verdict", "kind", "sizes")),
+        "state_sizes": state_sizes(summaries["states"]),
         "explained": explained_variance(summaries["analyze"]),
         "verdict": summaries["convergence"].get("verdict"),
         "concerns": concerns(summaries["convergence"]),
@@ -194,6 +197,12 @@ def spectrum(linear: dict) -> dict | None:
     if not isinstance(values, list) or len(values) < 2:
         return None
     return figures.bars(values, "Component", "Kernel eigenvalue", range(1, len(values) + 1))
+
+
+def state_sizes(states: dict) -> dict | None:
+    """Bar chart of how many particles each discrete state has."""
+    sizes = states.get("sizes")
+    return figures.bars(sizes, "State", "Particles", range(len(sizes))) if sizes else None
 
 
 def explained_variance(analyze: dict) -> dict | None:

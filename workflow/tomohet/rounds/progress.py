@@ -17,6 +17,7 @@ ROUND_STAGES = {
     "subset": "subset/indices.pkl",
     "half maps": "subset/fsc.csv",
     "linear": "linear/z.train.pkl",
+    "states": "states/particles.parquet",
     "train_vae": "train_vae/z.train.pkl",
     "convergence": "convergence/convergence.json",
     "analyze": "analyze/particles.parquet",

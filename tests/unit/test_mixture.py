@@ -1,0 +1,241 @@
+"""Discrete states: against brute force, and against states that are known."""
+
+import json
+from dataclasses import replace
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from blob_store import blob_store
+from sklearn.metrics import adjusted_rand_score
+
+from tomohet.linear.em import likelihood
+from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.latent_states import fit_latent_states
+from tomohet.linear.mixture import (
+    iterate,
+    objective,
+    reconstruct_states,
+    refine_states,
+    state_scores,
+)
+from tomohet.linear.state_choice import StateChoice
+from tomohet.linear.states import fit_states
+from tomohet.physics.fsc import correlation
+from tomohet.physics.slicing import gather, transform
+from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.prior import shell_power
+
+N = 120
+ALL = np.arange(N)
+
+
+@pytest.fixture(scope="module")
+def store():
+    """Two blobs that come and go: four states."""
+    return blob_store(N, snr=0.3)
+
+
+@pytest.fixture(scope="module")
+def linear(store):
+    return fit_linear_model(store, ALL, zdim=3, iterations=4, max_frequency=0.4)
+
+
+@pytest.fixture(scope="module")
+def states(store, linear):
+    return fit_states(store, ALL, linear, most=6, iterations=4, max_frequency=0.4)
+
+
+@pytest.fixture(scope="module")
+def observations(store):
+    return Observations(store, ALL, max_frequency=0.4)
+
+
+def truth(store) -> np.ndarray:
+    return store.presence @ [1, 2]
+
+
+def random_responsibility(n_states: int, seed: int = 0) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.softmax(2 * torch.randn(N, n_states, generator=draw), dim=1)
+
+
+def test_scores_equal_the_likelihood_of_each_image(store):
+    observations = Observations(store, np.arange(6), max_frequency=0.4)
+    noise = torch.linspace(1.5, 2.5, observations.n_rows)
+    mean = MeanMap(store.maps[0], torch.ones(16, 16, 16), noise, shell_power(store.maps[0]))
+    scores = state_scores(observations, mean, store.maps[1:])
+    (chunk,) = observations.chunks()
+    slices = gather(transform(store.maps), chunk.index, chunk.corner_weight)
+    for particle in range(6):
+        mine = chunk.owner == particle
+        data, transfer = chunk.data[mine], chunk.transfer[mine]
+        # Complex noise of variance s2: log p = - |y - h S m|^2 / s2 and a constant.
+        misfit = [
+            ((data - transfer * (slices[mine][..., 0] + extra)).abs().square() / noise).double().sum()
+            for extra in (0, slices[mine][..., 1], slices[mine][..., 2])
+        ]
+        expected = torch.stack([misfit[0] - misfit[1], misfit[0] - misfit[2]]).float()
+        torch.testing.assert_close(scores[particle], expected, rtol=1e-3, atol=1e-2)
+
+
+def test_linear_scores_are_those_of_the_decoded_maps(store, linear, observations):
+    points = torch.tensor([[1.0, -0.5, 0.2], [0.0, 0.7, -1.0]])
+    precision, projection = likelihood(observations, linear.mean, linear.basis)
+    states = replace(fit_latent_states(precision, projection, 2), point=points.double())
+    maps = torch.einsum("sk,kzyx->szyx", points, linear.basis)
+    direct = state_scores(observations, linear.mean, maps)
+    torch.testing.assert_close(states.scores(precision, projection).float(), direct, rtol=1e-3, atol=0.05)
+
+
+def test_em_never_lowers_its_objective(linear, observations):
+    mixture = reconstruct_states(observations, linear.mean, random_responsibility(3))
+    values = []
+    for _ in range(6):
+        values.append(objective(mixture, state_scores(observations, linear.mean, mixture.difference)))
+        mixture = iterate(observations, linear.mean, mixture, adapt=False, cross=False)
+    assert (np.diff(values) > -1e-5 * np.abs(values[0])).all()
+    assert values[-1] > values[0] + 1
+
+
+def test_states_average_to_the_mean_map(linear, observations):
+    responsibility = random_responsibility(3)
+    mixture = reconstruct_states(observations, linear.mean, responsibility)
+    centre = torch.einsum("s,szyx->zyx", responsibility.mean(0), mixture.difference)
+    assert centre.abs().max() < 1e-4 * mixture.difference.abs().max()
+
+
+def test_leverage_is_what_leaving_the_particle_out_takes_away():
+    """Noise alone: the score of a particle in a map that it helped to make, less that in one it did not."""
+    store = blob_store(60, snr=0.3, blocks=False)
+    observations = Observations(store, np.arange(60), max_frequency=0.4)
+    mean = mean_map(observations)
+    responsibility = torch.zeros(60, 2)
+    responsibility[::2, 0] = responsibility[1::2, 1] = 1
+    mixture = reconstruct_states(observations, mean, responsibility)
+    scores = state_scores(observations, mean, mixture.difference)
+    sign = 2 * responsibility - 1
+    own, corrected = (scores * sign).sum(1), ((scores - mixture.leverage) * sign).sum(1)
+    assert own.mean() > 2
+    assert corrected.mean().abs() < 0.5 * own.mean()
+
+
+def test_states_are_found(store, states):
+    assert states.choice.n_states == 4
+    assert states.choice.verdict == "discrete"
+    assert adjusted_rand_score(truth(store), states.state) > 0.9
+    assert (states.sizes.diff() <= 0).all()
+    torch.testing.assert_close(states.responsibility.sum(1), torch.ones(N))
+
+
+def test_maps_of_the_states_differ_by_the_blobs(store, states):
+    presence = torch.as_tensor(store.presence)
+    for blob in range(2):
+        has = [presence[states.state == n, blob].float().mean() > 0.5 for n in range(len(states.maps))]
+        has = torch.stack(has)
+        difference = states.maps[has].mean(0) - states.maps[~has].mean(0)
+        assert correlation(difference, store.maps[blob + 1]) > 0.8
+
+
+def test_nested_states_are_counted():
+    """The second blob is only there with the first: three states, one of which few particles have."""
+    nested = blob_store(N, snr=0.3, host=True)
+    linear = fit_linear_model(nested, ALL, zdim=4, iterations=4, max_frequency=0.4)
+    found = fit_states(nested, ALL, linear, most=6, iterations=4, max_frequency=0.4)
+    assert found.choice.n_states == 3
+    assert adjusted_rand_score(truth(nested), found.state) > 0.9
+
+
+def test_particles_that_are_all_the_same_are_one_state():
+    same = blob_store(N, snr=0.3, blocks=False)
+    linear = fit_linear_model(same, ALL, zdim=3, iterations=4, max_frequency=0.4)
+    found = fit_states(same, ALL, linear, most=4, iterations=4, max_frequency=0.4)
+    assert found.choice.n_states == 1
+    assert found.choice.verdict == "no heterogeneity"
+    torch.testing.assert_close(found.maps[0], linear.mean.volume)
+
+
+def test_a_continuum_is_told_from_states():
+    """A blob present in every proportion."""
+    graded = blob_store(N, snr=1.0, graded=True)
+    linear = fit_linear_model(graded, ALL, zdim=3, iterations=4, max_frequency=0.4)
+    found = fit_states(graded, ALL, linear, most=6, iterations=4, max_frequency=0.4)
+    assert found.choice.verdict == "continuous"
+
+
+def test_a_state_of_few_particles_counts_where_it_concerns_them():
+    draw = np.random.default_rng(0)
+    two = draw.normal(5, 2, 400)
+    three = two + np.where(np.arange(400) < 20, 3, 0)
+    noise = np.cumsum(draw.normal(-0.05, 0.1, (400, 3)), axis=1)
+    choice = StateChoice(np.column_stack([0 * two, two, three, three[:, None] + noise]), two[:, None])
+    assert choice.n_states == 3
+
+
+def test_states_do_not_depend_on_the_size_of_chunks(linear, store, observations, monkeypatch):
+    start = random_responsibility(3)
+    whole = refine_states(observations, linear.mean, start)
+    monkeypatch.setattr("tomohet.reconstruction.observations.ROWS_PER_CHUNK", 5_000)
+    parts = refine_states(Observations(store, ALL, max_frequency=0.4), linear.mean, start)
+    torch.testing.assert_close(parts.responsibility, whole.responsibility, rtol=0.01, atol=0.01)
+    peak = whole.difference.abs().max().item()
+    torch.testing.assert_close(parts.difference, whole.difference, rtol=0.01, atol=0.01 * peak)
+
+
+def test_states_are_repeatable(store, linear, states):
+    again = fit_states(store, ALL, linear, len(states.maps), iterations=4, max_frequency=0.4)
+    torch.testing.assert_close(again.responsibility, states.responsibility, rtol=0, atol=0)
+    torch.testing.assert_close(again.maps, states.maps, rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def linear_folder(tmp_path_factory, tiny_store, run_script):
+    folder = tmp_path_factory.mktemp("linear")
+    run_script("train_linear", tiny_store, "-o", folder, "--zdim", 2, "-n", 2)
+    return folder
+
+
+def test_command_writes_table_maps_and_numbers(tmp_path, tiny_store, linear_folder, run_script):
+    run_script("states", tiny_store, "--linear", linear_folder, "-o", tmp_path, "--most", 3)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    table = pd.read_parquet(tmp_path / "particles.parquet")
+    assert list(table.columns) == ["particle", "state", "state_probability"]
+    assert table["particle"].tolist() == list(range(24))
+    assert np.bincount(table["state"], minlength=summary["n_states"]).tolist() == summary["sizes"]
+    assert len(summary["held_out_gain_states"]) == 3 and len(summary["held_out_gain_linear"]) == 2
+    assert summary["kind"] in ("discrete", "continuous", "no heterogeneity")
+    assert len(list(tmp_path.glob("state_*.mrc"))) == summary["n_states"]
+    assert (tmp_path / "states.png").is_file() and (tmp_path / "maps.png").is_file()
+
+
+def test_one_state_is_the_mean_map_in_its_units(tmp_path, tiny_store, linear_folder, run_script):
+    (tmp_path / "state_3.mrc").write_text("of an earlier run")
+    run_script("states", tiny_store, "--linear", linear_folder, "-o", tmp_path, "--states", 1)
+    assert [path.name for path in tmp_path.glob("state_*.mrc")] == ["state_0.mrc"]
+    with mrcfile.open(linear_folder / "mean.mrc") as mean, mrcfile.open(tmp_path / "state_0.mrc") as state:
+        np.testing.assert_allclose(state.data, mean.data, atol=1e-5 * np.abs(mean.data).max())
+        assert state.voxel_size.x == mean.voxel_size.x
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--states", 0], "--states 0: expected at least 1"),
+        (["--most", 0], "--most 0: expected at least 1"),
+        (["--states", 99], "--states 99: more than the 24 particles"),
+        (["--use-first-nptcls", 1], "states need at least 2"),
+    ],
+)
+def test_mistakes(tmp_path, tiny_store, linear_folder, run_script, arguments, message):
+    done = run_script(
+        "states", tiny_store, "--linear", linear_folder, "-o", tmp_path, *arguments, check=False
+    )
+    assert done.returncode and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_linear_model_is_refused(tmp_path, tiny_store, run_script):
+    done = run_script("states", tiny_store, "--linear", tmp_path, "-o", tmp_path / "out", check=False)
+    assert done.returncode and "config.pkl" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,28 @@
+"""Discrete states: how many, which particle in which, and whether they fit better than a continuum."""
+
+
+rule states:
+    input:
+        store="<results>/prepared/store.yaml",
+        indices="<results>/{round}/subset/indices.pkl",
+        linear="<results>/{round}/linear/weights.pkl",
+        config="<results>/{round}/linear/config.pkl",
+    output:
+        directory("<results>/{round}/states"),
+    log:
+        "<logs>/{round}/states.log",
+    benchmark:
+        "<benchmarks>/{round}/states.tsv"
+    conda:
+        "../../envs/tomohet.yaml"
+    threads: 2
+    resources:
+        mem_mb=megabytes(6000),
+        runtime=minutes(120),
+    params:
+        options=options("states"),
+        store=subpath(input.store, parent=True),
+        linear=subpath(input.linear, parent=True),
+    shell:
+        "tomohet states {params.store} --ind-ptcls {input.indices} --linear {params.linear} -o {output}"
+        " {params.options} 2>&1 | logged {log}"

@@ -1,0 +1,111 @@
+"""The output folder of `states`: one table, one map per state, numbers and a figure."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from tomohet import plots
+from tomohet.files.atomic import write_json, write_parquet
+from tomohet.files.mrc import write_volume
+from tomohet.linear.state_choice import StateChoice, standard_error
+from tomohet.linear.states import States
+from tomohet.particles.store import Store
+
+
+def write_states(
+    outdir: Path, store: Store, particles: np.ndarray, states: States, plot_format: str = "png"
+) -> None:
+    """Write state_<n>.mrc, the figures, summary.json and, last, particles.parquet; n from 0, the largest."""
+    for old in outdir.glob("state_*.mrc"):
+        old.unlink()
+    for number, volume in enumerate(states.maps.cpu().numpy()):
+        write_volume(outdir / f"state_{number}.mrc", volume * store.scale, store.pixel_size_A)
+    _figure(states, outdir / f"states.{plot_format}")
+    _slices(states, outdir / f"maps.{plot_format}")
+    write_json(outdir / "summary.json", summary(states))
+    write_parquet(outdir / "particles.parquet", table(particles, states))
+
+
+def table(particles: np.ndarray, states: States) -> pd.DataFrame:
+    """particle (ordinal in the store), state (0 is the largest), state_probability; a row per particle."""
+    return pd.DataFrame(
+        {
+            "particle": np.asarray(particles, np.int64),
+            "state": states.state.cpu().numpy().astype(np.int32),
+            "state_probability": states.responsibility.amax(1).cpu().numpy(),
+        }
+    )
+
+
+def summary(states: States) -> dict:
+    """Numbers for the report; gains are log likelihoods of held-out images over the mean map's, in nats."""
+    choice = states.choice
+    numbers = {
+        "n_particles": len(states.responsibility),
+        "n_states": len(states.maps),
+        "sizes": states.sizes.cpu().numpy(),
+        "mean_state_probability": states.responsibility.amax(1).mean().item(),
+        "prior_scale": states.prior_scale.cpu().numpy(),
+    }
+    if choice is None:
+        return numbers
+    return numbers | {
+        "verdict": choice.sentence,
+        "kind": choice.verdict,
+        "held_out_gain_states": choice.states.sum(0),
+        "held_out_gain_linear": choice.linear.sum(0),
+        "advantage_of_states": choice.advantage,
+        "standard_error_of_advantage": choice.error,
+    }
+
+
+def _figure(states: States, path: Path) -> None:
+    figure, axes = plots.figure(1, 1 if states.choice is None else 2, squeeze=False)
+    sizes = states.sizes.cpu().numpy()
+    axes[0, 0].bar(range(len(sizes)), sizes, color=plots.PALETTE[0])
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0, 0].set(title=f"States of {sizes.sum():,} particles", xlabel="state", ylabel="particles")
+    if states.choice is not None:
+        _gains(axes[0, 1], states.choice)
+    plots.save(figure, path)
+
+
+def _gains(axis, choice: StateChoice) -> None:
+    """Held-out gain against the number of states, the linear model's beside it."""
+    numbers = np.arange(1, choice.states.shape[1] + 1)
+    axis.errorbar(
+        numbers,
+        choice.states.sum(0),
+        standard_error(choice.states),
+        marker="o",
+        markersize=4,
+        capsize=2,
+        label="discrete states",
+    )
+    gain, error = choice.continuous.sum(), standard_error(choice.continuous)
+    axis.axhline(gain, color=plots.PALETTE[1], label="linear model (continuous)")
+    axis.axhspan(gain - error, gain + error, color=plots.PALETTE[1], alpha=0.2, linewidth=0)
+    axis.axvline(choice.n_states, color="0.6", linewidth=0.8, linestyle="--", label="chosen")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(
+        title="Prediction of held-out tilts",
+        xlabel="states",
+        ylabel="log likelihood over the mean map (nats)",
+    )
+    axis.legend(fontsize=7)
+
+
+def _slices(states: States, path: Path) -> None:
+    mean = states.mean.volume
+    maps = [mean, *(states.maps - mean)]
+    names = ["mean map"] + [f"state {n} ({size:,})" for n, size in enumerate(states.sizes.tolist())]
+    figure = plots.slices_montage(
+        [volume.cpu().numpy() for volume in maps],
+        names,
+        "Mean map, and what distinguishes each state (particles)",
+        own_scale=True,
+        diverging=True,
+    )
+    plots.save(figure, path)
