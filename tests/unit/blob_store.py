@@ -60,7 +60,8 @@ def blob_store(
 
     snr: mean power of the clean half-planes over that of the noise, whose real and imaginary parts have
     variance 1. blocks: whether the blobs come and go, with these frequencies; else all particles have the
-    first. host: whether the second is there with the first alone. graded: each in any proportion, instead of present or absent.
+    first. host: whether the second is there with the first alone. graded: each in any proportion, instead of
+    present or absent.
     """
     rng = np.random.default_rng(seed)
     axis = np.arange(box) - box // 2
