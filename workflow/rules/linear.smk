@@ -10,6 +10,7 @@ rule train_linear:
         latents="<results>/{round}/linear/z.train.pkl",
         config="<results>/{round}/linear/config.pkl",
         summary="<results>/{round}/linear/summary.json",
+        table="<results>/{round}/linear/particles.parquet",
     log:
         "<logs>/{round}/train_linear.log",
     benchmark:

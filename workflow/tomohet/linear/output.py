@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tomohet.files.atomic import atomic_path, write_json, write_pickle, write_yaml
+from tomohet.files.atomic import atomic_path, write_json, write_parquet, write_pickle, write_yaml
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
+from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.particles.store import Store
 
@@ -23,7 +24,8 @@ class LinearRun:
 
 
 def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
-    """Write config, weights, latents (mean and log variance), mean map and summary; config.pkl comes last.
+    """Write config, weights, latents (mean and log variance; whole covariance), the columns of the particle
+    table, mean map and summary; config.pkl comes last.
 
     leaks: what the latents follow besides the structure (`analysis.leaks.describe`), for the summary.
     """
@@ -39,6 +41,9 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     mu = model.latents.mean.cpu().numpy()
     logvar = torch.diagonal(covariance, dim1=1, dim2=2).log().numpy()
     save_latents(outdir / "z.train.pkl", mu, logvar)
+    with atomic_path(outdir / "covariance.npy") as temporary, open(temporary, "wb") as file:
+        np.save(file, covariance.numpy())
+    write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
     write_volume(outdir / "mask.mrc", model.mean.mask.cpu().numpy(), store.pixel_size_A)
     write_json(outdir / "summary.json", summary(run, model) | {"leaks": leaks})
