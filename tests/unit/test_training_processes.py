@@ -15,7 +15,7 @@ import torch
 from tomohet.cli import SCRIPTS
 from tomohet.files.pickles import load_latents
 from tomohet.model.load import read_weights
-from tomohet.training.processes import Processes
+from tomohet.processes import Processes
 
 pytestmark = pytest.mark.unit
 

@@ -16,8 +16,8 @@ def run_training(train: Callable, args: argparse.Namespace) -> None:
     """
     from tomohet.device import device_of
     from tomohet.particles.source import open_particles
+    from tomohet.processes import joined, start_one_per_gpu
     from tomohet.training.checkpoints import lock_folder
-    from tomohet.training.processes import joined, start_one_per_gpu
     from tomohet.training.settings import check_options
 
     check_options(args)

@@ -14,8 +14,8 @@ from tomohet.particles.store import Store, complex_half_planes
 from tomohet.physics.dose import optimal_dose_prefix
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import ImageParameters, image_parameters
+from tomohet.processes import ALONE, Processes
 from tomohet.training.order import groups_per_window, in_groups, shuffled
-from tomohet.training.processes import ALONE, Processes
 from tomohet.training.reading import SHARE_OF_MEMORY, USUAL, Loading, Place, StoredImages
 
 log = logging.getLogger(__name__)

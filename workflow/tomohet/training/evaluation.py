@@ -15,9 +15,9 @@ from tomohet.linear.inference import linear_posterior
 from tomohet.model.load import box_of, load_config, load_vae
 from tomohet.model.taught import stack_posterior
 from tomohet.particles.store import Store
+from tomohet.processes import Processes
 from tomohet.training.batches import ParticleImages
 from tomohet.training.latents import infer_latents
-from tomohet.training.processes import Processes
 from tomohet.training.reading import Loading
 
 log = logging.getLogger(__name__)

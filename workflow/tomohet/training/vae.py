@@ -12,12 +12,12 @@ from tomohet.model.taught import stack_posterior
 from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.particles.store import Store
+from tomohet.processes import ALONE, Processes
 from tomohet.training.batches import ParticleImages, split_tilts
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VaeObjective
-from tomohet.training.processes import ALONE, Processes
 from tomohet.training.reading import Loading
 from tomohet.training.runs import (
     EpochResults,

@@ -1,4 +1,4 @@
-"""Several processes that train one network together, one per GPU: each sees its part of every batch.
+"""Several processes that do one job together, one per GPU: each sees its part of the particles.
 
 All have the same weights: they start from the same seed or checkpoint, and each step's gradients are added up
 over the processes by one all-reduce before the optimiser's step. Started by `--multigpu` or by torchrun.
