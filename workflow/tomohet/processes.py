@@ -45,6 +45,14 @@ class Processes:
             torch.distributed.all_reduce(values)
         return values
 
+    def joined_parts(self, own: Tensor, n: int) -> Tensor:
+        """(n, ...) of all processes, each of which has the rows `part(n)`."""
+        if self.size == 1:
+            return own
+        whole = own.new_zeros(n, *own.shape[1:])
+        whole[self.part(n)] = own
+        return self.add_up(whole)
+
     def wait(self) -> None:
         """Return when all processes have come here."""
         if self.size > 1:

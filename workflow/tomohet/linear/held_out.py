@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tomohet.linear.em import likelihood
 from tomohet.particles.store import Store
+from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 
@@ -52,7 +53,12 @@ class HeldOut:
 
 
 def held_out_gain(
-    store: Store, particles: np.ndarray, fit: Callable[[Store], tuple[MeanMap, Tensor]], max_frequency, device
+    store: Store,
+    particles: np.ndarray,
+    fit: Callable[[Store], tuple[MeanMap, Tensor]],
+    max_frequency,
+    device,
+    processes: Processes = ALONE,
 ) -> HeldOut:
     """Gain for 1 ... K basis maps, of which `fit(store)` finds mean and basis (K, D, D, D) without the tilts
     held out; max_frequency in cycles/px.
@@ -61,14 +67,19 @@ def held_out_gain(
     used, unseen = store.restricted(~held_out), store.restricted(held_out)
     mean, basis = fit(used)
     seen, new = (
-        likelihood(Observations(part, particles, max_frequency=max_frequency, device=device), mean, basis)
+        likelihood(
+            Observations(part, particles, max_frequency=max_frequency, device=device, processes=processes),
+            mean,
+            basis,
+        )
         for part in (used, unseen)
     )
     columns = [
         predictive_gain(*(x[(slice(None),) + (slice(k),) * (x.ndim - 1)] for x in (*seen, *new)))
         for k in range(1, len(basis) + 1)
     ]
-    return HeldOut(torch.stack(columns, dim=1).double().cpu().numpy())
+    gain = processes.joined_parts(torch.stack(columns, dim=1).double(), len(particles))
+    return HeldOut(gain.cpu().numpy())
 
 
 def tilt_number(store: Store) -> np.ndarray:

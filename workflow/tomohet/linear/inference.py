@@ -11,11 +11,13 @@ from tomohet.linear.em import expectation
 from tomohet.model.load import load_config, read_weights
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import Observations
 
 
 def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
-    """Configuration and tensors (mean, basis, mask, noise, power) of an output folder of train_linear.
+    """Configuration and tensors (mean, basis, mask, noise, tomogram_noise, power) of an output folder of
+    train_linear.
 
     Raises InputError when it is not one, or was fitted to another box.
     """
@@ -38,6 +40,15 @@ def linear_posterior(
         store, particles, max_frequency=config["training_args"]["max_frequency"], device=device
     )
     unit = config["scale"] / store.scale
-    mean = MeanMap(unit * state["mean"], state["mask"], state["noise"], unit**2 * state["power"])
+    noise = noise_of(config.get("tomograms", []), state, observations.tomograms)
+    mean = MeanMap(unit * state["mean"], state["mask"], noise, unit**2 * state["power"])
     latents, _ = expectation(observations, mean, unit * state["basis"], accumulate=False)
     return latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log()
+
+
+def noise_of(known: list[str], state: dict[str, Tensor], tomograms: list[str]) -> Noise:
+    """The noise of images of these tomograms: as fitted where the model knows them, else the common one."""
+    common = state["noise"]
+    number = {name: index for index, name in enumerate(known)}
+    rows = [state["tomogram_noise"][number[name]] if name in number else common for name in tomograms]
+    return Noise(common, torch.stack(rows))

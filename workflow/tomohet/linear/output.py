@@ -32,7 +32,12 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     store = run.store
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
     # What posteriors of other particles need besides.
-    posterior = {name: getattr(model.mean, name).cpu() for name in ("mask", "noise", "power")}
+    posterior = {
+        "mask": model.mean.mask.cpu(),
+        "noise": model.mean.noise.common.cpu(),
+        "tomogram_noise": model.mean.noise.by_tomogram.cpu().contiguous(),
+        "power": model.mean.power.cpu(),
+    }
     # Through an open file: given a path, torch.save writes its (temporary) name into the file, and the same
     # model saved twice would differ.
     with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:
@@ -59,6 +64,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
         "store": str(store.folder),
         "store_digest": store.digest,
         "particles": run.particles.tolist(),
+        "tomograms": np.unique(store.particles["tomogram"].astype(str)).tolist(),
     }
     write_yaml(outdir / "config.yaml", config)
     write_pickle(outdir / "config.pkl", config)
