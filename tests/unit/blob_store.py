@@ -1,11 +1,13 @@
 """A small store made in memory: a core with two blobs that come and go, seen in noisy tilt images."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
 
+from tomohet.particles.noise_levels import relative_noise
 from tomohet.physics import slicing
 from tomohet.physics.fourier import HalfPlane, half_plane
 from tomohet.physics.geometry import random_rotations
@@ -22,6 +24,7 @@ class BlobStore:
     presence: np.ndarray
     maps: torch.Tensor
     box: int
+    tomogram: np.ndarray
     pixel_size_A: float = 10.0
     scale: float = 1.0
 
@@ -32,6 +35,18 @@ class BlobStore:
     @property
     def gain(self) -> np.ndarray:
         return np.ones(len(self.images), np.float32)
+
+    @property
+    def particles(self) -> pd.DataFrame:
+        return pd.DataFrame({"tomogram": self.tomogram})
+
+    @property
+    def own_noise(self) -> np.ndarray:
+        return np.zeros(len(self.images), bool)
+
+    @cached_property
+    def noise_factor(self) -> np.ndarray:
+        return relative_noise(self)
 
     def images_of(self, particles: np.ndarray) -> np.ndarray:
         return np.concatenate([np.arange(self.offsets[p], self.offsets[p + 1]) for p in particles])
@@ -55,13 +70,15 @@ def blob_store(
     frequencies: tuple[float, float] = (0.5, 0.3),
     host: bool = False,
     graded: bool = False,
+    noise: tuple[float, ...] = (1.0,),
 ) -> BlobStore:
     """Simulate; the second tilt of odd particles is missing, so that tilt counts differ.
 
     snr: mean power of the clean half-planes over that of the noise, whose real and imaginary parts have
     variance 1. blocks: whether the blobs come and go, with these frequencies; else all particles have the
     first. host: whether the second is there with the first alone. graded: each in any proportion, instead of
-    present or absent.
+    present or absent. noise: that variance in each of the tomograms, which take turns in the particles, two by
+    two.
     """
     rng = np.random.default_rng(seed)
     axis = np.arange(box) - box // 2
@@ -112,7 +129,10 @@ def blob_store(
     transfer, _ = physical_transfer(params, hp, dose=True, tilt=True)
     clean = transfer * (slices * parts[:, None, :]).sum(-1)
     factor = torch.sqrt(2 * snr / clean.abs().square().mean())
-    noise = torch.as_tensor(rng.standard_normal((*clean.shape, 2)), dtype=torch.float32)
+    drawn = torch.as_tensor(rng.standard_normal((*clean.shape, 2)), dtype=torch.float32)
+    # Two by two, since odd particles have one tilt less.
+    tomogram = np.arange(n_particles) // 2 % len(noise)
+    drawn *= torch.tensor(noise, dtype=torch.float32).sqrt()[tomogram[particle], None, None]
     offsets = np.searchsorted(particle, np.arange(n_particles + 1))
-    values = clean * factor + torch.view_as_complex(noise)
-    return BlobStore(images, offsets, values, presence, maps * factor, box)
+    values = clean * factor + torch.view_as_complex(drawn)
+    return BlobStore(images, offsets, values, presence, maps * factor, box, tomogram)

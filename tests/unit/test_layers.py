@@ -21,7 +21,7 @@ LAYERS = [
     "physics",
     "files",
 ]
-LEAVES = {"device", "errors", "plots", "progress"}
+LEAVES = {"device", "errors", "plots", "processes", "progress"}
 
 
 def imported(path: Path) -> set[str]:

@@ -14,7 +14,8 @@ from tomohet.physics.fsc import correlation
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
-from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.noise import Noise
+from tomohet.reconstruction.observations import ROWS_PER_CHUNK, Observations
 from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_power
 
 
@@ -33,7 +34,7 @@ def test_posterior_equals_dense_linear_regression(store):
     mean = MeanMap(
         store.maps[0],
         torch.ones(16, 16, 16),
-        torch.full((observations.n_rows,), 2.0),
+        Noise.same(torch.full((observations.n_rows,), 2.0), 1),
         shell_power(store.maps[0]),
     )
     latents, _ = expectation(observations, mean, store.maps[1:], accumulate=False)
@@ -111,7 +112,7 @@ def test_mean_map_is_the_mean_of_the_particles(store):
     )
     assert correlation(mean.volume, truth, mean.mask) > 0.95
     # The noise of the simulation has variance 1 + 1; what varies between particles adds a little.
-    assert 1.9 < mean.noise.mean() < 2.4
+    assert 1.9 < mean.noise.common.mean() < 2.4
 
 
 def test_latents_tell_which_blocks_a_particle_has(store, model):
@@ -163,7 +164,7 @@ def test_a_fit_is_repeatable(store, model):
 
 
 def test_a_fit_does_not_depend_on_the_size_of_chunks(store, model, monkeypatch):
-    monkeypatch.setattr("tomohet.reconstruction.observations.ROWS_PER_CHUNK", 5_000)
+    monkeypatch.setitem(ROWS_PER_CHUNK, "cpu", 5_000)
     small = fit_linear_model(store, np.arange(120), zdim=3, iterations=6, max_frequency=0.4)
     # The first guess of the noise is that of the first chunk. Of three latents two stand for something.
     torch.testing.assert_close(small.latents.mean[:, :2], model.latents.mean[:, :2], rtol=0, atol=0.1)

@@ -14,10 +14,10 @@ from tomohet.errors import InputError
 from tomohet.files import rows as row_file
 from tomohet.files.rows import RowFile
 from tomohet.particles.store import Store, open_store
+from tomohet.processes import Processes
 from tomohet.training import order, reading
 from tomohet.training.batches import ParticleImages, split_tilts
 from tomohet.training.order import groups_per_window, in_groups, shuffled
-from tomohet.training.processes import Processes
 from tomohet.training.reading import Loading, StoredImages, place_for
 
 CPU = torch.device("cpu")

@@ -1,21 +1,17 @@
 """Several processes train as one does: two of them, on CPU, with gloo."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from several_processes import run, start
 
-from tomohet.cli import SCRIPTS
 from tomohet.files.pickles import load_latents
 from tomohet.model.load import read_weights
-from tomohet.training.processes import Processes
+from tomohet.processes import Processes
 
 pytestmark = pytest.mark.unit
 
@@ -25,29 +21,8 @@ SMALL = (
 ).split()
 
 
-def start(size, store, folder, *options):
-    """`size` processes of one training, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, SCRIPTS / "train_vae.py", store, "-o", folder, *SMALL, *map(str, options)]
-    common = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    several = {"WORLD_SIZE": str(size)} if size > 1 else {}
-    return [
-        subprocess.Popen(
-            list(map(str, command)),
-            env=common | several | ({"RANK": str(rank)} if size > 1 else {}),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-
-
 def train(size, store, folder, *options):
-    for process in start(size, store, folder, *options):
-        errors = process.communicate()[1]
-        assert process.returncode == 0, errors
+    run(size, "train_vae", store, "-o", folder, *SMALL, *options)
     return folder
 
 
@@ -89,7 +64,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tiny_store, tmp_path):
 
 def test_a_signal_to_one_process_stops_all_of_them(tiny_store, tmp_path):
     folder = tmp_path / "run"
-    processes = start(2, tiny_store, folder, "-n", 500)
+    processes = start(2, "train_vae", tiny_store, "-o", folder, *SMALL, "-n", 500)
     deadline = time.monotonic() + 120
     while not (folder / "loss.csv").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -10,6 +10,7 @@ rule train_linear:
         latents="<results>/{round}/linear/z.train.pkl",
         config="<results>/{round}/linear/config.pkl",
         summary="<results>/{round}/linear/summary.json",
+        table="<results>/{round}/linear/particles.parquet",
     log:
         "<logs>/{round}/train_linear.log",
     benchmark:
@@ -18,12 +19,14 @@ rule train_linear:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
+        **GPU,
         mem_mb=megabytes(6000),
         runtime=minutes(120),
     params:
         options=options("linear"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
+        several="--multigpu" if CONFIG["gpus"] > 1 else "",
     shell:
-        "tomohet train_linear {params.store} --ind-ptcls {input.indices} -o {params.folder} {params.options}"
-        " 2>&1 | logged {log}"
+        "tomohet train_linear {params.store} --ind-ptcls {input.indices} -o {params.folder}"
+        " {params.several} {params.options} 2>&1 | logged {log}"

@@ -6,6 +6,7 @@ rule particle_table:
         particles="<results>/prepared/particles.parquet",
         indices="<results>/{round}/subset/indices.pkl",
         series=VOLUME_SERIES or [],
+        linear="<results>/{round}/linear/particles.parquet",
         stages=[
             f"<results>/{{round}}/{stage}"
             for stage in [

@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.errors import InputError
     from tomohet.files.parts import locked
     from tomohet.particles.source import open_particles
+    from tomohet.processes import share_of, start_one_per_gpu
     from tomohet.training.evaluation import write_latents
-    from tomohet.training.processes import share_of, start_one_per_gpu
     from tomohet.training.settings import check_loading
 
     if args.batch_size < 1 or args.log_interval < 1:

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         write_homogeneous,
         write_volumes,
     )
-    from tomohet.training.processes import share_of, start_one_per_gpu
+    from tomohet.processes import share_of, start_one_per_gpu
 
     if args.batch_size < 1:
         raise InputError(f"--batch-size {args.batch_size}: expected at least 1")

@@ -1,12 +1,9 @@
 """Fit a linear latent model: a mean map, a few basis maps and closed-form latents."""
 
 import argparse
-import logging
 from pathlib import Path
 
-from tomohet.cli import command, log_to, options
-
-log = logging.getLogger(__name__)
+from tomohet.cli import command, options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,29 +29,39 @@ def build_parser() -> argparse.ArgumentParser:
     options.add_plot_options(parser)
     options.add_seed(parser)
     options.add_device(parser)
+    parser.add_argument(
+        "--multigpu",
+        action="store_true",
+        help="share the particles among all visible GPUs (no effect with one, or on a CPU)",
+    )
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, fit, write."""
+    from tomohet.cli.training import run_together
+    from tomohet.errors import InputError
+
+    if not 0 < args.max_frequency <= 0.5:
+        raise InputError(f"--max-frequency {args.max_frequency}: expected more than 0 and at most 0.5")
+    run_together(fit_and_write, args)
+
+
+def fit_and_write(args: argparse.Namespace, store, particles, device, processes) -> None:
+    """Fit, together with the other processes; the leader writes."""
     from tomohet.analysis import leaks
-    from tomohet.device import device_of
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_csv
     from tomohet.linear.figures import write_figures
     from tomohet.linear.fit import fit_linear_model
     from tomohet.linear.output import LinearRun, write_run
-    from tomohet.particles.source import open_particles
 
-    if not 0 < args.max_frequency <= 0.5:
-        raise InputError(f"--max-frequency {args.max_frequency}: expected more than 0 and at most 0.5")
-    args.outdir.mkdir(parents=True, exist_ok=True)
-    log_to(args.outdir / "run.log")
-    store, particles = open_particles(args.particles, args)
     if args.zdim is not None and not 1 <= args.zdim < len(particles):
         raise InputError(f"--zdim {args.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
     fit = {"iterations": args.iterations, "max_frequency": args.max_frequency, "seed": args.seed}
-    model = fit_linear_model(store, particles, zdim=args.zdim, device=device_of(args.device), **fit)
+    model = fit_linear_model(store, particles, zdim=args.zdim, device=device, processes=processes, **fit)
+    if not processes.leads:
+        return
     write_figures(model, args.outdir, args.plot_format)
     audit = leaks.audit(model.latents.mean.cpu().numpy(), leaks.nuisances(store, particles))
     leaks.warn(audit)

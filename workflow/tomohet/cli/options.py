@@ -105,7 +105,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sharing(parser: argparse.ArgumentParser, share: str) -> None:
-    """Several processes for one job: `training.processes.share_of` says which is whose."""
+    """Several processes for one job: `processes.share_of` says which is whose."""
     parser.add_argument(
         "--part",
         type=part,

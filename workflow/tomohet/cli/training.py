@@ -9,18 +9,24 @@ from tomohet.cli.logs import log_to
 
 
 def run_training(train: Callable, args: argparse.Namespace) -> None:
-    """Open the particles and `train(args, store, particles, device, processes)`.
+    """Check the options of a training, then `run_together`."""
+    from tomohet.training.settings import check_options
+
+    check_options(args)
+    run_together(train, args)
+
+
+def run_together(work: Callable, args: argparse.Namespace) -> None:
+    """Open the particles and `work(args, store, particles, device, processes)`.
 
     With --multigpu and several visible GPUs the command runs once per GPU; torchrun may start it as well, on
     several nodes.
     """
     from tomohet.device import device_of
     from tomohet.particles.source import open_particles
+    from tomohet.processes import joined, start_one_per_gpu
     from tomohet.training.checkpoints import lock_folder
-    from tomohet.training.processes import joined, start_one_per_gpu
-    from tomohet.training.settings import check_options
 
-    check_options(args)
     device = device_of(args.device)
     if args.multigpu:
         start_one_per_gpu(device)
@@ -34,4 +40,4 @@ def run_training(train: Callable, args: argparse.Namespace) -> None:
         processes.wait()  # until the leader has prepared the images
         if not processes.leads:
             store, particles = open_particles(args.particles, args)
-        train(args, store, particles, device, processes)
+        work(args, store, particles, device, processes)

@@ -14,6 +14,7 @@ from scipy.stats import gumbel_r
 from torch import Tensor
 
 from tomohet.linear.spectral import kernel_spectrum
+from tomohet.processes import ALONE, Processes
 
 # Every fourth tilt: groups of a particle see it from nearly the same directions.
 TILT_GROUPS = 4
@@ -47,16 +48,27 @@ class Detection:
         return float((self.eigenvalues[0] - leading.mean()) / leading.std(ddof=1))
 
 
-def detect_heterogeneity(grouped: Tensor, n_eigenvalues: int = 10, seed: int = 0) -> Detection:
-    """Test difference maps (N, TILT_GROUPS, d, d, d) of particles by tilt group for heterogeneity."""
-    n_eigenvalues = min(n_eigenvalues, len(grouped) - 1)
-    eigenvalues, _ = kernel_spectrum(grouped.sum(1), n_eigenvalues)
+def detect_heterogeneity(
+    grouped: Tensor,
+    n_eigenvalues: int = 10,
+    seed: int = 0,
+    processes: Processes = ALONE,
+    n_particles: int | None = None,
+) -> Detection:
+    """Test difference maps (N, TILT_GROUPS, d, d, d) of particles by tilt group for heterogeneity.
+
+    grouped: those of the process's part of n_particles.
+    """
+    count = n_particles or len(grouped)
+    n_eigenvalues = min(n_eigenvalues, count - 1)
+    eigenvalues, _ = kernel_spectrum(grouped.sum(1), n_eigenvalues, processes, count)
     draw = torch.Generator().manual_seed(seed)
     null = []
     for _ in range(DRAWS):
-        pattern = _BALANCED[torch.randint(len(_BALANCED), (len(grouped),), generator=draw)].to(grouped)
+        drawn = torch.randint(len(_BALANCED), (count,), generator=draw)[processes.part(count)]
+        pattern = _BALANCED[drawn].to(grouped)
         maps = torch.einsum("pg,pgzyx->pzyx", pattern, grouped)
-        null.append(kernel_spectrum(maps, n_eigenvalues)[0])
+        null.append(kernel_spectrum(maps, n_eigenvalues, processes, count)[0])
     null = np.array(null)
     by_chance = gumbel(null[:, 0])
     p_value = float(by_chance.sf(eigenvalues[0]))

@@ -23,6 +23,7 @@ from tomohet.physics.slicing import (
     transform,
     transform_adjoint,
 )
+from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
 from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_index, shell_power
@@ -40,19 +41,17 @@ class Latents:
     covariance: Tensor
 
 
-def posterior(chunk: Chunk, slices: Tensor, residual: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """A (P, K, K) and b (P, K) of the particles of a chunk.
+def posterior(chunk: Chunk, slices: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    """A (P, K, K) and b (P, K) of the particles of a whitened chunk.
 
     slices (m, n, K) complex of the basis maps; residual (m, n) complex, q - w S mu.
     """
-    scaled = torch.view_as_real(slices * torch.sqrt(chunk.weight / noise)[..., None])
+    scaled = torch.view_as_real(slices * torch.sqrt(chunk.weight)[..., None])
     rows = scaled.permute(0, 1, 3, 2).flatten(1, 2)  # (m, 2n, K) reals
     precision = 2 * rows.transpose(1, 2) @ rows
-    projection = 2 * (slices.conj() * (residual / noise)[..., None]).real.sum(1)
-    local = chunk.owner - chunk.owner[0]
-    n_particles = int(local[-1]) + 1
-    a = precision.new_zeros(n_particles, *precision.shape[1:]).index_add_(0, local, precision)
-    b = projection.new_zeros(n_particles, projection.shape[1]).index_add_(0, local, projection)
+    projection = 2 * (slices.conj() * residual[..., None]).real.sum(1)
+    a = precision.new_zeros(chunk.n_particles, *precision.shape[1:]).index_add_(0, chunk.owner, precision)
+    b = projection.new_zeros(chunk.n_particles, projection.shape[1]).index_add_(0, chunk.owner, projection)
     return a, b
 
 
@@ -66,16 +65,20 @@ class Equations:
         self.data = torch.zeros(size, n_basis, dtype=torch.complex64, device=device)
         self.weight = torch.zeros(size, self.pairs.shape[1], device=device)
 
-    def add(self, chunk: Chunk, residual: Tensor, noise: Tensor, latents: Latents) -> None:
-        """Add a chunk's images; latents of its particles only."""
-        local = chunk.owner - chunk.owner[0]
-        z = latents.mean[local]
-        second = (latents.mean[:, :, None] * latents.mean[:, None, :] + latents.covariance)[local]
+    def add(self, chunk: Chunk, residual: Tensor, latents: Latents) -> None:
+        """Add a whitened chunk's images; latents of its particles only."""
+        z = latents.mean[chunk.owner]
+        second = (latents.mean[:, :, None] * latents.mean[:, None, :] + latents.covariance)[chunk.owner]
         second = second[:, self.pairs[0], self.pairs[1]]
-        values = (residual / noise)[..., None] * z[:, None, :]
-        scatter(self.data, chunk.index, chunk.corner_weight, values)
-        weights = (chunk.weight / noise)[..., None] * second[:, None, :]
+        scatter(self.data, chunk.index, chunk.corner_weight, residual[..., None] * z[:, None, :])
+        weights = chunk.weight[..., None] * second[:, None, :]
         scatter(self.weight, chunk.index, chunk.corner_weight, weights)
+
+    def add_up(self, processes: Processes) -> "Equations":
+        """The sum over all processes, in place."""
+        processes.add_up(torch.view_as_real(self.data))
+        processes.add_up(self.weight)
+        return self
 
     def solve(self, priors: list[SpectralPrior], start: Tensor) -> Tensor:
         """Basis maps (K, D, D, D) from white variables `start`; returns (maps, white variables)."""
@@ -132,55 +135,70 @@ def toeplitz_apply_block(kernel: Tensor, maps: Tensor) -> Tensor:
 def expectation(
     observations: Observations, mean: MeanMap, basis: Tensor, *, accumulate: bool
 ) -> tuple[Latents, Equations | None]:
-    """Posterior of all particles under the present basis and, in the same pass, the M-step's equations."""
+    """Posterior of the process's particles under the present basis and, in the same pass, the M-step's
+    equations, those of all processes.
+    """
     n_basis = len(basis)
     z = basis.new_empty(len(observations), n_basis)
     covariance = basis.new_empty(len(observations), n_basis, n_basis)
     equations = Equations(observations.box, n_basis, observations.device) if accumulate else None
     identity = torch.eye(n_basis, device=basis.device)
-    for chunk, part, residual, a, b in _likelihoods(observations, mean, basis):
+    for chunk, residual, a, b in _likelihoods(observations, mean, basis):
+        part = chunk.part
         covariance[part] = torch.linalg.inv(a + identity)
         z[part] = (covariance[part] @ b[..., None])[..., 0]
         if equations is not None:
-            equations.add(chunk, residual, mean.noise, Latents(z[part], covariance[part]))
+            equations.add(chunk, residual, Latents(z[part], covariance[part]))
+    if equations is not None:
+        equations.add_up(observations.processes)
     return Latents(z, covariance), equations
 
 
 def likelihood(observations: Observations, mean: MeanMap, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of all particles: log p(y | z) = b z - z A z / 2 + what z does not change."""
+    """A (N, K, K) and b (N, K) of the process's particles.
+
+    log p(y | z) = b z - z A z / 2 + what z does not change.
+    """
     precision = basis.new_empty(len(observations), len(basis), len(basis))
     projection = basis.new_empty(len(observations), len(basis))
-    for _, part, _, a, b in _likelihoods(observations, mean, basis):
-        precision[part], projection[part] = a, b
+    for chunk, _, a, b in _likelihoods(observations, mean, basis):
+        precision[chunk.part], projection[chunk.part] = a, b
     return precision, projection
 
 
 def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor):
-    """Chunk by chunk: the chunk, its particles, the residual q - w S mu, A and b."""
+    """Chunk by chunk: the whitened chunk, its residual q - w S mu, A and b."""
     table = transform(torch.cat([mean.volume[None], basis]))
-    for chunk in observations.chunks():
+    for chunk in mean.noise.whitened(observations):
         slices = gather(table, chunk.index, chunk.corner_weight)
         residual = chunk.numerator - chunk.weight * slices[..., 0]
-        part = slice(int(chunk.owner[0]), int(chunk.owner[-1]) + 1)
-        yield chunk, part, residual, *posterior(chunk, slices[..., 1:], residual, mean.noise)
+        yield chunk, residual, *posterior(chunk, slices[..., 1:], residual)
 
 
 def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equations:
-    """The M-step's equations for given latents (N, K), without posterior variance."""
+    """The M-step's equations, those of all processes, for given latents (N, K) of the process's particles,
+    without posterior variance.
+    """
     table = transform(mean.volume[None])
     latents = Latents(z, z.new_zeros(len(z), z.shape[1], z.shape[1]))
     equations = Equations(observations.box, z.shape[1], observations.device)
-    for chunk in observations.chunks():
+    for chunk in mean.noise.whitened(observations):
         slices = gather(table, chunk.index, chunk.corner_weight)[..., 0]
+        part = chunk.part
         residual = chunk.numerator - chunk.weight * slices
-        part = slice(int(chunk.owner[0]), int(chunk.owner[-1]) + 1)
-        equations.add(chunk, residual, mean.noise, Latents(latents.mean[part], latents.covariance[part]))
-    return equations
+        equations.add(chunk, residual, Latents(latents.mean[part], latents.covariance[part]))
+    return equations.add_up(observations.processes)
 
 
-def expand(basis: Tensor, latents: Latents) -> tuple[Tensor, Latents]:
-    """PX: give the latents unit second moment and move it into the basis; then order by power in the maps."""
-    second = (latents.mean.T @ latents.mean + latents.covariance.sum(0)) / len(latents.mean)
+def expand(
+    basis: Tensor, latents: Latents, processes: Processes = ALONE, n_particles: int | None = None
+) -> tuple[Tensor, Latents]:
+    """PX: give the latents unit second moment and move it into the basis; then order by power in the maps.
+
+    latents: of the process's particles; the moment is that of all n_particles.
+    """
+    sums = processes.add_up(latents.mean.T @ latents.mean + latents.covariance.sum(0))
+    second = sums / (n_particles or len(latents.mean))
     factor = torch.linalg.cholesky(second.double())
     gram = factor.T @ _gram(basis).double() @ factor
     power, rotation = torch.linalg.eigh(gram)

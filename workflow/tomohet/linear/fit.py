@@ -13,6 +13,7 @@ from tomohet.linear.held_out import HeldOut, held_out_components
 from tomohet.linear.locality import local_variance
 from tomohet.linear.spectral import kernel_spectrum
 from tomohet.particles.store import Store
+from tomohet.processes import ALONE, Processes
 from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
@@ -77,15 +78,17 @@ def fit_linear_model(
     max_frequency: float = 0.25,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    processes: Processes = ALONE,
 ) -> LinearModel:
     """Fit K = `zdim` basis maps to the particles (ordinals of the store).
 
     zdim: None takes as many as held-out tilt images confirm (`held_out`), at least 1 and at most MOST_BASIS
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
+    processes: those that call this with the same arguments at the same time; all get the whole model.
     """
 
     def fit(part: Store, n_basis: int, n_groups: int = 1):
-        start = _Start.of(part, particles, n_groups, max_frequency, device)
+        start = _Start.of(part, particles, n_groups, max_frequency, device, processes)
         return start, *_expectation_maximisation(start, n_basis, iterations)
 
     held_out = None
@@ -98,11 +101,15 @@ def fit_linear_model(
             max_frequency=max_frequency,
             seed=seed,
             device=device,
+            processes=processes,
         )
         zdim = max(1, held_out.n_components)
         log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
     start, basis, latents, scales, variance = fit(store, zdim, TILT_GROUPS)
-    detection = detect_heterogeneity(start.maps, N_EIGENVALUES, seed)
+    detection = detect_heterogeneity(start.maps, N_EIGENVALUES, seed, processes, len(particles))
+    latents = Latents(
+        *(processes.joined_parts(own, len(particles)) for own in (latents.mean, latents.covariance))
+    )
     model = LinearModel(start.mean, basis, latents, scales, variance, detection, held_out)
     log.info(model.verdict)
     return model
@@ -122,25 +129,31 @@ def _model(start: "_Start", basis: Tensor, *_) -> tuple[MeanMap, Tensor]:
 
 @dataclass(frozen=True)
 class _Start:
-    """observations; mean: their mean map; maps (N, groups, d, d, d): difference maps by group of tilts."""
+    """observations; mean: their mean map; maps (N, groups, d, d, d): difference maps by group of tilts, of
+    the process's particles.
+    """
 
     observations: Observations
     mean: MeanMap
     maps: Tensor
 
     @classmethod
-    def of(cls, store: Store, particles: np.ndarray, n_groups: int, max_frequency: float, device) -> "_Start":
+    def of(
+        cls, store: Store, particles: np.ndarray, n_groups: int, max_frequency: float, device, processes
+    ) -> "_Start":
         """Mean map and difference maps of the particles of a store; n_groups: of their tilts."""
-        observations = Observations(store, particles, max_frequency=max_frequency, device=device)
+        common = {"max_frequency": max_frequency, "device": device, "processes": processes}
+        observations = Observations(store, particles, **common)
         mean = mean_map(observations)
         box = kernel_box(store.box, len(particles) * n_groups)
-        small = Observations(store, particles, max_frequency=max_frequency, box=box, device=device)
+        small = Observations(store, particles, box=box, **common)
         return cls(observations, mean, grouped_particle_maps(small, mean, n_groups))
 
     def latents(self, zdim: int) -> Tensor:
-        """(N, zdim) leading eigenvectors of the kernel, of unit variance."""
-        _, vectors = kernel_spectrum(self.maps.sum(1), zdim)
-        scaled = vectors * np.sqrt(len(vectors))
+        """(N, zdim) leading eigenvectors of the kernel, of unit variance, for the process's particles."""
+        processes, count = self.observations.processes, len(self.observations.everyone)
+        _, vectors = kernel_spectrum(self.maps.sum(1), zdim, processes, count)
+        scaled = vectors[processes.part(count)] * np.sqrt(count)
         return torch.as_tensor(scaled, dtype=torch.float32, device=self.observations.device)
 
 
@@ -153,8 +166,9 @@ def kernel_box(box: int, n_maps: int) -> int:
 def _expectation_maximisation(
     start: _Start, zdim: int, iterations: int
 ) -> tuple[Tensor, Latents, Tensor, Tensor]:
-    """Basis maps (K, D, D, D), the particles' posteriors, prior scales (K,) and local variance (D, D, D)."""
+    """Basis maps (K, D, D, D), posteriors of the process's particles, prior scales (K,), local variance."""
     observations, mean = start.observations, start.mean
+    everyone = observations.processes, len(observations.everyone)
     scales = torch.full((zdim,), FIRST_PRIOR_SCALE, device=observations.device)
     variance = torch.ones_like(mean.volume)
     basis = _maximisation(first_equations(observations, mean, start.latents(zdim)), mean, scales, variance)
@@ -164,10 +178,10 @@ def _expectation_maximisation(
         precision = equations.precision(len(mean.power))
         scales = prior_scales(basis, mean, precision, scales, variance)
         variance = local_variance(basis, mean, scales, precision, variance)
-        basis, _ = expand(basis, latents)
+        basis, _ = expand(basis, latents, *everyone)
         log.info("EM iteration %d: prior scales %s", iteration + 1, np.round(scales.cpu().numpy(), 3))
     latents, _ = expectation(observations, mean, basis, accumulate=False)
-    return *_with_signs(*expand(basis, latents)), scales, variance
+    return *_with_signs(*expand(basis, latents, *everyone)), scales, variance
 
 
 def _with_signs(basis: Tensor, latents: Latents) -> tuple[Tensor, Latents]:

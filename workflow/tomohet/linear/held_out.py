@@ -21,6 +21,7 @@ from torch import Tensor
 from tomohet.linear.detection import SIGNIFICANCE, gumbel
 from tomohet.linear.em import likelihood
 from tomohet.particles.store import Store
+from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 
@@ -63,6 +64,7 @@ def held_out_components(
     max_frequency: float,
     seed: int,
     device: torch.device | str,
+    processes: Processes = ALONE,
 ) -> HeldOut:
     """Test the basis maps of `fit(store)`: mean and basis (K, D, D, D) found without the tilts held out.
 
@@ -71,9 +73,12 @@ def held_out_components(
     held_out = tilt_number(store) % EVERY == EVERY - 1
     used, unseen = store.restricted(~held_out), store.restricted(held_out)
     mean, basis = fit(used)
+    where = {"max_frequency": max_frequency, "device": device, "processes": processes}
     (a, b), (new_a, new_b) = (
-        likelihood(Observations(part, particles, max_frequency=max_frequency, device=device), mean, basis)
-        for part in (used, unseen)
+        (processes.joined_parts(own, len(particles)) for own in tables)
+        for tables in (
+            likelihood(Observations(part, particles, **where), mean, basis) for part in (used, unseen)
+        )
     )
     identity = torch.eye(len(basis), device=a.device)
     z = torch.linalg.solve(a + identity, b[..., None])[..., 0]

@@ -13,12 +13,14 @@ from tomohet.model.load import load_config, read_weights
 from tomohet.model.taught import MAP_BOX, stack_posterior
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
-from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.noise import Noise
+from tomohet.reconstruction.observations import Observations, tomograms_of
 from tomohet.reconstruction.particle_maps import particle_maps
 
 
 def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
-    """Configuration and tensors (mean, basis, mask, noise, power) of an output folder of train_linear.
+    """Configuration and tensors (mean, basis, mask, noise, tomogram_noise, power) of an output folder of
+    train_linear.
 
     Raises InputError when it is not one, or was fitted to another box.
     """
@@ -69,16 +71,31 @@ class Teacher:
         maps = particle_maps(observations, self.mean_map(store, device)).flatten(1)
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
+    def mean_map(self, store: Store, device: torch.device | str) -> MeanMap:
+        """The mean map, in the units of the store's images, and the noise of its tomograms."""
+        unit = self.config["scale"] / store.scale
+        mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
+        return MeanMap(unit * mean, mask, self._noise(tomograms_of(store)[0], device), unit**2 * power)
+
     def noise(self, device: torch.device) -> Tensor:
         """(rows,) noise variance of the half-plane rows that the model was fitted to."""
         return self.state["noise"].to(device)
+
+    def relative_noise(self, store: Store, rows: np.ndarray, device: torch.device) -> Tensor:
+        """(m,) noise variance of images (rows of the store) relative to `noise`, all shells together."""
+        names, tomogram = tomograms_of(store)
+        noise = self._noise(names, device)
+        level = (noise.by_tomogram / noise.common).log().mean(1).exp()
+        own = torch.as_tensor(tomogram[store.images["particle"].to_numpy()[rows]], device=device)
+        return level[own] * torch.as_tensor(store.noise_factor[rows], device=device)
 
     def _observations(self, store: Store, particles: np.ndarray, device, box: int | None = None):
         frequency = self.config["training_args"]["max_frequency"]
         return Observations(store, particles, max_frequency=frequency, box=box, device=device)
 
-    def mean_map(self, store: Store, device: torch.device) -> MeanMap:
-        """The mean map in the units of the store's images."""
-        unit = self.config["scale"] / store.scale
-        mean, mask, noise, power = (self.state[n].to(device) for n in ("mean", "mask", "noise", "power"))
-        return MeanMap(unit * mean, mask, noise, unit**2 * power)
+    def _noise(self, tomograms: list[str], device: torch.device | str) -> Noise:
+        """As fitted for the tomograms that the model knows, the common one for others."""
+        common = self.state["noise"].to(device)
+        number = {name: index for index, name in enumerate(self.config["tomograms"])}
+        known = self.state["tomogram_noise"].to(device)
+        return Noise(common, torch.stack([known[number[n]] if n in number else common for n in tomograms]))

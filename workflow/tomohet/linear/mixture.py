@@ -75,14 +75,13 @@ class StateEquations:
         self.information = torch.zeros(len(observations), self.box // 2 + 1, device=device)
         self._rows = observations.shell.clamp(max=self.box // 2)
 
-    def add(self, chunk: Chunk, residual: Tensor, noise: Tensor, responsibility: Tensor) -> None:
-        """Add a chunk's images; residual q - w S mu (m, n), responsibility of its particles only."""
-        own = responsibility[chunk.owner - chunk.owner[0]][:, None]
-        weight = chunk.weight / noise
-        scatter(self.data, chunk.index, chunk.corner_weight, (residual / noise)[..., None] * own)
+    def add(self, chunk: Chunk, residual: Tensor, responsibility: Tensor) -> None:
+        """Add a whitened chunk's images; residual q - w S mu (m, n), responsibility of its particles only."""
+        own, weight = responsibility[chunk.owner][:, None], chunk.weight
+        scatter(self.data, chunk.index, chunk.corner_weight, residual[..., None] * own)
         scatter(self.weight, chunk.index, chunk.corner_weight, weight[..., None] * own)
         per_shell = weight.new_zeros(len(weight), self.information.shape[1]).index_add_(1, self._rows, weight)
-        self.information.index_add_(0, chunk.owner, per_shell)
+        self.information[chunk.part].index_add_(0, chunk.owner, per_shell)
 
     def solve(self, mean: MeanMap, scales: Tensor, centre: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Difference maps and white variables (S, D, D, D) by conjugate gradients from `start`."""
@@ -113,20 +112,19 @@ def state_scores(
 ) -> Tensor:
     """(N, S) log likelihood of every particle in every state, over that of the mean map.
 
-    visit: called with every chunk, its residual q - w S mu (m, n), its particles (slice) and their scores.
+    visit: called with every whitened chunk, its residual q - w S mu (m, n) and its particles' scores.
     """
     table = transform(torch.cat([mean.volume[None], difference]))
     scores = difference.new_empty(len(observations), len(difference))
-    for chunk in observations.chunks():
+    for chunk in mean.noise.whitened(observations):
         slices = gather(table, chunk.index, chunk.corner_weight)
         residual = chunk.numerator - chunk.weight * slices[..., 0]
         maps = torch.view_as_real(slices[..., 1:])
-        projected = torch.einsum("mnsc,mnc->ms", maps, torch.view_as_real(residual / mean.noise))
-        power = torch.einsum("mnsc,mnsc,mn->ms", maps, maps, chunk.weight / mean.noise)
-        part = slice(int(chunk.owner[0]), int(chunk.owner[-1]) + 1)
-        own = scores.new_zeros(part.stop - part.start, scores.shape[1])
-        scores[part] = own.index_add_(0, chunk.owner - part.start, 2 * projected - power)
-        visit(chunk, residual, part, scores[part])
+        projected = torch.einsum("mnsc,mnc->ms", maps, torch.view_as_real(residual))
+        power = torch.einsum("mnsc,mnsc,mn->ms", maps, maps, chunk.weight)
+        own = scores.new_zeros(chunk.n_particles, scores.shape[1])
+        scores[chunk.part] = own.index_add_(0, chunk.owner, 2 * projected - power)
+        visit(chunk, residual, scores[chunk.part])
     return scores
 
 
@@ -135,11 +133,10 @@ def reconstruct_states(observations: Observations, mean: MeanMap, responsibility
     n_states = responsibility.shape[1]
     equations = StateEquations(observations, n_states)
     table = transform(mean.volume[None])
-    for chunk in observations.chunks():
+    for chunk in mean.noise.whitened(observations):
         slices = gather(table, chunk.index, chunk.corner_weight)[..., 0]
         residual = chunk.numerator - chunk.weight * slices
-        own = responsibility[int(chunk.owner[0]) : int(chunk.owner[-1]) + 1]
-        equations.add(chunk, residual, mean.noise, own)
+        equations.add(chunk, residual, responsibility[chunk.part])
     scales = torch.full((n_states,), FIRST_PRIOR_SCALE, device=observations.device)
     start = scales.new_zeros(n_states, *mean.volume.shape)
     return _maximisation(equations, mean, responsibility, scales, responsibility.mean(0), start)
@@ -156,9 +153,10 @@ def iterate(
     equations = StateEquations(observations, len(mixture.difference))
     responsibility = torch.empty_like(mixture.responsibility)
 
-    def visit(chunk: Chunk, residual: Tensor, part: slice, scores: Tensor) -> None:
-        responsibility[part] = torch.softmax(log_joint(mixture, scores, part, cross=cross), dim=1)
-        equations.add(chunk, residual, mean.noise, responsibility[part])
+    def visit(chunk: Chunk, residual: Tensor, scores: Tensor) -> None:
+        joint = log_joint(mixture, scores, chunk.part, cross=cross)
+        responsibility[chunk.part] = torch.softmax(joint, dim=1)
+        equations.add(chunk, residual, responsibility[chunk.part])
 
     state_scores(observations, mean, mixture.difference, visit)
     scales = mixture.prior_scale

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tomohet.files.atomic import atomic_path, write_json, write_pickle, write_yaml
+from tomohet.files.atomic import atomic_path, write_json, write_parquet, write_pickle, write_yaml
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
+from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.particles.store import Store
 
@@ -23,7 +24,8 @@ class LinearRun:
 
 
 def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
-    """Write config, weights, latents (mean and log variance), mean map and summary; config.pkl comes last.
+    """Write config, weights, latents (mean and log variance; whole covariance), the columns of the particle
+    table, mean map and summary; config.pkl comes last.
 
     variability.mrc is the standard deviation of the particles' maps, voxel by voxel.
     leaks: what the latents follow besides the structure (`analysis.leaks.describe`), for the summary.
@@ -31,8 +33,13 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     store = run.store
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
     # What posteriors of other particles need besides.
-    posterior = {name: getattr(model.mean, name).cpu() for name in ("mask", "noise", "power")}
-    posterior["local_variance"] = model.local_variance.cpu()
+    posterior = {
+        "mask": model.mean.mask.cpu(),
+        "noise": model.mean.noise.common.cpu(),
+        "tomogram_noise": model.mean.noise.by_tomogram.cpu().contiguous(),
+        "power": model.mean.power.cpu(),
+        "local_variance": model.local_variance.cpu(),
+    }
     # Through an open file: given a path, torch.save writes its (temporary) name into the file, and the same
     # model saved twice would differ.
     with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:
@@ -41,6 +48,9 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     mu = model.latents.mean.cpu().numpy()
     logvar = torch.diagonal(covariance, dim1=1, dim2=2).log().numpy()
     save_latents(outdir / "z.train.pkl", mu, logvar)
+    with atomic_path(outdir / "covariance.npy") as temporary, open(temporary, "wb") as file:
+        np.save(file, covariance.numpy())
+    write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
     differences = model.basis.square().sum(0).sqrt().cpu().numpy()
     write_volume(outdir / "variability.mrc", differences * store.scale, store.pixel_size_A)
@@ -58,6 +68,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
         "store": str(store.folder),
         "store_digest": store.digest,
         "particles": run.particles.tolist(),
+        "tomograms": np.unique(store.particles["tomogram"].astype(str)).tolist(),
     }
     write_yaml(outdir / "config.yaml", config)
     write_pickle(outdir / "config.pkl", config)

@@ -21,6 +21,7 @@ from tomohet import __version__
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path, write_parquet, write_yaml
 from tomohet.files.rows import RowFile
+from tomohet.particles.noise_levels import relative_noise
 from tomohet.particles.preparation import (
     Normalisation,
     Preparation,
@@ -93,6 +94,18 @@ class Store:
         model multiplies its transfer functions by this.
         """
         return (self.scale / self.images["noise_scale"]).to_numpy(np.float32)
+
+    @property
+    def own_noise(self) -> np.ndarray:
+        """bool (n_images,): whether the image has been divided by its own noise."""
+        if self.description["preparation"]["normalise"] != "noise":
+            return np.zeros(len(self.images), bool)
+        return ~self.images["ctf_premultiplied"].to_numpy(bool)
+
+    @cached_property
+    def noise_factor(self) -> np.ndarray:
+        """float32 (n_images,): noise variance of each image beside its tomogram's (`noise_levels`)."""
+        return relative_noise(self)
 
     def images_of(self, particles: np.ndarray) -> np.ndarray:
         """Image rows (int64) of the given particles, particle after particle."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from tomohet.physics.insertion import add_rows
 
 PADDING = 2
+SCATTER_BYTES = 2**30  # of products at once on a GPU
 
 
 @lru_cache(maxsize=8)
@@ -105,10 +106,12 @@ def scatter(table: Tensor, index: Tensor, weight: Tensor, values: Tensor) -> Non
     if not table.is_cuda:
         add_rows(table.numpy(), index.numpy(), weight.numpy(), values.contiguous().numpy())
         return
-    # Channels go in groups of four: wider rows fall out of the cache.
-    for first in range(0, table.shape[1], 4):
-        part = values[:, None, first : first + 4] * weight[..., None]
-        table[:, first : first + 4].index_add_(0, index.flatten(), part.flatten(0, 1))
+    # All channels of a voxel at once, side by side in memory; few enough points for the products to fit.
+    at_once = max(1, SCATTER_BYTES // (8 * table.shape[1] * table.element_size()))
+    for first in range(0, len(values), at_once):
+        some = slice(first, first + at_once)
+        products = values[some, None] * weight[some, :, None]
+        table.index_add_(0, index[some].flatten(), products.flatten(0, 1))
 
 
 def toeplitz_kernel(table: Tensor, box: int) -> Tensor:

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from tomohet.physics.masks import sphere_mask, tight_mask
 from tomohet.physics.slicing import (
-    gather,
     scatter,
     toeplitz_apply,
     toeplitz_kernel,
-    transform,
     transform_adjoint,
 )
+from tomohet.reconstruction.noise import Noise, residual_noise
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_power
 
@@ -27,16 +26,17 @@ log = logging.getLogger(__name__)
 CG_ITERATIONS = 20
 # Pieces that few particles have stand outside the consensus: the mask leaves room for them.
 MARGIN = 1 / 6
+# Particles from which the noise is guessed before there is a map.
+FIRST_LOOK = 32
 
 
 @dataclass(frozen=True)
 class MeanMap:
-    """volume and mask (D, D, D); noise (rows,) variance of the complex noise of an untreated image at each
-    half-plane row; power (D//2+1,) of the map per shell, |F|^2."""
+    """volume and mask (D, D, D); noise of the images; power (D//2+1,) of the map per shell, |F|^2."""
 
     volume: Tensor
     mask: Tensor
-    noise: Tensor
+    noise: Noise
     power: Tensor
 
 
@@ -50,7 +50,7 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
     if observations.box != observations.store.box:
         raise ValueError("the mean map is made at the store's box")
     current = mask if mask is not None else torch.as_tensor(sphere_mask(box, edge_px=2.0), device=device)
-    noise = torch.full((observations.n_rows,), _initial_noise(observations), device=device)
+    noise = Noise.same(_initial_noise(observations).expand(observations.n_rows), len(observations.tomograms))
     volume, power = None, None
     for iteration in range(rounds):
         data, kernel, density = _normal_equations(observations, noise)
@@ -77,34 +77,23 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
         log.info(
             "mean map, iteration %d: noise %.3g to %.3g, mask %.1f %% of the box",
             iteration + 1,
-            noise.min().item(),
-            noise.max().item(),
+            noise.common.min().item(),
+            noise.common.max().item(),
             100 * (current > 0.5).float().mean().item(),
         )
     return MeanMap(volume * current, current, noise, _positive(shell_power(volume * current)))
 
 
-def residual_noise(observations: Observations, volume: Tensor) -> Tensor:
-    """Noise variance per half-plane row, constant within a shell: mean |y - h S mu|^2 over all images."""
-    table = transform(volume[None])
-    n_shells = int(observations.shell[-1]) + 1
-    total = volume.new_zeros(n_shells, dtype=torch.float64)
-    gain = torch.zeros_like(total)
-    for chunk in observations.chunks():
-        residual = chunk.data - chunk.transfer * gather(table, chunk.index, chunk.corner_weight)[..., 0]
-        total.index_add_(0, observations.shell, residual.abs().square().sum(0).double())
-        gain.index_add_(0, observations.shell, chunk.noise_gain.sum(0).double())
-    return (total / gain.clamp_min(1e-12))[observations.shell].float()
-
-
-def _normal_equations(observations: Observations, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _normal_equations(observations: Observations, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
     """Scattered data (voxels, 1) complex, Toeplitz kernel and scattered weights (voxels, 1)."""
     size = (2 * observations.box) ** 3
     data = torch.zeros(size, 1, dtype=torch.complex64, device=observations.device)
     density = torch.zeros(size, 1, device=observations.device)
-    for chunk in observations.chunks():
-        scatter(data, chunk.index, chunk.corner_weight, (chunk.numerator / noise)[..., None])
-        scatter(density, chunk.index, chunk.corner_weight, (chunk.weight / noise)[..., None])
+    for chunk in noise.whitened(observations):
+        scatter(data, chunk.index, chunk.corner_weight, chunk.numerator[..., None])
+        scatter(density, chunk.index, chunk.corner_weight, chunk.weight[..., None])
+    observations.processes.add_up(torch.view_as_real(data))
+    observations.processes.add_up(density)
     return data, toeplitz_kernel(density, observations.box), density
 
 
@@ -114,10 +103,13 @@ def _gridded(data: Tensor, density: Tensor, box: int) -> Tensor:
     return transform_adjoint(data / (density + floor), box)[0] * (2 / (2 * box) ** 3)
 
 
-def _initial_noise(observations: Observations) -> float:
-    """Mean power of the first chunk of images: noise dominates."""
-    chunk = next(observations.chunks())
-    return (chunk.data.abs().square().sum() / chunk.noise_gain.sum()).item()
+def _initial_noise(observations: Observations) -> Tensor:
+    """Mean power of some images: noise dominates."""
+    power, gain = 0.0, 0.0
+    for chunk in observations.first(FIRST_LOOK).chunks():
+        power = power + chunk.data.abs().square().sum()
+        gain = gain + chunk.noise_gain.sum()
+    return power / gain
 
 
 def _positive(power: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Every reconstruction and the linear latent model need the same two numbers per h
 q = g y and the weight w = g h, where y is the data, h its transfer and g = h for raw images, 1 for images
 that the extraction has multiplied by their transfer already (DESIGN: `physics.imaging.physical_transfer`).
 Then sum S^H q is the data term and sum S^H w S the normal operator, whatever was done to the images
-before.
+before. An image with f times the noise of its tomogram's others has g / f for g.
 """
 
 from collections.abc import Iterator
@@ -15,23 +15,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.particles.noise_levels import noise_gain
 from tomohet.particles.store import Store
+from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import image_parameters, physical_transfer
 from tomohet.physics.slicing import corners
+from tomohet.processes import ALONE, Processes
 
-ROWS_PER_CHUNK = 400_000
+# About 700 bytes each with ten basis maps.
+ROWS_PER_CHUNK = {"cpu": 400_000, "cuda": 4_000_000}
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Tilt images of consecutive particles.
 
-    owner (m,) position of each image's particle in the round's list; data (m, n) complex; transfer (m, n);
-    numerator q (m, n) complex; weight w (m, n); noise_gain (m, n) variance of the noise in `data` relative to
-    that of an untreated image; index and corner_weight (m, n, 8) of the slice points.
+    part: the particles' positions among the process's own; counts: images of each, on the host. owner (m,)
+    position of each image's particle within the chunk; tomogram (m,) number of its tomogram in
+    `Observations.tomograms`; data (m, n) complex; transfer (m, n); numerator q (m, n) complex; weight w
+    (m, n); noise_gain (m, n) variance of the noise in `data` relative to that of an untreated image; index
+    and corner_weight (m, n, 8) of the slice points.
     """
 
+    part: slice
+    counts: np.ndarray
     owner: Tensor
+    tomogram: Tensor
     data: Tensor
     transfer: Tensor
     numerator: Tensor
@@ -40,12 +49,18 @@ class Chunk:
     index: Tensor
     corner_weight: Tensor
 
+    @property
+    def n_particles(self) -> int:
+        return len(self.counts)
+
 
 class Observations:
     """Particles of a store up to a highest spatial frequency.
 
     store: prepared store; particles: ordinals in the store, ascending; max_frequency: cycles per pixel;
-    box: box in which slices are cut, at least twice the highest lattice radius (default: the store's).
+    box: box in which slices are cut, at least twice the highest lattice radius (default: the store's);
+    processes: those that share the particles, each with its own part, which is what length, chunks and
+    `particles` speak of. `everyone`: all of them.
     """
 
     def __init__(
@@ -56,46 +71,73 @@ class Observations:
         max_frequency: float = 0.5,
         box: int | None = None,
         device: torch.device | str = "cpu",
+        processes: Processes = ALONE,
     ) -> None:
-        self.store, self.particles, self.device = store, np.asarray(particles), torch.device(device)
-        self.half_plane = store.half_plane.to(self.device)
+        self.store, self.device, self.processes = store, torch.device(device), processes
+        self.everyone = np.asarray(particles)
+        self.particles = self.everyone[processes.part(len(self.everyone))]
+        self.max_frequency = max_frequency
         self.box = box or store.box
-        radius = min(max_frequency * store.box, self.box / 2)
-        self.n_rows = self.half_plane.prefix(radius)
-        self.shell = self.half_plane.shell[: self.n_rows]
+        on_host = store.half_plane
+        self.n_rows = on_host.prefix(min(max_frequency * store.box, self.box / 2))
+        self.n_shells = int(on_host.shell[self.n_rows - 1]) + 1
+        whole = on_host.to(self.device)
+        self.half_plane = HalfPlane(
+            whole.box, *(getattr(whole, name)[: self.n_rows] for name in ("k", "radius", "frequency"))
+        )
+        self.shell = self.half_plane.shell
+        self.tomograms, self._tomogram = tomograms_of(store)
         counts = np.diff(store.offsets)[self.particles]
-        per_chunk = max(1, ROWS_PER_CHUNK // max(1, self.n_rows))
-        self._parts = np.split(
+        per_chunk = max(1, ROWS_PER_CHUNK[self.device.type] // max(1, self.n_rows))
+        parts = np.split(
             np.arange(len(self.particles)),
             np.flatnonzero(np.diff(np.cumsum(counts) // per_chunk)) + 1,
         )
+        self._parts = [part for part in parts if len(part)]
 
     def __len__(self) -> int:
         return len(self.particles)
 
+    def first(self, n: int) -> "Observations":
+        """The first n of everyone's particles, the same in all processes."""
+        return Observations(
+            self.store, self.everyone[:n], max_frequency=self.max_frequency, box=self.box, device=self.device
+        )
+
     def chunks(self) -> Iterator[Chunk]:
-        """Stream all images, whole particles at a time."""
+        """Stream all images, whole particles at a time. Nothing here waits for a GPU."""
         counts = np.diff(self.store.offsets)
         for part in self._parts:
             chosen = self.particles[part]
             rows = self.store.images_of(chosen)
             params = image_parameters(self.store.images.iloc[rows], self.device)
             data = self.store.half_planes(rows, self.device)[:, : self.n_rows]
-            transfer, gain = (
-                t[:, : self.n_rows] for t in physical_transfer(params, self.half_plane, dose=True, tilt=True)
-            )
-            own_gain = torch.as_tensor(self.store.gain[rows], device=self.device)[:, None]
+            transfer, gain = physical_transfer(params, self.half_plane, dose=True, tilt=True)
+            own_gain = self._on_device(self.store.gain[rows])[:, None]
+            factor = self._on_device(self.store.noise_factor[rows])[:, None]
             transfer = transfer * own_gain
             premultiplied = params.ctf_premultiplied[:, None]
             gain = gain * torch.where(premultiplied, 1 / own_gain, own_gain)
-            index, corner_weight = corners(self.half_plane.k[: self.n_rows], params.rotation, self.box)
+            index, corner_weight = corners(self.half_plane.k, params.rotation, self.box)
             yield Chunk(
-                owner=torch.as_tensor(np.repeat(part, counts[chosen]), device=self.device),
+                part=slice(int(part[0]), int(part[-1]) + 1),
+                counts=counts[chosen],
+                owner=self._on_device(np.repeat(np.arange(len(part)), counts[chosen])),
+                tomogram=self._on_device(np.repeat(self._tomogram[chosen], counts[chosen])),
                 data=data,
                 transfer=transfer,
-                numerator=gain * data,
-                weight=gain * transfer,
-                noise_gain=torch.where(gain.abs() > 1e-6, transfer / gain, torch.ones_like(gain)),
+                numerator=gain / factor * data,
+                weight=gain / factor * transfer,
+                noise_gain=factor * noise_gain(transfer, gain),
                 index=index,
                 corner_weight=corner_weight,
             )
+
+    def _on_device(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, device=self.device)
+
+
+def tomograms_of(store: Store) -> tuple[list[str], np.ndarray]:
+    """Names of a store's tomograms, and the number among them of every particle's."""
+    names, number = np.unique(store.particles["tomogram"].astype(str), return_inverse=True)
+    return names.tolist(), number

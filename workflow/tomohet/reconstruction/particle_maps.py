@@ -6,6 +6,7 @@ orientations can be compared voxel by voxel: inner products <X_p, X_q> are the k
 model (its spectral start), and X_p is what a pose-aware encoder sees.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ PARTICLES_AT_ONCE = 16
 
 
 def particle_maps(observations: Observations, mean: MeanMap) -> Tensor:
-    """Whitened difference maps of all particles, (N, d, d, d) float32 on the observations' device.
+    """Whitened difference maps of the process's particles, (N, d, d, d) float32 on the observations' device.
 
     observations: made with a small `box` d; mean: at the store's box.
     """
@@ -33,20 +34,19 @@ def grouped_particle_maps(observations: Observations, mean: MeanMap, n_groups: i
     mask = crop_fourier(mean.mask, box).clamp(0, 1)
     power = shell_power(volume)
     prior = SpectralPrior(mask, power.clamp_min(1e-6 * power.max()))
-    noise = mean.noise[: observations.n_rows]
     table = transform(volume[None])
     size = (PADDING * box) ** 3
     maps = volume.new_empty(len(observations), n_groups, box, box, box)
     at_once = max(1, PARTICLES_AT_ONCE // n_groups)
-    for chunk in observations.chunks():
+    for chunk in mean.noise.whitened(observations):
         slices = gather(table, chunk.index, chunk.corner_weight)[..., 0]
-        residual = ((chunk.numerator - chunk.weight * slices) / noise)[..., None]
-        tilt = torch.arange(len(chunk.owner), device=volume.device)
-        group = (tilt - torch.searchsorted(chunk.owner, chunk.owner)) % n_groups
-        first, last = int(chunk.owner[0]), int(chunk.owner[-1]) + 1
-        for start in range(first, last, at_once):
-            stop = min(start + at_once, last)
-            images = (chunk.owner >= start) & (chunk.owner < stop)
+        residual = (chunk.numerator - chunk.weight * slices)[..., None]
+        first_image = np.concatenate([[0], np.cumsum(chunk.counts)])
+        tilt = np.arange(first_image[-1]) - np.repeat(first_image[:-1], chunk.counts)
+        group = torch.as_tensor(tilt % n_groups, device=volume.device)
+        for start in range(0, chunk.n_particles, at_once):
+            stop = min(start + at_once, chunk.n_particles)
+            images = slice(first_image[start], first_image[stop])
             # One table for all: the particles lie one behind another along its first axis.
             place = (chunk.owner[images] - start) * n_groups + group[images]
             n_tables = (stop - start) * n_groups
@@ -55,5 +55,6 @@ def grouped_particle_maps(observations: Observations, mean: MeanMap, n_groups: i
             scatter(stacked, index, chunk.corner_weight[images], residual[images])
             table_of_each = stacked.view(n_tables, size).T
             own = prior.colour_adjoint(2 * transform_adjoint(table_of_each, box))
-            maps[start:stop] = own.view(stop - start, n_groups, box, box, box)
+            of_these = slice(chunk.part.start + start, chunk.part.start + stop)
+            maps[of_these] = own.view(stop - start, n_groups, box, box, box)
     return maps

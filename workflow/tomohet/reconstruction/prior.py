@@ -65,13 +65,13 @@ def conjugate_gradients(apply, right: Tensor, start: Tensor, iterations: int) ->
     size = residual.square().sum()
     floor = 1e-12 * right.square().sum()
     for _ in range(iterations):
-        if size <= floor:
-            break
         image = apply(direction)
-        step = size / (direction * image).sum()
+        # Without asking a GPU whether it has been solved already: then nothing moves any more.
+        goes_on = size > floor
+        step = torch.where(goes_on, size / (direction * image).sum(), 0)
         x += step * direction
         residual -= step * image
         new_size = residual.square().sum()
-        direction = residual + (new_size / size) * direction
+        direction = residual + torch.where(goes_on, new_size / size, 0) * direction
         size = new_size
     return x

@@ -29,6 +29,10 @@ rounds:
 
 A query names columns of the parent's particle table, `results/<dataset>/<parent>/particles.parquet`;
 `tomohet select TABLE --query QUERY --explain` says how many particles each of its conditions keeps.
+Of the linear model there are `linear_z1`, `linear_z2`, ..., its latents in standard deviations, the one with
+the most power in the maps first, and `linear_confidence`, 0 to 1: the share of what distinguishes a particle
+that its own images have settled. `linear_confidence > 0.5` leaves out particles of few or noisy tilts, whose
+place is more the mean's than their own.
 A round without a parent selects from all particles of the dataset.
 Changing a round runs that round and its children again, and nothing else.
 

@@ -9,7 +9,9 @@ from tomohet.errors import InputError
 from tomohet.particles.positions import POSITION_COLUMNS, positions_from_volume_series
 
 # What each stage knows, keyed by particle or by the volume that stands for the particle.
-BY_PARTICLE = ("states/particles.parquet", "analyze/particles.parquet", "volumes/assignment.parquet")
+BY_PARTICLE = tuple(f"{stage}/particles.parquet" for stage in ("linear", "states", "analyze")) + (
+    "volumes/assignment.parquet",
+)
 BY_VOLUME = ("analyze_volumes/volumes.parquet", "siren/volumes.parquet", "maven/volumes.parquet")
 
 

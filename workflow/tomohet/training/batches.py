@@ -14,8 +14,8 @@ from tomohet.particles.store import Store, complex_half_planes
 from tomohet.physics.dose import optimal_dose_prefix
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import ImageParameters, image_parameters
+from tomohet.processes import ALONE, Processes
 from tomohet.training.order import groups_per_window, in_groups, shuffled
-from tomohet.training.processes import ALONE, Processes
 from tomohet.training.reading import SHARE_OF_MEMORY, USUAL, Loading, Place, StoredImages
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Batch(NamedTuple):
     whole : the batch of all processes
     start : (P, 2, K) posteriors of the linear model that teaches, or None
     maps : (P, voxels) back-projected differences from the mean map, for an encoder that sees them, or None
+    noise : (m,) noise variance of the images relative to the common one, or None
     """
 
     fourier: Tensor
@@ -60,6 +61,7 @@ class Batch(NamedTuple):
     whole: Whole
     start: Tensor | None = None
     maps: Tensor | None = None
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class ParticleImages:
         # Of every particle, set by whoever teaches: (particles, 2, K) and (particles, voxels).
         self.start: Tensor | None = None
         self.maps: Tensor | None = None
+        self.noise: Tensor | None = None  # of every image
         self._starts = np.cumsum(tilts) - tilts
         self.half_plane = store.half_plane.to(device)
         self.params = _parameters(store, rows, device)
@@ -199,6 +202,7 @@ class ParticleImages:
             whole,
             start,
             maps,
+            None if self.noise is None else self.noise[index],
         )
 
 

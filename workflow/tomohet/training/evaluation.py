@@ -14,11 +14,11 @@ from tomohet.files.pickles import save_latents
 from tomohet.linear.inference import Teacher
 from tomohet.model.load import box_of, load_config, load_vae
 from tomohet.particles.store import Store
+from tomohet.processes import Processes
 from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import latents_of
 from tomohet.training.latents import infer_latents
 from tomohet.training.likelihood import Likelihood
-from tomohet.training.processes import Processes
 from tomohet.training.reading import Loading
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ def evaluate_images(
         if model.encoder.sees == "maps":
             images.maps = teacher.particle_maps(store, particles, device)
         if model.encoder.sees == "nothing":
+            images.noise = teacher.relative_noise(store, store.images_of(particles), device)
             return latents_of(model, images, Likelihood(images.half_plane, teacher.noise(device)))
     interval = args.batch_size if args.verbose else args.log_interval
     return infer_latents(model, images, args.batch_size, log_interval=interval)

@@ -9,12 +9,12 @@ from tomohet.errors import InputError
 from tomohet.model.vae import build_decoder
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.particles.store import Store
+from tomohet.processes import ALONE, Processes
 from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VolumeObjective
-from tomohet.training.processes import ALONE, Processes
 from tomohet.training.reading import Loading
 from tomohet.training.runs import EpochResults, begin, write_config, write_loss_figure
 from tomohet.training.settings import data_term, decoder_arguments, loss_rows, training_config

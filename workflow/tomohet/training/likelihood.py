@@ -40,12 +40,13 @@ class Likelihood:
         own = batch.gain[:, None]
         gain = gain * torch.where(batch.params.ctf_premultiplied[:, None], 1 / own, own)
         n = len(self.noise)
+        weight = 1 / self.noise if batch.noise is None else 1 / (self.noise * batch.noise[:, None])
         root = (gain * transfer * own)[:, :n].clamp_min(0).sqrt()
         return pack_rows(
             batch.fourier[:, :n] * gain[:, :n] / root.clamp_min(LEAST_TRANSFER),
             batch.params.rotation,
             root,
-            (1 / self.noise).expand_as(root).contiguous(),
+            weight.expand_as(root).contiguous(),
             batch.prefix.clip(max=n),
             batch.tilts,
             self.half_plane.frequency,

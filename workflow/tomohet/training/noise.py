@@ -33,7 +33,7 @@ def shell_noise(
         particles = particles[np.sort(chosen)]
     found = mean_map(
         Observations(store, np.sort(particles), max_frequency=max_frequency, device=device)
-    ).noise
+    ).noise.common
     beyond = found[-1:].expand(store.half_plane.n - len(found))
     return torch.cat([found, beyond])
 

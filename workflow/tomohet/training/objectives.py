@@ -11,9 +11,9 @@ from tomohet.model.rows import PackedRows, pack_rows
 from tomohet.model.vae import HeterogeneityVAE, sample_latent
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import loss_weight, physical_transfer, transfer
+from tomohet.processes import ALONE, Processes
 from tomohet.training.batches import Batch
 from tomohet.training.latents import encode
-from tomohet.training.processes import ALONE, Processes
 from tomohet.training.schedules import beta_at
 
 

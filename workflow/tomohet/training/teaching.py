@@ -188,5 +188,8 @@ def teach(
     start = teacher.posterior(whole, particles, device)[..., :n_basis]
     if model.encoder.sees == "maps":
         fitted.maps = teacher.particle_maps(part, particles, device)
+    rows = store.images_of(particles)
+    for images, mask in ((fitted, split.trained), (unseen, split.judging)):
+        images.noise = teacher.relative_noise(store, rows[mask], device)
     near = Likelihood(fitted.half_plane, teacher.noise(device))
     return Teaching(model, fitted, unseen, start, near, **course)

@@ -11,6 +11,7 @@ from tomohet.linear.inference import Teacher
 from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.particles.store import Store
+from tomohet.processes import ALONE, Processes
 from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.free_latents import latents_of
@@ -18,7 +19,6 @@ from tomohet.training.latents import infer_latents
 from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VaeObjective
-from tomohet.training.processes import ALONE, Processes
 from tomohet.training.reading import Loading
 from tomohet.training.runs import (
     EpochResults,
@@ -75,6 +75,7 @@ def train_vae(
         if test:
             test.start = teacher.posterior(with_images(store, particles, split.test), particles, device)
             test.start = test.start[..., :n_basis]
+            test.noise = teacher.relative_noise(store, store.images_of(particles)[split.test], device)
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
 
     def latents() -> list[tuple[np.ndarray, np.ndarray]]:

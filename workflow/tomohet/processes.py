@@ -1,4 +1,4 @@
-"""Several processes that train one network together, one per GPU: each sees its part of every batch.
+"""Several processes that do one job together, one per GPU: each sees its part of the particles.
 
 All have the same weights: they start from the same seed or checkpoint, and each step's gradients are added up
 over the processes by one all-reduce before the optimiser's step. Started by `--multigpu` or by torchrun.
@@ -44,6 +44,14 @@ class Processes:
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
+
+    def joined_parts(self, own: Tensor, n: int) -> Tensor:
+        """(n, ...) of all processes, each of which has the rows `part(n)`."""
+        if self.size == 1:
+            return own
+        whole = own.new_zeros(n, *own.shape[1:])
+        whole[self.part(n)] = own
+        return self.add_up(whole)
 
     def wait(self) -> None:
         """Return when all processes have come here."""

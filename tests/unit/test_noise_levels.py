@@ -1,0 +1,108 @@
+"""Noise of tomograms and of single images: found, and kept out of the latents."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from blob_store import blob_store
+from sklearn.metrics import roc_auc_score
+
+from tomohet.linear.em import expectation
+from tomohet.linear.inference import noise_of
+from tomohet.particles.noise_levels import relative_noise, shrunk
+from tomohet.particles.store import open_store
+from tomohet.reconstruction.mean_map import mean_map
+from tomohet.reconstruction.noise import Noise
+from tomohet.reconstruction.observations import Observations
+
+N = 120
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """Two tomograms, the noise of the second of four times the variance; blocks know nothing of it."""
+    return blob_store(N, snr=0.1, noise=(1.0, 4.0))
+
+
+@pytest.fixture(scope="module")
+def observations(uneven):
+    return Observations(uneven, np.arange(N), max_frequency=0.4)
+
+
+@pytest.fixture(scope="module")
+def mean(observations):
+    return mean_map(observations)
+
+
+def test_noise_of_each_tomogram_is_found(mean):
+    first, second = mean.noise.by_tomogram
+    assert first.mean() == pytest.approx(2, rel=0.05)
+    assert second.mean() == pytest.approx(8, rel=0.05)
+    # From images of both, each with its own number.
+    assert (mean.noise.common > first).all() and (mean.noise.common < second).all()
+
+
+def test_one_level_of_noise_is_one_number():
+    store = blob_store(N, snr=0.1, noise=(1.0, 1.0, 1.0))
+    noise = mean_map(Observations(store, np.arange(N), max_frequency=0.4)).noise
+    np.testing.assert_allclose(noise.by_tomogram, noise.common.expand(3, -1), rtol=0.03)
+    np.testing.assert_allclose(store.noise_factor, 1, atol=0.1)
+
+
+def test_latents_are_better_with_the_noise_of_each_tomogram(uneven, observations, mean):
+    """Under the true maps: with one variance for all, latents of the noisy tomogram are spread too far."""
+    same = replace(mean, noise=Noise.same(mean.noise.common, 2))
+    areas, spread = [], []
+    noisy = uneven.tomogram == 1
+    for case in (mean, same):
+        latents, _ = expectation(observations, case, uneven.maps[1:], accumulate=False)
+        areas.append(
+            np.mean([roc_auc_score(uneven.presence[:, b], latents.mean[:, b].numpy()) for b in range(2)])
+        )
+        size = latents.mean.norm(dim=1).numpy()
+        spread.append(abs(roc_auc_score(noisy, size) - 0.5))
+    assert areas[0] > areas[1] and areas[0] > 0.9
+    assert spread[0] < spread[1]
+
+
+def test_latents_do_not_tell_the_noise(uneven, observations, mean):
+    latents, _ = expectation(observations, mean, uneven.maps[1:], accumulate=False)
+    for column in latents.mean.numpy().T:
+        assert abs(roc_auc_score(uneven.tomogram == 1, column) - 0.5) < 0.12
+
+
+def test_differences_by_chance_are_taken_back():
+    generator = torch.Generator().manual_seed(0)
+    count = torch.full((400,), 100.0)
+    chance = 0.1 * torch.randn(400, generator=generator)
+    assert shrunk(chance, count).std() < 0.25 * chance.std()
+    true = torch.randn(400, generator=generator)
+    torch.testing.assert_close(shrunk(true + chance, count), true + chance, rtol=0.02, atol=0)
+    assert (shrunk(torch.ones(5), torch.zeros(5)) == 0).all()
+
+
+def test_single_noisy_images_are_found():
+    """A little drawn together, by as much as the points of one image leave open."""
+    store = blob_store(N, snr=0.1, box=24)
+    factor = np.where(np.arange(len(store.images)) % 5 == 0, 3.0, 1.0)
+    noisy = replace(
+        store, values=store.values * torch.as_tensor(np.sqrt(factor), dtype=torch.float32)[:, None]
+    )
+    found = relative_noise(noisy)
+    assert np.median(found[factor == 3]) / np.median(found[factor == 1]) == pytest.approx(3, rel=0.1)
+    assert np.corrcoef(np.log(found), np.log(factor))[0, 1] > 0.95
+
+
+def test_images_divided_by_their_own_noise_are_left_alone(tiny_store):
+    store = open_store(tiny_store)
+    assert store.own_noise.all() and (store.noise_factor == 1).all()
+    treated = replace(store, images=store.images.assign(ctf_premultiplied=True))
+    assert not treated.own_noise.any()
+
+
+def test_tomograms_that_a_model_does_not_know_have_the_common_noise():
+    state = {"noise": torch.tensor([2.0, 3.0]), "tomogram_noise": torch.tensor([[1.0, 1.0], [4.0, 5.0]])}
+    noise = noise_of(["a", "b"], state, ["b", "new", "a"])
+    assert noise.by_tomogram.tolist() == [[4, 5], [2, 3], [1, 1]]
+    assert noise_of([], {"noise": state["noise"]}, ["a"]).by_tomogram.tolist() == [[2, 3]]
