@@ -77,8 +77,8 @@ def blob_store(
     snr: mean power of the clean half-planes over that of the noise, whose real and imaginary parts have
     variance 1. blocks: whether the blobs come and go, with these frequencies; else all particles have the
     first. host: whether the second is there with the first alone. graded: each in any proportion, instead of
-    present or absent. noise: that variance in each of the tomograms, which take turns in the particles, two by
-    two.
+    present or absent. noise: that variance in each of the tomograms, which take turns in the particles, two
+    by two.
     """
     rng = np.random.default_rng(seed)
     axis = np.arange(box) - box // 2

@@ -26,7 +26,8 @@ from tomohet.linear.states import fit_states
 from tomohet.physics.fsc import correlation
 from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
-from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.noise import Noise
+from tomohet.reconstruction.observations import ROWS_PER_CHUNK, Observations
 from tomohet.reconstruction.prior import shell_power
 
 N = 120
@@ -66,7 +67,7 @@ def random_responsibility(n_states: int, seed: int = 0) -> torch.Tensor:
 def test_scores_equal_the_likelihood_of_each_image(store):
     observations = Observations(store, np.arange(6), max_frequency=0.4)
     noise = torch.linspace(1.5, 2.5, observations.n_rows)
-    mean = MeanMap(store.maps[0], torch.ones(16, 16, 16), noise, shell_power(store.maps[0]))
+    mean = MeanMap(store.maps[0], torch.ones(16, 16, 16), Noise.same(noise, 1), shell_power(store.maps[0]))
     scores = state_scores(observations, mean, store.maps[1:])
     (chunk,) = observations.chunks()
     slices = gather(transform(store.maps), chunk.index, chunk.corner_weight)
@@ -178,7 +179,7 @@ def test_a_state_of_few_particles_counts_where_it_concerns_them():
 def test_states_do_not_depend_on_the_size_of_chunks(linear, store, observations, monkeypatch):
     start = random_responsibility(3)
     whole = refine_states(observations, linear.mean, start)
-    monkeypatch.setattr("tomohet.reconstruction.observations.ROWS_PER_CHUNK", 5_000)
+    monkeypatch.setitem(ROWS_PER_CHUNK, "cpu", 5_000)
     parts = refine_states(Observations(store, ALL, max_frequency=0.4), linear.mean, start)
     torch.testing.assert_close(parts.responsibility, whole.responsibility, rtol=0.01, atol=0.01)
     peak = whole.difference.abs().max().item()

@@ -119,7 +119,7 @@ def fit_maps(
     store: Store, particles: np.ndarray, zdim: int, iterations: int, max_frequency: float, device
 ) -> tuple[MeanMap, Tensor]:
     """Mean map and basis maps (zdim, D, D, D) alone, without tests."""
-    start = _Start.of(store, particles, 1, max_frequency, device)
+    start = _Start.of(store, particles, 1, max_frequency, device, ALONE)
     return _model(start, *_expectation_maximisation(start, zdim, iterations))
 
 

@@ -94,8 +94,13 @@ class Teacher:
         return Observations(store, particles, max_frequency=frequency, box=box, device=device)
 
     def _noise(self, tomograms: list[str], device: torch.device | str) -> Noise:
-        """As fitted for the tomograms that the model knows, the common one for others."""
-        common = self.state["noise"].to(device)
-        number = {name: index for index, name in enumerate(self.config["tomograms"])}
-        known = self.state["tomogram_noise"].to(device)
-        return Noise(common, torch.stack([known[number[n]] if n in number else common for n in tomograms]))
+        state = {name: self.state[name].to(device) for name in ("noise", "tomogram_noise")}
+        return noise_of(self.config["tomograms"], state, tomograms)
+
+
+def noise_of(known: list[str], state: dict[str, Tensor], tomograms: list[str]) -> Noise:
+    """The noise of images of these tomograms: as fitted where the model knows them, else the common one."""
+    common = state["noise"]
+    number = {name: index for index, name in enumerate(known)}
+    rows = [state["tomogram_noise"][number[name]] if name in number else common for name in tomograms]
+    return Noise(common, torch.stack(rows))
