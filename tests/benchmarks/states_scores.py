@@ -38,7 +38,7 @@ class Found:
 
 def read_found(run: Path) -> Found:
     """From a training's folder, or from that of `states`: the states are one-hot latents there."""
-    if (run / "particles.parquet").is_file():
+    if not (run / "z.train.pkl").is_file():
         state = pd.read_parquet(run / "particles.parquet").sort_values("particle")["state"].to_numpy()
         numbers, labels = np.unique(state, return_inverse=True)
         maps = np.stack([read_volume(run / f"state_{number}.mrc")[0] for number in numbers])

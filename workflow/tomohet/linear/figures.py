@@ -22,7 +22,7 @@ def write_figures(model: LinearModel, outdir: Path, plot_format: str = "png") ->
 
 def _spectrum(model: LinearModel, path: Path) -> None:
     held_out = model.held_out
-    figure, axes = plots.figure(1, 2 if held_out is None else 3)
+    figure, axes = plots.figure(1, 3)
     numbers = np.arange(1, len(model.eigenvalues) + 1)
     null = model.detection.null
     axes[0].fill_between(
@@ -41,18 +41,15 @@ def _spectrum(model: LinearModel, path: Path) -> None:
     axes[1].set(
         title="Reliability of the latents", xlabel="latent", ylabel="settled share of variance", ylim=(0, 1)
     )
-    if held_out is not None:
-        numbers, null = np.arange(1, len(held_out.moment) + 1), held_out.null
-        axes[2].fill_between(numbers, null.min(0), null.max(0), color="0.8", label="chance (random signs)")
-        axes[2].plot(
-            numbers, held_out.moment, "o-", color=plots.PALETTE[0], markersize=4, label="held-out tilts"
-        )
-        axes[2].set(
-            title="Directions that held-out tilts confirm",
-            xlabel="direction",
-            ylabel="moment with the latents (nats)",
-        )
-        axes[2].legend(fontsize=7)
+    numbers, null = np.arange(1, len(held_out.moment) + 1), held_out.null
+    axes[2].fill_between(numbers, null.min(0), null.max(0), color="0.8", label="chance (random signs)")
+    axes[2].plot(numbers, held_out.moment, "o-", color=plots.PALETTE[0], markersize=4, label="held-out tilts")
+    axes[2].set(
+        title="Directions that held-out tilts confirm",
+        xlabel="direction",
+        ylabel="moment with the latents (nats)",
+    )
+    axes[2].legend(fontsize=7)
     plots.save(figure, path)
 
 

@@ -35,7 +35,7 @@ class LinearModel:
     """mean: the mean map and its noise; basis (K, D, D, D); latents: posteriors; prior_scale (K,) power of
     each basis map relative to the mean map's; local_variance (D, D, D) of differences between particles,
     relative to its mean; detection: whether there is anything to find; held_out: what images that were not
-    used confirm, None where the number of basis maps was given.
+    used confirm.
     """
 
     mean: MeanMap
@@ -44,12 +44,12 @@ class LinearModel:
     prior_scale: Tensor
     local_variance: Tensor
     detection: Detection
-    held_out: HeldOut | None
+    held_out: HeldOut
 
     @property
     def heterogeneous(self) -> bool:
         """Whether there is anything to find: by the kernel, or by held-out tilts, which see weaker ones."""
-        return self.detection.found or (self.held_out is not None and self.held_out.found)
+        return self.detection.found or self.held_out.found
 
     @property
     def verdict(self) -> str:
@@ -91,20 +91,18 @@ def fit_linear_model(
         start = _Start.of(part, particles, n_groups, max_frequency, device, processes)
         return start, *_expectation_maximisation(start, n_basis, iterations)
 
-    held_out = None
-    if zdim is None:
-        most = min(MOST_BASIS, len(particles) - 1)
-        held_out = held_out_components(
-            store,
-            particles,
-            lambda part: _model(*fit(part, most)),
-            max_frequency=max_frequency,
-            seed=seed,
-            device=device,
-            processes=processes,
-        )
-        zdim = max(1, held_out.n_components)
-        log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
+    most = zdim or min(MOST_BASIS, len(particles) - 1)
+    held_out = held_out_components(
+        store,
+        particles,
+        lambda part: _model(*fit(part, most)),
+        max_frequency=max_frequency,
+        seed=seed,
+        device=device,
+        processes=processes,
+    )
+    log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
+    zdim = zdim or max(1, held_out.n_components)
     start, basis, latents, scales, variance = fit(store, zdim, TILT_GROUPS)
     detection = detect_heterogeneity(start.maps, N_EIGENVALUES, seed, processes, len(particles))
     latents = Latents(

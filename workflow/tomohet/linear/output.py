@@ -88,7 +88,7 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "p_value": model.detection.p_value,
         "kernel_eigenvalues": model.eigenvalues,
         "noise_eigenvalues": model.detection.null.mean(0),
-        "held_out_p_values": None if model.held_out is None else model.held_out.p_values,
+        "held_out_p_values": model.held_out.p_values,
         "prior_scale": model.prior_scale.cpu().numpy(),
         # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.
         "reliability": (1 - variance).cpu().numpy(),
