@@ -178,15 +178,10 @@ def _expectation_maximisation(
         variance = local_variance(basis, mean, scales, precision, variance)
         basis, _ = expand(basis, latents, *everyone)
         log.info("EM iteration %d: prior scales %s", iteration + 1, np.round(scales.cpu().numpy(), 3))
+    # Each latent in the direction in which what changes most in its map is more density.
+    basis = basis * basis.pow(3).sum((1, 2, 3), keepdim=True).sign()
     latents, _ = expectation(observations, mean, basis, accumulate=False)
-    return *_with_signs(*expand(basis, latents, *everyone)), scales, variance
-
-
-def _with_signs(basis: Tensor, latents: Latents) -> tuple[Tensor, Latents]:
-    """Each latent in the direction in which what changes most in its map is more density."""
-    signs = basis.pow(3).sum((1, 2, 3)).sign()
-    covariance = latents.covariance * signs[:, None] * signs
-    return basis * signs[:, None, None, None], Latents(latents.mean * signs, covariance)
+    return basis, latents, scales, variance
 
 
 def _maximisation(equations, mean: MeanMap, scales: Tensor, variance: Tensor) -> Tensor:
