@@ -219,7 +219,7 @@ def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor
     the number of points times (q / (1 + q))^2.
     """
     n_shells = len(mean.power)
-    fraction = (mean.mask.square() * variance).mean()
+    fraction = (mean.mask.square() * variance).mean((-3, -2, -1)).expand(len(basis))[:, None]
     old = scales[:, None] * mean.power
     q = precision[:, :n_shells] * old
     new = (shell_power(basis) + fraction * old / (1 + q)) / fraction

@@ -168,7 +168,7 @@ def _expectation_maximisation(
     observations, mean = start.observations, start.mean
     everyone = observations.processes, len(observations.everyone)
     scales = torch.full((zdim,), FIRST_PRIOR_SCALE, device=observations.device)
-    variance = torch.ones_like(mean.volume)
+    variance = torch.ones_like(mean.volume).expand(zdim, -1, -1, -1)
     basis = _maximisation(first_equations(observations, mean, start.latents(zdim)), mean, scales, variance)
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
         latents, equations = expectation(observations, mean, basis, accumulate=True)
@@ -181,11 +181,12 @@ def _expectation_maximisation(
     # Each latent in the direction in which what changes most in its map is more density.
     basis = basis * basis.pow(3).sum((1, 2, 3), keepdim=True).sign()
     latents, _ = expectation(observations, mean, basis, accumulate=False)
-    return basis, latents, scales, variance
+    together = torch.einsum("j,jzyx->zyx", scales / scales.sum(), variance)
+    return basis, latents, scales, together
 
 
 def _maximisation(equations, mean: MeanMap, scales: Tensor, variance: Tensor) -> Tensor:
-    mask = mean.mask * variance.sqrt()
-    priors = [SpectralPrior(mask, scale * mean.power) for scale in scales]
+    masks = mean.mask * variance.sqrt()
+    priors = [SpectralPrior(mask, scale * mean.power) for mask, scale in zip(masks, scales, strict=True)]
     start = equations.weight.new_zeros(len(scales), *mean.volume.shape)
     return equations.solve(priors, start)

@@ -19,22 +19,37 @@ LEAST = 0.05  # of the mean variance: no place is given up
 def local_variance(
     basis: Tensor, mean: MeanMap, scales: Tensor, precision: Tensor, variance: Tensor
 ) -> Tensor:
-    """The next estimate of `variance` (D, D, D), relative to its mean inside the mask.
+    """The next estimate of `variance` (K, D, D, D), each map's relative to its mean inside the mask.
 
-    basis: posterior means (K, D, D, D) under prior power scales_j P_mu (K,), mask and `variance`;
-    precision: of the data per shell, (K, n_shells), as of `Equations.precision`.
+    A map of its own each: what few particles have in one place is not measured by what many have elsewhere.
+    basis: posterior means (K, D, D, D) under prior power scales_j P_mu (K,), mask and `variance`; precision:
+    of the data per shell, (K, n_shells), as of `Equations.precision`.
     """
+    mask = mean.mask.square()
+    within = smooth(mask, SMOOTHING_PX).clamp_min(LEAST)
+    return torch.stack(
+        [_of_one(*one, mean, mask, within) for one in zip(basis, scales, precision, variance, strict=True)]
+    )
+
+
+def _of_one(
+    basis: Tensor,
+    scale: Tensor,
+    precision: Tensor,
+    variance: Tensor,
+    mean: MeanMap,
+    mask: Tensor,
+    within: Tensor,
+) -> Tensor:
+    """The estimate (D, D, D) of one basis map; within: the smoothed square of the mask."""
     box, n_shells = len(variance), len(mean.power)
     points = torch.bincount(shell_index(box, basis.device).flatten(), minlength=n_shells)[:n_shells]
-    power = scales[:, None] * mean.power  # of a Fourier coefficient, where the variance is 1
+    power = scale * mean.power  # of a Fourier coefficient, where the variance is 1
     of_voxel = power * points / box**6  # each shell's share of a voxel's prior variance
     left = torch.zeros_like(variance)
     for shell in range(1, n_shells):
-        q = precision[:, shell] * power[:, shell]
-        left += (of_voxel[:, shell] / (1 + q * variance[..., None])).sum(-1)
-    mask = mean.mask.square()
-    found = basis.square().sum(0) + mask * variance * left
-    found = smooth(found, SMOOTHING_PX) / smooth(mask, SMOOTHING_PX).clamp_min(LEAST)
+        left += of_voxel[shell] / (1 + precision[shell] * power[shell] * variance)
+    found = smooth(basis.square() + mask * variance * left, SMOOTHING_PX) / within
     return (found * mask.sum() / (found * mask).sum()).clamp_min(LEAST)
 
 
