@@ -15,11 +15,13 @@ from tomohet.linear.inference import Teacher
 from tomohet.model.load import box_of, load_config, load_vae
 from tomohet.particles.store import Store
 from tomohet.processes import Processes
-from tomohet.training.batches import ParticleImages
+from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.free_latents import latents_of
 from tomohet.training.latents import infer_latents
 from tomohet.training.likelihood import Likelihood
 from tomohet.training.reading import Loading
+from tomohet.training.settings import loss_rows
+from tomohet.training.teaching import take_posteriors
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +73,15 @@ def evaluate_images(
     _refuse_other_normalisation(config, store)
     model = load_vae(args.weights, config, device)
     _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))
-    images = ParticleImages(store, particles, device, loading=Loading.of(args))
     teacher = config["training_args"].get("init")
+    # An encoder sees all of an image; a likelihood has the rows that the network was trained on.
+    rows = LossRows() if teacher is None else loss_rows(config)
+    images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(args))
     if teacher is not None:
-        teacher, n_basis = Teacher.of(Path(teacher), store.box), config["model_args"]["n_basis"]
-        images.start = teacher.posterior(store, particles, device)[..., :n_basis]
-        if model.encoder.sees == "maps":
-            images.maps = teacher.particle_maps(store, particles, device)
+        teacher = Teacher.of(Path(teacher), store.box)
+        everything = np.ones(int(images.tilts.sum()), bool)
+        take_posteriors(images, teacher, model, store, particles, everything)
         if model.encoder.sees == "nothing":
-            images.noise = teacher.relative_noise(store, store.images_of(particles), device)
             return latents_of(model, images, Likelihood(images.half_plane, teacher.noise(device)))
     interval = args.batch_size if args.verbose else args.log_interval
     return infer_latents(model, images, args.batch_size, log_interval=interval)
