@@ -1,5 +1,7 @@
 """train_vae --init and eval_images, as a user runs them, with every encoder."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -208,6 +210,20 @@ def test_latents_of_other_images_are_refused(taught, option):
     weights = str(taught("free") / "weights.pkl")
     with pytest.raises(InputError, match="other particles, other tilt images or another linear model"):
         taught("free", "-n", "3", "--load", weights, *option.split(), folder="other")
+
+
+def test_evaluation_needs_the_linear_model_that_taught(taught, tiny_store, tiny_linear, tmp_path):
+    linear = tmp_path / "linear"
+    shutil.copytree(tiny_linear, linear)
+    folder = taught("tilts", "--init", str(linear))
+    content = read_weights(linear / "weights.pkl")
+    content["posterior"]["noise"] *= 2
+    torch.save(content, linear / "weights.pkl")
+    with pytest.raises(InputError, match="not the one that taught"):
+        evaluated(folder, tiny_store)
+    shutil.rmtree(linear)
+    with pytest.raises(InputError, match="linear"):
+        evaluated(folder, tiny_store)
 
 
 def test_single_tilts_are_refused(taught):

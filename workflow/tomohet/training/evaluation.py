@@ -20,7 +20,7 @@ from tomohet.training.free_latents import latents_of
 from tomohet.training.latents import infer_latents
 from tomohet.training.likelihood import Likelihood
 from tomohet.training.reading import Loading
-from tomohet.training.settings import loss_rows
+from tomohet.training.settings import loss_rows, teacher_digest
 from tomohet.training.teaching import take_posteriors
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ def evaluate_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and log variance (P, zdim) of the latents of `particles` (store ordinals).
 
-    Raises InputError when box or pixel size differ from those of the training.
+    Raises InputError when box or pixel size differ from those of the training, and when the linear model that
+    taught the network is gone or another.
     """
     config = load_config(args.config)
     box, pixel_size_A = box_of(config), config["angpix"]
@@ -78,13 +79,25 @@ def evaluate_images(
     rows = LossRows() if teacher is None else loss_rows(config)
     images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(args))
     if teacher is not None:
-        teacher = Teacher.of(Path(teacher), store.box)
+        teacher = _same_teacher(config, store.box)
         everything = np.ones(int(images.tilts.sum()), bool)
         take_posteriors(images, teacher, model, store, particles, everything)
         if model.encoder.sees == "nothing":
             return latents_of(model, images, Likelihood(images.half_plane, teacher.noise(device)))
     interval = args.batch_size if args.verbose else args.log_interval
     return infer_latents(model, images, args.batch_size, log_interval=interval)
+
+
+def _same_teacher(config: dict, box: int) -> Teacher:
+    """The linear model that taught the network; latents start from its posterior."""
+    folder = Path(config["training_args"]["init"])
+    teacher = Teacher.of(folder, box)
+    if teacher_digest(folder) != config["training_args"]["init_digest"]:
+        raise InputError(
+            f"{folder}: this linear model is not the one that taught the network: it was fitted anew since; "
+            "repeat the training with it, or put the earlier one back"
+        )
+    return teacher
 
 
 def _refuse_other_normalisation(config: dict, store: Store) -> None:
