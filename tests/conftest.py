@@ -93,6 +93,14 @@ def tiny_training(tmp_path_factory, tiny_store, run_script) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_linear(tmp_path_factory, tiny_store, run_script) -> Path:
+    """Output folder of a linear model of `tiny_store` with two basis maps."""
+    folder = tmp_path_factory.mktemp("tiny_linear") / "train_linear"
+    run_script("train_linear", tiny_store, "-o", folder, "--zdim", 2, "-n", 2)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def without_figures():
     """Figures take longer than small trainings; the commands' tests draw them."""

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from tomohet.cli import SCRIPTS
+from tomohet.files.pickles import load_latents
 from tomohet.model.decoder import Decoder
 from tomohet.model.encoder import TiltEncoder
+from tomohet.model.latent_terms import latent_terms, network_share
 from tomohet.model.loss import reconstruction_loss
 from tomohet.model.rows import PackedRows, pack_rows
 from tomohet.model.vae import HeterogeneityVAE
@@ -72,6 +74,28 @@ def test_bfloat16_is_close(rows):
     assert half_loss.item() == pytest.approx(loss.item(), rel=1e-2)
     for ours, expected in zip(half_gradients, gradients, strict=True):
         assert torch.nn.functional.cosine_similarity(ours.flatten(), expected.flatten(), dim=0) > 0.99
+
+
+def test_latent_terms_and_share_are_those_of_the_cpu(rows):
+    torch.manual_seed(0)
+    decoder, z = Decoder(BOX, 4, 3, 64, n_basis=2), torch.randn(3, 4)
+    decoder.base.fill(torch.randn(BOX, BOX, BOX), torch.randn(2, BOX, BOX, BOX))
+    expected = [*vars(latent_terms(decoder, rows, z)).values(), network_share(decoder, rows, z)]
+    decoder, rows, z = decoder.cuda(), on_cuda(rows), z.cuda()
+    found = [*vars(latent_terms(decoder, rows, z, 700)).values(), network_share(decoder, rows, z, 700)]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("encoder", ["tilts", "backprojected", "free"])
+def test_a_taught_network_trains_and_is_evaluated(tiny_store, tiny_linear, tmp_path, run_script, encoder):
+    options = f"--zdim 2 -n 2 -b 4 --dec-dim 32 --encoder {encoder} --fraction-train 0.7 --device cuda"
+    run_script("train_vae", tiny_store, "-o", tmp_path, "--init", tiny_linear, *options.split())
+    model = ("-w", tmp_path / "weights.pkl", "-c", tmp_path / "config.pkl")
+    run_script("eval_images", tiny_store, *model, "--out-z", tmp_path / "z.pkl", "--device", "cuda")
+    for name in ("z.train.pkl", "z.test.pkl", "z.pkl"):
+        assert np.isfinite(load_latents(tmp_path / name)).all()
+    assert pd.read_csv(tmp_path / "held_out.csv")["share_of_network"].between(0, 1).all()
 
 
 def test_volumes_are_those_of_the_cpu():

@@ -7,10 +7,11 @@ import pytest
 import torch
 from analysis_fakes import long_options, run
 
+from tomohet import processes
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.pickles import load_latents
-from tomohet.training import evaluation, processes
+from tomohet.training import evaluation
 
 
 def eval_images(tiny_training, particles, folder, *options):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from analysis_fakes import long_options, run, script
 
+from tomohet import processes
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.volume_space import find_volumes
 from tomohet.cli import SCRIPTS
@@ -20,7 +21,6 @@ from tomohet.files.mrc import read_volume
 from tomohet.model import decoder as decoding
 from tomohet.model import volumes as volumes_of_models
 from tomohet.model.load import load_model
-from tomohet.training import processes
 
 Z = np.random.default_rng(0).normal(size=(7, 2)).astype(np.float32)
 

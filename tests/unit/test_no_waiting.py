@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from tomohet.model.taught import stack_posterior
+from tomohet.model.taught import MAP_BOX, stack_posterior
 from tomohet.model.vae import build_vae
 from tomohet.particles.store import open_store
 from tomohet.training.batches import LossRows, ParticleImages
@@ -47,8 +47,10 @@ def fake(mode, value):
         {"pooling_function": "set_encoder"},
         {"pooling_function": "median", "hermitian": False, "pe_type": "none"},
         {"pooling_function": "max", "n_basis": 2, "pe_type": "geom_ft"},
+        {"encoder": "backprojected", "n_basis": 2},
+        {"encoder": "free", "n_basis": 2},
     ],
-    ids=lambda changed: changed.get("pooling_function", "mean"),
+    ids=lambda changed: changed.get("encoder", changed.get("pooling_function", "mean")),
 )
 def test_a_training_step_reads_nothing_from_the_device(tiny_store, changed, fraction, physical):
     store = open_store(tiny_store)
@@ -56,8 +58,10 @@ def test_a_training_step_reads_nothing_from_the_device(tiny_store, changed, frac
     arguments = model_args(**changed)
     if arguments["n_basis"]:
         images.start = stack_posterior(torch.zeros(6, 2), torch.zeros(6, 2))
+        images.maps, images.noise = torch.zeros(6, MAP_BOX**3), torch.ones(len(images.params.dose_e_A2))
     batch = images.batch(np.array([3, 0, 5]))
     model = build_vae(store.box, arguments, seed=0)
+    model.encoder.released = True  # of a taught encoder, which is left out before
     if model.decoder.base is not None:
         model.decoder.base.slices(torch.zeros(1, 3))
     mode = FakeTensorMode(allow_non_fake_inputs=True)

@@ -18,7 +18,7 @@ from tomohet.model.mlp import (
     activate_,
     activated_product,
     folded_affine,
-    linear_parameters,
+    scale_,
 )
 from tomohet.model.positional import encode_into, feature_count, frequency_matrix, reference_columns
 from tomohet.physics.fourier import half_ball
@@ -84,9 +84,7 @@ class Decoder(nn.Module):
         self.decoder = ResidualMLP(self.n_features + zdim, hidden_layers, width, 2, activation)
         self.base = LinearBase(box, n_basis) if n_basis else None
         if self.base is not None:
-            with torch.no_grad():
-                for parameter in linear_parameters(self.decoder.affine_layers()[-1]):
-                    parameter *= FIRST_SHARE_OVER_BASE
+            scale_(self.decoder.affine_layers()[-1], FIRST_SHARE_OVER_BASE)
 
     def folded(self, dtype: torch.dtype = torch.float32) -> "FoldedDecoder":
         """The weights in the form that evaluation needs: residuals folded, first layer split into k and z."""

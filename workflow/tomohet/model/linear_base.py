@@ -30,9 +30,8 @@ class LinearBase(nn.Module):
     def slices(self, k: Tensor) -> Tensor:
         """Values (rows, K + 1) complex64 of mean and basis maps at `k` (rows, 3), cycles/px."""
         if self._table is None or self._table.device != k.device:
-            # The mean level of a map is not seen by any image: the network's maps have none.
-            maps = torch.cat([self.mean[None], self.basis])
-            self._table = transform(maps - maps.mean((1, 2, 3), keepdim=True))
+            # With their mean levels: within the box's edges these are part of what was fitted.
+            self._table = transform(torch.cat([self.mean[None], self.basis]))
         return gather(self._table, *corners_at(k * self.box, self.box))
 
     def values(self, k: Tensor, z: Tensor) -> Tensor:

@@ -58,6 +58,15 @@ def linear_parameters(layer: nn.Linear | ResidualLinear) -> tuple[nn.Parameter, 
     return linear.weight, linear.bias
 
 
+@torch.no_grad()
+def scale_(layer: nn.Linear | ResidualLinear, factor: float) -> None:
+    """Multiply what a layer gives by `factor`, the identity of a residual block included."""
+    weight, bias = folded_affine(layer)
+    own_weight, own_bias = linear_parameters(layer)
+    own_weight += (factor - 1) * weight
+    own_bias += (factor - 1) * bias
+
+
 def make_activation(name: str) -> nn.Module:
     """`relu` or `leaky_relu` (slope 0.01)."""
     return nn.ReLU() if name == "relu" else nn.LeakyReLU(LEAKY_SLOPE)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tomohet.model.encoder import TiltEncoder
 from tomohet.model.latent_prior import LatentPrior
-from tomohet.model.mlp import ResidualMLP
+from tomohet.model.mlp import ResidualLinear, ResidualMLP, scale_
 
 MAP_BOX = 12  # of the back-projected particles
 
@@ -44,9 +44,9 @@ class TaughtEncoder(nn.Module):
         super().__init__()
         self.network, self.zdim, self.sees = network, network.zdim, network.sees
         self.released = self.trusted = False
-        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        affine = [module for module in network.modules() if isinstance(module, nn.Linear | ResidualLinear)]
+        inside = [module.linear for module in affine if isinstance(module, ResidualLinear)]
+        scale_([module for module in affine if module not in inside][-1], 0.0)
 
     def forward(self, seen: Tensor, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
         """mu, logvar (P, zdim) from what the network sees and `start` (P, 2, K): the linear posterior."""

@@ -15,11 +15,13 @@ from tomohet.linear.inference import Teacher
 from tomohet.model.load import box_of, load_config, load_vae
 from tomohet.particles.store import Store
 from tomohet.processes import Processes
-from tomohet.training.batches import ParticleImages
+from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.free_latents import latents_of
 from tomohet.training.latents import infer_latents
 from tomohet.training.likelihood import Likelihood
 from tomohet.training.reading import Loading
+from tomohet.training.settings import loss_rows, teacher_digest
+from tomohet.training.teaching import take_posteriors
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,8 @@ def evaluate_images(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and log variance (P, zdim) of the latents of `particles` (store ordinals).
 
-    Raises InputError when box or pixel size differ from those of the training.
+    Raises InputError when box or pixel size differ from those of the training, and when the linear model that
+    taught the network is gone or another.
     """
     config = load_config(args.config)
     box, pixel_size_A = box_of(config), config["angpix"]
@@ -71,18 +74,30 @@ def evaluate_images(
     _refuse_other_normalisation(config, store)
     model = load_vae(args.weights, config, device)
     _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))
-    images = ParticleImages(store, particles, device, loading=Loading.of(args))
     teacher = config["training_args"].get("init")
+    # An encoder sees all of an image; a likelihood has the rows that the network was trained on.
+    rows = LossRows() if teacher is None else loss_rows(config)
+    images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(args))
     if teacher is not None:
-        teacher, n_basis = Teacher.of(Path(teacher), store.box), config["model_args"]["n_basis"]
-        images.start = teacher.posterior(store, particles, device)[..., :n_basis]
-        if model.encoder.sees == "maps":
-            images.maps = teacher.particle_maps(store, particles, device)
+        teacher = _same_teacher(config, store.box)
+        everything = np.ones(int(images.tilts.sum()), bool)
+        take_posteriors(images, teacher, model, store, particles, everything)
         if model.encoder.sees == "nothing":
-            images.noise = teacher.relative_noise(store, store.images_of(particles), device)
             return latents_of(model, images, Likelihood(images.half_plane, teacher.noise(device)))
     interval = args.batch_size if args.verbose else args.log_interval
     return infer_latents(model, images, args.batch_size, log_interval=interval)
+
+
+def _same_teacher(config: dict, box: int) -> Teacher:
+    """The linear model that taught the network; latents start from its posterior."""
+    folder = Path(config["training_args"]["init"])
+    teacher = Teacher.of(folder, box)
+    if teacher_digest(folder) != config["training_args"]["init_digest"]:
+        raise InputError(
+            f"{folder}: this linear model is not the one that taught the network: it was fitted anew since; "
+            "repeat the training with it, or put the earlier one back"
+        )
+    return teacher
 
 
 def _refuse_other_normalisation(config: dict, store: Store) -> None:

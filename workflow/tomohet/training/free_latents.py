@@ -32,7 +32,7 @@ def free_latents(
 ) -> tuple[Tensor, Tensor]:
     """Posterior means and variances (P, K) of all particles of `images`, from `z` (P, K).
 
-    A step that makes a particle less likely is taken back.
+    Where a step has made a particle less likely, the next one is taken from the linearisation before it.
     """
     a, b, kept, best = None, None, z, None
     for _ in range(steps):
@@ -58,13 +58,18 @@ def latents_of(
     """Mean and log variance (P, zdim) of all particles of `images`, by the model's encoder or without one.
 
     likelihood : of a taught model; `images.start` then has the linear posteriors
+
+    NaN for particles without an image.
     """
     prior = getattr(model.encoder, "prior", None)
     if prior is None:
         return infer_latents(model, images)
     start = padded(images.start, model.decoder.zdim)[:, 0]
-    z, variance = free_latents(model.decoder, images, likelihood, start, prior.to(start.device))
-    return z.cpu().numpy(), variance.log().cpu().numpy()
+    found = torch.stack(free_latents(model.decoder, images, likelihood, start, prior.to(start.device)))
+    found[1].log_()
+    found[:, torch.as_tensor(images.tilts == 0, device=found.device)] = torch.nan
+    mu, logvar = found.cpu().numpy()
+    return mu, logvar
 
 
 def as_measured(terms: LatentTerms, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -121,7 +121,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "outdir": str(args.outdir),
             "load": args.load,
             "init": _text(init.resolve() if init else None),
-            "init_digest": _teacher_digest(init),
+            "init_digest": teacher_digest(init),
         },
         "seed": args.seed,
         "angpix": float(store.pixel_size_A),
@@ -141,7 +141,7 @@ def _text(path: object) -> str | None:
     return None if path is None else str(path)
 
 
-def _teacher_digest(folder: Path | None) -> str | None:
+def teacher_digest(folder: Path | None) -> str | None:
     """Digest of the weights of the linear model that teaches."""
     return None if folder is None else hashlib.sha256((folder / "weights.pkl").read_bytes()).hexdigest()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tomohet.errors import InputError
 from tomohet.particles.store import Store
 from tomohet.training.batches import split_tilts
 
@@ -24,7 +25,10 @@ class TiltSplit:
     @classmethod
     def of(cls, tilts: np.ndarray, fraction_train: float, taught: bool, seed: int) -> "TiltSplit":
         """For particles with `tilts` (P,) images: the test images of --fraction-train first, then, for a
-        network that is `taught`, those that judge it. Single images are trained on."""
+        network that is `taught`, those that judge it. Single images are trained on.
+
+        Raises InputError when no image is left to judge a taught network.
+        """
         everything = np.ones(tilts.sum(), bool)
         train, judging = everything, ~everything
         if fraction_train < 1:
@@ -40,11 +44,19 @@ class TiltSplit:
             kept = np.bincount(particle[train], minlength=len(tilts))
             judging = judging.copy()
             judging[train] = ~split_tilts(kept, SHARE_TRAINED, np.random.default_rng([seed, 3]))
+            if not judging.any():
+                raise InputError(
+                    "--init: every particle has a single tilt image to train on, and none is left to tell "
+                    "whether the network predicts better than the linear model; use more tilts of each"
+                )
         return cls(train & ~judging, judging, test)
 
 
 def with_images(store: Store, particles: np.ndarray, mask: np.ndarray) -> Store:
-    """The store with only those images of `particles` (ordinals) where `mask` over them is true."""
+    """The store with only those images of `particles` (ordinals) where `mask` over them is true; all of its
+    images when it is true everywhere."""
+    if mask.all():
+        return store
     keep = np.zeros(len(store.images), bool)
     keep[store.images_of(particles)[mask]] = True
     return store.restricted(keep)

@@ -22,7 +22,7 @@ from tomohet.files.atomic import write_csv
 from tomohet.linear.inference import Teacher
 from tomohet.model.latent_prior import fit_latent_prior
 from tomohet.model.latent_terms import network_share
-from tomohet.model.mlp import linear_parameters
+from tomohet.model.mlp import scale_
 from tomohet.model.taught import FreeLatents, TaughtEncoder, padded
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import Store
@@ -43,7 +43,8 @@ class Teaching:
     """The linear model's part in a training.
 
     fitted, unseen : the images that train the decoder, and those that test it
-    start : (P, 2, K) linear posteriors from all images of both; `fitted.start` has those of its own
+    whole : the images of both
+        Each has the linear posteriors from its own images in `start`, but for `unseen`.
     near : likelihood of the rows that the linear model was fitted to
     folder : gets held_out.csv
     """
@@ -51,7 +52,7 @@ class Teaching:
     model: HeterogeneityVAE
     fitted: ParticleImages
     unseen: ParticleImages
-    start: Tensor
+    whole: ParticleImages
     near: Likelihood
     epochs: int
     seed: int
@@ -61,9 +62,7 @@ class Teaching:
     linear: Tensor | None = None  # (P, 2, zdim): the linear posteriors from the fitted images
 
     def __post_init__(self) -> None:
-        zdim = self.model.decoder.zdim
-        self.linear = padded(self.fitted.start, zdim)
-        self.start = padded(self.start, zdim)
+        self.linear = padded(self.fitted.start, self.model.decoder.zdim)
         self.fitted.start = self.linear.clone()
 
     def after_epoch(self, epoch: int) -> None:
@@ -85,20 +84,30 @@ class Teaching:
 
     def latents(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and log variance (P, zdim) of every particle from all its images."""
-        if isinstance(self.model.encoder, FreeLatents):
-            found = self.start if self.own is None else self.own
-            return found[:, 0].cpu().numpy(), found[:, 1].cpu().numpy()
-        before, self.fitted.start = self.fitted.start, self.start
-        found = infer_latents(self.model, self.fitted)
-        self.fitted.start = before
-        return found
+        if getattr(self.model.encoder, "trusted", False):
+            return infer_latents(self.model, self.whole)
+        found = padded(self.whole.start, self.model.decoder.zdim) if self.own is None else self.own
+        return found[:, 0].cpu().numpy(), found[:, 1].cpu().numpy()
 
     def state(self) -> dict:
         """What a continuation needs beside the weights."""
-        return {"fitted": self.fitted.start, "own": self.own, "history": self.history}
+        return {
+            "linear": self.linear,
+            "fitted": self.fitted.start,
+            "own": self.own,
+            "history": self.history,
+        }
 
-    def load_state(self, state: dict) -> None:
-        """Take up where `state` was taken."""
+    def load_state(self, state: dict | None) -> None:
+        """Take up where `state` was taken.
+
+        Raises ValueError when it is of a training without a teacher, or of other particles or tilt images.
+        """
+        if state is None:
+            raise ValueError("no linear model taught that training")
+        linear = state["linear"]
+        if linear.shape != self.linear.shape or not torch.allclose(linear, self.linear, atol=1e-2):
+            raise ValueError("that training had other particles, other tilt images or another linear model")
         self.fitted.start, self.own, self.history = state["fitted"], state["own"], state["history"]
 
     @torch.no_grad()
@@ -108,8 +117,7 @@ class Teaching:
         share = _summed(self.unseen, decoder, everywhere, self.fitted.start[:, 0])
         product, power = share.double().unbind(1)
         factor = float((product.sum() / power.sum().clamp_min(1e-30)).clamp(0, 1))
-        for parameter in linear_parameters(decoder.decoder.affine_layers()[-1]):
-            parameter *= factor
+        scale_(decoder.decoder.affine_layers()[-1], factor)
         gain = 2 * factor * product - factor**2 * power
         return {"share_of_network": factor} | _named(gain, "decoder")
 
@@ -176,20 +184,30 @@ def teach(
     split: TiltSplit,
     fitted: ParticleImages,
     unseen: ParticleImages,
+    whole: ParticleImages,
     **course,
 ) -> Teaching:
     """Give the model the linear maps and the images their linear posteriors; course: epochs, seed, folder."""
-    device, n_basis = fitted.device, model.decoder.base.n_basis
-    model.decoder.base.fill(*teacher.maps(store, n_basis))
-    part = with_images(store, particles, split.trained)
-    whole = with_images(store, particles, split.trained | split.judging)
+    model.decoder.base.fill(*teacher.maps(store, model.decoder.base.n_basis))
+    take_posteriors(fitted, teacher, model, store, particles, split.trained)
+    take_posteriors(whole, teacher, model, store, particles, split.trained | split.judging)
+    unseen.noise = teacher.relative_noise(store, store.images_of(particles)[split.judging], unseen.device)
+    near = Likelihood(fitted.half_plane, teacher.noise(fitted.device))
+    return Teaching(model, fitted, unseen, whole, near, **course)
+
+
+def take_posteriors(
+    images: ParticleImages,
+    teacher: Teacher,
+    model: HeterogeneityVAE,
+    store: Store,
+    particles: np.ndarray,
+    mask: np.ndarray,
+) -> None:
+    """Give `images`, those of `particles` where `mask` is true, what a taught model needs to know of them."""
+    device, part = images.device, with_images(store, particles, mask)
     # Basis maps are in the order of their power: a smaller network is taught by the first of them.
-    fitted.start = teacher.posterior(part, particles, device)[..., :n_basis]
-    start = teacher.posterior(whole, particles, device)[..., :n_basis]
+    images.start = teacher.posterior(part, particles, device)[..., : model.decoder.base.n_basis]
+    images.noise = teacher.relative_noise(store, store.images_of(particles)[mask], device)
     if model.encoder.sees == "maps":
-        fitted.maps = teacher.particle_maps(part, particles, device)
-    rows = store.images_of(particles)
-    for images, mask in ((fitted, split.trained), (unseen, split.judging)):
-        images.noise = teacher.relative_noise(store, rows[mask], device)
-    near = Likelihood(fitted.half_plane, teacher.noise(device))
-    return Teaching(model, fitted, unseen, start, near, **course)
+        images.maps = teacher.particle_maps(part, particles, device)

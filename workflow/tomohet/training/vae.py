@@ -12,14 +12,14 @@ from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.particles.store import Store
 from tomohet.processes import ALONE, Processes
-from tomohet.training.batches import LossRows, ParticleImages
+from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.free_latents import latents_of
 from tomohet.training.latents import infer_latents
 from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VaeObjective
-from tomohet.training.reading import Loading
+from tomohet.training.reading import Loading, Place
 from tomohet.training.runs import (
     EpochResults,
     begin,
@@ -28,8 +28,8 @@ from tomohet.training.runs import (
     write_tilt_distribution,
 )
 from tomohet.training.settings import data_term, loss_rows, training_config, vae_arguments
-from tomohet.training.splits import TiltSplit, with_images
-from tomohet.training.teaching import teach
+from tomohet.training.splits import TiltSplit
+from tomohet.training.teaching import take_posteriors, teach
 
 log = logging.getLogger(__name__)
 
@@ -60,22 +60,20 @@ def train_vae(
     training_args = config["training_args"]
     split = TiltSplit.of(tilts, args.fraction_train, teacher is not None, args.seed)
 
-    def images(mask: np.ndarray, rows: LossRows) -> ParticleImages | None:
-        options = {"loading": Loading.of(args), "processes": processes, "loss_rows": rows}
+    def images(mask: np.ndarray, place: Place | None = None) -> ParticleImages:
+        options = {"loading": Loading.of(args), "processes": processes, "loss_rows": loss_rows(config)}
         keep = None if mask.all() else mask
-        return ParticleImages(store, particles, device, keep=keep, **options) if mask.any() else None
+        return ParticleImages(store, particles, device, keep=keep, place=place, **options)
 
-    train, test = images(split.trained, loss_rows(config)), images(split.test, LossRows())
+    train, test = images(split.trained), images(split.test) if split.test.any() else None
     model = build_vae(store.box, config["model_args"], args.seed).to(device)
     teaching = None
     if teacher:
-        judging = images(split.judging, loss_rows(config))
+        judging, whole = images(split.judging), images(~split.test, place="file")
         course = {"epochs": args.num_epochs, "seed": args.seed, "folder": args.outdir}
-        teaching = teach(teacher, model, store, particles, split, train, judging, **course)
+        teaching = teach(teacher, model, store, particles, split, train, judging, whole, **course)
         if test:
-            test.start = teacher.posterior(with_images(store, particles, split.test), particles, device)
-            test.start = test.start[..., :n_basis]
-            test.noise = teacher.relative_noise(store, store.images_of(particles)[split.test], device)
+            take_posteriors(test, teacher, model, store, particles, split.test)
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
 
     def latents() -> list[tuple[np.ndarray, np.ndarray]]:

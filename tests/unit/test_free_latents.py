@@ -1,0 +1,128 @@
+"""Latents in closed form: the linear model's where the decoder is linear, better ones where it is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from taught_runs import CPU, network
+
+from tomohet.linear.inference import Teacher
+from tomohet.model.latent_prior import standard_prior
+from tomohet.model.latent_terms import latent_terms
+from tomohet.model.mlp import scale_
+from tomohet.particles.store import open_store
+from tomohet.training.batches import ParticleImages
+from tomohet.training.free_latents import all_terms, as_measured, free_latents, latents_of
+from tomohet.training.likelihood import Likelihood
+from tomohet.training.teaching import take_posteriors
+
+PARTICLES = np.arange(24)
+
+
+@pytest.fixture(scope="module")
+def store(tiny_store):
+    return open_store(tiny_store)
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny_linear, store):
+    """One for which all tomograms have the same noise: images then know it shell by shell."""
+    teacher = Teacher.of(tiny_linear, store.box)
+    return replace(teacher, config=teacher.config | {"tomograms": []})
+
+
+@pytest.fixture(scope="module")
+def likelihood(store, teacher):
+    return Likelihood(store.half_plane, teacher.noise(CPU))
+
+
+def model_of(teacher, store):
+    model = network(store.box, "free").eval()
+    model.decoder.base.fill(*teacher.maps(store, 2))
+    return model
+
+
+def images_of(teacher, store, model, keep=None):
+    images = ParticleImages(store, PARTICLES, CPU, keep=keep)
+    mask = np.ones(len(store.images), bool) if keep is None else keep
+    take_posteriors(images, teacher, model, store, PARTICLES, mask)
+    return images
+
+
+@pytest.fixture(scope="module")
+def linear(teacher, store):
+    """A network that adds nothing, and its images."""
+    model = model_of(teacher, store)
+    scale_(model.decoder.decoder.affine_layers()[-1], 0)
+    return model, images_of(teacher, store, model)
+
+
+@pytest.mark.parametrize("start", [0.0, 2.0])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_silent_network_gives_the_linear_posterior(linear, likelihood, start, steps):
+    model, images = linear
+    z = torch.full((len(images), 2), start)
+    mean, variance = free_latents(model.decoder, images, likelihood, z, standard_prior(2), steps)
+    expected_mean, expected_logvar = images.start.unbind(1)
+    torch.testing.assert_close(mean, expected_mean, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(variance.log(), expected_logvar, atol=2e-3, rtol=1e-3)
+
+
+def test_terms_of_all_particles_are_those_of_each(linear, likelihood):
+    model, images = linear
+    z = torch.randn(len(images), 2, generator=torch.Generator().manual_seed(0))
+    found = all_terms(model.decoder, images, likelihood, z)
+    for particle in (0, 23):
+        rows = likelihood.rows(images.batch(np.array([particle])))
+        own = latent_terms(model.decoder, rows, z[[particle]])
+        for ours, theirs in zip(vars(found).values(), vars(own).values(), strict=True):
+            torch.testing.assert_close(ours[[particle]], theirs, rtol=1e-3, atol=1e-2)
+
+
+def test_steps_make_particles_more_likely(teacher, store, likelihood):
+    model = model_of(teacher, store)
+    scale_(model.decoder.decoder.affine_layers()[-1], 10)
+    images, prior = images_of(teacher, store, model), standard_prior(2)
+    z = images.start[:, 0]
+
+    def unlikely(z):
+        return all_terms(model.decoder, images, likelihood, z).misfit + prior.minus_log(z)
+
+    found, variance = free_latents(model.decoder, images, likelihood, z, prior)
+    assert unlikely(found).sum() < unlikely(z).sum() - 1
+    assert (variance > 0).all() and (variance < 1).all()
+
+
+def test_a_step_without_end_is_not_taken(linear, likelihood, monkeypatch):
+    model, images = linear
+
+    def far(a, b):
+        return torch.full_like(b, 1e3), torch.eye(2).expand_as(a)
+
+    prior = standard_prior(2)
+    monkeypatch.setattr(type(prior), "posterior", lambda self, a, b: far(a, b))
+    z = images.start[:, 0]
+    assert torch.equal(free_latents(model.decoder, images, likelihood, z, prior)[0], z)
+
+
+def test_measurements_do_not_depend_on_where_a_linear_decoder_is_linearised(linear, likelihood):
+    model, images = linear
+    found = [
+        as_measured(all_terms(model.decoder, images, likelihood, z), z)
+        for z in (torch.zeros(len(images), 2), torch.ones(len(images), 2))
+    ]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * ours.abs().max().item())
+
+
+def test_particles_without_an_image_have_no_latent(teacher, store, likelihood):
+    model = model_of(teacher, store)
+    keep = np.ones(len(store.images), bool)
+    keep[store.offsets[3] : store.offsets[4]] = False
+    images = images_of(teacher, store, model, keep)
+    for prior in (None, standard_prior(2)):
+        model.encoder.prior = prior
+        mu, logvar = latents_of(model, images, likelihood)
+        assert np.flatnonzero(np.isnan(mu).any(1)).tolist() == [3]
+        assert np.flatnonzero(np.isnan(logvar).any(1)).tolist() == [3]
