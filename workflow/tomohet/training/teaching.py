@@ -126,7 +126,7 @@ class Teaching:
         encoder.trusted = True
         mu, _ = infer_latents(self.model, self.fitted)
         gain = self._gain(torch.as_tensor(mu, device=self.linear.device))
-        encoder.trusted = bool(gain.sum() > 0)
+        encoder.trusted = _beyond_chance(gain)
         return _named(gain, "latents")
 
     def _infer_latents(self) -> dict:
@@ -137,7 +137,7 @@ class Teaching:
         prior = fit_latent_prior(a, b, self.seed)
         z, variance = free_latents(decoder, self.fitted, self.near, z, prior)
         gain = self._gain(z)
-        trusted = bool(gain.sum() > 0)
+        trusted = _beyond_chance(gain)
         encoder.prior = prior if trusted else None
         self.fitted.start = torch.stack((z, variance.log()), dim=1) if trusted else self.linear.clone()
         self.own = self._from_all_images(z, prior) if trusted else None
@@ -158,10 +158,18 @@ class Teaching:
         return (both[0] - both[1]).double()
 
 
+def _beyond_chance(gain: Tensor) -> bool:
+    """Whether a gain (P,) is more than its standard error, all particles together."""
+    return bool(gain.sum() > _error(gain))
+
+
+def _error(gain: Tensor) -> Tensor:
+    return gain.std() * len(gain) ** 0.5
+
+
 def _named(gain: Tensor, what: str) -> dict:
     """Sum over particles and its standard error."""
-    error = gain.std() * len(gain) ** 0.5
-    return {f"gain_of_{what}": gain.sum().item(), f"error_of_{what}": error.item()}
+    return {f"gain_of_{what}": gain.sum().item(), f"error_of_{what}": _error(gain).item()}
 
 
 def _summed(images: ParticleImages, decoder, likelihood: Likelihood, z: Tensor) -> Tensor:
