@@ -19,7 +19,10 @@ from tomohet.training.loop import Training
 
 log = logging.getLogger(__name__)
 
-RESULTS = ("weights*.pkl", "z*.pkl", "reconstruct*.mrc", "loss.*", "convergence_*.pkl", CHECKPOINT)
+RESULTS = (
+    "weights*.pkl", "z*.pkl", "reconstruct*.mrc", "loss.*", "held_out.*", "summary.json", "convergence_*.pkl",
+    CHECKPOINT,
+)  # fmt: skip
 
 
 def begin(training: Training, load: str | None, folder: Path) -> None:
