@@ -38,7 +38,8 @@ def settings_digest(config: dict, store: Store) -> str:
         for section in ("dataset_args", "lattice_args", "model_args", "training_args")
     }
     training = config["training_args"]
-    if training["lr_schedule"] == "cosine" or training["lr_warmup"] or training["beta"] == "e":
+    stretched = training["lr_warmup"] or config["dataset_args"]["march"]
+    if training["lr_schedule"] == "cosine" or training["beta"] == "e" or stretched:
         decisive["n"] = training["n"]
     images = store.images_of(np.asarray(config["particles"]))
     decisive |= {
