@@ -91,7 +91,7 @@ def held_out_chart(table: pd.DataFrame | None) -> dict | None:
         "kind": "lines",
         "height": 230,
         "xtitle": "Epoch",
-        "ytitle": "Gain over the linear model (nats)",
+        "ytitle": "Gain (nats)",
         "marks": [{"y": 0, "label": ""}],
         "series": curves,
         "summary": "Gain over the linear model on held-out tilt images, after the last epoch judged: "

@@ -50,7 +50,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
             blobs,
             [round_.variability],
             space.map_box,
-            [{"label": "Where particles differ", "note": "standard deviation of their maps"}],
+            [{"label": "Where particles differ"}],
         )
         if round_.variability
         else None,

@@ -48,11 +48,8 @@ def write_held_out_figure(folder: Path, history: list[dict], file_type: str) -> 
         if len(shown):
             style = {"marker": "o", "markersize": 3, "capsize": 2}
             axes.errorbar(shown["epoch"], shown["gain"], shown["error"], label=label, **style)
-    axes.set(
-        title="Held-out tilt images",
-        xlabel="epoch",
-        ylabel="gain over the linear model (nats ± standard error)",
-    )
+    axes.set(title="Gain over the linear model on held-out tilts")
+    axes.set(xlabel="epoch", ylabel="gain (nats ± standard error)")
     axes.legend()
     save(fig, folder / f"held_out.{file_type}")
 
@@ -71,7 +68,7 @@ def _of_latents(tested: pd.DataFrame) -> str:
         return "latents are the linear model's, as the network's were not tried"
     gain, error = tested[["gain", "error"]].iloc[-1]
     if gain > 0:  # as `teaching` decides
-        return f"latents are the network's, which predict them better ({_nats(gain, error)})"
+        return f"latents are the network's, which predict them better (by {_nats(gain, error)})"
     return f"latents are the linear model's, as the network's predict them no better ({_nats(gain, error)})"
 
 
