@@ -8,6 +8,7 @@ import pandas as pd
 import yaml
 
 from tomohet.files.mrc import write_volume
+from tomohet.training.held_out import write_held_out
 
 CLUSTERS, BOX, PIXEL_SIZE_A = 4, 24, 8.0
 CENTRES = np.array([[0, 0], [6, 1], [1.5, 6], [7, 7]])
@@ -137,6 +138,8 @@ def write_stages(folder: Path, rng) -> None:
         folder / "linear" / "summary.json",
         {"zdim": 2, "reliability": [0.9, 0.7], "kernel_eigenvalues": eigenvalues},
     )
+    differences = sum(blob(centre, 0.07) for centre in list(BLOCKS.values())[1:])
+    write_volume(folder / "linear" / "variability.mrc", 0.4 * differences, PIXEL_SIZE_A)
     write_json(
         folder / "states" / "summary.json",
         {
@@ -152,6 +155,7 @@ def write_stages(folder: Path, rng) -> None:
     )
     (folder / "train_vae").mkdir()
     loss.assign(total=loss["gen"] + 1e-3 * loss["kld"]).to_csv(folder / "train_vae" / "loss.csv", index=False)
+    write_held_out(folder / "train_vae", held_out_history(epochs, rng))
     log = "2026-01-02 10:00:00     command: tomohet train_vae prepared -o train_vae --zdim 8\n"
     (folder / "train_vae" / "run.log").write_text(log)
     write_json(
@@ -183,6 +187,18 @@ def write_stages(folder: Path, rng) -> None:
         {"epoch": 19, "explained_variance": [0.6, 0.3, 0.04], "leaks": leaks},
     )
     write_json(folder / "truth" / "truth.json", truth())
+
+
+def held_out_history(epochs, rng) -> list[dict]:
+    """Rows of held_out.csv as a training without an encoder leaves them: latents judged three times."""
+    rows = []
+    for epoch in epochs.tolist():
+        gain = 1200 * (1 - np.exp(-epoch / 4)) + rng.normal(0, 20)
+        row = {"epoch": epoch, "share_of_network": 0.8, "gain_of_decoder": gain, "error_of_decoder": 76.0}
+        if epoch in (6, 13, 19):
+            row |= {"gain_of_latents": 100.0 + 8 * epoch, "error_of_latents": 31.0, "components_of_prior": 4}
+        rows.append(row)
+    return rows
 
 
 def truth() -> dict:

@@ -167,7 +167,7 @@ def one_run(name: str, setting: str, seed: int, folder: Path, test_set: Path | N
     run = folder / "runs" / f"{name}.{list(SETTINGS).index(setting)}.{seed}"
     options = [*NETWORK.split(), *data.train.split(), *SETTINGS[setting].split()]
     if data.taught:
-        options += ["--init", place / "linear"]
+        options += ["--init", place / "linear", "--encoder", "tilts"]
         options += [] if "--lr" in options else ["--lr", "3e-4"]
     seconds = command("train_vae", place / "prepared", "-o", run, "--seed", seed, *options)
     return scores(run, place, test_set) | {"cpu_s": round(seconds, 1)}

@@ -79,7 +79,10 @@ class Procedure:
 
 
 ORACLE, LINEAR, REFERENCE = "oracle", "linear", "reference"
-TAUGHT = f"{NETWORK} --zdim 6 --rows-per-image 0.25 --lr 3e-4 -b 16 -n 6 --init {{linear}} --seed {{seed}}"
+TAUGHT = (
+    f"{NETWORK} --zdim 6 --rows-per-image 0.25 --lr 3e-4 -b 16 -n 6 --init {{linear}} --encoder tilts "
+    "--seed {seed}"
+)
 PROCEDURES = {
     ORACLE: None,
     LINEAR: Procedure("train_linear", "--zdim 6"),

@@ -16,7 +16,7 @@ from tomohet.report import write_report
 from tomohet.report.blobs import Blobs
 from tomohet.report.collect import collect
 from tomohet.report.facts import facts_of, tables_of
-from tomohet.report.figures import clustermap, fsc_chart, histograms, resolutions, ward_order
+from tomohet.report.figures import clustermap, fsc_chart, held_out_chart, histograms, resolutions, ward_order
 from tomohet.report.reading import Reader, numbered
 from tomohet.report.space import share
 from tomohet.report.tables import is_category, label_of, plottable, table_payload
@@ -64,6 +64,7 @@ def test_page_is_self_contained(page):
 
 
 def test_page_speaks_of_every_round_and_stage(page):
+    assert "The network&#39;s volumes predict held-out tilt images better than the linear model" in page
     for text in ("classA", "maven_B &gt; 0.5", "Leak audit", "SIREn", "MAVEn", "Against the truth", "0.999"):
         assert text in page
     drawn = specs(page)
@@ -74,6 +75,8 @@ def test_page_speaks_of_every_round_and_stage(page):
         "fsc",
         "states",
         "loss-1",
+        "held-out",
+        "variability",
         "sizes",
         "pieces",
         "maven-map",
@@ -201,6 +204,17 @@ def test_a_curve_above_the_threshold_counts_to_its_last_shell_and_an_empty_one_t
     assert resolutions(fsc)[0.143] == pytest.approx(25.0)
     assert resolutions(fsc.assign(unmasked=np.nan)) == {}
     assert fsc_chart(None) is None
+
+
+def test_gains_are_shown_where_they_were_judged():
+    table = pd.DataFrame(
+        {"epoch": [0, 1], "gain_of_decoder": [5.0, 9.0], "error_of_decoder": [2.0, 3.0]}
+        | {"gain_of_latents": [np.nan, -4.0], "error_of_latents": [np.nan, 1.5]}
+    )
+    decoder, latents = held_out_chart(table)["series"]
+    assert (decoder["x"], decoder["y"], decoder["error"]) == ([0, 1], [5, 9], [2, 3])
+    assert (latents["x"], latents["y"], latents["error"]) == ([1], [-4], [1.5])
+    assert held_out_chart(None) is None
 
 
 def test_gaps_in_curves_stay_gaps():

@@ -135,6 +135,8 @@ def test_training_and_evaluation_agree_on_latents(tiny_store, tmp_path, run_scri
         8,
         "--init",
         tmp_path / "linear",
+        "--encoder",
+        "tilts",
         *small,
     )
     linear, _ = load_latents(tmp_path / "linear" / "z.train.pkl")

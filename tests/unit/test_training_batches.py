@@ -9,7 +9,7 @@ from tomohet.particles.store import open_store
 from tomohet.training.batches import LossRows, ParticleImages, split_tilts
 from tomohet.training.latents import gaussian_divergence
 from tomohet.training.reading import Loading
-from tomohet.training.schedules import beta_at, learning_rate_factor
+from tomohet.training.schedules import beta_at, frequency_share, learning_rate_factor
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,21 @@ def test_loss_rows_end_at_the_highest_frequency(store):
     images = ParticleImages(store, np.arange(3), CPU, loss_rows=LossRows(max_frequency=0.25))
     radius = store.half_plane.radius
     assert radius[images.prefix[0] - 1] <= 0.25 * store.box < radius[images.prefix[0]]
+
+
+def test_a_limit_caps_the_rows_and_all_that_is_counted_from_them(store):
+    images = ParticleImages(store, np.arange(6), CPU, loss_rows=LossRows(dose_mask=True))
+    group = np.array([4, 0, 5])
+    whole = images.batch(group)
+    images.limit(0.2)
+    capped = images.batch(group)
+    most = int((store.half_plane.radius <= 0.2 * store.box).sum())
+    np.testing.assert_array_equal(capped.prefix, np.minimum(whole.prefix, most))
+    assert capped.prefix.sum() < whole.prefix.sum()
+    per_particle = [part.sum() for part in np.split(capped.prefix, np.cumsum(capped.tilts)[:-1])]
+    assert (capped.whole.rows, capped.whole.points) == (capped.prefix.sum(), 2 * max(per_particle))
+    images.limit(0.5)
+    np.testing.assert_array_equal(images.batch(group).prefix, whole.prefix)
 
 
 def test_dose_mask_ends_at_the_optimal_dose(store):
@@ -104,3 +119,11 @@ def test_divergence_of_gaussians_agrees_with_torch():
     ]
     expected = torch.distributions.kl_divergence(*normals).sum(1)
     np.testing.assert_allclose(gaussian_divergence(mu1, logvar1, mu2, logvar2), expected)
+
+
+def test_frequencies_march_to_the_highest():
+    assert [frequency_share(0, epoch, 5) for epoch in range(5)] == [1.0] * 5
+    found = [frequency_share(0.6, epoch, 5) for epoch in range(5)]
+    np.testing.assert_allclose(found, [0.25, 0.5, 0.75, 1, 1])
+    assert [frequency_share(0.99, epoch, 3) for epoch in range(3)] == [0.25, 0.625, 1.0]
+    assert frequency_share(0.9, 0, 1) == 1.0

@@ -17,7 +17,7 @@ from tomohet.model.load import read_weights
 
 OPTIONS = (
     "--zdim 2 -n 3 -b 1 --dec-dim 16 --dec-layers 1 --enc-dim-A 16 --out-dim-A 8 --enc-dim-B 16 --pe-dim 3 "
-    "--lr 0.001 --rows-per-image 0.5 --checkpoint-minutes 0"
+    "--lr 0.001 --rows-per-image 0.5 --march 0.9 --checkpoint-minutes 0"
 ).split()
 
 

@@ -49,6 +49,30 @@ def test_options_that_leave_the_result_alone(base_run, tiny_store, tmp_path, opt
     assert final_loss(train(tiny_store, tmp_path, *option.split())) == final_loss(base_run)
 
 
+@pytest.mark.parametrize("share", ["0", "0.5"])
+def test_frequencies_march_while_the_network_trains(tiny_store, tmp_path, share):
+    """With half of two epochs the first fits a quarter of the frequencies, the second all."""
+    plain = train(tiny_store, tmp_path / "plain", "-n", "2")
+    other = train(tiny_store, tmp_path / "other", "-n", "2", "--march", share)
+    first, last = (
+        np.array_equal(*(load_latents(folder / f"z.{epoch}.train.pkl")[0] for folder in (plain, other)))
+        for epoch in (0, 1)
+    )
+    assert (first, last) == ((True, True) if share == "0" else (False, False))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--march", "1"], "--march 1.0: expected a share of the training, 0 to below 1"),
+        (["--encoder", "free"], "--encoder free: its latents start from a linear model"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(tiny_store, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        train(tiny_store, tmp_path, *options)
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_hidden_layers_are_bfloat16_where_the_device_is_fast_with_it(tiny_store, tmp_path, monkeypatch, fast):
     monkeypatch.setattr("tomohet.training.settings.fast_bfloat16", lambda device: fast)

@@ -65,6 +65,16 @@ def config(**changes) -> dict:
         ({"rounds": {"a": {"select": "kmeans in [0"}}}, "rounds.a.select: 'kmeans in [0' is not a query"),
         ({"rounds": {"a": {"select": "x > 1", "indices": "i.pkl"}}}, "has both 'select' and 'indices'"),
         ({"rounds": {"prepared": {}}}, "rounds.prepared: this name is a folder of the dataset"),
+        ({"train": {"encoder": "fre"}}, "did you mean 'free'?"),
+        (
+            {"train": {"init": None, "zdim": 8, "encoder": "free"}},
+            "train.encoder: free starts from the linear model, and init is null; leave encoder out",
+        ),
+        ({"train": {"init": None}}, "train.zdim: found nothing, expected a whole number such as 128"),
+        (
+            {"train": {"encoder": "backprojected"}, "rounds": {"a": {"train": {"init": None, "zdim": 8}}}},
+            "rounds.a.train.encoder: backprojected starts from the linear model",
+        ),
         ({"rounds": {"a": {"indices": "i.pkl"}}}, "rounds.a.indices: no such file: i.pkl"),
     ],
 )
@@ -79,6 +89,27 @@ def test_all_mistakes_are_listed_at_once():
     text = str(error.value)
     assert text.startswith("config: 4 mistakes")
     assert all(word in text for word in ("trian", "train.lr", "train.zdmi", "rounds.b.parent"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": {"init": None, "zdim": 128}},
+        {"train": {"init": None, "zdim": 8, "encoder": "tilts"}},
+        {"train": {"encoder": "free"}, "rounds": {"a": {"train": {"epochs": 3}}}},
+        {"train": {"init": None, "zdim": 8}, "rounds": {"a": {"train": {"init": "linear", "zdim": None}}}},
+        {"latents": "linear", "train": {"init": None}},
+    ],
+)
+def test_a_network_without_a_teacher_needs_no_encoder_named(changes):
+    assert config_mistakes(config(**changes)) == []
+
+
+def test_what_depends_on_the_teacher_is_left_to_the_command():
+    options = command_line("train", stage_options(complete_config(config()), "train"))
+    assert "--encoder" not in options and "--zdim" not in options
+    options = command_line("train", {"encoder": "free", "zdim": 3, "march": 0.5})
+    assert options == "--encoder free --zdim 3 --march 0.5"
 
 
 def test_missing_dataset_is_said():

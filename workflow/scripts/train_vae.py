@@ -10,7 +10,12 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     training_options.add_particles_argument(parser)
-    parser.add_argument("--zdim", type=int, required=True, metavar="N", help="size of the latent")
+    parser.add_argument(
+        "--zdim",
+        type=int,
+        metavar="N",
+        help="size of the latent (with --init the linear model's number of basis maps; needed without)",
+    )
     training_options.add_course_options(parser, batch_size=1)
     training_options.add_loss_options(parser)
     parser.add_argument(

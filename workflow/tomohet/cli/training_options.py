@@ -110,6 +110,14 @@ def add_loss_options(parser: argparse.ArgumentParser) -> None:
         help="highest frequency fitted, cycles per pixel; 0.5 is Nyquist (0.5)",
     )
     group.add_argument(
+        "--march",
+        type=float,
+        default=0.0,
+        metavar="F",
+        help="share of the training over which the highest frequency fitted grows from a quarter of "
+        "--max-frequency to all of it, epoch by epoch (0: all from the start)",
+    )
+    group.add_argument(
         "--rows-per-image",
         type=float,
         default=1.0,
@@ -185,11 +193,11 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("encoder")
     group.add_argument(
         "--encoder",
-        default="tilts",
         choices=("tilts", "backprojected", "free"),
         help="what latents come from: a network that sees each tilt image but not its pose (tilts, as "
         "published); one that sees the particle's back-projection in a small box (backprojected); or no "
-        "network, but the images' likelihood under the decoder (free). The last two need --init (tilts)",
+        "network, but the images' likelihood under the decoder (free). The last two need --init (free with "
+        "--init, else tilts)",
     )
     for name, default, meaning in (
         ("--enc-layers-A", 3, "hidden layers of encoder A, per tilt"),

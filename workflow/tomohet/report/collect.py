@@ -37,6 +37,7 @@ class Round:
     particles: pd.DataFrame | None
     fsc: pd.DataFrame | None
     loss: pd.DataFrame | None
+    held_out: pd.DataFrame | None
     volume_table: pd.DataFrame | None
     blocks: pd.DataFrame | None
     occupancies: pd.DataFrame | None
@@ -49,6 +50,11 @@ class Round:
     def map(self) -> Path | None:
         """The subset's reconstruction: filtered if there is one."""
         return first_file(self.folder / "subset", ("map_filt.mrc", "map.mrc"))
+
+    @property
+    def variability(self) -> Path | None:
+        """The linear model's map of where particles differ."""
+        return first_file(self.folder / "linear", ("variability.mrc",))
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,7 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
         particles=particles,
         fsc=reader.csv(folder / "subset" / "fsc.csv"),
         loss=reader.csv(folder / "train_vae" / "loss.csv"),
+        held_out=reader.csv(folder / "train_vae" / "held_out.csv"),
         volume_table=_volume_table(reader, folder),
         blocks=reader.parquet(folder / "siren" / "blocks.parquet"),
         occupancies=reader.parquet(folder / "maven" / "volumes.parquet"),

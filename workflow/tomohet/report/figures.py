@@ -5,6 +5,7 @@ import pandas as pd
 from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 
 from tomohet.physics.fsc import resolution_at
+from tomohet.training.held_out import judged
 
 INK, BLUE, ORANGE, GREEN, PURPLE = "var(--ink)", "#3b7dd8", "#e58a1f", "#2fa36b", "#8e6bc9"
 THRESHOLDS = (0.5, 0.143)
@@ -15,6 +16,7 @@ FSC_CURVES = (
     ("randomised", "phases randomised", ORANGE, "dashed"),
 )
 LOSS_CURVES = (("total", "total", INK), ("gen", "reconstruction", BLUE), ("kld", "KL divergence", ORANGE))
+HELD_OUT_CURVES = (("decoder", "the network's volumes", BLUE), ("latents", "its latents", ORANGE))
 HISTOGRAM_BINS = 30
 
 
@@ -73,6 +75,28 @@ def loss_charts(loss: pd.DataFrame | None) -> list[dict]:
         for column, name, ink in LOSS_CURVES
         if column in loss and loss[column].notna().any()
     ]
+
+
+def held_out_chart(table: pd.DataFrame | None) -> dict | None:
+    """What a taught network gains over the linear model on held-out images, with standard errors."""
+    if table is None or "gain_of_decoder" not in table:
+        return None
+    curves = []
+    for what, name, ink in HELD_OUT_CURVES:
+        shown = judged(table, what)
+        if len(shown):
+            error = [finite(v) for v in shown["error"]]
+            curves.append({**series(name, shown["epoch"], shown["gain"], ink), "error": error})
+    return {
+        "kind": "lines",
+        "height": 230,
+        "xtitle": "Epoch",
+        "ytitle": "Gain (nats)",
+        "marks": [{"y": 0, "label": ""}],
+        "series": curves,
+        "summary": "Gain over the linear model on held-out tilt images, after the last epoch judged: "
+        + ", ".join(f"{c['name']} {c['y'][-1]:.4g} ± {c['error'][-1]:.2g} nats" for c in curves),
+    }
 
 
 def bars(values, xtitle: str, ytitle: str, labels=None, colours=None, height: int = 210) -> dict:

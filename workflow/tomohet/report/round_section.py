@@ -45,9 +45,20 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "map": volume_set(reader, blobs, [round_.map], space.map_box, [{"label": "Half-map reconstruction"}])
         if round_.map
         else None,
+        "variability": volume_set(
+            reader,
+            blobs,
+            [round_.variability],
+            space.map_box,
+            [{"label": "Where particles differ"}],
+        )
+        if round_.variability
+        else None,
         "fsc": figures.fsc_chart(round_.fsc),
         "resolutions": figures.resolutions(round_.fsc),
         "loss": figures.loss_charts(round_.loss),
+        "held_out": figures.held_out_chart(round_.held_out),
+        "held_out_verdict": summaries["train_vae"].get("verdict"),
         "sizes": cluster_sizes(round_),
         "detection": summaries["linear"].get("verdict"),
         "linear": stage_numbers(

@@ -8,6 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from tomohet.errors import InputError
+from tomohet.rounds.network import network_mistakes
 from tomohet.rounds.schema import read_schema, resolve, with_defaults
 from tomohet.rounds.tree import tree_mistakes
 
@@ -57,6 +58,7 @@ def config_mistakes(config: dict) -> list[str]:
     rounds = config.get("rounds")
     if isinstance(rounds, dict):
         lines += tree_mistakes(rounds)
+    lines += network_mistakes(config)
     lines += _missing_files(config)
     return sorted(set(lines), key=lines.index)
 

@@ -126,8 +126,7 @@ class ParticleImages:
         self._dose_weighted = bool(self.params.dose_weighted.any())
         # Known on the host, so that no step has to wait for the device to count.
         self.prefix = loss_rows.prefix(self.params, self.half_plane).cpu().numpy()
-        before = np.concatenate([[0], np.cumsum(self.prefix)])
-        self._loss_rows = before[self._starts + tilts] - before[self._starts]
+        self._most_rows = self.half_plane.n
         log.info("%d particles", len(particles))
         self._images = StoredImages(store, rows, device, loading, place)
 
@@ -138,6 +137,10 @@ class ParticleImages:
     def place(self) -> Place:
         """Where the images are held."""
         return self._images.place
+
+    def limit(self, max_frequency: float) -> None:
+        """From now on no point beyond `max_frequency` (cycles/px) is in a batch's `prefix`."""
+        self._most_rows = self.half_plane.prefix(max_frequency * self.half_plane.box)
 
     def shuffled(self, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
         """The batches of an epoch, each the positions of its particles, in the order of `order.shuffled`."""
@@ -186,7 +189,10 @@ class ParticleImages:
 
     def _batch(self, group: np.ndarray, index: Tensor, stored: Tensor) -> Batch:
         part = self.processes.part(len(group))
-        rows, positions = self._loss_rows[group], group[part]
+        positions = group[part]
+        prefix = self.prefix[self._image_numbers(group)].clip(max=self._most_rows)
+        first_image = np.concatenate([[0], np.cumsum(self.tilts[group])])
+        rows = np.diff(np.concatenate([[0], np.cumsum(prefix)])[first_image])
         whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
         start, maps = (
             None if known is None else known[sent(positions, self.device)]
@@ -196,7 +202,7 @@ class ParticleImages:
             complex_half_planes(stored),
             self.params.take(index),
             self._gain[index],
-            self.prefix[self._image_numbers(positions)],
+            prefix[first_image[part.start] : first_image[part.stop]],
             self.tilts[positions],
             self._dose_weighted,
             whole,

@@ -38,7 +38,8 @@ def settings_digest(config: dict, store: Store) -> str:
         for section in ("dataset_args", "lattice_args", "model_args", "training_args")
     }
     training = config["training_args"]
-    stretched = training["lr_schedule"] == "cosine" or training["lr_warmup"] or training["beta"] == "e"
+    stretched = training["lr_warmup"] or config["dataset_args"]["march"]
+    stretched = stretched or training["lr_schedule"] == "cosine" or training["beta"] == "e"
     # Latents in closed form are inferred a few times, evenly over the training.
     if stretched or config["model_args"].get("encoder") == "free":
         decisive["n"] = training["n"]

@@ -26,7 +26,7 @@ from tomohet.progress import track
 from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
 from tomohet.training.interruption import StopRequest, stop_requests
-from tomohet.training.schedules import learning_rate_factor
+from tomohet.training.schedules import frequency_share, learning_rate_factor
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Plan:
 
     learning_rate : of a step, batch size included
     warmup : share of the training over which the rate rises
+    march : share of the training over which the highest frequency fitted grows to `max_frequency`, cycles/px
     checkpoint_minutes : time between checkpoints within an epoch
     log_interval : particles between log lines
     """
@@ -55,6 +56,12 @@ class Plan:
     seed: int
     checkpoint_minutes: float
     log_interval: int
+    max_frequency: float = 0.5
+    march: float = 0.0
+
+    def frequency(self, epoch: int) -> float:
+        """Highest frequency fitted in an epoch, cycles/px."""
+        return self.max_frequency * frequency_share(self.march, epoch, self.epochs)
 
     @classmethod
     def of(cls, config: dict) -> "Plan":
@@ -72,6 +79,8 @@ class Plan:
             seed=config["seed"],
             checkpoint_minutes=training["checkpoint_minutes"],
             log_interval=training["log_interval"],
+            max_frequency=config["dataset_args"]["max_frequency"],
+            march=config["dataset_args"]["march"],
         )
 
 
@@ -182,6 +191,7 @@ class Training:
 
     def _epoch(self, request: StopRequest) -> None:
         position, plan, particles = self.position, self.plan, len(self.images)
+        self._limit_frequency(plan.frequency(position.epoch))
         groups = self.images.shuffled(plan.batch_size, np.random.default_rng([plan.seed, position.epoch]))
         seen = min(position.step * plan.batch_size, particles)
         self._progress.update(position.epoch * particles + seen - self._progress.n)
@@ -209,6 +219,11 @@ class Training:
                 if stopped:
                     self._stop(stopped)
         position.sums = sums.tolist()
+
+    def _limit_frequency(self, highest: float) -> None:
+        """In the images that train and in those that judge: what lies beyond is not fitted yet."""
+        for images in [self.images, *([self.teaching.unseen] if self.teaching else [])]:
+            images.limit(highest)
 
     def _step(self, batch, seen: int, request: StopRequest) -> tuple[torch.Tensor, torch.Tensor | None]:
         """One optimiser step; returns (total, gen, kld) on the device, and the stop requests of all."""
@@ -303,7 +318,10 @@ class Training:
             self._give_up("the loss is no longer a finite number")
 
     def _refuse_divergence(self, gen: float) -> None:
-        best = min((row["gen"] for row in self.position.history), default=gen)
+        # The loss depends on the frequencies that are fitted.
+        alike = self.plan.frequency(self.position.epoch)
+        past = [r["gen"] for r in self.position.history if self.plan.frequency(r["epoch"]) == alike]
+        best = min(past, default=gen)
         if gen > DIVERGED * best:
             self._give_up(f"the reconstruction loss rose to {gen:.3g}, from {best:.3g} at its best")
 

@@ -20,7 +20,8 @@ from tomohet.training.loop import Training
 log = logging.getLogger(__name__)
 
 RESULTS = (
-    "weights*.pkl", "z*.pkl", "reconstruct*.mrc", "loss.*", "held_out.csv", "convergence_*.pkl", CHECKPOINT,
+    "weights*.pkl", "z*.pkl", "reconstruct*.mrc", "loss.*", "held_out.*", "summary.json", "convergence_*.pkl",
+    CHECKPOINT,
 )  # fmt: skip
 
 

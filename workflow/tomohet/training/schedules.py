@@ -1,4 +1,4 @@
-"""Schedules over a training: the weight beta of the KL term, and the learning rate."""
+"""Schedules over a training: the weight beta of the KL term, the learning rate, the highest frequency."""
 
 import math
 
@@ -11,6 +11,7 @@ _LINEAR = {
 }
 _CYCLES = 4
 BETA_LETTERS = (*_LINEAR, "e")
+MARCH_FROM = 0.25  # of the highest frequency
 
 
 def beta_at(schedule: str | float, seen: int, total: int) -> float:
@@ -42,3 +43,13 @@ def learning_rate_factor(schedule: str, warmup: float, progress: float) -> float
     if schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def frequency_share(march: float, epoch: int, epochs: int) -> float:
+    """Highest frequency fitted in an epoch, over that of the whole training.
+
+    It grows from a quarter, in equal steps, over the first `march` share of the epochs; the last epoch fits
+    everything in any case.
+    """
+    marching = min(round(march * epochs), epochs - 1)
+    return MARCH_FROM + (1 - MARCH_FROM) * epoch / marching if epoch < marching else 1.0

@@ -47,12 +47,31 @@ def check_options(args: argparse.Namespace) -> None:
         raise InputError(f"{_flag(name)} {value}: expected more than {lowest}{bound}")
     if not 0 <= args.lr_warmup < 1:
         raise InputError(f"--lr-warmup {args.lr_warmup}: expected a share of the training, 0 to below 1")
+    if not 0 <= args.march < 1:
+        raise InputError(f"--march {args.march}: expected a share of the training, 0 to below 1")
+    if hasattr(args, "init"):
+        _check_untaught(args)
     check_loading(args)
     if args.wd < 0 or args.checkpoint_minutes < 0:
         raise InputError("--wd and --checkpoint-minutes cannot be negative")
     if getattr(args, "pooling_function", None) == "set_encoder" and args.enc_dim_B % args.num_heads:
         raise InputError(
             f"--num-heads {args.num_heads}: --enc-dim-B {args.enc_dim_B} cannot be divided among them"
+        )
+
+
+def _check_untaught(args: argparse.Namespace) -> None:
+    """Raise InputError for what a network lacks that no linear model teaches."""
+    if args.init is not None:
+        return
+    remedy = "with --init DIR (the output folder of `tomohet train_linear` on the same particles)"
+    if args.encoder not in (None, "tilts"):
+        raise InputError(
+            f"--encoder {args.encoder}: its latents start from a linear model; name one {remedy}"
+        )
+    if args.zdim is None:
+        raise InputError(
+            f"--zdim is missing: say how many latents, such as 128, or name a linear model {remedy}"
         )
 
 
@@ -98,6 +117,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "sequential_tilt_sampling": args.sequential_tilt_sampling,
             "physical_transfer": init is not None,
             "max_frequency": args.max_frequency,
+            "march": args.march,
             "rows_per_image": args.rows_per_image,
             "fraction_train": getattr(args, "fraction_train", 1.0),
         },

@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from tomohet.files.atomic import write_csv
 from tomohet.linear.inference import Teacher
 from tomohet.model.latent_prior import fit_latent_prior
 from tomohet.model.latent_terms import network_share
@@ -28,6 +26,7 @@ from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import all_terms, as_measured, free_latents
+from tomohet.training.held_out import write_held_out
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
 from tomohet.training.likelihood import Likelihood
 from tomohet.training.order import in_groups
@@ -46,7 +45,7 @@ class Teaching:
     whole : the images of both
         Each has the linear posteriors from its own images in `start`, but for `unseen`.
     near : likelihood of the rows that the linear model was fitted to
-    folder : gets held_out.csv
+    folder : gets held_out.csv and the verdict on it (`held_out`)
     """
 
     model: HeterogeneityVAE
@@ -80,7 +79,7 @@ class Teaching:
         self.history = [past for past in self.history if past["epoch"] < epoch] + [row]
         log.info("held-out tilts: %s", ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
         if self.fitted.processes.leads:
-            write_csv(self.folder / "held_out.csv", pd.DataFrame(self.history))
+            write_held_out(self.folder, self.history)
 
     def latents(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and log variance (P, zdim) of every particle from all its images."""

@@ -15,6 +15,7 @@ from tomohet.processes import ALONE, Processes
 from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import settings_digest
 from tomohet.training.free_latents import latents_of
+from tomohet.training.held_out import write_held_out, write_held_out_figure
 from tomohet.training.latents import infer_latents
 from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
@@ -48,11 +49,7 @@ def train_vae(
     tilts = np.diff(store.offsets)[particles]
     _refuse_too_few(particles, args.batch_size)
     teacher = Teacher.of(args.init, store.box) if args.init else None
-    if teacher is None and args.encoder != "tilts":
-        raise InputError(
-            f"--encoder {args.encoder}: its latents start from a linear model; name one with --init DIR "
-            "(the output folder of `tomohet train_linear` on the same particles)"
-        )
+    args = _with_defaults(args, teacher)
     n_basis = min(teacher.n_basis, args.zdim) if teacher else 0
     if teacher and n_basis < teacher.n_basis:
         log.warning("--zdim %d: taught by the first %d of %d basis maps", args.zdim, n_basis, teacher.n_basis)
@@ -102,7 +99,17 @@ def train_vae(
     training.run(results)
     if processes.leads:
         write_loss_figure(args.outdir, training.position.history, args.plot_format)
+        if teaching:
+            write_held_out_figure(args.outdir, teaching.history, args.plot_format)
+            log.info("verdict: %s", write_held_out(args.outdir, teaching.history))
     results.finish()
+
+
+def _with_defaults(args: argparse.Namespace, teacher: Teacher | None) -> argparse.Namespace:
+    """The options with those that were left out: they depend on whether a linear model teaches."""
+    zdim = teacher.n_basis if teacher and args.zdim is None else args.zdim
+    encoder = args.encoder or ("free" if teacher else "tilts")
+    return argparse.Namespace(**vars(args) | {"zdim": zdim, "encoder": encoder})
 
 
 def _refuse_too_few(particles: np.ndarray, batch_size: int) -> None:

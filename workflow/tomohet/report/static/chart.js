@@ -69,10 +69,21 @@
         pen = "L";
       });
       root.append(svg("path", { d: path, class: `line ${series.style || ""}`, stroke: series.colour }));
+      drawErrors(root, series, f);
       if (series.x.length < 2) {
         root.append(svg("circle", { cx: f.x(series.x[0]), cy: f.y(series.y[0]), r: 3.5, fill: series.colour }));
       }
     }
+  }
+
+  // A bar of plus and minus one standard error through each point of a series that has errors.
+  function drawErrors(root, series, f) {
+    (series.error || []).forEach((error, i) => {
+      const x = f.x(series.x[i]), y = series.y[i];
+      if (!Number.isFinite(error) || !Number.isFinite(y)) return;
+      const d = `M${x} ${f.y(y - error)}V${f.y(y + error)}M${x - 3} ${f.y(y - error)}h6M${x - 3} ${f.y(y + error)}h6`;
+      root.append(svg("path", { d, class: "error", stroke: series.colour }));
+    });
   }
 
   function drawBars(root, spec, f) {
@@ -105,13 +116,18 @@
       cursor.setAttribute("visibility", "visible");
       const values = spec.series
         .filter((s) => s.x.includes(nearest))
-        .map((s) => `${s.name} ${TomoHet.number(s.y[s.x.indexOf(nearest)])}`);
+        .map((s) => `${s.name} ${reading(s, s.x.indexOf(nearest))}`);
       note.textContent = `${xname(spec, nearest)}: ${values.join(" · ")}`;
     });
     root.addEventListener("pointerleave", () => {
       cursor.setAttribute("visibility", "hidden");
       note.textContent = "";
     });
+  }
+
+  function reading(series, i) {
+    const error = series.error ? ` ± ${TomoHet.number(series.error[i])}` : "";
+    return TomoHet.number(series.y[i]) + error;
   }
 
   function xname(spec, x) {
@@ -129,11 +145,12 @@
     }));
   }
 
-  // Draw `spec` into `host`. spec: kind (lines|bars), series [{name, x, y, colour, style, width}], xtitle,
-  // ytitle, xrange, yrange, marks [{x|y, label}], height.
+  // Draw `spec` into `host`. spec: kind (lines|bars), series [{name, x, y, error, colour, style, width}],
+  // xtitle, ytitle, xrange, yrange, marks [{x|y, label}], height.
   TomoHet.chart = function (host, spec) {
     spec.xrange ||= range(spec.series.flatMap((s) => s.x));
-    const values = spec.series.flatMap((s) => s.y);
+    const reach = (s) => s.y.flatMap((y, i) => [y - s.error[i], y + s.error[i]]);
+    const values = spec.series.flatMap((s) => (s.error ? reach(s) : s.y));
     // Bars stand on zero; lines get some air on both sides.
     spec.yrange ||= spec.kind === "bars" ? [Math.min(0, ...values), Math.max(0, ...values) * 1.06 || 1] : range(values, 0.05);
     const plot = TomoHet.element("div", { class: "plot" });

@@ -1,0 +1,76 @@
+"""What held-out tilt images said of a taught network, epoch by epoch: table, figure, and a sentence.
+
+The table's columns: epoch; share_of_network, the factor on what the network added to the linear maps;
+gain_of_decoder and gain_of_latents, by how many nats the network's volumes, or its latents, predict these
+images better than the linear model's, with standard errors over particles (error_of_...). Latents are not
+judged after every epoch.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from tomohet.files.atomic import write_csv, write_json
+
+SURE = 2.0  # standard errors
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """The last word of `table` on decoder and latents, in one sentence."""
+    last = table.iloc[-1]
+    return f"{_of_decoder(last)}; {_of_latents(judged(table, 'latents'))}"
+
+
+def judged(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """epoch, gain and error of the epochs after which `what` (decoder or latents) was judged."""
+    columns = {"epoch": "epoch", f"gain_of_{what}": "gain", f"error_of_{what}": "error"}
+    return table.reindex(columns=list(columns)).rename(columns=columns).dropna()
+
+
+def write_held_out(folder: Path, history: list[dict]) -> str:
+    """held_out.csv, and summary.json with the verdict, which is returned."""
+    table = pd.DataFrame(history)
+    write_csv(folder / "held_out.csv", table)
+    text = verdict(table)
+    write_json(folder / "summary.json", {"verdict": text})
+    return text
+
+
+def write_held_out_figure(folder: Path, history: list[dict], file_type: str) -> None:
+    """Gains of decoder and latents over epochs: `held_out.<file type>`."""
+    from tomohet.plots import figure, save
+
+    table = pd.DataFrame(history)
+    fig, axes = figure()
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    for what, label in (("decoder", "the network's volumes"), ("latents", "its latents")):
+        shown = judged(table, what)
+        if len(shown):
+            style = {"marker": "o", "markersize": 3, "capsize": 2}
+            axes.errorbar(shown["epoch"], shown["gain"], shown["error"], label=label, **style)
+    axes.set(title="Gain over the linear model on held-out tilts")
+    axes.set(xlabel="epoch", ylabel="gain (nats ± standard error)")
+    axes.legend()
+    save(fig, folder / f"held_out.{file_type}")
+
+
+def _of_decoder(last: pd.Series) -> str:
+    gain, error, share = last["gain_of_decoder"], last["error_of_decoder"], last["share_of_network"]
+    subject = "the network's volumes predict held-out tilt images"
+    if gain > SURE * error:
+        return f"{subject} better than the linear model's (by {_nats(gain, error)})"
+    scaled = f"what it added to them was scaled to {share:.2g}"
+    return f"{subject} no better for certain than the linear model's ({_nats(gain, error)}): {scaled}"
+
+
+def _of_latents(tested: pd.DataFrame) -> str:
+    if tested.empty:
+        return "latents are the linear model's, as the network's were not tried"
+    gain, error = tested[["gain", "error"]].iloc[-1]
+    if gain > 0:  # as `teaching` decides
+        return f"latents are the network's, which predict them better (by {_nats(gain, error)})"
+    return f"latents are the linear model's, as the network's predict them no better ({_nats(gain, error)})"
+
+
+def _nats(gain: float, error: float) -> str:
+    return f"{gain:.0f} ± {error:.0f} nats"
