@@ -67,8 +67,8 @@ def scores(run: Path, place: Path) -> dict:
     if found.labels is not None:
         result["n_states"] = int(found.labels.max()) + 1
     summary = run / "summary.json"
-    if summary.is_file():
-        verdict = json.loads(summary.read_text())
+    verdict = json.loads(summary.read_text()) if summary.is_file() else {}
+    if "heterogeneity_found" in verdict:
         result |= {"found": float(verdict["heterogeneity_found"]), "p_value": verdict["p_value"]}
     return result
 
