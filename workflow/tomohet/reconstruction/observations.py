@@ -104,6 +104,13 @@ class Observations:
             self.store, self.everyone[:n], max_frequency=self.max_frequency, box=self.box, device=self.device
         )
 
+    def alike(self, particles: np.ndarray, box: int | None = None) -> "Observations":
+        """Other particles of the store, shared by the same processes; box: default the store's."""
+        return Observations(
+            self.store, particles, max_frequency=self.max_frequency, box=box, device=self.device,
+            processes=self.processes,
+        )  # fmt: skip
+
     def chunks(self) -> Iterator[Chunk]:
         """Stream all images, whole particles at a time. Nothing here waits for a GPU."""
         counts = np.diff(self.store.offsets)
