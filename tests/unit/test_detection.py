@@ -18,9 +18,9 @@ from tomohet.simulation.assessment import auc, read_out
 N, BOX = 120, 16
 
 
-def detection(store, seed=0):
-    observations = Observations(store, np.arange(N), max_frequency=0.4)
-    small = Observations(store, np.arange(N), max_frequency=0.4, box=BOX)
+def detection(store, seed=0, max_frequency=0.4, box=BOX):
+    observations = Observations(store, np.arange(N), max_frequency=max_frequency)
+    small = observations.alike(np.arange(N), box)
     return detect_heterogeneity(grouped_particle_maps(small, mean_map(observations), TILT_GROUPS), seed=seed)
 
 
@@ -46,6 +46,13 @@ def test_homogeneous_particles_are_called_so():
     verdicts = [detection(blob_store(N, snr=0.3, seed=seed, blocks=False)) for seed in range(10)]
     assert sum(verdict.found for verdict in verdicts) <= 1
     assert np.mean([verdict.p_value for verdict in verdicts]) > 0.2
+
+
+@pytest.mark.parametrize(("max_frequency", "box"), [(0.25, 16), (0.4, 20)])
+def test_a_small_box_finds_no_heterogeneity_of_its_own(max_frequency, box):
+    """Maps of the rows used, or of fewer: what the mean map explains is taken off as in the store's box."""
+    same = blob_store(N, snr=0.02, box=32, blocks=False)
+    assert detection(same, max_frequency=max_frequency, box=box).p_value > 0.05
 
 
 def test_too_much_noise_hides_the_blocks():
@@ -115,14 +122,8 @@ def test_held_out_tilts_count_where_the_kernel_says_nothing():
 
 @pytest.mark.parametrize(
     ("box", "max_frequency", "n_maps", "wanted"),
-    [
-        (96, 0.25, 1600, 32),
-        (24, 0.5, 10, 24),
-        (96, 0.25, 20_000, 20),
-        (96, 0.25, 4 * KERNEL_PARTICLES, 16),
-        (96, 0.5, 10**7, 16),
-    ]
-    + [(32, 0.25, 10, 16), (40, 0.25, 10, 20), (12, 0.25, 10, 12)],
+    [(96, 0.25, 1600, 32), (24, 0.5, 10, 24), (96, 0.25, 20_000, 20), (96, 0.5, 10**7, 16)]
+    + [(96, 0.25, 4 * KERNEL_PARTICLES, 16), (32, 0.25, 10, 16), (40, 0.25, 10, 20), (12, 0.25, 10, 12)],
 )
 def test_kernel_boxes_fit_in_memory_and_are_no_larger_than_needed(box, max_frequency, n_maps, wanted):
     assert kernel_box(box, max_frequency, n_maps) == wanted
