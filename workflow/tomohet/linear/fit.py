@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 # images hold beyond so many particles comes in with EM, which sees all of them.
 KERNEL_BOXES = (32, 24, 20, 16)
 KERNEL_PARTICLES = 10_000
-# Of the maps in half precision; the eigenvalues take at most 150 MiB beside them.
+# Of the maps in half precision; the eigenvalues take at most 100 MiB beside them.
 KERNEL_BYTES = 320 * 2**20
-N_EIGENVALUES = 20
+N_EIGENVALUES = 10
 FIRST_PRIOR_SCALE = 0.3
 MOST_BASIS = 10
 

@@ -18,7 +18,7 @@ from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.particle_maps import DifferenceMaps
 
 BLOCK_BYTES = 2**23  # of maps in single precision at once
-LANCZOS_STEPS = 100
+LANCZOS_STEPS = 60
 # Residual of the eigenvectors relative to the eigenvalue; that of the eigenvalues is its square.
 TOLERANCE = 1e-4
 
