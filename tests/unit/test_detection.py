@@ -8,7 +8,7 @@ import torch
 from blob_store import blob_store
 
 from tomohet.linear.detection import TILT_GROUPS, detect_heterogeneity
-from tomohet.linear.fit import fit_linear_model, kernel_box
+from tomohet.linear.fit import KERNEL_PARTICLES, fit_linear_model, kernel_box
 from tomohet.linear.held_out import HeldOut, common_moments
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
@@ -18,9 +18,9 @@ from tomohet.simulation.assessment import auc, read_out
 N, BOX = 120, 16
 
 
-def detection(store, seed=0):
-    observations = Observations(store, np.arange(N), max_frequency=0.4)
-    small = Observations(store, np.arange(N), max_frequency=0.4, box=BOX)
+def detection(store, seed=0, max_frequency=0.4, box=BOX):
+    observations = Observations(store, np.arange(N), max_frequency=max_frequency)
+    small = observations.alike(np.arange(N), box)
     return detect_heterogeneity(grouped_particle_maps(small, mean_map(observations), TILT_GROUPS), seed=seed)
 
 
@@ -29,9 +29,11 @@ def test_maps_by_group_of_tilts_add_up_to_the_whole():
     mean = mean_map(Observations(store, np.arange(12), max_frequency=0.4))
     observations = Observations(store, np.arange(12), max_frequency=0.4, box=12)
     groups, whole = grouped_particle_maps(observations, mean, 4), particle_maps(observations, mean)
-    torch.testing.assert_close(groups.sum(1), whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+    summed = (groups.rms[..., None] * groups.unit).sum(1)
+    # The groups are in half precision.
+    torch.testing.assert_close(summed, whole.flatten(1), rtol=0, atol=1e-3 * float(whole.abs().max()))
     # The last particle has one tilt less: its groups hold 2 of its 8 tilts each.
-    assert (groups.flatten(2).norm(dim=2) > 0).all()
+    assert (groups.rms > 0).all()
 
 
 def test_two_independent_blocks_are_two_components():
@@ -44,6 +46,13 @@ def test_homogeneous_particles_are_called_so():
     verdicts = [detection(blob_store(N, snr=0.3, seed=seed, blocks=False)) for seed in range(10)]
     assert sum(verdict.found for verdict in verdicts) <= 1
     assert np.mean([verdict.p_value for verdict in verdicts]) > 0.2
+
+
+@pytest.mark.parametrize(("max_frequency", "box"), [(0.25, 16), (0.4, 20)])
+def test_a_small_box_finds_no_heterogeneity_of_its_own(max_frequency, box):
+    """Maps of the rows used, or of fewer: what the mean map explains is taken off as in the store's box."""
+    same = blob_store(N, snr=0.02, box=32, blocks=False)
+    assert detection(same, max_frequency=max_frequency, box=box).p_value > 0.05
 
 
 def test_too_much_noise_hides_the_blocks():
@@ -112,7 +121,9 @@ def test_held_out_tilts_count_where_the_kernel_says_nothing():
 
 
 @pytest.mark.parametrize(
-    ("box", "n_maps", "wanted"), [(96, 1600, 32), (24, 10, 24), (96, 80_000, 20), (96, 10**7, 12)]
+    ("box", "max_frequency", "n_maps", "wanted"),
+    [(96, 0.25, 1600, 32), (24, 0.5, 10, 24), (96, 0.25, 20_000, 20), (96, 0.5, 10**7, 16)]
+    + [(96, 0.25, 4 * KERNEL_PARTICLES, 16), (32, 0.25, 10, 16), (40, 0.25, 10, 20), (12, 0.25, 10, 12)],
 )
-def test_kernel_boxes_fit_in_memory(box, n_maps, wanted):
-    assert kernel_box(box, n_maps) == wanted
+def test_kernel_boxes_fit_in_memory_and_are_no_larger_than_needed(box, max_frequency, n_maps, wanted):
+    assert kernel_box(box, max_frequency, n_maps) == wanted

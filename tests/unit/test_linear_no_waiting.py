@@ -62,4 +62,4 @@ def test_a_pass_reads_nothing_from_the_device(observed, monkeypatch):
     # A map's shells are counted once per fit, which reads their number.
     power = torch.ones(SMALL // 2 + 1)
     monkeypatch.setattr("tomohet.reconstruction.particle_maps.shell_power", lambda _: power)
-    assert grouped_particle_maps(small, mean, 4).shape == (N, 4, SMALL, SMALL, SMALL)
+    assert grouped_particle_maps(small, mean, 4).unit.shape == (N, 4, SMALL**3)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.stats import gumbel_r
-from torch import Tensor
 
-from tomohet.linear.spectral import kernel_spectrum
+from tomohet.linear.spectral import Kernels, largest_eigenvalues
 from tomohet.processes import ALONE, Processes
+from tomohet.reconstruction.particle_maps import DifferenceMaps
 
 # Every fourth tilt: groups of a particle see it from nearly the same directions.
 TILT_GROUPS = 4
@@ -49,26 +49,25 @@ class Detection:
 
 
 def detect_heterogeneity(
-    grouped: Tensor,
+    grouped: DifferenceMaps,
     n_eigenvalues: int = 10,
     seed: int = 0,
     processes: Processes = ALONE,
     n_particles: int | None = None,
 ) -> Detection:
-    """Test difference maps (N, TILT_GROUPS, d, d, d) of particles by tilt group for heterogeneity.
+    """Test difference maps of particles, in TILT_GROUPS groups of tilts, for heterogeneity.
 
     grouped: those of the process's part of n_particles.
     """
-    count = n_particles or len(grouped)
+    count = n_particles or len(grouped.rms)
     n_eigenvalues = min(n_eigenvalues, count - 1)
-    eigenvalues, _ = kernel_spectrum(grouped.sum(1), n_eigenvalues, processes, count)
     draw = torch.Generator().manual_seed(seed)
-    null = []
-    for _ in range(DRAWS):
-        drawn = torch.randint(len(_BALANCED), (count,), generator=draw)[processes.part(count)]
-        pattern = _BALANCED[drawn].to(grouped)
-        maps = torch.einsum("pg,pgzyx->pzyx", pattern, grouped)
-        null.append(kernel_spectrum(maps, n_eigenvalues, processes, count)[0])
+    drawn = _BALANCED[torch.randint(len(_BALANCED), (DRAWS, count), generator=draw)[:, processes.part(count)]]
+    # The images as they are, and the draws: all by the same steps.
+    signs = torch.cat([torch.ones_like(drawn[:1]), drawn]).to(grouped.rms)
+    start = torch.randn(count, len(signs), generator=draw).to(grouped.rms)
+    kernels = Kernels(grouped, signs.permute(1, 2, 0), processes, count)
+    eigenvalues, *null = largest_eigenvalues(kernels, start, n_eigenvalues)
     null = np.array(null)
     by_chance = gumbel(null[:, 0])
     p_value = float(by_chance.sf(eigenvalues[0]))

@@ -17,15 +17,18 @@ from tomohet.processes import ALONE, Processes
 from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.particle_maps import grouped_particle_maps
+from tomohet.reconstruction.particle_maps import DifferenceMaps, grouped_particle_maps
 from tomohet.reconstruction.prior import SpectralPrior
 
 log = logging.getLogger(__name__)
 
-# Difference maps of all particles are held together: the more there are, the coarser.
-KERNEL_BOXES = (32, 24, 20, 16, 12)
-KERNEL_BYTES = 4 * 2**30
-N_EIGENVALUES = 20
+# Particles are compared by difference maps that are held together: the more there are, the coarser. What the
+# images hold beyond so many particles comes in with EM, which sees all of them.
+KERNEL_BOXES = (32, 24, 20, 16)
+KERNEL_PARTICLES = 10_000
+# Of the maps in half precision; the eigenvalues take at most 100 MiB beside them.
+KERNEL_BYTES = 320 * 2**20
+N_EIGENVALUES = 10
 FIRST_PRIOR_SCALE = 0.3
 MOST_BASIS = 10
 
@@ -87,89 +90,99 @@ def fit_linear_model(
     processes: those that call this with the same arguments at the same time; all get the whole model.
     """
 
-    def fit(part: Store, n_basis: int, n_groups: int = 1):
-        start = _Start.of(part, particles, n_groups, max_frequency, device, processes)
-        return start, *_expectation_maximisation(start, n_basis, iterations)
-
+    common = {"max_frequency": max_frequency, "device": device, "processes": processes}
     most = zdim or min(MOST_BASIS, len(particles) - 1)
     held_out = held_out_components(
         store,
         particles,
-        lambda part: _model(*fit(part, most)),
-        max_frequency=max_frequency,
+        lambda part: _maps(Observations(part, particles, **common), most, iterations, seed),
         seed=seed,
-        device=device,
-        processes=processes,
+        **common,
     )
     log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
     zdim = zdim or max(1, held_out.n_components)
-    start, basis, latents, scales, variance = fit(store, zdim, TILT_GROUPS)
-    detection = detect_heterogeneity(start.maps, N_EIGENVALUES, seed, processes, len(particles))
+    observations = Observations(store, particles, **common)
+    mean = mean_map(observations)
+    kernel = _Kernel.of(observations, mean, TILT_GROUPS, seed)
+    detection = kernel.detection(seed)
+    basis = kernel.first_basis(mean, zdim)
+    del kernel  # the difference maps have done their part
+    basis, latents, scales, variance = _expectation_maximisation(observations, mean, basis, iterations)
     latents = Latents(
         *(processes.joined_parts(own, len(particles)) for own in (latents.mean, latents.covariance))
     )
-    model = LinearModel(start.mean, basis, latents, scales, variance, detection, held_out)
+    model = LinearModel(mean, basis, latents, scales, variance, detection, held_out)
     log.info(model.verdict)
     return model
 
 
 def fit_maps(
-    store: Store, particles: np.ndarray, zdim: int, iterations: int, max_frequency: float, device
+    store: Store, particles: np.ndarray, zdim: int, iterations: int, max_frequency: float, seed: int, device
 ) -> tuple[MeanMap, Tensor]:
     """Mean map and basis maps (zdim, D, D, D) alone, without tests."""
-    start = _Start.of(store, particles, 1, max_frequency, device, ALONE)
-    return _model(start, *_expectation_maximisation(start, zdim, iterations))
+    observations = Observations(store, particles, max_frequency=max_frequency, device=device)
+    return _maps(observations, zdim, iterations, seed)
 
 
-def _model(start: "_Start", basis: Tensor, *_) -> tuple[MeanMap, Tensor]:
-    return start.mean, basis
+def _maps(observations: Observations, zdim: int, iterations: int, seed: int) -> tuple[MeanMap, Tensor]:
+    mean = mean_map(observations)
+    basis = _Kernel.of(observations, mean, 1, seed).first_basis(mean, zdim)
+    return mean, _expectation_maximisation(observations, mean, basis, iterations)[0]
 
 
 @dataclass(frozen=True)
-class _Start:
-    """observations; mean: their mean map; maps (N, groups, d, d, d): difference maps by group of tilts, of
-    the process's particles.
-    """
+class _Kernel:
+    """observations: of the particles that are compared; maps: difference maps of the process's part."""
 
     observations: Observations
-    mean: MeanMap
-    maps: Tensor
+    maps: DifferenceMaps
 
     @classmethod
-    def of(
-        cls, store: Store, particles: np.ndarray, n_groups: int, max_frequency: float, device, processes
-    ) -> "_Start":
-        """Mean map and difference maps of the particles of a store; n_groups: of their tilts."""
-        common = {"max_frequency": max_frequency, "device": device, "processes": processes}
-        observations = Observations(store, particles, **common)
-        mean = mean_map(observations)
-        box = kernel_box(store.box, len(particles) * n_groups)
-        small = Observations(store, particles, box=box, **common)
-        return cls(observations, mean, grouped_particle_maps(small, mean, n_groups))
+    def of(cls, observations: Observations, mean: MeanMap, n_groups: int, seed: int) -> "_Kernel":
+        """Compare the observed particles by n_groups groups of their tilts; of many particles some."""
+        compared = kernel_particles(observations.everyone, seed)
+        box = kernel_box(observations.store.box, observations.max_frequency, len(compared) * n_groups)
+        maps = grouped_particle_maps(observations.alike(compared, box), mean, n_groups)
+        return cls(observations.alike(compared), maps)
 
-    def latents(self, zdim: int) -> Tensor:
-        """(N, zdim) leading eigenvectors of the kernel, of unit variance, for the process's particles."""
-        processes, count = self.observations.processes, len(self.observations.everyone)
-        _, vectors = kernel_spectrum(self.maps.sum(1), zdim, processes, count)
-        scaled = vectors[processes.part(count)] * np.sqrt(count)
-        return torch.as_tensor(scaled, dtype=torch.float32, device=self.observations.device)
+    def detection(self, seed: int) -> Detection:
+        """Whether there is anything to find; the maps are by TILT_GROUPS."""
+        seen = self.observations
+        return detect_heterogeneity(self.maps, N_EIGENVALUES, seed, seen.processes, len(seen.everyone))
+
+    def first_basis(self, mean: MeanMap, zdim: int) -> Tensor:
+        """Basis maps (zdim, D, D, D) for latents that are the kernel's eigenvectors, of unit variance."""
+        seen, count = self.observations, len(self.observations.everyone)
+        _, vectors = kernel_spectrum(self.maps, zdim, seen.processes, count)
+        scaled = vectors[seen.processes.part(count)] * np.sqrt(count)
+        latents = torch.as_tensor(scaled, dtype=torch.float32, device=seen.device)
+        scales = torch.full((zdim,), FIRST_PRIOR_SCALE, device=seen.device)
+        even = torch.ones_like(mean.volume).expand(zdim, -1, -1, -1)
+        return _maximisation(first_equations(seen, mean, latents), mean, scales, even)
 
 
-def kernel_box(box: int, n_maps: int) -> int:
-    """Box of so many difference maps that are held at once: at most the images' own."""
-    fitting = [d for d in KERNEL_BOXES if n_maps * d**3 * 4 <= KERNEL_BYTES]
-    return min(box, fitting[0] if fitting else KERNEL_BOXES[-1])
+def kernel_particles(particles: np.ndarray, seed: int) -> np.ndarray:
+    """Those that are compared, ascending: all, or KERNEL_PARTICLES of them drawn at random."""
+    if len(particles) <= KERNEL_PARTICLES:
+        return particles
+    log.info("the start and the kernel's test take %d of %d particles", KERNEL_PARTICLES, len(particles))
+    return np.sort(np.random.default_rng(seed).choice(particles, KERNEL_PARTICLES, replace=False))
+
+
+def kernel_box(box: int, max_frequency: float, n_maps: int) -> int:
+    """Box of so many difference maps of images of a box: what the rows used fill, if memory allows."""
+    filled = [d for d in KERNEL_BOXES if d >= 2 * max_frequency * box][-1:] or KERNEL_BOXES[:1]
+    fitting = [d for d in KERNEL_BOXES if n_maps * d**3 * 2 <= KERNEL_BYTES] or KERNEL_BOXES[-1:]
+    return min(box, filled[0], fitting[0])
 
 
 def _expectation_maximisation(
-    start: _Start, zdim: int, iterations: int
+    observations: Observations, mean: MeanMap, basis: Tensor, iterations: int
 ) -> tuple[Tensor, Latents, Tensor, Tensor]:
     """Basis maps (K, D, D, D), posteriors of the process's particles, prior scales (K,), local variance."""
-    observations, mean = start.observations, start.mean
     everyone = observations.processes, len(observations.everyone)
-    scales = torch.full((zdim,), FIRST_PRIOR_SCALE, device=observations.device)
-    variance = torch.ones_like(mean.volume).expand(zdim, -1, -1, -1)
-    basis = _maximisation(first_equations(observations, mean, start.latents(zdim)), mean, scales, variance)
+    scales = torch.full((len(basis),), FIRST_PRIOR_SCALE, device=observations.device)
+    variance = torch.ones_like(basis)
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
         latents, equations = expectation(observations, mean, basis, accumulate=True)
         basis = _maximisation(equations, mean, scales, variance)
@@ -177,6 +190,7 @@ def _expectation_maximisation(
         scales = prior_scales(basis, mean, precision, scales, variance)
         variance = local_variance(basis, mean, scales, precision, variance)
         basis, _ = expand(basis, latents, *everyone)
+        del latents, equations  # not to be held beside the next ones
         log.info("EM iteration %d: prior scales %s", iteration + 1, np.round(scales.cpu().numpy(), 3))
     # Each latent in the direction in which what changes most in its map is more density.
     basis = basis * basis.pow(3).sum((1, 2, 3), keepdim=True).sign()

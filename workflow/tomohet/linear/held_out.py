@@ -98,13 +98,16 @@ def common_moments(z: Tensor, new_a: Tensor, new_b: Tensor, seed: int) -> HeldOu
     """
     z = z - z.mean(0)
     draw = torch.Generator().manual_seed(seed)
-    signs = (2 * torch.randint(2, (DRAWS, len(z)), generator=draw) - 1).to(z)
-    signs = torch.cat([torch.ones_like(signs[:1]), signs])
+    # Byte by byte: there are a hundred for every particle.
+    drawn = [torch.randint(2, (len(z),), generator=draw).to(torch.int8) for _ in range(DRAWS)]
+    signs = (2 * torch.stack([torch.ones_like(drawn[0]), *drawn]) - 1).to(z.device)
     tested, moments = z.new_zeros(z.shape[1], 0), []
     for number in range(z.shape[1]):
         rest = torch.linalg.qr(tested, mode="complete").Q[:, number:]
         gradient = new_b - (new_a @ (z @ tested @ tested.T)[..., None])[..., 0]
-        common = torch.einsum("sp,pj,pk->sjk", signs, gradient @ rest, z @ rest).double()
+        gradient, latents = gradient @ rest, z @ rest
+        signed = ((gradient.T * one) @ latents for one in signs)
+        common = torch.stack(list(signed)).double()
         values, vectors = torch.linalg.eigh((common + common.mT) / 2)
         moments.append(values[:, -1])
         tested = torch.cat([tested, rest @ vectors[0, :, -1:].to(z)], dim=1)

@@ -1,40 +1,133 @@
-"""Where EM starts: the leading eigenvectors of the particles' kernel matrix."""
+"""The particles' kernel matrix: its leading eigenvectors are where EM starts, its eigenvalues tell whether
+there is anything to find.
+
+K_pq = <Y_p, Y_q> with Y_p = sum_g s_pg X_pg of the difference maps X_pg of a particle's groups of tilts, less
+the mean of Y over the particles. The diagonal, every particle's noise power, is set to zero: a noisy particle
+is no special direction. Only products with vectors are needed: Y (Y^T v), block by block of the maps, with
+signs and mean taken off on the vectors' side.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
+import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from tomohet.processes import ALONE, Processes
+from tomohet.reconstruction.particle_maps import DifferenceMaps
+
+BLOCK_BYTES = 2**23  # of maps in single precision at once
+LANCZOS_STEPS = 60
+# Residual of the eigenvectors relative to the eigenvalue; that of the eigenvalues is its square.
+TOLERANCE = 1e-4
+
+
+class Kernels:
+    """The kernels of S sign patterns of the same maps.
+
+    maps: of the process's part of n_particles; signs (n, groups, S) of these: +1 or -1.
+    """
+
+    def __init__(
+        self,
+        maps: DifferenceMaps,
+        signs: Tensor,
+        processes: Processes = ALONE,
+        n_particles: int | None = None,
+    ) -> None:
+        self.processes, self.n_particles = processes, n_particles or len(maps.rms)
+        self._unit = maps.unit
+        self._factor = maps.rms[..., None] * signs
+        self._diagonal = self._joined(self._powers())
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """K v for vectors (N, S) of all particles, one for each kernel."""
+        own = (vectors - vectors.mean(0))[self.processes.part(self.n_particles)]
+        result = self._joined(self._inner(self._summed(own)))
+        return result - result.mean(0) - self._diagonal * vectors
+
+    def _powers(self) -> Tensor:
+        """(n, S) |Y_p|^2 less the mean."""
+        mean = self._summed(torch.ones_like(self._factor[:, 0])) / self.n_particles
+        powers = mean.square().sum(0) - 2 * self._inner(mean)
+        for part, unit in self._blocks():
+            factor = self._factor[part]
+            powers[part] += (factor * (unit @ unit.mT @ factor)).sum(1)
+        return powers
+
+    def _summed(self, vectors: Tensor) -> Tensor:
+        """(voxels, S) sum_p Y_p v_p over all processes, of vectors (n, S) of the process's own."""
+        total = vectors.new_zeros(vectors.shape[1], self._unit.shape[2])
+        for part, unit in self._blocks():
+            weights = self._factor[part] * vectors[part, None]
+            total += weights.flatten(0, 1).T @ unit.flatten(0, 1)
+        return self.processes.add_up(total).T
+
+    def _inner(self, maps: Tensor) -> Tensor:
+        """(n, S) <Y_p, map> with maps (voxels, S)."""
+        found = torch.empty_like(self._factor[:, 0])
+        for part, unit in self._blocks():
+            found[part] = (self._factor[part] * (unit @ maps)).sum(1)
+        return found
+
+    def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        n, groups, voxels = self._unit.shape
+        at_once = max(1, BLOCK_BYTES // (4 * groups * voxels))
+        single = torch.empty(at_once, groups, voxels, device=self._unit.device)
+        for start in range(0, n, at_once):
+            part = slice(start, min(start + at_once, n))
+            # Into the same memory each time: fresh pages take longer than the products.
+            yield part, single[: part.stop - start].copy_(self._unit[part])
+
+    def _joined(self, own: Tensor) -> Tensor:
+        return self.processes.joined_parts(own, self.n_particles)
 
 
 def kernel_spectrum(
-    maps: Tensor, n_vectors: int, processes: Processes = ALONE, n_maps: int | None = None
+    maps: DifferenceMaps, n_vectors: int, processes: Processes = ALONE, n_particles: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Largest eigenvalues (n,) descending and eigenvectors (N, n) of K_pq = <X_p, X_q>, diagonal set to zero.
+    """Largest eigenvalues (n,) descending and eigenvectors (N, n) of the kernel of all tilts, all signs +1.
 
-    The diagonal holds every particle's noise power; without it a noisy particle is no special direction. The
-    sign of each vector is fixed (its largest entry is positive), so that the start is the same every time.
-    maps: the process's part of n_maps; all processes get the eigenvectors of all, each step of the iteration
+    The sign of each vector is fixed (its largest entry is positive): the start is the same every time. maps:
+    the process's part of n_particles; all processes get the eigenvectors of all, each step of the iteration
     adding up one map and one vector.
     """
-    count = n_maps or len(maps)
-    flat = maps.flatten(1)
-    flat = flat - processes.add_up(flat.sum(0)) / count
-    part = processes.part(count)
-
-    def joined(own: Tensor) -> np.ndarray:
-        return processes.joined_parts(own, count).double().cpu().numpy()
-
-    diagonal = joined(flat.square().sum(1))
+    kernel = Kernels(maps, torch.ones_like(maps.rms)[..., None], processes, n_particles)
+    count = kernel.n_particles
 
     def product(vector: np.ndarray) -> np.ndarray:
-        vector = vector.reshape(count)
-        combined = processes.add_up(flat.T @ flat.new_tensor(vector[part]))
-        return joined(flat @ combined) - diagonal * vector
+        found = kernel.product(maps.rms.new_tensor(vector).reshape(count, 1))
+        return found[:, 0].double().cpu().numpy()
 
     operator = LinearOperator((count, count), matvec=product, dtype=np.float64)
-    values, vectors = eigsh(operator, k=n_vectors, which="LA", v0=np.ones(count) / np.sqrt(count))
+    start = np.ones(count) / np.sqrt(count)
+    values, vectors = eigsh(operator, k=n_vectors, which="LA", v0=start, tol=TOLERANCE)
     order = np.argsort(values)[::-1]
     vectors = vectors[:, order]
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(n_vectors)])
     return values[order], vectors * signs
+
+
+def largest_eigenvalues(kernels: Kernels, start: Tensor, n: int, steps: int = LANCZOS_STEPS) -> np.ndarray:
+    """(S, n) of each kernel, descending, by Lanczos iteration for all kernels in step, without restarts.
+
+    start (N, S): random vectors. The leading eigenvalue is right to a small part of what noise changes in
+    it; where eigenvalues are close to each other those further down may be a few per cent low.
+    """
+    count, n_kernels = start.shape
+    steps = min(steps, count)
+    basis = start.new_zeros(n_kernels, steps, count)
+    projected = start.new_zeros(n_kernels, steps, steps)
+    vector = start.T
+    for step in range(steps):
+        basis[:, step] = vector / torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(1e-30)
+        vector = kernels.product(basis[:, step].T).T
+        known = basis[:, : step + 1]
+        # Twice, for single precision: what is left of the known directions grows with every step.
+        for _ in range(2):
+            along = known @ vector[..., None]
+            vector = vector - (known.mT @ along)[..., 0]
+            projected[:, step, : step + 1] += along[..., 0]
+    values = torch.linalg.eigvalsh(projected.double())  # of the lower triangle
+    return values.flip(1)[:, :n].cpu().numpy()

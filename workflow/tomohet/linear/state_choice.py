@@ -111,7 +111,7 @@ def choose_states(
     """Compare 1 ... `most` states and a linear model of `zdim` basis maps on held-out tilt images."""
     held_out = tilt_number(store) % EVERY == EVERY - 1
     used, unseen = store.restricted(~held_out), store.restricted(held_out)
-    mean, basis = fit_maps(used, particles, zdim, iterations, max_frequency, device)
+    mean, basis = fit_maps(used, particles, zdim, iterations, max_frequency, seed, device)
     seen, new = (
         likelihood(Observations(part, particles, max_frequency=max_frequency, device=device), mean, basis)
         for part in (used, unseen)

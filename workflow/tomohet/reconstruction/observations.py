@@ -33,8 +33,8 @@ class Chunk:
     part: the particles' positions among the process's own; counts: images of each, on the host. owner (m,)
     position of each image's particle within the chunk; tomogram (m,) number of its tomogram in
     `Observations.tomograms`; data (m, n) complex; transfer (m, n); numerator q (m, n) complex; weight w
-    (m, n); noise_gain (m, n) variance of the noise in `data` relative to that of an untreated image; index
-    and corner_weight (m, n, 8) of the slice points.
+    (m, n); noise_gain (m, n) variance of the noise in `data` relative to that of an untreated image; rotation
+    (m, 3, 3) volume -> image; index and corner_weight (m, n, 8) of the slice points.
     """
 
     part: slice
@@ -46,6 +46,7 @@ class Chunk:
     numerator: Tensor
     weight: Tensor
     noise_gain: Tensor
+    rotation: Tensor
     index: Tensor
     corner_weight: Tensor
 
@@ -104,6 +105,13 @@ class Observations:
             self.store, self.everyone[:n], max_frequency=self.max_frequency, box=self.box, device=self.device
         )
 
+    def alike(self, particles: np.ndarray, box: int | None = None) -> "Observations":
+        """Other particles of the store, shared by the same processes; box: default the store's."""
+        return Observations(
+            self.store, particles, max_frequency=self.max_frequency, box=box, device=self.device,
+            processes=self.processes,
+        )  # fmt: skip
+
     def chunks(self) -> Iterator[Chunk]:
         """Stream all images, whole particles at a time. Nothing here waits for a GPU."""
         counts = np.diff(self.store.offsets)
@@ -129,6 +137,7 @@ class Observations:
                 numerator=gain / factor * data,
                 weight=gain / factor * transfer,
                 noise_gain=factor * noise_gain(transfer, gain),
+                rotation=params.rotation,
                 index=index,
                 corner_weight=corner_weight,
             )
