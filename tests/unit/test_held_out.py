@@ -28,7 +28,11 @@ def row(gain=1194.0, error=76.0, share=1.0, **latents) -> dict:
         (row(40.0, 30.0, 0.3), "no better for certain than the linear model's (40 ± 30 nats): what it added"),
         (row(40.0, 30.0, 0.3), "to them was scaled to 0.3;"),
         (row(gain_of_latents=12.4, error_of_latents=3.0), "; latents are the network's, which predict"),
-        (row(gain_of_latents=-5.0, error_of_latents=3.0), "as the network's predict them no better (-5 ± 3"),
+        (row(gain_of_latents=2.0, error_of_latents=3.0), "latents are the linear model's, as the"),
+        (
+            row(gain_of_latents=-5.0, error_of_latents=3.0),
+            "as the network's predict them no better for certain (-5 ± 3",
+        ),
     ],
 )
 def test_verdict_in_words(last, expected):

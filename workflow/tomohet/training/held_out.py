@@ -15,6 +15,11 @@ from tomohet.files.atomic import write_csv, write_json
 SURE = 2.0  # standard errors
 
 
+def beyond_chance(gain: float, error: float) -> bool:
+    """Whether latents with this gain, and its standard error, take the place of the linear model's."""
+    return gain > error
+
+
 def verdict(table: pd.DataFrame) -> str:
     """The last word of `table` on decoder and latents, in one sentence."""
     last = table.iloc[-1]
@@ -67,9 +72,9 @@ def _of_latents(tested: pd.DataFrame) -> str:
     if tested.empty:
         return "latents are the linear model's, as the network's were not tried"
     gain, error = tested[["gain", "error"]].iloc[-1]
-    if gain > 0:  # as `teaching` decides
+    if beyond_chance(gain, error):
         return f"latents are the network's, which predict them better (by {_nats(gain, error)})"
-    return f"latents are the linear model's, as the network's predict them no better ({_nats(gain, error)})"
+    return f"latents are the linear model's, as the network's predict them no better for certain ({_nats(gain, error)})"
 
 
 def _nats(gain: float, error: float) -> str:

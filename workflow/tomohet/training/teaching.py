@@ -26,7 +26,7 @@ from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import all_terms, as_measured, free_latents
-from tomohet.training.held_out import write_held_out
+from tomohet.training.held_out import beyond_chance, write_held_out
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
 from tomohet.training.likelihood import Likelihood
 from tomohet.training.order import in_groups
@@ -159,7 +159,7 @@ class Teaching:
 
 def _beyond_chance(gain: Tensor) -> bool:
     """Whether a gain (P,) is more than its standard error, all particles together."""
-    return bool(gain.sum() > _error(gain))
+    return beyond_chance(gain.sum().item(), _error(gain).item())
 
 
 def _error(gain: Tensor) -> Tensor:
