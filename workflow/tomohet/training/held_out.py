@@ -74,7 +74,8 @@ def _of_latents(tested: pd.DataFrame) -> str:
     gain, error = tested[["gain", "error"]].iloc[-1]
     if beyond_chance(gain, error):
         return f"latents are the network's, which predict them better (by {_nats(gain, error)})"
-    return f"latents are the linear model's, as the network's predict them no better for certain ({_nats(gain, error)})"
+    sure = f"no better for certain ({_nats(gain, error)})"
+    return f"latents are the linear model's, as the network's predict them {sure}"
 
 
 def _nats(gain: float, error: float) -> str:
