@@ -79,18 +79,19 @@ class Procedure:
 
 
 ORACLE, LINEAR, REFERENCE = "oracle", "linear", "reference"
+# Without --zdim: as many latents as the linear model has.
 TAUGHT = (
-    f"{NETWORK} --zdim 6 --rows-per-image 0.25 --lr 3e-4 -b 16 -n 6 --init {{linear}} --encoder tilts "
+    f"{NETWORK.replace('--zdim 8 ', '')} --rows-per-image 0.25 --lr 3e-4 -b 16 -n 6 --init {{linear}} "
     "--seed {seed}"
 )
 PROCEDURES = {
     ORACLE: None,
-    LINEAR: Procedure("train_linear", "--zdim 6"),
-    "linear, number chosen": Procedure("train_linear", ""),
+    LINEAR: Procedure("train_linear", ""),
+    "linear, 6 maps": Procedure("train_linear", "--zdim 6"),
     "mixture": Procedure("states", "--linear {linear}"),
     REFERENCE: Procedure(
         "train_vae",
-        f"{NETWORK} {PUBLISHED_WEIGHTS} {EXACT} --no-amp -n 30 --checkpoint 1 --seed {{seed}}",
+        f"{NETWORK} {PUBLISHED_WEIGHTS} {EXACT} -n 30 --checkpoint 1 --seed {{seed}}",
     ),
     "taught, tilts": Procedure("train_vae", f"{TAUGHT} --encoder tilts"),
     "taught, backprojected": Procedure("train_vae", f"{TAUGHT} --encoder backprojected"),

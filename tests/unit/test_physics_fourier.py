@@ -17,6 +17,7 @@ from tomohet.physics.fourier import (
     lowpass,
     mirror_z,
     multiply_shells,
+    pad_fourier,
     shift_half_planes,
     transform2,
     transform3,
@@ -213,6 +214,20 @@ def test_crop_fourier_keeps_density_and_coefficients(box):
     found = ball.gather(transform3(cropped))[:, inside] * (16 / box) ** 3
     assert torch.allclose(found, expected, atol=1e-3)
     assert torch.allclose(cropped.mean((1, 2, 3)), volume.mean((1, 2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("box", [12, 14])
+def test_padding_is_undone_by_cropping(box):
+    """But for the Nyquist frequency, where cropping takes the mean of both ends and padding halves."""
+    maps = pad_fourier(torch.randn(2, 6, 6, 6, generator=torch.Generator().manual_seed(0)), 8)
+    padded = pad_fourier(maps, box)
+    assert padded.shape == (2, box, box, box)
+    torch.testing.assert_close(crop_fourier(padded, 8), maps, rtol=0, atol=1e-5)
+    torch.testing.assert_close(padded.mean((1, 2, 3)), maps.mean((1, 2, 3)))
+    # Twice as fine: every second voxel is one of the coarse ones, the centre at D//2 among them.
+    torch.testing.assert_close(pad_fourier(maps, 16)[:, ::2, ::2, ::2], maps, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="smaller"):
+        pad_fourier(maps, 6)
 
 
 def test_crop_fourier_treats_both_ends_of_nyquist_alike():

@@ -3,7 +3,9 @@
 y_pi = h_pi S_pi (mu + sum_j z_pj U_j) + noise,  z_p ~ N(0, 1).
 
 E: A_p = 2 Re sum (h S U)^H (h S U) / s2, b_p = 2 Re sum (S U)^H (q - w S mu) / s2, posterior
-   covariance C_p = (A_p + 1)^-1, mean z_p = C_p b_p.
+   covariance C_p = (A_p + 1)^-1, mean z_p = C_p b_p. Basis maps are not known exactly: with the posterior
+   variance V_j of their coefficients A_p holds 2 sum w V / s2 besides (variational Bayes). A map that is
+   mostly noise so tells little, and weak blocks are not lost to it.
 M: all basis maps together by conjugate gradients on sum_l T_jl U_l = B_j in whitened variables, with T_jl the
    Toeplitz operator of w (z_j z_l + C_jl) / s2 and B_j = sum S^H (q - w S mu) z_j / s2.
 PX (parameter expansion): the second moment of z is moved into U, which keeps z ~ N(0, 1) and speeds EM up.
@@ -65,6 +67,11 @@ class Equations:
         self.data = torch.zeros(size, n_basis, dtype=torch.complex64, device=device)
         self.weight = torch.zeros(size, self.pairs.shape[1], device=device)
 
+    @property
+    def n_basis(self) -> int:
+        """Number of basis maps."""
+        return self.data.shape[1]
+
     def add(self, chunk: Chunk, residual: Tensor, latents: Latents) -> None:
         """Add a whitened chunk's images; latents of its particles only."""
         z = latents.mean[chunk.owner]
@@ -82,7 +89,7 @@ class Equations:
 
     def solve(self, priors: list[SpectralPrior], start: Tensor) -> Tensor:
         """Basis maps (K, D, D, D) from white variables `start`; returns (maps, white variables)."""
-        n_basis = self.data.shape[1]
+        n_basis = self.n_basis
         kernel = toeplitz_kernel(self.weight, self.box)
         full = kernel.new_empty(n_basis, n_basis, *kernel.shape[1:])
         full[self.pairs[0], self.pairs[1]] = kernel
@@ -133,17 +140,24 @@ def toeplitz_apply_block(kernel: Tensor, maps: Tensor) -> Tensor:
 
 
 def expectation(
-    observations: Observations, mean: MeanMap, basis: Tensor, *, accumulate: bool
+    observations: Observations,
+    mean: MeanMap,
+    basis: Tensor,
+    variance: Tensor | None = None,
+    *,
+    accumulate: bool,
 ) -> tuple[Latents, Equations | None]:
-    """Posterior of the process's particles under the present basis and, in the same pass, the M-step's
-    equations, those of all processes.
+    """Posterior of the process's particles under the present basis (K, D, D, D) and, in the same pass, the
+    M-step's equations, those of all processes.
+
+    variance (K, shells): of the coefficients of the basis maps; None: they are known exactly.
     """
     n_basis = len(basis)
     z = basis.new_empty(len(observations), n_basis)
     covariance = basis.new_empty(len(observations), n_basis, n_basis)
     equations = Equations(observations.box, n_basis, observations.device) if accumulate else None
     identity = torch.eye(n_basis, device=basis.device)
-    for chunk, residual, a, b in _likelihoods(observations, mean, basis):
+    for chunk, residual, a, b in _likelihoods(observations, mean, basis, variance):
         part = chunk.part
         covariance[part] = torch.linalg.inv(a + identity)
         z[part] = (covariance[part] @ b[..., None])[..., 0]
@@ -154,25 +168,31 @@ def expectation(
     return Latents(z, covariance), equations
 
 
-def likelihood(observations: Observations, mean: MeanMap, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of the process's particles.
+def likelihood(
+    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A (N, K, K) and b (N, K) of the process's particles; arguments as of `expectation`.
 
     log p(y | z) = b z - z A z / 2 + what z does not change.
     """
     precision = basis.new_empty(len(observations), len(basis), len(basis))
     projection = basis.new_empty(len(observations), len(basis))
-    for chunk, _, a, b in _likelihoods(observations, mean, basis):
+    for chunk, _, a, b in _likelihoods(observations, mean, basis, variance):
         precision[chunk.part], projection[chunk.part] = a, b
     return precision, projection
 
 
-def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor):
+def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):
     """Chunk by chunk: the whitened chunk, its residual q - w S mu, A and b."""
     table = transform(torch.cat([mean.volume[None], basis]))
+    of_row = None if variance is None else 2 * variance[:, observations.shell].T
     for chunk in mean.noise.whitened(observations):
         slices = gather(table, chunk.index, chunk.corner_weight)
         residual = chunk.numerator - chunk.weight * slices[..., 0]
-        yield chunk, residual, *posterior(chunk, slices[..., 1:], residual)
+        a, b = posterior(chunk, slices[..., 1:], residual)
+        if of_row is not None:
+            a.diagonal(dim1=1, dim2=2).index_add_(0, chunk.owner, chunk.weight @ of_row)
+        yield chunk, residual, a, b
 
 
 def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equations:
@@ -190,25 +210,19 @@ def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equ
     return equations.add_up(observations.processes)
 
 
-def expand(
+def expansion(
     basis: Tensor, latents: Latents, processes: Processes = ALONE, n_particles: int | None = None
-) -> tuple[Tensor, Latents]:
-    """PX: give the latents unit second moment and move it into the basis; then order by power in the maps.
+) -> Tensor:
+    """PX: (K, K) whose columns are new basis maps in terms of the old ones.
 
-    latents: of the process's particles; the moment is that of all n_particles.
+    They give the latents unit second moment, and are ordered by power in the maps. latents: of the process's
+    particles; the moment is that of all n_particles.
     """
     sums = processes.add_up(latents.mean.T @ latents.mean + latents.covariance.sum(0))
     second = sums / (n_particles or len(latents.mean))
     factor = torch.linalg.cholesky(second.double())
-    gram = factor.T @ _gram(basis).double() @ factor
-    power, rotation = torch.linalg.eigh(gram)
-    mixing = (factor @ rotation.flip(1)).float()  # columns: new basis maps in terms of the old ones
-    inverse = torch.linalg.inv(mixing.double()).float()
-    covariance = inverse @ latents.covariance @ inverse.T
-    return (
-        torch.einsum("lj,lzyx->jzyx", mixing, basis),
-        Latents(latents.mean @ inverse.T, covariance),
-    )
+    rotation = torch.linalg.eigh(factor.T @ _gram(basis).double() @ factor)[1]
+    return (factor @ rotation.flip(1)).float()
 
 
 def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor, variance: Tensor) -> Tensor:

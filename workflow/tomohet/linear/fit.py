@@ -1,48 +1,50 @@
-"""Fit the linear latent model: mean map, spectral start, EM; with a test whether there is anything to fit."""
+"""Fit the linear latent model: mean map, start, EM; with tests whether there is anything to fit."""
 
 import logging
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
-from tomohet.linear.detection import TILT_GROUPS, Detection, detect_heterogeneity
-from tomohet.linear.em import Latents, expand, expectation, first_equations, prior_scales
-from tomohet.linear.held_out import HeldOut, held_out_components
-from tomohet.linear.locality import local_variance
-from tomohet.linear.spectral import kernel_spectrum
+from tomohet.linear.detection import Detection
+from tomohet.linear.em import Equations, Latents, expansion, expectation, first_equations, prior_scales
+from tomohet.linear.held_out import HeldOut, held_out_directions
+from tomohet.linear.locality import coefficient_variance, local_variance
+from tomohet.linear.start import compare, detect
 from tomohet.particles.store import Store
+from tomohet.physics.fourier import pad_fourier
 from tomohet.processes import ALONE, Processes
 from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.particle_maps import DifferenceMaps, grouped_particle_maps
 from tomohet.reconstruction.prior import SpectralPrior
 
 log = logging.getLogger(__name__)
 
-# Particles are compared by difference maps that are held together: the more there are, the coarser. What the
-# images hold beyond so many particles comes in with EM, which sees all of them.
-KERNEL_BOXES = (32, 24, 20, 16)
-KERNEL_PARTICLES = 10_000
-# Of the maps in half precision; the eigenvalues take at most 100 MiB beside them.
-KERNEL_BYTES = 320 * 2**20
-N_EIGENVALUES = 10
 FIRST_PRIOR_SCALE = 0.3
 MOST_BASIS = 10
+# Each iteration of EM goes on for this part of the last one's way: where there is much noise EM is slow.
+MOMENTUM = 0.8
+# The fit to all images starts near its end: of the first fit's iterations it takes one in so many. With more
+# the prior of a block that few particles have or lack shrinks, until nothing is left of it.
+FEWER = 3
+# Of the coarse grid on which maps are fitted, over the frequencies used.
+MARGIN = 1.2
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """mean: the mean map and its noise; basis (K, D, D, D); latents: posteriors; prior_scale (K,) power of
-    each basis map relative to the mean map's; local_variance (D, D, D) of differences between particles,
-    relative to its mean; detection: whether there is anything to find; held_out: what images that were not
-    used confirm.
+    """mean: the mean map and its noise; basis (K, D, D, D) and basis_variance (K, shells), posterior mean and
+    variance of its coefficients; latents: posteriors; prior_scale (K,) power of each basis map relative to
+    the mean map's; local_variance (D, D, D) of differences between particles, relative to its mean;
+    detection: whether there is anything to find; held_out: what images that were not used confirm.
     """
 
     mean: MeanMap
     basis: Tensor
+    basis_variance: Tensor
     latents: Latents
     prior_scale: Tensor
     local_variance: Tensor
@@ -57,10 +59,12 @@ class LinearModel:
     @property
     def verdict(self) -> str:
         """One sentence for people."""
+        if self.held_out.found:
+            count = self.held_out.n_components
+            components = "1 component" if count == 1 else f"{count} components"
+            return f"heterogeneity found: tilt images that were held out confirm {components}"
         if self.detection.found:
-            return f"heterogeneity found: {self.detection.n_components} components stand out from noise"
-        if self.heterogeneous:
-            return "heterogeneity found: weak, but tilt images that were held out confirm it"
+            return "heterogeneity found: weak, as tilt images that were held out do not confirm it"
         return (
             f"no heterogeneity found at this number of particles ({len(self.latents.mean):,}): noise alone "
             f"gives such a leading eigenvalue (p = {self.detection.p_value:.2g})"
@@ -76,8 +80,8 @@ def fit_linear_model(
     store: Store,
     particles: np.ndarray,
     *,
-    zdim: int | None,
-    iterations: int = 8,
+    zdim: int | None = None,
+    iterations: int = 12,
     max_frequency: float = 0.25,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -85,122 +89,119 @@ def fit_linear_model(
 ) -> LinearModel:
     """Fit K = `zdim` basis maps to the particles (ordinals of the store).
 
-    zdim: None takes as many as held-out tilt images confirm (`held_out`), at least 1 and at most MOST_BASIS
+    First more maps than needed are fitted to two thirds of the tilt images: what the rest of them say of
+    these maps (`held_out`) tells how many there are, and where the fit to all images starts.
+
+    zdim: None takes as many as held-out tilt images confirm, at least 1 and at most MOST_BASIS.
+    iterations: of EM in the first fit; the second takes one in FEWER.
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
     processes: those that call this with the same arguments at the same time; all get the whole model.
     """
+    most = max(zdim or 0, min(MOST_BASIS, len(particles) - 1))
 
-    common = {"max_frequency": max_frequency, "device": device, "processes": processes}
-    most = zdim or min(MOST_BASIS, len(particles) - 1)
-    held_out = held_out_components(
-        store,
-        particles,
-        lambda part: _maps(Observations(part, particles, **common), most, iterations, seed),
-        seed=seed,
-        **common,
-    )
+    def observe(part: Store) -> Observations:
+        where = {"device": device, "processes": processes}
+        return Observations(part, particles, max_frequency=max_frequency, **where)
+
+    def fit(observations: Observations) -> tuple[MeanMap, Tensor, Tensor]:
+        mean = mean_map(observations)
+        compared, start = _start(observations, mean, most, seed)
+        fitted = _expectation_maximisation(observations, mean, compared, start, iterations)
+        return fitted.mean, fitted.basis, fitted.basis_variance
+
+    held_out = held_out_directions(store, observe, fit, seed)
     log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
-    zdim = zdim or max(1, held_out.n_components)
-    observations = Observations(store, particles, **common)
+    observations = observe(store)
     mean = mean_map(observations)
-    kernel = _Kernel.of(observations, mean, TILT_GROUPS, seed)
-    detection = kernel.detection(seed)
-    basis = kernel.first_basis(mean, zdim)
-    del kernel  # the difference maps have done their part
-    basis, latents, scales, variance = _expectation_maximisation(observations, mean, basis, iterations)
-    latents = Latents(
-        *(processes.joined_parts(own, len(particles)) for own in (latents.mean, latents.covariance))
+    detection = detect(observations, mean, seed)
+    start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
+    few = -(-iterations // FEWER)
+    fitted = _expectation_maximisation(observations, mean, observations, start, few)
+    basis = fitted.fine_basis(store.box)
+    own, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
+    joined = (processes.joined_parts(table, len(particles)) for table in (own.mean, own.covariance))
+    model = LinearModel(
+        mean=mean,
+        basis=basis,
+        basis_variance=fitted.basis_variance,
+        latents=Latents(*joined),
+        prior_scale=fitted.scales,
+        local_variance=fitted.fine_variance(store.box),
+        detection=detection,
+        held_out=held_out,
     )
-    model = LinearModel(mean, basis, latents, scales, variance, detection, held_out)
     log.info(model.verdict)
     return model
 
 
-def fit_maps(
-    store: Store, particles: np.ndarray, zdim: int, iterations: int, max_frequency: float, seed: int, device
-) -> tuple[MeanMap, Tensor]:
-    """Mean map and basis maps (zdim, D, D, D) alone, without tests."""
-    observations = Observations(store, particles, max_frequency=max_frequency, device=device)
-    return _maps(observations, zdim, iterations, seed)
-
-
-def _maps(observations: Observations, zdim: int, iterations: int, seed: int) -> tuple[MeanMap, Tensor]:
-    mean = mean_map(observations)
-    basis = _Kernel.of(observations, mean, 1, seed).first_basis(mean, zdim)
-    return mean, _expectation_maximisation(observations, mean, basis, iterations)[0]
+def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[Observations, Tensor]:
+    """Those that are compared, and their latents (n, k); the difference maps have done their part then."""
+    seen = compare(observations, mean, seed)
+    return seen.observations, seen.latents(k)
 
 
 @dataclass(frozen=True)
-class _Kernel:
-    """observations: of the particles that are compared; maps: difference maps of the process's part."""
+class _Fitted:
+    """On the coarse grid: mean map, basis maps (K, d, d, d), prior scales (K,), local variance (K, d, d, d);
+    basis_variance (K, shells), of any grid."""
 
-    observations: Observations
-    maps: DifferenceMaps
+    mean: MeanMap
+    basis: Tensor
+    basis_variance: Tensor
+    scales: Tensor
+    local_variance: Tensor
 
-    @classmethod
-    def of(cls, observations: Observations, mean: MeanMap, n_groups: int, seed: int) -> "_Kernel":
-        """Compare the observed particles by n_groups groups of their tilts; of many particles some."""
-        compared = kernel_particles(observations.everyone, seed)
-        box = kernel_box(observations.store.box, observations.max_frequency, len(compared) * n_groups)
-        maps = grouped_particle_maps(observations.alike(compared, box), mean, n_groups)
-        return cls(observations.alike(compared), maps)
+    def fine_basis(self, box: int) -> Tensor:
+        """Basis maps (K, D, D, D); each latent grows with density where its map changes most."""
+        basis = self.basis * self.basis.pow(3).sum((1, 2, 3), keepdim=True).sign()
+        return (self.basis.shape[-1] / box) ** 3 * pad_fourier(basis, box)
 
-    def detection(self, seed: int) -> Detection:
-        """Whether there is anything to find; the maps are by TILT_GROUPS."""
-        seen = self.observations
-        return detect_heterogeneity(self.maps, N_EIGENVALUES, seed, seen.processes, len(seen.everyone))
-
-    def first_basis(self, mean: MeanMap, zdim: int) -> Tensor:
-        """Basis maps (zdim, D, D, D) for latents that are the kernel's eigenvectors, of unit variance."""
-        seen, count = self.observations, len(self.observations.everyone)
-        _, vectors = kernel_spectrum(self.maps, zdim, seen.processes, count)
-        scaled = vectors[seen.processes.part(count)] * np.sqrt(count)
-        latents = torch.as_tensor(scaled, dtype=torch.float32, device=seen.device)
-        scales = torch.full((zdim,), FIRST_PRIOR_SCALE, device=seen.device)
-        even = torch.ones_like(mean.volume).expand(zdim, -1, -1, -1)
-        return _maximisation(first_equations(seen, mean, latents), mean, scales, even)
+    def fine_variance(self, box: int) -> Tensor:
+        """Local variance (D, D, D) of all basis maps together."""
+        share = self.scales / self.scales.sum()
+        return pad_fourier(torch.einsum("j,jzyx->zyx", share, self.local_variance), box).clamp_min(0)
 
 
-def kernel_particles(particles: np.ndarray, seed: int) -> np.ndarray:
-    """Those that are compared, ascending: all, or KERNEL_PARTICLES of them drawn at random."""
-    if len(particles) <= KERNEL_PARTICLES:
-        return particles
-    log.info("the start and the kernel's test take %d of %d particles", KERNEL_PARTICLES, len(particles))
-    return np.sort(np.random.default_rng(seed).choice(particles, KERNEL_PARTICLES, replace=False))
-
-
-def kernel_box(box: int, max_frequency: float, n_maps: int) -> int:
-    """Box of so many difference maps of images of a box: what the rows used fill, if memory allows."""
-    filled = [d for d in KERNEL_BOXES if d >= 2 * max_frequency * box][-1:] or KERNEL_BOXES[:1]
-    fitting = [d for d in KERNEL_BOXES if n_maps * d**3 * 2 <= KERNEL_BYTES] or KERNEL_BOXES[-1:]
-    return min(box, filled[0], fitting[0])
+def coarse_box(box: int, max_frequency: float) -> int:
+    """A grid that holds frequencies up to `max_frequency` (cycles per pixel of a box) and a margin: near the
+    end of what a grid holds slices are wrong."""
+    needed = min(box, int(np.ceil(2 * MARGIN * max_frequency * box)))
+    return next((d for d in range(needed + needed % 2, box, 2) if next_fast_len(d, real=True) == d), box)
 
 
 def _expectation_maximisation(
-    observations: Observations, mean: MeanMap, basis: Tensor, iterations: int
-) -> tuple[Tensor, Latents, Tensor, Tensor]:
-    """Basis maps (K, D, D, D), posteriors of the process's particles, prior scales (K,), local variance."""
+    observations: Observations, mean: MeanMap, first: Observations, start: Tensor, iterations: int
+) -> _Fitted:
+    """EM from latents `start` (n, K) of the particles of `first`, on the coarse grid."""
+    grid = coarse_box(len(mean.volume), observations.max_frequency)
+    mean, observations = mean.cropped(grid), observations.alike(observations.everyone, grid)
+    equations = first_equations(first.alike(first.everyone, grid), mean, start)
+    # Half the period of the highest frequency.
+    smoothing_px = grid / (2 * (observations.n_shells - 1))
     everyone = observations.processes, len(observations.everyone)
-    scales = torch.full((len(basis),), FIRST_PRIOR_SCALE, device=observations.device)
-    variance = torch.ones_like(basis)
+    scales = torch.full((equations.n_basis,), FIRST_PRIOR_SCALE, device=observations.device)
+    local = torch.ones_like(mean.volume).expand(len(scales), -1, -1, -1)
+    precision = equations.precision(len(mean.power))
+    basis = _maximisation(equations, mean, scales, local)
+    variance = coefficient_variance(mean, scales, precision, local)
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
-        latents, equations = expectation(observations, mean, basis, accumulate=True)
-        basis = _maximisation(equations, mean, scales, variance)
+        del equations  # not to be held beside the next ones
+        latents, equations = expectation(observations, mean, basis, variance, accumulate=True)
+        before, basis = basis, _maximisation(equations, mean, scales, local)
         precision = equations.precision(len(mean.power))
-        scales = prior_scales(basis, mean, precision, scales, variance)
-        variance = local_variance(basis, mean, scales, precision, variance)
-        basis, _ = expand(basis, latents, *everyone)
-        del latents, equations  # not to be held beside the next ones
+        scales = prior_scales(basis, mean, precision, scales, local)
+        local = local_variance(basis, mean, scales, precision, local, smoothing_px)
+        mixing = expansion(basis, latents, *everyone)
+        if iteration < iterations - 1:
+            basis = basis + MOMENTUM * (basis - before)
+        basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
+        variance = mixing.T.square() @ coefficient_variance(mean, scales, precision, local)
         log.info("EM iteration %d: prior scales %s", iteration + 1, np.round(scales.cpu().numpy(), 3))
-    # Each latent in the direction in which what changes most in its map is more density.
-    basis = basis * basis.pow(3).sum((1, 2, 3), keepdim=True).sign()
-    latents, _ = expectation(observations, mean, basis, accumulate=False)
-    together = torch.einsum("j,jzyx->zyx", scales / scales.sum(), variance)
-    return basis, latents, scales, together
+    return _Fitted(mean, basis, variance, scales, local)
 
 
-def _maximisation(equations, mean: MeanMap, scales: Tensor, variance: Tensor) -> Tensor:
-    masks = mean.mask * variance.sqrt()
+def _maximisation(equations: Equations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:
+    masks = mean.mask * local.sqrt()
     priors = [SpectralPrior(mask, scale * mean.power) for mask, scale in zip(masks, scales, strict=True)]
     start = equations.weight.new_zeros(len(scales), *mean.volume.shape)
     return equations.solve(priors, start)

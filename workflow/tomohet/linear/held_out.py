@@ -1,4 +1,5 @@
-"""How many basis maps? As many directions of the latents as tilt images confirm that were not used.
+"""Where to start, and how many basis maps? Directions of the latents that tilt images confirm which were
+not used.
 
 The model is fitted, with more basis maps than needed, without every third tilt image of each particle. Its
 latents z follow from the images used; those held out have the gradient g = b' - A' z of their likelihood (as
@@ -8,7 +9,8 @@ together with nothing. How large eigenvalues are by chance, random signs of the 
 
 Directions are tested one after the other, each after the prediction from those before it has been taken off.
 They are not the basis maps themselves: those are ordered by power, in which fitted noise and a block that
-few particles have or lack come close to each other, and mix.
+few particles have or lack come close to each other, and mix. The particles' latents along the best directions
+are where the fit to all images starts: noise that went into the maps is left behind.
 """
 
 from collections.abc import Callable
@@ -20,8 +22,8 @@ from torch import Tensor
 
 from tomohet.linear.detection import SIGNIFICANCE, gumbel
 from tomohet.linear.em import likelihood
+from tomohet.linear.prediction import SplitLikelihood
 from tomohet.particles.store import Store
-from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 
@@ -34,10 +36,18 @@ SIGNIFICANCE_OF_ONE = 0.05
 @dataclass(frozen=True)
 class HeldOut:
     """moment (K,): how much latents and held-out images have in common along each direction, log likelihood
-    in nats; null (draws, K): the same by chance."""
+    in nats, and null (draws, K) the same by chance, of the directions one after the other; likelihood: along
+    these directions, of the images used and of those held out.
+    """
 
     moment: np.ndarray
     null: np.ndarray
+    likelihood: SplitLikelihood
+
+    def latents(self, k: int) -> Tensor:
+        """(N, k) latents along the first directions by all images, uncorrelated and of unit variance."""
+        z = self.likelihood.latents[:, :k]
+        return torch.linalg.qr(z - z.mean(0)).Q * np.sqrt(len(z))
 
     @property
     def p_values(self) -> np.ndarray:
@@ -56,33 +66,26 @@ class HeldOut:
         return int(np.argmax(np.append(chance, True)))
 
 
-def held_out_components(
+def held_out_directions(
     store: Store,
-    particles: np.ndarray,
-    fit: Callable[[Store], tuple[MeanMap, Tensor]],
-    *,
-    max_frequency: float,
+    observe: Callable[[Store], Observations],
+    fit: Callable[[Observations], tuple[MeanMap, Tensor, Tensor]],
     seed: int,
-    device: torch.device | str,
-    processes: Processes = ALONE,
 ) -> HeldOut:
-    """Test the basis maps of `fit(store)`: mean and basis (K, D, D, D) found without the tilts held out.
+    """Test what is found without the tilts held out.
 
-    max_frequency: in cycles per pixel; seed: of the draws.
+    observe: makes observations of the particles from a part of the store; fit: finds mean, basis (K, d, d, d)
+    and variance (K, shells) of the latter's coefficients in them, on a grid of its own; seed: of the draws.
     """
     held_out = tilt_number(store) % EVERY == EVERY - 1
-    used, unseen = store.restricted(~held_out), store.restricted(held_out)
-    mean, basis = fit(used)
-    where = {"max_frequency": max_frequency, "device": device, "processes": processes}
-    (a, b), (new_a, new_b) = (
-        (processes.joined_parts(own, len(particles)) for own in tables)
-        for tables in (
-            likelihood(Observations(part, particles, **where), mean, basis) for part in (used, unseen)
-        )
-    )
-    identity = torch.eye(len(basis), device=a.device)
-    z = torch.linalg.solve(a + identity, b[..., None])[..., 0]
-    return common_moments(z, new_a, new_b, seed)
+    used, unseen = observe(store.restricted(~held_out)), observe(store.restricted(held_out))
+    mean, *basis = fit(used)
+    tables = [
+        part.processes.joined_parts(own, len(part.everyone))
+        for part in (used, unseen)
+        for own in likelihood(part.alike(part.everyone, len(mean.volume)), mean, *basis)
+    ]
+    return tested_directions(SplitLikelihood(*tables), seed)
 
 
 def tilt_number(store: Store) -> np.ndarray:
@@ -91,11 +94,12 @@ def tilt_number(store: Store) -> np.ndarray:
     return np.arange(counts.sum()) - np.repeat(store.offsets[:-1], counts)
 
 
-def common_moments(z: Tensor, new_a: Tensor, new_b: Tensor, seed: int) -> HeldOut:
-    """Moments of latents z (N, K) and held-out images, of likelihood new_a (N, K, K) and new_b (N, K).
+def tested_directions(split: SplitLikelihood, seed: int) -> HeldOut:
+    """Find and test directions of the latents, one after the other.
 
-    What all particles have in common belongs to the mean map: z counts from its mean.
+    What all particles have in common belongs to the mean map: latents count from their mean.
     """
+    z = split.used
     z = z - z.mean(0)
     draw = torch.Generator().manual_seed(seed)
     # Byte by byte: there are a hundred for every particle.
@@ -104,7 +108,7 @@ def common_moments(z: Tensor, new_a: Tensor, new_b: Tensor, seed: int) -> HeldOu
     tested, moments = z.new_zeros(z.shape[1], 0), []
     for number in range(z.shape[1]):
         rest = torch.linalg.qr(tested, mode="complete").Q[:, number:]
-        gradient = new_b - (new_a @ (z @ tested @ tested.T)[..., None])[..., 0]
+        gradient = split.new_b - (split.new_a @ (z @ tested @ tested.T)[..., None])[..., 0]
         gradient, latents = gradient @ rest, z @ rest
         signed = ((gradient.T * one) @ latents for one in signs)
         common = torch.stack(list(signed)).double()
@@ -112,4 +116,4 @@ def common_moments(z: Tensor, new_a: Tensor, new_b: Tensor, seed: int) -> HeldOu
         moments.append(values[:, -1])
         tested = torch.cat([tested, rest @ vectors[0, :, -1:].to(z)], dim=1)
     found = torch.stack(moments, dim=1).cpu().numpy()
-    return HeldOut(found[0], found[1:])
+    return HeldOut(found[0], found[1:], split.along(tested))

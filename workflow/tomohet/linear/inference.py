@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tomohet.errors import InputError
 from tomohet.linear.em import expectation
+from tomohet.linear.prediction import SplitLikelihood
 from tomohet.model.load import load_config, read_weights
 from tomohet.model.taught import MAP_BOX, stack_posterior
 from tomohet.particles.store import Store
@@ -17,10 +18,12 @@ from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import Observations, tomograms_of
 from tomohet.reconstruction.particle_maps import particle_maps
 
+# Likelihood of used and held-out images, in an output folder of train_linear.
+HELD_OUT = "held_out.npz"
+
 
 def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
-    """Configuration and tensors (mean, basis, mask, noise, tomogram_noise, power) of an output folder of
-    train_linear.
+    """Configuration and tensors (`linear.output.write_run`) of an output folder of train_linear.
 
     Raises InputError when it is not one, or was fitted to another box.
     """
@@ -30,6 +33,8 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
     if config["lattice_args"]["boxsize"] - 1 != box:
         raise InputError(f"{folder}: fitted to a box of {config['lattice_args']['boxsize'] - 1}, not {box}")
     weights = read_weights(folder / "weights.pkl")
+    if "basis_variance" not in weights["posterior"]:
+        raise InputError(f"{folder}: fitted by an earlier version; run train_linear again")
     return config, weights["model_state_dict"] | weights["posterior"]
 
 
@@ -37,13 +42,14 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
 class Teacher:
     """The linear model of an output folder of train_linear: its configuration and tensors."""
 
+    folder: Path
     config: dict
     state: dict[str, Tensor]
 
     @classmethod
     def of(cls, folder: Path, box: int) -> "Teacher":
         """Raises InputError when the folder is not train_linear's, or for another box."""
-        return cls(*read_linear(folder, box))
+        return cls(folder, *read_linear(folder, box))
 
     @property
     def n_basis(self) -> int:
@@ -55,11 +61,15 @@ class Teacher:
         unit = self.config["scale"] / store.scale
         return unit * self.state["mean"], unit * self.state["basis"][:n_basis]
 
+    def basis_variance(self, store: Store, device: torch.device | str) -> Tensor:
+        """Posterior variance (K, shells) of coefficients of the basis maps, in the units of the images."""
+        return (self.config["scale"] / store.scale) ** 2 * self.state["basis_variance"].to(device)
+
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
         """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form."""
-        observations = self._observations(store, particles, device)
-        basis = self.maps(store, self.n_basis)[1].to(device)
-        latents, _ = expectation(observations, self.mean_map(store, device), basis, accumulate=False)
+        observations = self.observations(store, particles, device)
+        basis = self.maps(store, self.n_basis)[1].to(device), self.basis_variance(store, device)
+        latents, _ = expectation(observations, self.mean_map(store, device), *basis, accumulate=False)
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
 
     def particle_maps(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
@@ -67,7 +77,7 @@ class Teacher:
 
         Each has unit root mean square, which is that of noise: particles have different numbers of tilts.
         """
-        observations = self._observations(store, particles, device, MAP_BOX)
+        observations = self.observations(store, particles, device, MAP_BOX)
         maps = particle_maps(observations, self.mean_map(store, device)).flatten(1)
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
@@ -76,6 +86,31 @@ class Teacher:
         unit = self.config["scale"] / store.scale
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
         return MeanMap(unit * mean, mask, self._noise(tomograms_of(store)[0], device), unit**2 * power)
+
+    def observations(
+        self, store: Store, particles: np.ndarray, device: torch.device, box: int | None = None
+    ) -> Observations:
+        """Images of particles (store ordinals) up to the frequency that the model was fitted to."""
+        frequency = self.config["training_args"]["max_frequency"]
+        return Observations(store, particles, max_frequency=frequency, box=box, device=device)
+
+    def held_out(self, particles: np.ndarray, device: torch.device | str) -> SplitLikelihood:
+        """What the fit without a third of the tilts says of particles (store ordinals), along the directions
+        that were kept.
+
+        Raises InputError when the model was not fitted to all of them.
+        """
+        known = np.asarray(self.config["particles"])
+        rows = np.searchsorted(known, particles).clip(max=len(known) - 1)
+        if (unknown := known[rows] != particles).any():
+            raise InputError(
+                f"{self.folder}: fitted without {unknown.sum():,} of {len(particles):,} particles, so that "
+                "the number of states cannot be found; fit train_linear to these particles, or give --states"
+            )
+        with np.load(self.folder / HELD_OUT) as tables:
+            return SplitLikelihood(
+                **{name: torch.as_tensor(tables[name][rows]).to(device) for name in tables}
+            )
 
     def noise(self, device: torch.device) -> Tensor:
         """(rows,) noise variance of the half-plane rows that the model was fitted to."""
@@ -88,10 +123,6 @@ class Teacher:
         level = (noise.by_tomogram / noise.common).log().mean(1).exp()
         own = torch.as_tensor(tomogram[store.images["particle"].to_numpy()[rows]], device=device)
         return level[own] * torch.as_tensor(store.noise_factor[rows], device=device)
-
-    def _observations(self, store: Store, particles: np.ndarray, device, box: int | None = None):
-        frequency = self.config["training_args"]["max_frequency"]
-        return Observations(store, particles, max_frequency=frequency, box=box, device=device)
 
     def _noise(self, tomograms: list[str], device: torch.device | str) -> Noise:
         state = {name: self.state[name].to(device) for name in ("noise", "tomogram_noise")}

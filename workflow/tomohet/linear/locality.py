@@ -12,24 +12,45 @@ from torch import Tensor
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.prior import shell_index
 
-SMOOTHING_PX = 2.0  # standard deviation; half the period of the highest frequency that is usually fitted
 LEAST = 0.05  # of the mean variance: no place is given up
 
 
 def local_variance(
-    basis: Tensor, mean: MeanMap, scales: Tensor, precision: Tensor, variance: Tensor
+    basis: Tensor,
+    mean: MeanMap,
+    scales: Tensor,
+    precision: Tensor,
+    variance: Tensor,
+    smoothing_px: float,
 ) -> Tensor:
     """The next estimate of `variance` (K, D, D, D), each map's relative to its mean inside the mask.
 
     A map of its own each: what few particles have in one place is not measured by what many have elsewhere.
     basis: posterior means (K, D, D, D) under prior power scales_j P_mu (K,), mask and `variance`; precision:
-    of the data per shell, (K, n_shells), as of `Equations.precision`.
+    of the data per shell, (K, n_shells), as of `Equations.precision`; smoothing_px: standard deviation.
     """
     mask = mean.mask.square()
-    within = smooth(mask, SMOOTHING_PX).clamp_min(LEAST)
+    within = smooth(mask, smoothing_px).clamp_min(LEAST)
     return torch.stack(
-        [_of_one(*one, mean, mask, within) for one in zip(basis, scales, precision, variance, strict=True)]
+        [
+            _of_one(*one, mean, mask, within, smoothing_px)
+            for one in zip(basis, scales, precision, variance, strict=True)
+        ]
     )
+
+
+def coefficient_variance(mean: MeanMap, scales: Tensor, precision: Tensor, variance: Tensor) -> Tensor:
+    """Posterior variance (K, n_shells) of a Fourier coefficient of each basis map inside mask and `variance`.
+
+    Arguments as of `local_variance`.
+    """
+    local = mean.mask.square() * variance
+    left = torch.zeros(len(scales), len(mean.power), device=scales.device)
+    for shell in range(1, len(mean.power)):
+        power = scales * mean.power[shell]
+        known = (precision[:, shell] * power)[:, None, None, None]
+        left[:, shell] = power * (local / (1 + known * variance)).mean((1, 2, 3))
+    return left
 
 
 def _of_one(
@@ -40,6 +61,7 @@ def _of_one(
     mean: MeanMap,
     mask: Tensor,
     within: Tensor,
+    smoothing_px: float,
 ) -> Tensor:
     """The estimate (D, D, D) of one basis map; within: the smoothed square of the mask."""
     box, n_shells = len(variance), len(mean.power)
@@ -49,7 +71,7 @@ def _of_one(
     left = torch.zeros_like(variance)
     for shell in range(1, n_shells):
         left += of_voxel[shell] / (1 + precision[shell] * power[shell] * variance)
-    found = smooth(basis.square() + mask * variance * left, SMOOTHING_PX) / within
+    found = smooth(basis.square() + mask * variance * left, smoothing_px) / within
     return (found * mask.sum() / (found * mask).sum()).clamp_min(LEAST)
 
 

@@ -11,6 +11,7 @@ from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
+from tomohet.linear.inference import HELD_OUT
 from tomohet.particles.store import Store
 
 
@@ -25,7 +26,7 @@ class LinearRun:
 
 def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
     """Write config, weights, latents (mean and log variance; whole covariance), the columns of the particle
-    table, mean map and summary; config.pkl comes last.
+    table, the likelihood of used and held-out images, mean map and summary; config.pkl comes last.
 
     variability.mrc is the standard deviation of the particles' maps, voxel by voxel.
     leaks: what the latents follow besides the structure (`analysis.leaks.describe`), for the summary.
@@ -34,6 +35,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
     # What posteriors of other particles need besides.
     posterior = {
+        "basis_variance": model.basis_variance.cpu(),
         "mask": model.mean.mask.cpu(),
         "noise": model.mean.noise.common.cpu(),
         "tomogram_noise": model.mean.noise.by_tomogram.cpu().contiguous(),
@@ -50,6 +52,9 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     save_latents(outdir / "z.train.pkl", mu, logvar)
     with atomic_path(outdir / "covariance.npy") as temporary, open(temporary, "wb") as file:
         np.save(file, covariance.numpy())
+    kept = model.held_out.likelihood.leading(len(model.basis))
+    with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **{name: table.cpu().numpy() for name, table in vars(kept).items()})
     write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
     differences = model.basis.square().sum(0).sqrt().cpu().numpy()

@@ -1,24 +1,57 @@
 """What a particle's images say of others of its images, under the linear model."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 
-def leading(k: int, *tables: Tensor) -> list[Tensor]:
-    """The part of tables (N, K) and (N, K, K) that belongs to the first k latents."""
-    return [table[(slice(None),) + (slice(k),) * (table.ndim - 1)] for table in tables]
+@dataclass(frozen=True)
+class SplitLikelihood:
+    """Likelihood of two sets of the same particles' images, log p(y | z) = b z - z A z / 2.
 
-
-def predictive_gain(a: Tensor, b: Tensor, new_a: Tensor, new_b: Tensor) -> Tensor:
-    """(N,) log p(new images | images) - log p(new images | z = 0), z integrated over its posterior.
-
-    a, new_a (N, K, K) and b, new_b (N, K) as of `em.likelihood`. With P = a + 1 the posterior's precision:
-    (log |P| - log |P + a'| + (b + b') (P + a')^-1 (b + b') - b P^-1 b) / 2.
+    a, b: images used, (N, K, K) and (N, K), as of `em.likelihood`; new_a, new_b: those held out.
     """
-    precision = (a + torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)).double()
-    both, sum_b = precision + new_a, (b + new_b).double()
-    quadratic = _quadratic(both, sum_b) - _quadratic(precision, b.double())
-    return (torch.logdet(precision) - torch.logdet(both) + quadratic) / 2
+
+    a: Tensor
+    b: Tensor
+    new_a: Tensor
+    new_b: Tensor
+
+    @property
+    def used(self) -> Tensor:
+        """(N, K) latents by the images used."""
+        return torch.linalg.solve(self.a + self._prior, self.b[..., None])[..., 0]
+
+    @property
+    def latents(self) -> Tensor:
+        """(N, K) latents by all images."""
+        return torch.linalg.solve(self.a + self.new_a + self._prior, (self.b + self.new_b)[..., None])[..., 0]
+
+    def along(self, directions: Tensor) -> "SplitLikelihood":
+        """The same for latents along orthonormal directions, the columns of (K, k)."""
+        a, new_a = (directions.T @ table @ directions for table in (self.a, self.new_a))
+        return SplitLikelihood(a, self.b @ directions, new_a, self.new_b @ directions)
+
+    def leading(self, k: int) -> "SplitLikelihood":
+        """That of the first k latents, the others being 0."""
+        return SplitLikelihood(self.a[:, :k, :k], self.b[:, :k], self.new_a[:, :k, :k], self.new_b[:, :k])
+
+    @property
+    def gain(self) -> Tensor:
+        """(N,) log p(held out | used) - log p(held out | z = 0), z integrated over its posterior.
+
+        With P = A + 1 the posterior's precision:
+        (log |P| - log |P + A'| + (b + b') (P + A')^-1 (b + b') - b P^-1 b) / 2.
+        """
+        precision = (self.a + self._prior).double()
+        both, b, sum_b = precision + self.new_a, self.b.double(), (self.b + self.new_b).double()
+        quadratic = _quadratic(both, sum_b) - _quadratic(precision, b)
+        return (torch.logdet(precision) - torch.logdet(both) + quadratic) / 2
+
+    @property
+    def _prior(self) -> Tensor:
+        return torch.eye(self.b.shape[1], dtype=self.b.dtype, device=self.b.device)
 
 
 def _quadratic(matrix: Tensor, vector: Tensor) -> Tensor:

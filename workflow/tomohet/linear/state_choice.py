@@ -1,9 +1,9 @@
 """States or a continuum, and how many states? Whatever predicts tilt images that were not used.
 
-The linear model is fitted without every third tilt image of each particle (`held_out`). In its latent space
-one Gaussian, the linear model itself, competes with 1, 2, ... points (`latent_states`): with the same maps,
-so that what differs is the distribution alone. Images used say which state a particle is in; what that says
-of the others is compared with what the mean map says.
+The linear model has been fitted without every third tilt image of each particle (`held_out`). In the space of
+the directions that it has kept, one Gaussian, the linear model itself, competes with 1, 2, ... points
+(`latent_states`): with the same maps, so that what differs is the distribution alone. Images used say which
+state a particle is in; what that says of the others is compared with what the mean map says.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tomohet.linear.em import likelihood
-from tomohet.linear.fit import fit_maps
-from tomohet.linear.held_out import EVERY, tilt_number
 from tomohet.linear.latent_states import fit_latent_states
-from tomohet.linear.prediction import leading, predictive_gain
-from tomohet.particles.store import Store
-from tomohet.reconstruction.observations import Observations
+from tomohet.linear.prediction import SplitLikelihood
 
 NEGLIGIBLE, SIGNIFICANT = 1.0, 3.0  # standard errors
 
@@ -97,30 +92,14 @@ class StateChoice:
         )
 
 
-def choose_states(
-    store: Store,
-    particles: np.ndarray,
-    *,
-    zdim: int,
-    most: int,
-    iterations: int,
-    max_frequency: float,
-    seed: int,
-    device: torch.device | str,
-) -> StateChoice:
-    """Compare 1 ... `most` states and a linear model of `zdim` basis maps on held-out tilt images."""
-    held_out = tilt_number(store) % EVERY == EVERY - 1
-    used, unseen = store.restricted(~held_out), store.restricted(held_out)
-    mean, basis = fit_maps(used, particles, zdim, iterations, max_frequency, seed, device)
-    seen, new = (
-        likelihood(Observations(part, particles, max_frequency=max_frequency, device=device), mean, basis)
-        for part in (used, unseen)
-    )
+def choose_states(split: SplitLikelihood, most: int, seed: int) -> StateChoice:
+    """Compare 1 ... `most` states and the linear model with the first 1, 2, ... latents of `split`."""
     gains = []
     for n_states in range(1, most + 1):
-        states = fit_latent_states(*seen, n_states, seed)
-        gains.append(torch.logsumexp(states.log_responsibility(*seen) + states.scores(*new), dim=1))
-    linear = [predictive_gain(*leading(k, *seen, *new)) for k in range(1, zdim + 1)]
+        states = fit_latent_states(split.a, split.b, n_states, seed)
+        known = states.log_responsibility(split.a, split.b)
+        gains.append(torch.logsumexp(known + states.scores(split.new_a, split.new_b), dim=1))
+    linear = [split.leading(k).gain for k in range(1, split.b.shape[1] + 1)]
     return StateChoice(torch.stack(gains, 1).cpu().numpy(), torch.stack(linear, 1).cpu().numpy())
 
 

@@ -261,6 +261,29 @@ def crop_fourier(volumes: Tensor, box: int) -> Tensor:
     return inverse3(spectrum, box) * (box / full) ** 3
 
 
+def pad_fourier(volumes: Tensor, box: int) -> Tensor:
+    """Resample maps (..., d, d, d) to a larger even box by padding their transforms; density is kept.
+
+    Coefficients at the old Nyquist frequency are shared by both ends. Raises ValueError when the box is
+    smaller or not even.
+    """
+    small = volumes.shape[-1]
+    _half_box(box)
+    if box < small:
+        raise ValueError(f"cannot pad a box of {small} to a smaller one of {box}")
+    if box == small:
+        return volumes
+    half = _half_box(small)
+    spectrum = transform3(volumes)
+    for axis in (-3, -2):
+        low, nyquist, high = spectrum.split([half, 1, half - 1], dim=axis)
+        between = list(spectrum.shape)
+        between[axis] = box - small - 1
+        spectrum = torch.cat([low, nyquist / 2, spectrum.new_zeros(between), nyquist / 2, high], dim=axis)
+    spectrum[..., half] /= 2
+    return inverse3(torch.nn.functional.pad(spectrum, (0, (box - small) // 2)), box) * (box / small) ** 3
+
+
 def images_to_half_planes(images: Tensor, window: Tensor | None = None) -> Tensor:
     """Half-planes (m, n) complex64 of real images (m, D, D), multiplied by `window` (D, D) first if given."""
     images = images.float()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.masks import sphere_mask, tight_mask
 from tomohet.physics.slicing import (
     scatter,
@@ -38,6 +39,14 @@ class MeanMap:
     mask: Tensor
     noise: Noise
     power: Tensor
+
+    def cropped(self, box: int) -> "MeanMap":
+        """The same on a coarser grid, of which the transform's coefficients are those of the fine one."""
+        finer = len(self.volume) / box
+        mask = crop_fourier(self.mask, box).clamp(0, 1)
+        return MeanMap(
+            finer**3 * crop_fourier(self.volume, box), mask, self.noise, self.power[: box // 2 + 1]
+        )
 
 
 def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None = None) -> MeanMap:
