@@ -8,8 +8,10 @@ import torch
 from blob_store import blob_store
 
 from tomohet.linear.detection import TILT_GROUPS, detect_heterogeneity
-from tomohet.linear.fit import KERNEL_PARTICLES, fit_linear_model, kernel_box
-from tomohet.linear.held_out import HeldOut, common_moments
+from tomohet.linear.fit import coarse_box, fit_linear_model
+from tomohet.linear.held_out import HeldOut, common_directions
+from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.start import KERNEL_PARTICLES, kernel_box
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.particle_maps import grouped_particle_maps, particle_maps
@@ -59,44 +61,54 @@ def test_too_much_noise_hides_the_blocks():
     assert not detection(blob_store(N, snr=0.003)).found
 
 
-def latents_and_images(strengths, n=600, k=6, seed=0):
-    """Latents, and the likelihood of held-out images that confirm some directions of a random basis."""
+def used_and_held_out(strengths, n=600, k=6, seed=0):
+    """Likelihood of images used and held out, which have some directions of a random basis in common."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(k, k)))[0]
     true = rng.normal(size=(n, k)) * np.sqrt(np.pad(strengths, (0, k - len(strengths))))
-    z, a = true + rng.normal(size=(n, k)), np.broadcast_to(np.eye(k), (n, k, k))
-    b = true + rng.normal(size=(n, k))
-    return (torch.tensor(x, dtype=torch.float32) for x in (z @ turn, a, b @ turn))
+    a = torch.eye(k).expand(n, k, k)
+    used, new = (torch.tensor((true + rng.normal(size=(n, k))) @ turn, dtype=torch.float32) for _ in "ab")
+    return SplitLikelihood(a, 2 * used, a, new), torch.tensor(true @ turn, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("strengths", [[], [9.0], [9.0, 0.5], [9.0, 9.0, 0.5, 0.5]])
 def test_weak_directions_are_found_beside_strong_ones_in_any_basis(strengths):
-    found = common_moments(*latents_and_images(strengths), seed=0)
+    found = common_directions(used_and_held_out(strengths)[0], seed=0)
     assert found.n_components == len(strengths) and found.found == bool(strengths)
 
 
+def test_latents_along_the_directions_are_what_the_images_have_in_common():
+    """A fit that starts there starts without most of the noise: that of the other four is left behind."""
+    split, true = used_and_held_out([9.0, 3.0])
+    latents = common_directions(split, seed=0).latents(2)
+    torch.testing.assert_close(latents.T @ latents / 600, torch.eye(2), rtol=0, atol=1e-4)
+    explained = latents @ torch.linalg.lstsq(latents, true).solution
+    assert (true - explained).square().sum() < 0.2 * true.square().sum()
+
+
 def test_chance_is_called_so_as_often_as_said():
-    p_values = [common_moments(*latents_and_images([], seed=s), seed=s).p_values[0] for s in range(100)]
+    p_values = [common_directions(used_and_held_out([], seed=s)[0], seed=s).p_values[0] for s in range(100)]
     assert np.mean(np.array(p_values) < 0.05) <= 0.12
     assert 0.4 < np.mean(p_values) < 0.6
 
 
 def test_what_all_particles_share_is_no_direction():
-    z, a, b = latents_and_images([])
+    split, _ = used_and_held_out([])
     shift = torch.tensor([3.0, 0, 0, 0, 0, 0])
-    assert common_moments(z + shift, a, b + shift, seed=0).n_components == 0
+    shared = SplitLikelihood(split.a, split.b + shift, split.new_a, split.new_b + shift)
+    assert common_directions(shared, seed=0).n_components == 0
 
 
 def test_the_count_stops_at_the_first_that_may_be_chance():
     null = np.random.default_rng(0).gumbel(size=(50, 4))
-    assert HeldOut(np.array([20.0, 20, 0, 20]), null).n_components == 2
-    assert HeldOut(np.array([20.0, 20, 20, 20]), null).n_components == 4
+    assert HeldOut(np.array([20.0, 20, 0, 20]), null, None).n_components == 2
+    assert HeldOut(np.array([20.0, 20, 20, 20]), null, None).n_components == 4
 
 
 def test_basis_maps_are_as_many_as_held_out_tilts_confirm():
     model = fit_linear_model(blob_store(N, snr=0.3), np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
     assert len(model.basis) == 2 == model.held_out.n_components
-    assert model.held_out.found and "heterogeneity found: 2 components" in model.verdict
+    assert model.held_out.found and "confirm 2 components" in model.verdict
     same = blob_store(N, snr=0.3, blocks=False)
     model = fit_linear_model(same, np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
     assert model.held_out.n_components == 0 and len(model.basis) == 1 and not model.heterogeneous
@@ -114,10 +126,10 @@ def test_a_block_that_few_particles_have_gets_a_basis_map():
 
 def test_held_out_tilts_count_where_the_kernel_says_nothing():
     model = fit_linear_model(blob_store(N, snr=0.3), np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
-    model = replace(model, detection=replace(model.detection, p_value=0.5))
-    assert model.heterogeneous and "weak" in model.verdict
-    unlike = replace(model, held_out=HeldOut(-model.held_out.moment, model.held_out.null))
-    assert not unlike.heterogeneous and unlike.held_out.n_components == 0
+    unlike = replace(model, held_out=replace(model.held_out, moment=-model.held_out.moment))
+    assert unlike.held_out.n_components == 0 and unlike.heterogeneous and "weak" in unlike.verdict
+    model, unlike = (replace(m, detection=replace(m.detection, p_value=0.5)) for m in (model, unlike))
+    assert model.heterogeneous and not unlike.heterogeneous and "no heterogeneity" in unlike.verdict
 
 
 @pytest.mark.parametrize(
@@ -127,3 +139,11 @@ def test_held_out_tilts_count_where_the_kernel_says_nothing():
 )
 def test_kernel_boxes_fit_in_memory_and_are_no_larger_than_needed(box, max_frequency, n_maps, wanted):
     assert kernel_box(box, max_frequency, n_maps) == wanted
+
+
+@pytest.mark.parametrize(
+    ("box", "max_frequency", "wanted"),
+    [(32, 0.25, 20), (96, 0.25, 60), (64, 0.25, 40), (24, 0.4, 24), (32, 0.5, 32)],
+)
+def test_the_coarse_grid_holds_all_frequencies_and_a_margin(box, max_frequency, wanted):
+    assert coarse_box(box, max_frequency) == wanted

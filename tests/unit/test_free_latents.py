@@ -27,9 +27,11 @@ def store(tiny_store):
 
 @pytest.fixture(scope="module")
 def teacher(tiny_linear, store):
-    """One for which all tomograms have the same noise: images then know it shell by shell."""
+    """One for which all tomograms have the same noise: images then know it shell by shell; and whose maps
+    are known exactly, as those of a network are taken to be."""
     teacher = Teacher.of(tiny_linear, store.box)
-    return replace(teacher, config=teacher.config | {"tomograms": []})
+    exact = {"basis_variance": torch.zeros_like(teacher.state["basis_variance"])}
+    return replace(teacher, config=teacher.config | {"tomograms": []}, state=teacher.state | exact)
 
 
 @pytest.fixture(scope="module")

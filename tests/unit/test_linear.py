@@ -6,10 +6,12 @@ import torch
 from blob_store import blob_store
 from sklearn.metrics import roc_auc_score
 
-from tomohet.linear.em import Latents, expand, expectation
-from tomohet.linear.fit import fit_linear_model, kernel_particles
+from tomohet.linear.em import Latents, expansion, expectation, likelihood
+from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.locality import local_variance
 from tomohet.linear.spectral import Kernels, kernel_spectrum, largest_eigenvalues
+from tomohet.linear.start import kernel_particles
+from tomohet.physics.fourier import pad_fourier
 from tomohet.physics.fsc import correlation
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.slicing import gather, transform
@@ -118,13 +120,56 @@ def test_few_steps_settle_the_leading_eigenvalue_of_noise():
     np.testing.assert_allclose(found, dense, rtol=0.01)
 
 
+def test_what_is_not_known_of_basis_maps_makes_latents_smaller(store):
+    """Basis maps drawn from their posterior: A is the mean of theirs, b that of the mean map."""
+    observations = Observations(store, np.arange(3), max_frequency=0.4)
+    noise = Noise.same(torch.full((observations.n_rows,), 2.0), 1)
+    mean = MeanMap(store.maps[0], torch.ones(16, 16, 16), noise, shell_power(store.maps[0]))
+    basis, power = store.maps[1:], torch.linspace(3, 0.5, 9) * torch.tensor([[1.0], [4.0]])
+    mask = torch.as_tensor(sphere_mask(16, 6, edge_px=3.0), dtype=torch.float32)
+    variance = power * mask.square().mean()
+    a, b = likelihood(observations, mean, basis, variance)
+    draw = torch.Generator().manual_seed(0)
+    priors = [SpectralPrior(mask, one) for one in power]
+    drawn = [
+        torch.stack([prior.colour(torch.randn(16, 16, 16, generator=draw)) for prior in priors])
+        for _ in range(200)
+    ]
+    sampled = torch.stack([likelihood(observations, mean, basis + one)[0] for one in drawn]).mean(0)
+    plain, same_b = likelihood(observations, mean, basis)
+    torch.testing.assert_close(b, same_b)
+    added = (a - plain).diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close((sampled - plain).diagonal(dim1=1, dim2=2), added, rtol=0.1, atol=0)
+    latents, _ = expectation(observations, mean, basis, variance, accumulate=False)
+    known, _ = expectation(observations, mean, basis, accumulate=False)
+    assert latents.mean.norm() < known.mean.norm()
+
+
+def test_a_coarse_grid_gives_the_same_likelihood(store):
+    """Maps of the coarse grid, and the same padded to the fine one, show the same in the images."""
+    fine = Observations(store, np.arange(20), max_frequency=0.25)
+    coarse = fine.alike(np.arange(20), 12)
+    mask = torch.as_tensor(sphere_mask(16, 6, edge_px=3.0), dtype=torch.float32)
+    noise = Noise.same(torch.full((fine.n_rows,), 2.0), 1)
+    mean = MeanMap(store.maps[0] * mask, mask, noise, shell_power(store.maps[0]))
+    small = mean.cropped(12)
+    assert len(small.power) == 7 and small.mask.max() <= 1
+    basis = MeanMap(store.maps[1] * mask, mask, noise, mean.power).cropped(12).volume[None]
+    padded = (12 / 16) ** 3 * pad_fourier(basis, 16)
+    for found, wanted in zip(likelihood(coarse, small, basis), likelihood(fine, mean, padded), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0.02 * float(wanted.abs().max()))
+
+
 def test_expansion_changes_no_map_and_gives_unit_latents():
     generator = torch.Generator().manual_seed(0)
     basis = torch.randn(3, 4, 4, 4, generator=generator)
     z = torch.randn(50, 3, generator=generator) @ torch.tensor([[2.0, 0.5, 0], [0, 0.3, 0], [0, 1, 4.0]])
     root = torch.randn(50, 3, 3, generator=generator)
     covariance = root @ root.transpose(1, 2)
-    new_basis, new = expand(basis, Latents(z, covariance))
+    mixing = expansion(basis, Latents(z, covariance))
+    inverse = torch.linalg.inv(mixing)
+    new_basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
+    new = Latents(z @ inverse.T, inverse @ covariance @ inverse.T)
     before = torch.einsum("pj,jzyx->pzyx", z, basis)
     after = torch.einsum("pj,jzyx->pzyx", new.mean, new_basis)
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
@@ -197,12 +242,12 @@ def test_the_local_variance_of_homogeneous_maps_stays_even():
     basis = prior.colour(torch.randn(40, box, box, box, generator=draw))
     mean = MeanMap(torch.zeros(box, box, box), mask, torch.ones(1), power)
     scales, precise = torch.full((40,), 0.5), torch.full((40, 13), 1e6)
-    found = local_variance(basis, mean, scales, precise, torch.ones(40, box, box, box)).mean(0)
+    found = local_variance(basis, mean, scales, precise, torch.ones(40, box, box, box), 2.0).mean(0)
     inside = mask > 0.9
     assert found[inside].mean() == pytest.approx(1, abs=0.05)
     assert found[inside].std() < 0.15
     # Without any data the maps say nothing, and the prior stays.
-    blind = local_variance(0 * basis, mean, scales, 0 * precise, torch.ones(40, box, box, box)).mean(0)
+    blind = local_variance(0 * basis, mean, scales, 0 * precise, torch.ones(40, box, box, box), 2.0).mean(0)
     assert blind[inside].std() < 0.01
 
 
@@ -219,7 +264,7 @@ def test_a_fit_does_not_depend_on_the_size_of_chunks(store, model, monkeypatch):
 
 
 def test_of_many_particles_some_are_compared_and_all_are_fitted(store, model, monkeypatch):
-    monkeypatch.setattr("tomohet.linear.fit.KERNEL_PARTICLES", 60)
+    monkeypatch.setattr("tomohet.linear.start.KERNEL_PARTICLES", 60)
     compared = kernel_particles(np.arange(120), seed=0)
     assert len(set(compared)) == 60 and (np.diff(compared) > 0).all()
     few = fit_linear_model(store, np.arange(120), zdim=3, iterations=6, max_frequency=0.4)

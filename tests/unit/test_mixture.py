@@ -47,7 +47,7 @@ def linear(store):
 
 @pytest.fixture(scope="module")
 def states(store, linear):
-    return fit_states(store, ALL, linear, most=6, iterations=4, max_frequency=0.4)
+    return fit_states(store, ALL, linear, most=6, max_frequency=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_nested_states_are_counted():
     """The second blob is only there with the first: three states, one of which few particles have."""
     nested = blob_store(N, snr=0.3, host=True)
     linear = fit_linear_model(nested, ALL, zdim=4, iterations=4, max_frequency=0.4)
-    found = fit_states(nested, ALL, linear, most=6, iterations=4, max_frequency=0.4)
+    found = fit_states(nested, ALL, linear, most=6, max_frequency=0.4)
     assert found.choice.n_states == 3
     assert adjusted_rand_score(truth(nested), found.state) > 0.9
 
@@ -153,7 +153,7 @@ def test_nested_states_are_counted():
 def test_particles_that_are_all_the_same_are_one_state():
     same = blob_store(N, snr=0.3, blocks=False)
     linear = fit_linear_model(same, ALL, zdim=3, iterations=4, max_frequency=0.4)
-    found = fit_states(same, ALL, linear, most=4, iterations=4, max_frequency=0.4)
+    found = fit_states(same, ALL, linear, most=4, max_frequency=0.4)
     assert found.choice.n_states == 1
     assert found.choice.verdict == "no heterogeneity"
     torch.testing.assert_close(found.maps[0], linear.mean.volume)
@@ -163,7 +163,7 @@ def test_a_continuum_is_told_from_states():
     """A blob present in every proportion."""
     graded = blob_store(N, snr=1.0, graded=True)
     linear = fit_linear_model(graded, ALL, zdim=3, iterations=4, max_frequency=0.4)
-    found = fit_states(graded, ALL, linear, most=6, iterations=4, max_frequency=0.4)
+    found = fit_states(graded, ALL, linear, most=6, max_frequency=0.4)
     assert found.choice.verdict == "continuous"
 
 
@@ -187,7 +187,7 @@ def test_states_do_not_depend_on_the_size_of_chunks(linear, store, observations,
 
 
 def test_states_are_repeatable(store, linear, states):
-    again = fit_states(store, ALL, linear, len(states.maps), iterations=4, max_frequency=0.4)
+    again = fit_states(store, ALL, linear, len(states.maps), max_frequency=0.4)
     torch.testing.assert_close(again.responsibility, states.responsibility, rtol=0, atol=0)
     torch.testing.assert_close(again.maps, states.maps, rtol=0, atol=0)
 

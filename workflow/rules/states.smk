@@ -7,6 +7,7 @@ rule states:
         indices="<results>/{round}/subset/indices.pkl",
         linear="<results>/{round}/linear/weights.pkl",
         config="<results>/{round}/linear/config.pkl",
+        held_out="<results>/{round}/linear/held_out.npz",
     output:
         directory("<results>/{round}/states"),
     log:

@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="number of states (default: as many as predict tilt images that were held out)",
     )
-    parser.add_argument("--most", type=int, default=8, metavar="N", help="states tried at most (8)")
+    parser.add_argument("--most", type=int, default=12, metavar="N", help="states tried at most (12)")
     options.add_particle_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)

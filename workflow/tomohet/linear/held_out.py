@@ -85,7 +85,7 @@ def held_out_directions(
         for part in (used, unseen)
         for own in likelihood(part.alike(part.everyone, len(mean.volume)), mean, *basis)
     ]
-    return tested_directions(SplitLikelihood(*tables), seed)
+    return common_directions(SplitLikelihood(*tables), seed)
 
 
 def tilt_number(store: Store) -> np.ndarray:
@@ -94,7 +94,7 @@ def tilt_number(store: Store) -> np.ndarray:
     return np.arange(counts.sum()) - np.repeat(store.offsets[:-1], counts)
 
 
-def tested_directions(split: SplitLikelihood, seed: int) -> HeldOut:
+def common_directions(split: SplitLikelihood, seed: int) -> HeldOut:
     """Find and test directions of the latents, one after the other.
 
     What all particles have in common belongs to the mean map: latents count from their mean.

@@ -67,7 +67,7 @@ class Teacher:
 
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
         """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form."""
-        observations = self.observations(store, particles, device)
+        observations = self._observations(store, particles, device)
         basis = self.maps(store, self.n_basis)[1].to(device), self.basis_variance(store, device)
         latents, _ = expectation(observations, self.mean_map(store, device), *basis, accumulate=False)
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
@@ -77,7 +77,7 @@ class Teacher:
 
         Each has unit root mean square, which is that of noise: particles have different numbers of tilts.
         """
-        observations = self.observations(store, particles, device, MAP_BOX)
+        observations = self._observations(store, particles, device, MAP_BOX)
         maps = particle_maps(observations, self.mean_map(store, device)).flatten(1)
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
@@ -87,7 +87,7 @@ class Teacher:
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
         return MeanMap(unit * mean, mask, self._noise(tomograms_of(store)[0], device), unit**2 * power)
 
-    def observations(
+    def _observations(
         self, store: Store, particles: np.ndarray, device: torch.device, box: int | None = None
     ) -> Observations:
         """Images of particles (store ordinals) up to the frequency that the model was fitted to."""

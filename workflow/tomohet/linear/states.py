@@ -9,16 +9,18 @@ import torch
 from torch import Tensor
 
 from tomohet.linear.em import likelihood
+from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import Teacher
 from tomohet.linear.latent_states import fit_latent_states
 from tomohet.linear.mixture import refine_states
 from tomohet.linear.state_choice import StateChoice, choose_states
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.observations import Observations
 
 log = logging.getLogger(__name__)
 
-MOST_STATES = 8
+MOST_STATES = 12
 
 
 @dataclass(frozen=True)
@@ -50,33 +52,42 @@ class States:
 def fit_states(
     store: Store,
     particles: np.ndarray,
-    folder: Path,
+    linear: LinearModel | Path,
     n_states: int | None = None,
     *,
     most: int = MOST_STATES,
+    max_frequency: float = 0.25,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> States:
-    """Find the states of particles (ordinals of the store), starting from a linear model.
+    """Find the states of particles (ordinals of the store), starting from a linear model of them.
 
-    folder: output of train_linear. n_states: None takes as many, of 1 to `most`, as predict held-out tilt
-    images (`state_choice`).
+    linear: a fitted model, or the output folder of train_linear, whose own `max_frequency` then counts.
+    n_states: None takes as many, of 1 to `most`, as predict held-out tilt images (`state_choice`).
 
-    Raises InputError when the number is to be found and the model was fitted to other particles.
+    Raises InputError when the number is to be found and the folder's model was fitted to other particles.
     """
-    teacher = Teacher.of(folder, store.box)
+    split = None
+    if isinstance(linear, LinearModel):
+        mean, basis, variance = linear.mean, (linear.basis, linear.basis_variance), linear.local_variance
+        split = linear.held_out.likelihood.leading(len(linear.basis))
+    else:
+        teacher = Teacher.of(linear, store.box)
+        if n_states is None:
+            split = teacher.held_out(particles, device)
+        mean, variance = teacher.mean_map(store, device), teacher.state["local_variance"].to(device)
+        basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
+        max_frequency = teacher.config["training_args"]["max_frequency"]
     choice = None
     if n_states is None:
-        choice = choose_states(teacher.held_out(particles, device), min(most, len(particles)), seed)
+        choice = choose_states(split, min(most, len(particles)), seed)
         n_states = choice.n_states
         log.info(choice.sentence)
-    mean = teacher.mean_map(store, device)
-    observations = teacher.observations(store, particles, device)
-    basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
+    observations = Observations(store, particles, max_frequency=max_frequency, device=device)
     tables = likelihood(observations, mean, *basis)
     start = fit_latent_states(*tables, n_states, seed).log_responsibility(*tables).exp()
     # States differ where the linear model has found that particles differ.
-    where = replace(mean, mask=mean.mask * teacher.state["local_variance"].to(device).sqrt())
+    where = replace(mean, mask=mean.mask * variance.sqrt())
     mixture = refine_states(observations, where, start.float())
     order = torch.argsort(
         torch.bincount(mixture.responsibility.argmax(1), minlength=n_states), descending=True, stable=True
