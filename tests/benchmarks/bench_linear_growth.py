@@ -65,14 +65,15 @@ def fit(store: Path, zdim: int | None) -> dict:
     """Fit in this process: CPU seconds, and memory before and at most."""
     import numpy as np
 
-    from tomohet.linear import fit as linear
+    from tomohet.linear import start as comparison
+    from tomohet.linear.fit import fit_linear_model
     from tomohet.particles.store import open_store
 
     opened, detection = open_store(store), []
-    linear.detect_heterogeneity = timed(linear.detect_heterogeneity, detection)
+    comparison.detect_heterogeneity = timed(comparison.detect_heterogeneity, detection)
     before, start = anonymous_bytes(), time.thread_time()
     with Peak() as peak:
-        linear.fit_linear_model(opened, np.arange(len(opened.particles)), zdim=zdim)
+        fit_linear_model(opened, np.arange(len(opened.particles)), zdim=zdim)
     spent = time.thread_time() - start
     return {
         "CPU s": spent,

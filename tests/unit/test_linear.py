@@ -125,7 +125,7 @@ def test_what_is_not_known_of_basis_maps_makes_latents_smaller(store):
     observations = Observations(store, np.arange(3), max_frequency=0.4)
     noise = Noise.same(torch.full((observations.n_rows,), 2.0), 1)
     mean = MeanMap(store.maps[0], torch.ones(16, 16, 16), noise, shell_power(store.maps[0]))
-    basis, power = store.maps[1:], torch.linspace(3, 0.5, 9) * torch.tensor([[1.0], [4.0]])
+    basis, power = store.maps[1:], torch.tensor([[1.0], [4.0]]).expand(2, 9)
     mask = torch.as_tensor(sphere_mask(16, 6, edge_px=3.0), dtype=torch.float32)
     variance = power * mask.square().mean()
     a, b = likelihood(observations, mean, basis, variance)

@@ -54,12 +54,15 @@ def _spectrum(model: LinearModel, path: Path) -> None:
 
 
 def _latents(model: LinearModel, path: Path) -> None:
+    """Two latents against each other in each panel; of an odd number the last by itself."""
     z = model.latents.mean.cpu().numpy()
-    pairs = [(i, i + 1) for i in range(0, z.shape[1] - 1, 2)] or [(0, 0)]
-    figure, axes = plots.figure(1, len(pairs), squeeze=False)
-    for axis, (first, second) in zip(axes[0], pairs, strict=True):
-        plots.scatter_density(axis, z[:, first], z[:, second])
-        axis.set(
-            title="Posterior means", xlabel=f"latent {first + 1} (SD)", ylabel=f"latent {second + 1} (SD)"
-        )
+    figure, axes = plots.figure(1, (z.shape[1] + 1) // 2, squeeze=False)
+    for axis, first in zip(axes[0], range(0, z.shape[1], 2), strict=True):
+        axis.set(title="Posterior means", xlabel=f"latent {first + 1} (SD)")
+        if first + 1 < z.shape[1]:
+            plots.scatter_density(axis, z[:, first], z[:, first + 1])
+            axis.set_ylabel(f"latent {first + 2} (SD)")
+        else:
+            axis.hist(z[:, first], bins=40, color=plots.PALETTE[0])
+            axis.set_ylabel("particles")
     plots.save(figure, path)
