@@ -7,6 +7,7 @@ rule train_linear:
         indices="<results>/{round}/subset/indices.pkl",
     output:
         weights="<results>/{round}/linear/weights.pkl",
+        held_out="<results>/{round}/linear/held_out.npz",
         latents="<results>/{round}/linear/z.train.pkl",
         config="<results>/{round}/linear/config.pkl",
         summary="<results>/{round}/linear/summary.json",

@@ -14,7 +14,7 @@ import torch
 from tomohet.linear.latent_states import fit_latent_states
 from tomohet.linear.prediction import SplitLikelihood
 
-NEGLIGIBLE, SIGNIFICANT = 1.0, 3.0  # standard errors
+NEGLIGIBLE, SIGNIFICANT = 2.0, 3.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StateChoice:
 
     @property
     def n_states(self) -> int:
-        """The smallest number of states that is not worse than the best beyond the standard error.
+        """The smallest number of states that is not worse than the best beyond NEGLIGIBLE standard errors.
 
         The error is that of the difference, particle by particle: one that no additional state concerns is
         predicted as before and adds nothing to it, so that a state of few particles is judged by those few.
