@@ -182,12 +182,12 @@ def _expectation_maximisation(
     scales = torch.full((equations.n_basis,), FIRST_PRIOR_SCALE, device=observations.device)
     local = torch.ones_like(mean.volume).expand(len(scales), -1, -1, -1)
     precision = equations.precision(len(mean.power))
-    basis = _maximisation(equations, mean, scales, local)
+    basis = fit_basis(equations, mean, scales, local)
     variance = coefficient_variance(mean, scales, precision, local)
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
         del equations  # not to be held beside the next ones
         latents, equations = expectation(observations, mean, basis, variance, accumulate=True)
-        before, basis = basis, _maximisation(equations, mean, scales, local)
+        before, basis = basis, fit_basis(equations, mean, scales, local)
         precision = equations.precision(len(mean.power))
         scales = prior_scales(basis, mean, precision, scales, local)
         local = local_variance(basis, mean, scales, precision, local, smoothing_px)
@@ -200,7 +200,8 @@ def _expectation_maximisation(
     return _Fitted(mean, basis, variance, scales, local)
 
 
-def _maximisation(equations: Equations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:
+def fit_basis(equations: Equations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:
+    """M-step: basis maps (K, D, D, D) under prior power scales (K,) and local variance (K, D, D, D)."""
     masks = mean.mask * local.sqrt()
     priors = [SpectralPrior(mask, scale * mean.power) for mask, scale in zip(masks, scales, strict=True)]
     start = equations.weight.new_zeros(len(scales), *mean.volume.shape)
