@@ -240,3 +240,14 @@ def test_mistakes(tmp_path, tiny_store, linear_folder, run_script, arguments, me
 def test_a_folder_that_is_no_linear_model_is_refused(tmp_path, tiny_store, run_script):
     done = run_script("states", tiny_store, "--linear", tmp_path, "-o", tmp_path / "out", check=False)
     assert done.returncode and "config.pkl" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_number_of_states_needs_the_particles_of_the_linear_model(tmp_path, tiny_store, run_script):
+    linear = tmp_path / "linear"
+    run_script("train_linear", tiny_store, "-o", linear, "--zdim", 1, "-n", 1, "--use-first-nptcls", 20)
+    words = ("states", tiny_store, "--linear", linear, "-o", tmp_path / "out")
+    done = run_script(*words, check=False)
+    assert done.returncode and "Traceback" not in done.stderr
+    assert "fitted without 4 of 24 particles" in done.stderr and "give --states" in done.stderr
+    run_script(*words, "--states", 2)
+    run_script(*words, "--use-first-nptcls", 20, "--most", 2)
