@@ -152,6 +152,8 @@ def test_a_fit_without_particles_to_spare_is_refused(tiny_store, tmp_path, run_s
     done = run_script("train_linear", tiny_store, "-o", tmp_path, "--zdim", 999, check=False)
     assert done.returncode == 1
     assert "--zdim 999: expected 1 to" in done.stderr
+    done = run_script("train_linear", tiny_store, "-o", tmp_path, "--use-first-nptcls", 1, check=False)
+    assert done.returncode and "1 particle; a linear model needs at least 2" in done.stderr
 
 
 def test_latents_of_noise_are_small(store):

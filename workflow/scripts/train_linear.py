@@ -62,6 +62,8 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     from tomohet.linear.fit import fit_linear_model
     from tomohet.linear.output import LinearRun, write_run
 
+    if len(particles) < 2:
+        raise InputError(f"{args.particles}: {len(particles)} particle; a linear model needs at least 2")
     if args.zdim is not None and not 1 <= args.zdim < len(particles):
         raise InputError(f"--zdim {args.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
     fit = {"iterations": args.iterations, "max_frequency": args.max_frequency, "seed": args.seed}

@@ -100,10 +100,12 @@ def fit_linear_model(
     most = max(zdim or 0, min(MOST_BASIS, len(particles) - 1))
 
     def observe(part: Store) -> Observations:
+        """Their images in a part of the store."""
         where = {"device": device, "processes": processes}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
     def fit(observations: Observations) -> tuple[MeanMap, Tensor, Tensor]:
+        """Mean, basis and its variance, of more maps than needed."""
         mean = mean_map(observations)
         compared, start = _start(observations, mean, most, seed)
         fitted = _expectation_maximisation(observations, mean, compared, start, iterations)
