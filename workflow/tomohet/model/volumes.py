@@ -109,7 +109,7 @@ def write_volumes(
             f"the latents have shape {z.shape}, but the model has zdim {decoder.zdim}: expected "
             f"(points, {decoder.zdim})"
         )
-    form = _Form.of(decoder, box, lowpass_A, flip, invert)
+    form = VolumeForm.of(decoder, box, lowpass_A, flip, invert)
     with atomic_path(outdir / "z_values.txt") as temporary:
         np.savetxt(temporary, z)
     numbers = range(len(z))[part]
@@ -142,7 +142,7 @@ def write_homogeneous(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write the one map of a model without latents; options as in `write_volumes`."""
-    form = _Form.of(decoder, box, lowpass_A, flip, invert)
+    form = VolumeForm.of(decoder, box, lowpass_A, flip, invert)
 
     def write(_: int, volume: np.ndarray) -> None:
         write_volume(path, volume, form.pixel_size_A)
@@ -151,8 +151,8 @@ def write_homogeneous(
 
 
 @dataclass(frozen=True)
-class _Form:
-    """The form in which maps are written."""
+class VolumeForm:
+    """The form in which maps are written: box, px; pixel size, Å; low-pass, Å; flipped; inverted."""
 
     box: int
     pixel_size_A: float
@@ -161,7 +161,9 @@ class _Form:
     invert: bool
 
     @classmethod
-    def of(cls, decoder: TrainedVolumes, box: int | None, lowpass_A, flip: bool, invert: bool) -> "_Form":
+    def of(
+        cls, decoder: TrainedVolumes, box: int | None, lowpass_A, flip: bool, invert: bool
+    ) -> "VolumeForm":
         box = checked_box(decoder, box)
         if lowpass_A is not None and lowpass_A <= 0:
             raise InputError(f"--lowpass {lowpass_A}: expected a resolution in Å, more than 0")
@@ -184,7 +186,7 @@ def _decode(
     decoder: TrainedVolumes,
     z: np.ndarray,
     numbers: range,
-    form: _Form,
+    form: VolumeForm,
     write: Callable[[int, np.ndarray], None],
     batch: int,
     dtype: torch.dtype,
@@ -215,7 +217,7 @@ def _decode(
 
 @contextmanager
 def _volume_stack(
-    path: Path, n: int, numbers: range, form: _Form, digest: str
+    path: Path, n: int, numbers: range, form: VolumeForm, digest: str
 ) -> Iterator[Callable[[int, np.ndarray], None]]:
     """A function that writes one of these of a stack's `n` volumes, by its number."""
     file = PartedFile(

@@ -1,0 +1,260 @@
+"""Sums of a model's maps over masks, for any number of latents, without making the maps.
+
+A sum over a mask is linear in the map, hence in its Fourier values, and in a linear model's latents. A network's
+Fourier values are not linear in the latents, and evaluating all of them is what decoding costs. But the maps of
+one model span few dimensions: their modes are found from some maps that are decoded in full, and a few hundred
+Fourier values then tell the coefficients of all modes, and with them every sum (proper orthogonal decomposition
+with points chosen by pivoted QR: Drmac & Gugercin, SIAM J. Sci. Comput. 38, A631, 2016). Maps of other latents,
+decoded in full, say how far off that is.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import lstsq, qr
+from torch import Tensor
+
+from tomohet.errors import InputError
+from tomohet.model.decoder import Decoder, FixedPoints, FoldedDecoder
+from tomohet.model.linear_base import LinearBase
+from tomohet.model.volumes import TrainedVolumes, VolumeForm
+from tomohet.physics.fourier import half_ball
+from tomohet.progress import track
+
+FIRST_SNAPSHOTS, MOST_SNAPSHOTS = 64, 512
+CHECKS = 24  # latents whose sums are computed both ways
+CANDIDATES = 8192  # Fourier points among which the few are chosen
+LEAST_MODE = 1e-6  # of the strongest: weaker modes are rounding errors
+BATCH = 16
+POINTS_BATCH = 4096
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MaskSums:
+    """Sums (n, U) over U masks, and how they came about.
+
+    decoded: latents whose maps were decoded in full. points: Fourier points evaluated for the others.
+    error: (U,) root mean square difference from sums of fully decoded maps, 0 where all are such.
+    """
+
+    sums: np.ndarray
+    decoded: int
+    points: int
+    error: np.ndarray
+
+
+@torch.no_grad()
+def mask_sums(
+    decoder: TrainedVolumes,
+    z: np.ndarray,
+    masks: np.ndarray,
+    form: VolumeForm,
+    tolerance: np.ndarray,
+    seed: int = 0,
+) -> MaskSums:
+    """Sums over masks of the maps that `write_volumes` would write.
+
+    Parameters
+    ----------
+    z : (n, zdim) latents
+    masks : (U, d, d, d) on the grid of the maps in `form`
+    form : box, low-pass, flip and sign of the maps
+    tolerance : (U,) root mean square error allowed; more maps are decoded in full until it is met
+    seed : of the choice of maps decoded in full
+
+    Raises InputError when shapes do not fit, or the maps are not finite.
+    """
+    if z.ndim != 2 or z.shape[1] != decoder.zdim:
+        raise InputError(f"latents of shape {z.shape}, but the model has zdim {decoder.zdim}")
+    if masks.shape[1:] != (form.box,) * 3:
+        raise InputError(f"masks of shape {masks.shape[1:]}, but the model's volumes have box {form.box}")
+    latents = torch.as_tensor(np.asarray(z, np.float32), device=decoder.device)
+    weights = torch.as_tensor(np.asarray(masks, np.float32), device=decoder.device)
+    found = _network(decoder, latents, weights, form, np.asarray(tolerance, float), seed)
+    if not np.isfinite(found.sums).all():
+        raise InputError("the model's volumes are not finite: the training diverged (take earlier weights)")
+    return found
+
+
+def _network(decoder, latents: Tensor, masks: Tensor, form: VolumeForm, tolerance, seed: int) -> MaskSums:
+    model = decoder.model
+    if isinstance(model, LinearBase):
+        sums = _base_sums(model, latents, masks, form) * decoder.scale
+        return MaskSums(sums.cpu().double().numpy(), 0, 0, np.zeros(len(masks)))
+    if not isinstance(model, Decoder):  # published networks are decoded as the published program does
+        sums = _sums_of_maps(decoder, latents, masks, form)
+        return MaskSums(sums, len(latents), 0, np.zeros(len(masks)))
+    network = _NetworkSums(model, masks, form)
+    found = network.of(latents, tolerance / abs(decoder.scale), seed)
+    sums = found.sums
+    if model.base is not None:
+        sums = sums + _base_sums(model.base, latents, masks, form).cpu().double().numpy()
+    return MaskSums(sums * decoder.scale, found.decoded, found.points, found.error * abs(decoder.scale))
+
+
+def _base_sums(base: LinearBase, z: Tensor, masks: Tensor, form: VolumeForm) -> Tensor:
+    """Sums (n, U) of mean + sum_j z_j U_j: those of K + 1 maps, combined."""
+    unit = torch.cat([torch.zeros(1, base.n_basis), torch.eye(base.n_basis)]).to(z)
+    maps = torch.cat([form(base.volumes(one[None], form.box)) for one in unit])
+    sums = maps.flatten(1) @ masks.flatten(1).T
+    return sums[0] + z[:, : base.n_basis] @ (sums[1:] - sums[0])
+
+
+def _sums_of_maps(decoder: TrainedVolumes, z: Tensor, masks: Tensor, form: VolumeForm) -> np.ndarray:
+    flat = masks.flatten(1).T
+    parts = []
+    with track(total=len(z), unit="particles", description="occupancies") as progress:
+        for maps in decoder.decode(z, form.box, batch=BATCH, radius=form.radius):
+            parts.append(form(maps).flatten(1) @ flat)
+            progress.update(len(maps))
+    return torch.cat(parts).cpu().double().numpy()
+
+
+class _NetworkSums:
+    """Mask sums of a Hermitian network's own part of the maps, from its Fourier values."""
+
+    def __init__(self, model: Decoder, masks: Tensor, form: VolumeForm) -> None:
+        self.ball = half_ball(form.box, masks.device)
+        radius = form.radius
+        self.n = self.ball.n if radius is None else int((self.ball.radius <= radius + 1e-4).sum())
+        self.k = self.ball.k[: self.n].float() / model.box
+        self.folded: FoldedDecoder = model.folded()
+        self.weights = mask_weights(masks, form, model.box)[:, : self.n]
+
+    def of(self, z: Tensor, tolerance: np.ndarray, seed: int) -> MaskSums:
+        """Sums of latents `z`: some in full, the others from few points."""
+        rng = np.random.default_rng(seed)
+        shuffled = torch.as_tensor(rng.permutation(len(z)), device=z.device)
+        everywhere = FixedPoints(self.folded, self.k)
+        candidates = self._candidates(rng)
+        sums = torch.zeros(len(z), len(self.weights), dtype=torch.float64, device=z.device)
+        check, others = shuffled[:CHECKS], shuffled[CHECKS:]
+        order = others[_spread_first(z[others], MOST_SNAPSHOTS)]
+        kept, wanted, error, points = [], FIRST_SNAPSHOTS, np.zeros(len(self.weights)), 0
+        check_values = self._decode(everywhere, z, check, candidates, sums)
+        done = 0
+        while done < len(order):
+            chosen = order[done:wanted]
+            kept.append(self._decode(everywhere, z, chosen, candidates, sums))
+            done += len(chosen)
+            if done == len(order):  # all are decoded in full
+                return MaskSums(sums.cpu().numpy(), len(z), 0, np.zeros(len(self.weights)))
+            rule = _Cubature.fitted(torch.cat(kept), sums[order[:done]], candidates)
+            difference = rule.from_candidates(check_values) - sums[check].cpu().numpy()
+            error = np.sqrt((difference**2).mean(axis=0))
+            points = len(rule.points)
+            log.info(
+                "%d volumes decoded in full, %d Fourier points for the others: sums off by %.1e of what is allowed",
+                done + len(check), points, (error / tolerance).max(),
+            )  # fmt: skip
+            if (error <= tolerance).all() or wanted >= MOST_SNAPSHOTS:
+                break
+            wanted *= 2
+        rest = order[done:]
+        if len(rest):
+            at_points = FixedPoints(self.folded, self.k[rule.points])
+            with track(total=len(rest), unit="particles", description="occupancies") as progress:
+                for some in rest.split(POINTS_BATCH):
+                    sums[some] = torch.as_tensor(rule(at_points.values(z[some])), device=z.device)
+                    progress.update(len(some))
+        return MaskSums(sums.cpu().numpy(), done + len(check), points, error)
+
+    def _candidates(self, rng: np.random.Generator) -> Tensor:
+        """Points (C,) among which the few are chosen: those that weigh in the sums more often."""
+        if self.n <= CANDIDATES:
+            return torch.arange(self.n, device=self.k.device)
+        weight = self.weights.abs().square().sum(0).double().sqrt().cpu().numpy()
+        # Half by weight, half anywhere: a mode may show best where the masks have little.
+        share = 0.5 * weight / weight.sum() + 0.5 / self.n
+        chosen = rng.choice(self.n, CANDIDATES, replace=False, p=share)
+        return torch.as_tensor(np.sort(chosen), device=self.k.device)
+
+    def _decode(self, everywhere: FixedPoints, z: Tensor, rows: Tensor, candidates: Tensor, sums) -> Tensor:
+        """Fill the exact sums of `rows`; returns their values (m, C) at the candidates."""
+        kept = []
+        for some in rows.split(BATCH):
+            values = everywhere.values(z[some])
+            sums[some] = (values @ self.weights.conj().T).real.double()
+            kept.append(values[:, candidates])
+        return torch.cat(kept) if kept else torch.zeros(0, len(candidates), dtype=torch.complex64)
+
+
+@dataclass(frozen=True)
+class _Cubature:
+    """sums = mean_sums + (values at points - mean_values) @ weights, real and imaginary parts side by side."""
+
+    picked: np.ndarray  # among the candidates
+    points: Tensor  # among all points
+    mean_values: np.ndarray
+    mean_sums: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def fitted(cls, values: Tensor, sums: Tensor, candidates: Tensor) -> "_Cubature":
+        """From maps decoded in full: values (T, C) at the candidates, sums (T, U)."""
+        x, s = _side_by_side(values), sums.cpu().numpy()
+        mean, mean_sums = x.mean(axis=0), s.mean(axis=0)
+        coefficients, strength, modes = np.linalg.svd(x - mean, full_matrices=False)
+        rank = max(1, int((strength > LEAST_MODE * strength[0]).sum()))
+        modes = modes[:rank]
+        per_mode = (coefficients[:, :rank] / strength[:rank]).T @ (s - mean_sums)  # (rank, U)
+        pivots = qr(modes, mode="r", pivoting=True)[1][:rank]
+        picked = np.unique(pivots % len(candidates))
+        both = np.concatenate([picked, picked + len(candidates)])
+        # Twice as many numbers as modes: least squares.
+        weights = lstsq(modes[:, both].T, np.eye(len(both)))[0].T @ per_mode
+        points = candidates[torch.as_tensor(picked, device=candidates.device)]
+        return cls(picked, points, mean[both], mean_sums, weights)
+
+    def __call__(self, values: Tensor) -> np.ndarray:
+        """Sums (m, U) from values (m, points)."""
+        return self.mean_sums + (_side_by_side(values) - self.mean_values) @ self.weights
+
+    def from_candidates(self, values: Tensor) -> np.ndarray:
+        """Sums (m, U) from values (m, C) at all candidates."""
+        return self(values[:, torch.as_tensor(self.picked, device=values.device)])
+
+
+def _spread_first(z: Tensor, count: int) -> Tensor:
+    """Order (n,) of latents in which each of the first `count` is the farthest from all before it.
+
+    So rare states are among the first (Gonzalez, Theor. Comput. Sci. 38, 293, 1985).
+    """
+    if not len(z):
+        return torch.arange(0, device=z.device)
+    distance = torch.full((len(z),), torch.inf, device=z.device)
+    first = [torch.zeros((), dtype=torch.int64, device=z.device)]
+    for _ in range(min(count, len(z)) - 1):
+        distance = torch.minimum(distance, (z - z[first[-1]]).square().sum(1))
+        first.append(distance.argmax())
+    chosen = torch.stack(first).unique()
+    rest = torch.ones(len(z), dtype=torch.bool, device=z.device)
+    rest[chosen] = False
+    return torch.cat([torch.stack(first)[: len(chosen)], torch.nonzero(rest)[:, 0]])
+
+
+def _side_by_side(values: Tensor) -> np.ndarray:
+    """(m, n) complex as (m, 2n) float64: real parts, then imaginary parts."""
+    return torch.cat([values.real, values.imag], dim=1).cpu().double().numpy()
+
+
+def mask_weights(masks: Tensor, form: VolumeForm, model_box: int) -> Tensor:
+    """Weights (U, n) complex64 of a map's Fourier values in its sums over `masks` (U, d, d, d).
+
+    The sum over a mask of the map in `form` of values V (n,) on the half ball is Re sum_k V(k) conj(weight(k)).
+    A sum is linear, so its weights are its gradient: whatever is done to the maps is done to them.
+    """
+    ball = half_ball(form.box, masks.device)
+    zero = torch.zeros(1, ball.n, dtype=torch.complex64, device=masks.device, requires_grad=True)
+    with torch.enable_grad():
+        flat = form(ball.volume(zero, model_box)).flatten()
+        return torch.stack([_gradient((flat @ mask.flatten()), zero)[0] for mask in masks])
+
+
+def _gradient(of: Tensor, by: Tensor) -> Tensor:
+    return torch.autograd.grad(of, by, retain_graph=True)[0]
