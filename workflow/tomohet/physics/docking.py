@@ -2,8 +2,8 @@
 
 Model and map are compared after spectral whitening: every Fourier shell of the map is brought to the same
 power, and the model is filtered alike. The rough shape, which any compact model shares with any map,
-then weighs no more than the details that only the right placement has. With w = 1 / (root mean square of the map's
-shell) and g = exp(-(k R)^2), the correlation of atoms of weight a_i at voxels p_i is
+then weighs no more than the details that only the right placement has. With w = 1 / (root mean square
+of the map's shell) and g = exp(-(k R)^2), the correlation of atoms of weight a_i at voxels p_i is
 
     sum_i a_i V(p_i) / (|g w M| |g w T|),   V = inverse transform of g^2 w^2 T,
 
