@@ -11,16 +11,14 @@ import pandas as pd
 from tomohet.files.atomic import atomic_path
 from tomohet.files.grids import MapGrid
 from tomohet.physics.docking import (
-    Body,
+    Comparison,
     Placement,
-    Target,
     best_shifts,
-    body_of,
     chance_level,
+    compare,
     correlation,
     refine,
     search,
-    whitened_target,
 )
 
 MODES = ("auto", "check", "fit", "off")
@@ -70,10 +68,10 @@ class Alignment:
         return self.best if self.moves else self.tried[0]
 
     def table(self) -> pd.DataFrame:
-        """One row per placement: correlation, move of the model's centre (Å), turn (degrees), hand, remedy."""
+        """One row per placement: correlation, move of the model's centre, turn, hand, remedy."""
         rows = []
         for entry in self.tried:
-            move_A = _centre_A(entry.placement, self.centre_A) - self.centre_A
+            move_A = entry.placement.move(self.centre_A) - self.centre_A
             rows.append(
                 {
                     "placement": entry.name,
@@ -104,11 +102,6 @@ class Alignment:
         }
 
 
-def _centre_A(placement: Placement, centre_A: np.ndarray) -> np.ndarray:
-    """One point (3,), moved."""
-    return placement.move(centre_A[None])[0]
-
-
 def _turn_deg(placement: Placement) -> float:
     """Angle of the rotation, after a mirror along z where the hand changes."""
     turn = placement.rotation @ Z_MIRROR if placement.mirrored else placement.rotation
@@ -137,27 +130,26 @@ def align(
     The placements with their whitened correlations (`physics.docking`), and the one to be used.
     """
     xyz_A, weights = atoms[["x_A", "y_A", "z_A"]].to_numpy(), atoms.Z.to_numpy()
-    target = whitened_target(mean, grid.pixel_size_A, grid.origin_A)
+    given_to = (xyz_A, weights, mean, grid.pixel_size_A, grid.origin_A)
+    whole, points = compare(*given_to), compare(*given_to, binned=True)
     stay = Placement(np.eye(3), np.zeros(3))
     centre_A = np.average(xyz_A, axis=0, weights=weights)
-    if target is None:
+    if whole is None:
         given = Tried("as given", stay, float("nan"))
         verdict = "the mean volume is constant: whether the model is aligned cannot be told"
         return Alignment((given,), given, float("nan"), False, False, verdict, centre_A)
-    body = body_of(xyz_A, weights, target)
-    points = body_of(xyz_A, weights, target, binned=True)
-    chance = chance_level(points, target)
+    chance = chance_level(points)
 
     tried = [
-        Tried(name, placement, correlation(body, target, placement), remedy)
+        Tried(name, placement, correlation(whole, placement), remedy)
         for name, placement, remedy in obvious_placements(grid, model_origin)
     ]
     for mirror in (stay, _about_middle(Z_MIRROR, grid)):
-        tried.append(_shifted(body, points, target, mirror))
+        tried.append(_shifted(whole, points, mirror))
     given, best = tried[0], _choose(tried, chance)
     recognised = best.correlation >= CLEAR_OF_CHANCE * chance
     if mode == "fit" or (mode == "auto" and not recognised):
-        fits = _fitted(body, points, target, (xyz_A, weights, mean, grid), best if recognised else None)
+        fits = _fitted(whole, points, search(*given_to), best if recognised else None)
         tried += fits
         best = _choose_fit(best, fits, chance, recognised)
         recognised = best.correlation >= CLEAR_OF_CHANCE * chance
@@ -215,13 +207,12 @@ def _about_middle(rotation: np.ndarray, grid: MapGrid) -> Placement:
     return Placement(rotation, middle_A - rotation @ middle_A)
 
 
-def _shifted(body: Body, points: Body, target: Target, start: Placement) -> Tried:
+def _shifted(whole: Comparison, points: Comparison, start: Placement) -> Tried:
     """The best shift of all, from FFT and refined, with the rotation (or mirror) of `start`."""
-    places, _ = best_shifts(points, target, start.rotation[None])
-    centre_A = target.origin_A + target.pixel_size_A * places[0]
-    placement, _ = refine(points, target, start.rotation, centre_A, turn=False)
+    places_A, _ = best_shifts(points, start.rotation[None])
+    placement, _ = refine(points, start.rotation, places_A[0], turn=False)
     name, remedy = ("wrong hand, shifted", FLIP) if start.mirrored else ("shifted", "")
-    return Tried(name, placement, correlation(body, target, placement), remedy)
+    return Tried(name, placement, correlation(whole, placement), remedy)
 
 
 def _choose(tried: list[Tried], chance: float) -> Tried:
@@ -234,23 +225,17 @@ def _choose(tried: list[Tried], chance: float) -> Tried:
 
 
 def _fitted(
-    body: Body,
-    points: Body,
-    target: Target,
-    search_in: tuple[np.ndarray, np.ndarray, np.ndarray, MapGrid],
-    start: Tried | None,
+    whole: Comparison, points: Comparison, everywhere: list[tuple[Placement, float]], start: Tried | None
 ) -> list[Tried]:
     """The best fit of each hand after a search everywhere, and `start` refined where it is."""
-    xyz_A, weights, mean, grid = search_in
     fits = []
     if start is not None:
         near = start.placement
-        placement, _ = refine(points, target, near.rotation, _centre_A(near, points.centre_A))
-        fits.append(Tried(f"{start.name}, refined", placement, correlation(body, target, placement)))
-    everywhere = search(xyz_A, weights, mean, grid.pixel_size_A, grid.origin_A)
+        placement, _ = refine(points, near.rotation, near.move(points.centre_A))
+        fits.append(Tried(f"{start.name}, refined", placement, correlation(whole, placement)))
     for name, mirrored, remedy in (("fitted", False, ""), ("wrong hand, fitted", True, FLIP)):
         placement = next(fit for fit, _ in everywhere if fit.mirrored == mirrored)
-        fits.append(Tried(name, placement, correlation(body, target, placement), remedy))
+        fits.append(Tried(name, placement, correlation(whole, placement), remedy))
     return fits
 
 
@@ -284,7 +269,7 @@ def _verdict(
         )
     if best is given:
         return f"the model lies in the mean volume as given ({numbers})"
-    move_A = _centre_A(best.placement, centre_A) - centre_A
+    move_A = best.placement.move(centre_A) - centre_A
     steps = ["the model's centre {} by ({:.1f}, {:.1f}, {:.1f}) Å".format("{}", *move_A)]
     turn = _turn_deg(best.placement)
     if best.placement.mirrored and "axes" not in best.name:
@@ -312,7 +297,7 @@ def write_aligned(
     Their coordinates count from the header origin, whatever those of `files` count from.
     """
     start_A = _middle_A(grid) if model_origin == "centre" else np.zeros(3)
-    shift_A = _centre_A(placement, start_A)
+    shift_A = placement.move(start_A)
     turn = gemmi.Transform(gemmi.Mat33(placement.rotation.tolist()), gemmi.Vec3(*shift_A))
     written = []
     for file in map(Path, files):
