@@ -187,12 +187,12 @@ def test_the_search_turns_with_the_model(atoms):
     mean = drawn(atoms, noise=1.0)
     weights = atoms.Z.to_numpy()
     turned = Placement(Rotation.from_rotvec([0.3, 1.1, -0.4]).as_matrix(), np.array([5.0, 60.0, -20.0]))
-    here = docking.search(positions(atoms), weights, mean, PIXEL, (0, 0, 0))
-    there = docking.search(turned.move(positions(atoms)), weights, mean, PIXEL, (0, 0, 0))
+    here = docking.search(positions(atoms), weights, mean, PIXEL, (0, 0, 0), rotations=1500)
+    there = docking.search(turned.move(positions(atoms)), weights, mean, PIXEL, (0, 0, 0), rotations=1500)
     one, other = here[0][0].move(positions(atoms)), there[0][0].move(turned.move(positions(atoms)))
     assert np.abs(one - other).max() < 1.0
     assert here[0][1] == pytest.approx(there[0][1], abs=0.02)
-    again = docking.search(positions(atoms), weights, mean, PIXEL, (0, 0, 0))
+    again = docking.search(positions(atoms), weights, mean, PIXEL, (0, 0, 0), rotations=1500)
     np.testing.assert_array_equal(again[0][0].rotation, here[0][0].rotation)
 
 
