@@ -6,15 +6,20 @@ import gemmi
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from jsonschema import validate
 from scipy.spatial.transform import Rotation
 
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.maven import alignment
+from tomohet.analysis.maven.alignment_figure import alignment_figure
 from tomohet.files.grids import MapGrid, read_grid, write_on_grid
 from tomohet.physics import docking
 from tomohet.physics.docking import Placement
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.molmap import molmap, read_model
+from tomohet.rounds.flags import command_line
+from tomohet.rounds.schema import read_schema
 
 BOX, PIXEL = 32, 6.0
 GRID = MapGrid((BOX,) * 3, PIXEL, (0.0, 0.0, 0.0))
@@ -293,6 +298,25 @@ def test_the_command_mends_a_shifted_model(atoms, tmp_path, run_script):
     assert not list((tmp_path / "right").glob("aligned_*"))
     table = pd.read_csv(tmp_path / "mended" / "alignment.csv")
     assert table.placement[table.used].item() == "shifted"
+
+
+def test_off_in_a_configuration_reaches_the_command():
+    for written in ("align: off", "align: 'off'"):
+        assert command_line("maven", yaml.safe_load(written)) == "--align off"
+    assert command_line("maven", {"align": "fit"}) == "--align fit"
+    validate(yaml.safe_load("{maven: {align: off}}"), {**read_schema(), "required": []})
+
+
+def test_figure_shows_the_model_as_given_and_as_used(atoms):
+    given = alignment.moved(atoms, Placement(np.eye(3), SHIFT_20_A))
+    mean = drawn(atoms)
+    for volume, rows in ((mean, 2), (np.zeros_like(mean), 1)):
+        found = alignment.align(given, volume, GRID)
+        fig = alignment_figure(volume, given, GRID, 15.0, found)
+        assert len(fig.axes) == 3 * rows
+        assert all("(Å)" in ax.get_xlabel() and "(Å)" in ax.get_ylabel() for ax in fig.axes)
+        outlines = [ax.collections for ax in fig.axes]
+        assert all(len(lines) for lines in outlines)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tomohet.physics.docking import (
 )
 
 MODES = ("auto", "check", "fit", "off")
-CLEAR_OF_CHANCE = 1.5  # times the chance level: a placement of a short list is no accident
+CLEAR_OF_CHANCE = 1.6  # times the chance level: of a short list of wrong placements none reaches this
 FIT_CLEAR_OF_CHANCE = 2.5  # likewise for the best of all orientations
 CLEARLY_BETTER = 1.25  # times the correlation of the placement that is left for it
 LEAST_TURN_DEG = 0.5  # smaller turns are not worth words

@@ -46,7 +46,7 @@ def alignment_figure(
                 )
             ax.set(title=f"{view} section", xlabel=f"{across} (Å)", ylabel=f"{up} (Å)")
         line[1].set_title(
-            f"{title}\ncorrelation {tried.correlation:.2f}, chance {found.chance:.2f}\nxz section"
+            f"{title}\ncorrelation {tried.correlation:.2f}, by chance {found.chance:.2f}\nxz section"
         )
     fig.suptitle("Outline of the model on the mean volume, central sections")
     return fig
