@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--model", type=Path, nargs="+", metavar="FILE", help="PDB or mmCIF files, aligned to the volumes"
+        "--model", type=Path, nargs="+", metavar="FILE", help="PDB or mmCIF files (see --align)"
     )
     source.add_argument(
         "--masks", type=Path, metavar="DIR", help="folder of masks (.mrc), such as siren's blocks"
@@ -52,6 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
         default="header",
         choices=("header", "centre"),
         help="the model's coordinates count from the maps' header origin, or their centre voxel (header)",
+    )
+    model.add_argument(
+        "--align",
+        default="auto",
+        choices=("auto", "check", "fit", "off"),
+        help="is the model where the volumes are? auto: move it only if it is clearly wrong; check: say so, "
+        "move nothing; fit: search everywhere and refine; off: do not ask (auto)",
     )
     model.add_argument(
         "--mask-threshold",
@@ -82,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet import plots
     from tomohet.analysis import cooccurrence
     from tomohet.analysis.ensemble import open_ensemble
-    from tomohet.analysis.maven import clustering, figures, occupancy, tables, units
+    from tomohet.analysis.maven import alignment, clustering, figures, occupancy, tables, units
     from tomohet.analysis.solvent import solvent_shell
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_csv, write_json
@@ -93,12 +100,17 @@ def run(args: argparse.Namespace) -> None:
     resolution_A = args.resolution
     if resolution_A is None:
         resolution_A = PIXELS_OF_RESOLUTION * ensemble.grid.pixel_size_A
+    mean, placed = ensemble.mean(), None
     if args.masks:
         found = units.read_masks(args.masks, ensemble.grid)
     else:
         atoms = units.units_of_model(args.model, args.units)
         if args.model_origin == "centre":
             atoms = units.from_centre(atoms, ensemble.grid)
+        if args.align != "off":
+            placed = align_model(args, mean, ensemble.grid, resolution_A)
+            if placed.moves:
+                atoms = alignment.moved(atoms, placed.used.placement)
         found = units.draw_units(
             atoms,
             ensemble.grid,
@@ -112,7 +124,6 @@ def run(args: argparse.Namespace) -> None:
     names = list(found.table.unit)
     log.info("%d units in %d volumes", len(names), len(ensemble))
 
-    mean = ensemble.mean()
     occupied = np.asarray(found.masks.max(axis=0).todense()).reshape(mean.shape) > 0
     solvent = solvent_shell(mean, occupied)
     aligned = occupancy.alignment(mean, found, occupied | solvent)
@@ -152,8 +163,30 @@ def run(args: argparse.Namespace) -> None:
     }.items():
         plots.save(fig, args.outdir / f"{name}.{args.plot_format}")
     summary = tables.summary(ensemble, found.table, described, required, volume_tree, gain, aligned)
+    summary["alignment"] = placed.summary() if placed else None
     write_json(args.outdir / "summary.json", {"resolution_A": resolution_A, "scale": args.scale, **summary})
     log.info("%d groups of volumes; %d dependencies between units", volume_tree.groups.max(), len(required))
+
+
+def align_model(args: argparse.Namespace, mean, grid, resolution_A: float):
+    """Check where the model lies, or fit it: table, figure, the moved model, one sentence in the log."""
+    from tomohet import plots
+    from tomohet.analysis.maven import alignment, units
+    from tomohet.analysis.maven.alignment_figure import alignment_figure
+    from tomohet.files.atomic import write_csv
+    from tomohet.physics.molmap import read_model
+
+    atoms = read_model(args.model)
+    if args.model_origin == "centre":
+        atoms = units.from_centre(atoms, grid)
+    found = alignment.align(atoms, mean, grid, args.align, args.model_origin)
+    write_csv(args.outdir / "alignment.csv", found.table())
+    picture = alignment_figure(mean, atoms, grid, resolution_A, found)
+    plots.save(picture, args.outdir / f"alignment.{args.plot_format}")
+    if found.moves:
+        alignment.write_aligned(args.model, found.used.placement, grid, args.model_origin, args.outdir)
+    log.log(logging.INFO if found.well else logging.WARNING, "%s", found.verdict)
+    return found
 
 
 if __name__ == "__main__":

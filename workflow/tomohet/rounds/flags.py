@@ -19,6 +19,8 @@ def command_line(stage: str, options: dict) -> str:
     words = []
     for key, value in options.items():
         flag = flag_of(stage, key)
+        if value is False and "off" in keys_of(stage).get(key, {}).get("enum", []):
+            value = "off"  # how YAML reads a bare `off`
         if flag is None or value is None or value is False or value == []:
             continue
         words.append(flag)

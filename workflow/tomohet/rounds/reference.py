@@ -65,7 +65,7 @@ def _table(keys: dict[str, dict]) -> str:
 
 def _row(name: str, node: dict) -> str:
     default = "required" if "default" not in node else f"`{_shown(node['default'])}`"
-    choices = [str(choice) for choice in node.get("enum", []) if choice is not None]
+    choices = [str(choice) for choice in node.get("enum", []) if choice is not None and choice is not False]
     meaning = node["description"] + (f" One of {', '.join(choices)}." if choices else "")
     return f"| `{name}` | {default} | {node.get('unit', '')} | {meaning} |\n"
 
