@@ -278,9 +278,7 @@ def test_the_command_mends_a_shifted_model(atoms, tmp_path, run_script):
     tables = {}
     for name, model, options in (
         ("off", right, ["--align", "off"]),
-        ("right", right, []),
         ("mended", wrong, []),
-        ("check", wrong, ["--align", "check"]),
     ):
         log = run_script(
             "maven", "--volumes", tmp_path / "v", "--model", model, "-o", tmp_path / name, *options
@@ -289,13 +287,11 @@ def test_the_command_mends_a_shifted_model(atoms, tmp_path, run_script):
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert (summary["alignment"] or {}).get("moved", False) == (name == "mended")
         assert (tmp_path / name / "alignment.png").exists() == (name != "off")
-        assert ("shifted" in log.stdout + log.stderr) == (name in ("mended", "check"))
-    np.testing.assert_array_equal(tables["right"], tables["off"])
+        assert ("shifted" in log.stdout + log.stderr) == (name == "mended")
     assert np.abs(tables["mended"] - tables["off"]).max() < 0.05 * np.abs(tables["off"]).max()
-    assert np.abs(tables["check"] - tables["off"]).max() > 0.3 * np.abs(tables["off"]).max()
     written = positions(read_model(tmp_path / "mended" / "aligned_wrong.pdb"))
     assert np.abs(written - positions(atoms)).max() < 1.0
-    assert not list((tmp_path / "right").glob("aligned_*"))
+    assert not list((tmp_path / "off").glob("aligned_*"))
     table = pd.read_csv(tmp_path / "mended" / "alignment.csv")
     assert table.placement[table.used].item() == "shifted"
 

@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation
 
 from tomohet.analysis import cooccurrence
 from tomohet.analysis.ensemble import open_ensemble
-from tomohet.analysis.maven import clustering, occupancy, units
+from tomohet.analysis.maven import calibration, clustering, units
 from tomohet.analysis.maven.masks import density_threshold, unit_mask
 from tomohet.errors import InputError
 from tomohet.files.grids import MapGrid, read_grid, write_on_grid
@@ -188,11 +188,11 @@ def test_present_level_stretches_nothing():
     rng = np.random.default_rng(2)
     amplitudes = 5.0 * np.column_stack([np.ones(50), np.zeros(50), rng.uniform(size=50) < 0.3])
     amplitudes += rng.normal(0, 0.1, amplitudes.shape)
-    gain = occupancy.present_level(amplitudes, np.array([5.0, 1.0, 1.0]))
+    gain = calibration.present_level(amplitudes, np.array([5.0, 1.0, 1.0]))
     assert gain.level == pytest.approx(5.0, rel=0.02)
     assert gain.spread == pytest.approx(0.02, rel=0.3)
     with pytest.raises(InputError, match="inverted"):
-        occupancy.present_level(-np.ones((5, 2)), np.ones(2))
+        calibration.present_level(-np.ones((5, 2)), np.ones(2))
 
 
 def test_every_option_of_the_masks_counts(model, tmp_path):

@@ -158,7 +158,7 @@ def test_every_key_is_an_option_of_its_command(stage):
             continue
         assert flag in known, f"{stage}.{key}: {SCRIPT_OF_STAGE[stage]} has no {flag}"
         choices = known[flag].choices
-        wanted = [choice for choice in schema.get("enum", []) if choice is not None]
+        wanted = [choice for choice in schema.get("enum", []) if choice not in (None, False)]  # `off` in YAML
         assert choices is None or set(wanted) <= set(choices), f"{stage}.{key}"
         is_switch = known[flag].nargs == 0
         assert is_switch == (schema["type"] == "boolean"), f"{stage}.{key}"

@@ -43,6 +43,12 @@ VOLUME_SERIES = "<results>/simulated/volumes.star" if SIMULATED else CONFIG["vol
 DATADIR = f"--datadir {shlex.quote(CONFIG['datadir'])}" if CONFIG["datadir"] else ""
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
 
+
+def has_units(round_name):
+    """Whether there is anything whose occupancy can be measured."""
+    return bool(MODEL) or stage_options(CONFIG, "maven", round_name)["masks"] is not None
+
+
 # One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes.
 GPU = {"gpu": CONFIG["gpus"], "nodes": 1} if CONFIG["gpus"] else {}
 

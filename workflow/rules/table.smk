@@ -1,23 +1,20 @@
 """One table of everything known about the particles of a round."""
 
 
+def table_stages(wildcards):
+    """The stages whose tables are joined."""
+    stages = ["states", "analyze", "volumes", "analyze_volumes", "siren"]
+    stages += ["maven"] if has_units(wildcards.round) else []
+    return [f"<results>/{{round}}/{stage}" for stage in stages]
+
+
 rule particle_table:
     input:
         particles="<results>/prepared/particles.parquet",
         indices="<results>/{round}/subset/indices.pkl",
         series=VOLUME_SERIES or [],
         linear="<results>/{round}/linear/particles.parquet",
-        stages=[
-            f"<results>/{{round}}/{stage}"
-            for stage in [
-                "states",
-                "analyze",
-                "volumes",
-                "analyze_volumes",
-                "siren",
-                *(["maven"] if MODEL else []),
-            ]
-        ],
+        stages=table_stages,
     output:
         "<results>/{round}/particles.parquet",
     log:

@@ -1,4 +1,4 @@
-"""Measure the occupancy of every unit of a model, or of every mask, in every volume."""
+"""Measure the occupancy of every unit of a model, or of every mask, in every volume and every particle."""
 
 import argparse
 import logging
@@ -16,7 +16,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="occupancies.csv holds MAVEn's numbers (mask sum / sum of the reference density, on the "
-        "volumes' own grey scale); volumes.parquet holds the calibrated ones, 0 = absent and 1 = present.",
+        "volumes' own grey scale); volumes.parquet and particles.parquet hold the calibrated ones, "
+        "0 = absent and 1 = present.",
     )
     parser.add_argument(
         "--volumes",
@@ -26,12 +27,40 @@ def build_parser() -> argparse.ArgumentParser:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--model", type=Path, nargs="+", metavar="FILE", help="PDB or mmCIF files (see --align)"
+        "--model", type=Path, nargs="+", metavar="FILE", help="PDB or mmCIF files, aligned to the volumes"
     )
     source.add_argument(
         "--masks", type=Path, metavar="DIR", help="folder of masks (.mrc), such as siren's blocks"
     )
     parser.add_argument("-o", "--outdir", type=Path, required=True, help="output folder")
+    _add_model_options(parser)
+    analysis = parser.add_argument_group("analysis")
+    analysis.add_argument(
+        "--scale",
+        default="modes",
+        choices=("modes", "present", "percentile", "none"),
+        help="0 and 1 are: a unit's two modes where it has two, else solvent and the level of present units; "
+        "the latter for all; MAVEn's percentiles; the grey scale as it is (modes)",
+    )
+    analysis.add_argument(
+        "--no-background", action="store_true", help="do not subtract the solvent around the structure"
+    )
+    analysis.add_argument(
+        "--binarise",
+        metavar="LEVEL",
+        help="count the voxels at or above a level instead of summing density: auto, a number, or a CSV "
+        "table with columns volume and level (or SIREn's predictions.csv)",
+    )
+    analysis.add_argument("--classes", type=int, metavar="N", help="groups of volumes (the best silhouette)")
+    analysis.add_argument("--unit-groups", type=int, metavar="N", help="groups of units (likewise)")
+    _add_particle_options(parser)
+    options.add_plot_options(parser)
+    options.add_seed(parser)
+    options.add_device(parser)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("densities and masks of the model's units")
     model.add_argument(
         "--resolution", type=float, metavar="A", help="resolution of the densities, Å (2.5 pixels)"
@@ -39,8 +68,11 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--units",
         default="chain",
-        help="chain, label, entity, or a CSV table: unit, file, chain, first, last (chain)",
+        help="chain, label, entity, or a CSV table: unit, file, chain, label, first, last, residues, "
+        "threshold, colour (chain)",
     )
+    model.add_argument("--no-hydrogens", action="store_true", help="leave out hydrogen atoms")
+    model.add_argument("--no-waters", action="store_true", help="leave out water")
     model.add_argument(
         "--density-mode",
         default="chimerax",
@@ -66,110 +98,146 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="T",
         help="density at which a mask begins (RELION's 0.01, or a fifth of the unit's peak if lower)",
     )
-    model.add_argument("--mask-extend", type=float, default=0.0, metavar="PX", help="grow masks, pixels (0)")
     model.add_argument(
-        "--mask-soft-edge", type=float, default=0.0, metavar="PX", help="soft edge, pixels (0)"
+        "--mask-extend", default="0", metavar="L", help="grow masks: pixels, or Å as in 10A (0)"
     )
-    analysis = parser.add_argument_group("analysis")
-    analysis.add_argument(
-        "--scale",
-        default="present",
-        choices=("present", "percentile"),
-        help="calibrate by solvent, neighbours and the level of present units, or by MAVEn's percentiles",
+    model.add_argument(
+        "--mask-soft-edge", default="0", metavar="L", help="soft edge: pixels, or Å as in 10A (0)"
     )
-    analysis.add_argument("--classes", type=int, metavar="N", help="groups of volumes (the best silhouette)")
-    options.add_plot_options(parser)
-    return parser
+
+
+def _add_particle_options(parser: argparse.ArgumentParser) -> None:
+    particles = parser.add_argument_group(
+        "every particle",
+        "With the volumes' own model: --downsample, --lowpass, --flip, --invert as for them.",
+    )
+    particles.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="output folder of train_vae or train_linear"
+    )
+    particles.add_argument(
+        "--epoch",
+        default="latest",
+        help="epoch, latest, -1 (final files) or the path of a convergence.json (latest)",
+    )
+    options.add_volume_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw the units, measure their occupancies, group them, and write tables and figures."""
+    """Draw the units, measure their occupancies, analyse them, and write tables, figures and scripts."""
     import numpy as np
 
-    from tomohet import plots
-    from tomohet.analysis import cooccurrence
     from tomohet.analysis.ensemble import open_ensemble
-    from tomohet.analysis.maven import alignment, clustering, figures, occupancy, tables, units
+    from tomohet.analysis.maven import analysis, occupancy, output, tables
     from tomohet.analysis.solvent import solvent_shell
     from tomohet.errors import InputError
-    from tomohet.files.atomic import write_csv, write_json
+    from tomohet.files.atomic import write_json
 
     ensemble = open_ensemble(args.volumes)
     if args.classes is not None and not 1 <= args.classes <= len(ensemble):
         raise InputError(f"--classes {args.classes}: expected 1 to {len(ensemble)}, the number of volumes")
-    resolution_A = args.resolution
-    if resolution_A is None:
-        resolution_A = PIXELS_OF_RESOLUTION * ensemble.grid.pixel_size_A
-    mean, placed = ensemble.mean(), None
-    if args.masks:
-        found = units.read_masks(args.masks, ensemble.grid)
-    else:
-        atoms = units.units_of_model(args.model, args.units)
-        if args.model_origin == "centre":
-            atoms = units.from_centre(atoms, ensemble.grid)
-        if args.align != "off":
-            placed = align_model(args, mean, ensemble.grid, resolution_A)
-            if placed.moves:
-                atoms = alignment.moved(atoms, placed.used.placement)
-        found = units.draw_units(
-            atoms,
-            ensemble.grid,
-            resolution_A,
-            args.density_mode,
-            args.mask_threshold,
-            args.mask_extend,
-            args.mask_soft_edge,
-            args.outdir,
-        )
+    if args.binarise is not None and args.workdir is not None:
+        raise InputError("--binarise: voxels can be counted in volumes only; leave out --workdir")
+    mean = ensemble.mean()
+    found, model = draw_or_read_units(args, ensemble, mean)
     names = list(found.table.unit)
+    if args.unit_groups is not None and not 1 <= args.unit_groups <= len(names):
+        raise InputError(f"--unit-groups {args.unit_groups}: expected 1 to {len(names)}, the number of units")
     log.info("%d units in %d volumes", len(names), len(ensemble))
 
     occupied = np.asarray(found.masks.max(axis=0).todense()).reshape(mean.shape) > 0
     solvent = solvent_shell(mean, occupied)
     aligned = occupancy.alignment(mean, found, occupied | solvent)
-    picture = figures.masks_on_mean(mean, units.strongest_unit(found, mean.shape), names)
-    plots.save(picture, args.outdir / f"masks.{args.plot_format}")
-    if not args.masks and not aligned > occupancy.LEAST_ALIGNMENT:
+    output.write_masks_figure(args.outdir, args.plot_format, mean, found)
+    if args.model and not aligned > occupancy.LEAST_ALIGNMENT:
         log.warning(
             "the model correlates with the mean volume by %.2f only: is it aligned, complete? See masks.%s",
             aligned,
             args.plot_format,
         )
 
-    sums, background = occupancy.mask_sums(ensemble, found, solvent)
-    published = occupancy.maven_occupancy(sums, found)
-    gain = None
-    if args.scale == "percentile":
-        calibrated = occupancy.percentile_scaled(published)
+    particles = by_particle = reduced = None
+    if args.binarise is not None:
+        published, amplitudes = count_voxels(args, ensemble, found, mean)
     else:
-        amplitudes = occupancy.unmixed(sums, background, found)
-        gain = occupancy.present_level(amplitudes, found.table.mass.to_numpy())
-        calibrated = amplitudes / gain.level
+        measured = occupancy.of_volumes(ensemble, found, solvent)
+        published = occupancy.maven_occupancy(measured.sums, found)
 
-    limited = np.clip(calibrated, 0, 1)
-    volume_tree, unit_tree = clustering.ward(limited, args.classes), clustering.ward(limited.T)
-    described = clustering.describe_units(calibrated, names)
-    required = cooccurrence.dependencies(calibrated > described.cut.to_numpy(), names)
-    tables.write_occupancies(args.outdir / "occupancies.csv", published, ensemble.numbers, found.table)
-    tables.write_volumes(
-        args.outdir / "volumes.parquet", calibrated, ensemble.numbers, found.table, volume_tree
+        def amplitude(of):
+            if args.scale in ("percentile", "none"):
+                return occupancy.maven_occupancy(of.sums, found)
+            return occupancy.unmixed(of, found, not args.no_background)
+
+        amplitudes = amplitude(measured)
+        if args.workdir is not None:
+            particles, of_particles, reduced = measure_particles(args, ensemble, found, solvent, measured)
+            by_particle = amplitude(of_particles)
+
+    result = analysis.analyse(
+        amplitudes,
+        by_particle,
+        names,
+        found.table.mass.to_numpy(),
+        "none" if args.binarise is not None and args.scale != "percentile" else args.scale,
+        args.classes,
+        args.unit_groups,
     )
-    write_csv(args.outdir / "units.csv", tables.unit_table(found.table, described, unit_tree))
-    write_csv(args.outdir / "dependencies.csv", required)
-    for name, fig in {
-        "clustermap": figures.clustermap(limited, names, volume_tree, unit_tree),
-        "histograms": figures.histograms(calibrated, described),
-        "correlation": figures.correlation(calibrated, names, unit_tree.order),
-    }.items():
-        plots.save(fig, args.outdir / f"{name}.{args.plot_format}")
-    summary = tables.summary(ensemble, found.table, described, required, volume_tree, gain, aligned)
-    summary["alignment"] = placed.summary() if placed else None
-    write_json(args.outdir / "summary.json", {"resolution_A": resolution_A, "scale": args.scale, **summary})
-    log.info("%d groups of volumes; %d dependencies between units", volume_tree.groups.max(), len(required))
+    tables.write_tables(args.outdir, published, ensemble.numbers, found.table, result, particles)
+    output.write_figures(args.outdir, args.plot_format, names, result)
+    output.write_class_maps(args.outdir, ensemble, result, mean)
+    if model is not None:
+        output.write_model_scripts(args.outdir, model, found.table, result)
+    summary = tables.summary(ensemble, found.table, result)
+    summary |= {
+        "resolution_A": model.resolution_A if model else None,
+        "scale": args.scale,
+        "model_map_correlation": aligned,
+        "alignment": model.placed.summary() if model and model.placed else None,
+        "particles": reduced,
+    }
+    write_json(args.outdir / "summary.json", summary)
+    log.info(
+        "%d groups of volumes; %d dependencies between units",
+        result.volume_tree.groups.max(),
+        len(result.required),
+    )
+
+
+def draw_or_read_units(args: argparse.Namespace, ensemble, mean):
+    """The units, and what is known of the model (None for given masks)."""
+    from tomohet.analysis.maven import alignment, units
+    from tomohet.analysis.maven.masks import in_pixels
+    from tomohet.analysis.maven.output import Model
+
+    grid = ensemble.grid
+    if args.masks:
+        return units.read_masks(args.masks, grid), None
+    resolution_A = args.resolution or PIXELS_OF_RESOLUTION * grid.pixel_size_A
+    atoms = units.units_of_model(args.model, args.units, not args.no_hydrogens, not args.no_waters)
+    if args.model_origin == "centre":
+        atoms = units.from_centre(atoms, grid)
+    placed, files = None, args.model
+    if args.align != "off":
+        placed = align_model(args, mean, grid, resolution_A)
+        if placed.moves:
+            atoms = alignment.moved(atoms, placed.used.placement)
+            files = alignment.write_aligned(
+                args.model, placed.used.placement, grid, args.model_origin, args.outdir
+            )
+    found = units.draw_units(
+        atoms,
+        grid,
+        resolution_A,
+        args.density_mode,
+        args.mask_threshold,
+        in_pixels(args.mask_extend, grid.pixel_size_A),
+        in_pixels(args.mask_soft_edge, grid.pixel_size_A),
+        args.outdir,
+    )
+    return found, Model(atoms, args.model, files, resolution_A, placed)
 
 
 def align_model(args: argparse.Namespace, mean, grid, resolution_A: float):
-    """Check where the model lies, or fit it: table, figure, the moved model, one sentence in the log."""
+    """Check where the model lies, or fit it: table, figure, one sentence in the log."""
     from tomohet import plots
     from tomohet.analysis.maven import alignment, units
     from tomohet.analysis.maven.alignment_figure import alignment_figure
@@ -183,10 +251,44 @@ def align_model(args: argparse.Namespace, mean, grid, resolution_A: float):
     write_csv(args.outdir / "alignment.csv", found.table())
     picture = alignment_figure(mean, atoms, grid, resolution_A, found)
     plots.save(picture, args.outdir / f"alignment.{args.plot_format}")
-    if found.moves:
-        alignment.write_aligned(args.model, found.used.placement, grid, args.model_origin, args.outdir)
     log.log(logging.INFO if found.well else logging.WARNING, "%s", found.verdict)
     return found
+
+
+def count_voxels(args: argparse.Namespace, ensemble, found, mean):
+    """Counts of voxels that are on, as MAVEn writes them, and the share of every mask that is on."""
+    import numpy as np
+
+    from tomohet.analysis.maven import occupancy
+    from tomohet.analysis.siren.levels import read_levels
+
+    levels = read_levels(ensemble, args.binarise, mean, np.random.default_rng(args.seed))
+    counts = occupancy.voxels_on(ensemble, found, levels)
+    return counts, counts / np.asarray(found.masks.sum(axis=1)).ravel()
+
+
+def measure_particles(args: argparse.Namespace, ensemble, found, solvent, measured):
+    """Store ordinals of the particles, their sums, and what `summary.json` says of how they came about."""
+    from tomohet.analysis.maven import calibration, occupancy
+    from tomohet.analysis.maven import particles as of_model
+    from tomohet.analysis.run_folder import RunFolder, particles_of
+    from tomohet.device import device_of
+    from tomohet.model.load import load_model
+    from tomohet.model.volumes import VolumeForm
+
+    training = RunFolder(args.workdir)
+    epoch = training.epoch(args.epoch)
+    z, _ = training.latents(epoch)
+    ordinals = particles_of(len(z), None, training.config())
+    decoder = load_model(training.weights_path(epoch), training.config_path, device_of(args.device))
+    form = VolumeForm.of(decoder, args.downsample, args.lowpass, args.flip, args.invert)
+    amplitudes = occupancy.unmixed(measured, found)
+    level = calibration.present_level(amplitudes, found.table.mass.to_numpy()).level
+    of_model.check_same_model(ensemble, measured, decoder, found, form, level)
+    sums, how = of_model.of_particles(decoder, z, found, solvent, form, level, args.seed)
+    error = how.error[:-1] / (level * occupancy.own_sums(found))
+    reduced = {"n_decoded": how.decoded, "n_points": how.points, "worst_rms_error": float(error.max())}
+    return ordinals, sums, reduced
 
 
 if __name__ == "__main__":

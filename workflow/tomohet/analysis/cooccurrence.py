@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy.stats import hypergeom
+from scipy.stats import beta, hypergeom
 
 EXCEPTIONS = 0.05
 FEWEST_VOLUMES = 5
@@ -16,7 +16,8 @@ def dependencies(present: np.ndarray, names: list[str]) -> pd.DataFrame:
     in at least 5, at most 5 % of the first's volumes lack the second, and so few would be rarer than 0.01 for
     independent units (hypergeometric, Bonferroni over all pairs).
 
-    Returns columns unit, requires, n_present, exceptions, p_value; strongest first.
+    Returns columns unit, requires, n_present, exceptions, p_value and confidence, the probability that
+    exceptions are indeed at most 5 % (their share has Jeffreys' prior); strongest first.
     """
     volumes, units = present.shape
     count = present.sum(axis=0)
@@ -37,6 +38,9 @@ def dependencies(present: np.ndarray, names: list[str]) -> pd.DataFrame:
             "n_present": n_first[listed],
             "exceptions": exceptions[listed],
             "p_value": p_value[listed],
+            "confidence": beta.cdf(
+                EXCEPTIONS, exceptions[listed] + 0.5, (n_first - exceptions)[listed] + 0.5
+            ),
         }
     )
     return table.sort_values(["p_value", "unit", "requires"], ignore_index=True)

@@ -58,6 +58,16 @@ class Ensemble:
             total += volumes.sum(axis=0, dtype=np.float64)
         return (total / len(self)).astype(np.float32)
 
+    def group_means(self, groups: np.ndarray) -> np.ndarray:
+        """Mean volume of every group (G, D, D, D) float32; `groups` (V,) from 1 to G."""
+        box, count = self.grid.box, int(groups.max())
+        total = np.zeros((count, box**3))
+        belongs = (groups[:, None] == np.arange(1, count + 1)).astype(np.float64)
+        for rows, volumes in self.batches("mean volumes of classes"):
+            total += belongs[rows].T @ volumes.reshape(len(volumes), -1)
+        means = total / belongs.sum(axis=0)[:, None]
+        return means.astype(np.float32).reshape(-1, box, box, box)
+
     def _read(self, rows: slice) -> np.ndarray:
         box = self.grid.box
         if len(self.files) == len(self):

@@ -1,15 +1,14 @@
 """Sums of a model's maps over masks, for any number of latents, without making the maps.
 
-A sum over a mask is linear in the map, hence in its Fourier values, and in a linear model's latents. A network's
-Fourier values are not linear in the latents, and evaluating all of them is what decoding costs. But the maps of
-one model span few dimensions: their modes are found from some maps that are decoded in full, and a few hundred
-Fourier values then tell the coefficients of all modes, and with them every sum (proper orthogonal decomposition
-with points chosen by pivoted QR: Drmac & Gugercin, SIAM J. Sci. Comput. 38, A631, 2016). Maps of other latents,
-decoded in full, say how far off that is.
+A sum over a mask is linear in the map, hence in its Fourier values, and in a linear model's latents. A
+network's Fourier values are not linear in the latents, and evaluating all of them is what decoding costs.
+But the maps of one model span few dimensions: their modes are found from some maps that are decoded in
+full, and a few hundred Fourier values then tell the coefficients of all modes, and with them every sum
+(proper orthogonal decomposition with points chosen by pivoted QR: Drmac & Gugercin, SIAM J. Sci. Comput.
+38, A631, 2016). Maps of other latents, decoded in full, say how far off that is.
 """
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,7 +148,7 @@ class _NetworkSums:
             error = np.sqrt((difference**2).mean(axis=0))
             points = len(rule.points)
             log.info(
-                "%d volumes decoded in full, %d Fourier points for the others: sums off by %.1e of what is allowed",
+                "%d volumes decoded in full, %d Fourier points for the others: off by %.1e of the tolerance",
                 done + len(check), points, (error / tolerance).max(),
             )  # fmt: skip
             if (error <= tolerance).all() or wanted >= MOST_SNAPSHOTS:
@@ -186,7 +185,7 @@ class _NetworkSums:
 
 @dataclass(frozen=True)
 class _Cubature:
-    """sums = mean_sums + (values at points - mean_values) @ weights, real and imaginary parts side by side."""
+    """sums = mean_sums + (values at points - mean_values) @ weights; real and imaginary parts are apart."""
 
     picked: np.ndarray  # among the candidates
     points: Tensor  # among all points
@@ -246,8 +245,8 @@ def _side_by_side(values: Tensor) -> np.ndarray:
 def mask_weights(masks: Tensor, form: VolumeForm, model_box: int) -> Tensor:
     """Weights (U, n) complex64 of a map's Fourier values in its sums over `masks` (U, d, d, d).
 
-    The sum over a mask of the map in `form` of values V (n,) on the half ball is Re sum_k V(k) conj(weight(k)).
-    A sum is linear, so its weights are its gradient: whatever is done to the maps is done to them.
+    The sum over a mask of the map in `form` of values V (n,) on the half ball is Re sum_k V(k) conj(w(k)). A
+    sum is linear, so its weights are its gradient: whatever is done to the maps is done to them.
     """
     ball = half_ball(form.box, masks.device)
     zero = torch.zeros(1, ball.n, dtype=torch.complex64, device=masks.device, requires_grad=True)

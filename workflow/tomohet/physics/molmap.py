@@ -174,8 +174,12 @@ def _scatter_separable(index, profile, weights, shape_xyz) -> np.ndarray:
     return grid.reshape(nz, ny, nx)
 
 
-def read_model(files: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+def read_model(
+    files: str | Path | Iterable[str | Path], hydrogens: bool = True, waters: bool = True
+) -> pd.DataFrame:
     """Atoms of one or several PDB or mmCIF files (first model, first alternate location).
+
+    hydrogens, waters: whether they count; `molmap` counts all atoms of a file.
 
     Returns
     -------
@@ -191,7 +195,7 @@ def read_model(files: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     files = [files] if isinstance(files, str | Path) else list(files)
     if not files:
         raise InputError("no model file given: expected PDB or mmCIF files")
-    tables = [_read_one_model(Path(file)) for file in files]
+    tables = [_read_one_model(Path(file), hydrogens, waters) for file in files]
     stems = [table.file.iat[0] for table in tables]
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
     if repeated:
@@ -203,7 +207,7 @@ def read_model(files: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     return model[list(MODEL_COLUMNS)]
 
 
-def _read_one_model(path: Path) -> pd.DataFrame:
+def _read_one_model(path: Path, hydrogens: bool, waters: bool) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: model file not found")
     try:
@@ -215,6 +219,10 @@ def _read_one_model(path: Path) -> pd.DataFrame:
     if len(structure) > 1:
         log.info("%s: %d models, the first is used", path, len(structure))
     structure.remove_alternative_conformations()
+    if not hydrogens:
+        structure.remove_hydrogens()
+    if not waters:
+        structure.remove_waters()
     entity_of = {label: entity.name for entity in structure.entities for label in entity.subchains}
     rows = [
         (

@@ -45,7 +45,7 @@ def progress(config: dict, folder: Path) -> list[Stage]:
     )
     stages += [Stage("", name, _state(folder / file)) for name, file in DATASET_STAGES.items()]
     for name in parents_first(config["rounds"]):
-        for stage in _stages_of(config):
+        for stage in _stages_of(config, name):
             state = _state(folder / name / ROUND_STAGES[stage])
             if stage == "train_vae" and state == "pending":
                 state = _epochs(folder / name, stage_options(config, "train", name)["epochs"])
@@ -53,9 +53,10 @@ def progress(config: dict, folder: Path) -> list[Stage]:
     return [*stages, Stage("", "report", _state(folder / "report.html"))]
 
 
-def _stages_of(config: dict) -> list[str]:
+def _stages_of(config: dict, round_name: str) -> list[str]:
     left_out = {"train_vae", "convergence"} if config["latents"] == "linear" else set()
-    if not config["model"] and config["particles"]:
+    masks = stage_options(config, "maven", round_name)["masks"]
+    if masks is None and not config["model"] and config["particles"]:
         left_out.add("maven")
     return [name for name in ROUND_STAGES if name not in left_out]
 

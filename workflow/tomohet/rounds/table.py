@@ -9,9 +9,14 @@ from tomohet.errors import InputError
 from tomohet.particles.positions import POSITION_COLUMNS, positions_from_volume_series
 
 # What each stage knows, keyed by particle or by the volume that stands for the particle.
-BY_PARTICLE = tuple(f"{stage}/particles.parquet" for stage in ("linear", "states", "analyze")) + (
+BY_PARTICLE = (
+    "linear/particles.parquet",
+    "states/particles.parquet",
+    "analyze/particles.parquet",
     "volumes/assignment.parquet",
+    "maven/particles.parquet",
 )
+# A stage that knows its numbers for every particle is not asked for those of volumes.
 BY_VOLUME = ("analyze_volumes/volumes.parquet", "siren/volumes.parquet", "maven/volumes.parquet")
 
 
@@ -43,7 +48,7 @@ def particle_table(
     for name in BY_PARTICLE:
         table = _join(table, round_dir / name, key="particle")
     for name in BY_VOLUME:
-        if "volume" in table:
+        if "volume" in table and not (round_dir / name).with_name("particles.parquet").is_file():
             table = _join(table, round_dir / name, key="volume")
     return table
 

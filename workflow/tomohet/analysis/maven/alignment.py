@@ -23,7 +23,7 @@ from tomohet.physics.docking import (
 
 MODES = ("auto", "check", "fit", "off")
 CLEAR_OF_CHANCE = 1.6  # times the chance level: of a short list of wrong placements none reaches this
-FIT_CLEAR_OF_CHANCE = 2.5  # likewise for the best of all orientations
+FIT_CLEAR_OF_CHANCE = 3.0  # likewise for the best of all orientations; wrong hands of a ribosome reach 2.5
 CLEARLY_BETTER = 1.25  # times the correlation of the placement that is left for it
 LEAST_TURN_DEG = 0.5  # smaller turns are not worth words
 AS_GOOD = 0.9  # of two placements as good as that, the simpler one
@@ -262,7 +262,11 @@ def _verdict(
             f"{chance:.2f}): decode them with volumes.invert: true (eval_vol --invert)"
         )
     if not recognised:
-        tail = "use --align fit to search all rotations" if mode == "check" else "align the model by hand"
+        tail = (
+            "use --align fit to search all rotations"
+            if mode == "check"
+            else "give the whole model or align it by hand"
+        )
         return (
             f"no placement of the model stands out from chance ({numbers}): it stays as given; see "
             f"alignment.png, and if it is wrong there, {tail}"

@@ -1,19 +1,14 @@
-"""Groups of volumes and of units with alike occupancies, and the modes of each unit's."""
+"""Groups of volumes and of units with alike occupancies, and what describes a unit."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
-from sklearn.mixture import GaussianMixture
 
 MOST_GROUPS = 12
 LEAST_SILHOUETTE = 0.25
-LEAST_SEPARATION = 2.0  # standard deviations between the modes of a bimodal unit
-FEWEST_VOLUMES = 5
 
 
 @dataclass(frozen=True)
@@ -56,47 +51,14 @@ def _in_leaf_order(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
     return rank[labels]
 
 
-def describe_units(occupancy: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """Per unit: mean, standard deviation, fraction above 0.5, and its two modes where it is bimodal.
-
-    A unit is bimodal when two Gaussians of one width have a better BIC than one and lie two standard
-    deviations apart. `cut` is 0.5 or, where the modes lie on both sides of it, the value between them that is
-    equally likely to be of either.
-    """
-    rows = []
-    for name, values in zip(names, occupancy.T, strict=True):
-        low, high, cut = _modes(values)
-        rows.append(
-            {
-                "unit": name,
-                "mean": values.mean(),
-                "sd": values.std(),
-                "present": (values > 0.5).mean(),
-                "low_mode": low,
-                "high_mode": high,
-                "cut": cut,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _modes(values: np.ndarray) -> tuple[float, float, float]:
-    nan = float("nan")
-    if len(values) < 2 * FEWEST_VOLUMES or not np.ptp(values) > 0:
-        return nan, nan, 0.5
-    column = values[:, None]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        one, two = (
-            GaussianMixture(k, covariance_type="tied", random_state=0, reg_covar=1e-4).fit(column)
-            for k in (1, 2)
-        )
-    low, high = np.sort(two.means_[:, 0])
-    width = np.sqrt(two.covariances_[0, 0])
-    if two.bic(column) >= one.bic(column) or high - low < LEAST_SEPARATION * width:
-        return nan, nan, 0.5
-    if not low < 0.5 < high:
-        return float(low), float(high), 0.5
-    between = np.linspace(low, high, 501)
-    odds = two.predict_proba(between[:, None])[:, np.argmax(two.means_[:, 0])]
-    return float(low), float(high), float(between[np.argmin(np.abs(odds - 0.5))])
+def describe_units(occupancy: np.ndarray, names: list[str], modes: pd.DataFrame) -> pd.DataFrame:
+    """Per unit: mean, standard deviation and the fraction above its cut, then its modes (`unit_modes`)."""
+    rows = pd.DataFrame(
+        {
+            "unit": names,
+            "mean": occupancy.mean(axis=0),
+            "sd": occupancy.std(axis=0),
+            "present": (occupancy > modes.cut.to_numpy()).mean(axis=0),
+        }
+    )
+    return pd.concat([rows, modes], axis=1)

@@ -79,8 +79,8 @@ def _strip(ax, groups: np.ndarray) -> None:
     )
 
 
-def histograms(occupancy: np.ndarray, described: pd.DataFrame) -> Figure:
-    """Distribution of every unit's occupancy over the volumes, with its cut."""
+def histograms(occupancy: np.ndarray, described: pd.DataFrame, of: str = "volumes") -> Figure:
+    """Distribution of every unit's occupancy over the volumes or particles, with its cut."""
     n_units = occupancy.shape[1]
     columns = min(5, n_units)
     rows = -(-n_units // columns)
@@ -93,17 +93,17 @@ def histograms(occupancy: np.ndarray, described: pd.DataFrame) -> Figure:
         for level in (0, 1):
             ax.axvline(level, color="0.7", linewidth=0.8)
         ax.axvline(unit.cut, color=plots.PALETTE[4], linestyle="--", linewidth=1)
-        ax.set_title(f"{unit.unit}: above 0.5 in {unit.present:.0%}", fontsize=8)
+        ax.set_title(f"{unit.unit}: in {unit.present:.0%}", fontsize=8)
     for ax in axes[:, 0]:
-        ax.set_ylabel("volumes")
+        ax.set_ylabel(of)
     for column in range(columns):
         axes[(n_units - 1 - column) // columns, column].set_xlabel("occupancy")
     fig.suptitle("Occupancy of each unit (dashed: cut between absent and present)")
     return fig
 
 
-def correlation(occupancy: np.ndarray, names: list[str], order: np.ndarray) -> Figure:
-    """Correlation of units over the volumes, in the order of the units' tree."""
+def correlation(occupancy: np.ndarray, names: list[str], order: np.ndarray, of: str = "volumes") -> Figure:
+    """Correlation of units over the volumes or particles, in the order of the units' tree."""
     columns = occupancy[:, order]
     matrix = np.full((len(order),) * 2, np.nan)
     varying = columns.std(axis=0) > 0
@@ -112,7 +112,7 @@ def correlation(occupancy: np.ndarray, names: list[str], order: np.ndarray) -> F
     side = 2.6 + 0.2 * min(len(names), MOST_NAMES)
     fig, ax = plots.figure(width=side + 0.8, height=side)
     plots.heatmap(
-        ax, matrix, "correlation over volumes", plots.DIVERGING, (-1, 1), write_values=len(names) <= 12
+        ax, matrix, f"correlation over {of}", plots.DIVERGING, (-1, 1), write_values=len(names) <= 12
     )
     if len(names) <= MOST_NAMES:
         ordered = [names[i] for i in order]

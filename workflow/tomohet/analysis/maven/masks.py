@@ -1,5 +1,7 @@
 """Masks drawn from densities by the rule of RELION's `relion_mask_create`."""
 
+import re
+
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
@@ -46,3 +48,16 @@ def density_threshold(density: np.ndarray, threshold: float | None) -> float:
     if threshold is not None:
         return threshold
     return min(RELION_THRESHOLD, FRACTION_OF_PEAK * float(density.max()))
+
+
+def in_pixels(length: str | float, pixel_size_A: float) -> float:
+    """A length in pixels from `3`, `3px` or `10A`.
+
+    Raises InputError for another text.
+    """
+    found = re.fullmatch(r"\s*([-+]?[0-9.]+)\s*(px|A|Å)?\s*", str(length))
+    try:
+        number = float(found[1])
+    except (TypeError, ValueError):
+        raise InputError(f"length '{length}': expected pixels (3 or 3px) or ångströms (10A)") from None
+    return number / pixel_size_A if found[2] in ("A", "Å") else number

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import is_color_like, to_hex
 from scipy import sparse
 
 from tomohet.analysis.maven.masks import density_threshold, unit_mask
@@ -17,7 +18,7 @@ from tomohet.files.mrc import read_volume
 from tomohet.physics.molmap import molmap, read_model
 
 MODEL_NAMES = ("chain", "label", "entity")
-TABLE_COLUMNS = ("unit", "file", "chain", "first", "last")
+TABLE_COLUMNS = ("unit", "file", "chain", "label", "first", "last", "residues", "threshold", "colour")
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Units:
     """Masks and reference densities of U units on a grid of N voxels.
 
     table: one row per unit: unit, source (model file or folder), column (its name in tables),
-        voxels (of the mask), mass (sum of the reference density over the whole box).
+        voxels (of the mask), mass (sum of the reference density over the whole box), and colour if given.
     masks, densities: sparse (U, N) float32. For given masks the reference density is the mask.
     """
 
@@ -36,16 +37,21 @@ class Units:
     densities: sparse.csr_matrix
 
 
-def units_of_model(files: list[Path], units: str | Path = "chain") -> pd.DataFrame:
-    """Atoms of the model files with their unit.
+def units_of_model(
+    files: list[Path], units: str | Path = "chain", hydrogens: bool = True, waters: bool = True
+) -> pd.DataFrame:
+    """Atoms of the model files with their unit, and where a table gives them its threshold and colour.
 
     units: `chain` (author's chains), `label` (mmCIF label chains), `entity` (mmCIF entities), or a CSV
-        table with columns unit and any of file, chain, first, last (residue numbers, inclusive); several
-        rows with one unit name make one unit. Names match in any case where the exact case is absent.
+        table with columns unit and any of file, chain, label, first, last (author's residue numbers,
+        inclusive), residues (ranges such as 3-20,41-57), threshold (density at which the mask begins) and
+        colour; several rows with one unit name make one unit. Names match in any case where the exact case
+        is absent.
+    hydrogens, waters: whether they count.
 
     Raises InputError when the table names something that the model does not have.
     """
-    model = read_model(files)
+    model = read_model(files, hydrogens, waters)
     if str(units) in MODEL_NAMES:
         if units == "chain":
             return model
@@ -66,23 +72,54 @@ def _units_by_table(model: pd.DataFrame, path: Path) -> pd.DataFrame:
         )
     parts = []
     for line, row in enumerate(table.to_dict("records"), start=2):
+        row = {column: value for column, value in row.items() if isinstance(value, str)}
+        if "unit" not in row:
+            raise InputError(f"{path} line {line}: no unit is named")
         chosen = pd.Series(True, index=model.index)
-        for column in ("file", "chain"):
-            if isinstance(row.get(column), str):
+        for column in ("file", "chain", "label"):
+            if column in row:
                 wanted = Path(row[column]).stem if column == "file" else row[column]
                 chosen &= _matching(model[column], wanted)
+        if "residues" in row:
+            chosen &= _within(model.residue, row["residues"], f"{path} line {line}")
         for column, within in (("first", model.residue.ge), ("last", model.residue.le)):
-            if isinstance(row.get(column), str):
-                try:
-                    chosen &= within(int(row[column]))
-                except ValueError:
-                    raise InputError(
-                        f"{path} line {line}: {column} '{row[column]}' is no residue number"
-                    ) from None
+            if column in row:
+                chosen &= within(_number(int, row[column], f"{path} line {line}: {column}"))
         if not chosen.any():
             raise InputError(f"{path} line {line}: unit '{row['unit']}' matches no atom of the model")
-        parts.append(model[chosen].assign(unit=row["unit"]))
-    return pd.concat(parts, ignore_index=True)
+        part = model[chosen].assign(unit=row["unit"])
+        if "threshold" in row:
+            part["threshold"] = _number(float, row["threshold"], f"{path} line {line}: threshold")
+        if "colour" in row:
+            part["colour"] = _colour(row["colour"], f"{path} line {line}: colour")
+        parts.append(part)
+    # An atom that two rows of one unit name counts once.
+    return pd.concat(parts).reset_index(names="atom").drop_duplicates(["atom", "unit"], ignore_index=True)
+
+
+def _number(kind: type, text: str, where: str) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        expected = "residue number" if kind is int else "number"
+        raise InputError(f"{where} '{text}' is no {expected}") from None
+
+
+def _within(residue: pd.Series, ranges: str, where: str) -> pd.Series:
+    """Residues in ranges such as `3-20, 41-57, 60`; negative numbers too."""
+    inside = pd.Series(False, index=residue.index)
+    for piece in ranges.split(","):
+        found = re.fullmatch(r"\s*(-?\d+)(?:\s*-\s*(-?\d+))?\s*", piece)
+        if found is None:
+            raise InputError(f"{where}: residues '{ranges}': expected ranges such as 3-20,41-57")
+        inside |= residue.between(int(found[1]), int(found[2] or found[1]))
+    return inside
+
+
+def _colour(text: str, where: str) -> str:
+    if not is_color_like(text):
+        raise InputError(f"{where} '{text}': expected a name such as orange, or #rrggbb")
+    return to_hex(text)
 
 
 def _matching(names: pd.Series, wanted: str) -> pd.Series:
@@ -124,7 +161,9 @@ def draw_units(
             grid.origin_A,
             mode,
         )
-        mask = unit_mask(density, density_threshold(density, threshold), extend_px, soft_edge_px)
+        own = part["threshold"].dropna() if "threshold" in part else ()
+        begins = density_threshold(density, float(own.iloc[0]) if len(own) else threshold)
+        mask = unit_mask(density, begins, extend_px, soft_edge_px)
         peak = max(peak, float(density.max()))
         if not mask.any() or not density.any():
             log.warning(
@@ -142,7 +181,15 @@ def draw_units(
         )
     if not rows:
         raise InputError(_outside(atoms, grid))
-    return _assembled(rows)
+    return _assembled(rows, _colours(atoms))
+
+
+def _colours(atoms: pd.DataFrame) -> dict[str, str]:
+    """Colour #rrggbb of every unit that the table gives one."""
+    if "colour" not in atoms:
+        return {}
+    given = atoms.dropna(subset="colour")
+    return given.groupby("unit").colour.first().to_dict()
 
 
 def read_masks(folder: Path, grid: MapGrid) -> Units:
@@ -187,7 +234,9 @@ def _each_unit(atoms: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFr
         yield (unit, sources[0] if len(sources) == 1 else "model"), part
 
 
-def _assembled(rows: list[tuple[str, str, np.ndarray, np.ndarray]]) -> Units:
+def _assembled(
+    rows: list[tuple[str, str, np.ndarray, np.ndarray]], colours: dict[str, str] | None = None
+) -> Units:
     names, sources, masks, densities = zip(*rows, strict=True)
     columns = [file_name(name) for name in names]
     repeated = sorted({name for name in columns if columns.count(name) > 1})
@@ -201,6 +250,8 @@ def _assembled(rows: list[tuple[str, str, np.ndarray, np.ndarray]]) -> Units:
     table = pd.DataFrame(
         {"unit": names, "source": sources, "column": columns, "voxels": masks.getnnz(axis=1), "mass": mass}
     )
+    if colours:
+        table["colour"] = [colours.get(name) for name in names]
     return Units(table, masks, densities)
 
 

@@ -1,0 +1,108 @@
+"""Occupancies of every particle: the model's own map of it, summed over the masks, never made or written."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.analysis.ensemble import Ensemble
+from tomohet.analysis.maven.occupancy import Measured, own_sums
+from tomohet.analysis.maven.units import Units
+from tomohet.errors import InputError
+from tomohet.model.mask_sums import MaskSums, mask_sums
+from tomohet.model.volumes import TrainedVolumes, VolumeForm
+
+TOLERANCE = 1e-3  # of a present unit's density: far below what noise does to latents
+OTHER_MODEL = 0.1  # likewise: volumes that differ more are not this model's
+MOST_COMPARED = 3  # volumes that are decoded again
+
+log = logging.getLogger(__name__)
+
+
+def of_particles(
+    decoder: TrainedVolumes,
+    z: np.ndarray,
+    units: Units,
+    solvent: np.ndarray,
+    form: VolumeForm,
+    level: float,
+    seed: int,
+) -> tuple[Measured, MaskSums]:
+    """Sums over masks and solvent of the maps of latents z (n, zdim).
+
+    `level`: amplitude of a present unit; sums are exact to a thousandth of it.
+    """
+    shape = (-1, *solvent.shape)
+    share = (solvent / solvent.sum()).astype(np.float32)
+    weights = np.concatenate([units.masks.toarray().reshape(shape), share[None]])
+    own = own_sums(units)
+    voxels = np.asarray(units.masks.sum(axis=1)).ravel()
+    allowed = TOLERANCE * level * np.append(own, (own / voxels).min())
+    found = mask_sums(decoder, z, weights, form, allowed, seed)
+    worst = (found.error[:-1] / (level * own)).max()
+    log.info(
+        "occupancies of %d particles: %d volumes decoded in full%s", len(z), found.decoded,
+        f", the others from {found.points} Fourier points (root mean square error {worst:.1e})"
+        if found.points else "",
+    )  # fmt: skip
+    return Measured(found.sums[:, :-1], found.sums[:, -1]), found
+
+
+def check_same_model(
+    ensemble: Ensemble,
+    measured: Measured,
+    decoder: TrainedVolumes,
+    units: Units,
+    form: VolumeForm,
+    level: float,
+) -> None:
+    """That the volumes are this model's, at this epoch and in this form: a few of them, decoded again.
+
+    Their latents are in the `z_values.txt` beside them; without that file nothing is compared.
+    Raises InputError when they differ.
+    """
+    _check_grid(ensemble, form)
+    file = Path(ensemble.source) / "z_values.txt"
+    if not file.is_file():
+        log.info("%s: no z_values.txt, so the volumes are not compared with the model's", ensemble.source)
+        return
+    z = np.loadtxt(file, ndmin=2)
+    if z.shape[1] != decoder.zdim or ensemble.numbers.max() >= len(z):
+        raise InputError(
+            f"{file}: latents of shape {z.shape}, but the model has zdim {decoder.zdim} and there are "
+            f"volumes up to {ensemble.numbers.max()}: the volumes are not of this model"
+        )
+    rows = np.unique(np.linspace(0, len(ensemble) - 1, MOST_COMPARED).astype(int))
+    masks = units.masks.toarray().reshape(-1, *ensemble.grid.shape)
+    again = mask_sums(decoder, z[ensemble.numbers[rows]], masks, form, np.full(len(masks), np.inf)).sums
+    own = own_sums(units)
+    difference = np.abs(again - measured.sums[rows]) / (level * own)
+    if not difference.max() <= OTHER_MODEL:
+        row, unit = np.unravel_index(difference.argmax(), difference.shape)
+        raise InputError(
+            f"{ensemble.source}: volume {ensemble.numbers[rows[row]]}, decoded again, differs by "
+            f"{difference.max():.2g} of unit {units.table.unit[unit]}'s density: these volumes are of "
+            "another model or epoch, or were written with other --downsample, --lowpass, --flip or --invert"
+        )
+
+
+def _check_grid(ensemble: Ensemble, form: VolumeForm) -> None:
+    grid = ensemble.grid
+    if grid.box != form.box or abs(grid.pixel_size_A - form.pixel_size_A) > 1e-3 * form.pixel_size_A:
+        raise InputError(
+            f"{ensemble.source}: volumes of {grid.box} px and {grid.pixel_size_A:.4g} Å/px, but the model's "
+            f"have {form.box} px and {form.pixel_size_A:.4g} Å/px: give the --downsample that they were "
+            "written with"
+        )
+
+
+def nearest_class(occupancies: np.ndarray, of_volumes: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The class (n,) whose volumes' mean occupancies are nearest to each particle's; all clipped to 0..1.
+
+    of_volumes: (V, U) occupancies of the volumes that were classified; classes: (V,) from 1.
+    """
+    kinds = np.unique(classes)
+    volumes, particles = np.clip(of_volumes, 0, 1), np.clip(occupancies, 0, 1)
+    centres = np.stack([volumes[classes == kind].mean(axis=0) for kind in kinds])
+    squared = (centres**2).sum(axis=1) - 2 * particles @ centres.T
+    return kinds[squared.argmin(axis=1)]
