@@ -31,5 +31,5 @@ rule maven:
         options=options("maven"),
         of_volumes=options("volumes"),
     shell:
-        "tomohet maven --volumes {input.volumes} {params.kind} {input.units:q} --workdir {params.workdir} --epoch {params.epoch}"
-        " {params.of_volumes} {params.options} -o {output} 2>&1 | logged {log}"
+        "tomohet maven --volumes {input.volumes} {params.kind} {input.units:q}"
+        " --workdir {params.workdir} --epoch {params.epoch} {params.of_volumes} {params.options} -o {output} 2>&1 | logged {log}"

@@ -26,6 +26,7 @@ from tomohet.progress import track
 FIRST_SNAPSHOTS, MOST_SNAPSHOTS = 64, 512
 CHECKS = 24  # latents whose sums are computed both ways
 CANDIDATES = 8192  # Fourier points among which the few are chosen
+FAR_OFF = 10.0  # times the tolerance: said aloud
 LEAST_MODE = 1e-6  # of the strongest: weaker modes are rounding errors
 BATCH = 16
 POINTS_BATCH = 4096
@@ -154,6 +155,12 @@ class _NetworkSums:
             if (error <= tolerance).all() or wanted >= MOST_SNAPSHOTS:
                 break
             wanted *= 2
+        if (error > FAR_OFF * tolerance).any():
+            log.warning(
+                "occupancies are off by %.0f times the tolerance (root mean square): the network's volumes do "
+                "not change smoothly with the latents",
+                (error / tolerance).max(),
+            )
         rest = order[done:]
         if len(rest):
             at_points = FixedPoints(self.folded, self.k[rule.points])
