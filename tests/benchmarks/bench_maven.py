@@ -4,12 +4,13 @@
     python tests/benchmarks/bench_maven.py --speed [--particles 10000 --units 30 --box 64 --width 256]
 
 --truth: four nested blocks, simulated, fitted by the linear model and by the network that it taught
-(`bench_states`, whose folder this takes and whose finished runs are not repeated); 100 volumes stand for the 300
-particles. AUC of the occupancy of each block, of every particle's own and of its volume's, beside the oracle's; the
-mean occupancy of particles that have the block and of those that do not; the error of its frequency.
+(`bench_states`, whose folder this takes and whose finished runs are not repeated); 100 volumes stand for the
+300 particles. AUC of the occupancy of each block, of every particle's own and of its volume's, beside the
+oracle's; the mean occupancy of particles that have the block and of those that do not; the error of its
+frequency; what it was found to need.
 
---speed: a network with random weights, the least smooth there is (so the most volumes are decoded in full), and
-the same over a linear base of which it is a tenth, as a taught network starts. Against decoding, writing, reading and
+--speed: a network with random weights, the least smooth there is, so that the most volumes are decoded in
+full; and the same over a linear base, as a taught network starts. Against decoding, writing, reading and
 multiplying, measured on a few volumes in the same process.
 """
 

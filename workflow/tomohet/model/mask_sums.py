@@ -26,7 +26,7 @@ from tomohet.progress import track
 FIRST_SNAPSHOTS, MOST_SNAPSHOTS = 64, 512
 CHECKS = 24  # latents whose sums are computed both ways
 CANDIDATES = 8192  # Fourier points among which the few are chosen
-FAR_OFF = 10.0  # times the tolerance: said aloud
+FAR_OFF = 10.0  # times the tolerance: then no few points will do
 LEAST_MODE = 1e-6  # of the strongest: weaker modes are rounding errors
 BATCH = 16
 POINTS_BATCH = 4096
@@ -157,10 +157,10 @@ class _NetworkSums:
             wanted *= 2
         if (error > FAR_OFF * tolerance).any():
             log.warning(
-                "occupancies are off by %.0f times the tolerance (root mean square): the network's volumes do "
-                "not change smoothly with the latents",
-                (error / tolerance).max(),
+                "the volumes of this network do not change smoothly with the latents: all are decoded in full"
             )
+            self._decode(everywhere, z, order[done:], candidates[:0], sums)
+            return MaskSums(sums.cpu().numpy(), len(z), 0, np.zeros(len(self.weights)))
         rest = order[done:]
         if len(rest):
             at_points = FixedPoints(self.folded, self.k[rule.points])
@@ -183,10 +183,12 @@ class _NetworkSums:
     def _decode(self, everywhere: FixedPoints, z: Tensor, rows: Tensor, candidates: Tensor, sums) -> Tensor:
         """Fill the exact sums of `rows`; returns their values (m, C) at the candidates."""
         kept = []
-        for some in rows.split(BATCH):
-            values = everywhere.values(z[some])
-            sums[some] = (values @ self.weights.conj().T).real.double()
-            kept.append(values[:, candidates])
+        with track(total=len(rows), unit="particles", description="decoding in full") as progress:
+            for some in rows.split(BATCH):
+                values = everywhere.values(z[some])
+                sums[some] = (values @ self.weights.conj().T).real.double()
+                kept.append(values[:, candidates])
+                progress.update(len(some))
         return torch.cat(kept) if kept else torch.zeros(0, len(candidates), dtype=torch.complex64)
 
 

@@ -14,7 +14,7 @@ from tomohet.errors import InputError
 
 SCALES = ("modes", "present", "percentile", "none")
 UPPER_QUANTILE = 0.95
-LEAST_SEPARATION = 2.0  # standard deviations between the modes of a bimodal unit
+SHALLOWEST_VALLEY = 0.5  # of an even distribution between the modes, in the middle third: two modes have less
 FEWEST_VALUES = 5  # in either mode
 MOST_VALUES = 20_000  # a mixture is fitted to at most so many
 ABSENT, PRESENT = 0.0, 1.0
@@ -110,10 +110,12 @@ def present_level(amplitudes: np.ndarray, mass: np.ndarray) -> Level:
 def unit_modes(values: np.ndarray) -> pd.DataFrame:
     """The two modes of every unit's values (n, U), where it has two.
 
-    A unit is bimodal when two Gaussians of one width have a better BIC than one and lie two standard
-    deviations apart. Columns: low_mode, high_mode, mode_sd (their width), low_se, high_se (standard errors of
-    the modes), confused (share of values expected on the wrong side of the cut), nan where there is one mode;
-    and cut, the value equally likely to be of either mode, 0.5 where there is one or both lie on one side.
+    A unit is bimodal when two Gaussians of one width have a better BIC than one and there is a valley between
+    them: a unit that moves or slides has many values in between, which two Gaussians fit well too.
+
+    Columns: low_mode, high_mode, mode_sd (their width), low_se, high_se (standard errors of the modes),
+    confused (share of values expected on the wrong side of the cut), nan where there is one mode; and cut, the
+    value equally likely to be of either mode, 0.5 where there is one or both lie on one side.
     """
     return pd.DataFrame([_modes(column) for column in values.T])
 
@@ -135,7 +137,7 @@ def _modes(values: np.ndarray) -> dict[str, float]:
     low, high = two.means_[order, 0]
     share_low, share_high = two.weights_[order]
     width = float(np.sqrt(two.covariances_[0, 0]))
-    if two.bic(column) >= one.bic(column) or high - low < LEAST_SEPARATION * width:
+    if two.bic(column) >= one.bic(column) or _valley(values, low, high) > SHALLOWEST_VALLEY:
         return one_mode
     found = {
         "low_mode": float(low),
@@ -154,6 +156,14 @@ def _modes(values: np.ndarray) -> dict[str, float]:
             share_low * norm.sf(found["cut"], low, width) + share_high * norm.cdf(found["cut"], high, width)
         )
     return found
+
+
+def _valley(values: np.ndarray, low: float, high: float) -> float:
+    """How many of the values between the modes lie in the middle third, over the third of an even spread."""
+    place = (values - low) / (high - low)
+    between = (place > 0) & (place < 1)
+    middle = (place > 1 / 3) & (place < 2 / 3)
+    return 3 * middle.sum() / max(between.sum(), 1)
 
 
 def _weighted_quantile(values: np.ndarray, weights: np.ndarray, quantile: float) -> float:
