@@ -114,8 +114,8 @@ def unit_modes(values: np.ndarray) -> pd.DataFrame:
     them: a unit that moves or slides has many values in between, which two Gaussians fit well too.
 
     Columns: low_mode, high_mode, mode_sd (their width), low_se, high_se (standard errors of the modes),
-    confused (share of values expected on the wrong side of the cut), nan where there is one mode; and cut, the
-    value equally likely to be of either mode, 0.5 where there is one or both lie on one side.
+    confused (share of values expected on the wrong side of the cut), nan where there is one mode; and cut,
+    the value equally likely to be of either mode, 0.5 where there is one or both lie on one side.
     """
     return pd.DataFrame([_modes(column) for column in values.T])
 
