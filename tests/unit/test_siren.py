@@ -1,5 +1,6 @@
 """Pair statistics against direct counts and scipy, the published rule against a naive loop, known blocks."""
 
+import dataclasses
 import json
 import math
 
@@ -9,9 +10,12 @@ import pytest
 from scipy.stats import hypergeom
 
 from tomohet.analysis.ensemble import open_ensemble
-from tomohet.analysis.siren import bits, pairs, statistics
+from tomohet.analysis.siren import bits, matrix, pairs, statistics
 from tomohet.analysis.siren.blocks import blocks_of_ensemble
 from tomohet.analysis.siren.communities import find_blocks
+from tomohet.analysis.siren.extent import Space, compact, noise_extent_px
+from tomohet.analysis.siren.independence import Sampling, equal_sampling, sampling_of
+from tomohet.analysis.siren.relations import listed, relations
 from tomohet.analysis.siren.levels import read_levels
 from tomohet.errors import InputError
 from tomohet.files.grids import read_grid
@@ -94,11 +98,12 @@ def test_hypergeometric_cutoffs_are_fishers_exact_test():
 
 def test_phi_cutoffs_bound_phi():
     totals, volumes = np.array([5, 31, 60, 118]), 121
-    needed = statistics.phi_cutoffs(totals, volumes, 0.3)
+    needed = statistics.phi_cutoffs(totals, totals, volumes, 0.3)
     n_i, n_j = totals[:, None], totals[None]
     assert (statistics.phi_coefficient(needed, n_i, n_j, volumes) >= 0.3 - 1e-12).all()
     assert (statistics.phi_coefficient(needed - 1, n_i, n_j, volumes) < 0.3).all()
     assert statistics.least_phi(500) == 0.3 and statistics.least_phi(40) == pytest.approx(0.5218, abs=1e-4)
+    assert statistics.least_phi(4) == 0.6
 
 
 def test_partners_equal_all_pairs_by_scipy():
@@ -153,6 +158,37 @@ def test_published_rule_equals_a_naive_loop_with_stored_cutoffs(seed):
     assert edges == expected and len(edges) > 100
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    on = np.repeat(random_states(200, 8, seed, 0.2, 0.6), 30, axis=1) ^ (rng.uniform(size=(200, 240)) < 0.05)
+    on[:, 200:] = ~on[:, :40]
+    xyz_A = rng.uniform(0, 30, (240, 3)).astype(np.float32)
+    voxels = dataclasses.replace(voxels_of(on, xyz_A), noise_A=9.0, weighted=150.0, effective=80.0)
+    monkeypatch.setitem(matrix.PAIRS_PER_TILE, "cpu", 5000)  # several tiles
+    for partners_of in (
+        lambda engine: pairs.partners_by_phi(voxels, np.random.default_rng(0), 7, engine),
+        lambda engine: pairs.partners_by_siren(voxels, keep=7, engine=engine),
+    ):
+        one, other = partners_of("popcount"), partners_of("matrix-cpu")
+        np.testing.assert_array_equal(one.index, other.index)
+        np.testing.assert_array_equal(one.phi, other.phi)
+        assert (one.linked, one.excluded, one.p_value) == (other.linked, other.excluded, other.p_value)
+        assert one.linked > 500
+    both = on.T.astype(int) @ on.astype(int)
+    phi = np.corrcoef(on, rowvar=False)
+    n = on.sum(axis=0)
+    found = pairs.partners_by_phi(voxels, np.random.default_rng(0), 7)
+    exponent = np.log10(found.p_value) * 200 / 150
+    lower = hypergeom.cdf(both, 200, n[:, None], n[None])
+    apart = np.linalg.norm(xyz_A[:, None].astype(float) - xyz_A[None], axis=2) > 9.0
+    avoiding = (np.log10(lower) <= exponent + 1e-9) & (phi <= -found.least_phi + 1e-12)
+    upper = hypergeom.sf(both - 1, 200, n[:, None], n[None])
+    linked = (np.log10(upper) <= exponent + 1e-9) & (phi >= found.least_phi - 1e-12) & apart
+    assert found.excluded == avoiding.sum() // 2 > 100
+    assert found.linked == linked.sum() // 2
+
+
 @pytest.mark.parametrize("rule", ["phi", "siren"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_independent_voxels_make_no_blocks(rule, seed):
@@ -161,7 +197,8 @@ def test_independent_voxels_make_no_blocks(rule, seed):
         partners = pairs.partners_by_phi(voxels, np.random.default_rng(seed))
     else:
         partners = pairs.partners_by_siren(voxels)
-    assert (find_blocks(voxels, partners, seed) == -1).all()
+    space = Space(np.arange(3000), (15, 15, 15), 0.0)
+    assert (find_blocks(voxels, partners, seed, space) == -1).all()
 
 
 def test_volumes_of_noise_make_no_blocks(tmp_path):
