@@ -4,9 +4,10 @@
     python tests/benchmarks/bench_siren.py nulls [--count 20] [--volumes 300]
     python tests/benchmarks/bench_siren.py speed [--voxels 262144]
 
-blocks: Jaccard index of every known block with the block found that is most like it, and what was found beyond.
-nulls: false blocks in ensembles of noise, with the automatic level and, without a core, with every voxel
-on in 16 % of the volumes. speed: pairs per second of both engines and of a Python loop, and the peak memory.
+blocks: Jaccard index of every known block with the block found that is most like it, and what was found
+beyond. nulls: false blocks in ensembles of noise, with the automatic level and, without a core, with every
+voxel on in 16 % of the volumes. speed: pairs per second of both engines and of a Python loop, and the peak
+memory.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def found_in(stack: Path, rule: str, seed: int, level: str = "auto"):
     ensemble = open_ensemble(stack)
     levels = read_levels(ensemble, level, ensemble.mean(), np.random.default_rng(seed))
     sampling = sampling_of(latents_beside(stack, ensemble.numbers), None, len(ensemble), seed)
-    return blocks_of_ensemble(ensemble, levels, rule, seed, sampling), float(np.median(levels))
+    return blocks_of_ensemble(ensemble, levels.values, rule, seed, sampling), float(np.median(levels.values))
 
 
 def jaccards(masks: np.ndarray, swept: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, list[int]]:

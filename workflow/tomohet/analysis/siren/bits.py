@@ -44,7 +44,7 @@ def unpack(bits: np.ndarray, volumes: int) -> np.ndarray:
 
 
 def repeat(bits: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Words of the same voxels with each volume as often as `copies` (V,) says, (N, ceil(sum / 64)) uint64."""
+    """Words (N, ceil(sum(copies) / 64)) uint64 of the voxels, volume v taken copies[v] times."""
     chunks = range(0, len(bits), VOXELS_PER_CHUNK)
     volumes = len(copies)
     parts = [

@@ -14,7 +14,6 @@ from tomohet.analysis.siren.independence import Sampling, equal_sampling
 from tomohet.analysis.siren.pairs import Partners, Voxels, partners_by_phi, partners_by_siren
 from tomohet.analysis.siren.relations import listed, relations
 from tomohet.errors import InputError
-from tomohet.files.grids import MapGrid
 
 FEWEST_VOLUMES = 30
 LOWEST_OCCUPANCY, HIGHEST_OCCUPANCY = 0.01, 0.99
@@ -33,12 +32,13 @@ log = logging.getLogger(__name__)
 class Blocks:
     """Blocks found in V volumes on a grid of D^3 voxels.
 
-    table: one row per block, columns as in COLUMNS. `occupancy` is the fraction of volumes (of particles, where
-        volumes stand for unequal numbers of them) in which more than half of the block is on; `mean_state` the
-        mean fraction that is on; `cohesion` the mean correlation of its voxels with its state;
-        `compactness` as in `extent.compact`; `n_effective` the independent volumes that its states are worth;
-        x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids of blocks without which, or with
-        which, it is never there (comma-separated).
+    table: one row per block, columns as in COLUMNS. `occupancy` is the fraction of volumes (of particles,
+    where
+        volumes stand for unequal numbers of them) in which more than half of the block is on; `mean_state`
+        the mean fraction that is on; `cohesion` the mean correlation of its voxels with its state;
+        `compactness` as in `extent.compact`; `n_effective` the independent volumes that its states are
+        worth; x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids of blocks without which,
+        or with which, it is never there (comma-separated).
     relations: as of `relations.relations`.
     labels: (D, D, D) int64, the block's id, 0 for none. states: (V, B) fraction of the block that is on.
     """
@@ -80,9 +80,9 @@ def blocks_of_ensemble(
 def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -> Blocks:
     """Find blocks of voxels that are on (above `levels` (V,)) and off together.
 
-    given: (D, D, D) int64 ids of blocks to start from instead (0: none); they are filled up and keep their ids.
-    All voxels on in more than 1 % and less than 99 % of the volumes are tested. With fewer than 30 volumes
-    there is nothing to be learnt from pairs, and the result is empty.
+    given: (D, D, D) int64 ids of blocks to start from instead (0: none); they are filled up and keep their
+    ids. All voxels on in more than 1 % and less than 99 % of the volumes are tested. With fewer than 30
+    volumes there is nothing to be learnt from pairs, and the result is empty.
 
     Raises InputError for an unknown rule.
     """
@@ -92,9 +92,7 @@ def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -
     if volumes < FEWEST_VOLUMES:
         log.warning("%d volumes are too few to find blocks: at least %d are needed", volumes, FEWEST_VOLUMES)
         return _no_blocks(task, 0)
-    bits = binarise(task.ensemble, levels)
-    count = totals(bits)
-    tested = np.flatnonzero((count > LOWEST_OCCUPANCY * volumes) & (count < HIGHEST_OCCUPANCY * volumes))
+    bits, tested = tested_voxels(levels, task)
     log.info("%d voxels come and go (on in 1 to 99 %% of the volumes)", len(tested))
     if len(tested) < 2:
         return _no_blocks(task, len(tested))
@@ -103,17 +101,28 @@ def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -
             "%.3g pairs of voxels: this takes long; raise --level or use smaller volumes",
             len(tested) ** 2 / 2,
         )
-    voxels = _voxels(bits[tested], tested, task)
     space = Space(tested, grid.shape, task.noise_px)
     if given is not None:
-        return _expanded(voxels, space, given, task)
-    rng = np.random.default_rng(task.seed)
-    if task.rule == "phi":
-        partners = partners_by_phi(voxels, rng, engine=task.engine)
-    else:
-        partners = partners_by_siren(voxels, engine=task.engine)
+        return _expanded(_voxels(bits, tested, task), space, given, task)
+    voxels, partners = pair_partners(bits, tested, task)
     found = find_blocks(voxels, partners, task.seed, space)
     return _described(voxels, space, found, np.arange(found.max() + 1) + 1, partners, task)
+
+
+def tested_voxels(levels: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Words (N, W) and flat indices (N,) of the voxels that are on in 1 to 99 % of the volumes."""
+    bits = binarise(task.ensemble, levels)
+    count, volumes = totals(bits), len(task.ensemble)
+    tested = np.flatnonzero((count > LOWEST_OCCUPANCY * volumes) & (count < HIGHEST_OCCUPANCY * volumes))
+    return bits[tested], tested
+
+
+def pair_partners(bits: np.ndarray, tested: np.ndarray, task: Task) -> tuple[Voxels, Partners]:
+    """The voxels with their partners by the task's rule; bits (N, W), tested (N,)."""
+    voxels = _voxels(bits, tested, task)
+    if task.rule == "phi":
+        return voxels, partners_by_phi(voxels, np.random.default_rng(task.seed), engine=task.engine)
+    return voxels, partners_by_siren(voxels, engine=task.engine)
 
 
 def _voxels(bits: np.ndarray, tested: np.ndarray, task: Task) -> Voxels:

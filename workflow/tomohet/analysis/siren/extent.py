@@ -1,9 +1,9 @@
 """Whether a block extends beyond what noise at the volumes' resolution does by itself.
 
-Noise of neighbouring voxels is alike, up to a distance that can be measured in the solvent. Voxels nearer than
-that are no evidence of a structure. Beyond it, noise is scattered: a set of voxels that agree by chance, as
-some always do when there are few independent volumes, holds the neighbours of its members no more often than
-any other voxels. A piece of structure is compact.
+Noise of neighbouring voxels is alike, up to a distance that can be measured in the solvent. Voxels nearer
+than that are no evidence of a structure. Beyond it, noise is scattered: a set of voxels that agree by
+chance, as some always do when there are few independent volumes, holds the neighbours of its members no
+more often than any other voxels. A piece of structure is compact.
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def noise_extent_px(ensemble: Ensemble, mean: np.ndarray) -> float:
 
 
 def compact(labels: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """How compact each block is (B,), and by how many standard deviations more than voxels taken at random (B,).
+    """How compact each block is (B,), and how many sigmas more than voxels taken at random (B,).
 
     labels: (N,) block of each tested voxel, -1 for none. Compactness is the fraction of tested neighbours of
     a block's voxels (from the noise's extent to 1.5 voxels beyond) that are in the block, from 0, the block's

@@ -1,4 +1,4 @@
-"""How many independent volumes an ensemble is worth: its volumes are decoded from latents that lie close together.
+"""How many independent volumes an ensemble is worth, whose latents lie close together.
 
 Neighbours in latent space hold nearly the same states, so two pieces that have nothing to do with each other
 agree by chance far more often than V independent volumes would let them. What counts is the smoothness of
@@ -28,8 +28,9 @@ COPIES_PER_VOLUME = 2
 class Sampling:
     """What the V volumes of an ensemble stand for.
 
-    copies: (V,) int64, how often each volume counts, in proportion to the particles it stands for, at least once.
-    rows: (G,) volumes in the latent graph; octaves: orthonormal harmonics (G, m) of each octave. Without
+    copies: (V,) int64, how often each volume counts, in proportion to the particles it stands for, at least
+    once. rows: (G,) volumes in the latent graph; octaves: orthonormal harmonics (G, m) of each octave.
+    Without
         latents there are none, and volumes are taken to be independent.
     """
 
@@ -110,7 +111,7 @@ def _octaves(z: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def latents_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
-    """Latents (V, zdim) of the volumes `numbers` from z.pkl beside them, or None if there is none that fits."""
+    """Latents (V, zdim) of the volumes `numbers` from z.pkl beside them, or None if there is none."""
     folder = volumes if volumes.is_dir() else volumes.parent
     path = folder / "z.pkl"
     if not path.is_file():

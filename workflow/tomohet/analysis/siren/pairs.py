@@ -28,9 +28,9 @@ PAIRS_FOR_SIGNIFICANCE = 40_000_000
 class Voxels:
     """N voxels in V volumes.
 
-    bits: (N, W) uint64; totals: (N,) on-counts; xyz_A: (N, 3) float32. weighted: the number of equally weighted
-    volumes that the V are worth, some of which may be copies; effective: the number of independent ones (None:
-    all V). noise_A: the distance within which voxels share their noise.
+    bits: (N, W) uint64; totals: (N,) on-counts; xyz_A: (N, 3) float32. weighted: the number of equally
+    weighted volumes that the V are worth, some of which may be copies; effective: the number of independent
+    ones (None: all V). noise_A: the distance within which voxels share their noise.
     """
 
     bits: np.ndarray
@@ -46,9 +46,9 @@ class Voxels:
 class Rule:
     """When two voxels are linked, by tables (U, U) over the U `kinds` of totals.
 
-    needed: smallest number of common volumes, int32. excluded: largest one of voxels that avoid each other, -1
-    where there is none. lifted: common volumes must also exceed `positive` (float64) times SIREn's lift, which
-    grows with distance. apart_A: voxels that are not farther apart are never linked.
+    needed: smallest number of common volumes, int32. excluded: largest one of voxels that avoid each other,
+    -1 where there is none. lifted: common volumes must also exceed `positive` (float64) times SIREn's lift,
+    which grows with distance. apart_A: voxels that are not farther apart are never linked.
     """
 
     kinds: np.ndarray
@@ -82,9 +82,9 @@ def partners_by_phi(
 ) -> Partners:
     """Partners by the exact hypergeometric test at a false discovery rate of 0.01 over all pairs, and phi.
 
-    The significance is found on all pairs, or on those of randomly drawn voxels where there are too many. Where
-    volumes have unequal weights, p-values are those of as many equally weighted ones as they are worth (the
-    exponent of the tail is proportional to the number of volumes).
+    The significance is found on all pairs, or on those of randomly drawn voxels where there are too many.
+    Where volumes have unequal weights, p-values are those of as many equally weighted ones as they are
+    worth (the exponent of the tail is proportional to the number of volumes).
     """
     n, volumes = len(voxels.bits), voxels.volumes
     count_significant, best_partners = _engine(engine)
@@ -141,6 +141,15 @@ def partners_by_siren(
     return Partners(found[0], found[1], n * (n - 1) // 2, *found[2:], positive_p)
 
 
+def engine_of(name: str, device: str) -> str:
+    """The engine for the options --engine (auto, popcount, matrix) and --device (auto, cpu, cuda)."""
+    from tomohet.device import device_of
+
+    if name == "popcount" or (name == "auto" and device_of(device).type == "cpu"):
+        return "popcount"
+    return f"matrix-{device_of(device).type}"
+
+
 def _engine(name: str) -> tuple:
     """Functions count_significant and best_partners of `popcount`, or of `matrix` on cpu or cuda."""
     if name == "popcount":
@@ -148,7 +157,7 @@ def _engine(name: str) -> tuple:
     from tomohet.analysis.siren import matrix
     from tomohet.device import device_of
 
-    device = device_of(name.removeprefix("matrix").lstrip("-") or "auto")
+    device = device_of(name.removeprefix("matrix-"))
     return partial(matrix.count_significant, device=device), partial(matrix.best_partners, device=device)
 
 

@@ -16,9 +16,10 @@ PAIRS_PER_CHUNK = 20_000_000
 
 
 def count_significant(voxels, rank: np.ndarray, rows: np.ndarray, cutoffs: np.ndarray) -> np.ndarray:
-    """Number of pairs (one of `rows`, any other voxel) with at least `cutoffs` (U, U, K) common volumes: (K,).
+    """Number (K,) of pairs (one of `rows`, any other voxel) with at least `cutoffs` (U, U, K) common volumes.
 
-    rank: (N,) position of every voxel's total among the U totals. Voxels within `voxels.noise_A` do not count.
+    rank: (N,) position of every voxel's total among the U totals. Voxels within `voxels.noise_A` do not
+    count.
     """
     xyz_A = voxels.xyz_A.astype(np.float64)
     counts = _over_rows(
@@ -90,7 +91,7 @@ def _count_significant(bits, rank, rows, cutoffs, xyz_A, apart_A):
 
 @numba.njit(cache=True, nogil=True)
 def _keep_best(index, phi, j, value):
-    """Put partner j into the lists (K,), which descend in phi, if it is among the best; the first of equals."""
+    """Put partner j into the lists (K,), which descend in phi, if it is among the best."""
     place = phi.size - 1
     if index[place] >= 0 and value <= phi[place]:
         return

@@ -17,14 +17,14 @@ def relations(
     """Pairs of blocks of which the first requires the second, or which exclude each other.
 
     present: (V, B) bool; ids: (B,); copies: (V,) how often each volume counts; effective: (B,) independent
-    volumes that each block's states are worth. `a requires b`: at most 5 % of a's volumes lack b. `a excludes b`
-    (listed once): at most 5 % of the rarer one's volumes have both. Both must be present, and lacking, in at
-    least 5 volumes. For unrelated blocks so few exceptions must be rarer than 0.01 if the volumes were
-    independent (hypergeometric, Bonferroni over all pairs), and rarer than 0.05 for the number of independent
-    volumes that the pair is worth (the tail's exponent is proportional to it).
+    volumes that each block's states are worth. `a requires b`: at most 5 % of a's volumes lack b. `a
+    excludes b` (listed once): at most 5 % of the rarer one's volumes have both. Both must be present, and
+    lacking, in at least 5 volumes. For unrelated blocks so few exceptions must be rarer than 0.01 if the
+    volumes were independent (hypergeometric, Bonferroni over all pairs), and rarer than 0.05 for the number
+    of independent volumes that the pair is worth (the tail's exponent is proportional to it).
 
-    Returns columns block, relation, other, n_present and exceptions (of sum(copies) volumes), phi, p_value (the
-    latter one, of the pair); strongest first.
+    Returns columns block, relation, other, n_present and exceptions (of sum(copies) volumes), phi, p_value
+    (the latter one, of the pair); strongest first.
     """
     weighted = present * copies[:, None].astype(np.int64)
     total, count = int(copies.sum()), weighted.sum(axis=0)

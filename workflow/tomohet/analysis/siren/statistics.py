@@ -27,7 +27,7 @@ def least_phi(volumes: float) -> float:
 
 
 def p_value_grid(kinds: int) -> np.ndarray:
-    """-log10 of the p-values that are told apart: steps of 0.5, or larger if there are many kinds of totals."""
+    """-log10 of the p-values that are told apart: steps of 0.5, or more for many kinds of totals."""
     steps = max(2, min(len(LOG10_P), ENTRIES_OF_TABLE // max(kinds, 1) ** 2))
     return LOG10_P[:: -(-len(LOG10_P) // steps)]
 
