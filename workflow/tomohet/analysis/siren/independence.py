@@ -21,19 +21,21 @@ from tomohet.files.pickles import load_latents
 
 NEIGHBOURS = 10
 MOST_VOLUMES = 3000  # in the graph; of more, this many are drawn
-COPIES_PER_VOLUME = 2
+MOST_COPIES = 4  # of the average volume
+ROUNDING = 0.05  # of weights, by which the copies may be wrong
 
 
 @dataclass(frozen=True)
 class Sampling:
     """What the V volumes of an ensemble stand for.
 
-    copies: (V,) int64, how often each volume counts, in proportion to the particles it stands for, at least
-    once. rows: (G,) volumes in the latent graph; octaves: orthonormal harmonics (G, m) of each octave.
-    Without
+    weights: (V,), share of the particles that each volume stands for. copies: (V,) int64, the same in whole
+        numbers, at least one, for counting.
+    rows: (G,) volumes in the latent graph; octaves: orthonormal harmonics (G, m) of each octave. Without
         latents there are none, and volumes are taken to be independent.
     """
 
+    weights: np.ndarray
     copies: np.ndarray
     rows: np.ndarray
     octaves: tuple[np.ndarray, ...] = ()
@@ -41,7 +43,7 @@ class Sampling:
     @property
     def kish(self) -> float:
         """Number of equally weighted volumes with the same variance of a mean: (sum w)^2 / sum w^2."""
-        return float(self.copies.sum() ** 2 / (self.copies**2).sum())
+        return float(self.weights.sum() ** 2 / (self.weights**2).sum())
 
     def effective(self, courses: np.ndarray) -> float:
         """Number of independent volumes that two unrelated courses like these, (N, V), are worth.
@@ -78,20 +80,29 @@ class Sampling:
 
 def equal_sampling(volumes: int) -> Sampling:
     """Every volume counts once and is independent of the others."""
-    return Sampling(np.ones(volumes, dtype=np.int64), np.arange(volumes))
+    return sampling_of(None, None, volumes, 0)
 
 
 def sampling_of(z: np.ndarray | None, population: np.ndarray | None, volumes: int, seed: int) -> Sampling:
     """Sampling of an ensemble from its volumes' latents (V, zdim) and numbers of particles (V,), if known."""
-    copies = np.ones(volumes, dtype=np.int64)
-    if population is not None and np.ptp(population) > 0:
-        copies = np.maximum(1, np.rint(COPIES_PER_VOLUME * population / population.mean())).astype(np.int64)
+    weights = np.ones(volumes) if population is None else np.asarray(population, float)
+    weights = weights / weights.sum()
+    copies = _copies(weights)
     rows = np.arange(volumes)
     if z is None or volumes <= NEIGHBOURS + 1 or not np.ptp(z, axis=0).any():
-        return Sampling(copies, rows)
+        return Sampling(weights, copies, rows)
     if volumes > MOST_VOLUMES:
         rows = np.sort(np.random.default_rng(seed).choice(volumes, MOST_VOLUMES, replace=False))
-    return Sampling(copies, rows, _octaves(z[rows]))
+    return Sampling(weights, copies, rows, _octaves(z[rows]))
+
+
+def _copies(weights: np.ndarray) -> np.ndarray:
+    """Whole numbers (V,) in proportion to weights, as small as a small error of rounding allows."""
+    for scale in range(1, MOST_COPIES + 1):
+        copies = np.maximum(1, np.rint(scale * weights / weights.mean())).astype(np.int64)
+        if np.abs(copies / copies.sum() - weights).sum() < ROUNDING:
+            break
+    return copies
 
 
 def _octaves(z: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -78,7 +78,12 @@ def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
     kept = ((total > 0) & (total < volumes))[:, 0] & (moved < shape).all(axis=1)
     order = np.flatnonzero(kept)[np.argsort(np.ravel_multi_index(moved[kept].T, shape))]
     places = np.ravel_multi_index(moved[order].T, shape)
-    drawn = replace(sampling, copies=sampling.copies[sampling.rows], rows=np.arange(volumes))
+    drawn = replace(
+        sampling,
+        weights=sampling.weights[sampling.rows],
+        copies=sampling.copies[sampling.rows],
+        rows=np.arange(volumes),
+    )
     voxels, partners = pair_partners(surrogate[order], places, replace(task, sampling=drawn))
     labels = find_blocks(voxels, partners, task.seed, Space(places, shape, task.noise_px))
     return {
