@@ -1,20 +1,26 @@
 """Pair statistics against direct counts and scipy, the published rule against a naive loop, known blocks."""
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.stats import hypergeom
 
 from tomohet.analysis.ensemble import open_ensemble
-from tomohet.analysis.siren import bits, pairs, statistics
+from tomohet.analysis.siren import bits, matrix, pairs, statistics
 from tomohet.analysis.siren.blocks import blocks_of_ensemble
 from tomohet.analysis.siren.communities import find_blocks
+from tomohet.analysis.siren.extent import Space, compact, noise_extent_px
+from tomohet.analysis.siren.files import read_blocks
+from tomohet.analysis.siren.independence import sampling_of
 from tomohet.analysis.siren.levels import read_levels
+from tomohet.analysis.siren.relations import listed, relations
 from tomohet.errors import InputError
-from tomohet.files.grids import read_grid
+from tomohet.files.grids import read_grid, write_on_grid
 from tomohet.files.mrc import read_volume, write_volume
 from tomohet.physics.molmap import molmap
 
@@ -62,7 +68,7 @@ def ensemble(tmp_path_factory):
         zeros.append(rng.normal(0, full) - volume.mean())
         write_volume(folder / f"vol_{2 * number + 5:04d}.mrc", volume + zeros[-1], PIXEL)
     volumes = open_ensemble(folder)
-    levels = read_levels(volumes, "auto", volumes.mean(), np.random.default_rng(0))
+    levels = read_levels(volumes, "auto", volumes.mean(), np.random.default_rng(0)).values
     height = np.median(levels - zeros)
     assert 0.3 * full < height < 0.6 * full
     np.testing.assert_allclose(levels - zeros, height, atol=0.05 * full)
@@ -94,11 +100,12 @@ def test_hypergeometric_cutoffs_are_fishers_exact_test():
 
 def test_phi_cutoffs_bound_phi():
     totals, volumes = np.array([5, 31, 60, 118]), 121
-    needed = statistics.phi_cutoffs(totals, volumes, 0.3)
+    needed = statistics.phi_cutoffs(totals, totals, volumes, 0.3)
     n_i, n_j = totals[:, None], totals[None]
     assert (statistics.phi_coefficient(needed, n_i, n_j, volumes) >= 0.3 - 1e-12).all()
     assert (statistics.phi_coefficient(needed - 1, n_i, n_j, volumes) < 0.3).all()
     assert statistics.least_phi(500) == 0.3 and statistics.least_phi(40) == pytest.approx(0.5218, abs=1e-4)
+    assert statistics.least_phi(4) == 0.6
 
 
 def test_partners_equal_all_pairs_by_scipy():
@@ -153,6 +160,37 @@ def test_published_rule_equals_a_naive_loop_with_stored_cutoffs(seed):
     assert edges == expected and len(edges) > 100
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    on = np.repeat(random_states(200, 8, seed, 0.2, 0.6), 30, axis=1) ^ (rng.uniform(size=(200, 240)) < 0.05)
+    on[:, 200:] = ~on[:, :40]
+    xyz_A = rng.uniform(0, 30, (240, 3)).astype(np.float32)
+    voxels = dataclasses.replace(voxels_of(on, xyz_A), noise_A=9.0, weighted=150.0, effective=80.0)
+    monkeypatch.setitem(matrix.PAIRS_PER_TILE, "cpu", 5000)  # several tiles
+    for partners_of in (
+        lambda engine: pairs.partners_by_phi(voxels, np.random.default_rng(0), 7, engine),
+        lambda engine: pairs.partners_by_siren(voxels, keep=7, engine=engine),
+    ):
+        one, other = partners_of("popcount"), partners_of("matrix-cpu")
+        np.testing.assert_array_equal(one.index, other.index)
+        np.testing.assert_array_equal(one.phi, other.phi)
+        assert (one.linked, one.excluded, one.p_value) == (other.linked, other.excluded, other.p_value)
+        assert one.linked > 500
+    both = on.T.astype(int) @ on.astype(int)
+    phi = np.corrcoef(on, rowvar=False)
+    n = on.sum(axis=0)
+    found = pairs.partners_by_phi(voxels, np.random.default_rng(0), 7)
+    exponent = np.log10(found.p_value) * 200 / 150
+    lower = hypergeom.cdf(both, 200, n[:, None], n[None])
+    apart = np.linalg.norm(xyz_A[:, None].astype(float) - xyz_A[None], axis=2) > 9.0
+    avoiding = (np.log10(lower) <= exponent + 1e-9) & (phi <= -found.least_phi + 1e-12)
+    upper = hypergeom.sf(both - 1, 200, n[:, None], n[None])
+    linked = (np.log10(upper) <= exponent + 1e-9) & (phi >= found.least_phi - 1e-12) & apart
+    assert found.excluded == avoiding.sum() // 2 > 100
+    assert found.linked == linked.sum() // 2
+
+
 @pytest.mark.parametrize("rule", ["phi", "siren"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_independent_voxels_make_no_blocks(rule, seed):
@@ -161,7 +199,8 @@ def test_independent_voxels_make_no_blocks(rule, seed):
         partners = pairs.partners_by_phi(voxels, np.random.default_rng(seed))
     else:
         partners = pairs.partners_by_siren(voxels)
-    assert (find_blocks(voxels, partners, seed) == -1).all()
+    space = Space(np.arange(3000), (15, 15, 15), 0.0)
+    assert (find_blocks(voxels, partners, seed, space) == -1).all()
 
 
 def test_volumes_of_noise_make_no_blocks(tmp_path):
@@ -170,7 +209,7 @@ def test_volumes_of_noise_make_no_blocks(tmp_path):
         write_volume(tmp_path / f"vol_{number}.mrc", rng.normal(size=(20,) * 3), PIXEL)
     noise = open_ensemble(tmp_path)
     for level in ("auto", "0.0"):
-        levels = read_levels(noise, level, noise.mean(), np.random.default_rng(0))
+        levels = read_levels(noise, level, noise.mean(), np.random.default_rng(0)).values
         assert blocks_of_ensemble(noise, levels, "phi", 0).table.empty
 
 
@@ -206,10 +245,9 @@ def test_known_blocks_are_found(ensemble, tmp_path, run_script):
 
 def test_blocks_do_not_depend_on_the_run_and_serve_as_masks(ensemble, tmp_path):
     from tomohet.analysis.maven.units import read_masks
-    from tomohet.files.grids import write_on_grid
 
     volumes = open_ensemble(ensemble[0])
-    levels = read_levels(volumes, "auto", volumes.mean(), np.random.default_rng(0))
+    levels = read_levels(volumes, "auto", volumes.mean(), np.random.default_rng(0)).values
     once, again = (blocks_of_ensemble(volumes, levels, "phi", 3) for _ in range(2))
     np.testing.assert_array_equal(once.labels, again.labels)
     pd.testing.assert_frame_equal(once.table, again.table)
@@ -222,7 +260,7 @@ def test_blocks_do_not_depend_on_the_run_and_serve_as_masks(ensemble, tmp_path):
 def test_published_rule_is_blind_to_common_blocks(ensemble):
     folder, masks, _ = ensemble
     volumes = open_ensemble(folder)
-    levels = read_levels(volumes, "auto", volumes.mean(), np.random.default_rng(0))
+    levels = read_levels(volumes, "auto", volumes.mean(), np.random.default_rng(0)).values
     found = blocks_of_ensemble(volumes, levels, "siren", 0)
     rare = found.labels[masks[0]]
     assert (rare > 0).mean() > 0.8  # in 22 % of the volumes
@@ -231,20 +269,191 @@ def test_published_rule_is_blind_to_common_blocks(ensemble):
 
 def test_levels_from_a_number_a_table_and_predictions(ensemble, tmp_path):
     volumes = open_ensemble(ensemble[0])
-    rng, mean = np.random.default_rng(0), np.zeros((BOX,) * 3)
-    assert set(read_levels(volumes, "0.25", mean, rng)) == {np.float32(0.25)}
+    mean = volumes.mean()
+
+    def levels_of(level):
+        return read_levels(volumes, str(level), mean, np.random.default_rng(0)).values
+
+    assert set(levels_of("0.25")) == {np.float32(0.25)}
     heights = np.linspace(0, 1, 200).astype(np.float32)
     own = tmp_path / "levels.csv"
     pd.DataFrame({"volume": volumes.numbers, "level": heights}).sample(frac=1, random_state=0).to_csv(own)
-    np.testing.assert_allclose(read_levels(volumes, str(own), mean, rng), heights, rtol=1e-6)
+    np.testing.assert_allclose(levels_of(own), heights, rtol=1e-6)
     published = tmp_path / "predictions.csv"
     pd.DataFrame({"vol_id": range(200), "denormalized_predictions": heights}).to_csv(published)
-    np.testing.assert_allclose(read_levels(volumes, str(published), mean, rng), heights, rtol=1e-6)
+    np.testing.assert_allclose(levels_of(published), heights, rtol=1e-6)
     pd.DataFrame({"volume": volumes.numbers[1:], "level": heights[1:]}).to_csv(own)
     with pytest.raises(InputError, match="no level for volume 5"):
-        read_levels(volumes, str(own), mean, rng)
-    with pytest.raises(InputError, match="--level high"):
-        read_levels(volumes, "high", mean, rng)
+        levels_of(own)
+    for level in ("high", "volume", "cnn"):
+        with pytest.raises(InputError, match="--level|--mass-kda|--cnn-weights"):
+            levels_of(level)
+
+
+def test_levels_of_every_kind_on_volumes_of_known_greys(tmp_path):
+    """A ball of density 3 (or 6) in solvent of sigma 0.1 (or 0.3) at a zero of its own."""
+    rng = np.random.default_rng(0)
+    radius = np.linalg.norm(np.indices((32,) * 3) - 16, axis=0)
+    zeros, sigmas, heights = rng.normal(size=40), rng.choice([0.1, 0.3], 40), rng.choice([3.0, 6.0], 40)
+    for number in range(40):
+        volume = zeros[number] + rng.normal(0, sigmas[number], radius.shape)
+        write_volume(tmp_path / f"vol_{number}.mrc", volume + heights[number] * (radius < 6), PIXEL)
+    volumes = open_ensemble(tmp_path)
+    mean = volumes.mean()
+
+    def heights_of(level, **more):
+        found = read_levels(volumes, level, mean, np.random.default_rng(0), **more)
+        np.testing.assert_allclose(found.solvent, zeros, atol=0.05)
+        np.testing.assert_allclose(found.scaled(1.2) - zeros, 1.2 * (found.values - zeros), atol=0.02)
+        return found.values - zeros
+
+    np.testing.assert_allclose(heights_of("own-solvent"), 5 * sigmas, rtol=0.1, atol=0.04)
+    np.testing.assert_allclose(heights_of("solvent"), 5 * np.median(sigmas), rtol=0.15)
+    peaks = np.array([np.percentile(v, 99.999) for _, batch in volumes.batches("") for v in batch])
+    np.testing.assert_allclose(heights_of("own-maximum"), 0.19 * (peaks - zeros), atol=0.02)
+    mass_kDa = (radius < 5).sum() * PIXEL**3 / 1210
+    inside = heights_of("volume", mass_kDa=mass_kDa)
+    enclosed = (mean - np.median(mean[radius > 12]) > np.median(inside)).sum()
+    assert enclosed == pytest.approx((radius < 5).sum(), rel=0.05)
+    with pytest.raises(InputError, match="half"):
+        heights_of("volume", mass_kDa=1e6)
+
+
+def test_effective_volumes_by_the_smoothness_of_states():
+    """On latents along a circle, whose harmonics are sines: what is smooth is worth few volumes."""
+    rng = np.random.default_rng(0)
+    angle = np.sort(rng.uniform(0, 2 * np.pi, 400))
+    z = np.column_stack([np.cos(angle), np.sin(angle)])
+    sampling = sampling_of(z, None, 400, 0)
+    harmonics = np.concatenate(sampling.octaves, axis=1)
+    np.testing.assert_allclose(harmonics.T @ harmonics, np.eye(399), atol=1e-4)
+    np.testing.assert_allclose(harmonics.sum(axis=0), 0, atol=1e-3)
+    white = rng.uniform(size=(300, 400)) < 0.4
+    assert sampling.effective(white) == pytest.approx(399, rel=0.05)
+    halves = np.cos(angle[None] - rng.uniform(0, 2 * np.pi, (300, 1))) > 0
+    assert sampling.effective(halves) < 5
+    # What the number promises: unrelated courses of this smoothness correlate like so many volumes.
+    phases = rng.uniform(0, 2 * np.pi, (400, 12))
+    waves = np.cos(rng.integers(1, 13, (400, 12))[..., None] * angle + phases[..., None]).sum(axis=1) > 0.5
+    spread = np.corrcoef(waves)[np.triu_indices(400, 1)].std()
+    assert sampling.effective(waves) == pytest.approx(spread**-2, rel=0.5)
+    assert 10 < spread**-2 < 60
+    assert sampling_of(z, np.full(400, 3), 400, 0).effective(white) == pytest.approx(399, rel=0.05)
+    population = np.where(np.arange(400) < 40, 91, 1)  # a tenth of the volumes stands for nine tenths
+    assert sampling_of(z, population, 400, 0).effective(white) < 60
+    assert sampling_of(None, population, 400, 0).kish < 60
+
+
+def test_randomised_courses_keep_their_smoothness_and_lose_their_relation():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 3))
+    sampling = sampling_of(z, None, 300, 0)
+    courses = np.cos(z @ rng.normal(size=(3, 60)) * 2 + rng.uniform(0, 6, 60)).T
+    groups = np.arange(60) // 2
+    randomised = sampling.randomised(courses, groups, rng)
+    np.testing.assert_allclose(sampling.spectra(randomised), sampling.spectra(courses), atol=1e-3)
+    np.testing.assert_allclose(randomised.mean(axis=1), courses.mean(axis=1), atol=1e-4)
+    before, after = np.corrcoef(courses), np.corrcoef(randomised)
+    same = groups[:, None] == groups[None]
+    np.testing.assert_allclose(after[same], before[same], atol=1e-3)
+    assert np.abs(np.mean((after * before)[~same])) < 0.02
+
+
+def test_compact_voxels_are_told_from_scattered_ones():
+    shape = (24, 24, 24)
+    tested = np.arange(24**3)
+    radius = np.linalg.norm(np.indices(shape) - 12, axis=0).reshape(-1)
+    rng = np.random.default_rng(0)
+    labels = np.where(radius < 5, 0, -1)
+    labels[rng.choice(np.flatnonzero(radius >= 5), 500, replace=False)] = 1
+    for extent_px in (0.8, 2.0):
+        compactness, sigmas = compact(labels, Space(tested, shape, extent_px))
+        assert compactness[0] > 0.4 and sigmas[0] > 6
+        assert compactness[1] < 0.05
+    # Voxels of specks, as noise makes them, at random places: within its extent they do not count.
+    specks = np.full(shape, -1)
+    for corner in rng.choice(20, (60, 3)):
+        specks[tuple(slice(c, c + 2) for c in corner)] = 0
+    compactness, _ = compact(specks.reshape(-1), Space(tested, shape, 1.9))
+    assert compactness[0] < 0.1
+
+
+def test_the_extent_of_noise_is_measured(tmp_path):
+    rng = np.random.default_rng(0)
+    radius = np.linalg.norm(np.indices((32,) * 3) - 16, axis=0)
+    for name, width in (("white", 0), ("smooth", 1.2)):
+        for number in range(30):
+            noise = gaussian_filter(rng.normal(size=radius.shape), width, mode="wrap")
+            write_volume(tmp_path / name / f"v_{number}.mrc", noise / noise.std() + 5 * (radius < 6), PIXEL)
+        volumes = open_ensemble(tmp_path / name)
+        found = noise_extent_px(volumes, volumes.mean())
+        # The autocorrelation of Gaussian noise is exp(-d^2 / 4 w^2).
+        expected = 2 * width * np.sqrt(-np.log(0.15)) if width else 0.85
+        assert found == pytest.approx(expected, rel=0.15)
+
+
+def test_relations_of_blocks_that_need_and_exclude_each_other():
+    rng = np.random.default_rng(0)
+    host, other = rng.uniform(size=(2, 400)) < 0.5
+    present = np.column_stack(
+        [host, host & (rng.uniform(size=400) < 0.5), other, ~other & (rng.uniform(size=400) < 0.6)]
+    )
+    ids = np.array([3, 5, 8, 9])
+    once = np.ones(400, dtype=np.int64)
+    table = relations(present, ids, once, np.full(4, 400.0))
+    assert set(zip(table.block, table.relation, table.other, strict=True)) == {
+        (5, "requires", 3),
+        (8, "excludes", 9),
+    }
+    row = table[table.relation == "requires"].iloc[0]
+    n = present.sum(axis=0)
+    assert row.p_value == pytest.approx(hypergeom.cdf(0, 400, 400 - n[0], n[1]), rel=1e-6)
+    assert row.phi == pytest.approx(np.corrcoef(present[:, 1], present[:, 0])[0, 1])
+    assert listed(table, 9, "excludes") == "8" and listed(table, 3, "requires") == ""
+    few = relations(present, ids, once, np.full(4, 40.0))
+    np.testing.assert_allclose(np.log(few.p_value), np.log(table.p_value) / 10, rtol=1e-6)
+    assert relations(present, ids, once, np.full(4, 3.0)).empty
+    doubled = relations(present, ids, 2 * once, np.full(4, 800.0))
+    assert (doubled.n_present.to_numpy() == 2 * table.n_present.to_numpy()).all()
+
+
+def test_blocks_edited_by_hand_are_expanded_under_their_ids(ensemble, tmp_path, run_script):
+    folder, masks, _ = ensemble
+    volumes = open_ensemble(folder)
+    for number, mask in ((4, masks[0]), (11, masks[3])):
+        core = np.argwhere(mask)[:: max(1, mask.sum() // 30)]
+        seed = np.zeros(mask.shape, np.float32)
+        seed[tuple(core.T)] = 1
+        write_on_grid(tmp_path / "edited" / f"block_{number}.mrc", seed, volumes.grid)
+    run_script("siren", "--volumes", folder, "--blocks", tmp_path / "edited", "-o", tmp_path / "out")
+    table = pd.read_parquet(tmp_path / "out" / "blocks.parquet")
+    assert sorted(table.id) == [4, 11]
+    assert {"siren_4", "siren_11"} <= set(pd.read_parquet(tmp_path / "out" / "volumes.parquet"))
+    for number, mask in ((4, masks[0]), (11, masks[3])):
+        block = read_volume(tmp_path / "out" / f"block_{number}.mrc")[0] > 0
+        assert (block & mask).sum() / (block | mask).sum() > 0.9
+    write_on_grid(tmp_path / "edited" / "block_7.mrc", np.zeros(masks[0].shape), volumes.grid)
+    with pytest.raises(InputError, match="no voxel is above"):
+        read_blocks(tmp_path / "edited", volumes.grid)
+    with pytest.raises(InputError, match="no files named"):
+        read_blocks(tmp_path / "out" / "nothing", volumes.grid)
+
+
+def test_volumes_count_as_often_as_particles_stand_for_them(ensemble, tmp_path):
+    volumes = open_ensemble(ensemble[0])
+    levels = read_levels(volumes, "auto", volumes.mean(), np.random.default_rng(0)).values
+    has_first = ensemble[2][:, 0]
+    population = np.where(has_first, 30, 10)
+    plain = blocks_of_ensemble(volumes, levels, "phi", 0)
+    weighted = blocks_of_ensemble(volumes, levels, "phi", 0, sampling_of(None, population, 200, 0))
+    share = (population * has_first).sum() / population.sum()
+    for found, expected in ((plain, has_first.mean()), (weighted, share)):
+        first = np.bincount(found.labels[ensemble[1][0]]).argmax()
+        assert found.table[found.table.id == first].occupancy.item() == pytest.approx(expected, abs=1e-9)
+    assert len(plain.table) == len(weighted.table) == 5
+    assert weighted.states.shape == (200, 5)
+    copies = sampling_of(None, population, 200, 0).copies
+    assert set(copies[has_first]) == {6} and set(copies[~has_first]) == {2}
 
 
 def test_few_volumes_give_empty_but_valid_outputs(tmp_path, run_script):

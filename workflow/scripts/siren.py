@@ -18,7 +18,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--volumes",
         type=Path,
         required=True,
-        help="folder of <name>_<number>.mrc files, or one stack of volumes",
+        help="folder of <name>_<number>.mrc files, or one stack of volumes; z.pkl and assignment.parquet of "
+        "choose_volumes beside them tell how independent they are, and how many particles each stands for",
     )
     parser.add_argument("-o", "--outdir", type=Path, required=True, help="output folder")
     parser.add_argument(
@@ -28,11 +29,37 @@ def build_parser() -> argparse.ArgumentParser:
         help="link voxels by an exact test and phi, or by SIREn's published rule (phi)",
     )
     parser.add_argument(
+        "--blocks",
+        type=Path,
+        metavar="DIR",
+        help="expand the blocks block_<id>.mrc of this folder, perhaps edited, instead of finding some",
+    )
+    parser.add_argument(
+        "--weights",
+        default="population",
+        choices=("population", "equal"),
+        help="count every volume as often as particles are assigned to it, or once (population)",
+    )
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=("auto", "popcount", "matrix"),
+        help="count common volumes by bits on the CPU or by matrix products; the result is the same (auto: "
+        "matrix on CUDA, else popcount)",
+    )
+    group = parser.add_argument_group("level")
+    group.add_argument(
         "--level",
         default="auto",
-        help="density above which a voxel is on: auto (from the solvent), a number, or a CSV table with "
-        "columns volume and level (auto)",
+        help="density above which a voxel is on: one height above solvent for all (auto, solvent, volume), "
+        "each volume's own (own-solvent, own-maximum, cnn), a number, or a CSV table with columns volume and "
+        "level (auto)",
     )
+    group.add_argument("--mass-kda", type=float, metavar="KDA", help="molecular mass, for --level volume")
+    group.add_argument(
+        "--cnn-weights", type=Path, metavar="FILE", help="weights of SIREn's network, for --level cnn"
+    )
+    options.add_device(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)
     return parser
@@ -43,19 +70,38 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
     import pandas as pd
 
-    from tomohet import plots
     from tomohet.analysis.ensemble import open_ensemble
-    from tomohet.analysis.siren import figures
-    from tomohet.analysis.siren.blocks import blocks_of_ensemble
+    from tomohet.analysis.siren.blocks import Task, blocks_at
+    from tomohet.analysis.siren.extent import noise_extent_px
+    from tomohet.analysis.siren.files import read_blocks
+    from tomohet.analysis.siren.independence import latents_beside, population_beside, sampling_of
     from tomohet.analysis.siren.levels import read_levels
+    from tomohet.analysis.siren.pairs import engine_of
+    from tomohet.analysis.siren.stability import blocks_of_randomised, level_stability
     from tomohet.files.atomic import write_json, write_parquet
     from tomohet.files.grids import write_on_grid
 
     ensemble = open_ensemble(args.volumes)
     mean = ensemble.mean()
-    levels = read_levels(ensemble, args.level, mean, np.random.default_rng(args.seed))
-    found = blocks_of_ensemble(ensemble, levels, args.rule, args.seed)
-    table, partners = found.table, found.partners
+    rng = np.random.default_rng(args.seed)
+    levels = read_levels(ensemble, args.level, mean, rng, args.mass_kda, args.cnn_weights, args.device)
+    population = population_beside(args.volumes, ensemble.numbers) if args.weights == "population" else None
+    z = latents_beside(args.volumes, ensemble.numbers)
+    if z is None:
+        log.warning("no z.pkl beside the volumes: they are taken to be independent of each other")
+    sampling = sampling_of(z, population, len(ensemble), args.seed)
+    task = Task(
+        ensemble,
+        sampling,
+        noise_extent_px(ensemble, mean),
+        args.rule,
+        args.seed,
+        engine_of(args.engine, args.device),
+    )
+    given = read_blocks(args.blocks, ensemble.grid) if args.blocks else None
+    found = blocks_at(levels.values, task, given)
+    stable, stability = level_stability(found, lambda factor: blocks_at(levels.scaled(factor), task, given))
+    table, partners = found.table.assign(stability=stable), found.partners
 
     args.outdir.mkdir(parents=True, exist_ok=True)
     for stale in args.outdir.glob("block_*.mrc"):
@@ -63,35 +109,54 @@ def run(args: argparse.Namespace) -> None:
     for number in table.id:
         write_on_grid(args.outdir / f"block_{number}.mrc", found.labels == number, ensemble.grid)
     write_parquet(args.outdir / "blocks.parquet", table)
+    write_parquet(args.outdir / "relations.parquet", found.relations)
     states = pd.DataFrame(found.states, columns=[f"siren_{number}" for number in table.id])
     states.insert(0, "volume", ensemble.numbers)
     write_parquet(args.outdir / "volumes.parquet", states)
-    plots.save(
-        figures.coloured_sections(mean, found.labels, table), args.outdir / f"blocks.{args.plot_format}"
-    )
-    if len(table):
-        plots.save(figures.state_histograms(found.states, table), args.outdir / f"states.{args.plot_format}")
-    if len(table) > 1:
-        plots.save(
-            figures.co_occupancy(found.states, table), args.outdir / f"co_occupancy.{args.plot_format}"
-        )
+    height = float(np.median(levels.values - levels.solvent))
+    draw(args, found, mean, float(np.median(levels.solvent)) + height, ensemble.grid.pixel_size_A)
     write_json(
         args.outdir / "summary.json",
         {
             "n_volumes": len(ensemble),
+            "n_effective_volumes": found.n_effective,
             "n_blocks": len(table),
             "rule": args.rule,
             "level": args.level,
-            "median_level": float(np.median(levels)),
+            "median_level": float(np.median(levels.values)),
+            "median_height_above_solvent": height,
+            "level_stability": stability,
+            "noise_extent_px": found.noise_px,
             "n_voxels_tested": found.n_voxels_tested,
             "n_voxels_in_blocks": int(table.n_voxels.sum()),
             "n_pairs": partners.pairs if partners else 0,
             "n_pairs_linked": partners.linked if partners else 0,
+            "n_pairs_exclusive": partners.excluded if partners else 0,
             "p_value": partners.p_value if partners else None,
+            "least_phi": partners.least_phi if partners else None,
+            "randomised": blocks_of_randomised(levels.values, task) if given is None else None,
             "blocks": table.to_dict("records"),
         },
     )
     log.info("%d blocks, %d voxels in all", len(table), table.n_voxels.sum())
+
+
+def draw(args: argparse.Namespace, found, mean, level: float, pixel_size_A: float) -> None:
+    """Write blocks.png, and where there are blocks surfaces, states, co_occupancy and relations."""
+    from tomohet import plots
+    from tomohet.analysis.siren import figures
+
+    drawn = {"blocks": figures.coloured_sections(mean, found.labels, found.table)}
+    if len(found.table):
+        drawn["surfaces"] = figures.surfaces(mean, level, found.labels, found.table, pixel_size_A)
+        drawn["states"] = figures.state_histograms(found.states, found.table)
+    if len(found.table) > 1:
+        drawn["co_occupancy"] = figures.co_occupancy(found.states, found.table)
+        drawn["relations"] = figures.relation_graph(found.relations, found.table)
+    for stale in ("surfaces", "states", "co_occupancy", "relations"):
+        (args.outdir / f"{stale}.{args.plot_format}").unlink(missing_ok=True)
+    for name, figure in drawn.items():
+        plots.save(figure, args.outdir / f"{name}.{args.plot_format}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from numba.extending import intrinsic
 from tomohet.analysis.ensemble import Ensemble
 
 WORD = 64
+VOXELS_PER_CHUNK = 20_000
 
 
 @intrinsic
@@ -40,6 +41,17 @@ def unpack(bits: np.ndarray, volumes: int) -> np.ndarray:
     """Words (N, W) uint64 as bool (N, V)."""
     octets = np.ascontiguousarray(bits).astype("<u8").view(np.uint8)
     return np.unpackbits(octets, axis=1, count=volumes, bitorder="little").astype(bool)
+
+
+def repeat(bits: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """Words (N, ceil(sum(copies) / 64)) uint64 of the voxels, volume v taken copies[v] times."""
+    chunks = range(0, len(bits), VOXELS_PER_CHUNK)
+    volumes = len(copies)
+    parts = [
+        pack(np.repeat(unpack(bits[start : start + VOXELS_PER_CHUNK], volumes), copies, axis=1).T)
+        for start in chunks
+    ]
+    return np.concatenate(parts)
 
 
 def binarise(ensemble: Ensemble, levels: np.ndarray) -> np.ndarray:

@@ -6,20 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tomohet.analysis.cooccurrence import dependencies, exclusions
 from tomohet.analysis.ensemble import Ensemble
-from tomohet.analysis.siren.bits import binarise, totals, unpack
-from tomohet.analysis.siren.communities import block_states, find_blocks
+from tomohet.analysis.siren.bits import binarise, repeat, totals, unpack
+from tomohet.analysis.siren.communities import block_states, filled, find_blocks
+from tomohet.analysis.siren.extent import Space, compact, noise_extent_px
+from tomohet.analysis.siren.independence import Sampling, equal_sampling
 from tomohet.analysis.siren.pairs import Partners, Voxels, partners_by_phi, partners_by_siren
+from tomohet.analysis.siren.relations import listed, relations
 from tomohet.errors import InputError
-from tomohet.files.grids import MapGrid
 
 FEWEST_VOLUMES = 30
 LOWEST_OCCUPANCY, HIGHEST_OCCUPANCY = 0.01, 0.99
-SLOW_VOXELS = 200_000
+SLOW_VOXELS = 400_000
+MOST_COURSES = 20_000
 COLUMNS = {
     "id": np.int64, "n_voxels": np.int64, "volume_A3": float, "occupancy": float, "mean_state": float,
-    "cohesion": float, "x_A": float, "y_A": float, "z_A": float, "requires": object, "excludes": object,
+    "cohesion": float, "compactness": float, "n_effective": float, "x_A": float, "y_A": float, "z_A": float,
+    "requires": object, "excludes": object,
 }  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -29,100 +32,185 @@ log = logging.getLogger(__name__)
 class Blocks:
     """Blocks found in V volumes on a grid of D^3 voxels.
 
-    table: one row per block, columns as in COLUMNS. `occupancy` is the fraction of volumes in which
-        more than half of the block is on; `mean_state` the mean fraction that is on; `cohesion` the mean
-        correlation of its voxels with its state; x_A, y_A, z_A the centre of mass; `requires` and
-        `excludes` the ids of blocks without which, or with which, it is never there (comma-separated).
+    table: one row per block, columns as in COLUMNS. `occupancy` is the fraction of volumes (of particles,
+    where
+        volumes stand for unequal numbers of them) in which more than half of the block is on; `mean_state`
+        the mean fraction that is on; `cohesion` the mean correlation of its voxels with its state;
+        `compactness` as in `extent.compact`; `n_effective` the independent volumes that its states are
+        worth; x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids of blocks without which,
+        or with which, it is never there (comma-separated).
+    relations: as of `relations.relations`.
     labels: (D, D, D) int64, the block's id, 0 for none. states: (V, B) fraction of the block that is on.
     """
 
     table: pd.DataFrame
+    relations: pd.DataFrame
     labels: np.ndarray
     states: np.ndarray
     partners: Partners | None
     n_voxels_tested: int
+    n_effective: float
+    noise_px: float
 
 
-def blocks_of_ensemble(ensemble: Ensemble, levels: np.ndarray, rule: str, seed: int) -> Blocks:
-    """Find blocks of voxels that are on (above `levels` (V,)) and off together.
+@dataclass(frozen=True)
+class Task:
+    """What is the same for all levels at which an ensemble is cut.
 
     rule: `phi` (exact test, effect size phi, no limit on occupancy) or `siren` (the published rule).
-    All voxels on in more than 1 % and less than 99 % of the volumes are tested. With fewer than
-    30 volumes there is nothing to be learnt from pairs, and the result is empty.
+    engine: `popcount`, `matrix-cpu` or `matrix-cuda`, which give the same blocks.
+    """
+
+    ensemble: Ensemble
+    sampling: Sampling
+    noise_px: float
+    rule: str = "phi"
+    seed: int = 0
+    engine: str = "popcount"
+
+
+def blocks_of_ensemble(
+    ensemble: Ensemble, levels: np.ndarray, rule: str, seed: int, sampling: Sampling | None = None
+) -> Blocks:
+    """Find blocks of voxels that are on (above `levels` (V,)) and off together; see `blocks_at`."""
+    noise_px = noise_extent_px(ensemble, ensemble.mean())
+    return blocks_at(levels, Task(ensemble, sampling or equal_sampling(len(ensemble)), noise_px, rule, seed))
+
+
+def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -> Blocks:
+    """Find blocks of voxels that are on (above `levels` (V,)) and off together.
+
+    given: (D, D, D) int64 ids of blocks to start from instead (0: none); they are filled up and keep their
+    ids. All voxels on in more than 1 % and less than 99 % of the volumes are tested. With fewer than 30
+    volumes there is nothing to be learnt from pairs, and the result is empty.
 
     Raises InputError for an unknown rule.
     """
-    if rule not in ("phi", "siren"):
-        raise InputError(f"--rule {rule}: expected phi or siren")
-    volumes, grid = len(ensemble), ensemble.grid
+    if task.rule not in ("phi", "siren"):
+        raise InputError(f"--rule {task.rule}: expected phi or siren")
+    volumes, grid = len(task.ensemble), task.ensemble.grid
     if volumes < FEWEST_VOLUMES:
         log.warning("%d volumes are too few to find blocks: at least %d are needed", volumes, FEWEST_VOLUMES)
-        return _no_blocks(volumes, grid, 0)
-    bits = binarise(ensemble, levels)
-    count = totals(bits)
-    tested = np.flatnonzero((count > LOWEST_OCCUPANCY * volumes) & (count < HIGHEST_OCCUPANCY * volumes))
+        return _no_blocks(task, 0)
+    bits, tested = tested_voxels(levels, task)
     log.info("%d voxels come and go (on in 1 to 99 %% of the volumes)", len(tested))
     if len(tested) < 2:
-        return _no_blocks(volumes, grid, len(tested))
+        return _no_blocks(task, len(tested))
     if len(tested) > SLOW_VOXELS:
         log.warning(
             "%.3g pairs of voxels: this takes long; raise --level or use smaller volumes",
             len(tested) ** 2 / 2,
         )
-    voxels = Voxels(bits[tested], count[tested], _positions_A(tested, grid), volumes)
-    rng = np.random.default_rng(seed)
-    partners = partners_by_phi(voxels, rng) if rule == "phi" else partners_by_siren(voxels)
-    found = find_blocks(voxels, partners, seed)
-    return _described(voxels, tested, found, partners, grid)
+    space = Space(tested, grid.shape, task.noise_px)
+    if given is not None:
+        return _expanded(_voxels(bits, tested, task), space, given, task)
+    voxels, partners = pair_partners(bits, tested, task)
+    found = find_blocks(voxels, partners, task.seed, space)
+    return _described(voxels, space, found, np.arange(found.max() + 1) + 1, partners, task)
 
 
-def _positions_A(tested: np.ndarray, grid: MapGrid) -> np.ndarray:
+def tested_voxels(levels: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Words (N, W) and flat indices (N,) of the voxels that are on in 1 to 99 % of the volumes."""
+    bits = binarise(task.ensemble, levels)
+    count, volumes = totals(bits), len(task.ensemble)
+    tested = np.flatnonzero((count > LOWEST_OCCUPANCY * volumes) & (count < HIGHEST_OCCUPANCY * volumes))
+    return bits[tested], tested
+
+
+def pair_partners(bits: np.ndarray, tested: np.ndarray, task: Task) -> tuple[Voxels, Partners]:
+    """The voxels with their partners by the task's rule; bits (N, W), tested (N,)."""
+    voxels = _voxels(bits, tested, task)
+    if task.rule == "phi":
+        return voxels, partners_by_phi(voxels, np.random.default_rng(task.seed), engine=task.engine)
+    return voxels, partners_by_siren(voxels, engine=task.engine)
+
+
+def _voxels(bits: np.ndarray, tested: np.ndarray, task: Task) -> Voxels:
+    grid, sampling = task.ensemble.grid, task.sampling
     z, y, x = np.unravel_index(tested, grid.shape)
-    return (np.column_stack([x, y, z]) * grid.pixel_size_A + grid.origin_A).astype(np.float32)
+    xyz_A = (np.column_stack([x, y, z]) * grid.pixel_size_A + grid.origin_A).astype(np.float32)
+    drawn = np.random.default_rng(task.seed).permutation(len(tested))[:MOST_COURSES]
+    effective = sampling.effective(unpack(bits[drawn], len(sampling.copies)))
+    if (sampling.copies > 1).any():
+        bits = repeat(bits, sampling.copies)
+    return Voxels(
+        bits,
+        totals(bits),
+        xyz_A,
+        int(sampling.copies.sum()),
+        weighted=sampling.kish,
+        effective=effective,
+        noise_A=task.noise_px * grid.pixel_size_A,
+    )
 
 
-def _no_blocks(volumes: int, grid: MapGrid, tested: int) -> Blocks:
+def _expanded(voxels: Voxels, space: Space, given: np.ndarray, task: Task) -> Blocks:
+    """The given blocks, with the voxels that follow each, under their own ids."""
+    ids, seeds = np.unique(given.reshape(-1)[space.tested], return_inverse=True)
+    if ids[0] == 0:
+        ids, seeds = ids[1:], seeds - 1
+    lost = np.setdiff1d(np.unique(given[given > 0]), ids)
+    if len(lost):
+        log.warning("blocks %s: none of their voxels comes and goes at this level", ", ".join(map(str, lost)))
+    if not len(ids):
+        return _no_blocks(task, len(space.tested))
+    # The block's state is that of its given voxels; its number in the file survives the sorting by size.
+    labels = filled(voxels, seeds, space, renumber=False)
+    kept = np.unique(labels[labels >= 0])
+    compressed = np.where(labels >= 0, np.searchsorted(kept, labels), -1)
+    return _described(voxels, space, compressed, ids[kept], None, task)
+
+
+def _no_blocks(task: Task, tested: int) -> Blocks:
     table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
-    return Blocks(table, np.zeros(grid.shape, np.int64), np.zeros((volumes, 0)), None, tested)
+    nothing = relations(np.zeros((1, 0), bool), np.zeros(0, int), np.ones(1, int), np.zeros(0))
+    labels = np.zeros(task.ensemble.grid.shape, np.int64)
+    states = np.zeros((len(task.ensemble), 0))
+    return Blocks(table, nothing, labels, states, None, tested, task.sampling.kish, task.noise_px)
 
 
 def _described(
-    voxels: Voxels, tested: np.ndarray, found: np.ndarray, partners: Partners, grid: MapGrid
+    voxels: Voxels, space: Space, found: np.ndarray, ids: np.ndarray, partners: Partners | None, task: Task
 ) -> Blocks:
+    """Table, relations and states of the blocks `found` (N,), whose ids are `ids` (B,)."""
+    grid, sampling = task.ensemble.grid, task.sampling
+    if not len(ids):
+        empty = _no_blocks(task, len(space.tested))
+        return Blocks(
+            empty.table, empty.relations, empty.labels, empty.states, partners, len(space.tested),
+            voxels.effective, task.noise_px,
+        )  # fmt: skip
     labels = np.zeros(grid.shape, dtype=np.int64)
-    labels.reshape(-1)[tested] = found + 1
-    count = found.max() + 1
-    if not count:
-        empty = _no_blocks(voxels.volumes, grid, len(tested))
-        return Blocks(empty.table, labels, empty.states, partners, len(tested))
-    states = block_states(voxels, found).T
-    courses = (states - states.mean(axis=0)) / states.std(axis=0)
+    labels.reshape(-1)[space.tested] = np.append(ids, 0)[found]
+    counted = block_states(voxels, found).T
+    states = counted[np.cumsum(sampling.copies) - sampling.copies]
+    courses = (counted - counted.mean(axis=0)) / counted.std(axis=0)
+    compactness, _ = compact(found, space)
+    effective = np.array([sampling.effective(states[None, :, block]) for block in range(len(ids))])
     rows = []
-    for block in range(count):
+    for block, number in enumerate(ids):
         members = np.flatnonzero(found == block)
         fraction = voxels.totals[members] / voxels.volumes
         covariance = unpack(voxels.bits[members], voxels.volumes) @ courses[:, block] / voxels.volumes
         centre_A = voxels.xyz_A[members].mean(axis=0, dtype=float)
         rows.append(
             {
-                "id": block + 1,
+                "id": number,
                 "n_voxels": len(members),
                 "volume_A3": len(members) * grid.pixel_size_A**3,
-                "occupancy": (states[:, block] > 0.5).mean(),
-                "mean_state": states[:, block].mean(),
+                "occupancy": sampling.weights @ (states[:, block] > 0.5),
+                "mean_state": sampling.weights @ states[:, block],
                 "cohesion": (covariance / np.sqrt(fraction * (1 - fraction))).mean(),
+                "compactness": compactness[block],
+                "n_effective": effective[block],
                 **dict(zip(("x_A", "y_A", "z_A"), centre_A, strict=True)),
             }
         )
+    related = relations(states > 0.5, ids, sampling.copies, effective)
     table = pd.DataFrame(rows)
-    names = [str(number) for number in table.id]
-    required = dependencies(states > 0.5, names)
-    excluded = exclusions(states > 0.5, names)
-    excluded = pd.concat([excluded, excluded.rename(columns={"unit": "excludes", "excludes": "unit"})])
-    table["requires"] = [_listed(required, "requires", name) for name in names]
-    table["excludes"] = [_listed(excluded, "excludes", name) for name in names]
-    return Blocks(table[list(COLUMNS)], labels, states, partners, len(tested))
-
-
-def _listed(pairs: pd.DataFrame, column: str, unit: str) -> str:
-    return ",".join(sorted(pairs.loc[pairs.unit == unit, column], key=int))
+    for relation in ("requires", "excludes"):
+        table[relation] = [listed(related, number, relation) for number in ids]
+    return Blocks(
+        table[list(COLUMNS)], related, labels, states, partners, len(space.tested), voxels.effective,
+        task.noise_px,
+    )  # fmt: skip

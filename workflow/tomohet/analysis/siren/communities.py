@@ -3,29 +3,38 @@
 import numpy as np
 
 from tomohet.analysis.siren.bits import unpack
+from tomohet.analysis.siren.extent import NONE, Space, without_scattered, without_specks
 from tomohet.analysis.siren.pairs import Partners, Voxels
-from tomohet.analysis.siren.statistics import LEAST_PHI
+from tomohet.analysis.siren.statistics import least_phi
 
 MERGE_CORRELATION = 0.85
 MEMBER_RESPONSE = 0.5
 FEWEST_VOXELS = 6
 VOXELS_PER_CHUNK = 20_000
-NONE = -1
 
 
-def find_blocks(voxels: Voxels, partners: Partners, seed: int) -> np.ndarray:
+def find_blocks(voxels: Voxels, partners: Partners, seed: int, space: Space) -> np.ndarray:
     """Block of every voxel (N,) int64, numbered from 0 by decreasing size, -1 for none.
 
-    Communities of the graph of partners (weights phi); those whose states correlate by 0.85 or more are one
-    block; then every voxel goes to the block that it follows best, if it follows one.
+    Communities of the graph of partners (weights phi), without those that are scattered in space; those whose
+    states correlate by 0.85 or more are one block; then the blocks are filled up (`filled`).
     """
-    labels = communities(partners, seed)
-    labels = _without_small(labels)
+    labels = _without_small(communities(partners, seed))
+    labels = _without_small(without_scattered(labels, space))
     if labels.max(initial=NONE) == NONE:
         return labels
-    labels = _merged(labels, block_states(voxels, labels))
-    labels = _assigned(voxels, block_states(voxels, labels))
-    return _without_small(labels)
+    return filled(voxels, _merged(labels, block_states(voxels, labels)), space)
+
+
+def filled(voxels: Voxels, labels: np.ndarray, space: Space, renumber: bool = True) -> np.ndarray:
+    """Every voxel in the block that it follows best, if it follows one; specks and scattered blocks removed.
+
+    renumber: number the blocks by size, and leave out the small ones; else they keep their numbers.
+    """
+    labels = without_specks(_assigned(voxels, block_states(voxels, labels)), space)
+    if not renumber:
+        return labels
+    return _without_small(without_scattered(_without_small(labels), space))
 
 
 def communities(partners: Partners, seed: int) -> np.ndarray:
@@ -98,6 +107,7 @@ def _assigned(voxels: Voxels, states: np.ndarray) -> np.ndarray:
     """
     courses = _standardised(states).astype(np.float32)
     spread = states.std(axis=1)
+    least = least_phi(voxels.effective or voxels.volumes)
     labels = np.full(len(voxels.bits), NONE)
     for start in range(0, len(labels), VOXELS_PER_CHUNK):
         part = np.arange(start, min(start + VOXELS_PER_CHUNK, len(labels)))
@@ -107,7 +117,7 @@ def _assigned(voxels: Voxels, states: np.ndarray) -> np.ndarray:
         best = correlation.argmax(axis=1)
         row = np.arange(len(part))
         response = covariance[row, best] / spread[best]
-        follows = (response >= MEMBER_RESPONSE) & (correlation[row, best] >= LEAST_PHI)
+        follows = (response >= MEMBER_RESPONSE) & (correlation[row, best] >= least)
         labels[part[follows]] = best[follows]
     return labels
 

@@ -1,15 +1,20 @@
-"""Figures of blocks: sections coloured by block, and which blocks are there together."""
+"""Figures of blocks: where they are, which are there together, and which need or exclude each other."""
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LightSource, to_rgb
 from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from scipy.ndimage import gaussian_filter, zoom
+from skimage.measure import marching_cubes
 
 from tomohet import plots
 
 MOST_IN_LEGEND = 24
 MOST_BLOCKS = 60
 SECTIONS = (0.35, 0.5, 0.65)
+VIEWS_DEG = ((15, -60), (15, 30), (75, -90))  # elevation and azimuth
+LARGEST_BOX = 48  # of surfaces
 
 
 def coloured_sections(mean: np.ndarray, labels: np.ndarray, table: pd.DataFrame) -> Figure:
@@ -18,7 +23,8 @@ def coloured_sections(mean: np.ndarray, labels: np.ndarray, table: pd.DataFrame)
     mean, labels: (D, D, D); labels hold block ids from 1, 0 for none.
     """
     box = len(mean)
-    colors = np.array([to_rgb("black"), *(plots.label_colors(len(table))(i)[:3] for i in range(len(table)))])
+    colors = _colors(table)
+    labels = _ordinals(labels, table)
     low, high = np.percentile(mean, [0.5, 99.8])
     fig, axes = plots.figure(3, 3, width=2.6, height=2.6)
     views = (("xy", 0, "x", "y"), ("xz", 1, "x", "z"), ("yz", 2, "y", "z"))
@@ -32,16 +38,81 @@ def coloured_sections(mean: np.ndarray, labels: np.ndarray, table: pd.DataFrame)
             ax.imshow(shown, origin="lower")
             ax.set_title(f"{view} section {index}", fontsize=8)
             ax.set(xticks=[], yticks=[], xlabel=f"{across} (0 to {box} px)", ylabel=f"{up} (0 to {box} px)")
-    shown = table.head(MOST_IN_LEGEND)
-    handles = [
-        plots.plt.Line2D(
-            [], [], marker="s", linestyle="", color=colors[b.id], label=f"{b.id}: in {b.occupancy:.0%}"
-        )
-        for b in shown.itertuples()
-    ]
-    if handles:
-        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), fontsize=7)
+    _legend(fig, table)
     fig.suptitle(f"{len(table)} blocks on the mean volume (id: fraction of volumes that have it)")
+    return fig
+
+
+def surfaces(
+    mean: np.ndarray, level: float, labels: np.ndarray, table: pd.DataFrame, pixel_A: float
+) -> Figure:
+    """Surfaces of the blocks, each in its own colour, in that of the mean volume, from three directions.
+
+    mean, labels: (D, D, D); level: density of the mean volume's surface.
+    """
+    box = len(mean)
+    shrink = min(1.0, LARGEST_BOX / box)
+    fig = plots.plt.figure(figsize=(3.6 * len(VIEWS_DEG), 3.9), layout="constrained")
+    colors, ordinals = _colors(table), _ordinals(labels, table)
+    bodies = [(mean, level, (0.75, 0.75, 0.75), 0.18)]
+    bodies += [
+        (gaussian_filter((ordinals == number).astype(np.float32), 0.6), 0.4, colors[number], 0.95)
+        for number in range(1, len(table) + 1)
+    ]
+    meshes = []
+    for body, height, color, alpha in bodies:
+        small = zoom(body, shrink, order=1) if shrink < 1 else body
+        if small.min() < height < small.max():
+            corners, faces, *_ = marching_cubes(np.pad(small, 1, constant_values=small.min()), height)
+            meshes.append(((corners[:, ::-1] - 1) / shrink * pixel_A, faces, color, alpha))
+    for number, (elevation, azimuth) in enumerate(VIEWS_DEG, start=1):
+        ax = fig.add_subplot(1, len(VIEWS_DEG), number, projection="3d")
+        for corners, faces, color, alpha in meshes:
+            mesh = Poly3DCollection(
+                corners[faces],
+                facecolors=color,
+                alpha=alpha,
+                shade=True,
+                lightsource=LightSource(azimuth, 50),
+            )
+            ax.add_collection3d(mesh)
+        ax.set(xlim=(0, box * pixel_A), ylim=(0, box * pixel_A), zlim=(0, box * pixel_A))
+        ax.set_xlabel("x (Å)", fontsize=7)
+        ax.set_ylabel("y (Å)", fontsize=7)
+        ax.set_zlabel("z (Å)", fontsize=7)
+        ax.tick_params(labelsize=6, pad=-2)
+        ax.view_init(elevation, azimuth)
+        ax.set_box_aspect((1, 1, 1), zoom=0.95)
+    _legend(fig, table)
+    fig.suptitle(f"{len(table)} blocks in the surface of the mean volume (id: fraction that has it)")
+    return fig
+
+
+def relation_graph(relations: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Blocks on a circle: arrows to the blocks that they need, dashes between those never together."""
+    shown = table.head(MOST_IN_LEGEND)
+    angle = np.pi / 2 - 2 * np.pi * np.arange(len(shown)) / len(shown)
+    place = dict(zip(shown.id, np.column_stack([np.cos(angle), np.sin(angle)]), strict=True))
+    colors = _colors(table)
+    fig, ax = plots.figure(width=4.6, height=4.6)
+    for row in relations[relations.block.isin(shown.id) & relations.other.isin(shown.id)].itertuples():
+        requires = row.relation == "requires"
+        style = {
+            "arrowstyle": "-|>" if requires else "-",
+            "linestyle": "-" if requires else "--",
+            "color": "0.2" if requires else plots.PALETTE[4],
+            "shrinkA": 15,
+            "shrinkB": 15,
+        }
+        ax.annotate("", xy=place[row.other], xytext=place[row.block], arrowprops=style)
+    for number, block in enumerate(shown.itertuples(), start=1):
+        x, y = place[block.id]
+        ax.scatter(x, y, s=520, color=colors[number], edgecolors="white", zorder=3)
+        ax.text(x, y, str(block.id), ha="center", va="center", fontsize=9, color="white", zorder=4)
+        ax.text(1.28 * x, 1.22 * y, f"{block.occupancy:.0%}", ha="center", va="center", fontsize=7)
+    ax.set(xlim=(-1.5, 1.5), ylim=(-1.4, 1.4), aspect="equal")
+    ax.set_axis_off()
+    ax.set_title("Blocks: arrow to what a block needs, dashes: never together\n(% of volumes that have it)")
     return fig
 
 
@@ -77,8 +148,8 @@ def state_histograms(states: np.ndarray, table: pd.DataFrame) -> Figure:
     fig, axes = plots.figure(rows, columns, width=2.3, height=1.8, squeeze=False)
     for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
-    for ax, block in zip(axes.flat, shown.itertuples(), strict=False):
-        ax.hist(states[:, block.id - 1], bins=np.linspace(0, 1, 26), color=plots.PALETTE[0])
+    for number, (ax, block) in enumerate(zip(axes.flat, shown.itertuples(), strict=False)):
+        ax.hist(states[:, number], bins=np.linspace(0, 1, 26), color=plots.PALETTE[0])
         ax.set_title(f"block {block.id}: {block.n_voxels} voxels", fontsize=8)
     for ax in axes[:, 0]:
         ax.set_ylabel("volumes")
@@ -86,3 +157,28 @@ def state_histograms(states: np.ndarray, table: pd.DataFrame) -> Figure:
         axes[(len(shown) - 1 - column) // columns, column].set_xlabel("fraction on")
     fig.suptitle("State of each block in the volumes")
     return fig
+
+
+def _colors(table: pd.DataFrame) -> np.ndarray:
+    """Black, then the colour of every row of the table, (B + 1, 3)."""
+    palette = plots.label_colors(len(table))
+    return np.array([to_rgb("black"), *(palette(row)[:3] for row in range(len(table)))])
+
+
+def _ordinals(labels: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+    """Labels (ids of blocks) as rows of the table, counted from 1; 0 for none."""
+    row_of = np.zeros(max(labels.max(), 0) + 1, dtype=np.int64)
+    row_of[table.id.to_numpy(dtype=np.int64)] = np.arange(len(table)) + 1
+    return row_of[labels]
+
+
+def _legend(fig: Figure, table: pd.DataFrame) -> None:
+    colors = _colors(table)
+    handles = [
+        plots.plt.Line2D(
+            [], [], marker="s", linestyle="", color=colors[row], label=f"{block.id}: in {block.occupancy:.0%}"
+        )
+        for row, block in enumerate(table.head(MOST_IN_LEGEND).itertuples(), start=1)
+    ]
+    if handles:
+        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6), fontsize=7)

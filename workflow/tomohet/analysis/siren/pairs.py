@@ -1,43 +1,62 @@
 """All pairs of voxels: how many are linked at which significance, and each voxel's closest partners.
 
 Every pair is looked at; what is kept are K partners per voxel, so that memory grows with the voxels alone.
+Two engines give the same results: `popcount` on processors, `matrix` on graphics cards.
 """
 
-import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-import numba
 import numpy as np
 
-from tomohet.analysis.siren.bits import common_ones
+from tomohet.analysis.siren import popcount
 from tomohet.analysis.siren.statistics import (
-    LOG10_P,
     binomial_cutoffs,
     hypergeometric_cutoffs,
     least_phi,
-    lift,
+    p_value_grid,
     phi_cutoffs,
     significance,
     siren_p_values,
 )
-from tomohet.progress import track
 
 PARTNERS = 30
-PAIRS_PER_CHUNK = 20_000_000
 PAIRS_FOR_SIGNIFICANCE = 40_000_000
 
 
 @dataclass(frozen=True)
 class Voxels:
-    """N voxels in V volumes: `bits` (N, W) uint64, `totals` (N,) on-counts, `xyz_A` (N, 3) float32."""
+    """N voxels in V volumes.
+
+    bits: (N, W) uint64; totals: (N,) on-counts; xyz_A: (N, 3) float32. weighted: the number of equally
+    weighted volumes that the V are worth, some of which may be copies; effective: the number of independent
+    ones (None: all V). noise_A: the distance within which voxels share their noise.
+    """
 
     bits: np.ndarray
     totals: np.ndarray
     xyz_A: np.ndarray
     volumes: int
+    weighted: float | None = None
+    effective: float | None = None
+    noise_A: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When two voxels are linked, by tables (U, U) over the U `kinds` of totals.
+
+    needed: smallest number of common volumes, int32. excluded: largest one of voxels that avoid each other,
+    -1 where there is none. lifted: common volumes must also exceed `positive` (float64) times SIREn's lift,
+    which grows with distance. apart_A: voxels that are not farther apart are never linked.
+    """
+
+    kinds: np.ndarray
+    needed: np.ndarray
+    excluded: np.ndarray
+    positive: np.ndarray
+    lifted: bool
+    apart_A: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,44 +64,48 @@ class Partners:
     """The linked voxels of largest phi of every voxel.
 
     index (N, K) int32, -1 where there are fewer; phi (N, K) float32; pairs: pairs of voxels looked at;
-    linked: pairs that passed; p_value: the significance demanded of each (None: no pair was significant).
+    linked: pairs that passed; excluded: pairs that avoid each other as significantly; p_value: the
+    significance demanded of each (None: no pair was significant); least_phi: the effect size demanded.
     """
 
     index: np.ndarray
     phi: np.ndarray
     pairs: int
     linked: int
+    excluded: int
     p_value: float | None
+    least_phi: float | None = None
 
 
-def partners_by_phi(voxels: Voxels, rng: np.random.Generator, keep: int = PARTNERS) -> Partners:
+def partners_by_phi(
+    voxels: Voxels, rng: np.random.Generator, keep: int = PARTNERS, engine: str = "popcount"
+) -> Partners:
     """Partners by the exact hypergeometric test at a false discovery rate of 0.01 over all pairs, and phi.
 
     The significance is found on all pairs, or on those of randomly drawn voxels where there are too many.
+    Where volumes have unequal weights, p-values are those of as many equally weighted ones as they are
+    worth (the exponent of the tail is proportional to the number of volumes).
     """
     n, volumes = len(voxels.bits), voxels.volumes
+    count_significant, best_partners = _engine(engine)
     kinds, rank = _ranked(voxels.totals)
-    cutoffs = hypergeometric_cutoffs(kinds, volumes, LOG10_P)
+    worth = (voxels.weighted or volumes) / volumes
+    log10_p = p_value_grid(len(kinds))
+    cutoffs = hypergeometric_cutoffs(kinds, volumes, log10_p / worth)
     rows = np.arange(n)
     if n * n > PAIRS_FOR_SIGNIFICANCE:
         rows = np.sort(rng.choice(n, max(1, PAIRS_FOR_SIGNIFICANCE // n), replace=False))
-    counts = _over_rows(
-        lambda part: _count_significant(voxels.bits, rank, rows[part], cutoffs), len(rows), n, "significance"
-    )
-    chosen = significance(sum(counts), len(rows) * (n - 1))
+    chosen = significance(count_significant(voxels, rank, rows, cutoffs), len(rows) * (n - 1), log10_p)
+    pairs = n * (n - 1) // 2
     if chosen is None:
         nothing = np.full((n, keep), -1, np.int32), np.zeros((n, keep), np.float32)
-        return Partners(*nothing, pairs=n * (n - 1) // 2, linked=0, p_value=None)
-    needed = np.maximum(cutoffs[:, :, chosen], phi_cutoffs(kinds, volumes, least_phi(volumes)))
-    found = _over_rows(
-        lambda part: _partners_by_table(
-            voxels.bits, rank, kinds, volumes, needed.astype(np.int32), part.start, part.stop, keep
-        ),
-        n,
-        n,
-        "pairs of voxels",
-    )
-    return _joined(found, n, float(10.0 ** -LOG10_P[chosen]))
+        return Partners(*nothing, pairs=pairs, linked=0, excluded=0, p_value=None)
+    phi = least_phi(voxels.effective or volumes)
+    needed = np.maximum(cutoffs[:, :, chosen], phi_cutoffs(kinds, kinds, volumes, phi)).astype(np.int32)
+    excluded = _excluded(kinds, volumes, log10_p[chosen] / worth, phi)
+    rule = Rule(kinds, needed, excluded, np.zeros((1, 1)), lifted=False, apart_A=voxels.noise_A)
+    found = best_partners(voxels, rank, rule, keep)
+    return Partners(found[0], found[1], pairs, *found[2:], float(10.0 ** -log10_p[chosen]), phi)
 
 
 def partners_by_siren(
@@ -90,6 +113,7 @@ def partners_by_siren(
     positive: np.ndarray | None = None,
     negative: np.ndarray | None = None,
     keep: int = PARTNERS,
+    engine: str = "popcount",
 ) -> Partners:
     """Partners by SIREn's published rule: joint presence above its cut-off times a lift that grows with
     distance, and joint absence above its own.
@@ -98,6 +122,7 @@ def partners_by_siren(
     p-values of `siren_p_values`.
     """
     n, volumes = len(voxels.bits), voxels.volumes
+    _, best_partners = _engine(engine)
     kinds, rank = _ranked(voxels.totals)
     positive_p, negative_p = siren_p_values(max(1, n * (n - 1) // 2))
     if positive is None or negative is None:
@@ -106,16 +131,34 @@ def partners_by_siren(
         positive, negative = (
             np.asarray(table, np.float64)[np.ix_(kinds, kinds)] for table in (positive, negative)
         )
-    xyz_A = np.ascontiguousarray(voxels.xyz_A, dtype=np.float64)
-    found = _over_rows(
-        lambda part: _partners_by_siren(
-            voxels.bits, rank, kinds, volumes, positive, negative, xyz_A, part.start, part.stop, keep
-        ),
-        n,
-        n,
-        "pairs of voxels",
-    )
-    return _joined(found, n, positive_p)
+    # With totals given, joint absence is a demand on joint presence as well: n00 = V - n_i - n_j + n11.
+    n_i, n_j = kinds[:, None], kinds[None]
+    present = np.minimum(positive, np.minimum(n_i, n_j))
+    absent = np.minimum(negative, volumes - np.maximum(n_i, n_j)) - volumes + n_i + n_j
+    needed = (np.floor(np.maximum(present, absent)) + 1).astype(np.int32)
+    rule = Rule(kinds, needed, np.full_like(needed, -1), positive, lifted=True)
+    found = best_partners(voxels, rank, rule, keep)
+    return Partners(found[0], found[1], n * (n - 1) // 2, *found[2:], positive_p)
+
+
+def engine_of(name: str, device: str) -> str:
+    """The engine for the options --engine (auto, popcount, matrix) and --device (auto, cpu, cuda)."""
+    from tomohet.device import device_of
+
+    if name == "popcount" or (name == "auto" and device_of(device).type == "cpu"):
+        return "popcount"
+    return f"matrix-{device_of(device).type}"
+
+
+def _engine(name: str) -> tuple:
+    """Functions count_significant and best_partners of `popcount`, or of `matrix` on cpu or cuda."""
+    if name == "popcount":
+        return popcount.count_significant, popcount.best_partners
+    from tomohet.analysis.siren import matrix
+    from tomohet.device import device_of
+
+    device = device_of(name.removeprefix("matrix-"))
+    return partial(matrix.count_significant, device=device), partial(matrix.best_partners, device=device)
 
 
 def _ranked(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,98 +166,14 @@ def _ranked(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return kinds.astype(np.int64), rank.astype(np.int32).reshape(-1)
 
 
-def _over_rows(work: Callable, rows: int, columns: int, description: str) -> list:
-    """`work(slice of rows)` for all rows, on as many threads as the process may use, in order."""
-    size = max(1, PAIRS_PER_CHUNK // max(columns, 1))
-    parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as threads:
-        results = threads.map(work, parts)
-        return list(track(results, total=len(parts), unit="chunks", description=description))
+def _excluded(kinds: np.ndarray, volumes: int, log10_p: float, phi: float) -> np.ndarray:
+    """Largest number of common volumes (U, U) of voxels that avoid each other; -1 where none is so small.
 
-
-def _joined(found: list, n: int, p_value: float) -> Partners:
-    index, phi, linked = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return Partners(index, phi, pairs=n * (n - 1) // 2, linked=int(linked.sum()) // 2, p_value=p_value)
-
-
-@numba.njit(cache=True, nogil=True)
-def _count_significant(bits, rank, rows, cutoffs):
-    """Number of pairs (row, any other voxel) at or below each p-value of `cutoffs` (U, U, K)."""
-    steps = cutoffs.shape[2]
-    exactly = np.zeros(steps + 1, dtype=np.int64)
-    for i in rows:
-        for j in range(bits.shape[0]):
-            if i == j:
-                continue
-            n11 = common_ones(bits[i], bits[j])
-            needed = cutoffs[rank[i], rank[j]]
-            if n11 < needed[0]:
-                continue
-            low, high = 1, steps
-            while low < high:
-                middle = (low + high) // 2
-                if n11 >= needed[middle]:
-                    low = middle + 1
-                else:
-                    high = middle
-            exactly[low] += 1
-    return exactly[1:][::-1].cumsum()[::-1]
-
-
-@numba.njit(cache=True, nogil=True)
-def _keep_best(index, phi, j, value):
-    """Put partner j into the lists (K,), which descend in phi, if it is among the best."""
-    place = phi.size - 1
-    if index[place] >= 0 and value <= phi[place]:
-        return
-    while place > 0 and (index[place - 1] < 0 or value > phi[place - 1]):
-        index[place], phi[place] = index[place - 1], phi[place - 1]
-        place -= 1
-    index[place], phi[place] = j, value
-
-
-@numba.njit(cache=True, nogil=True)
-def _partners_by_table(bits, rank, kinds, volumes, needed, start, stop, keep):
-    index = np.full((stop - start, keep), -1, dtype=np.int32)
-    phi = np.zeros((stop - start, keep), dtype=np.float32)
-    linked = np.zeros(stop - start, dtype=np.int64)
-    deviation = np.sqrt(kinds * (volumes - kinds))
-    for i in range(start, stop):
-        n_i, row = kinds[rank[i]], needed[rank[i]]
-        for j in range(bits.shape[0]):
-            n11 = common_ones(bits[i], bits[j])
-            if n11 < row[rank[j]] or i == j:
-                continue
-            linked[i - start] += 1
-            covariance = n11 * volumes - n_i * kinds[rank[j]]
-            value = covariance / (deviation[rank[i]] * deviation[rank[j]])
-            _keep_best(index[i - start], phi[i - start], j, value)
-    return index, phi, linked
-
-
-@numba.njit(cache=True, nogil=True)
-def _partners_by_siren(bits, rank, kinds, volumes, positive, negative, xyz_A, start, stop, keep):
-    index = np.full((stop - start, keep), -1, dtype=np.int32)
-    phi = np.zeros((stop - start, keep), dtype=np.float32)
-    linked = np.zeros(stop - start, dtype=np.int64)
-    deviation = np.sqrt(kinds * (volumes - kinds))
-    for i in range(start, stop):
-        n_i = kinds[rank[i]]
-        for j in range(bits.shape[0]):
-            n11 = common_ones(bits[i], bits[j])
-            cutoff = positive[rank[i], rank[j]]
-            n_j = kinds[rank[j]]
-            if i == j or n11 <= min(cutoff, min(n_i, n_j)):  # the lift is above 1
-                continue
-            n00 = volumes - n_i - n_j + n11
-            if n00 <= min(negative[rank[i], rank[j]], volumes - max(n_i, n_j)):
-                continue
-            squared = 0.0
-            for axis in range(3):
-                squared += (xyz_A[i, axis] - xyz_A[j, axis]) ** 2
-            if n11 <= min(lift(math.sqrt(squared)) * cutoff, min(n_i, n_j)):
-                continue
-            linked[i - start] += 1
-            value = (n11 * volumes - n_i * n_j) / (deviation[rank[i]] * deviation[rank[j]])
-            _keep_best(index[i - start], phi[i - start], j, value)
-    return index, phi, linked
+    To avoid a voxel is to be linked with its absence: the lower tail is the upper one of n_i and V - n_j.
+    """
+    absent = volumes - kinds
+    all_kinds = np.union1d(kinds, absent)
+    upper = hypergeometric_cutoffs(all_kinds, volumes, np.array([log10_p]))[:, :, 0]
+    upper = upper[np.ix_(np.searchsorted(all_kinds, kinds), np.searchsorted(all_kinds, absent))]
+    needed = np.maximum(upper.astype(np.int32), phi_cutoffs(kinds, absent, volumes, phi))
+    return np.where(needed <= np.minimum.outer(kinds, absent), kinds[:, None] - needed, -1).astype(np.int32)

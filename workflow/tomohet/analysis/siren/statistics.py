@@ -12,16 +12,24 @@ from scipy.stats import binom
 
 FALSE_DISCOVERY_RATE = 0.01
 LEAST_PHI = 0.3
-PHI_FOR_FEW_VOLUMES = 3.3  # over sqrt(V): beyond what independent volumes reach by chance
+MOST_PHI = 0.6  # demanded even of few volumes: voxels of one block hardly agree better
+PHI_FOR_FEW_VOLUMES = 3.3  # over sqrt(n): beyond what n independent volumes reach by chance
 LOG10_P = np.arange(1.5, 20.01, 0.5)
+ENTRIES_OF_TABLE = 100_000_000
 SIREN_POSITIVE_P, SIREN_NEGATIVE_P, SIREN_DRAWS = 0.01, 0.05, 1000
 LIFT_NEAR, LIFT_FAR, FAR_A = 1.25, 1.75, 40.0
 LIFT_SLOPE_PER_A, LIFT_INTERCEPT = 0.02, 0.95
 
 
-def least_phi(volumes: int) -> float:
-    """The smallest phi that links voxels: 0.3, or more for fewer than 121 volumes."""
-    return max(LEAST_PHI, PHI_FOR_FEW_VOLUMES / math.sqrt(volumes))
+def least_phi(volumes: float) -> float:
+    """The smallest phi that links voxels: 0.3, or more, up to 0.6, for fewer than 121 independent volumes."""
+    return min(max(LEAST_PHI, PHI_FOR_FEW_VOLUMES / math.sqrt(volumes)), MOST_PHI)
+
+
+def p_value_grid(kinds: int) -> np.ndarray:
+    """-log10 of the p-values that are told apart: steps of 0.5, or more for many kinds of totals."""
+    steps = max(2, min(len(LOG10_P), ENTRIES_OF_TABLE // max(kinds, 1) ** 2))
+    return LOG10_P[:: -(-len(LOG10_P) // steps)]
 
 
 def phi_coefficient(n11: np.ndarray, n_i: np.ndarray, n_j: np.ndarray, volumes: int) -> np.ndarray:
@@ -30,10 +38,10 @@ def phi_coefficient(n11: np.ndarray, n_i: np.ndarray, n_j: np.ndarray, volumes: 
     return covariance / np.sqrt(n_i * (volumes - n_i) * n_j * (volumes - n_j))
 
 
-def phi_cutoffs(totals: np.ndarray, volumes: int, phi: float) -> np.ndarray:
-    """Smallest n11 (U, U) int32 at which two voxels of these totals have at least `phi`."""
-    spread = np.sqrt(totals * (volumes - totals).astype(np.float64))
-    needed = (phi * np.multiply.outer(spread, spread) + np.multiply.outer(totals, totals)) / volumes
+def phi_cutoffs(n_i: np.ndarray, n_j: np.ndarray, volumes: int, phi: float) -> np.ndarray:
+    """Smallest n11 (U, W) int32 at which voxels of totals n_i (U,) and n_j (W,) have at least `phi`."""
+    spread_i, spread_j = (np.sqrt(n * (volumes - n).astype(np.float64)) for n in (n_i, n_j))
+    needed = (phi * np.multiply.outer(spread_i, spread_j) + np.multiply.outer(n_i, n_j)) / volumes
     return np.ceil(needed - 1e-9).astype(np.int32)
 
 

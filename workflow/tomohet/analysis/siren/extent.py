@@ -1,0 +1,123 @@
+"""Whether a block extends beyond what noise at the volumes' resolution does by itself.
+
+Noise of neighbouring voxels is alike, up to a distance that can be measured in the solvent. Voxels nearer
+than that are no evidence of a structure. Beyond it, noise is scattered: a set of voxels that agree by
+chance, as some always do when there are few independent volumes, holds the neighbours of its members no
+more often than any other voxels. A piece of structure is compact.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import label as components_of
+from scipy.signal import fftconvolve
+
+from tomohet.analysis.ensemble import Ensemble
+from tomohet.analysis.solvent import solvent_shell
+
+UNRELATED = 0.15  # correlation of the noise beyond which voxels count as evidence
+LARGEST_NOISE_PX = 4.0
+MOST_VOLUMES_SAMPLED = 50
+SHELL_PX = 1.5
+LEAST_COMPACTNESS = 0.2
+LEAST_SIGMAS = 4.0
+NONE = -1
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where N voxels lie: `tested` (N,) flat indices into a volume of `shape`; extent_px of the noise."""
+
+    tested: np.ndarray
+    shape: tuple[int, int, int]
+    extent_px: float = 0.0
+
+    @property
+    def speck(self) -> float:
+        """Voxels of a ball as wide as the noise's extent, at least one."""
+        return max(1.0, 4 / 3 * np.pi * (self.extent_px / 2) ** 3)
+
+
+def noise_extent_px(ensemble: Ensemble, mean: np.ndarray) -> float:
+    """Distance at which the noise of two voxels is hardly correlated (0.15), at most 4 voxels.
+
+    From the differences of up to 50 volumes from the mean volume in the solvent near the structure. Below 1
+    for white noise.
+    """
+    shell = solvent_shell(mean)
+    sampled = np.linspace(0, len(ensemble) - 1, min(len(ensemble), MOST_VOLUMES_SAMPLED)).astype(int)
+    power = np.zeros((mean.shape[0], mean.shape[1], mean.shape[2] // 2 + 1))
+    for rows, volumes in ensemble.batches("noise"):
+        for volume in volumes[np.isin(np.arange(len(ensemble))[rows], sampled)]:
+            noise = np.where(shell, volume - mean, 0)
+            noise[shell] -= noise[shell].mean()
+            power += np.abs(np.fft.rfftn(noise)) ** 2
+    products = np.fft.irfftn(power, mean.shape, axes=(0, 1, 2))
+    both = np.abs(np.fft.rfftn(shell.astype(float))) ** 2
+    pairs = np.fft.irfftn(both, mean.shape, axes=(0, 1, 2))
+    lags = np.meshgrid(*(np.fft.fftfreq(n) * n for n in mean.shape), indexing="ij", sparse=True)
+    lag = np.sqrt(sum(along**2 for along in lags))
+    if products[0, 0, 0] <= 0:
+        return 0.0
+    near = (lag <= LARGEST_NOISE_PX + 0.5) & (pairs > 0.5)
+    ring = np.rint(lag[near]).astype(int)
+    covariance = np.bincount(ring, products[near]) / np.bincount(ring, pairs[near])
+    correlation = covariance / covariance[0]
+    below = np.flatnonzero(correlation < UNRELATED)
+    if not len(below):
+        return LARGEST_NOISE_PX
+    first = below[0]
+    step = (correlation[first - 1] - UNRELATED) / (correlation[first - 1] - correlation[first])
+    return float(first - 1 + step)
+
+
+def compact(labels: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """How compact each block is (B,), and how many sigmas more than voxels taken at random (B,).
+
+    labels: (N,) block of each tested voxel, -1 for none. Compactness is the fraction of tested neighbours of
+    a block's voxels (from the noise's extent to 1.5 voxels beyond) that are in the block, from 0, the block's
+    share of all tested voxels, to 1. As many voxels as fit within the noise's extent count as one.
+    """
+    around = _neighbours(space.tested, space)
+    blocks = labels.max(initial=NONE) + 1
+    compactness, sigmas = np.zeros(blocks), np.zeros(blocks)
+    for block in range(blocks):
+        members = space.tested[labels == block]
+        neighbours = around.reshape(-1)[members].sum()
+        share = (len(members) - 1) / max(len(space.tested) - 1, 1)
+        if neighbours < 0.5 or share >= 1:
+            continue
+        inside = _neighbours(members, space).reshape(-1)[members].sum() / neighbours
+        independent = max(1.0, neighbours / 2 / space.speck**2)
+        compactness[block] = (inside - share) / (1 - share)
+        sigmas[block] = (inside - share) / np.sqrt(share * (1 - share) / independent)
+    return compactness, sigmas
+
+
+def without_scattered(labels: np.ndarray, space: Space) -> np.ndarray:
+    """Labels (N,) without the blocks that are no more compact than chance, which become -1."""
+    compactness, sigmas = compact(labels, space)
+    kept = (compactness >= LEAST_COMPACTNESS) & (sigmas >= LEAST_SIGMAS)
+    return np.where((labels != NONE) & kept[labels], labels, NONE) if len(kept) else labels
+
+
+def without_specks(labels: np.ndarray, space: Space) -> np.ndarray:
+    """Labels (N,) without the pieces of blocks that are no larger than a speck of noise."""
+    volume = np.full(space.shape, NONE)
+    volume.reshape(-1)[space.tested] = labels
+    for block in range(labels.max(initial=NONE) + 1):
+        pieces, count = components_of(volume == block, np.ones((3, 3, 3)))
+        sizes = np.bincount(pieces.reshape(-1), minlength=count + 1)
+        volume[(pieces > 0) & (sizes[pieces] <= space.speck)] = NONE
+    return volume.reshape(-1)[space.tested]
+
+
+def _neighbours(voxels: np.ndarray, space: Space) -> np.ndarray:
+    """Number of the given voxels (flat indices) in the shell around each voxel, (D, D, D)."""
+    nearest = max(space.extent_px, 0.5)
+    reach = int(np.ceil(nearest + SHELL_PX))
+    distance = np.linalg.norm(np.indices((2 * reach + 1,) * 3) - reach, axis=0)
+    shell = (distance > nearest) & (distance <= nearest + SHELL_PX)
+    volume = np.zeros(space.shape, np.float32)
+    volume.reshape(-1)[voxels] = 1
+    return np.rint(np.maximum(fftconvolve(volume, shell.astype(np.float32), mode="same"), 0))

@@ -1,0 +1,146 @@
+"""How many independent volumes an ensemble is worth, whose latents lie close together.
+
+Neighbours in latent space hold nearly the same states, so two pieces that have nothing to do with each other
+agree by chance far more often than V independent volumes would let them. What counts is the smoothness of
+states over the graph of nearest neighbours. It is measured by the graph's harmonics, the eigenvectors of its
+Laplacian from smooth to rough, in octaves of 1, 2, 4, 8 ... harmonics. If rotations of a course within each
+octave are equally likely (they keep its smoothness), two unrelated courses with shares a_o and b_o of their
+variance in octave o, which has m_o harmonics, correlate with variance sum_o a_o b_o / m_o: as n independent
+volumes do, n being its inverse.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from tomohet.errors import InputError
+from tomohet.files.pickles import load_latents
+
+NEIGHBOURS = 10
+MOST_VOLUMES = 3000  # in the graph; of more, this many are drawn
+MOST_COPIES = 4  # of the average volume
+ROUNDING = 0.05  # of weights, by which the copies may be wrong
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What the V volumes of an ensemble stand for.
+
+    weights: (V,), share of the particles that each volume stands for. copies: (V,) int64, the same in whole
+        numbers, at least one, for counting.
+    rows: (G,) volumes in the latent graph; octaves: orthonormal harmonics (G, m) of each octave. Without
+        latents there are none, and volumes are taken to be independent.
+    """
+
+    weights: np.ndarray
+    copies: np.ndarray
+    rows: np.ndarray
+    octaves: tuple[np.ndarray, ...] = ()
+
+    @property
+    def kish(self) -> float:
+        """Number of equally weighted volumes with the same variance of a mean: (sum w)^2 / sum w^2."""
+        return float(self.weights.sum() ** 2 / (self.weights**2).sum())
+
+    def effective(self, courses: np.ndarray) -> float:
+        """Number of independent volumes that two unrelated courses like these, (N, V), are worth.
+
+        The mean of their spectra is taken. Between 1 and the effective number of weighted volumes (`kish`).
+        """
+        if not self.octaves:
+            return self.kish
+        spectrum = self.spectra(courses).mean(axis=0)
+        sizes = np.array([octave.shape[1] for octave in self.octaves])
+        independent = 1 / (spectrum**2 / sizes).sum()
+        return float(np.clip(independent * self.kish / (len(self.rows) - 1), 1, self.kish))
+
+    def spectra(self, courses: np.ndarray) -> np.ndarray:
+        """Share of every course's variance in each octave, (N, octaves); courses (N, V), none constant."""
+        seen = courses[:, self.rows].astype(np.float32)
+        seen -= seen.mean(axis=1, keepdims=True)
+        power = np.stack([((seen @ octave) ** 2).sum(axis=1) for octave in self.octaves], axis=1)
+        varying = power.sum(axis=1) > 0
+        return power[varying] / power[varying].sum(axis=1, keepdims=True)
+
+    def randomised(self, courses: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Courses (N, G) as smooth over the latents as the given ones (N, V), unrelated between groups (N,).
+
+        Moran spectral randomisation: every harmonic's coefficient keeps its size and gets a random sign, the
+        same for all courses of a group. G are the volumes of the graph.
+        """
+        harmonics = np.concatenate(self.octaves, axis=1)
+        seen = courses[:, self.rows].astype(np.float32)
+        mean = seen.mean(axis=1, keepdims=True)
+        signs = rng.choice(np.array([-1, 1], np.float32), (groups.max() + 1, harmonics.shape[1]))
+        return mean + (((seen - mean) @ harmonics) * signs[groups]) @ harmonics.T
+
+
+def equal_sampling(volumes: int) -> Sampling:
+    """Every volume counts once and is independent of the others."""
+    return sampling_of(None, None, volumes, 0)
+
+
+def sampling_of(z: np.ndarray | None, population: np.ndarray | None, volumes: int, seed: int) -> Sampling:
+    """Sampling of an ensemble from its volumes' latents (V, zdim) and numbers of particles (V,), if known."""
+    weights = np.ones(volumes) if population is None else np.asarray(population, float)
+    weights = weights / weights.sum()
+    copies = _copies(weights)
+    rows = np.arange(volumes)
+    if z is None or volumes <= NEIGHBOURS + 1 or not np.ptp(z, axis=0).any():
+        return Sampling(weights, copies, rows)
+    if volumes > MOST_VOLUMES:
+        rows = np.sort(np.random.default_rng(seed).choice(volumes, MOST_VOLUMES, replace=False))
+    return Sampling(weights, copies, rows, _octaves(z[rows]))
+
+
+def _copies(weights: np.ndarray) -> np.ndarray:
+    """Whole numbers (V,) in proportion to weights, as small as a small error of rounding allows."""
+    for scale in range(1, MOST_COPIES + 1):
+        copies = np.maximum(1, np.rint(scale * weights / weights.mean())).astype(np.int64)
+        if np.abs(copies / copies.sum() - weights).sum() < ROUNDING:
+            break
+    return copies
+
+
+def _octaves(z: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Eigenvectors of the graph's Laplacian without the constant one, in octaves from smooth to rough."""
+    count = len(z)
+    neighbours = cKDTree(z).query(z, k=NEIGHBOURS + 1)[1]
+    adjacent = np.zeros((count, count))
+    adjacent[np.arange(count)[:, None], neighbours] = 1
+    adjacent = np.maximum(adjacent, adjacent.T)
+    np.fill_diagonal(adjacent, 0)
+    # Two in every entry make the constant the last one; else it mixes with others if the graph has pieces.
+    laplacian = np.diag(adjacent.sum(axis=1)) - adjacent
+    harmonics = np.linalg.eigh(laplacian + 2.0)[1][:, :-1].astype(np.float32)
+    edges = 2 ** np.arange(int(np.log2(count)) + 2) - 1
+    parts = (harmonics[:, low:high] for low, high in zip(edges, edges[1:], strict=False))
+    return tuple(part for part in parts if part.shape[1])
+
+
+def latents_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
+    """Latents (V, zdim) of the volumes `numbers` from z.pkl beside them, or None if there is none."""
+    folder = volumes if volumes.is_dir() else volumes.parent
+    path = folder / "z.pkl"
+    if not path.is_file():
+        return None
+    z, _ = load_latents(path)
+    if numbers.max() >= len(z):
+        raise InputError(
+            f"{path}: {len(z)} latents, but there is a volume number {numbers.max()}; remove z.pkl if it "
+            "belongs to other volumes"
+        )
+    return z[numbers]
+
+
+def population_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
+    """Number of particles (V,) that each volume stands for, from assignment.parquet beside them, or None."""
+    folder = volumes if volumes.is_dir() else volumes.parent
+    path = folder / "assignment.parquet"
+    if not path.is_file():
+        return None
+    count = pd.read_parquet(path, columns=["volume"])["volume"].value_counts()
+    return count.reindex(numbers, fill_value=0).to_numpy()

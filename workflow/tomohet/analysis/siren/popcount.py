@@ -1,0 +1,133 @@
+"""All pairs of voxels by counting common bits: the engine for processors."""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+
+from tomohet.analysis.siren.bits import common_ones
+from tomohet.analysis.siren.statistics import lift
+from tomohet.progress import track
+
+PAIRS_PER_CHUNK = 20_000_000
+
+
+def count_significant(voxels, rank: np.ndarray, rows: np.ndarray, cutoffs: np.ndarray) -> np.ndarray:
+    """Number (K,) of pairs (one of `rows`, any other voxel) with at least `cutoffs` (U, U, K) common volumes.
+
+    rank: (N,) position of every voxel's total among the U totals. Voxels within `voxels.noise_A` do not
+    count.
+    """
+    xyz_A = voxels.xyz_A.astype(np.float64)
+    counts = _over_rows(
+        lambda part: _count_significant(voxels.bits, rank, rows[part], cutoffs, xyz_A, voxels.noise_A),
+        len(rows),
+        len(rank),
+        "significance",
+    )
+    return sum(counts)
+
+
+def best_partners(voxels, rank: np.ndarray, rule, keep: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Index (N, K) and phi (N, K) of every voxel's partners of largest phi by a `pairs.Rule`.
+
+    Also the number of linked and of excluded pairs.
+    """
+    xyz_A = voxels.xyz_A.astype(np.float64)
+    n = len(rank)
+    found = _over_rows(
+        lambda part: _best_partners(
+            voxels.bits, rank, rule.kinds, voxels.volumes, rule.needed, rule.excluded, rule.lifted,
+            rule.positive, xyz_A, rule.apart_A, part.start, part.stop, keep,
+        ),
+        n,
+        n,
+        "pairs of voxels",
+    )  # fmt: skip
+    index, phi, linked, excluded = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return index, phi, int(linked.sum()) // 2, int(excluded.sum()) // 2
+
+
+def _over_rows(work: Callable, rows: int, columns: int, description: str) -> list:
+    """`work(slice of rows)` for all rows, on as many threads as the process may use, in order."""
+    size = max(1, PAIRS_PER_CHUNK // max(columns, 1))
+    parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as threads:
+        results = threads.map(work, parts)
+        return list(track(results, total=len(parts), unit="chunks", description=description))
+
+
+@numba.njit(cache=True, nogil=True)
+def _distance_A(xyz_A, i, j):
+    squared = 0.0
+    for axis in range(3):
+        squared += (xyz_A[i, axis] - xyz_A[j, axis]) ** 2
+    return math.sqrt(squared)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_significant(bits, rank, rows, cutoffs, xyz_A, apart_A):
+    steps = cutoffs.shape[2]
+    exactly = np.zeros(steps + 1, dtype=np.int64)
+    for i in rows:
+        for j in range(bits.shape[0]):
+            n11 = common_ones(bits[i], bits[j])
+            needed = cutoffs[rank[i], rank[j]]
+            if n11 < needed[0] or i == j or (apart_A > 0 and _distance_A(xyz_A, i, j) <= apart_A):
+                continue
+            low, high = 1, steps
+            while low < high:
+                middle = (low + high) // 2
+                if n11 >= needed[middle]:
+                    low = middle + 1
+                else:
+                    high = middle
+            exactly[low] += 1
+    return exactly[1:][::-1].cumsum()[::-1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep_best(index, phi, j, value):
+    """Put partner j into the lists (K,), which descend in phi, if it is among the best."""
+    place = phi.size - 1
+    if index[place] >= 0 and value <= phi[place]:
+        return
+    while place > 0 and (index[place - 1] < 0 or value > phi[place - 1]):
+        index[place], phi[place] = index[place - 1], phi[place - 1]
+        place -= 1
+    index[place], phi[place] = j, value
+
+
+@numba.njit(cache=True, nogil=True)
+def _best_partners(
+    bits, rank, kinds, volumes, needed, excluded, lifted, positive, xyz_A, apart_A, start, stop, keep
+):
+    index = np.full((stop - start, keep), -1, dtype=np.int32)
+    phi = np.zeros((stop - start, keep), dtype=np.float32)
+    linked = np.zeros(stop - start, dtype=np.int64)
+    exclusive = np.zeros(stop - start, dtype=np.int64)
+    deviation = np.sqrt(kinds * (volumes - kinds))
+    for i in range(start, stop):
+        n_i = kinds[rank[i]]
+        for j in range(bits.shape[0]):
+            n11 = common_ones(bits[i], bits[j])
+            if n11 < needed[rank[i], rank[j]]:
+                if n11 <= excluded[rank[i], rank[j]]:
+                    exclusive[i - start] += 1
+                continue
+            if i == j:
+                continue
+            n_j = kinds[rank[j]]
+            if lifted:
+                demand = lift(_distance_A(xyz_A, i, j)) * positive[rank[i], rank[j]]
+                if n11 <= min(demand, min(n_i, n_j)):
+                    continue
+            elif apart_A > 0 and _distance_A(xyz_A, i, j) <= apart_A:
+                continue
+            linked[i - start] += 1
+            value = (n11 * volumes - n_i * n_j) / (deviation[rank[i]] * deviation[rank[j]])
+            _keep_best(index[i - start], phi[i - start], j, np.float32(value))
+    return index, phi, linked, exclusive

@@ -1,0 +1,93 @@
+"""How much the blocks depend on the level at which volumes are cut, and what randomised volumes yield."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from tomohet.analysis.siren.bits import pack, unpack
+from tomohet.analysis.siren.blocks import Blocks, Task, pair_partners, tested_voxels
+from tomohet.analysis.siren.communities import find_blocks
+from tomohet.analysis.siren.extent import NONE, Space
+
+LEVEL_FACTORS = (0.8, 1.2)
+MOST_VOXELS = 20_000
+
+
+def jaccard(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Best Jaccard index of every block of `labels` (ids from 1, ascending) with a block of `others`.
+
+    Both (D, D, D) int64, 0 for none.
+    """
+    ids, one = np.unique(labels, return_inverse=True)
+    kinds, two = np.unique(others, return_inverse=True)
+    overlap = np.zeros((len(ids), len(kinds)))
+    np.add.at(overlap, (one.reshape(-1), two.reshape(-1)), 1)
+    union = overlap.sum(axis=1, keepdims=True) + overlap.sum(axis=0) - overlap
+    shared = (overlap / union)[:, kinds > 0]
+    return shared.max(axis=1, initial=0)[ids > 0]
+
+
+def level_stability(found: Blocks, search: Callable[[float], Blocks]) -> tuple[np.ndarray, dict]:
+    """Smallest Jaccard index of every block (B,) with those found at 0.8 and 1.2 of the level, and a summary.
+
+    search: the blocks at a multiple of the level's height above the solvent.
+    """
+    worst, counts = np.ones(len(found.table)), {}
+    for factor in LEVEL_FACTORS:
+        other = search(factor)
+        counts[f"n_blocks_at_{factor}"] = len(other.table)
+        by_id = dict(
+            zip(np.unique(found.labels[found.labels > 0]), jaccard(found.labels, other.labels), strict=True)
+        )
+        worst = np.minimum(worst, [by_id[number] for number in found.table.id])
+    return worst, counts | {"median_jaccard": float(np.median(worst)) if len(worst) else None}
+
+
+def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
+    """What is found in volumes whose pieces are as smooth over latents and in space, but unrelated.
+
+    Voxels within the noise's extent stay together: cubes of that edge are put to each other's places and get
+    random signs of their latent harmonics (Moran spectral randomisation). Each voxel keeps its occupancy. Up
+    to 20,000 voxels are taken, of the middle of the box. None without latents.
+
+    Returns n_voxels, n_linked (pairs) and n_blocks.
+    """
+    if not task.sampling.octaves:
+        return None
+    bits, tested = tested_voxels(levels, task)
+    shape, sampling = task.ensemble.grid.shape, task.sampling
+    if len(tested) > MOST_VOXELS:
+        z = np.unravel_index(tested, shape)[0]
+        middle = np.sort(np.argsort(np.abs(z - shape[0] // 2), kind="stable")[:MOST_VOXELS])
+        bits, tested = bits[middle], tested[middle]
+    if len(tested) < 2:
+        return {"n_voxels": len(tested), "n_linked": 0, "n_blocks": 0}
+    rng = np.random.default_rng(task.seed)
+    edge = max(1, int(np.ceil(task.noise_px)))
+    place = np.column_stack(np.unravel_index(tested, shape))
+    cubes, group = np.unique(place // edge, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    moved = place - (place // edge) * edge + edge * rng.permutation(cubes)[group]
+    on = unpack(bits, len(sampling.copies))
+    unrelated = sampling.randomised(on, group, rng)
+    total = on[:, sampling.rows].sum(axis=1, keepdims=True)
+    volumes = len(sampling.rows)
+    rank = unrelated.argsort(axis=1).argsort(axis=1)
+    surrogate = pack((rank >= volumes - total).T)
+    kept = ((total > 0) & (total < volumes))[:, 0] & (moved < shape).all(axis=1)
+    order = np.flatnonzero(kept)[np.argsort(np.ravel_multi_index(moved[kept].T, shape))]
+    places = np.ravel_multi_index(moved[order].T, shape)
+    drawn = replace(
+        sampling,
+        weights=sampling.weights[sampling.rows],
+        copies=sampling.copies[sampling.rows],
+        rows=np.arange(volumes),
+    )
+    voxels, partners = pair_partners(surrogate[order], places, replace(task, sampling=drawn))
+    labels = find_blocks(voxels, partners, task.seed, Space(places, shape, task.noise_px))
+    return {
+        "n_voxels": len(places),
+        "n_linked": partners.linked,
+        "n_blocks": int(labels.max(initial=NONE) + 1),
+    }
