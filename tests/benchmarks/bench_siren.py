@@ -12,17 +12,25 @@ memory.
 
 import argparse
 import itertools
+import multiprocessing
+import resource
 import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from siren_ensembles import NULLS, known_ensemble, null_ensemble
 
 from tomohet.analysis.ensemble import open_ensemble
+from tomohet.analysis.siren.bits import pack, totals, unpack
 from tomohet.analysis.siren.blocks import blocks_of_ensemble
 from tomohet.analysis.siren.independence import latents_beside, sampling_of
 from tomohet.analysis.siren.levels import read_levels
+from tomohet.analysis.siren.pairs import Voxels, partners_by_phi, partners_by_siren
+from tomohet.analysis.siren.statistics import binomial_cutoffs
 
 
 def found_in(stack: Path, rule: str, seed: int, level: str = "auto"):
@@ -94,6 +102,86 @@ def bench_nulls(args: argparse.Namespace) -> None:
     print(pd.DataFrame(rows).to_markdown(index=False))
 
 
+def timed_pairs(engine: str, rule: str, volumes: int, count: int) -> dict:
+    """Time and peak memory of one engine on `count` voxels, a tenth of them in 26 blocks."""
+    rng = np.random.default_rng(0)
+    bits = np.concatenate([packed_states(rng, volumes, min(4096, count - i)) for i in range(0, count, 4096)])
+    xyz_A = rng.uniform(0, 400, (count, 3)).astype(np.float32)
+    voxels = Voxels(bits, totals(bits), xyz_A, volumes)
+    few = Voxels(bits[:500], totals(bits[:500]), xyz_A[:500], volumes)
+    search = {
+        "phi": lambda some: partners_by_phi(some, np.random.default_rng(0), engine=engine),
+        "siren": lambda some: partners_by_siren(some, engine=engine),
+    }[rule]
+    search(few)  # compiles
+    began, cpu = time.perf_counter(), time.process_time()
+    found = search(voxels)
+    return speed_row(engine, rule, volumes, count, found.pairs, began, cpu)
+
+
+def packed_states(rng: np.random.Generator, volumes: int, count: int) -> np.ndarray:
+    """Words of `count` voxels of various occupancies, a tenth of them in 26 blocks."""
+    on = rng.uniform(size=(volumes, count)) < rng.uniform(0.02, 0.98, count)
+    blocks = np.random.default_rng(1).uniform(size=(volumes, 26)) < np.linspace(0.1, 0.9, 26)
+    members = np.arange(0, count, 10)
+    on[:, members] = blocks[:, members % 26] ^ (rng.uniform(size=(volumes, len(members))) < 0.05)
+    return pack(on)
+
+
+def timed_loop(volumes: int, count: int) -> dict:
+    """A loop over pairs in Python with the counts of each by numpy, as the published program has it."""
+    rng = np.random.default_rng(0)
+    on = unpack(packed_states(rng, volumes, count), volumes)
+    xyz_A = rng.uniform(0, 400, (count, 3))
+    positive, negative = binomial_cutoffs(np.arange(volumes + 1), volumes, 7e-4, 7e-4)
+    began, cpu = time.perf_counter(), time.process_time()
+    edges = 0
+    for i in range(count):
+        for j in range(i):
+            n_i, n_j = on[i].sum(), on[j].sum()
+            n11, n00 = (on[i] & on[j]).sum(), (~on[i] & ~on[j]).sum()
+            distance = np.linalg.norm(xyz_A[i] - xyz_A[j])
+            factor = max(1.25, 0.02 * distance + 0.95) if distance < 40 else 1.75
+            present = n11 > min(factor * positive[n_i, n_j], min(n_i, n_j))
+            edges += present and n00 > min(negative[n_i, n_j], volumes - max(n_i, n_j))
+    return speed_row("Python loop", "siren", volumes, count, count * (count - 1) // 2, began, cpu)
+
+
+def timed_ensemble(volumes: int, box: int, folder: Path | None) -> dict:
+    """The command's search, from volumes to blocks, when every voxel of the box comes and goes."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        stack = null_ensemble(Path(place), volumes, 0, "independent", box, core=False)
+        began, cpu = time.perf_counter(), time.process_time()
+        found, _ = found_in(stack, "phi", 0, "1.0")
+        pairs = found.partners.pairs
+        return speed_row("volumes to blocks", "phi", volumes, found.n_voxels_tested, pairs, began, cpu)
+
+
+def speed_row(engine: str, rule: str, volumes: int, count: int, pairs: int, began: float, cpu: float) -> dict:
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "engine": engine, "rule": rule, "V": volumes, "voxels": count, "s": round(seconds, 1),
+        "CPU s": round(cpu_s, 1), "Mpair per CPU s": round(pairs / cpu_s / 1e6, 4), "MB": round(megabytes),
+    }  # fmt: skip
+
+
+def bench_speed(args: argparse.Namespace) -> None:
+    """Each measurement in a process of its own, so that its peak memory is its own."""
+    jobs = [(timed_loop, (volumes, 400)) for volumes in args.volumes]
+    for volumes, rule in itertools.product(args.volumes, args.rules):
+        jobs += [(timed_pairs, (engine, rule, volumes, 20_000)) for engine in ("popcount", "matrix-cpu")]
+    if torch.cuda.is_available():
+        jobs += [(timed_pairs, ("matrix-cuda", rule, 500, args.voxels)) for rule in args.rules]
+    jobs += [(timed_pairs, ("popcount", "phi", 500, args.voxels)), (timed_ensemble, (500, 64, args.folder))]
+    rows = []
+    for work, arguments in jobs:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            rows.append(process.submit(work, *arguments).result())
+        print(rows[-1], flush=True)
+    print(pd.DataFrame(rows).to_markdown(index=False))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -108,7 +196,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for the volumes, while they are needed (the system's)")
     parser.add_argument("--verbose", action="store_true", help="print the tables of blocks")
     args = parser.parse_args()
-    {"blocks": bench_blocks, "nulls": bench_nulls}[args.what](args)
+    {"blocks": bench_blocks, "nulls": bench_nulls, "speed": bench_speed}[args.what](args)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from tomohet.analysis.siren.extent import Space, compact, noise_extent_px
 from tomohet.analysis.siren.independence import Sampling, equal_sampling
 from tomohet.analysis.siren.pairs import Partners, Voxels, partners_by_phi, partners_by_siren
 from tomohet.analysis.siren.relations import listed, relations
+from tomohet.analysis.siren.statistics import MOST_VOLUMES
 from tomohet.errors import InputError
 
 FEWEST_VOLUMES = 30
@@ -84,11 +85,16 @@ def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -
     ids. All voxels on in more than 1 % and less than 99 % of the volumes are tested. With fewer than 30
     volumes there is nothing to be learnt from pairs, and the result is empty.
 
-    Raises InputError for an unknown rule.
+    Raises InputError for an unknown rule, or more than 32,766 volumes (copies of volumes included).
     """
     if task.rule not in ("phi", "siren"):
         raise InputError(f"--rule {task.rule}: expected phi or siren")
     volumes, grid = len(task.ensemble), task.ensemble.grid
+    if task.sampling.copies.sum() > MOST_VOLUMES:
+        raise InputError(
+            f"{volumes} volumes, {task.sampling.copies.sum()} with their weights: at most {MOST_VOLUMES} are "
+            "counted; choose fewer, or --weights equal"
+        )
     if volumes < FEWEST_VOLUMES:
         log.warning("%d volumes are too few to find blocks: at least %d are needed", volumes, FEWEST_VOLUMES)
         return _no_blocks(task, 0)

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from tomohet.analysis.siren.bits import common_ones
-from tomohet.analysis.siren.statistics import lift
+from tomohet.analysis.siren.statistics import MOST_VOLUMES, lift
 from tomohet.progress import track
 
 PAIRS_PER_CHUNK = 20_000_000
@@ -38,9 +38,11 @@ def best_partners(voxels, rank: np.ndarray, rule, keep: int) -> tuple[np.ndarray
     """
     xyz_A = voxels.xyz_A.astype(np.float64)
     n = len(rank)
+    # Side by side: nearly every pair looks at both.
+    limits = np.minimum(np.stack([rule.needed, rule.excluded], axis=-1), MOST_VOLUMES + 1).astype(np.int16)
     found = _over_rows(
         lambda part: _best_partners(
-            voxels.bits, rank, rule.kinds, voxels.volumes, rule.needed, rule.excluded, rule.lifted,
+            voxels.bits, rank, rule.kinds, voxels.volumes, limits, rule.lifted,
             rule.positive, xyz_A, rule.apart_A, part.start, part.stop, keep,
         ),
         n,
@@ -102,20 +104,19 @@ def _keep_best(index, phi, j, value):
 
 
 @numba.njit(cache=True, nogil=True)
-def _best_partners(
-    bits, rank, kinds, volumes, needed, excluded, lifted, positive, xyz_A, apart_A, start, stop, keep
-):
+def _best_partners(bits, rank, kinds, volumes, limits, lifted, positive, xyz_A, apart_A, start, stop, keep):
     index = np.full((stop - start, keep), -1, dtype=np.int32)
     phi = np.zeros((stop - start, keep), dtype=np.float32)
     linked = np.zeros(stop - start, dtype=np.int64)
     exclusive = np.zeros(stop - start, dtype=np.int64)
     deviation = np.sqrt(kinds * (volumes - kinds))
     for i in range(start, stop):
-        n_i = kinds[rank[i]]
+        n_i, row = kinds[rank[i]], limits[rank[i]]
         for j in range(bits.shape[0]):
             n11 = common_ones(bits[i], bits[j])
-            if n11 < needed[rank[i], rank[j]]:
-                if n11 <= excluded[rank[i], rank[j]]:
+            limit = row[rank[j]]
+            if n11 < limit[0]:
+                if n11 <= limit[1]:
                     exclusive[i - start] += 1
                 continue
             if i == j:

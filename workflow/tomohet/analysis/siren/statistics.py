@@ -16,6 +16,7 @@ MOST_PHI = 0.6  # demanded even of few volumes: voxels of one block hardly agree
 PHI_FOR_FEW_VOLUMES = 3.3  # over sqrt(n): beyond what n independent volumes reach by chance
 LOG10_P = np.arange(1.5, 20.01, 0.5)
 ENTRIES_OF_TABLE = 100_000_000
+MOST_VOLUMES = 32_766  # counts are tabulated in 16 bits
 SIREN_POSITIVE_P, SIREN_NEGATIVE_P, SIREN_DRAWS = 0.01, 0.05, 1000
 LIFT_NEAR, LIFT_FAR, FAR_A = 1.25, 1.75, 40.0
 LIFT_SLOPE_PER_A, LIFT_INTERCEPT = 0.02, 0.95
