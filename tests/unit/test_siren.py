@@ -230,7 +230,7 @@ def test_known_blocks_are_found(ensemble, tmp_path, run_script):
         assert overlap[best] >= 0.9
         assert ((volumes[f"siren_{best}"] > 0.5) == state).all()
         row = table[table.id == best].iloc[0]
-        assert row.occupancy == pytest.approx(state.mean()) and row.n_voxels == found[best].sum()
+        assert row.occupancy == state.mean() and row.n_voxels == found[best].sum()
         centre_A = np.argwhere(mask)[:, ::-1].mean(axis=0) * PIXEL
         assert np.linalg.norm(row[["x_A", "y_A", "z_A"]].to_numpy(float) - centre_A) < PIXEL
     assert len(set(matched)) == 5
@@ -386,24 +386,10 @@ def test_the_extent_of_noise_is_measured(tmp_path):
             noise = gaussian_filter(rng.normal(size=radius.shape), width, mode="wrap")
             write_volume(tmp_path / name / f"v_{number}.mrc", noise / noise.std() + 5 * (radius < 6), PIXEL)
         volumes = open_ensemble(tmp_path / name)
-        found = noise_extent_px(volumes, volumes.mean(), np.full(30, 2.0))
+        found = noise_extent_px(volumes, volumes.mean())
         # The autocorrelation of Gaussian noise is exp(-d^2 / 4 w^2).
         expected = 2 * width * np.sqrt(-np.log(0.15)) if width else 0.85
         assert found == pytest.approx(expected, rel=0.15)
-
-
-def test_noise_does_not_matter_where_structure_makes_the_difference(tmp_path):
-    rng = np.random.default_rng(0)
-    radius = np.linalg.norm(np.indices((32,) * 3) - 16, axis=0)
-    piece = np.linalg.norm(np.indices((32,) * 3) - np.reshape((16, 16, 24), (3, 1, 1, 1)), axis=0) < 3
-    for strength, expected in ((20, 0.0), (0, 1.5)):
-        for number in range(40):
-            noise = gaussian_filter(rng.normal(size=radius.shape), 0.8, mode="wrap")
-            volume = noise / noise.std() + 20 * (radius < 6) + strength * piece * (number % 2)
-            write_volume(tmp_path / f"{strength}" / f"v_{number}.mrc", volume, PIXEL)
-        volumes = open_ensemble(tmp_path / f"{strength}")
-        found = noise_extent_px(volumes, volumes.mean(), np.full(40, 4.0))
-        assert found >= expected and (expected > 0 or found == 0)
 
 
 def test_relations_of_blocks_that_need_and_exclude_each_other():

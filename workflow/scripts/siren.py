@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     task = Task(
         ensemble,
         sampling,
-        noise_extent_px(ensemble, mean, levels.values),
+        noise_extent_px(ensemble, mean),
         args.rule,
         args.seed,
         engine_of(args.engine, args.device),

@@ -74,7 +74,7 @@ def blocks_of_ensemble(
     ensemble: Ensemble, levels: np.ndarray, rule: str, seed: int, sampling: Sampling | None = None
 ) -> Blocks:
     """Find blocks of voxels that are on (above `levels` (V,)) and off together; see `blocks_at`."""
-    noise_px = noise_extent_px(ensemble, ensemble.mean(), levels)
+    noise_px = noise_extent_px(ensemble, ensemble.mean())
     return blocks_at(levels, Task(ensemble, sampling or equal_sampling(len(ensemble)), noise_px, rule, seed))
 
 

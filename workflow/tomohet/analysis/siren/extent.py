@@ -17,7 +17,6 @@ from tomohet.analysis.solvent import solvent_shell
 
 UNRELATED = 0.15  # correlation of the noise beyond which voxels count as evidence
 LARGEST_NOISE_PX = 4.0
-FAR_ABOVE_NOISE = 3.0  # standard deviations of the solvent over the volumes
 MOST_VOLUMES_SAMPLED = 50
 SHELL_PX = 1.5
 LEAST_COMPACTNESS = 0.2
@@ -39,28 +38,20 @@ class Space:
         return max(1.0, 4 / 3 * np.pi * (self.extent_px / 2) ** 3)
 
 
-def noise_extent_px(ensemble: Ensemble, mean: np.ndarray, levels: np.ndarray) -> float:
+def noise_extent_px(ensemble: Ensemble, mean: np.ndarray) -> float:
     """Distance at which the noise of two voxels is hardly correlated (0.15), at most 4 voxels.
 
     From the differences of up to 50 volumes from the mean volume in the solvent near the structure. Below 1
-    for white noise. 0 where noise is not what makes voxels come and go: those that do, at these `levels`
-    (V,), vary three times as much as the solvent, or more (median).
+    for white noise.
     """
     shell = solvent_shell(mean)
     sampled = np.linspace(0, len(ensemble) - 1, min(len(ensemble), MOST_VOLUMES_SAMPLED)).astype(int)
-    squares, on = np.zeros(mean.shape), np.zeros(mean.shape, dtype=np.int64)
     power = np.zeros((mean.shape[0], mean.shape[1], mean.shape[2] // 2 + 1))
     for rows, volumes in ensemble.batches("noise"):
-        for number in sampled[(sampled >= rows.start) & (sampled < rows.stop)]:
-            volume = volumes[number - rows.start]
-            squares += (volume - mean) ** 2
-            on += volume > levels[number]
+        for volume in volumes[np.isin(np.arange(len(ensemble))[rows], sampled)]:
             noise = np.where(shell, volume - mean, 0)
             noise[shell] -= noise[shell].mean()
             power += np.abs(np.fft.rfftn(noise)) ** 2
-    changing = (on > 0) & (on < len(sampled))
-    if changing.any() and np.median(squares[changing]) > FAR_ABOVE_NOISE**2 * squares[shell].mean():
-        return 0.0
     products = np.fft.irfftn(power, mean.shape, axes=(0, 1, 2))
     both = np.abs(np.fft.rfftn(shell.astype(float))) ** 2
     pairs = np.fft.irfftn(both, mean.shape, axes=(0, 1, 2))
