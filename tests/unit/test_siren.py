@@ -14,7 +14,7 @@ from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.siren import bits, matrix, pairs, statistics
 from tomohet.analysis.siren.blocks import blocks_of_ensemble
 from tomohet.analysis.siren.communities import find_blocks
-from tomohet.analysis.siren.extent import Space, compact, noise_extent_px
+from tomohet.analysis.siren.extent import Space, compact, noise_of
 from tomohet.analysis.siren.files import read_blocks
 from tomohet.analysis.siren.independence import sampling_of
 from tomohet.analysis.siren.levels import read_levels
@@ -166,7 +166,8 @@ def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch):
     on = np.repeat(random_states(200, 8, seed, 0.2, 0.6), 30, axis=1) ^ (rng.uniform(size=(200, 240)) < 0.05)
     on[:, 200:] = ~on[:, :40]
     xyz_A = rng.uniform(0, 30, (240, 3)).astype(np.float32)
-    voxels = dataclasses.replace(voxels_of(on, xyz_A), noise_A=9.0, weighted=150.0, effective=80.0)
+    noise_A = rng.choice(np.array([4, 9], np.float32), 240)
+    voxels = dataclasses.replace(voxels_of(on, xyz_A), noise_A=noise_A, weighted=150.0, effective=80.0)
     monkeypatch.setitem(matrix.PAIRS_PER_TILE, "cpu", 5000)  # several tiles
     for partners_of in (
         lambda engine: pairs.partners_by_phi(voxels, np.random.default_rng(0), 7, engine),
@@ -183,7 +184,8 @@ def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch):
     found = pairs.partners_by_phi(voxels, np.random.default_rng(0), 7)
     exponent = np.log10(found.p_value) * 200 / 150
     lower = hypergeom.cdf(both, 200, n[:, None], n[None])
-    apart = np.linalg.norm(xyz_A[:, None].astype(float) - xyz_A[None], axis=2) > 9.0
+    distance_A = np.linalg.norm(xyz_A[:, None].astype(float) - xyz_A[None], axis=2)
+    apart = distance_A > np.maximum.outer(noise_A, noise_A)
     avoiding = (np.log10(lower) <= exponent + 1e-9) & (phi <= -found.least_phi + 1e-12)
     upper = hypergeom.sf(both - 1, 200, n[:, None], n[None])
     linked = (np.log10(upper) <= exponent + 1e-9) & (phi >= found.least_phi - 1e-12) & apart
@@ -199,7 +201,7 @@ def test_independent_voxels_make_no_blocks(rule, seed):
         partners = pairs.partners_by_phi(voxels, np.random.default_rng(seed))
     else:
         partners = pairs.partners_by_siren(voxels)
-    space = Space(np.arange(3000), (15, 15, 15), 0.0)
+    space = Space(np.arange(3000), (15, 15, 15), np.zeros(3000))
     assert (find_blocks(voxels, partners, seed, space) == -1).all()
 
 
@@ -367,14 +369,14 @@ def test_compact_voxels_are_told_from_scattered_ones():
     labels = np.where(radius < 5, 0, -1)
     labels[rng.choice(np.flatnonzero(radius >= 5), 500, replace=False)] = 1
     for extent_px in (0.8, 2.0):
-        compactness, sigmas = compact(labels, Space(tested, shape, extent_px))
+        compactness, sigmas = compact(labels, Space(tested, shape, np.full(24**3, extent_px)))
         assert compactness[0] > 0.4 and sigmas[0] > 6
         assert compactness[1] < 0.05
     # Voxels of specks, as noise makes them, at random places: within its extent they do not count.
     specks = np.full(shape, -1)
     for corner in rng.choice(20, (60, 3)):
         specks[tuple(slice(c, c + 2) for c in corner)] = 0
-    compactness, _ = compact(specks.reshape(-1), Space(tested, shape, 1.9))
+    compactness, _ = compact(specks.reshape(-1), Space(tested, shape, np.full(24**3, 1.9)))
     assert compactness[0] < 0.1
 
 
@@ -386,10 +388,28 @@ def test_the_extent_of_noise_is_measured(tmp_path):
             noise = gaussian_filter(rng.normal(size=radius.shape), width, mode="wrap")
             write_volume(tmp_path / name / f"v_{number}.mrc", noise / noise.std() + 5 * (radius < 6), PIXEL)
         volumes = open_ensemble(tmp_path / name)
-        found = noise_extent_px(volumes, volumes.mean())
+        noise = noise_of(volumes, volumes.mean())
+        found = noise.extent_px
         # The autocorrelation of Gaussian noise is exp(-d^2 / 4 w^2).
         expected = 2 * width * np.sqrt(-np.log(0.15)) if width else 0.85
         assert found == pytest.approx(expected, rel=0.15)
+        assert not noise.clear.any()
+
+
+def test_where_structure_varies_noise_matters_less(tmp_path):
+    rng = np.random.default_rng(0)
+    radius = np.linalg.norm(np.indices((32,) * 3) - 16, axis=0)
+    piece = np.linalg.norm(np.indices((32,) * 3) - np.reshape((16, 16, 24), (3, 1, 1, 1)), axis=0) < 3
+    for number in range(40):
+        noise = gaussian_filter(rng.normal(size=radius.shape), 1.5, mode="wrap")
+        volume = noise / noise.std() + 20 * (radius < 6) + 8 * piece * (number % 2) + number
+        write_volume(tmp_path / f"v_{number}.mrc", volume, PIXEL)
+    volumes = open_ensemble(tmp_path)
+    noise = noise_of(volumes, volumes.mean())
+    np.testing.assert_array_equal(noise.clear, piece)
+    extents = noise.extents(np.arange(32**3)).reshape(piece.shape)
+    assert set(extents[piece]) == {2.0} and set(extents[~piece]) == {np.float32(noise.extent_px)}
+    assert noise.extent_px > 2.5
 
 
 def test_relations_of_blocks_that_need_and_exclude_each_other():

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
 
     from tomohet.analysis.ensemble import open_ensemble
     from tomohet.analysis.siren.blocks import Task, blocks_at
-    from tomohet.analysis.siren.extent import noise_extent_px
+    from tomohet.analysis.siren.extent import noise_of
     from tomohet.analysis.siren.files import read_blocks
     from tomohet.analysis.siren.independence import latents_beside, population_beside, sampling_of
     from tomohet.analysis.siren.levels import read_levels
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     task = Task(
         ensemble,
         sampling,
-        noise_extent_px(ensemble, mean),
+        noise_of(ensemble, mean),
         args.rule,
         args.seed,
         engine_of(args.engine, args.device),

@@ -9,7 +9,7 @@ import pandas as pd
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.siren.bits import binarise, repeat, totals, unpack
 from tomohet.analysis.siren.communities import block_states, filled, find_blocks
-from tomohet.analysis.siren.extent import Space, compact, noise_extent_px
+from tomohet.analysis.siren.extent import Noise, Space, compact, noise_of
 from tomohet.analysis.siren.independence import Sampling, equal_sampling
 from tomohet.analysis.siren.pairs import Partners, Voxels, partners_by_phi, partners_by_siren
 from tomohet.analysis.siren.relations import listed, relations
@@ -64,7 +64,7 @@ class Task:
 
     ensemble: Ensemble
     sampling: Sampling
-    noise_px: float
+    noise: Noise
     rule: str = "phi"
     seed: int = 0
     engine: str = "popcount"
@@ -74,8 +74,8 @@ def blocks_of_ensemble(
     ensemble: Ensemble, levels: np.ndarray, rule: str, seed: int, sampling: Sampling | None = None
 ) -> Blocks:
     """Find blocks of voxels that are on (above `levels` (V,)) and off together; see `blocks_at`."""
-    noise_px = noise_extent_px(ensemble, ensemble.mean())
-    return blocks_at(levels, Task(ensemble, sampling or equal_sampling(len(ensemble)), noise_px, rule, seed))
+    noise = noise_of(ensemble, ensemble.mean())
+    return blocks_at(levels, Task(ensemble, sampling or equal_sampling(len(ensemble)), noise, rule, seed))
 
 
 def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -> Blocks:
@@ -107,7 +107,7 @@ def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -
             "%.3g pairs of voxels: this takes long; raise --level or use smaller volumes",
             len(tested) ** 2 / 2,
         )
-    space = Space(tested, grid.shape, task.noise_px)
+    space = Space(tested, grid.shape, task.noise.extents(tested))
     if given is not None:
         return _expanded(_voxels(bits, tested, task), space, given, task)
     voxels, partners = pair_partners(bits, tested, task)
@@ -146,7 +146,7 @@ def _voxels(bits: np.ndarray, tested: np.ndarray, task: Task) -> Voxels:
         int(sampling.copies.sum()),
         weighted=sampling.kish,
         effective=effective,
-        noise_A=task.noise_px * grid.pixel_size_A,
+        noise_A=task.noise.extents(tested) * grid.pixel_size_A,
     )
 
 
@@ -172,7 +172,7 @@ def _no_blocks(task: Task, tested: int) -> Blocks:
     nothing = relations(np.zeros((1, 0), bool), np.zeros(0, int), np.ones(1, int), np.zeros(0))
     labels = np.zeros(task.ensemble.grid.shape, np.int64)
     states = np.zeros((len(task.ensemble), 0))
-    return Blocks(table, nothing, labels, states, None, tested, task.sampling.kish, task.noise_px)
+    return Blocks(table, nothing, labels, states, None, tested, task.sampling.kish, task.noise.extent_px)
 
 
 def _described(
@@ -184,7 +184,7 @@ def _described(
         empty = _no_blocks(task, len(space.tested))
         return Blocks(
             empty.table, empty.relations, empty.labels, empty.states, partners, len(space.tested),
-            voxels.effective, task.noise_px,
+            voxels.effective, task.noise.extent_px,
         )  # fmt: skip
     labels = np.zeros(grid.shape, dtype=np.int64)
     labels.reshape(-1)[space.tested] = np.append(ids, 0)[found]
@@ -218,5 +218,5 @@ def _described(
         table[relation] = [listed(related, number, relation) for number in ids]
     return Blocks(
         table[list(COLUMNS)], related, labels, states, partners, len(space.tested), voxels.effective,
-        task.noise_px,
+        task.noise.extent_px,
     )  # fmt: skip

@@ -11,51 +11,80 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import label as components_of
 from scipy.signal import fftconvolve
+from scipy.stats import norm
 
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.solvent import solvent_shell
 
 UNRELATED = 0.15  # correlation of the noise beyond which voxels count as evidence
 LARGEST_NOISE_PX = 4.0
+CLEAR_SIGMAS = 3.0
+SPECK_OF_CLEAR_PX = 2.0  # maps hold nothing finer than that
 MOST_VOLUMES_SAMPLED = 50
 SHELL_PX = 1.5
 LEAST_COMPACTNESS = 0.2
-LEAST_SIGMAS = 4.0
+SIGNIFICANCE = 0.01
 NONE = -1
 
 
 @dataclass(frozen=True)
+class Noise:
+    """What the solvent tells of the volumes' noise.
+
+    extent_px: distance at which the noise of two voxels is hardly correlated (0.15), at most 4 voxels. clear:
+    (D, D, D) bool, voxels that vary at least three times as much as the solvent, so that noise makes hardly
+    a difference to them.
+    """
+
+    extent_px: float
+    clear: np.ndarray
+
+    def extents(self, voxels: np.ndarray) -> np.ndarray:
+        """Distance (N,) float32 within which a voxel (flat index) shares its noise with others.
+
+        Two voxels at most where noise makes no difference.
+        """
+        clear = self.clear.reshape(-1)[voxels]
+        return np.where(clear, min(self.extent_px, SPECK_OF_CLEAR_PX), self.extent_px).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Space:
-    """Where N voxels lie: `tested` (N,) flat indices into a volume of `shape`; extent_px of the noise."""
+    """Where N voxels lie: `tested` (N,) flat indices into a volume of `shape`; extent_px (N,) of their noise."""
 
     tested: np.ndarray
     shape: tuple[int, int, int]
-    extent_px: float = 0.0
-
-    @property
-    def speck(self) -> float:
-        """Voxels of a ball as wide as the noise's extent, at least one."""
-        return max(1.0, 4 / 3 * np.pi * (self.extent_px / 2) ** 3)
+    extent_px: np.ndarray
 
 
-def noise_extent_px(ensemble: Ensemble, mean: np.ndarray) -> float:
-    """Distance at which the noise of two voxels is hardly correlated (0.15), at most 4 voxels.
+def noise_of(ensemble: Ensemble, mean: np.ndarray) -> Noise:
+    """Noise of the volumes by their differences from the mean volume in the solvent near the structure.
 
-    From the differences of up to 50 volumes from the mean volume in the solvent near the structure. Below 1
-    for white noise.
+    Its extent is below 1 for white noise; up to 50 volumes are taken for it.
     """
     shell = solvent_shell(mean)
     sampled = np.linspace(0, len(ensemble) - 1, min(len(ensemble), MOST_VOLUMES_SAMPLED)).astype(int)
+    squares = np.zeros(mean.shape)
     power = np.zeros((mean.shape[0], mean.shape[1], mean.shape[2] // 2 + 1))
     for rows, volumes in ensemble.batches("noise"):
-        for volume in volumes[np.isin(np.arange(len(ensemble))[rows], sampled)]:
-            noise = np.where(shell, volume - mean, 0)
-            noise[shell] -= noise[shell].mean()
-            power += np.abs(np.fft.rfftn(noise)) ** 2
-    products = np.fft.irfftn(power, mean.shape, axes=(0, 1, 2))
+        for number, volume in enumerate(volumes, start=rows.start):
+            noise = volume - mean
+            noise -= np.median(noise[shell])
+            squares += noise**2
+            if number in sampled:
+                inside = np.where(shell, noise, 0)
+                inside[shell] -= inside[shell].mean()
+                power += np.abs(np.fft.rfftn(inside)) ** 2
+    clear = squares > CLEAR_SIGMAS**2 * squares[shell].mean()
+    return Noise(_extent_px(power, shell), clear)
+
+
+def _extent_px(power: np.ndarray, shell: np.ndarray) -> float:
+    """Where the autocorrelation of masked noise, given its power spectrum, falls to 0.15."""
+    products = np.fft.irfftn(power, shell.shape, axes=(0, 1, 2))
     both = np.abs(np.fft.rfftn(shell.astype(float))) ** 2
-    pairs = np.fft.irfftn(both, mean.shape, axes=(0, 1, 2))
-    lags = np.meshgrid(*(np.fft.fftfreq(n) * n for n in mean.shape), indexing="ij", sparse=True)
+    pairs = np.fft.irfftn(both, shell.shape, axes=(0, 1, 2))
+    lags = np.meshgrid(*(np.fft.fftfreq(n) * n for n in shell.shape), indexing="ij", sparse=True)
     lag = np.sqrt(sum(along**2 for along in lags))
     if products[0, 0, 0] <= 0:
         return 0.0
@@ -71,6 +100,11 @@ def noise_extent_px(ensemble: Ensemble, mean: np.ndarray) -> float:
     return float(first - 1 + step)
 
 
+def speck(extent_px: float) -> float:
+    """Voxels of a ball as wide as the noise's extent, at least one."""
+    return max(1.0, 4 / 3 * np.pi * (extent_px / 2) ** 3)
+
+
 def compact(labels: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
     """How compact each block is (B,), and how many sigmas more than voxels taken at random (B,).
 
@@ -78,27 +112,35 @@ def compact(labels: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
     a block's voxels (from the noise's extent to 1.5 voxels beyond) that are in the block, from 0, the block's
     share of all tested voxels, to 1. As many voxels as fit within the noise's extent count as one.
     """
-    around = _neighbours(space.tested, space)
     blocks = labels.max(initial=NONE) + 1
     compactness, sigmas = np.zeros(blocks), np.zeros(blocks)
+    around = {}
     for block in range(blocks):
         members = space.tested[labels == block]
-        neighbours = around.reshape(-1)[members].sum()
+        extent_px = float(np.median(space.extent_px[labels == block]))
+        if extent_px not in around:
+            around[extent_px] = _neighbours(space.tested, space.shape, extent_px)
+        neighbours = around[extent_px].reshape(-1)[members].sum()
         share = (len(members) - 1) / max(len(space.tested) - 1, 1)
         if neighbours < 0.5 or share >= 1:
             continue
-        inside = _neighbours(members, space).reshape(-1)[members].sum() / neighbours
-        independent = max(1.0, neighbours / 2 / space.speck**2)
+        inside = _neighbours(members, space.shape, extent_px).reshape(-1)[members].sum() / neighbours
+        independent = max(1.0, neighbours / 2 / speck(extent_px) ** 2)
         compactness[block] = (inside - share) / (1 - share)
         sigmas[block] = (inside - share) / np.sqrt(share * (1 - share) / independent)
     return compactness, sigmas
 
 
 def without_scattered(labels: np.ndarray, space: Space) -> np.ndarray:
-    """Labels (N,) without the blocks that are no more compact than chance, which become -1."""
+    """Labels (N,) without the blocks that are no more compact than chance, which become -1.
+
+    Chance is one in a hundred for all blocks together (normal distribution, Bonferroni).
+    """
     compactness, sigmas = compact(labels, space)
-    kept = (compactness >= LEAST_COMPACTNESS) & (sigmas >= LEAST_SIGMAS)
-    return np.where((labels != NONE) & kept[labels], labels, NONE) if len(kept) else labels
+    if not len(sigmas):
+        return labels
+    kept = (compactness >= LEAST_COMPACTNESS) & (sigmas >= norm.isf(SIGNIFICANCE / len(sigmas)))
+    return np.where((labels != NONE) & kept[labels], labels, NONE)
 
 
 def without_specks(labels: np.ndarray, space: Space) -> np.ndarray:
@@ -106,18 +148,21 @@ def without_specks(labels: np.ndarray, space: Space) -> np.ndarray:
     volume = np.full(space.shape, NONE)
     volume.reshape(-1)[space.tested] = labels
     for block in range(labels.max(initial=NONE) + 1):
+        if not (labels == block).any():
+            continue
+        largest_speck = speck(float(np.median(space.extent_px[labels == block])))
         pieces, count = components_of(volume == block, np.ones((3, 3, 3)))
         sizes = np.bincount(pieces.reshape(-1), minlength=count + 1)
-        volume[(pieces > 0) & (sizes[pieces] <= space.speck)] = NONE
+        volume[(pieces > 0) & (sizes[pieces] <= largest_speck)] = NONE
     return volume.reshape(-1)[space.tested]
 
 
-def _neighbours(voxels: np.ndarray, space: Space) -> np.ndarray:
+def _neighbours(voxels: np.ndarray, shape: tuple[int, int, int], extent_px: float) -> np.ndarray:
     """Number of the given voxels (flat indices) in the shell around each voxel, (D, D, D)."""
-    nearest = max(space.extent_px, 0.5)
+    nearest = max(extent_px, 0.5)
     reach = int(np.ceil(nearest + SHELL_PX))
     distance = np.linalg.norm(np.indices((2 * reach + 1,) * 3) - reach, axis=0)
     shell = (distance > nearest) & (distance <= nearest + SHELL_PX)
-    volume = np.zeros(space.shape, np.float32)
+    volume = np.zeros(shape, np.float32)
     volume.reshape(-1)[voxels] = 1
     return np.rint(np.maximum(fftconvolve(volume, shell.astype(np.float32), mode="same"), 0))

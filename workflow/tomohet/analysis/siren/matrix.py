@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tomohet.analysis.siren.bits import unpack
+from tomohet.analysis.siren.popcount import noise_of
 from tomohet.analysis.siren.statistics import FAR_A, LIFT_FAR, LIFT_INTERCEPT, LIFT_NEAR, LIFT_SLOPE_PER_A
 from tomohet.progress import track
 
@@ -24,13 +25,12 @@ def count_significant(
     """As `popcount.count_significant`."""
     table = torch.as_tensor(cutoffs, device=device).to(torch.int32)
     rank, xyz_A = torch.as_tensor(rank, device=device).long(), _positions(voxels, device)
+    noise_A = torch.as_tensor(noise_of(voxels), device=device)
     passing = torch.zeros(table.shape[2], dtype=torch.int64, device=device)
     for i, j, common in _tiles(voxels, rows, device, "significance"):
         first, second = torch.nonzero(common >= table[rank[i]][:, rank[j], 0], as_tuple=True)
         n11, first, second = common[first, second], i[first], j[second]
-        counted = first != second
-        if voxels.noise_A > 0:
-            counted &= _distance_A(xyz_A, first, second) > voxels.noise_A
+        counted = (first != second) & _apart(xyz_A, noise_A, first, second)
         n11, first, second = n11[counted], first[counted], second[counted]
         for step in range(table.shape[2]):
             passing[step] += (n11 >= table[rank[first], rank[second], step]).sum()
@@ -48,6 +48,7 @@ def best_partners(
     rank, xyz_A = torch.as_tensor(rank, device=device).long(), _positions(voxels, device)
     total, n = kinds[rank], len(rank)
     deviation = torch.sqrt((total * (voxels.volumes - total)).double())
+    noise_A = torch.as_tensor(noise_of(voxels), device=device)
     best = torch.full((n, keep), NOBODY, dtype=torch.int64, device=device)
     linked = exclusive = 0
     for i, j, common in _tiles(voxels, np.arange(n), device, "pairs of voxels"):
@@ -61,8 +62,8 @@ def best_partners(
             factor = torch.where(distance_A >= FAR_A, LIFT_FAR, factor)
             demand = factor * positive[rank[first], rank[second]]
             passes &= n11 > torch.minimum(demand, torch.minimum(total[first], total[second]).double())
-        elif rule.apart_A > 0:
-            passes &= _distance_A(xyz_A, first, second) > rule.apart_A
+        elif rule.apart:
+            passes &= _apart(xyz_A, noise_A, first, second)
         row, column, first, second, n11 = (part[passes] for part in (row, column, first, second, n11))
         linked += len(row)
         covariance = (n11 * voxels.volumes - total[first] * total[second]).double()
@@ -82,6 +83,12 @@ def _positions(voxels, device: torch.device) -> torch.Tensor:
 def _distance_A(xyz_A: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     x, y, z = (xyz_A[first] - xyz_A[second]).unbind(dim=1)
     return torch.sqrt(x * x + y * y + z * z)
+
+
+def _apart(
+    xyz_A: torch.Tensor, noise_A: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+) -> torch.Tensor:
+    return _distance_A(xyz_A, first, second) > torch.maximum(noise_A[first], noise_A[second])
 
 
 def _tiles(

@@ -39,7 +39,7 @@ class Voxels:
     volumes: int
     weighted: float | None = None
     effective: float | None = None
-    noise_A: float = 0.0
+    noise_A: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Rule:
 
     needed: smallest number of common volumes, int32. excluded: largest one of voxels that avoid each other,
     -1 where there is none. lifted: common volumes must also exceed `positive` (float64) times SIREn's lift,
-    which grows with distance. apart_A: voxels that are not farther apart are never linked.
+    which grows with distance. apart: voxels that share their noise are never linked.
     """
 
     kinds: np.ndarray
@@ -56,7 +56,7 @@ class Rule:
     excluded: np.ndarray
     positive: np.ndarray
     lifted: bool
-    apart_A: float = 0.0
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def partners_by_phi(
     phi = least_phi(voxels.effective or volumes)
     needed = np.maximum(cutoffs[:, :, chosen], phi_cutoffs(kinds, kinds, volumes, phi)).astype(np.int32)
     excluded = _excluded(kinds, volumes, log10_p[chosen] / worth, phi)
-    rule = Rule(kinds, needed, excluded, np.zeros((1, 1)), lifted=False, apart_A=voxels.noise_A)
+    rule = Rule(kinds, needed, excluded, np.zeros((1, 1)), lifted=False, apart=voxels.noise_A is not None)
     found = best_partners(voxels, rank, rule, keep)
     return Partners(found[0], found[1], pairs, *found[2:], float(10.0 ** -log10_p[chosen]), phi)
 

@@ -21,9 +21,9 @@ def count_significant(voxels, rank: np.ndarray, rows: np.ndarray, cutoffs: np.nd
     rank: (N,) position of every voxel's total among the U totals. Voxels within `voxels.noise_A` do not
     count.
     """
-    xyz_A = voxels.xyz_A.astype(np.float64)
+    xyz_A, noise_A = voxels.xyz_A.astype(np.float64), noise_of(voxels)
     counts = _over_rows(
-        lambda part: _count_significant(voxels.bits, rank, rows[part], cutoffs, xyz_A, voxels.noise_A),
+        lambda part: _count_significant(voxels.bits, rank, rows[part], cutoffs, xyz_A, noise_A),
         len(rows),
         len(rank),
         "significance",
@@ -37,13 +37,14 @@ def best_partners(voxels, rank: np.ndarray, rule, keep: int) -> tuple[np.ndarray
     Also the number of linked and of excluded pairs.
     """
     xyz_A = voxels.xyz_A.astype(np.float64)
+    noise_A = noise_of(voxels) if rule.apart else np.full(len(rank), -1.0)
     n = len(rank)
     # Side by side: nearly every pair looks at both.
     limits = np.minimum(np.stack([rule.needed, rule.excluded], axis=-1), MOST_VOLUMES + 1).astype(np.int16)
     found = _over_rows(
         lambda part: _best_partners(
             voxels.bits, rank, rule.kinds, voxels.volumes, limits, rule.lifted,
-            rule.positive, xyz_A, rule.apart_A, part.start, part.stop, keep,
+            rule.positive, xyz_A, noise_A, part.start, part.stop, keep,
         ),
         n,
         n,
@@ -51,6 +52,11 @@ def best_partners(voxels, rank: np.ndarray, rule, keep: int) -> tuple[np.ndarray
     )  # fmt: skip
     index, phi, linked, excluded = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return index, phi, int(linked.sum()) // 2, int(excluded.sum()) // 2
+
+
+def noise_of(voxels) -> np.ndarray:
+    """Distance (N,) float64 within which each voxel shares its noise with others; -1 if unknown."""
+    return np.full(len(voxels.bits), -1.0) if voxels.noise_A is None else voxels.noise_A.astype(np.float64)
 
 
 def _over_rows(work: Callable, rows: int, columns: int, description: str) -> list:
@@ -71,14 +77,14 @@ def _distance_A(xyz_A, i, j):
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_significant(bits, rank, rows, cutoffs, xyz_A, apart_A):
+def _count_significant(bits, rank, rows, cutoffs, xyz_A, noise_A):
     steps = cutoffs.shape[2]
     exactly = np.zeros(steps + 1, dtype=np.int64)
     for i in rows:
         for j in range(bits.shape[0]):
             n11 = common_ones(bits[i], bits[j])
             needed = cutoffs[rank[i], rank[j]]
-            if n11 < needed[0] or i == j or (apart_A > 0 and _distance_A(xyz_A, i, j) <= apart_A):
+            if n11 < needed[0] or i == j or _distance_A(xyz_A, i, j) <= max(noise_A[i], noise_A[j]):
                 continue
             low, high = 1, steps
             while low < high:
@@ -104,7 +110,7 @@ def _keep_best(index, phi, j, value):
 
 
 @numba.njit(cache=True, nogil=True)
-def _best_partners(bits, rank, kinds, volumes, limits, lifted, positive, xyz_A, apart_A, start, stop, keep):
+def _best_partners(bits, rank, kinds, volumes, limits, lifted, positive, xyz_A, noise_A, start, stop, keep):
     index = np.full((stop - start, keep), -1, dtype=np.int32)
     phi = np.zeros((stop - start, keep), dtype=np.float32)
     linked = np.zeros(stop - start, dtype=np.int64)
@@ -126,7 +132,7 @@ def _best_partners(bits, rank, kinds, volumes, limits, lifted, positive, xyz_A, 
                 demand = lift(_distance_A(xyz_A, i, j)) * positive[rank[i], rank[j]]
                 if n11 <= min(demand, min(n_i, n_j)):
                     continue
-            elif apart_A > 0 and _distance_A(xyz_A, i, j) <= apart_A:
+            elif _distance_A(xyz_A, i, j) <= max(noise_A[i], noise_A[j]):
                 continue
             linked[i - start] += 1
             value = (n11 * volumes - n_i * n_j) / (deviation[rank[i]] * deviation[rank[j]])

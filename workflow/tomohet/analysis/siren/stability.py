@@ -64,7 +64,8 @@ def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
     if len(tested) < 2:
         return {"n_voxels": len(tested), "n_linked": 0, "n_blocks": 0}
     rng = np.random.default_rng(task.seed)
-    edge = max(1, int(np.ceil(task.noise_px)))
+    extents = task.noise.extents(tested)
+    edge = max(1, int(np.ceil(extents.max())))
     place = np.column_stack(np.unravel_index(tested, shape))
     cubes, group = np.unique(place // edge, axis=0, return_inverse=True)
     group = group.reshape(-1)
@@ -78,14 +79,18 @@ def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
     kept = ((total > 0) & (total < volumes))[:, 0] & (moved < shape).all(axis=1)
     order = np.flatnonzero(kept)[np.argsort(np.ravel_multi_index(moved[kept].T, shape))]
     places = np.ravel_multi_index(moved[order].T, shape)
+    # A place takes over whether noise makes a difference from the voxel that is put there.
+    clear = np.zeros(shape, dtype=bool)
+    clear.reshape(-1)[places] = task.noise.clear.reshape(-1)[tested[order]]
+    noise = replace(task.noise, clear=clear)
     drawn = replace(
         sampling,
         weights=sampling.weights[sampling.rows],
         copies=sampling.copies[sampling.rows],
         rows=np.arange(volumes),
     )
-    voxels, partners = pair_partners(surrogate[order], places, replace(task, sampling=drawn))
-    labels = find_blocks(voxels, partners, task.seed, Space(places, shape, task.noise_px))
+    voxels, partners = pair_partners(surrogate[order], places, replace(task, sampling=drawn, noise=noise))
+    labels = find_blocks(voxels, partners, task.seed, Space(places, shape, noise.extents(places)))
     return {
         "n_voxels": len(places),
         "n_linked": partners.linked,
