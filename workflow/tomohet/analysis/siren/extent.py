@@ -50,7 +50,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Space:
-    """Where N voxels lie: `tested` (N,) flat indices into a volume of `shape`; extent_px (N,) of their noise."""
+    """Where N voxels lie: `tested` (N,) flat indices into a volume of `shape`; extent_px (N,) of noise."""
 
     tested: np.ndarray
     shape: tuple[int, int, int]
