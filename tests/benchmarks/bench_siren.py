@@ -1,13 +1,14 @@
 """How well the blocks of known ensembles are found, how many false ones in noise, and how fast.
 
     python tests/benchmarks/bench_siren.py blocks [--volumes 200 500] [--seeds 3] [--rules phi siren]
+    python tests/benchmarks/bench_siren.py decoded --folder DIR [--volumes 200 500] [--seeds 3]
     python tests/benchmarks/bench_siren.py nulls [--count 20] [--volumes 300]
     python tests/benchmarks/bench_siren.py speed [--voxels 262144]
 
 blocks: Jaccard index of every known block with the block found that is most like it, and what was found
-beyond. nulls: false blocks in ensembles of noise, with the automatic level and, without a core, with every
-voxel on in 16 % of the volumes. speed: pairs per second of both engines and of a Python loop, and the peak
-memory.
+beyond. decoded: the same of volumes decoded from a linear model, trained in DIR and kept there. nulls:
+false blocks in ensembles of noise, with the automatic level and, without a core, with every voxel on in 16
+% of the volumes. speed: pairs per second of both engines and of a Python loop, and the peak memory.
 """
 
 import argparse
@@ -22,12 +23,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from siren_decoded import decoded_ensemble, known_masks
 from siren_ensembles import NULLS, known_ensemble, null_ensemble
 
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.siren.bits import pack, totals, unpack
-from tomohet.analysis.siren.blocks import blocks_of_ensemble
-from tomohet.analysis.siren.independence import latents_beside, sampling_of
+from tomohet.analysis.siren.blocks import Blocks, blocks_of_ensemble
+from tomohet.analysis.siren.independence import latents_beside, population_beside, sampling_of
 from tomohet.analysis.siren.levels import read_levels
 from tomohet.analysis.siren.pairs import Voxels, partners_by_phi, partners_by_siren
 from tomohet.analysis.siren.statistics import binomial_cutoffs
@@ -37,8 +39,9 @@ def found_in(stack: Path, rule: str, seed: int, level: str = "auto"):
     """The blocks of a stack of volumes."""
     ensemble = open_ensemble(stack)
     levels = read_levels(ensemble, level, ensemble.mean(), np.random.default_rng(seed))
-    sampling = sampling_of(latents_beside(stack, ensemble.numbers), None, len(ensemble), seed)
-    return blocks_of_ensemble(ensemble, levels.values, rule, seed, sampling), float(np.median(levels.values))
+    population = population_beside(stack, ensemble.numbers)
+    sampling = sampling_of(latents_beside(stack, ensemble.numbers), population, len(ensemble), seed)
+    return blocks_of_ensemble(ensemble, levels.values, rule, seed, sampling), levels
 
 
 def jaccards(masks: np.ndarray, swept: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, list[int]]:
@@ -60,19 +63,55 @@ def bench_blocks(args: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             known = known_ensemble(Path(folder), volumes, seed, smooth_noise=smooth)
             for rule in args.rules:
-                found, level = found_in(known.stack, rule, seed)
-                swept = known.swept(level)
-                best, beyond = jaccards(known.masks(level), swept, found.labels)
-                row = {"rule": rule, "noise": "smooth" if smooth else "white", "V": volumes, "seed": seed}
-                row |= dict(zip(known.names, best.round(3), strict=True))
-                row["motion"] = (found.labels[swept] > 0).mean().round(3)
-                row |= {"blocks": len(found.table), "false": len(beyond), "n_eff": round(found.n_effective)}
-                rows.append(row)
+                found, levels = found_in(known.stack, rule, seed)
+                level = float(np.median(levels.values))
+                row = {"rule": rule, "volumes": "smooth noise" if smooth else "white noise"}
+                row |= scored(found, known.names, known.masks(level), known.swept(level))
+                rows.append(row | {"V": volumes, "seed": seed})
                 if args.verbose:
                     print(found.noise_px, found.table.to_string(), found.relations.to_string(), sep="\n")
+    show_blocks(rows)
+
+
+def bench_decoded(args: argparse.Namespace) -> None:
+    """The same for volumes decoded from a trained model, and false blocks where all images are alike."""
+    rows, nulls = [], []
+    for volumes, seed in itertools.product(args.volumes, range(args.seeds)):
+        decoded = decoded_ensemble(args.folder, volumes, seed)
+        for rule in args.rules:
+            found, levels = found_in(decoded, rule, seed)
+            names, masks, swept = known_masks(
+                args.folder, seed, float(np.median(levels.values - levels.solvent))
+            )
+            rows.append({"rule": rule, "V": volumes, "seed": seed} | scored(found, names, masks, swept))
+            if args.verbose:
+                print(found.noise_px, found.table.to_string(), found.relations.to_string(), sep="\n")
+    show_blocks(rows)
+    for seed in range(args.seeds):
+        decoded = decoded_ensemble(args.folder, 300, seed, null=True)
+        for rule in args.rules:
+            found, _ = found_in(decoded, rule, seed)
+            row = {"rule": rule, "seed": seed, "voxels": found.n_voxels_tested}
+            nulls.append(row | {"n_eff": round(found.n_effective, 1), "false": len(found.table)})
+            if args.verbose:
+                print(found.noise_px, found.table.to_string(), sep="\n")
+    print(pd.DataFrame(nulls).to_markdown(index=False), flush=True)
+
+
+def scored(found: Blocks, names: tuple[str, ...], masks: np.ndarray, swept: np.ndarray) -> dict:
+    """Jaccard index of every known block, share of the swept voxels in blocks, and numbers of blocks."""
+    best, beyond = jaccards(masks, swept, found.labels)
+    row = dict(zip(names, best.round(3), strict=True))
+    row["motion"] = float((found.labels[swept] > 0).mean().round(3)) if swept.any() else np.nan
+    return row | {"blocks": len(found.table), "false": len(beyond), "n_eff": round(found.n_effective)}
+
+
+def show_blocks(rows: list[dict]) -> None:
+    """All rows, and their means over seeds."""
     table = pd.DataFrame(rows)
     print(table.to_markdown(index=False))
-    means = table.drop(columns="seed").groupby(["rule", "noise", "V"]).mean().round(3)
+    keys = [key for key in ("rule", "volumes", "V") if key in table]
+    means = table.drop(columns="seed").groupby(keys).mean().round(3)
     print(means.reset_index().to_markdown(index=False), flush=True)
 
 
@@ -84,7 +123,7 @@ def bench_nulls(args: argparse.Namespace) -> None:
             tested = []
             for seed in range(args.count):
                 with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-                    stack = null_ensemble(Path(folder), args.volumes[0], seed, kind, core=core)
+                    stack = null_ensemble(Path(folder), args.volumes[0], seed, kind, 32 if core else 24, core)
                     for rule in args.rules:
                         found, _ = found_in(stack, rule, seed, "auto" if core else "1.0")
                         counts[rule].append(len(found.table))
@@ -186,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("blocks", "nulls", "speed"))
+    parser.add_argument("what", choices=("blocks", "decoded", "nulls", "speed"))
     parser.add_argument("--volumes", type=int, nargs="+", default=[200, 500])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=20)
@@ -196,7 +235,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for the volumes, while they are needed (the system's)")
     parser.add_argument("--verbose", action="store_true", help="print the tables of blocks")
     args = parser.parse_args()
-    {"blocks": bench_blocks, "nulls": bench_nulls, "speed": bench_speed}[args.what](args)
+    {"blocks": bench_blocks, "decoded": bench_decoded, "nulls": bench_nulls, "speed": bench_speed}[args.what](
+        args
+    )
 
 
 if __name__ == "__main__":

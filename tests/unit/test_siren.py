@@ -232,7 +232,8 @@ def test_known_blocks_are_found(ensemble, tmp_path, run_script):
         assert overlap[best] >= 0.9
         assert ((volumes[f"siren_{best}"] > 0.5) == state).all()
         row = table[table.id == best].iloc[0]
-        assert row.occupancy == state.mean() and row.n_voxels == found[best].sum()
+        assert row.occupancy == pytest.approx(state.mean()) and row.n_voxels == found[best].sum()
+        assert row.stability > 0.7
         centre_A = np.argwhere(mask)[:, ::-1].mean(axis=0) * PIXEL
         assert np.linalg.norm(row[["x_A", "y_A", "z_A"]].to_numpy(float) - centre_A) < PIXEL
     assert len(set(matched)) == 5
@@ -241,7 +242,8 @@ def test_known_blocks_are_found(ensemble, tmp_path, run_script):
     assert sum(bool(text) for text in requires.values()) == 1
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["n_blocks"] == 5 and summary["n_pairs"] > 1e5
-    for figure in ("blocks", "states", "co_occupancy"):
+    assert summary["level_stability"]["n_blocks_at_0.8"] == 5 and summary["randomised"] is None
+    for figure in ("blocks", "surfaces", "states", "co_occupancy", "relations"):
         assert (tmp_path / f"{figure}.png").stat().st_size > 10_000
 
 
@@ -327,7 +329,7 @@ def test_effective_volumes_by_the_smoothness_of_states():
     angle = np.sort(rng.uniform(0, 2 * np.pi, 400))
     z = np.column_stack([np.cos(angle), np.sin(angle)])
     sampling = sampling_of(z, None, 400, 0)
-    harmonics = np.concatenate(sampling.octaves, axis=1)
+    harmonics = np.concatenate(sampling.bands, axis=1)
     np.testing.assert_allclose(harmonics.T @ harmonics, np.eye(399), atol=1e-4)
     np.testing.assert_allclose(harmonics.sum(axis=0), 0, atol=1e-3)
     white = rng.uniform(size=(300, 400)) < 0.4
@@ -408,7 +410,7 @@ def test_where_structure_varies_noise_matters_less(tmp_path):
     noise = noise_of(volumes, volumes.mean())
     np.testing.assert_array_equal(noise.clear, piece)
     extents = noise.extents(np.arange(32**3)).reshape(piece.shape)
-    assert set(extents[piece]) == {2.0} and set(extents[~piece]) == {np.float32(noise.extent_px)}
+    assert set(extents[piece]) == {1.5} and set(extents[~piece]) == {np.float32(noise.extent_px)}
     assert noise.extent_px > 2.5
 
 
@@ -420,7 +422,7 @@ def test_relations_of_blocks_that_need_and_exclude_each_other():
     )
     ids = np.array([3, 5, 8, 9])
     once = np.ones(400, dtype=np.int64)
-    table = relations(present, ids, once, np.full(4, 400.0))
+    table = relations(present, ids, once, 400.0, np.full(4, 400.0))
     assert set(zip(table.block, table.relation, table.other, strict=True)) == {
         (5, "requires", 3),
         (8, "excludes", 9),
@@ -430,11 +432,14 @@ def test_relations_of_blocks_that_need_and_exclude_each_other():
     assert row.p_value == pytest.approx(hypergeom.cdf(0, 400, 400 - n[0], n[1]), rel=1e-6)
     assert row.phi == pytest.approx(np.corrcoef(present[:, 1], present[:, 0])[0, 1])
     assert listed(table, 9, "excludes") == "8" and listed(table, 3, "requires") == ""
-    few = relations(present, ids, once, np.full(4, 40.0))
-    np.testing.assert_allclose(np.log(few.p_value), np.log(table.p_value) / 10, rtol=1e-6)
-    assert relations(present, ids, once, np.full(4, 3.0)).empty
-    doubled = relations(present, ids, 2 * once, np.full(4, 800.0))
+    np.testing.assert_allclose(table.p_value_smooth, table.p_value)
+    few = relations(present, ids, once, 400.0, np.full(4, 40.0))
+    np.testing.assert_allclose(np.log(few.p_value_smooth), np.log(table.p_value) / 10, rtol=1e-6)
+    np.testing.assert_allclose(few.p_value, table.p_value)
+    assert relations(present, ids, once, 8.0, np.full(4, 3.0)).empty
+    doubled = relations(present, ids, 2 * once, 400.0, np.full(4, 400.0))
     assert (doubled.n_present.to_numpy() == 2 * table.n_present.to_numpy()).all()
+    np.testing.assert_allclose(np.log(doubled.p_value), np.log(table.p_value), rtol=0.05)
 
 
 def test_blocks_edited_by_hand_are_expanded_under_their_ids(ensemble, tmp_path, run_script):

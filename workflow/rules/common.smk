@@ -44,11 +44,6 @@ DATADIR = f"--datadir {shlex.quote(CONFIG['datadir'])}" if CONFIG["datadir"] els
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
 
 
-def has_units(round_name):
-    """Whether there is anything whose occupancy can be measured."""
-    return bool(MODEL) or stage_options(CONFIG, "maven", round_name)["masks"] is not None
-
-
 # One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes.
 GPU = {"gpu": CONFIG["gpus"], "nodes": 1} if CONFIG["gpus"] else {}
 
@@ -106,3 +101,21 @@ def latent_model(wildcards):
 def epoch(wildcards, input):
     """The epoch that convergence chose; the linear model's files have no number."""
     return "-1" if CONFIG["latents"] == "linear" else f"{input[1]}/convergence.json"
+
+
+def masks_of(wildcards):
+    """The masks to measure: the blocks of siren, a folder, or None for the chains of the model."""
+    masks = stage_options(CONFIG, "maven", wildcards.round)["masks"]
+    return "<results>/{round}/siren" if masks == "siren" else masks
+
+
+def has_units(round_name):
+    """Whether there is anything whose occupancy can be measured."""
+    return bool(MODEL) or stage_options(CONFIG, "maven", round_name)["masks"] is not None
+
+
+def table_stages(wildcards):
+    """The stages whose tables are joined."""
+    stages = ["states", "analyze", "volumes", "analyze_volumes", "siren"]
+    stages += ["maven"] if has_units(wildcards.round) else []
+    return [f"<results>/{{round}}/{stage}" for stage in stages]

@@ -1,12 +1,6 @@
 """Occupancy of every unit of a model, or of every mask, in every volume and every particle."""
 
 
-def masks_of(wildcards):
-    """The masks to measure: the blocks of siren, a folder, or None for the chains of the model."""
-    masks = stage_options(CONFIG, "maven", wildcards.round)["masks"]
-    return "<results>/{round}/siren" if masks == "siren" else masks
-
-
 rule maven:
     input:
         units=lambda wildcards: masks_of(wildcards) or MODEL,

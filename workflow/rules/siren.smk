@@ -12,7 +12,7 @@ rule siren:
         "<benchmarks>/{round}/siren.tsv"
     conda:
         "../../envs/tomohet.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=megabytes(6000),
         runtime=minutes(120),

@@ -1,13 +1,6 @@
 """One table of everything known about the particles of a round."""
 
 
-def table_stages(wildcards):
-    """The stages whose tables are joined."""
-    stages = ["states", "analyze", "volumes", "analyze_volumes", "siren"]
-    stages += ["maven"] if has_units(wildcards.round) else []
-    return [f"<results>/{{round}}/{stage}" for stage in stages]
-
-
 rule particle_table:
     input:
         particles="<results>/prepared/particles.parquet",

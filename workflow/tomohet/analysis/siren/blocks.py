@@ -169,7 +169,7 @@ def _expanded(voxels: Voxels, space: Space, given: np.ndarray, task: Task) -> Bl
 
 def _no_blocks(task: Task, tested: int) -> Blocks:
     table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
-    nothing = relations(np.zeros((1, 0), bool), np.zeros(0, int), np.ones(1, int), np.zeros(0))
+    nothing = relations(np.zeros((1, 0), bool), np.zeros(0, int), np.ones(1, int), 1.0, np.zeros(0))
     labels = np.zeros(task.ensemble.grid.shape, np.int64)
     states = np.zeros((len(task.ensemble), 0))
     return Blocks(table, nothing, labels, states, None, tested, task.sampling.kish, task.noise.extent_px)
@@ -212,7 +212,7 @@ def _described(
                 **dict(zip(("x_A", "y_A", "z_A"), centre_A, strict=True)),
             }
         )
-    related = relations(states > 0.5, ids, sampling.copies, effective)
+    related = relations(states > 0.5, ids, sampling.copies, sampling.kish, effective)
     table = pd.DataFrame(rows)
     for relation in ("requires", "excludes"):
         table[relation] = [listed(related, number, relation) for number in ids]

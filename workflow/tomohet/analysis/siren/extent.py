@@ -19,7 +19,7 @@ from tomohet.analysis.solvent import solvent_shell
 UNRELATED = 0.15  # correlation of the noise beyond which voxels count as evidence
 LARGEST_NOISE_PX = 4.0
 CLEAR_SIGMAS = 3.0
-SPECK_OF_CLEAR_PX = 2.0  # maps hold nothing finer than that
+SPECK_OF_CLEAR_PX = 1.5  # what neighbours share by the sampling alone
 MOST_VOLUMES_SAMPLED = 50
 SHELL_PX = 1.5
 LEAST_COMPACTNESS = 0.2
@@ -42,7 +42,7 @@ class Noise:
     def extents(self, voxels: np.ndarray) -> np.ndarray:
         """Distance (N,) float32 within which a voxel (flat index) shares its noise with others.
 
-        Two voxels at most where noise makes no difference.
+        At most 1.5 voxels where noise makes no difference.
         """
         clear = self.clear.reshape(-1)[voxels]
         return np.where(clear, min(self.extent_px, SPECK_OF_CLEAR_PX), self.extent_px).astype(np.float32)
@@ -50,7 +50,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Space:
-    """Where N voxels lie: `tested` (N,) flat indices into a volume of `shape`; extent_px (N,) of noise."""
+    """N voxels: `tested` (N,) flat indices into a volume of `shape`; extent_px (N,) of their noise."""
 
     tested: np.ndarray
     shape: tuple[int, int, int]

@@ -15,6 +15,7 @@ MOST_BLOCKS = 60
 SECTIONS = (0.35, 0.5, 0.65)
 VIEWS_DEG = ((15, -60), (15, 30), (75, -90))  # elevation and azimuth
 LARGEST_BOX = 48  # of surfaces
+CHANCE = 0.05
 
 
 def coloured_sections(mean: np.ndarray, labels: np.ndarray, table: pd.DataFrame) -> Figure:
@@ -101,6 +102,7 @@ def relation_graph(relations: pd.DataFrame, table: pd.DataFrame) -> Figure:
             "arrowstyle": "-|>" if requires else "-",
             "linestyle": "-" if requires else "--",
             "color": "0.2" if requires else plots.PALETTE[4],
+            "alpha": 1.0 if row.p_value_smooth < CHANCE else 0.35,
             "shrinkA": 15,
             "shrinkB": 15,
         }
@@ -112,7 +114,11 @@ def relation_graph(relations: pd.DataFrame, table: pd.DataFrame) -> Figure:
         ax.text(1.28 * x, 1.22 * y, f"{block.occupancy:.0%}", ha="center", va="center", fontsize=7)
     ax.set(xlim=(-1.5, 1.5), ylim=(-1.4, 1.4), aspect="equal")
     ax.set_axis_off()
-    ax.set_title("Blocks: arrow to what a block needs, dashes: never together\n(% of volumes that have it)")
+    ax.set_title(
+        "Blocks: arrow to what a block needs, dashes: never together\n(%: how often it is there; faint: "
+        "blocks as smooth over the latents may do so by chance)",
+        fontsize=8,
+    )
     return fig
 
 

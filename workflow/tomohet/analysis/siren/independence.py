@@ -1,11 +1,12 @@
 """How many independent volumes an ensemble is worth, whose latents lie close together.
 
-Neighbours in latent space hold nearly the same states, so two pieces that have nothing to do with each other
-agree by chance far more often than V independent volumes would let them. What counts is the smoothness of
-states over the graph of nearest neighbours. It is measured by the graph's harmonics, the eigenvectors of its
-Laplacian from smooth to rough, in octaves of 1, 2, 4, 8 ... harmonics. If rotations of a course within each
-octave are equally likely (they keep its smoothness), two unrelated courses with shares a_o and b_o of their
-variance in octave o, which has m_o harmonics, correlate with variance sum_o a_o b_o / m_o: as n independent
+Neighbours in latent space hold nearly the same states, so two pieces that have nothing to do with each
+other agree by chance far more often than V independent volumes would let them. What counts is the
+smoothness of states over the graph of nearest neighbours. It is measured by the graph's harmonics, the
+eigenvectors of its Laplacian from smooth to rough, in bands of d, 2 d, 4 d ... harmonics for d latents: the
+smoothest functions, which run along the latents, are d in number. If rotations of a course within each band
+are equally likely (they keep its smoothness), two unrelated courses with shares a_o and b_o of their
+variance in band o, which has m_o harmonics, correlate with variance sum_o a_o b_o / m_o: as n independent
 volumes do, n being its inverse.
 """
 
@@ -31,14 +32,14 @@ class Sampling:
 
     weights: (V,), share of the particles that each volume stands for. copies: (V,) int64, the same in whole
         numbers, at least one, for counting.
-    rows: (G,) volumes in the latent graph; octaves: orthonormal harmonics (G, m) of each octave. Without
+    rows: (G,) volumes in the latent graph; bands: orthonormal harmonics (G, m) of each band. Without
         latents there are none, and volumes are taken to be independent.
     """
 
     weights: np.ndarray
     copies: np.ndarray
     rows: np.ndarray
-    octaves: tuple[np.ndarray, ...] = ()
+    bands: tuple[np.ndarray, ...] = ()
 
     @property
     def kish(self) -> float:
@@ -50,18 +51,18 @@ class Sampling:
 
         The mean of their spectra is taken. Between 1 and the effective number of weighted volumes (`kish`).
         """
-        if not self.octaves:
+        if not self.bands:
             return self.kish
         spectrum = self.spectra(courses).mean(axis=0)
-        sizes = np.array([octave.shape[1] for octave in self.octaves])
+        sizes = np.array([band.shape[1] for band in self.bands])
         independent = 1 / (spectrum**2 / sizes).sum()
         return float(np.clip(independent * self.kish / (len(self.rows) - 1), 1, self.kish))
 
     def spectra(self, courses: np.ndarray) -> np.ndarray:
-        """Share of every course's variance in each octave, (N, octaves); courses (N, V), none constant."""
+        """Share of every course's variance in each band, (N, bands); courses (N, V), none constant."""
         seen = courses[:, self.rows].astype(np.float32)
         seen -= seen.mean(axis=1, keepdims=True)
-        power = np.stack([((seen @ octave) ** 2).sum(axis=1) for octave in self.octaves], axis=1)
+        power = np.stack([((seen @ band) ** 2).sum(axis=1) for band in self.bands], axis=1)
         varying = power.sum(axis=1) > 0
         return power[varying] / power[varying].sum(axis=1, keepdims=True)
 
@@ -71,7 +72,7 @@ class Sampling:
         Moran spectral randomisation: every harmonic's coefficient keeps its size and gets a random sign, the
         same for all courses of a group. G are the volumes of the graph.
         """
-        harmonics = np.concatenate(self.octaves, axis=1)
+        harmonics = np.concatenate(self.bands, axis=1)
         seen = courses[:, self.rows].astype(np.float32)
         mean = seen.mean(axis=1, keepdims=True)
         signs = rng.choice(np.array([-1, 1], np.float32), (groups.max() + 1, harmonics.shape[1]))
@@ -93,7 +94,7 @@ def sampling_of(z: np.ndarray | None, population: np.ndarray | None, volumes: in
         return Sampling(weights, copies, rows)
     if volumes > MOST_VOLUMES:
         rows = np.sort(np.random.default_rng(seed).choice(volumes, MOST_VOLUMES, replace=False))
-    return Sampling(weights, copies, rows, _octaves(z[rows]))
+    return Sampling(weights, copies, rows, _bands(z[rows]))
 
 
 def _copies(weights: np.ndarray) -> np.ndarray:
@@ -105,8 +106,8 @@ def _copies(weights: np.ndarray) -> np.ndarray:
     return copies
 
 
-def _octaves(z: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Eigenvectors of the graph's Laplacian without the constant one, in octaves from smooth to rough."""
+def _bands(z: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Eigenvectors of the Laplacian of the graph of z (G, d), in bands from smooth to rough, no constant."""
     count = len(z)
     neighbours = cKDTree(z).query(z, k=NEIGHBOURS + 1)[1]
     adjacent = np.zeros((count, count))
@@ -116,7 +117,7 @@ def _octaves(z: np.ndarray) -> tuple[np.ndarray, ...]:
     # Two in every entry make the constant the last one; else it mixes with others if the graph has pieces.
     laplacian = np.diag(adjacent.sum(axis=1)) - adjacent
     harmonics = np.linalg.eigh(laplacian + 2.0)[1][:, :-1].astype(np.float32)
-    edges = 2 ** np.arange(int(np.log2(count)) + 2) - 1
+    edges = z.shape[1] * (2 ** np.arange(int(np.log2(count)) + 2) - 1)
     parts = (harmonics[:, low:high] for low, high in zip(edges, edges[1:], strict=False))
     return tuple(part for part in parts if part.shape[1])
 

@@ -53,7 +53,7 @@ def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
 
     Returns n_voxels, n_linked (pairs) and n_blocks.
     """
-    if not task.sampling.octaves:
+    if not task.sampling.bands:
         return None
     bits, tested = tested_voxels(levels, task)
     shape, sampling = task.ensemble.grid.shape, task.sampling
@@ -64,8 +64,7 @@ def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
     if len(tested) < 2:
         return {"n_voxels": len(tested), "n_linked": 0, "n_blocks": 0}
     rng = np.random.default_rng(task.seed)
-    extents = task.noise.extents(tested)
-    edge = max(1, int(np.ceil(extents.max())))
+    edge = max(1, int(np.median(task.noise.extents(tested))))
     place = np.column_stack(np.unravel_index(tested, shape))
     cubes, group = np.unique(place // edge, axis=0, return_inverse=True)
     group = group.reshape(-1)
