@@ -17,7 +17,7 @@ from tomohet.analysis.siren.communities import find_blocks
 from tomohet.analysis.siren.extent import Space, compact, noise_of
 from tomohet.analysis.siren.files import read_blocks
 from tomohet.analysis.siren.independence import sampling_of
-from tomohet.analysis.siren.levels import read_levels
+from tomohet.analysis.siren.levels import outlying_volumes, read_levels
 from tomohet.analysis.siren.relations import listed, relations
 from tomohet.errors import InputError
 from tomohet.files.grids import read_grid, write_on_grid
@@ -319,6 +319,10 @@ def test_levels_of_every_kind_on_volumes_of_known_greys(tmp_path):
     inside = heights_of("volume", mass_kDa=mass_kDa)
     enclosed = (mean - np.median(mean[radius > 12]) > np.median(inside)).sum()
     assert enclosed == pytest.approx((radius < 5).sum(), rel=0.05)
+    level = np.full(40, 1.5, np.float32) + zeros
+    assert list(outlying_volumes(volumes, level)) == []
+    level[[3, 7]] += 100, -100
+    assert list(outlying_volumes(volumes, level)) == [3, 7]
     with pytest.raises(InputError, match="half"):
         heights_of("volume", mass_kDa=1e6)
 
