@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,16 +15,19 @@ from scipy.stats import hypergeom
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.siren import bits, matrix, pairs, statistics
 from tomohet.analysis.siren.blocks import blocks_of_ensemble
-from tomohet.analysis.siren.communities import find_blocks
+from tomohet.analysis.siren.communities import communities, find_blocks
 from tomohet.analysis.siren.extent import Space, compact, noise_of
 from tomohet.analysis.siren.files import read_blocks
-from tomohet.analysis.siren.independence import sampling_of
-from tomohet.analysis.siren.levels import read_levels
+from tomohet.analysis.siren.independence import latents_beside, sampling_of
+from tomohet.analysis.siren.levels import outlying_volumes, read_levels
 from tomohet.analysis.siren.relations import listed, relations
 from tomohet.errors import InputError
 from tomohet.files.grids import read_grid, write_on_grid
 from tomohet.files.mrc import read_volume, write_volume
 from tomohet.physics.molmap import molmap
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import siren_ensembles  # noqa: E402
 
 BOX, PIXEL = 32, 6.0
 OCCUPANCIES = (0.22, 0.45, 0.6, 0.8)
@@ -215,6 +220,19 @@ def test_volumes_of_noise_make_no_blocks(tmp_path):
         assert blocks_of_ensemble(noise, levels, "phi", 0).table.empty
 
 
+@pytest.mark.parametrize("kind", ["smooth in latents", "smooth in latents and space", "noise maps"])
+def test_noise_that_is_smooth_over_the_latents_makes_no_blocks(tmp_path, kind):
+    stack = siren_ensembles.null_ensemble(tmp_path, 150, 0, kind, box=20, core=False)
+    volumes = open_ensemble(stack)
+    sampling = sampling_of(latents_beside(stack, volumes.numbers), None, 150, 0)
+    levels = np.full(150, 1.0, np.float32)
+    for rule in ("phi", "siren"):
+        found = blocks_of_ensemble(volumes, levels, rule, 0, sampling)
+        assert found.table.empty and found.n_voxels_tested > 5000 and found.n_effective < 100
+        if rule == "phi":  # chance links voxels, and communities of them are found; but they are scattered
+            assert (np.bincount(communities(found.partners, 0) + 1)[1:] >= 6).sum() > 3
+
+
 def test_known_blocks_are_found(ensemble, tmp_path, run_script):
     folder, masks, states = ensemble
     run_script("siren", "--volumes", folder, "-o", tmp_path)
@@ -319,6 +337,10 @@ def test_levels_of_every_kind_on_volumes_of_known_greys(tmp_path):
     inside = heights_of("volume", mass_kDa=mass_kDa)
     enclosed = (mean - np.median(mean[radius > 12]) > np.median(inside)).sum()
     assert enclosed == pytest.approx((radius < 5).sum(), rel=0.05)
+    level = np.full(40, 1.5, np.float32) + zeros
+    assert list(outlying_volumes(volumes, level)) == []
+    level[[3, 7]] += 100, -100
+    assert list(outlying_volumes(volumes, level)) == [3, 7]
     with pytest.raises(InputError, match="half"):
         heights_of("volume", mass_kDa=1e6)
 

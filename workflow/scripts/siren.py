@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.analysis.siren.extent import noise_of
     from tomohet.analysis.siren.files import read_blocks
     from tomohet.analysis.siren.independence import latents_beside, population_beside, sampling_of
-    from tomohet.analysis.siren.levels import read_levels
+    from tomohet.analysis.siren.levels import outlying_volumes, read_levels
     from tomohet.analysis.siren.pairs import engine_of
     from tomohet.analysis.siren.stability import blocks_of_randomised, level_stability
     from tomohet.files.atomic import write_json, write_parquet
@@ -98,6 +98,13 @@ def run(args: argparse.Namespace) -> None:
         args.seed,
         engine_of(args.engine, args.device),
     )
+    outlying = outlying_volumes(ensemble, levels.values)
+    if len(outlying):
+        log.warning(
+            "%d volumes enclose far more or less than the others at their level (outlying_volumes in "
+            "summary.json): look at them, or give them levels of their own",
+            len(outlying),
+        )
     given = read_blocks(args.blocks, ensemble.grid) if args.blocks else None
     found = blocks_at(levels.values, task, given)
     stable, stability = level_stability(found, lambda factor: blocks_at(levels.scaled(factor), task, given))
@@ -126,6 +133,7 @@ def run(args: argparse.Namespace) -> None:
             "median_level": float(np.median(levels.values)),
             "median_height_above_solvent": height,
             "level_stability": stability,
+            "outlying_volumes": outlying.tolist(),
             "noise_extent_px": found.noise_px,
             "n_voxels_tested": found.n_voxels_tested,
             "n_voxels_in_blocks": int(table.n_voxels.sum()),

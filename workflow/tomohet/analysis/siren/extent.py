@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import label as components_of
-from scipy.signal import fftconvolve
 from scipy.stats import norm
 
 from tomohet.analysis.ensemble import Ensemble
@@ -24,7 +23,7 @@ MOST_VOLUMES_SAMPLED = 50
 SHELL_PX = 1.5
 LEAST_COMPACTNESS = 0.2
 SIGNIFICANCE = 0.01
-NONE = -1
+NONE, NOT_TESTED = -1, -2
 
 
 @dataclass(frozen=True)
@@ -112,23 +111,22 @@ def compact(labels: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
     a block's voxels (from the noise's extent to 1.5 voxels beyond) that are in the block, from 0, the block's
     share of all tested voxels, to 1. As many voxels as fit within the noise's extent count as one.
     """
-    blocks = labels.max(initial=NONE) + 1
-    compactness, sigmas = np.zeros(blocks), np.zeros(blocks)
-    around = {}
-    for block in range(blocks):
-        members = space.tested[labels == block]
-        extent_px = float(np.median(space.extent_px[labels == block]))
-        if extent_px not in around:
-            around[extent_px] = _neighbours(space.tested, space.shape, extent_px)
-        neighbours = around[extent_px].reshape(-1)[members].sum()
-        share = (len(members) - 1) / max(len(space.tested) - 1, 1)
-        if neighbours < 0.5 or share >= 1:
-            continue
-        inside = _neighbours(members, space.shape, extent_px).reshape(-1)[members].sum() / neighbours
-        independent = max(1.0, neighbours / 2 / speck(extent_px) ** 2)
-        compactness[block] = (inside - share) / (1 - share)
-        sigmas[block] = (inside - share) / np.sqrt(share * (1 - share) / independent)
-    return compactness, sigmas
+    count = labels.max(initial=NONE) + 1
+    members = labels != NONE
+    sizes = np.bincount(labels[members], minlength=count)
+    extents = np.array([np.median(space.extent_px[labels == block]) for block in range(count)])
+    inside, around = np.zeros(count), np.zeros(count)
+    for extent_px in np.unique(extents):
+        of_blocks = extents == extent_px
+        same, tested = _neighbours(labels, space, extent_px)
+        inside[of_blocks] = np.bincount(labels[members], same[members], count)[of_blocks]
+        around[of_blocks] = np.bincount(labels[members], tested[members], count)[of_blocks]
+    share = (sizes - 1) / max(len(labels) - 1, 1)
+    judged = (around > 0) & (share < 1) & (sizes > 1)
+    excess = np.where(judged, inside / np.maximum(around, 1) - share, 0)
+    independent = np.maximum(1.0, around / 2 / np.array([speck(extent_px) for extent_px in extents]) ** 2)
+    deviation = np.sqrt(np.where(judged, share * (1 - share), 1) / independent)
+    return excess / np.where(judged, 1 - share, 1), excess / deviation
 
 
 def without_scattered(labels: np.ndarray, space: Space) -> np.ndarray:
@@ -157,12 +155,20 @@ def without_specks(labels: np.ndarray, space: Space) -> np.ndarray:
     return volume.reshape(-1)[space.tested]
 
 
-def _neighbours(voxels: np.ndarray, shape: tuple[int, int, int], extent_px: float) -> np.ndarray:
-    """Number of the given voxels (flat indices) in the shell around each voxel, (D, D, D)."""
+def _neighbours(labels: np.ndarray, space: Space, extent_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (N,) of the neighbours in the shell around each voxel: those in its block, and all tested."""
     nearest = max(extent_px, 0.5)
     reach = int(np.ceil(nearest + SHELL_PX))
-    distance = np.linalg.norm(np.indices((2 * reach + 1,) * 3) - reach, axis=0)
-    shell = (distance > nearest) & (distance <= nearest + SHELL_PX)
-    volume = np.zeros(shape, np.float32)
-    volume.reshape(-1)[voxels] = 1
-    return np.rint(np.maximum(fftconvolve(volume, shell.astype(np.float32), mode="same"), 0))
+    shell = np.indices((2 * reach + 1,) * 3).reshape(3, -1).T - reach
+    distance = np.linalg.norm(shell, axis=1)
+    shell = shell[(distance > nearest) & (distance <= nearest + SHELL_PX)]
+    padded = np.full(np.add(space.shape, 2 * reach), NOT_TESTED)
+    place = np.ravel_multi_index(np.add(np.unravel_index(space.tested, space.shape), reach), padded.shape)
+    padded.reshape(-1)[place] = labels
+    steps = shell @ np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    same, tested = np.zeros(len(labels), np.int64), np.zeros(len(labels), np.int64)
+    for step in steps:
+        neighbour = padded.reshape(-1)[place + step]
+        same += neighbour == labels
+        tested += neighbour != NOT_TESTED
+    return same, tested

@@ -115,8 +115,8 @@ def relation_graph(relations: pd.DataFrame, table: pd.DataFrame) -> Figure:
     ax.set(xlim=(-1.5, 1.5), ylim=(-1.4, 1.4), aspect="equal")
     ax.set_axis_off()
     ax.set_title(
-        "Blocks: arrow to what a block needs, dashes: never together\n(%: how often it is there; faint: "
-        "blocks as smooth over the latents may do so by chance)",
+        "Blocks: arrow to what a block needs, dashes: never together\n"
+        "(%: how often it is there; faint: may be chance, so smooth are they)",
         fontsize=8,
     )
     return fig

@@ -19,6 +19,7 @@ SIGMAS = 5.0  # of `solvent`
 AUTHORS_FRACTION = 0.19
 ROBUST_MAXIMUM = 99.999  # percentile
 A3_PER_KDA = 1210.0
+OUTLYING_SIGMAS, LEAST_OUTLYING = 3.0, 0.1
 MOST_VOLUMES_SAMPLED = 50
 VOXELS_SAMPLED_PER_VOLUME = 20_000
 
@@ -122,6 +123,19 @@ def greys(ensemble: Ensemble, mean: np.ndarray, rng: np.random.Generator) -> Gre
     density = np.concatenate(pooled)
     otsu = float(threshold_otsu(density)) if np.ptp(density) > 0 else 0.0
     return Greys(background, sigma, maximum, otsu)
+
+
+def outlying_volumes(ensemble: Ensemble, levels: np.ndarray) -> np.ndarray:
+    """Numbers of the volumes that hold far more or less density above their level (V,) than most.
+
+    By three times the median absolute deviation (as a standard deviation) from the median, and by a tenth.
+    """
+    enclosed = np.empty(len(ensemble))
+    for rows, volumes in ensemble.batches("enclosed volumes"):
+        enclosed[rows] = (volumes > levels[rows, None, None, None]).sum(axis=(1, 2, 3))
+    away = np.abs(enclosed - np.median(enclosed))
+    limit = max(OUTLYING_SIGMAS * 1.4826 * np.median(away), LEAST_OUTLYING * np.median(enclosed))
+    return ensemble.numbers[away > limit]
 
 
 def _enclosing(ensemble: Ensemble, mean: np.ndarray, mass_kDa: float | None) -> float:
