@@ -8,8 +8,9 @@
 
 blocks: Jaccard index of every known block with the block found that is most like it, and what was found
 beyond. decoded: the same of volumes decoded from a linear model, trained in DIR and kept there. nulls:
-false blocks in ensembles of noise, with the automatic level and, without a core, with every voxel on in 16 %
-of the volumes. parity: edges of the published rule by a loop and by both engines. speed: pairs per second of both engines and of a Python loop, and the peak memory.
+false blocks in ensembles of noise, with the automatic level and, without a core, with every voxel on in
+16 % of the volumes. parity: edges of the published rule by a loop and by both engines. speed: pairs per
+second of both engines and of a Python loop, and the peak memory.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from siren_decoded import decoded_ensemble, known_masks
+from siren_decoded import decoded_ensemble, decoded_masks, known_masks
 from siren_ensembles import NULLS, known_ensemble, null_ensemble
 
 from tomohet.analysis.ensemble import open_ensemble
@@ -35,6 +36,8 @@ from tomohet.analysis.siren.independence import equal_sampling, latents_beside, 
 from tomohet.analysis.siren.levels import read_levels
 from tomohet.analysis.siren.pairs import Voxels, partners_by_phi, partners_by_siren
 from tomohet.analysis.siren.statistics import binomial_cutoffs
+
+FEWEST_VISIBLE = 6  # voxels that a decoded block must show
 
 
 def found_in(stack: Path, rule: str, seed: int, level: str = "auto"):
@@ -77,18 +80,26 @@ def bench_blocks(args: argparse.Namespace) -> None:
 
 def bench_decoded(args: argparse.Namespace) -> None:
     """The same for volumes decoded from a trained model, and false blocks where all images are alike."""
-    rows, nulls = [], []
+    rows, shown, nulls = [], [], []
     for volumes, seed in itertools.product(args.volumes, range(args.seeds)):
         decoded = decoded_ensemble(args.folder, volumes, seed)
         for rule in args.rules:
             found, levels = found_in(decoded, rule, seed)
-            names, masks, swept = known_masks(
-                args.folder, seed, float(np.median(levels.values - levels.solvent))
+            height = float(np.median(levels.values - levels.solvent))
+            names, masks, swept = known_masks(args.folder, seed, height)
+            run = {"rule": rule, "V": volumes, "seed": seed}
+            rows.append(run | scored(found, names, masks, swept))
+            on = np.concatenate(
+                [v > levels.values[r, None, None, None] for r, v in open_ensemble(decoded).batches("on")]
             )
-            rows.append({"rule": rule, "V": volumes, "seed": seed} | scored(found, names, masks, swept))
+            visible = decoded_masks(args.folder, decoded, seed, on)
+            best = jaccards(visible, swept, found.labels)[0]
+            enough = visible.sum(axis=(1, 2, 3)) >= FEWEST_VISIBLE
+            shown.append(run | dict(zip(names, np.where(enough, best, np.nan).round(3), strict=True)))
             if args.verbose:
                 print(found.noise_px, found.table.to_string(), found.relations.to_string(), sep="\n")
     show_blocks(rows)
+    show_blocks(shown)
     for seed in range(args.seeds):
         decoded = decoded_ensemble(args.folder, 300, seed, null=True)
         for rule in args.rules:
