@@ -3,12 +3,14 @@
     python tests/benchmarks/bench_siren.py blocks [--volumes 200 500] [--seeds 3] [--rules phi siren]
     python tests/benchmarks/bench_siren.py decoded --folder DIR [--volumes 200 500] [--seeds 3]
     python tests/benchmarks/bench_siren.py nulls [--count 20] [--volumes 300]
+    python tests/benchmarks/bench_siren.py parity [--volumes 200 500] [--seeds 3]
     python tests/benchmarks/bench_siren.py speed [--voxels 262144]
 
 blocks: Jaccard index of every known block with the block found that is most like it, and what was found
 beyond. decoded: the same of volumes decoded from a linear model, trained in DIR and kept there. nulls:
-false blocks in ensembles of noise, with the automatic level and, without a core, with every voxel on in 16
-% of the volumes. speed: pairs per second of both engines and of a Python loop, and the peak memory.
+false blocks in ensembles of noise, with the automatic level and, without a core, with every voxel on in
+16 % of the volumes. parity: edges of the published rule by a loop and by both engines. speed: pairs per
+second of both engines and of a Python loop, and the peak memory.
 """
 
 import argparse
@@ -23,16 +25,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from siren_decoded import decoded_ensemble, known_masks
+from siren_decoded import decoded_ensemble, decoded_masks, known_masks
 from siren_ensembles import NULLS, known_ensemble, null_ensemble
 
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.siren.bits import pack, totals, unpack
-from tomohet.analysis.siren.blocks import Blocks, blocks_of_ensemble
-from tomohet.analysis.siren.independence import latents_beside, population_beside, sampling_of
+from tomohet.analysis.siren.blocks import Blocks, Task, blocks_of_ensemble, tested_voxels
+from tomohet.analysis.siren.extent import Noise
+from tomohet.analysis.siren.independence import equal_sampling, latents_beside, population_beside, sampling_of
 from tomohet.analysis.siren.levels import read_levels
 from tomohet.analysis.siren.pairs import Voxels, partners_by_phi, partners_by_siren
 from tomohet.analysis.siren.statistics import binomial_cutoffs
+
+FEWEST_VISIBLE = 6  # voxels that a decoded block must show
 
 
 def found_in(stack: Path, rule: str, seed: int, level: str = "auto"):
@@ -75,18 +80,26 @@ def bench_blocks(args: argparse.Namespace) -> None:
 
 def bench_decoded(args: argparse.Namespace) -> None:
     """The same for volumes decoded from a trained model, and false blocks where all images are alike."""
-    rows, nulls = [], []
+    rows, shown, nulls = [], [], []
     for volumes, seed in itertools.product(args.volumes, range(args.seeds)):
         decoded = decoded_ensemble(args.folder, volumes, seed)
         for rule in args.rules:
             found, levels = found_in(decoded, rule, seed)
-            names, masks, swept = known_masks(
-                args.folder, seed, float(np.median(levels.values - levels.solvent))
+            height = float(np.median(levels.values - levels.solvent))
+            names, masks, swept = known_masks(args.folder, seed, height)
+            run = {"rule": rule, "V": volumes, "seed": seed}
+            rows.append(run | scored(found, names, masks, swept))
+            on = np.concatenate(
+                [v > levels.values[r, None, None, None] for r, v in open_ensemble(decoded).batches("on")]
             )
-            rows.append({"rule": rule, "V": volumes, "seed": seed} | scored(found, names, masks, swept))
+            visible = decoded_masks(args.folder, decoded, seed, on)
+            best = jaccards(visible, swept, found.labels)[0]
+            enough = visible.sum(axis=(1, 2, 3)) >= FEWEST_VISIBLE
+            shown.append(run | dict(zip(names, np.where(enough, best, np.nan).round(3), strict=True)))
             if args.verbose:
                 print(found.noise_px, found.table.to_string(), found.relations.to_string(), sep="\n")
     show_blocks(rows)
+    show_blocks(shown)
     for seed in range(args.seeds):
         decoded = decoded_ensemble(args.folder, 300, seed, null=True)
         for rule in args.rules:
@@ -141,6 +154,63 @@ def bench_nulls(args: argparse.Namespace) -> None:
     print(pd.DataFrame(rows).to_markdown(index=False))
 
 
+def drawn_cutoffs(volumes: int, pairs: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Cut-offs (V + 1, V + 1) as published: percentiles of 1,000 draws for every pair of totals."""
+    on = np.arange(volumes + 1) / volumes
+    tables = []
+    for level, fraction in ((0.01, on), (0.05, 1 - on)):
+        percentile = 100 * (1 - level / pairs)
+        rows = []
+        for one in fraction:
+            draws = rng.binomial(volumes, one * fraction, (1000, volumes + 1))
+            rows.append(np.percentile(draws, percentile, axis=0))
+        table = np.triu(np.array(rows))
+        tables.append(table + np.triu(table, 1).T)
+    return tuple(tables)
+
+
+def edges_by_loop(on: np.ndarray, xyz_A: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> set:
+    """Edges (i, j), i > j, of the published rule, pair after pair; on (N, V) bool."""
+    volumes, edges = on.shape[1], set()
+    for i in range(len(on)):
+        for j in range(i):
+            n_i, n_j = on[i].sum(), on[j].sum()
+            n11, n00 = (on[i] & on[j]).sum(), (~on[i] & ~on[j]).sum()
+            distance = np.linalg.norm(xyz_A[i] - xyz_A[j])
+            factor = max(1.25, 0.02 * distance + 0.95) if distance < 40 else 1.75
+            present = n11 > min(factor * positive[n_i, n_j], min(n_i, n_j))
+            if present and n00 > min(negative[n_i, n_j], volumes - max(n_i, n_j)):
+                edges.add((i, j))
+    return edges
+
+
+def bench_parity(args: argparse.Namespace) -> None:
+    """Edges of the published rule with cut-offs drawn as published: a loop, popcounts and matrix products."""
+    rows = []
+    for volumes, seed in itertools.product(args.volumes, range(args.seeds)):
+        rng = np.random.default_rng(seed)
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            known = known_ensemble(Path(folder), volumes, seed)
+            ensemble = open_ensemble(known.stack)
+            levels = read_levels(ensemble, "auto", ensemble.mean(), rng)
+            task = Task(ensemble, equal_sampling(volumes), Noise(0.0, np.zeros(ensemble.grid.shape, bool)))
+            bits, tested = tested_voxels(levels.values, task)
+        drawn = np.sort(rng.choice(len(tested), 600, replace=False))
+        z, y, x = np.unravel_index(tested[drawn], ensemble.grid.shape)
+        xyz_A = (np.column_stack([x, y, z]) * ensemble.grid.pixel_size_A).astype(np.float32)
+        positive, negative = drawn_cutoffs(volumes, len(drawn) * (len(drawn) - 1) // 2, rng)
+        expected = edges_by_loop(unpack(bits[drawn], volumes), xyz_A.astype(float), positive, negative)
+        voxels = Voxels(bits[drawn], totals(bits[drawn]), xyz_A, volumes)
+        row = {"V": volumes, "seed": seed, "voxels": len(drawn), "loop: edges": len(expected)}
+        for engine in ("popcount", "matrix-cpu"):
+            found = partners_by_siren(voxels, positive, negative, keep=len(drawn), engine=engine)
+            first, slot = np.nonzero(found.index >= 0)
+            edges = {(i, j) for i, j in zip(first, found.index[first, slot], strict=True) if i > j}
+            row |= {f"{engine}: edges": len(edges), f"{engine}: difference": len(edges ^ expected)}
+        rows.append(row)
+    print(pd.DataFrame(rows).to_markdown(index=False), flush=True)
+
+
 def timed_pairs(engine: str, rule: str, volumes: int, count: int) -> dict:
     """Time and peak memory of one engine on `count` voxels, a tenth of them in 26 blocks."""
     rng = np.random.default_rng(0)
@@ -174,15 +244,7 @@ def timed_loop(volumes: int, count: int) -> dict:
     xyz_A = rng.uniform(0, 400, (count, 3))
     positive, negative = binomial_cutoffs(np.arange(volumes + 1), volumes, 7e-4, 7e-4)
     began, cpu = time.perf_counter(), time.process_time()
-    edges = 0
-    for i in range(count):
-        for j in range(i):
-            n_i, n_j = on[i].sum(), on[j].sum()
-            n11, n00 = (on[i] & on[j]).sum(), (~on[i] & ~on[j]).sum()
-            distance = np.linalg.norm(xyz_A[i] - xyz_A[j])
-            factor = max(1.25, 0.02 * distance + 0.95) if distance < 40 else 1.75
-            present = n11 > min(factor * positive[n_i, n_j], min(n_i, n_j))
-            edges += present and n00 > min(negative[n_i, n_j], volumes - max(n_i, n_j))
+    edges_by_loop(on, xyz_A, positive, negative)
     return speed_row("Python loop", "siren", volumes, count, count * (count - 1) // 2, began, cpu)
 
 
@@ -221,11 +283,17 @@ def bench_speed(args: argparse.Namespace) -> None:
     print(pd.DataFrame(rows).to_markdown(index=False))
 
 
+WORK = {
+    "blocks": bench_blocks, "decoded": bench_decoded, "nulls": bench_nulls, "parity": bench_parity,
+    "speed": bench_speed,
+}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("blocks", "decoded", "nulls", "speed"))
+    parser.add_argument("what", choices=tuple(WORK))
     parser.add_argument("--volumes", type=int, nargs="+", default=[200, 500])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=20)
@@ -235,9 +303,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for the volumes, while they are needed (the system's)")
     parser.add_argument("--verbose", action="store_true", help="print the tables of blocks")
     args = parser.parse_args()
-    {"blocks": bench_blocks, "decoded": bench_decoded, "nulls": bench_nulls, "speed": bench_speed}[args.what](
-        args
-    )
+    WORK[args.what](args)
 
 
 if __name__ == "__main__":

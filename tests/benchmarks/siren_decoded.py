@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from simulated_sets import command, simulated
 
 from tomohet.simulation.truth import load_truth
@@ -53,3 +54,23 @@ def known_masks(folder: Path, seed: int, level: float) -> tuple[tuple[str, ...],
     stages = np.stack([truth.moving_map(angle) for angle in angles]) > level
     swept = stages.any(axis=0) & ~stages.all(axis=0) & outside
     return tuple(names[b] for b in still), (truth.block_maps[still] > level) & outside, swept
+
+
+def decoded_masks(folder: Path, decoded: Path, seed: int, on: np.ndarray) -> np.ndarray:
+    """Where the model shows the blocks that stay in place, (B, D, D, D) bool: what can be found at all.
+
+    on: (V, D, D, D) bool, above the level. A voxel is in the block whose presence makes the largest
+    difference to how often it is on, over all particles, if that is at least one half.
+    """
+    truth = load_truth(folder / f"blocks{seed}" / "simulated" / "truth.npz")
+    assignment = pd.read_parquet(decoded / "assignment.parquet")
+    still = [number for number in range(len(BLOCKS)) if number != truth.moving_block]
+    presence = truth.presence[assignment.particle][:, still]
+    with_block, without = np.zeros((2, len(still), len(on)))
+    np.add.at(with_block.T, assignment.volume, presence)
+    np.add.at(without.T, assignment.volume, ~presence)
+    flat = on.reshape(len(on), -1).astype(float)
+    often, seldom = (w @ flat / w.sum(axis=1, keepdims=True) for w in (with_block, without))
+    gain = often - seldom
+    best = (gain == gain.max(axis=0)) & (gain >= 0.5)
+    return best.reshape(len(still), *on.shape[1:])

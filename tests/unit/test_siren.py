@@ -412,7 +412,7 @@ def test_the_extent_of_noise_is_measured(tmp_path):
             noise = gaussian_filter(rng.normal(size=radius.shape), width, mode="wrap")
             write_volume(tmp_path / name / f"v_{number}.mrc", noise / noise.std() + 5 * (radius < 6), PIXEL)
         volumes = open_ensemble(tmp_path / name)
-        noise = noise_of(volumes, volumes.mean())
+        noise = noise_of(volumes, volumes.mean(), np.ones(30))
         found = noise.extent_px
         # The autocorrelation of Gaussian noise is exp(-d^2 / 4 w^2).
         expected = 2 * width * np.sqrt(-np.log(0.15)) if width else 0.85
@@ -426,10 +426,10 @@ def test_where_structure_varies_noise_matters_less(tmp_path):
     piece = np.linalg.norm(np.indices((32,) * 3) - np.reshape((16, 16, 24), (3, 1, 1, 1)), axis=0) < 3
     for number in range(40):
         noise = gaussian_filter(rng.normal(size=radius.shape), 1.5, mode="wrap")
-        volume = noise / noise.std() + 20 * (radius < 6) + 8 * piece * (number % 2) + number
+        volume = noise / noise.std() + 20 * (radius < 6) + 9 * piece * (number % 10 == 0) + number
         write_volume(tmp_path / f"v_{number}.mrc", volume, PIXEL)
     volumes = open_ensemble(tmp_path)
-    noise = noise_of(volumes, volumes.mean())
+    noise = noise_of(volumes, volumes.mean(), 4.5 + np.arange(40))
     np.testing.assert_array_equal(noise.clear, piece)
     extents = noise.extents(np.arange(32**3)).reshape(piece.shape)
     assert set(extents[piece]) == {1.5} and set(extents[~piece]) == {np.float32(noise.extent_px)}

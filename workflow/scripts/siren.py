@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     task = Task(
         ensemble,
         sampling,
-        noise_of(ensemble, mean),
+        noise_of(ensemble, mean, levels.values),
         args.rule,
         args.seed,
         engine_of(args.engine, args.device),

@@ -74,7 +74,7 @@ def blocks_of_ensemble(
     ensemble: Ensemble, levels: np.ndarray, rule: str, seed: int, sampling: Sampling | None = None
 ) -> Blocks:
     """Find blocks of voxels that are on (above `levels` (V,)) and off together; see `blocks_at`."""
-    noise = noise_of(ensemble, ensemble.mean())
+    noise = noise_of(ensemble, ensemble.mean(), levels)
     return blocks_at(levels, Task(ensemble, sampling or equal_sampling(len(ensemble)), noise, rule, seed))
 
 

@@ -17,7 +17,7 @@ from tomohet.analysis.solvent import solvent_shell
 
 UNRELATED = 0.15  # correlation of the noise beyond which voxels count as evidence
 LARGEST_NOISE_PX = 4.0
-CLEAR_SIGMAS = 3.0
+CLEAR_SIGMAS = 6.0  # of the solvent; noise alone comes to 1.6 to 2.7
 SPECK_OF_CLEAR_PX = 1.5  # what neighbours share by the sampling alone
 MOST_VOLUMES_SAMPLED = 50
 SHELL_PX = 1.5
@@ -31,8 +31,8 @@ class Noise:
     """What the solvent tells of the volumes' noise.
 
     extent_px: distance at which the noise of two voxels is hardly correlated (0.15), at most 4 voxels. clear:
-    (D, D, D) bool, voxels that vary at least three times as much as the solvent, so that noise makes hardly
-    a difference to them.
+    (D, D, D) bool, voxels whose densities when on and when off differ in the mean by at least six standard
+    deviations of the solvent, so that noise makes hardly a difference to them.
     """
 
     extent_px: float
@@ -56,26 +56,33 @@ class Space:
     extent_px: np.ndarray
 
 
-def noise_of(ensemble: Ensemble, mean: np.ndarray) -> Noise:
-    """Noise of the volumes by their differences from the mean volume in the solvent near the structure.
+def noise_of(ensemble: Ensemble, mean: np.ndarray, levels: np.ndarray) -> Noise:
+    """Noise of the volumes, by their differences from the mean volume in the solvent near the structure.
 
-    Its extent is below 1 for white noise; up to 50 volumes are taken for it.
+    levels: (V,), above which a voxel is on. The noise's extent is below 1 if it is white; up to 50 volumes
+    are taken for it.
     """
     shell = solvent_shell(mean)
     sampled = np.linspace(0, len(ensemble) - 1, min(len(ensemble), MOST_VOLUMES_SAMPLED)).astype(int)
-    squares = np.zeros(mean.shape)
+    count, above, below = np.zeros(mean.shape), np.zeros(mean.shape), np.zeros(mean.shape)
+    variance = 0.0
     power = np.zeros((mean.shape[0], mean.shape[1], mean.shape[2] // 2 + 1))
     for rows, volumes in ensemble.batches("noise"):
         for number, volume in enumerate(volumes, start=rows.start):
             noise = volume - mean
             noise -= np.median(noise[shell])
-            squares += noise**2
+            variance += (noise[shell] ** 2).mean() / len(ensemble)
+            on = volume > levels[number]
+            count += on
+            above += np.where(on, noise, 0)
+            below += np.where(on, 0, noise)
             if number in sampled:
                 inside = np.where(shell, noise, 0)
                 inside[shell] -= inside[shell].mean()
                 power += np.abs(np.fft.rfftn(inside)) ** 2
-    clear = squares > CLEAR_SIGMAS**2 * squares[shell].mean()
-    return Noise(_extent_px(power, shell), clear)
+    changing = (count > 0) & (count < len(ensemble))
+    step = above / np.maximum(count, 1) - below / np.maximum(len(ensemble) - count, 1)
+    return Noise(_extent_px(power, shell), changing & (step >= CLEAR_SIGMAS * np.sqrt(variance)))
 
 
 def _extent_px(power: np.ndarray, shell: np.ndarray) -> float:
