@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import bench_states
-from bench_states import LINEAR, REFERENCE, Runs, block_table, tables, to_auc
+from bench_states import LINEAR, LONG_REFERENCE, Runs, block_table, tables, to_auc
 from states_scores import read_found, smooth_read_out
 
 from tomohet.files.mrc import write_volume
@@ -56,9 +56,9 @@ def test_cost_until_the_reference_has_reached_the_linear_model(tmp_path, monkeyp
     runs = Runs(tmp_path)
     runs.rows = [
         {"data": "two", "procedure": LINEAR, "seed": 0, "auc_read_out": {"S1": linear}, "cpu_s": 10.0},
-        {"data": "two", "procedure": REFERENCE, "seed": 0, "auc_read_out": {"S1": 0.8}, "cpu_s": 200.0},
+        {"data": "two", "procedure": LONG_REFERENCE, "seed": 0, "auc_read_out": {"S1": 0.8}, "cpu_s": 200.0},
     ]
-    folder = runs.run_folder("two", REFERENCE, 0)
+    folder = runs.run_folder("two", LONG_REFERENCE, 0)
     folder.mkdir(parents=True)
     for number in range(1, 5):
         (folder / f"z.{number}.train.pkl").touch()

@@ -262,7 +262,7 @@ def count_voxels(args: argparse.Namespace, ensemble, found, mean):
     from tomohet.analysis.maven import occupancy
     from tomohet.analysis.siren.levels import read_levels
 
-    levels = read_levels(ensemble, args.binarise, mean, np.random.default_rng(args.seed))
+    levels = read_levels(ensemble, args.binarise, mean, np.random.default_rng(args.seed)).values
     counts = occupancy.voxels_on(ensemble, found, levels)
     return counts, counts / np.asarray(found.masks.sum(axis=1)).ravel()
 
