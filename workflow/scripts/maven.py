@@ -172,15 +172,10 @@ def run(args: argparse.Namespace) -> None:
             particles, of_particles, reduced = measure_particles(args, ensemble, found, solvent, measured)
             by_particle = amplitude(of_particles)
 
-    result = analysis.analyse(
-        amplitudes,
-        by_particle,
-        names,
-        found.table.mass.to_numpy(),
-        "none" if args.binarise is not None and args.scale != "percentile" else args.scale,
-        args.classes,
-        args.unit_groups,
-    )
+    # The share of a mask that is on needs no calibration.
+    scale = args.scale if args.binarise is None or args.scale == "percentile" else "none"
+    mass = found.table.mass.to_numpy()
+    result = analysis.analyse(amplitudes, by_particle, names, mass, scale, args.classes, args.unit_groups)
     tables.write_tables(args.outdir, published, ensemble.numbers, found.table, result, particles)
     output.write_figures(args.outdir, args.plot_format, names, result)
     output.write_class_maps(args.outdir, ensemble, result, mean)
@@ -189,7 +184,7 @@ def run(args: argparse.Namespace) -> None:
     summary = tables.summary(ensemble, found.table, result)
     summary |= {
         "resolution_A": model.resolution_A if model else None,
-        "scale": args.scale,
+        "scale": scale,
         "model_map_correlation": aligned,
         "alignment": model.placed.summary() if model and model.placed else None,
         "particles": reduced,

@@ -7,71 +7,88 @@ from scipy.stats import beta, hypergeom
 EXCEPTIONS = 0.05
 FEWEST_VOLUMES = 5
 SIGNIFICANCE = 0.01
+COLUMNS = (
+    "unit", "relation", "other", "n_present", "exceptions", "phi", "p_value", "p_value_smooth", "confidence",
+)  # fmt: skip
+
+
+def relations(
+    present: np.ndarray,
+    names,
+    copies: np.ndarray | None = None,
+    weighted: float | None = None,
+    effective: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Pairs of units of which the first requires the second, or which exclude each other.
+
+    present: (V, U) bool, in volumes or particles. names: (U,). copies: (V,) how often each volume counts
+    (once). weighted: the number of equally weighted volumes that they are worth (all). effective: (U,) that
+    of independent volumes, given how smooth each unit's states are over the latents (the same).
+
+    `a requires b`: at most 5 % of a's volumes lack b. `a excludes b` (listed once): at most 5 % of the rarer
+    one's volumes have both. Both must be present, and lacking, in at least 5 volumes, and so few exceptions
+    rarer than 0.01 for independent states (hypergeometric, Bonferroni over all pairs).
+
+    Returns columns unit, relation, other, n_present and exceptions (of sum(copies) volumes), phi, p_value (of
+    the pair), strongest first; p_value_smooth, how often states that have nothing to do with each other, but
+    are as smooth, have as few exceptions: if often, the latents do not tell whether one unit depends on the
+    other or both on something else; and confidence, the probability that exceptions are indeed at most 5 %
+    (their share has Jeffreys' prior). The exponents of the tails are proportional to the number of volumes.
+    """
+    names = np.asarray(names, dtype=object)
+    copies = np.ones(len(present), dtype=np.int64) if copies is None else copies
+    total = int(copies.sum())
+    weighted = float(total) if weighted is None else weighted
+    effective = np.full(len(names), weighted) if effective is None else effective
+    counted = present * copies[:, None].astype(np.int64)
+    count, both = counted.sum(axis=0), counted.T @ present
+    volumes = present.sum(axis=0)
+    enough = (volumes >= FEWEST_VOLUMES) & (len(present) - volumes >= FEWEST_VOLUMES)
+    pairs = np.multiply.outer(enough, enough) & ~np.eye(len(names), dtype=bool)
+    ordered, once = np.nonzero(pairs), np.nonzero(np.triu(pairs))
+
+    a, b = (np.concatenate([x, y]) for x, y in zip(ordered, once, strict=True))
+    requires = np.arange(len(a)) < len(ordered[0])
+    exceptions = np.where(requires, count[a] - both[a, b], both[a, b])
+    among = np.where(requires, count[a], np.minimum(count[a], count[b]))
+    # Without the second among the first's volumes, or with it: the same tail of the same law.
+    counterpart = np.where(requires, total - count[b], count[b])
+    log_p = np.minimum(hypergeom.logcdf(exceptions, total, counterpart, count[a]), 0)
+    deviation = np.sqrt(count * (total - count.astype(float)))
+    table = pd.DataFrame(
+        {
+            "unit": names[a],
+            "relation": np.where(requires, "requires", "excludes"),
+            "other": names[b],
+            "n_present": count[a],
+            "exceptions": exceptions,
+            "phi": (both[a, b] * total - count[a] * count[b]) / (deviation[a] * deviation[b]),
+            "p_value": np.exp(log_p * weighted / total),
+            "p_value_smooth": np.exp(log_p * np.sqrt(effective[a] * effective[b]) / total),
+            "confidence": beta.cdf(EXCEPTIONS, exceptions + 0.5, among - exceptions + 0.5),
+        },
+        columns=COLUMNS,
+    )
+    holds = (exceptions <= EXCEPTIONS * among) & (table.p_value * max(1, len(ordered[0])) < SIGNIFICANCE)
+    return table[holds].sort_values(["p_value", "unit", "other"], ignore_index=True)
 
 
 def dependencies(present: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """Pairs of units of which the first is hardly ever there without the second.
+    """The pairs of `relations` of which the first requires the second.
 
-    present: (V, U) bool. A pair is listed when the first is present in at least 5 volumes, the second absent
-    in at least 5, at most 5 % of the first's volumes lack the second, and so few would be rarer than 0.01 for
-    independent units (hypergeometric, Bonferroni over all pairs).
-
-    Returns columns unit, requires, n_present, exceptions, p_value and confidence, the probability that
-    exceptions are indeed at most 5 % (their share has Jeffreys' prior); strongest first.
+    Columns unit, requires, n_present, exceptions, p_value and confidence.
     """
-    volumes, units = present.shape
-    count = present.sum(axis=0)
-    without = present.T.astype(np.int64) @ (~present).astype(np.int64)
-    first, second = np.nonzero(~np.eye(units, dtype=bool))
-    exceptions, n_first, n_lacking = without[first, second], count[first], volumes - count[second]
-    p_value = hypergeom.cdf(exceptions, volumes, n_lacking, n_first)
-    listed = (
-        (n_first >= FEWEST_VOLUMES)
-        & (n_lacking >= FEWEST_VOLUMES)
-        & (exceptions <= EXCEPTIONS * n_first)
-        & (p_value * len(first) < SIGNIFICANCE)
+    found = relations(present, names)
+    found = found[found.relation == "requires"].rename(columns={"other": "requires"})
+    return found[["unit", "requires", "n_present", "exceptions", "p_value", "confidence"]].reset_index(
+        drop=True
     )
-    table = pd.DataFrame(
-        {
-            "unit": np.array(names, dtype=object)[first[listed]],
-            "requires": np.array(names, dtype=object)[second[listed]],
-            "n_present": n_first[listed],
-            "exceptions": exceptions[listed],
-            "p_value": p_value[listed],
-            "confidence": beta.cdf(
-                EXCEPTIONS, exceptions[listed] + 0.5, (n_first - exceptions)[listed] + 0.5
-            ),
-        }
-    )
-    return table.sort_values(["p_value", "unit", "requires"], ignore_index=True)
 
 
-def exclusions(present: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """Pairs of units that are hardly ever there together.
-
-    present: (V, U) bool. A pair is listed when each is present in at least 5 volumes, at most 5 % of the
-    rarer one's volumes hold both, and so few would be rarer than 0.01 for independent units (hypergeometric,
-    Bonferroni).
-
-    Returns columns unit, excludes, n_present, together, p_value; each pair once, strongest first.
-    """
-    volumes, units = present.shape
-    count = present.sum(axis=0)
-    both = present.T.astype(np.int64) @ present.astype(np.int64)
-    first, second = np.triu_indices(units, k=1)
-    together = both[first, second]
-    p_value = hypergeom.cdf(together, volumes, count[first], count[second])
-    rarer = np.minimum(count[first], count[second])
-    listed = (
-        (rarer >= FEWEST_VOLUMES) & (together <= EXCEPTIONS * rarer) & (p_value * len(first) < SIGNIFICANCE)
-    )
-    table = pd.DataFrame(
-        {
-            "unit": np.array(names, dtype=object)[first[listed]],
-            "excludes": np.array(names, dtype=object)[second[listed]],
-            "n_present": count[first][listed],
-            "together": together[listed],
-            "p_value": p_value[listed],
-        }
-    )
-    return table.sort_values(["p_value", "unit", "excludes"], ignore_index=True)
+def related(table: pd.DataFrame, unit, relation: str) -> str:
+    """Units that stand in a relation to one, comma-separated; exclusion holds both ways."""
+    rows = table[table.relation == relation]
+    others = set(rows.other[rows.unit == unit])
+    if relation == "excludes":
+        others |= set(rows.unit[rows.other == unit])
+    return ",".join(str(name) for name in sorted(others))

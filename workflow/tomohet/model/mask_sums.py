@@ -145,8 +145,8 @@ class _NetworkSums:
             if done == len(order):  # all are decoded in full
                 return MaskSums(sums.cpu().numpy(), len(z), 0, np.zeros(len(self.weights)))
             rule = _Cubature.fitted(torch.cat(kept), sums[order[:done]], candidates)
-            difference = rule.from_candidates(check_values) - sums[check].cpu().numpy()
-            error = np.sqrt((difference**2).mean(axis=0))
+            difference = rule.from_candidates(check_values) - sums[check]
+            error = difference.square().mean(0).sqrt().cpu().numpy()
             points = len(rule.points)
             log.info(
                 "%d volumes decoded in full, %d Fourier points for the others: off by %.1e of the tolerance",
@@ -166,7 +166,7 @@ class _NetworkSums:
             at_points = FixedPoints(self.folded, self.k[rule.points])
             with track(total=len(rest), unit="particles", description="occupancies") as progress:
                 for some in rest.split(POINTS_BATCH):
-                    sums[some] = torch.as_tensor(rule(at_points.values(z[some])), device=z.device)
+                    sums[some] = rule(at_points.values(z[some]))
                     progress.update(len(some))
         return MaskSums(sums.cpu().numpy(), done + len(check), points, error)
 
@@ -196,16 +196,16 @@ class _NetworkSums:
 class _Cubature:
     """sums = mean_sums + (values at points - mean_values) @ weights; real and imaginary parts are apart."""
 
-    picked: np.ndarray  # among the candidates
+    picked: Tensor  # among the candidates
     points: Tensor  # among all points
-    mean_values: np.ndarray
-    mean_sums: np.ndarray
-    weights: np.ndarray
+    mean_values: Tensor
+    mean_sums: Tensor
+    weights: Tensor
 
     @classmethod
     def fitted(cls, values: Tensor, sums: Tensor, candidates: Tensor) -> "_Cubature":
         """From maps decoded in full: values (T, C) at the candidates, sums (T, U)."""
-        x, s = _side_by_side(values), sums.cpu().numpy()
+        x, s = _side_by_side(values).cpu().numpy(), sums.cpu().numpy()
         mean, mean_sums = x.mean(axis=0), s.mean(axis=0)
         coefficients, strength, modes = np.linalg.svd(x - mean, full_matrices=False)
         rank = max(1, int((strength > LEAST_MODE * strength[0]).sum()))
@@ -216,16 +216,18 @@ class _Cubature:
         both = np.concatenate([picked, picked + len(candidates)])
         # Twice as many numbers as modes: least squares.
         weights = lstsq(modes[:, both].T, np.eye(len(both)))[0].T @ per_mode
-        points = candidates[torch.as_tensor(picked, device=candidates.device)]
-        return cls(picked, points, mean[both], mean_sums, weights)
+        device = candidates.device
+        chosen = torch.as_tensor(picked, device=device)
+        fitted = (torch.as_tensor(part, device=device) for part in (mean[both], mean_sums, weights))
+        return cls(chosen, candidates[chosen], *fitted)
 
-    def __call__(self, values: Tensor) -> np.ndarray:
+    def __call__(self, values: Tensor) -> Tensor:
         """Sums (m, U) from values (m, points)."""
         return self.mean_sums + (_side_by_side(values) - self.mean_values) @ self.weights
 
-    def from_candidates(self, values: Tensor) -> np.ndarray:
+    def from_candidates(self, values: Tensor) -> Tensor:
         """Sums (m, U) from values (m, C) at all candidates."""
-        return self(values[:, torch.as_tensor(self.picked, device=values.device)])
+        return self(values[:, self.picked])
 
 
 def _spread_first(z: Tensor, count: int) -> Tensor:
@@ -246,9 +248,9 @@ def _spread_first(z: Tensor, count: int) -> Tensor:
     return torch.cat([torch.stack(first)[: len(chosen)], torch.nonzero(rest)[:, 0]])
 
 
-def _side_by_side(values: Tensor) -> np.ndarray:
+def _side_by_side(values: Tensor) -> Tensor:
     """(m, n) complex as (m, 2n) float64: real parts, then imaginary parts."""
-    return torch.cat([values.real, values.imag], dim=1).cpu().double().numpy()
+    return torch.cat([values.real, values.imag], dim=1).double()
 
 
 def mask_weights(masks: Tensor, form: VolumeForm, model_box: int) -> Tensor:

@@ -10,16 +10,8 @@ import pandas as pd
 
 from tomohet.files.atomic import atomic_path
 from tomohet.files.grids import MapGrid
-from tomohet.physics.docking import (
-    Comparison,
-    Placement,
-    best_shifts,
-    chance_level,
-    compare,
-    correlation,
-    refine,
-    search,
-)
+from tomohet.physics.docking import best_shifts, chance_level, refine, search
+from tomohet.physics.model_match import Comparison, Placement, compare, correlation
 
 MODES = ("auto", "check", "fit", "off")
 CLEAR_OF_CHANCE = 1.6  # times the chance level: of a short list of wrong placements none reaches this
@@ -127,7 +119,7 @@ def align(
 
     Returns
     -------
-    The placements with their whitened correlations (`physics.docking`), and the one to be used.
+    The placements with their whitened correlations (`physics.model_match`), and the one to be used.
     """
     xyz_A, weights = atoms[["x_A", "y_A", "z_A"]].to_numpy(), atoms.Z.to_numpy()
     given_to = (xyz_A, weights, mean, grid.pixel_size_A, grid.origin_A)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tomohet.analysis.cooccurrence import related, relations
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.siren.bits import binarise, repeat, totals, unpack
 from tomohet.analysis.siren.communities import block_states, filled, find_blocks
 from tomohet.analysis.siren.extent import Noise, Space, compact, noise_of
 from tomohet.analysis.siren.independence import Sampling, equal_sampling
 from tomohet.analysis.siren.pairs import Partners, Voxels, partners_by_phi, partners_by_siren
-from tomohet.analysis.siren.relations import listed, relations
 from tomohet.analysis.siren.statistics import MOST_VOLUMES
 from tomohet.errors import InputError
 
@@ -34,13 +34,12 @@ class Blocks:
     """Blocks found in V volumes on a grid of D^3 voxels.
 
     table: one row per block, columns as in COLUMNS. `occupancy` is the fraction of volumes (of particles,
-    where
-        volumes stand for unequal numbers of them) in which more than half of the block is on; `mean_state`
-        the mean fraction that is on; `cohesion` the mean correlation of its voxels with its state;
-        `compactness` as in `extent.compact`; `n_effective` the independent volumes that its states are
-        worth; x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids of blocks without which,
-        or with which, it is never there (comma-separated).
-    relations: as of `relations.relations`.
+        where volumes stand for unequal numbers of them) in which more than half of the block is on;
+        `mean_state` the mean fraction that is on; `cohesion` the mean correlation of its voxels with its
+        state; `compactness` as in `extent.compact`; `n_effective` the independent volumes that its states
+        are worth; x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids of blocks without
+        which, or with which, it is never there (comma-separated).
+    relations: as of `cooccurrence.relations`.
     labels: (D, D, D) int64, the block's id, 0 for none. states: (V, B) fraction of the block that is on.
     """
 
@@ -169,7 +168,7 @@ def _expanded(voxels: Voxels, space: Space, given: np.ndarray, task: Task) -> Bl
 
 def _no_blocks(task: Task, tested: int) -> Blocks:
     table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
-    nothing = relations(np.zeros((1, 0), bool), np.zeros(0, int), np.ones(1, int), 1.0, np.zeros(0))
+    nothing = relations(np.zeros((1, 0), bool), np.zeros(0, int))
     labels = np.zeros(task.ensemble.grid.shape, np.int64)
     states = np.zeros((len(task.ensemble), 0))
     return Blocks(table, nothing, labels, states, None, tested, task.sampling.kish, task.noise.extent_px)
@@ -212,11 +211,11 @@ def _described(
                 **dict(zip(("x_A", "y_A", "z_A"), centre_A, strict=True)),
             }
         )
-    related = relations(states > 0.5, ids, sampling.copies, sampling.kish, effective)
+    relation_table = relations(states > 0.5, ids, sampling.copies, sampling.kish, effective)
     table = pd.DataFrame(rows)
     for relation in ("requires", "excludes"):
-        table[relation] = [listed(related, number, relation) for number in ids]
+        table[relation] = [related(relation_table, number, relation) for number in ids]
     return Blocks(
-        table[list(COLUMNS)], related, labels, states, partners, len(space.tested), voxels.effective,
+        table[list(COLUMNS)], relation_table, labels, states, partners, len(space.tested), voxels.effective,
         task.noise.extent_px,
     )  # fmt: skip

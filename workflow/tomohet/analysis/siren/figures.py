@@ -96,7 +96,7 @@ def relation_graph(relations: pd.DataFrame, table: pd.DataFrame) -> Figure:
     place = dict(zip(shown.id, np.column_stack([np.cos(angle), np.sin(angle)]), strict=True))
     colors = _colors(table)
     fig, ax = plots.figure(width=4.6, height=4.6)
-    for row in relations[relations.block.isin(shown.id) & relations.other.isin(shown.id)].itertuples():
+    for row in relations[relations.unit.isin(shown.id) & relations.other.isin(shown.id)].itertuples():
         requires = row.relation == "requires"
         style = {
             "arrowstyle": "-|>" if requires else "-",
@@ -106,7 +106,7 @@ def relation_graph(relations: pd.DataFrame, table: pd.DataFrame) -> Figure:
             "shrinkA": 15,
             "shrinkB": 15,
         }
-        ax.annotate("", xy=place[row.other], xytext=place[row.block], arrowprops=style)
+        ax.annotate("", xy=place[row.other], xytext=place[row.unit], arrowprops=style)
     for number, block in enumerate(shown.itertuples(), start=1):
         x, y = place[block.id]
         ax.scatter(x, y, s=520, color=colors[number], edgecolors="white", zorder=3)

@@ -1,0 +1,155 @@
+"""Pairs of voxels: counts against direct ones and scipy, both engines, the published rule against a loop."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import hypergeom
+
+from tomohet.analysis.siren import bits, matrix, pairs, statistics
+from tomohet.analysis.siren.communities import find_blocks
+from tomohet.analysis.siren.extent import Space
+
+
+def voxels_of(on, xyz_A=None):
+    xyz_A = np.zeros((on.shape[1], 3), np.float32) if xyz_A is None else xyz_A
+    return pairs.Voxels(bits.pack(on), on.sum(axis=0), xyz_A, on.shape[0])
+
+
+def random_states(volumes, voxels, seed=0, low=0.05, high=0.95):
+    """Independent voxels of various occupancies (V, N) bool, none constant."""
+    rng = np.random.default_rng(seed)
+    on = rng.uniform(size=(volumes, voxels)) < rng.uniform(low, high, voxels)
+    on[0], on[1] = True, False
+    return on
+
+
+def test_bits_hold_what_was_packed_and_common_counts_are_exact():
+    on = random_states(150, 40)
+    packed = bits.pack(on)
+    assert packed.shape == (40, 3)
+    np.testing.assert_array_equal(bits.unpack(packed, 150), on.T)
+    np.testing.assert_array_equal(bits.totals(packed), on.sum(axis=0))
+    counted = [[bits.common_ones(a, b) for b in packed] for a in packed]
+    np.testing.assert_array_equal(counted, on.T.astype(int) @ on.astype(int))
+
+
+def test_hypergeometric_cutoffs_are_fishers_exact_test():
+    totals, volumes = np.array([3, 20, 47, 80]), 90
+    table = statistics.hypergeometric_cutoffs(totals, volumes, statistics.LOG10_P)
+    for i, n_i in enumerate(totals):
+        for j, n_j in enumerate(totals):
+            counts = np.arange(volumes + 2)
+            tail = hypergeom.sf(counts - 1, volumes, n_i, n_j)
+            possible = counts <= min(n_i, n_j)
+            for k, log10_p in enumerate(statistics.LOG10_P):
+                rare = np.flatnonzero((tail <= 10.0**-log10_p) & possible)
+                assert table[i, j, k] == (rare[0] if len(rare) else volumes + 1)
+
+
+def test_phi_cutoffs_bound_phi():
+    totals, volumes = np.array([5, 31, 60, 118]), 121
+    needed = statistics.phi_cutoffs(totals, totals, volumes, 0.3)
+    n_i, n_j = totals[:, None], totals[None]
+    assert (statistics.phi_coefficient(needed, n_i, n_j, volumes) >= 0.3 - 1e-12).all()
+    assert (statistics.phi_coefficient(needed - 1, n_i, n_j, volumes) < 0.3).all()
+    assert statistics.least_phi(500) == 0.3 and statistics.least_phi(40) == pytest.approx(0.5218, abs=1e-4)
+    assert statistics.least_phi(4) == 0.6
+
+
+def test_partners_equal_all_pairs_by_scipy():
+    rng = np.random.default_rng(2)
+    on = random_states(120, 60, low=0.1, high=0.9)
+    for follower in range(20):
+        on[:, 40 + follower] = on[:, follower] ^ (rng.uniform(size=120) < 0.01 * follower)
+    found = pairs.partners_by_phi(voxels_of(on), np.random.default_rng(0), keep=60)
+    n = on.sum(axis=0)
+    both = on.T.astype(int) @ on.astype(int)
+    tail = hypergeom.sf(both - 1, 120, n[:, None], n[None])
+    phi = np.corrcoef(on, rowvar=False)
+    linked = (tail <= found.p_value * (1 + 1e-9)) & (phi >= 0.3 - 1e-12) & ~np.eye(60, dtype=bool)
+    assert found.linked == linked.sum() // 2 > 10
+    for voxel in range(60):
+        expected = np.flatnonzero(linked[voxel])
+        kept = found.index[voxel][found.index[voxel] >= 0]
+        assert set(kept) == set(expected)
+        np.testing.assert_allclose(found.phi[voxel, : len(kept)], phi[voxel, kept], atol=1e-6)
+        assert (np.diff(found.phi[voxel, : len(kept)]) <= 0).all()
+    few = pairs.partners_by_phi(voxels_of(on), np.random.default_rng(0), keep=2)
+    np.testing.assert_array_equal(few.index, found.index[:, :2])
+    # Benjamini and Hochberg on the exact p-values reject no fewer pairs, and the grid loses at most one step.
+    tails = np.sort(tail[np.triu_indices(60, 1)])
+    rank = np.arange(1, len(tails) + 1)
+    exact = tails[np.flatnonzero(tails <= 0.01 * rank / len(tails))].max()
+    assert found.p_value <= exact * (1 + 1e-9) or (tails <= found.p_value).sum() == (tails <= exact).sum()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_published_rule_equals_a_naive_loop_with_stored_cutoffs(seed):
+    rng = np.random.default_rng(seed)
+    blocks = np.repeat(random_states(200, 7, seed, low=0.2, high=0.6), 10, axis=1)
+    on = blocks ^ (rng.uniform(size=(200, 70)) < 0.06)
+    xyz_A = rng.uniform(0, 40, (70, 3)).astype(np.float32)
+    positive, negative = statistics.binomial_cutoffs(np.arange(201), 200, 7e-4, 7e-4)
+    positive = positive + rng.integers(-2, 3, positive.shape)
+    positive = np.triu(positive) + np.triu(positive, 1).T
+    found = pairs.partners_by_siren(voxels_of(on, xyz_A), positive, negative, keep=70)
+    edges = {(i, int(j)) for i in range(70) for j in found.index[i] if j >= 0}
+    expected = set()
+    for i in range(70):
+        for j in range(70):
+            n_i, n_j = on[:, i].sum(), on[:, j].sum()
+            n11, n00 = (on[:, i] & on[:, j]).sum(), (~on[:, i] & ~on[:, j]).sum()
+            distance = math.dist(xyz_A[i], xyz_A[j])
+            factor = max(1.25, 0.02 * distance + 0.95) if distance < 40 else 1.75
+            present = n11 > min(factor * positive[n_i, n_j], min(n_i, n_j))
+            absent = n00 > min(negative[n_i, n_j], 200 - max(n_i, n_j))
+            if i != j and present and absent:
+                expected.add((i, j))
+    assert edges == expected and len(edges) > 100
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    on = np.repeat(random_states(200, 8, seed, 0.2, 0.6), 30, axis=1) ^ (rng.uniform(size=(200, 240)) < 0.05)
+    on[:, 200:] = ~on[:, :40]
+    xyz_A = rng.uniform(0, 30, (240, 3)).astype(np.float32)
+    noise_A = rng.choice(np.array([4, 9], np.float32), 240)
+    voxels = dataclasses.replace(voxels_of(on, xyz_A), noise_A=noise_A, weighted=150.0, effective=80.0)
+    monkeypatch.setitem(matrix.PAIRS_PER_TILE, "cpu", 5000)  # several tiles
+    for partners_of in (
+        lambda engine: pairs.partners_by_phi(voxels, np.random.default_rng(0), 7, engine),
+        lambda engine: pairs.partners_by_siren(voxels, keep=7, engine=engine),
+    ):
+        one, other = partners_of("popcount"), partners_of("matrix-cpu")
+        np.testing.assert_array_equal(one.index, other.index)
+        np.testing.assert_array_equal(one.phi, other.phi)
+        assert (one.linked, one.excluded, one.p_value) == (other.linked, other.excluded, other.p_value)
+        assert one.linked > 500
+    both = on.T.astype(int) @ on.astype(int)
+    phi = np.corrcoef(on, rowvar=False)
+    n = on.sum(axis=0)
+    found = pairs.partners_by_phi(voxels, np.random.default_rng(0), 7)
+    exponent = np.log10(found.p_value) * 200 / 150
+    lower = hypergeom.cdf(both, 200, n[:, None], n[None])
+    distance_A = np.linalg.norm(xyz_A[:, None].astype(float) - xyz_A[None], axis=2)
+    apart = distance_A > np.maximum.outer(noise_A, noise_A)
+    avoiding = (np.log10(lower) <= exponent + 1e-9) & (phi <= -found.least_phi + 1e-12)
+    upper = hypergeom.sf(both - 1, 200, n[:, None], n[None])
+    linked = (np.log10(upper) <= exponent + 1e-9) & (phi >= found.least_phi - 1e-12) & apart
+    assert found.excluded == avoiding.sum() // 2 > 100
+    assert found.linked == linked.sum() // 2
+
+
+@pytest.mark.parametrize("rule", ["phi", "siren"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_independent_voxels_make_no_blocks(rule, seed):
+    voxels = voxels_of(random_states(200, 3000, seed), np.random.default_rng(seed).uniform(0, 99, (3000, 3)))
+    if rule == "phi":
+        partners = pairs.partners_by_phi(voxels, np.random.default_rng(seed))
+    else:
+        partners = pairs.partners_by_siren(voxels)
+    space = Space(np.arange(3000), (15, 15, 15), np.zeros(3000))
+    assert (find_blocks(voxels, partners, seed, space) == -1).all()
