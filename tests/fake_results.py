@@ -215,6 +215,7 @@ def truth() -> dict:
             "train_vae": {"blocks": found, "angle_r2": 0.8},
         },
         "clusters": {"ari_kmeans": 0.88, "blocks": {unit: {"auc_kmeans": 0.95} for unit in BLOCKS}},
+        "siren": {"A": {"block": "siren_1", "auc": 0.94}},
         "maven": {"A": {"auc": 0.96, "mean_absolute_error": 0.1, "share_over_half": 0.5}},
         "maps": {
             "blocks": {unit: {"difference_cc": 0.91} for unit in BLOCKS},

@@ -1,6 +1,7 @@
 """Occupancies of every particle: how right they are, and what they cost.
 
     python tests/benchmarks/bench_maven.py --truth --folder DIR [--seeds 3]
+    python tests/benchmarks/bench_maven.py --example DIR
     python tests/benchmarks/bench_maven.py --speed [--particles 10000 --units 30 --box 64 --width 256]
 
 --truth: four nested blocks, simulated, fitted by the linear model and by the network that it taught
@@ -8,6 +9,10 @@
 300 particles. AUC of the occupancy of each block, of every particle's own and of its volume's, beside the
 oracle's; the mean occupancy of particles that have the block and of those that do not; the error of its
 frequency; what it was found to need.
+
+--example: the folder of MAVEn's example (aligned/, model/, expected/). Densities, masks and occupancies
+against those expected of 13 chains; and the model as it is, shifted, mirrored and turned: its correlation as
+given, what was made of it, how far its atoms then are from where they belong, and the seconds that took.
 
 --speed: a network with random weights, the least smooth there is, so that the most volumes are decoded in
 full; and the same over a linear base, as a taught network starts. Against decoding, writing, reading and
@@ -24,13 +29,19 @@ import numpy as np
 import pandas as pd
 import torch
 from bench_states import LINEAR, Runs, truth_of
+from scipy.spatial.transform import Rotation
 from simulated_sets import command
 
+from tomohet.analysis.ensemble import open_ensemble
+from tomohet.analysis.maven import alignment
+from tomohet.files.grids import read_grid
 from tomohet.files.mrc import read_volume
 from tomohet.model.decoder import Decoder
 from tomohet.model.mask_sums import mask_sums
 from tomohet.model.volumes import TrainedVolumes, VolumeForm, write_volumes
 from tomohet.particles.store import open_store
+from tomohet.physics.model_match import Placement
+from tomohet.physics.molmap import read_model
 from tomohet.simulation.assessment import auc
 from tomohet.simulation.oracle import block_log_odds
 
@@ -73,6 +84,70 @@ def against_truth(runs: Runs, procedure: str, seed: int) -> list[dict]:
                 "present": values[there].mean(),
                 "frequency error": (values > 0.5).mean() - there.mean(),
                 "needs": ", ".join(required.requires[required.unit == name]),
+            }
+        )
+    return rows
+
+
+def parity(example: Path) -> pd.Series:
+    """The command's densities, masks and occupancies beside those expected: the worst of 13 chains."""
+    volumes = {f.stem: read_volume(f)[0].astype(float) for f in sorted((example / "aligned").glob("*.mrc"))}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        out, model = Path(folder), example / "model" / "prots1.pdb"
+        command("maven", "--volumes", example / "aligned", "--model", model, "--resolution", 10, "-o", out)
+        table = pd.read_csv(out / "occupancies.csv", header=[0, 1], index_col=0)
+        for chain in "abcdefghijklm":
+            name = f"prots1_chain{chain.upper()}.mrc"
+            density, mask = (
+                read_volume(example / "expected" / f"{k}_chain_{chain}.mrc")[0] for k in ("density", "mask")
+            )
+            found = read_volume(out / "densities" / name)[0]
+            direct = [(mask * volume).sum() / density.sum(dtype=float) for volume in volumes.values()]
+            rows.append(
+                {
+                    "density CC": np.corrcoef(found.ravel(), density.ravel())[0, 1],
+                    "mask voxels that differ": (read_volume(out / "masks" / f"Mask_{name}")[0] != mask).sum(),
+                    "occupancy, largest difference": np.abs(
+                        table["prots1", chain.upper()].to_numpy() - direct
+                    ).max(),
+                }
+            )
+    return pd.DataFrame(rows).agg(dict(zip(rows[0], ("min", "sum", "max"), strict=True)))
+
+
+def placements(example: Path) -> list[dict]:
+    """What `maven --align auto` makes of the model, wherever it was put."""
+    mean = open_ensemble(example / "aligned").mean()
+    grid = read_grid(next((example / "aligned").glob("*.mrc")))
+    model = read_model(sorted((example / "model").glob("*.pdb")))
+    xyz_A = model[["x_A", "y_A", "z_A"]].to_numpy()
+    mirror = np.diag([1.0, 1.0, -1.0])
+    odd = Rotation.from_rotvec(np.radians(140) * np.array([0.6, -0.64, 0.48])).as_matrix()
+    shift_A, middle_A = np.array([12.0, -12.8, 9.6]), grid.box // 2 * grid.pixel_size_A
+    cases = {
+        "as it is": (np.eye(3), np.zeros(3)),
+        "shifted by 20 Å": (np.eye(3), shift_A),
+        "wrong hand": (mirror, np.array([0, 0, 2 * middle_A])),
+        "turned by 140°, shifted": (odd, np.array([90.0, -300.0, 50.0])),
+        "the same, wrong hand": (odd @ mirror, np.array([90.0, -300.0, 50.0])),
+    }
+    rows = []
+    for name, case in cases.items():
+        given = alignment.moved(model, Placement(*case))
+        start = time.perf_counter()
+        found = alignment.align(given, mean, grid)
+        seconds = time.perf_counter() - start
+        placed = found.used.placement.move(given[["x_A", "y_A", "z_A"]].to_numpy())
+        rows.append(
+            {
+                "model": name,
+                "correlation as given": found.tried[0].correlation,
+                "by chance": found.chance,
+                "used": found.used.name,
+                "correlation": found.used.correlation,
+                "RMSD (Å)": np.sqrt(((placed - xyz_A) ** 2).sum(axis=1).mean()),
+                "seconds": seconds,
             }
         )
     return rows
@@ -129,6 +204,7 @@ def main() -> None:
     parser.add_argument("--truth", action="store_true")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--example", type=Path)
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--particles", type=int, default=10_000)
     parser.add_argument("--units", type=int, default=30)
@@ -146,6 +222,9 @@ def main() -> None:
         table = pd.DataFrame(rows)
         print(table.groupby(["procedure", "block"]).mean(numeric_only=True).round(3).to_string())
         print(table.groupby(["procedure", "block"]).needs.agg(list).to_string())
+    if args.example:
+        print(parity(args.example).to_string(float_format="{:.9f}".format))
+        print(pd.DataFrame(placements(args.example)).round(3).to_string(index=False))
     if args.speed:
         sizes = (args.particles, args.units, args.box, args.width)
         print(pd.DataFrame([speed(*sizes, n_basis) for n_basis in (4, 0)]).round(4).to_string(index=False))

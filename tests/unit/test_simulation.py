@@ -1,7 +1,10 @@
-"""The simulated specimen, its states, tilt series and configuration."""
+"""The simulated specimen, its states, tilt series and configuration, and what a round is held against."""
+
+from types import SimpleNamespace
 
 import gemmi
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
@@ -9,6 +12,7 @@ from tomohet.errors import InputError
 from tomohet.files.mrc import write_volume
 from tomohet.physics.molmap import read_model
 from tomohet.simulation.assembly import build_assembly
+from tomohet.simulation.assessment import RoundTruth, blocks_against_truth
 from tomohet.simulation.config import DEFAULT_BLOCKS, Block, config_from, read_config
 from tomohet.simulation.model_file import write_model
 from tomohet.simulation.packing import fill, keep_apart
@@ -268,3 +272,22 @@ def test_too_many_particles_or_too_large_an_assembly_are_refused():
         )
     with pytest.raises(InputError, match="enlarge box or pixel_size"):
         make_specimen(config_from({"diameter_A": 400, "n_atoms": 300}), np.random.default_rng(0))
+
+
+def test_each_true_block_is_held_against_the_found_one_that_follows_it_best():
+    presence = np.array([[1, 1, 1, 1], [1, 1, 0, 1], [0, 1, 0, 1], [1, 0, 0, 1]])
+    truth = SimpleNamespace(presence=presence, block_names=np.array(["A", "B", "C", "core"]))
+    table = pd.DataFrame(
+        {
+            "siren_1": [0.9, 0.8, 0.1, 0.7],
+            "siren_2": [1.0, 0.2, 0.0, np.nan],
+            "siren_colour": ["red", "red", "red", "red"],
+        }
+    )
+    found = blocks_against_truth(RoundTruth(truth, np.arange(4)), table)
+    assert found == {
+        "A": {"block": "siren_1", "auc": 1.0},
+        "B": {"block": "siren_2", "auc": pytest.approx(5 / 6)},
+        "C": {"block": "siren_1", "auc": 1.0},
+    }
+    assert blocks_against_truth(RoundTruth(truth, np.arange(4)), table[["siren_colour"]]) == {}

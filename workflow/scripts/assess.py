@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> None:
             mu, _ = load_latents(latents)
             result["latents"][model] = assessment.latents_against_truth(round_truth, mu, args.seed)
     result["clusters"] = assessment.clusters_against_truth(round_truth, table)
+    result["siren"] = assessment.blocks_against_truth(round_truth, table)
     result["maven"] = assessment.occupancies_against_truth(round_truth, table)
     volumes = args.round_dir / "volumes"
     if (volumes / "assignment.parquet").is_file():

@@ -2,7 +2,7 @@
 
 from tomohet.report.facts import facts_of, tables_of, text_of
 
-KNOWN = ("oracle", "latents", "maven", "clusters", "maps", "frequency", "mass_share")
+KNOWN = ("oracle", "latents", "maven", "siren", "clusters", "maps", "frequency", "mass_share")
 MODELS = {"linear": "Linear latents", "train_vae": "Network latents"}
 LABELS = {"auc_kmeans": "k-means", "auc_gmm": "Mixture"}
 
@@ -43,9 +43,9 @@ def block_rows(truth: dict, clusters: dict, maps: dict) -> dict | None:
         blocks = clusters.get("blocks") or {}
         if any(key in entry for entry in blocks.values()):
             columns[label] = {name: (blocks.get(name) or {}).get(key) for name in names}
-    maven = truth.get("maven") or {}
-    if maven:
-        columns["MAVEn occupancy"] = {name: (maven.get(name) or {}).get("auc") for name in names}
+    for key, label in (("siren", "SIREn, best block"), ("maven", "MAVEn occupancy")):
+        if found := truth.get(key):
+            columns[label] = {name: (found.get(name) or {}).get("auc") for name in names}
     return {"columns": list(columns), "rows": [block_row(name, truth, columns, maps) for name in names]}
 
 

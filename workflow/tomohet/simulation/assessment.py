@@ -1,5 +1,6 @@
 """How much of a simulation's truth a round has found: latents, clusters, occupancies and decoded maps."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +131,18 @@ def occupancies_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> d
             "mean_absolute_error": float(np.abs(occupancy - present).mean()),
             "share_over_half": float((occupancy > 0.5).mean()),
         }
+    return result
+
+
+def blocks_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> dict:
+    """For each varying block, which of SIREn's blocks (columns `siren_<id>`) follows it best, and its AUC."""
+    columns = [column for column in table if re.fullmatch(r"siren_\d+", column)]
+    result = {}
+    for block in round_truth.varying() if columns else ():
+        present = round_truth.presence[:, block]
+        found = {column: float(roc_auc_score(present, table[column].fillna(0))) for column in columns}
+        best = max(columns, key=found.get)
+        result[str(round_truth.truth.block_names[block])] = {"block": best, "auc": found[best]}
     return result
 
 

@@ -8,7 +8,7 @@ from tomohet import plots
 
 
 def write_figure(result: dict, path: Path) -> None:
-    """AUC per block (oracle, latents, occupancies) and, per state, the decoded maps against the true ones.
+    """AUC per block (oracle, latents, blocks, occupancies) and, per state, decoded against true maps.
 
     result: the contents of truth.json.
     """
@@ -23,8 +23,9 @@ def _auc_bars(axis, result: dict) -> None:
     bars = {"oracle (true maps)": [result["oracle"][name] for name in names]}
     for model, found in result["latents"].items():
         bars[f"latents of {model}"] = [found["blocks"][name]["auc"] for name in names]
-    if result["maven"]:
-        bars["occupancy (maven)"] = [result["maven"].get(name, {}).get("auc", np.nan) for name in names]
+    for key, label in (("siren", "best block (siren)"), ("maven", "occupancy (maven)")):
+        if found := result.get(key):
+            bars[label] = [found.get(name, {}).get("auc", np.nan) for name in names]
     width = 0.8 / len(bars)
     for number, (label, values) in enumerate(bars.items()):
         place = np.arange(len(names)) + (number - (len(bars) - 1) / 2) * width
