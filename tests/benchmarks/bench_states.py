@@ -8,7 +8,7 @@ Data sets (`DATA_SETS`) are simulated; tilt scheme, noise and gain say nothing o
 (`PROCEDURES`) run one after the other on each; one that follows the linear model costs its seconds as well.
 The oracle knows all maps (`tomohet.simulation.oracle`). Finished runs are not repeated.
 
---to-auc: CPU seconds at which the reference (60 epochs) first comes up to the linear model's read-out, over
+--to-auc: CPU seconds at which the reference (100 epochs) first comes up to the linear model's read-out, over
 the linear model's. --snr-of-auc: the SNR at which the oracle tells the two states of `two` with this AUC.
 """
 
@@ -78,7 +78,7 @@ class Procedure:
         return "{linear}" in self.options
 
 
-ORACLE, LINEAR, REFERENCE, LONG_REFERENCE = "oracle", "linear", "reference", "reference, 60 epochs"
+ORACLE, LINEAR, REFERENCE, LONG_REFERENCE = "oracle", "linear", "reference", "reference, 100 epochs"
 # Without --zdim: as many latents as the linear model has.
 TAUGHT = (
     f"{NETWORK.replace('--zdim 8 ', '')} --rows-per-image 0.25 --lr 3e-4 -b 16 -n 6 --init {{linear}} "
@@ -91,7 +91,7 @@ PROCEDURES = {
     "linear, 6 maps": Procedure("train_linear", "--zdim 6"),
     "mixture": Procedure("states", "--linear {linear}"),
     REFERENCE: Procedure("train_vae", f"{PUBLISHED} -n 30"),
-    LONG_REFERENCE: Procedure("train_vae", f"{PUBLISHED} -n 60"),
+    LONG_REFERENCE: Procedure("train_vae", f"{PUBLISHED} -n 100"),
     "taught, tilts": Procedure("train_vae", f"{TAUGHT} --encoder tilts"),
     "taught, backprojected": Procedure("train_vae", f"{TAUGHT} --encoder backprojected"),
     "taught, free": Procedure("train_vae", f"{TAUGHT} --encoder free"),

@@ -1,9 +1,10 @@
-"""Structural blocks found in the volumes without a model."""
+"""Structural blocks found in the volumes without a model, and how much of each is on in every particle."""
 
 
 rule siren:
     input:
-        "<results>/{round}/volumes",
+        volumes="<results>/{round}/volumes",
+        weights=latent_model,
     output:
         directory("<results>/{round}/siren"),
     log:
@@ -17,6 +18,10 @@ rule siren:
         mem_mb=megabytes(6000),
         runtime=minutes(120),
     params:
+        workdir=lambda wildcards, input: Path(input.weights[0]).parent,
+        epoch=lambda wildcards, input: epoch(wildcards, input.weights),
         options=options("siren"),
+        of_volumes=options("volumes"),
     shell:
-        "tomohet siren --volumes {input} -o {output} {params.options} 2>&1 | logged {log}"
+        "tomohet siren --volumes {input.volumes} --workdir {params.workdir} --epoch {params.epoch} {params.of_volumes}"
+        " {params.options} -o {output} 2>&1 | logged {log}"

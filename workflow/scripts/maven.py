@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     analysis.add_argument("--classes", type=int, metavar="N", help="groups of volumes (the best silhouette)")
     analysis.add_argument("--unit-groups", type=int, metavar="N", help="groups of units (likewise)")
-    _add_particle_options(parser)
+    options.add_particle_maps(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)
     options.add_device(parser)
@@ -106,28 +106,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_particle_options(parser: argparse.ArgumentParser) -> None:
-    particles = parser.add_argument_group(
-        "every particle",
-        "With the volumes' own model: --downsample, --lowpass, --flip, --invert as for them.",
-    )
-    particles.add_argument(
-        "--workdir", type=Path, metavar="DIR", help="output folder of train_vae or train_linear"
-    )
-    particles.add_argument(
-        "--epoch",
-        default="latest",
-        help="epoch, latest, -1 (final files) or the path of a convergence.json (latest)",
-    )
-    options.add_volume_options(parser)
-
-
 def run(args: argparse.Namespace) -> None:
     """Draw the units, measure their occupancies, analyse them, and write tables, figures and scripts."""
     import numpy as np
 
     from tomohet.analysis.ensemble import open_ensemble
     from tomohet.analysis.maven import analysis, occupancy, output, tables
+    from tomohet.analysis.maven.calibration import present_level
+    from tomohet.analysis.maven.particles import of_particles, particle_maps
     from tomohet.analysis.solvent import solvent_shell
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_json
@@ -169,8 +155,10 @@ def run(args: argparse.Namespace) -> None:
 
         amplitudes = amplitude(measured)
         if args.workdir is not None:
-            particles, of_particles, reduced = measure_particles(args, ensemble, found, solvent, measured)
-            by_particle = amplitude(of_particles)
+            maps = particle_maps(args.workdir, args.epoch, args.device, *options.volume_form(args))
+            level = present_level(occupancy.unmixed(measured, found), found.table.mass.to_numpy()).level
+            sums, reduced = of_particles(maps, ensemble, measured, found, solvent, level, args.seed)
+            particles, by_particle = maps.particles, amplitude(sums)
 
     # The share of a mask that is on needs no calibration.
     scale = args.scale if args.binarise is None or args.scale == "percentile" else "none"
@@ -260,30 +248,6 @@ def count_voxels(args: argparse.Namespace, ensemble, found, mean):
     levels = read_levels(ensemble, args.binarise, mean, np.random.default_rng(args.seed)).values
     counts = occupancy.voxels_on(ensemble, found, levels)
     return counts, counts / np.asarray(found.masks.sum(axis=1)).ravel()
-
-
-def measure_particles(args: argparse.Namespace, ensemble, found, solvent, measured):
-    """Store ordinals of the particles, their sums, and what `summary.json` says of how they came about."""
-    from tomohet.analysis.maven import calibration, occupancy
-    from tomohet.analysis.maven import particles as of_model
-    from tomohet.analysis.run_folder import RunFolder, particles_of
-    from tomohet.device import device_of
-    from tomohet.model.load import load_model
-    from tomohet.model.volumes import VolumeForm
-
-    training = RunFolder(args.workdir)
-    epoch = training.epoch(args.epoch)
-    z, _ = training.latents(epoch)
-    ordinals = particles_of(len(z), None, training.config())
-    decoder = load_model(training.weights_path(epoch), training.config_path, device_of(args.device))
-    form = VolumeForm.of(decoder, args.downsample, args.lowpass, args.flip, args.invert)
-    amplitudes = occupancy.unmixed(measured, found)
-    level = calibration.present_level(amplitudes, found.table.mass.to_numpy()).level
-    of_model.check_same_model(ensemble, measured, decoder, found, form, level)
-    sums, how = of_model.of_particles(decoder, z, found, solvent, form, level, args.seed)
-    error = how.error[:-1] / (level * occupancy.own_sums(found))
-    reduced = {"n_decoded": how.decoded, "n_points": how.points, "worst_rms_error": float(error.max())}
-    return ordinals, sums, reduced
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--cnn-weights", type=Path, metavar="FILE", help="weights of SIREn's network, for --level cnn"
     )
+    options.add_particle_maps(parser)
     options.add_device(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)
@@ -71,16 +72,21 @@ def run(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from tomohet.analysis.ensemble import open_ensemble
+    from tomohet.analysis.maven.particles import particle_maps
     from tomohet.analysis.siren.blocks import Task, blocks_at
     from tomohet.analysis.siren.extent import noise_of
     from tomohet.analysis.siren.files import read_blocks
     from tomohet.analysis.siren.independence import latents_beside, population_beside, sampling_of
     from tomohet.analysis.siren.levels import outlying_volumes, read_levels
     from tomohet.analysis.siren.pairs import engine_of
+    from tomohet.analysis.siren.particles import states_of_particles
     from tomohet.analysis.siren.stability import blocks_of_randomised, level_stability
     from tomohet.files.atomic import write_json, write_parquet
     from tomohet.files.grids import write_on_grid
 
+    maps = None
+    if args.workdir is not None:
+        maps = particle_maps(args.workdir, args.epoch, args.device, *options.volume_form(args))
     ensemble = open_ensemble(args.volumes)
     mean = ensemble.mean()
     rng = np.random.default_rng(args.seed)
@@ -111,16 +117,20 @@ def run(args: argparse.Namespace) -> None:
     table, partners = found.table.assign(stability=stable), found.partners
 
     args.outdir.mkdir(parents=True, exist_ok=True)
-    for stale in args.outdir.glob("block_*.mrc"):
-        stale.unlink()
+    for stale in (*args.outdir.glob("block_*.mrc"), args.outdir / "particles.parquet"):
+        stale.unlink(missing_ok=True)
     for number in table.id:
         write_on_grid(args.outdir / f"block_{number}.mrc", found.labels == number, ensemble.grid)
     write_parquet(args.outdir / "blocks.parquet", table)
     write_parquet(args.outdir / "relations.parquet", found.relations)
     states = pd.DataFrame(found.states, columns=[f"siren_{number}" for number in table.id])
+    height = float(np.median(levels.values - levels.solvent))
+    reduced = None
+    if maps is not None:
+        of_each, reduced = states_of_particles(maps, ensemble, mean, args.outdir, states, height, args.seed)
+        write_parquet(args.outdir / "particles.parquet", of_each)
     states.insert(0, "volume", ensemble.numbers)
     write_parquet(args.outdir / "volumes.parquet", states)
-    height = float(np.median(levels.values - levels.solvent))
     draw(args, found, mean, float(np.median(levels.solvent)) + height, ensemble.grid.pixel_size_A)
     write_json(
         args.outdir / "summary.json",
@@ -143,6 +153,7 @@ def run(args: argparse.Namespace) -> None:
             "p_value": partners.p_value if partners else None,
             "least_phi": partners.least_phi if partners else None,
             "randomised": blocks_of_randomised(levels.values, task) if given is None else None,
+            "particles": reduced,
             "blocks": table.to_dict("records"),
         },
     )

@@ -1,6 +1,7 @@
 """Groups of options that several commands share; names, defaults and meaning as in tomoDRGN 1.0."""
 
 import argparse
+from pathlib import Path
 
 SOURCE_SOFTWARE = (
     "auto",
@@ -80,6 +81,28 @@ def add_volume_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--invert", action="store_true", help="change the sign of the volumes")
     group.add_argument("--downsample", type=int, metavar="BOX", help="Fourier-crop to this box size, px")
     group.add_argument("--lowpass", type=float, metavar="A", help="low-pass filter at this resolution, Å")
+
+
+def volume_form(args: argparse.Namespace) -> tuple[int | None, float | None, bool, bool]:
+    """The values of `add_volume_options`: box, low-pass, flip, invert."""
+    return args.downsample, args.lowpass, args.flip, args.invert
+
+
+def add_particle_maps(parser: argparse.ArgumentParser) -> None:
+    """The model whose maps of every particle are measured, and the form that its volumes were written in."""
+    group = parser.add_argument_group(
+        "every particle",
+        "With the volumes' own model: --downsample, --lowpass, --flip, --invert as for them.",
+    )
+    group.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="output folder of train_vae or train_linear"
+    )
+    group.add_argument(
+        "--epoch",
+        default="latest",
+        help="epoch, latest, -1 (final files) or the path of a convergence.json (latest)",
+    )
+    add_volume_options(parser)
 
 
 def add_plot_options(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ BY_PARTICLE = (
     "states/particles.parquet",
     "analyze/particles.parquet",
     "volumes/assignment.parquet",
+    "siren/particles.parquet",
     "maven/particles.parquet",
 )
 # A stage that knows its numbers for every particle is not asked for those of volumes.

@@ -1,6 +1,7 @@
 """Occupancies of every particle: the model's own map of it, summed over the masks, never made or written."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import numpy as np
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.maven.occupancy import Measured, own_sums
 from tomohet.analysis.maven.units import Units
+from tomohet.analysis.run_folder import RunFolder, particles_of
+from tomohet.device import device_of
 from tomohet.errors import InputError
-from tomohet.model.mask_sums import MaskSums, mask_sums
+from tomohet.model.load import load_model
+from tomohet.model.mask_sums import mask_sums
 from tomohet.model.volumes import TrainedVolumes, VolumeForm
 
 TOLERANCE = 1e-3  # of a present unit's density: far below what noise does to latents
@@ -19,41 +23,66 @@ MOST_COMPARED = 3  # volumes that are decoded again
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ParticleMaps:
+    """A trained model's maps of its n particles: latents (n, zdim), ordinals in the store, form."""
+
+    decoder: TrainedVolumes
+    z: np.ndarray
+    particles: np.ndarray
+    form: VolumeForm
+
+
+def particle_maps(
+    workdir: Path, epoch: str, device: str, box: int | None, lowpass_A: float | None, flip: bool, invert: bool
+) -> ParticleMaps:
+    """The maps of a run's particles at an epoch (see `RunFolder.epoch`), in the form of the options given."""
+    training = RunFolder(workdir)
+    number = training.epoch(epoch)
+    z, _ = training.latents(number)
+    decoder = load_model(training.weights_path(number), training.config_path, device_of(device))
+    form = VolumeForm.of(decoder, box, lowpass_A, flip, invert)
+    return ParticleMaps(decoder, z, particles_of(len(z), None, training.config()), form)
+
+
 def of_particles(
-    decoder: TrainedVolumes,
-    z: np.ndarray,
+    maps: ParticleMaps,
+    ensemble: Ensemble,
+    measured: Measured,
     units: Units,
     solvent: np.ndarray,
-    form: VolumeForm,
     level: float,
     seed: int,
-) -> tuple[Measured, MaskSums]:
-    """Sums over masks and solvent of the maps of latents z (n, zdim).
+) -> tuple[Measured, dict]:
+    """Sums over masks and solvent of all particles' maps, and what a summary says of how they came about.
 
-    `level`: amplitude of a present unit; sums are exact to a thousandth of it.
+    measured: of the ensemble's volumes, which must be of the same model. level: amplitude of a present
+    unit; sums are exact to a thousandth of it.
+
+    Raises InputError when the volumes are of another model, epoch or form.
     """
-    shape = (-1, *solvent.shape)
+    check_same_model(ensemble, measured, maps, units, level)
     share = (solvent / solvent.sum()).astype(np.float32)
-    weights = np.concatenate([units.masks.toarray().reshape(shape), share[None]])
+    weights = np.concatenate([units.masks.toarray().reshape(-1, *solvent.shape), share[None]])
     own = own_sums(units)
     voxels = np.asarray(units.masks.sum(axis=1)).ravel()
     allowed = TOLERANCE * level * np.append(own, (own / voxels).min())
-    found = mask_sums(decoder, z, weights, form, allowed, seed)
-    worst = (found.error[:-1] / (level * own)).max()
+    found = mask_sums(maps.decoder, maps.z, weights, maps.form, allowed, seed)
+    worst = float((found.error[:-1] / (level * own)).max())
     log.info(
-        "occupancies of %d particles: %d volumes decoded in full%s", len(z), found.decoded,
+        "occupancies of %d particles: %d volumes decoded in full%s", len(maps.z), found.decoded,
         f", the others from {found.points} Fourier points (root mean square error {worst:.1e})"
         if found.points else "",
     )  # fmt: skip
-    return Measured(found.sums[:, :-1], found.sums[:, -1]), found
+    how = {"n_decoded": found.decoded, "n_points": found.points, "worst_rms_error": worst}
+    return Measured(found.sums[:, :-1], found.sums[:, -1]), how
 
 
 def check_same_model(
     ensemble: Ensemble,
     measured: Measured,
-    decoder: TrainedVolumes,
+    maps: ParticleMaps,
     units: Units,
-    form: VolumeForm,
     level: float,
 ) -> None:
     """That the volumes are this model's, at this epoch and in this form: a few of them, decoded again.
@@ -61,20 +90,21 @@ def check_same_model(
     Their latents are in the `z_values.txt` beside them; without that file nothing is compared.
     Raises InputError when they differ.
     """
-    _check_grid(ensemble, form)
+    _check_grid(ensemble, maps.form)
     file = Path(ensemble.source) / "z_values.txt"
     if not file.is_file():
         log.info("%s: no z_values.txt, so the volumes are not compared with the model's", ensemble.source)
         return
     z = np.loadtxt(file, ndmin=2)
-    if z.shape[1] != decoder.zdim or ensemble.numbers.max() >= len(z):
+    if z.shape[1] != maps.decoder.zdim or ensemble.numbers.max() >= len(z):
         raise InputError(
-            f"{file}: latents of shape {z.shape}, but the model has zdim {decoder.zdim} and there are "
+            f"{file}: latents of shape {z.shape}, but the model has zdim {maps.decoder.zdim} and there are "
             f"volumes up to {ensemble.numbers.max()}: the volumes are not of this model"
         )
     rows = np.unique(np.linspace(0, len(ensemble) - 1, MOST_COMPARED).astype(int))
     masks = units.masks.toarray().reshape(-1, *ensemble.grid.shape)
-    again = mask_sums(decoder, z[ensemble.numbers[rows]], masks, form, np.full(len(masks), np.inf)).sums
+    latents, any_error = z[ensemble.numbers[rows]], np.full(len(masks), np.inf)
+    again = mask_sums(maps.decoder, latents, masks, maps.form, any_error).sums
     own = own_sums(units)
     difference = np.abs(again - measured.sums[rows]) / (level * own)
     if not difference.max() <= OTHER_MODEL:
