@@ -15,6 +15,7 @@ MOST_BLOCKS = 60
 SECTIONS = (0.35, 0.5, 0.65)
 VIEWS_DEG = ((15, -60), (15, 30), (75, -90))  # elevation and azimuth
 LARGEST_BOX = 48  # of surfaces
+STEEP_DEG = 60
 CHANCE = 0.05
 
 
@@ -53,7 +54,7 @@ def surfaces(
     """
     box = len(mean)
     shrink = min(1.0, LARGEST_BOX / box)
-    fig = plots.plt.figure(figsize=(3.6 * len(VIEWS_DEG), 3.9), layout="constrained")
+    fig = plots.plt.figure(figsize=(4.0 * len(VIEWS_DEG), 4.2), layout="constrained")
     colors, ordinals = _colors(table), _ordinals(labels, table)
     bodies = [(mean, level, (0.75, 0.75, 0.75), 0.18)]
     bodies += [
@@ -66,6 +67,13 @@ def surfaces(
         if small.min() < height < small.max():
             corners, faces, *_ = marching_cubes(np.pad(small, 1, constant_values=small.min()), height)
             meshes.append(((corners[:, ::-1] - 1) / shrink * pixel_A, faces, color, alpha))
+    # A cube around all that is drawn.
+    corners_A = np.concatenate(
+        [corners for corners, *_ in meshes] or [np.array([[0.0] * 3, [box * pixel_A] * 3])]
+    )
+    low_A, high_A = corners_A.min(axis=0), corners_A.max(axis=0)
+    side_A = 1.1 * (high_A - low_A).max()
+    lowest_A = (low_A + high_A - side_A) / 2
     for number, (elevation, azimuth) in enumerate(VIEWS_DEG, start=1):
         ax = fig.add_subplot(1, len(VIEWS_DEG), number, projection="3d")
         for corners, faces, color, alpha in meshes:
@@ -77,11 +85,14 @@ def surfaces(
                 lightsource=LightSource(azimuth, 50),
             )
             ax.add_collection3d(mesh)
-        ax.set(xlim=(0, box * pixel_A), ylim=(0, box * pixel_A), zlim=(0, box * pixel_A))
-        ax.set_xlabel("x (Å)", fontsize=7)
-        ax.set_ylabel("y (Å)", fontsize=7)
-        ax.set_zlabel("z (Å)", fontsize=7)
+        for name, low in zip("xyz", lowest_A, strict=True):
+            ax.set(**{f"{name}lim": (low, low + side_A)})
+            getattr(ax, f"set_{name}label")(f"{name} (Å)", fontsize=7)
         ax.tick_params(labelsize=6, pad=-2)
+        ax.locator_params(nbins=5)
+        if elevation > STEEP_DEG:  # seen along z, its ticks lie on each other
+            ax.set_zlabel("")
+            ax.set_zticks([])
         ax.view_init(elevation, azimuth)
         ax.set_box_aspect((1, 1, 1), zoom=0.95)
     _legend(fig, table)
