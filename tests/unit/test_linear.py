@@ -19,7 +19,7 @@ from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import ROWS_PER_CHUNK, Observations
 from tomohet.reconstruction.particle_maps import DifferenceMaps
-from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_power
+from tomohet.reconstruction.prior import SpectralPrior, shell_power
 
 
 @pytest.fixture(scope="module")
@@ -178,24 +178,6 @@ def test_expansion_changes_no_map_and_gives_unit_latents():
     gram = new_basis.flatten(1) @ new_basis.flatten(1).T
     assert (gram - torch.diag(gram.diagonal())).abs().max() < 1e-3 * gram.max()
     assert (gram.diagonal().diff() < 0).all()
-
-
-def test_white_maps_have_the_prior_power():
-    power = torch.linspace(9, 1, 9)
-    prior = SpectralPrior(torch.ones(16, 16, 16), power)
-    white = torch.randn(64, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(shell_power(prior.colour(white)).mean(0), power, rtol=0.15, atol=0)
-    other = torch.randn(16, 16, 16, generator=torch.Generator().manual_seed(1))
-    left, right = (prior.colour(white[0]) * other).sum(), (white[0] * prior.colour_adjoint(other)).sum()
-    assert left.item() == pytest.approx(right.item(), rel=1e-4)
-
-
-def test_conjugate_gradients_solve():
-    root = torch.randn(12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    matrix = root @ root.T + torch.eye(12)
-    right = torch.arange(12, dtype=torch.float64)
-    found = conjugate_gradients(lambda v: matrix @ v, right, torch.zeros_like(right), 60)
-    torch.testing.assert_close(matrix @ found, right, rtol=1e-5, atol=1e-5)
 
 
 def test_mean_map_is_the_mean_of_the_particles(store):

@@ -28,7 +28,14 @@ from tomohet.physics.slicing import (
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
-from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_index, shell_power
+from tomohet.reconstruction.prior import (
+    SpectralPrior,
+    conjugate_gradients,
+    preconditioner,
+    shell_index,
+    shell_power,
+    shell_precision,
+)
 
 CG_ITERATIONS = 12
 # Left to itself the prior of a weak component shrinks with every iteration, until nothing is left of it.
@@ -105,29 +112,14 @@ class Equations:
             return white + adjoint(2 * toeplitz_apply_block(full, colour(white)))
 
         right = adjoint(2 * transform_adjoint(self.data, self.box))
-        white = conjugate_gradients(apply, right, start, CG_ITERATIONS)
+        power = torch.stack([prior.power for prior in priors])
+        inverse = preconditioner(self.precision(power.shape[1]) * power, self.box)
+        white = conjugate_gradients(apply, right, start, CG_ITERATIONS, inverse)
         return colour(white)
 
     def precision(self, n_shells: int) -> Tensor:
         """Data precision of a Fourier coefficient of each basis map per shell, (K, n_shells)."""
         return shell_precision(self.weight[:, self.pairs[0] == self.pairs[1]], self.box, n_shells)
-
-
-def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
-    """Data precision of a Fourier coefficient of c maps per shell, (c, n_shells).
-
-    weight (voxels, c): scattered weights.
-    Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k.
-    """
-    grids = weight.T.reshape(-1, *(PADDING * box,) * 3)
-    shells = shell_index(PADDING * box, grids.device) // PADDING
-    half = (
-        grids[..., : PADDING * box // 2 + 1]
-        + torch.roll(grids.flip(-3, -2, -1), (1, 1, 1), (-3, -2, -1))[..., : PADDING * box // 2 + 1]
-    )
-    keep = shells < n_shells
-    sums = half.new_zeros(len(half), n_shells).index_add_(1, shells[keep], half[:, keep])
-    return PADDING**3 * sums / torch.bincount(shells[keep], minlength=n_shells)
 
 
 def toeplitz_apply_block(kernel: Tensor, maps: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tomohet.linear.em import CG_ITERATIONS, prior_scales, shell_precision
+from tomohet.linear.em import CG_ITERATIONS, prior_scales
 from tomohet.physics.slicing import (
     PADDING,
     gather,
@@ -30,7 +30,13 @@ from tomohet.physics.slicing import (
 from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
-from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_index
+from tomohet.reconstruction.prior import (
+    SpectralPrior,
+    conjugate_gradients,
+    preconditioner,
+    shell_index,
+    shell_precision,
+)
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +105,9 @@ class StateEquations:
             return white + adjoint(2 * toeplitz_apply(kernels, colour(white)))
 
         right = adjoint(2 * transform_adjoint(self.data, self.box))
-        white = conjugate_gradients(apply, right, start, CG_ITERATIONS)
+        precision = mixing.square().T @ self.precision(len(mean.power))
+        inverse = preconditioner(precision * mean.power, self.box)
+        white = conjugate_gradients(apply, right, start, CG_ITERATIONS, inverse)
         return colour(white), white
 
     def precision(self, n_shells: int) -> Tensor:

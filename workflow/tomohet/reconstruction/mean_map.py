@@ -20,7 +20,13 @@ from tomohet.physics.slicing import (
 )
 from tomohet.reconstruction.noise import Noise, residual_noise
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, shell_power
+from tomohet.reconstruction.prior import (
+    SpectralPrior,
+    conjugate_gradients,
+    preconditioner,
+    shell_power,
+    shell_precision,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +72,7 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
         if volume is None:
             power = shell_power(_gridded(data, density, box))
         prior = SpectralPrior(current, _positive(power))
+        inverse = preconditioner(shell_precision(density, box, len(power)) * prior.power, box)
         right = prior.colour_adjoint(2 * transform_adjoint(data, box)[0])
         white = conjugate_gradients(
             lambda v, prior=prior, kernel=kernel: (
@@ -74,6 +81,7 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
             right,
             torch.zeros_like(right),
             CG_ITERATIONS,
+            lambda residual, inverse=inverse: inverse(residual[None])[0],
         )
         volume = prior.colour(white)
         noise = residual_noise(observations, volume)

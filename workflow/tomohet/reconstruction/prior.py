@@ -4,8 +4,12 @@ A map is m(x) F^-1[a(k) F(v)](x) with white v, mask m and amplitude a = sqrt(P /
 (accuracy of linear heterogeneity models depends on the shape of P first of all: most rows hold no signal).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from tomohet.physics.slicing import PADDING
 
 
 def shell_index(box: int, device: torch.device | str = "cpu") -> Tensor:
@@ -54,16 +58,58 @@ class SpectralPrior:
         return torch.fft.irfftn(spectra, s=size, dim=(-3, -2, -1))
 
 
-def conjugate_gradients(apply, right: Tensor, start: Tensor, iterations: int) -> Tensor:
+def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
+    """Data precision of a Fourier coefficient of c maps per shell, (c, n_shells).
+
+    weight (voxels, c): scattered weights.
+    Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k.
+    """
+    grids = weight.T.reshape(-1, *(PADDING * box,) * 3)
+    shells = shell_index(PADDING * box, grids.device) // PADDING
+    half = (
+        grids[..., : PADDING * box // 2 + 1]
+        + torch.roll(grids.flip(-3, -2, -1), (1, 1, 1), (-3, -2, -1))[..., : PADDING * box // 2 + 1]
+    )
+    keep = shells < n_shells
+    sums = half.new_zeros(len(half), n_shells).index_add_(1, shells[keep], half[:, keep])
+    return PADDING**3 * sums / torch.bincount(shells[keep], minlength=n_shells)
+
+
+def preconditioner(information: Tensor, box: int) -> Callable[[Tensor], Tensor]:
+    """An approximate inverse of the normal operator of K maps' white variables (K, D, D, D).
+
+    information (K, n_shells): precision of the data times power of the prior, per shell. Without a mask, and
+    with data that are the same all over a shell, it is the inverse: of what shells tell apart, the largest
+    part, conjugate gradients then have nothing to do.
+    """
+    shells = shell_index(box, information.device)
+    n_shells = information.shape[1]
+    inverse = torch.where(shells < n_shells, 1 / (1 + information[:, shells.clamp(max=n_shells - 1)]), 1)
+
+    def apply(white: Tensor) -> Tensor:
+        spectra = torch.fft.rfftn(white, dim=(-3, -2, -1)) * inverse
+        return torch.fft.irfftn(spectra, s=(box, box, box), dim=(-3, -2, -1))
+
+    return apply
+
+
+def conjugate_gradients(
+    apply: Callable[[Tensor], Tensor],
+    right: Tensor,
+    start: Tensor,
+    iterations: int,
+    precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
+) -> Tensor:
     """Solve apply(x) = right for a symmetric positive operator on tensors of any shape.
 
-    The residual's relative size is what `iterations` makes of it; with whitened variables 10-20 are plenty.
+    precondition: about the operator's inverse, symmetric and positive as well.
     """
     x = start.clone()
     residual = right - apply(x)
-    direction = residual.clone()
-    size = residual.square().sum()
-    floor = 1e-12 * right.square().sum()
+    shown = precondition(residual)
+    direction = shown.clone()
+    size = (residual * shown).sum()
+    floor = 1e-12 * (right * precondition(right)).sum()
     for _ in range(iterations):
         image = apply(direction)
         # Without asking a GPU whether it has been solved already: then nothing moves any more.
@@ -71,7 +117,8 @@ def conjugate_gradients(apply, right: Tensor, start: Tensor, iterations: int) ->
         step = torch.where(goes_on, size / (direction * image).sum(), 0)
         x += step * direction
         residual -= step * image
-        new_size = residual.square().sum()
-        direction = residual + torch.where(goes_on, new_size / size, 0) * direction
+        shown = precondition(residual)
+        new_size = (residual * shown).sum()
+        direction = shown + torch.where(goes_on, new_size / size, 0) * direction
         size = new_size
     return x
