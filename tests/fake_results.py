@@ -136,7 +136,7 @@ def write_stages(folder: Path, rng) -> None:
     eigenvalues = [9.1, 5.3, 1.4, *np.linspace(1.2, 0.8, 12)]
     write_json(
         folder / "linear" / "summary.json",
-        {"zdim": 2, "reliability": [0.9, 0.7], "kernel_eigenvalues": eigenvalues},
+        {"zdim": 2, "held_out_reliability": [0.9, 0.7], "kernel_eigenvalues": eigenvalues},
     )
     differences = sum(blob(centre, 0.07) for centre in list(BLOCKS.values())[1:])
     write_volume(folder / "linear" / "variability.mrc", 0.4 * differences, PIXEL_SIZE_A)

@@ -4,9 +4,10 @@
 
 For each SNR and number of particles, data sets with two states (one block of 8 % of the mass in half of the
 particles) or, with --homogeneous, data sets without any difference. Tilt scheme, noise and dose say nothing
-of the state. Prints how often the detection test finds heterogeneity, the basis maps that held-out tilts
-confirm, CPU seconds of the fit, and the AUC of the best single latent: beside that of the oracle, who knows
-both maps, and beside what can be learnt from these particles if states of others are known (`known_labels`).
+of the state. Prints how often the detection test finds heterogeneity and calls it clear, the AUC that
+held-out tilts let one expect of two equal halves, the basis maps that they confirm, CPU seconds of the fit,
+and the AUC of the best single latent: beside that of the oracle, who knows both maps, and beside what can be
+learnt from these particles if states of others are known (`known_labels`).
 """
 
 import argparse
@@ -32,6 +33,8 @@ def found(store: Store, truth: Truth, zdim: int | None) -> dict:
     model = fit_linear_model(store, np.arange(len(store.particles)), zdim=zdim)
     row = {
         "found": float(model.heterogeneous),
+        "clear": float(model.held_out.found and model.held_out.n_clear > 0),
+        "expected": model.held_out.auc[0],
         "by kernel": float(model.detection.found),
         "excess": model.detection.excess,
         "basis maps": len(model.basis) if zdim else model.held_out.n_components,

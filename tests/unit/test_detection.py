@@ -61,54 +61,80 @@ def test_too_much_noise_hides_the_blocks():
     assert not detection(blob_store(N, snr=0.003)).found
 
 
-def used_and_held_out(strengths, n=600, k=6, seed=0):
-    """Likelihood of images used and held out, which have some directions of a random basis in common."""
+def used_and_held_out(strengths, n=600, k=6, seed=0, precision=1.0):
+    """Likelihood of images used, each time with one half of those held out, which have some directions of a
+    random basis in common; and the true latents. precision: of the held-out halves."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(k, k)))[0]
     true = rng.normal(size=(n, k)) * np.sqrt(np.pad(strengths, (0, k - len(strengths))))
-    a = torch.eye(k).expand(n, k, k)
-    used, new = (torch.tensor((true + rng.normal(size=(n, k))) @ turn, dtype=torch.float32) for _ in "ab")
-    return SplitLikelihood(a, 2 * used, a, new), torch.tensor(true @ turn, dtype=torch.float32)
+
+    def seen(precision):
+        noisy = (true + rng.normal(size=(n, k)) / np.sqrt(precision)) @ turn
+        a = precision * torch.eye(k).expand(n, k, k)
+        return a, precision * torch.tensor(noisy, dtype=torch.float32)
+
+    used = seen(1.0)
+    looks = [SplitLikelihood(*used, *seen(precision / 2)) for _ in range(2)]
+    return looks, torch.tensor(true @ turn, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("strengths", [[], [9.0], [9.0, 0.5], [9.0, 9.0, 0.5, 0.5]])
 def test_weak_directions_are_found_beside_strong_ones_in_any_basis(strengths):
-    found = common_directions(used_and_held_out(strengths)[0], seed=0)
+    found = common_directions(*used_and_held_out(strengths)[0], seed=0)
     assert found.n_components == len(strengths) and found.found == bool(strengths)
 
 
 def test_latents_along_the_directions_are_what_the_images_have_in_common():
     """A fit that starts there starts without most of the noise: that of the other four is left behind."""
-    split, true = used_and_held_out([9.0, 3.0])
-    latents = common_directions(split, seed=0).latents(2)
+    looks, true = used_and_held_out([9.0, 3.0])
+    latents = common_directions(*looks, seed=0).latents(2)
     torch.testing.assert_close(latents.T @ latents / 600, torch.eye(2), rtol=0, atol=1e-4)
     explained = latents @ torch.linalg.lstsq(latents, true).solution
     assert (true - explained).square().sum() < 0.2 * true.square().sum()
 
 
 def test_chance_is_called_so_as_often_as_said():
-    p_values = [common_directions(used_and_held_out([], seed=s)[0], seed=s).p_values[0] for s in range(100)]
+    p_values = [common_directions(*used_and_held_out([], seed=s)[0], seed=s).p_values[0] for s in range(100)]
     assert np.mean(np.array(p_values) < 0.05) <= 0.12
     assert 0.4 < np.mean(p_values) < 0.6
 
 
 def test_what_all_particles_share_is_no_direction():
-    split, _ = used_and_held_out([])
+    looks, _ = used_and_held_out([])
     shift = torch.tensor([3.0, 0, 0, 0, 0, 0])
-    shared = SplitLikelihood(split.a, split.b + shift, split.new_a, split.new_b + shift)
-    assert common_directions(shared, seed=0).n_components == 0
+    shared = (SplitLikelihood(x.a, x.b + shift, x.new_a, x.new_b + shift / 2) for x in looks)
+    assert common_directions(*shared, seed=0).n_components == 0
+
+
+@pytest.mark.parametrize("precision", [1.0, 4.0])
+def test_reliability_is_the_share_of_the_latents_that_is_structure(precision):
+    """With a latent's variance s and noise 1 in the images used that share is s / (s + 1); how much noise is
+    in the others is of no consequence. All images are half as many again."""
+    looks, _ = used_and_held_out([4.0, 1.0], n=20_000, precision=precision)
+    found = common_directions(*looks, seed=0)
+    np.testing.assert_allclose(found.reliability[:2], [6 / 7, 1.5 / 2.5], atol=0.03)
+    assert found.n_components == 2 and found.n_clear == 1
+
+
+def test_auc_of_equal_halves_follows_from_the_reliability():
+    rng = np.random.default_rng(0)
+    has = rng.integers(2, size=20_000)
+    latents = 1.5 * has + rng.normal(size=len(has))
+    reliability = np.corrcoef(has, latents)[0, 1] ** 2
+    found = HeldOut(np.ones(1), np.zeros((9, 1)), None, np.array([reliability]))
+    assert found.auc[0] == pytest.approx(auc(has, latents), abs=0.01)
 
 
 def test_the_count_stops_at_the_first_that_may_be_chance():
     null = np.random.default_rng(0).gumbel(size=(50, 4))
-    assert HeldOut(np.array([20.0, 20, 0, 20]), null, None).n_components == 2
-    assert HeldOut(np.array([20.0, 20, 20, 20]), null, None).n_components == 4
+    assert HeldOut(np.array([20.0, 20, 0, 20]), null, None, np.ones(4)).n_components == 2
+    assert HeldOut(np.array([20.0, 20, 20, 20]), null, None, np.ones(4)).n_components == 4
 
 
 def test_basis_maps_are_as_many_as_held_out_tilts_confirm():
     model = fit_linear_model(blob_store(N, snr=0.3), np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
     assert len(model.basis) == 2 == model.held_out.n_components
-    assert model.held_out.found and "confirm 2 components" in model.verdict
+    assert model.held_out.found and "confirm 2 components; clear in single particles" in model.verdict
     same = blob_store(N, snr=0.3, blocks=False)
     model = fit_linear_model(same, np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
     assert model.held_out.n_components == 0 and len(model.basis) == 1 and not model.heterogeneous

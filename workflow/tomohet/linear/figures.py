@@ -37,10 +37,25 @@ def _spectrum(model: LinearModel, path: Path) -> None:
     )
     axes[0].legend(fontsize=7)
     variance = np.diagonal(model.latents.covariance.cpu().numpy(), axis1=1, axis2=2).mean(0)
-    axes[1].bar(np.arange(1, len(variance) + 1), 1 - variance, color=plots.PALETTE[0])
-    axes[1].set(
-        title="Reliability of the latents", xlabel="latent", ylabel="settled share of variance", ylim=(0, 1)
+    numbers = np.arange(1, len(variance) + 1)
+    axes[1].bar(numbers, 1 - variance, color=plots.PALETTE[0], label="by the model itself")
+    shared = held_out.reliability[: len(numbers)]
+    axes[1].plot(
+        numbers,
+        shared,
+        "o",
+        color=plots.PALETTE[1],
+        markersize=5,
+        label="by held-out tilts, of directions",
     )
+    axes[1].set(
+        title="How much of latents is structure",
+        xlabel="latent, or direction",
+        ylabel="share of variance",
+        ylim=(0, 1.25),
+        yticks=np.arange(0, 1.01, 0.2),
+    )
+    axes[1].legend(fontsize=7, loc="upper right")
     numbers, null = np.arange(1, len(held_out.moment) + 1), held_out.null
     axes[2].fill_between(numbers, null.min(0), null.max(0), color="0.8", label="chance (random signs)")
     axes[2].plot(numbers, held_out.moment, "o-", color=plots.PALETTE[0], markersize=4, label="held-out tilts")

@@ -62,13 +62,24 @@ class LinearModel:
         if self.held_out.found:
             count = self.held_out.n_components
             components = "1 component" if count == 1 else f"{count} components"
-            return f"heterogeneity found: tilt images that were held out confirm {components}"
+            found = f"heterogeneity found: tilt images that were held out confirm {components}"
+            return f"{found}; {self._clearness}"
         if self.detection.found:
             return "heterogeneity found: weak, as tilt images that were held out do not confirm it"
         return (
             f"no heterogeneity found at this number of particles ({len(self.latents.mean):,}): noise alone "
             f"gives such a leading eigenvalue (p = {self.detection.p_value:.2g})"
         )
+
+    @property
+    def _clearness(self) -> str:
+        """What single particles show of the components that are confirmed."""
+        count, clear = self.held_out.n_components, self.held_out.n_clear
+        if clear == count:
+            return "clear in single particles"
+        auc = self.held_out.auc[:count].min()
+        which = "" if count == 1 else f" in {count - clear} of them" if clear else " in all of them"
+        return f"faint{which}: two equal halves of the particles would be told apart with AUC {auc:.2f}"
 
     @property
     def eigenvalues(self) -> np.ndarray:

@@ -99,9 +99,9 @@ def tiles(round_: Round) -> list[dict]:
         (threshold, value), *rest = reversed(resolution.items())
         note = "; ".join(f"{r:.1f} Å at {t:g}" for t, r in rest)
         found.append({"label": f"Half-map FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": note})
-    reliability = round_.summaries["linear"].get("reliability")
+    reliability = round_.summaries["linear"].get("held_out_reliability")
     if reliability:
-        note = "share of a latent that the images settle"
+        note = "share of it that is structure, by held-out tilts"
         found.append({"label": "Best linear latent", "value": f"{max(reliability):.2f}", "note": note})
     convergence = round_.summaries["convergence"]
     if convergence.get("epoch") is not None:
