@@ -141,6 +141,12 @@ def test_basis_maps_are_as_many_as_held_out_tilts_confirm():
     assert "no heterogeneity found at this number of particles (120)" in model.verdict
 
 
+def test_few_tilts_cannot_tell_how_clear_components_are():
+    model = fit_linear_model(blob_store(40, snr=0.3, n_tilts=5), np.arange(40), zdim=None, iterations=3)
+    assert np.isnan(model.held_out.reliability).all() and model.held_out.n_clear == 0
+    assert "so few tilt images cannot tell" in model.verdict
+
+
 def test_a_block_that_few_particles_have_gets_a_basis_map():
     store = blob_store(N, snr=0.3, frequencies=(0.5, 0.12))
     model = fit_linear_model(store, np.arange(N), zdim=None, iterations=4, max_frequency=0.4)

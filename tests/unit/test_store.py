@@ -198,7 +198,7 @@ def test_restricted_store_keeps_particle_numbers(series, tmp_path):
     keep = (store.images["particle"] % 2 == 1).to_numpy() & (store.images["tilt"] < 3).to_numpy()
     part = store.restricted(keep)
     assert part.particles["n_tilts"].tolist() == [0, 3, 0, 3, 0, 3]
-    assert part.images_of([0]).size == 0
+    assert part.images_of([0]).size == 0 and len(part.half_planes(part.images_of([0]))) == 0
     rows = part.images_of([3])
     assert torch.equal(part.half_planes(rows), store.half_planes(np.arange(15, 18)))
 

@@ -78,6 +78,8 @@ class LinearModel:
         if clear == count:
             return "clear in single particles"
         auc = self.held_out.auc[:count].min()
+        if np.isnan(auc):
+            return "how clear in single particles, so few tilt images cannot tell"
         which = "" if count == 1 else f" in {count - clear} of them" if clear else " in all of them"
         return f"faint{which}: two equal halves of the particles would be told apart with AUC {auc:.2f}"
 

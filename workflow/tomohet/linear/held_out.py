@@ -45,7 +45,7 @@ class HeldOut:
     """moment (K,): how much latents and held-out images have in common along each direction, log likelihood
     in nats, and null (draws, K) the same by chance, of the directions one after the other; likelihood: along
     these directions, of the images used and of those held out; reliability (K,): share of the latents'
-    variance by all images that is structure.
+    variance by all images that is structure, NaN if there are too few tilts to tell.
     """
 
     moment: np.ndarray
@@ -153,8 +153,11 @@ def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> np.ndarr
     """(K,) squared correlation of the latents by the images used with what other images see.
 
     With g_1 and g_2 what two halves of other images see along a latent z, what the other latents predict
-    taken off, cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)): noise, however much, has no part in it.
+    taken off, cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)): noise, however much, has no part in it. NaN
+    where no particle has tilt images for two halves.
     """
+    if not (first.new_a.any() and second.new_a.any()):
+        return np.full(first.b.shape[1], np.nan)
     z = first.used - first.used.mean(0)
     seen = []
     for look in (first, second):

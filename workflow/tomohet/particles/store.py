@@ -145,6 +145,8 @@ class Store:
 
 def complex_half_planes(stored: torch.Tensor) -> torch.Tensor:
     """(m, n_half) complex64 of half-planes (m, n_half, 2) as they are stored, on their device."""
+    if not len(stored):  # PyTorch gives an empty tensor strides that no complex view may have.
+        return torch.zeros(stored.shape[:-1], dtype=torch.complex64, device=stored.device)
     return torch.view_as_complex(stored.float())
 
 

@@ -1,6 +1,7 @@
 """One round of the tree, made ready for the template: key numbers, figures and tables."""
 
 import base64
+import math
 
 import pandas as pd
 
@@ -100,7 +101,7 @@ def tiles(round_: Round) -> list[dict]:
         note = "; ".join(f"{r:.1f} Å at {t:g}" for t, r in rest)
         found.append({"label": f"Half-map FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": note})
     reliability = round_.summaries["linear"].get("held_out_reliability")
-    if reliability:
+    if reliability and not math.isnan(max(reliability)):
         note = "share of it that is structure, by held-out tilts"
         found.append({"label": "Best linear latent", "value": f"{max(reliability):.2f}", "note": note})
     convergence = round_.summaries["convergence"]
