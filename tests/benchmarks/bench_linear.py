@@ -21,6 +21,7 @@ from known_labels import auc_with_known_labels
 from simulated_sets import simulated
 
 from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.held_out import auc_of_halves
 from tomohet.particles.store import Store, open_store
 from tomohet.simulation.assessment import auc
 from tomohet.simulation.oracle import block_log_odds
@@ -34,7 +35,7 @@ def found(store: Store, truth: Truth, zdim: int | None) -> dict:
     row = {
         "found": float(model.heterogeneous),
         "clear": float(model.held_out.found and model.held_out.n_clear > 0),
-        "expected": model.held_out.auc[0],
+        "expected": float(auc_of_halves(model.held_out.reliability)[0]),
         "by kernel": float(model.detection.found),
         "excess": model.detection.excess,
         "basis maps": len(model.basis) if zdim else model.held_out.n_components,

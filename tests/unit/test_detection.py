@@ -9,7 +9,7 @@ from blob_store import blob_store
 
 from tomohet.linear.detection import TILT_GROUPS, detect_heterogeneity
 from tomohet.linear.fit import coarse_box, fit_linear_model
-from tomohet.linear.held_out import HeldOut, common_directions
+from tomohet.linear.held_out import HeldOut, auc_of_halves, common_directions, shared_variance
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.start import KERNEL_PARTICLES, kernel_box
 from tomohet.reconstruction.mean_map import mean_map
@@ -121,14 +121,19 @@ def test_auc_of_equal_halves_follows_from_the_reliability():
     has = rng.integers(2, size=20_000)
     latents = 1.5 * has + rng.normal(size=len(has))
     reliability = np.corrcoef(has, latents)[0, 1] ** 2
-    found = HeldOut(np.ones(1), np.zeros((9, 1)), None, np.array([reliability]))
-    assert found.auc[0] == pytest.approx(auc(has, latents), abs=0.01)
+    assert auc_of_halves(reliability) == pytest.approx(auc(has, latents), abs=0.01)
+
+
+def test_the_error_of_shared_variance_is_that_between_data_sets():
+    found = np.array([shared_variance(*used_and_held_out([1.0], 300, 1, seed)[0]) for seed in range(60)])
+    spread, error = found[:, 0].std(), found[:, 1].mean()
+    assert found[:, 0].mean() == pytest.approx(0.5, abs=0.03) and error == pytest.approx(spread, rel=0.3)
 
 
 def test_the_count_stops_at_the_first_that_may_be_chance():
     null = np.random.default_rng(0).gumbel(size=(50, 4))
-    assert HeldOut(np.array([20.0, 20, 0, 20]), null, None, np.ones(4)).n_components == 2
-    assert HeldOut(np.array([20.0, 20, 20, 20]), null, None, np.ones(4)).n_components == 4
+    assert HeldOut(np.array([20.0, 20, 0, 20]), null, None, np.ones(4), np.ones(4)).n_components == 2
+    assert HeldOut(np.array([20.0, 20, 20, 20]), null, None, np.ones(4), np.ones(4)).n_components == 4
 
 
 def test_basis_maps_are_as_many_as_held_out_tilts_confirm():

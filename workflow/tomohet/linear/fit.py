@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tomohet.linear.detection import Detection
 from tomohet.linear.em import Equations, Latents, expansion, expectation, first_equations, prior_scales
-from tomohet.linear.held_out import HeldOut, held_out_directions
+from tomohet.linear.held_out import HeldOut, auc_of_halves, held_out_directions
 from tomohet.linear.locality import coefficient_variance, local_variance
 from tomohet.linear.start import compare, detect
 from tomohet.particles.store import Store
@@ -77,11 +77,11 @@ class LinearModel:
         count, clear = self.held_out.n_components, self.held_out.n_clear
         if clear == count:
             return "clear in single particles"
-        auc = self.held_out.auc[:count].min()
+        auc = auc_of_halves(self.held_out.least_reliability[:count]).min()
         if np.isnan(auc):
             return "how clear in single particles, so few tilt images cannot tell"
         which = "" if count == 1 else f" in {count - clear} of them" if clear else " in all of them"
-        return f"faint{which}: two equal halves of the particles would be told apart with AUC {auc:.2f}"
+        return f"faint{which}: two equal halves of the particles are told apart with an AUC of {auc:.2f} at least"
 
     @property
     def eigenvalues(self) -> np.ndarray:

@@ -45,13 +45,15 @@ class HeldOut:
     """moment (K,): how much latents and held-out images have in common along each direction, log likelihood
     in nats, and null (draws, K) the same by chance, of the directions one after the other; likelihood: along
     these directions, of the images used and of those held out; reliability (K,): share of the latents'
-    variance by all images that is structure, NaN if there are too few tilts to tell.
+    variance by all images that is structure, NaN if there are too few tilts to tell, and that less one
+    standard error (least_reliability).
     """
 
     moment: np.ndarray
     null: np.ndarray
     likelihood: SplitLikelihood
     reliability: np.ndarray
+    least_reliability: np.ndarray
 
     def latents(self, k: int) -> Tensor:
         """(N, k) latents along the first directions by all images, uncorrelated and of unit variance."""
@@ -75,19 +77,18 @@ class HeldOut:
         return int(np.argmax(np.append(chance, True)))
 
     @property
-    def auc(self) -> np.ndarray:
-        """(K,) with which each direction's latents would tell two equal halves of the particles apart.
-
-        Halves d standard deviations of the noise apart have the reliability (d/2)^2 / (1 + (d/2)^2), and the
-        AUC Phi(d / sqrt 2).
-        """
-        odds = self.reliability / (1 - self.reliability).clip(1e-9)
-        return norm.cdf(np.sqrt(2 * odds))
-
-    @property
     def n_clear(self) -> int:
         """Number of confirmed directions along which single particles can be told apart."""
-        return int((self.auc[: self.n_components] >= CLEAR_AUC).sum())
+        return int((auc_of_halves(self.least_reliability)[: self.n_components] >= CLEAR_AUC).sum())
+
+
+def auc_of_halves(reliability: np.ndarray) -> np.ndarray:
+    """With which latents of such reliability would tell two equal halves of the particles apart.
+
+    Halves d standard deviations of the noise apart have the reliability (d/2)^2 / (1 + (d/2)^2), and the AUC
+    Phi(d / sqrt 2).
+    """
+    return norm.cdf(np.sqrt(2 * reliability / (1 - reliability).clip(1e-9)))
 
 
 def held_out_directions(
@@ -144,27 +145,37 @@ def common_directions(first: SplitLikelihood, second: SplitLikelihood, seed: int
         moments.append(values[:, -1])
         tested = torch.cat([tested, rest @ vectors[0, :, -1:].to(z)], dim=1)
     found = torch.stack(moments, dim=1).cpu().numpy()
-    shared = shared_variance(first.along(tested), second.along(tested))
-    odds = shared / (1 - shared).clip(1e-9) * EVERY / (EVERY - 1)
-    return HeldOut(found[0], found[1:], split.along(tested), odds / (1 + odds))
+    shared, error = shared_variance(first.along(tested), second.along(tested))
+    reliability, least = (
+        (odds := share / (1 - share).clip(1e-9) * EVERY / (EVERY - 1)) / (1 + odds)
+        for share in (shared, (shared - error).clip(0))
+    )
+    return HeldOut(found[0], found[1:], split.along(tested), reliability, least)
 
 
-def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> np.ndarray:
-    """(K,) squared correlation of the latents by the images used with what other images see.
+def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) squared correlation of the latents by the images used with what other images see, and its
+    standard error by the jackknife over particles.
 
     With g_1 and g_2 what two halves of other images see along a latent z, what the other latents predict
     taken off, cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)): noise, however much, has no part in it. NaN
     where no particle has tilt images for two halves.
     """
     if not (first.new_a.any() and second.new_a.any()):
-        return np.full(first.b.shape[1], np.nan)
+        return (np.full(first.b.shape[1], np.nan),) * 2
     z = first.used - first.used.mean(0)
     seen = []
     for look in (first, second):
         own = look.new_a.diagonal(dim1=1, dim2=2) * z
         along = look.new_b - (look.new_a @ z[..., None])[..., 0] + own
         seen.append(along - along.mean(0))
-    together = (z * (seen[0] + seen[1])).mean(0).clamp_min(0).square()
-    common = 4 * z.square().mean(0) * (seen[0] * seen[1]).mean(0)
-    shared = torch.where(common > 0, together / common, 0)
-    return shared.clamp(max=1).double().cpu().numpy()
+    terms = torch.stack([z * (seen[0] + seen[1]), z.square(), seen[0] * seen[1]]).double()
+
+    def share(sums: Tensor) -> Tensor:
+        together, power, common = sums
+        return torch.where(common > 0, together.clamp_min(0).square() / (4 * power * common), 0).clamp(max=1)
+
+    count = len(z)
+    without = share((terms.sum(1, keepdim=True) - terms) / (count - 1))
+    error = (count - 1) * (without - without.mean(0)).square().mean(0)
+    return share(terms.mean(1)).cpu().numpy(), error.sqrt().cpu().numpy()

@@ -96,6 +96,7 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "held_out_p_values": model.held_out.p_values,
         # Share of the latents' variance along the directions tested that is structure, by images held out.
         "held_out_reliability": model.held_out.reliability,
+        "held_out_reliability_less_error": model.held_out.least_reliability,
         "components_clear_in_particles": model.held_out.n_clear,
         "prior_scale": model.prior_scale.cpu().numpy(),
         # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.
