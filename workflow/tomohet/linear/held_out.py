@@ -148,14 +148,14 @@ def common_directions(first: SplitLikelihood, second: SplitLikelihood, seed: int
     shared, error = shared_variance(first.along(tested), second.along(tested))
     reliability, least = (
         (odds := share / (1 - share).clip(1e-9) * EVERY / (EVERY - 1)) / (1 + odds)
-        for share in (shared, (shared - error).clip(0))
+        for share in (shared.clip(0, 1), (shared - error).clip(0, 1))
     )
     return HeldOut(found[0], found[1:], split.along(tested), reliability, least)
 
 
 def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) squared correlation of the latents by the images used with what other images see, and its
-    standard error by the jackknife over particles.
+    """(K,) squared correlation of the latents by the images used with what other images see, as estimated
+    (chance may lift it above 1), and its standard error by the jackknife over particles.
 
     With g_1 and g_2 what two halves of other images see along a latent z, what the other latents predict
     taken off, cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)): noise, however much, has no part in it. NaN
@@ -173,7 +173,7 @@ def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np
 
     def share(sums: Tensor) -> Tensor:
         together, power, common = sums
-        return torch.where(common > 0, together.clamp_min(0).square() / (4 * power * common), 0).clamp(max=1)
+        return torch.where(common > 0, together.clamp_min(0).square() / (4 * power * common), 0)
 
     count = len(z)
     without = share((terms.sum(1, keepdim=True) - terms) / (count - 1))
