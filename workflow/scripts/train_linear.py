@@ -21,8 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
         "-n",
         "--iterations",
         type=int,
-        default=12,
-        help="iterations of EM in the first fit; the last one takes a third (12)",
+        default=6,
+        help="iterations of EM, in the fit that finds the number of basis maps and in the last one (6)",
     )
     parser.add_argument(
         "--max-frequency",

@@ -27,9 +27,6 @@ FIRST_PRIOR_SCALE = 0.3
 MOST_BASIS = 10
 # Each iteration of EM goes on for this part of the last one's way: where there is much noise EM is slow.
 MOMENTUM = 0.8
-# The fit to all images starts near its end: of the first fit's iterations it takes one in so many. With more
-# the prior of a block that few particles have or lack shrinks, until nothing is left of it.
-FEWER = 3
 # Of the coarse grid on which maps are fitted, over the frequencies used.
 MARGIN = 1.2
 
@@ -94,7 +91,7 @@ def fit_linear_model(
     particles: np.ndarray,
     *,
     zdim: int | None = None,
-    iterations: int = 12,
+    iterations: int = 6,
     max_frequency: float = 0.25,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -106,7 +103,7 @@ def fit_linear_model(
     these maps (`held_out`) tells how many there are, and where the fit to all images starts.
 
     zdim: None takes as many as held-out tilt images confirm, at least 1 and at most MOST_BASIS.
-    iterations: of EM in the first fit; the second takes one in FEWER.
+    iterations: of EM, in either fit.
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
     processes: those that call this with the same arguments at the same time; all get the whole model.
     """
@@ -130,8 +127,7 @@ def fit_linear_model(
     mean = mean_map(observations)
     detection = detect(observations, mean, seed)
     start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
-    few = -(-iterations // FEWER)
-    fitted = _expectation_maximisation(observations, mean, observations, start, few)
+    fitted = _expectation_maximisation(observations, mean, observations, start, iterations)
     basis = fitted.fine_basis(store.box)
     own, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
     joined = (processes.joined_parts(table, len(particles)) for table in (own.mean, own.covariance))
