@@ -10,6 +10,7 @@ from blob_store import blob_store
 from tomohet.linear.detection import TILT_GROUPS, detect_heterogeneity
 from tomohet.linear.fit import coarse_box, fit_linear_model
 from tomohet.linear.held_out import HeldOut, auc_of_halves, common_directions, shared_variance
+from tomohet.linear.output import LinearRun, summary
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.start import KERNEL_PARTICLES, kernel_box
 from tomohet.reconstruction.mean_map import mean_map
@@ -144,6 +145,8 @@ def test_basis_maps_are_as_many_as_held_out_tilts_confirm():
     model = fit_linear_model(same, np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
     assert model.held_out.n_components == 0 and len(model.basis) == 1 and not model.heterogeneous
     assert "no heterogeneity found at this number of particles (120)" in model.verdict
+    # Of a direction that nothing confirms the reliability is an accident, and may be 1.
+    assert len(summary(LinearRun(same, np.arange(N), {}), model)["held_out_reliability"]) == 0
 
 
 def test_few_tilts_cannot_tell_how_clear_components_are():

@@ -95,7 +95,7 @@ class Equations:
         return self
 
     def solve(self, priors: list[SpectralPrior], start: Tensor) -> Tensor:
-        """Basis maps (K, D, D, D) from white variables `start`; returns (maps, white variables)."""
+        """Basis maps (K, D, D, D) by conjugate gradients from white variables `start`."""
         n_basis = self.n_basis
         kernel = toeplitz_kernel(self.weight, self.box)
         full = kernel.new_empty(n_basis, n_basis, *kernel.shape[1:])

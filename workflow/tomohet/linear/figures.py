@@ -39,9 +39,9 @@ def _spectrum(model: LinearModel, path: Path) -> None:
     variance = np.diagonal(model.latents.covariance.cpu().numpy(), axis1=1, axis2=2).mean(0)
     numbers = np.arange(1, len(variance) + 1)
     axes[1].bar(numbers, 1 - variance, color=plots.PALETTE[0], label="by the model itself")
-    shared = held_out.reliability[: len(numbers)]
+    shared = held_out.reliability[: min(len(numbers), held_out.n_components)]
     axes[1].plot(
-        numbers,
+        numbers[: len(shared)],
         shared,
         "o",
         color=plots.PALETTE[1],

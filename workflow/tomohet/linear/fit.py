@@ -78,7 +78,8 @@ class LinearModel:
         if np.isnan(auc):
             return "how clear in single particles, so few tilt images cannot tell"
         which = "" if count == 1 else f" in {count - clear} of them" if clear else " in all of them"
-        return f"faint{which}: two equal halves of the particles are told apart with AUC {auc:.2f} at least"
+        halves = "two equal halves of the particles are told apart with AUC"
+        return f"faint{which}: {halves} {auc:.2f}, less a standard error"
 
     @property
     def eigenvalues(self) -> np.ndarray:

@@ -146,11 +146,15 @@ def common_directions(first: SplitLikelihood, second: SplitLikelihood, seed: int
         tested = torch.cat([tested, rest @ vectors[0, :, -1:].to(z)], dim=1)
     found = torch.stack(moments, dim=1).cpu().numpy()
     shared, error = shared_variance(first.along(tested), second.along(tested))
-    reliability, least = (
-        (odds := share / (1 - share).clip(1e-9) * EVERY / (EVERY - 1)) / (1 + odds)
-        for share in (shared.clip(0, 1), (shared - error).clip(0, 1))
-    )
-    return HeldOut(found[0], found[1:], split.along(tested), reliability, least)
+    reliability = _by_all_images(shared), _by_all_images(shared - error)
+    return HeldOut(found[0], found[1:], split.along(tested), *reliability)
+
+
+def _by_all_images(shared: np.ndarray) -> np.ndarray:
+    """Share of structure in latents by all images, from that by the images used: noise averages out."""
+    shared = shared.clip(0, 1)
+    odds = shared / (1 - shared).clip(1e-9) * EVERY / (EVERY - 1)
+    return odds / (1 + odds)
 
 
 def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np.ndarray, np.ndarray]:

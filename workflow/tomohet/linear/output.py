@@ -94,9 +94,10 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "kernel_eigenvalues": model.eigenvalues,
         "noise_eigenvalues": model.detection.null.mean(0),
         "held_out_p_values": model.held_out.p_values,
-        # Share of the latents' variance along the directions tested that is structure, by images held out.
-        "held_out_reliability": model.held_out.reliability,
-        "held_out_reliability_less_error": model.held_out.least_reliability,
+        # Share of the latents' variance that is structure, by images held out, of directions they confirm:
+        # of others it is an accident.
+        "held_out_reliability": model.held_out.reliability[: model.held_out.n_components],
+        "held_out_reliability_less_error": model.held_out.least_reliability[: model.held_out.n_components],
         "components_clear_in_particles": model.held_out.n_clear,
         "prior_scale": model.prior_scale.cpu().numpy(),
         # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.

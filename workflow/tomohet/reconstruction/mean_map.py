@@ -72,7 +72,7 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
         if volume is None:
             power = shell_power(_gridded(data, density, box))
         prior = SpectralPrior(current, _positive(power))
-        inverse = preconditioner(shell_precision(density, box, len(power)) * prior.power, box)
+        inverse = preconditioner(shell_precision(density, box, len(power))[0] * prior.power, box)
         right = prior.colour_adjoint(2 * transform_adjoint(data, box)[0])
         white = conjugate_gradients(
             lambda v, prior=prior, kernel=kernel: (
@@ -81,7 +81,7 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
             right,
             torch.zeros_like(right),
             CG_ITERATIONS,
-            lambda residual, inverse=inverse: inverse(residual[None])[0],
+            inverse,
         )
         volume = prior.colour(white)
         noise = residual_noise(observations, volume)

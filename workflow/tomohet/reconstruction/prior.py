@@ -76,15 +76,15 @@ def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
 
 
 def preconditioner(information: Tensor, box: int) -> Callable[[Tensor], Tensor]:
-    """An approximate inverse of the normal operator of K maps' white variables (K, D, D, D).
+    """An approximate inverse of the normal operator of maps' white variables (..., D, D, D).
 
-    information (K, n_shells): precision of the data times power of the prior, per shell. Without a mask, and
-    with data that are the same all over a shell, it is the inverse: of what shells tell apart, the largest
-    part, conjugate gradients then have nothing to do.
+    information (..., n_shells): precision of the data times power of the prior, per shell. Without a mask,
+    and with data that are the same all over a shell, it is the inverse. What is left to conjugate gradients
+    are the mask and differences within shells.
     """
     shells = shell_index(box, information.device)
-    n_shells = information.shape[1]
-    inverse = torch.where(shells < n_shells, 1 / (1 + information[:, shells.clamp(max=n_shells - 1)]), 1)
+    n_shells = information.shape[-1]
+    inverse = torch.where(shells < n_shells, 1 / (1 + information[..., shells.clamp(max=n_shells - 1)]), 1)
 
     def apply(white: Tensor) -> Tensor:
         spectra = torch.fft.rfftn(white, dim=(-3, -2, -1)) * inverse
