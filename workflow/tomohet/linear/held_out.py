@@ -77,6 +77,11 @@ class HeldOut:
         return int(np.argmax(np.append(chance, True)))
 
     @property
+    def confirmed(self) -> SplitLikelihood:
+        """What the images say along the directions that are confirmed; of none, where nothing is found."""
+        return self.likelihood.leading(self.n_components if self.found else 0)
+
+    @property
     def n_clear(self) -> int:
         """Number of confirmed directions along which single particles can be told apart."""
         return int((auc_of_halves(self.least_reliability)[: self.n_components] >= CLEAR_AUC).sum())

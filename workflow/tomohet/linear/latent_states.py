@@ -35,19 +35,16 @@ class LatentStates:
         return torch.log_softmax(joint, dim=1)
 
 
-def fit_latent_states(precision: Tensor, projection: Tensor, n_states: int, seed: int = 0) -> LatentStates:
-    """The likeliest `n_states` points, from A (N, K, K) and b (N, K); the best of STARTS k-means starts.
+def fit_latent_states(precision: Tensor, projection: Tensor, start: Tensor) -> LatentStates:
+    """The likeliest S points by EM from responsibilities `start` (N, S), or the best of (starts, N, S).
 
-    All starts run side by side. A point's own prior is the latents', N(0, 1).
+    precision, projection: A (N, K, K) and b (N, K). All starts run side by side. A point's own prior is the
+    latents', N(0, 1).
     """
     precision, projection = precision.double(), projection.double()
     n, k = projection.shape
+    responsibility = start.to(precision).reshape(-1, n, start.shape[-1])
     identity = torch.eye(k, dtype=precision.dtype, device=precision.device)
-    means = torch.linalg.solve(precision + identity, projection[..., None])[..., 0].cpu().numpy()
-    k_means = (KMeans(n_states, n_init=1, random_state=seed + start) for start in range(STARTS))
-    labels = [start.fit_predict(means).tolist() for start in k_means]
-    one_hot = torch.nn.functional.one_hot(torch.tensor(labels, device=precision.device), n_states)
-    responsibility = one_hot.to(precision)
     previous = -torch.inf
     for _ in range(MOST_ITERATIONS):
         share = responsibility.mean(1)
@@ -62,6 +59,17 @@ def fit_latent_states(precision: Tensor, projection: Tensor, n_states: int, seed
         previous = value
     best = value.argmax()
     return LatentStates(share[best], points[best])
+
+
+def k_means_states(precision: Tensor, projection: Tensor, n_states: int, seed: int = 0) -> LatentStates:
+    """`n_states` points from k-means of the particles' latents, by A and b; the likeliest of STARTS."""
+    precision, projection = precision.double(), projection.double()
+    identity = torch.eye(projection.shape[1], dtype=precision.dtype, device=precision.device)
+    latents = torch.linalg.solve(precision + identity, projection[..., None])[..., 0].cpu().numpy()
+    k_means = (KMeans(n_states, n_init=1, random_state=seed + start) for start in range(STARTS))
+    labels = [start.fit_predict(latents).tolist() for start in k_means]
+    start = torch.nn.functional.one_hot(torch.tensor(labels, device=precision.device), n_states)
+    return fit_latent_states(precision, projection, start)
 
 
 def _scores(precision: Tensor, projection: Tensor, points: Tensor) -> Tensor:

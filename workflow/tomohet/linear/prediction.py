@@ -26,7 +26,13 @@ class SplitLikelihood:
     @property
     def latents(self) -> Tensor:
         """(N, K) latents by all images."""
-        return torch.linalg.solve(self.a + self.new_a + self._prior, (self.b + self.new_b)[..., None])[..., 0]
+        a, b = self.all_images
+        return torch.linalg.solve(a + self._prior, b[..., None])[..., 0]
+
+    @property
+    def all_images(self) -> tuple[Tensor, Tensor]:
+        """(N, K, K) and (N, K) of all images."""
+        return self.a + self.new_a, self.b + self.new_b
 
     def along(self, directions: Tensor) -> "SplitLikelihood":
         """The same for latents along orthonormal directions, the columns of (K, k)."""

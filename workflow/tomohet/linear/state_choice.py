@@ -1,9 +1,10 @@
-"""States or a continuum, and how many states? Whatever predicts tilt images that were not used.
+"""States or a continuum, and how many states? Tilt images that were not used decide.
 
-The linear model has been fitted without every third tilt image of each particle (`held_out`). In the space of
-the directions that it has kept, one Gaussian, the linear model itself, competes with 1, 2, ... points
-(`latent_states`): with the same maps, so that what differs is the distribution alone. Images used say which
-state a particle is in; what that says of the others is compared with what the mean map says.
+The linear model has been fitted without every third tilt image of each particle (`held_out`). Along the
+directions that those confirm there are as many states as they tell from each other, every two
+(`state_merging`). These points compete with one Gaussian, the linear model itself: with the same maps, so
+that what differs is the distribution alone. Images used say where a particle is; what that says of the
+others is compared with what the mean map says.
 """
 
 from dataclasses import dataclass
@@ -11,39 +12,37 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tomohet.linear.latent_states import fit_latent_states
+from tomohet.linear.latent_states import LatentStates
 from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.state_merging import merged_states
 
-NEGLIGIBLE, SIGNIFICANT = 2.0, 3.0  # standard errors
+# Standard errors.
+NEGLIGIBLE, SIGNIFICANT = 2.0, 3.0
 
 
 @dataclass(frozen=True)
 class StateChoice:
     """How much better than by the mean map held-out images are predicted, log likelihood in nats.
 
-    states (N, most): each particle's by 1, 2, ... states; linear (N, K): by the linear model with the first
-    1, 2, ... of its basis maps.
+    states (N, most): each particle's by 1, 2, ... states; distance (most,): of the two of these states which
+    held-out images confirm least, in standard errors, infinite of one state; linear (N, 1 + K): by the linear
+    model along the first 0, 1, ... directions.
     """
 
     states: np.ndarray
+    distance: np.ndarray
     linear: np.ndarray
 
     @property
     def n_states(self) -> int:
-        """The smallest number of states that is not worse than the best beyond NEGLIGIBLE standard errors.
-
-        The error is that of the difference, particle by particle: one that no additional state concerns is
-        predicted as before and adds nothing to it, so that a state of few particles is judged by those few.
-        """
-        best = self.states.sum(0).argmax()
-        loss = self.states[:, [best]] - self.states
-        return 1 + int(np.flatnonzero(loss.sum(0) <= NEGLIGIBLE * standard_error(loss))[0])
+        """The largest number of states of which held-out images tell every two from each other."""
+        return 1 + int(np.flatnonzero(self.distance > SIGNIFICANT)[-1])
 
     @property
     def found(self) -> bool:
-        """Whether states or the linear model predict better than the mean map alone, beyond chance."""
-        gains = (self.discrete, self.continuous)
-        return any(gain.sum() > SIGNIFICANT * standard_error(gain) for gain in gains)
+        """Whether there are states, or the linear model predicts better than the mean map beyond chance."""
+        gain = self.continuous
+        return self.n_states > 1 or bool(gain.sum() > SIGNIFICANT * standard_error(gain))
 
     @property
     def discrete(self) -> np.ndarray:
@@ -52,7 +51,7 @@ class StateChoice:
 
     @property
     def continuous(self) -> np.ndarray:
-        """(N,) gain of the linear model with as many basis maps as predict best."""
+        """(N,) gain of the linear model along as many directions as predict best."""
         return self.linear[:, self.linear.sum(0).argmax()]
 
     @property
@@ -67,9 +66,11 @@ class StateChoice:
 
     @property
     def verdict(self) -> str:
-        """discrete, continuous or no heterogeneity."""
+        """discrete, continuous, undecided or no heterogeneity."""
         if not self.found:
             return "no heterogeneity"
+        if abs(self.advantage) < NEGLIGIBLE * self.error:
+            return "undecided"
         return "discrete" if self.advantage > 0 else "continuous"
 
     @property
@@ -77,10 +78,16 @@ class StateChoice:
         """The verdict for people."""
         if self.verdict == "no heterogeneity":
             return (
-                f"no heterogeneity found at this number of particles ({len(self.linear):,}): neither states "
-                "nor the linear model predict held-out tilt images better than the mean map beyond chance"
+                f"no heterogeneity found at this number of particles ({len(self.linear):,}): held-out tilt "
+                "images tell no two states apart, nor does the linear model predict them better than the "
+                "mean map beyond chance"
             )
         states = f"{self.n_states} state{'s' if self.n_states > 1 else ''}"
+        if self.verdict == "undecided":
+            return (
+                f"undecided: {states} and the continuous linear model predict held-out tilt images alike "
+                f"(states better by {self.advantage:.0f} ± {self.error:.0f} nats)"
+            )
         if self.verdict == "discrete":
             return (
                 f"discrete: {states} predict held-out tilt images better than the continuous linear model "
@@ -92,15 +99,25 @@ class StateChoice:
         )
 
 
-def choose_states(split: SplitLikelihood, most: int, seed: int) -> StateChoice:
-    """Compare 1 ... `most` states and the linear model with the first 1, 2, ... latents of `split`."""
+def choose_states(split: SplitLikelihood, most: int, seed: int) -> tuple[StateChoice, LatentStates]:
+    """At most `most` states along the directions of `split`, and how they compare with the linear model."""
+    n, k = split.b.shape
+    if not k:
+        nothing = np.zeros((n, 1))
+        alone = LatentStates(split.b.new_ones(1).double(), split.b.new_zeros(1, 0).double())
+        return StateChoice(nothing, np.array([np.inf]), nothing), alone
+    found = [merged for merged in merged_states(split, most, seed) if len(merged.states.share) <= most][::-1]
     gains = []
-    for n_states in range(1, most + 1):
-        states = fit_latent_states(split.a, split.b, n_states, seed)
+    for states in (merged.states for merged in found):
         known = states.log_responsibility(split.a, split.b)
         gains.append(torch.logsumexp(known + states.scores(split.new_a, split.new_b), dim=1))
-    linear = [split.leading(k).gain for k in range(1, split.b.shape[1] + 1)]
-    return StateChoice(torch.stack(gains, 1).cpu().numpy(), torch.stack(linear, 1).cpu().numpy())
+    linear = [split.leading(directions).gain for directions in range(k + 1)]
+    choice = StateChoice(
+        states=torch.stack(gains, 1).cpu().numpy(),
+        distance=np.array([merged.least_distance for merged in found]),
+        linear=torch.stack(linear, 1).cpu().numpy(),
+    )
+    return choice, found[choice.n_states - 1].states
 
 
 def standard_error(gain: np.ndarray) -> np.ndarray:

@@ -54,8 +54,11 @@ def summary(states: States) -> dict:
     return numbers | {
         "verdict": choice.sentence,
         "kind": choice.verdict,
+        # By 1, 2, ... states and 0, 1, ... directions of the linear model.
         "held_out_gain_states": choice.states.sum(0),
         "held_out_gain_linear": choice.linear.sum(0),
+        # Standard errors between the two of 2, 3, ... states that held-out images tell apart least.
+        "least_distance_of_states": choice.distance[1:],
         "advantage_of_states": choice.advantage,
         "standard_error_of_advantage": choice.error,
     }

@@ -13,7 +13,9 @@ from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import Teacher
 from tomohet.linear.latent_states import fit_latent_states
 from tomohet.linear.mixture import refine_states
+from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.state_choice import StateChoice, choose_states
+from tomohet.linear.state_merging import states_of_number
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
@@ -63,14 +65,14 @@ def fit_states(
     """Find the states of particles (ordinals of the store), starting from a linear model of them.
 
     linear: a fitted model, or the output folder of train_linear, whose own `max_frequency` then counts.
-    n_states: None takes as many, of 1 to `most`, as predict held-out tilt images (`state_choice`).
+    n_states: None takes as many, up to `most`, as held-out tilt images tell from each other (`state_choice`).
 
     Raises InputError when the number is to be found and the folder's model was fitted to other particles.
     """
     split = None
     if isinstance(linear, LinearModel):
         mean, basis, variance = linear.mean, (linear.basis, linear.basis_variance), linear.local_variance
-        split = linear.held_out.likelihood.leading(len(linear.basis))
+        split = linear.held_out.confirmed
     else:
         teacher = Teacher.of(linear, store.box)
         if n_states is None:
@@ -78,19 +80,23 @@ def fit_states(
         mean, variance = teacher.mean_map(store, device), teacher.state["local_variance"].to(device)
         basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
         max_frequency = teacher.config["training_args"]["max_frequency"]
-    choice = None
-    if n_states is None:
-        choice = choose_states(split, min(most, len(particles)), seed)
-        n_states = choice.n_states
-        log.info(choice.sentence)
     observations = Observations(store, particles, max_frequency=max_frequency, device=device)
     tables = likelihood(observations, mean, *basis)
-    start = fit_latent_states(*tables, n_states, seed).log_responsibility(*tables).exp()
+    if n_states is None:
+        choice, states = choose_states(split, min(most, len(particles)), seed)
+        log.info(choice.sentence)
+        found = states.log_responsibility(*split.all_images).exp()
+        states = fit_latent_states(*tables, found)
+    else:
+        choice, states = None, states_of_number(SplitLikelihood(*tables, *tables), n_states, seed)
+    start = states.log_responsibility(*tables).exp()
     # States differ where the linear model has found that particles differ.
     where = replace(mean, mask=mean.mask * variance.sqrt())
     mixture = refine_states(observations, where, start.float())
     order = torch.argsort(
-        torch.bincount(mixture.responsibility.argmax(1), minlength=n_states), descending=True, stable=True
+        torch.bincount(mixture.responsibility.argmax(1), minlength=len(mixture.difference)),
+        descending=True,
+        stable=True,
     )
     return States(
         mean=mean,

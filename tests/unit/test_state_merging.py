@@ -1,0 +1,141 @@
+"""States that held-out images confirm: points of a latent space whose truth is known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest
+from sklearn.metrics import adjusted_rand_score
+
+from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.state_choice import choose_states
+from tomohet.linear.state_merging import held_out_distance, merged_states, states_of_number
+
+INFORMATION = 9.0
+
+
+def images(place: np.ndarray, information: float, draw: np.random.Generator) -> tuple[torch.Tensor, ...]:
+    """A and b of particles at `place` (N, K), each with its own precision, of this mean."""
+    n, k = place.shape
+    root = draw.normal(size=(n, k, 4 * k)) * np.sqrt(information / (4 * k))
+    a = root @ root.transpose(0, 2, 1)
+    noise = (root @ draw.normal(size=(n, 4 * k, 1)))[..., 0]
+    return torch.as_tensor(a).float(), torch.as_tensor(np.einsum("pkl,pl->pk", a, place) + noise).float()
+
+
+def seen(place: np.ndarray, information: float = INFORMATION, seed: int = 0) -> SplitLikelihood:
+    """Images used, and half as many held out."""
+    draw = np.random.default_rng(seed)
+    return SplitLikelihood(*images(place, information, draw), *images(place, information / 2, draw))
+
+
+def nested(n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Places (N, 3) and numbers of six states: the second block needs the first, the third 12 % lack."""
+    draw = np.random.default_rng(seed)
+    first = draw.random(n) < 0.6
+    second, third = first & (draw.random(n) < 0.6), draw.random(n) < 0.88
+    has = np.column_stack([first, second, third])
+    return (has - has.mean(0)) / has.std(0), has @ [1, 2, 4]
+
+
+def test_distance_is_that_of_two_weighted_means():
+    """In one dimension: estimates b / a of each particle's place, weighted by their information a."""
+    draw = np.random.default_rng(0)
+    place = draw.choice([-1.0, 1.0], 40)[:, None]
+    split = seen(place)
+    label = torch.as_tensor(draw.integers(0, 2, 40))
+    distance = held_out_distance(torch.tensor([[0.3], [2.0]]).double(), label, split)
+    a, b, of_one = split.new_a[:, 0, 0].numpy(), split.new_b[:, 0].numpy(), label.numpy() == 1
+    means = [np.average((b / a)[own], weights=a[own]) for own in (~of_one, of_one)]
+    chi_square = (a * (b / a - np.where(of_one, means[1], means[0])) ** 2).sum()
+    variance = (1 / a[of_one].sum() + 1 / a[~of_one].sum()) * max(1, chi_square / 38)
+    assert distance[0, 1].item() == pytest.approx((means[1] - means[0]) / np.sqrt(variance), rel=1e-4)
+    assert distance[0, 1] == distance[1, 0] and torch.isinf(distance.diagonal()).all()
+
+
+def test_distance_of_one_state_cut_in_two_is_standard_normal():
+    """By images used, which are noise, and wherever the cut has put the two points."""
+    draw = np.random.default_rng(1)
+    found = []
+    for seed in range(300):
+        split = seen(np.zeros((60, 2)), seed=seed)
+        label = (split.b[:, 0] > 0).long()
+        points = torch.as_tensor(draw.normal(size=(2, 2)))
+        found.append(held_out_distance(points, label, split)[0, 1].item())
+    # An excess of the scatter of at least 1 makes them a little smaller.
+    assert np.std(found) == pytest.approx(0.95, abs=0.07)
+    assert kstest(found, "norm").pvalue > 0.01
+
+
+def test_particles_that_differ_within_their_states_confirm_less():
+    place = np.repeat([-1.0, 1.0], 50)[:, None]
+    label = torch.arange(100) // 50
+    points = torch.tensor([[-1.0], [1.0]]).double()
+    alike = held_out_distance(points, label, seen(place))[0, 1]
+    spread = place + np.random.default_rng(2).normal(size=place.shape)
+    assert 5 < held_out_distance(points, label, seen(spread))[0, 1] < 0.6 * alike
+
+
+def test_states_without_particles_or_in_one_place_are_confirmed_by_nothing():
+    label = torch.arange(100) // 50
+    points = torch.tensor([[-1.0], [1.0], [1.0]]).double()
+    distance = held_out_distance(points, label, seen(np.repeat([-1.0, 1.0], 50)[:, None]))
+    assert distance[0, 1] > 5
+    assert distance[0, 2] == distance[1, 2] == -torch.inf
+
+
+def test_images_held_out_that_say_nothing_of_a_particle_do_no_harm():
+    split = seen(np.repeat([-1.0, 1.0], 50)[:, None])
+    split.new_a[::7], split.new_b[::7] = 0, 0
+    distance = held_out_distance(torch.tensor([[-1.0], [1.0]]).double(), torch.arange(100) // 50, split)
+    assert 5 < distance[0, 1] < 100
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_as_many_states_as_there_are(seed):
+    place, state = nested(seed=seed)
+    split = seen(place, seed=seed)
+    choice, states = choose_states(split, 12, 0)
+    assert choice.n_states == len(np.unique(state)) == 6
+    label = states.log_responsibility(*split.all_images).argmax(1)
+    assert adjusted_rand_score(state, label) > 0.95
+    assert choice.verdict == "discrete"
+
+
+def test_no_more_than_asked_for():
+    place, state = nested()
+    choice, states = choose_states(seen(place), 4, 0)
+    assert choice.n_states == 4 == len(states.share) == choice.states.shape[1]
+
+
+def test_one_state_where_all_particles_are_alike():
+    chosen = [choose_states(seen(np.zeros((200, 2)), seed=seed), 8, 0)[0] for seed in range(20)]
+    assert sum(choice.n_states == 1 for choice in chosen) >= 19
+    assert sum(choice.verdict == "no heterogeneity" for choice in chosen) >= 19
+
+
+def test_one_state_where_no_direction_is_confirmed():
+    split = seen(np.zeros((50, 2))).leading(0)
+    choice, states = choose_states(split, 8, 0)
+    assert choice.n_states == 1 and choice.verdict == "no heterogeneity"
+    assert states.log_responsibility(*split.all_images).exp().tolist() == [[1.0]] * 50
+
+
+def test_a_continuum_is_not_called_discrete():
+    angle = np.random.default_rng(3).uniform(-2, 2, 600)
+    choice, _ = choose_states(seen(np.column_stack([1.4 * np.sin(angle), angle]), 30), 4, 0)
+    assert choice.verdict == "continuous"
+
+
+def test_pairs_become_one_until_one_is_left():
+    place, _ = nested(60)
+    found = list(merged_states(seen(place), 5, 0))
+    assert [len(step.states.share) for step in found] == list(range(10, 0, -1))
+    assert all(step.states.share.sum().item() == pytest.approx(1) for step in found)
+    assert states_of_number(seen(place), 3, 0).point.equal(
+        next(s for s in merged_states(seen(place), 3, 0) if len(s.states.share) == 3).states.point
+    )
+
+
+def test_fewer_particles_than_states_wanted():
+    found = list(merged_states(seen(np.array([[-1.0], [1.0], [1.0]])), 12, 0))
+    assert [len(step.states.share) for step in found] == [3, 2, 1]
