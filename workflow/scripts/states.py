@@ -18,9 +18,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--states",
         type=int,
         metavar="N",
-        help="number of states (default: as many as predict tilt images that were held out)",
+        help="number of states (default: as many as held-out tilt images tell from each other)",
     )
-    parser.add_argument("--most", type=int, default=12, metavar="N", help="states tried at most (12)")
+    parser.add_argument("--most", type=int, default=12, metavar="N", help="states at most (12)")
     options.add_particle_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)

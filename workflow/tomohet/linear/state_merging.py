@@ -38,8 +38,8 @@ class MergedStates:
 
     @property
     def least_distance(self) -> float:
-        """That of the two which are confirmed least."""
-        return self.distance.min().item()
+        """That of the two which are confirmed least, at least 0."""
+        return max(self.distance.min().item(), 0.0)
 
 
 def merged_states(split: SplitLikelihood, most: int, seed: int) -> Iterator[MergedStates]:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from tomohet import plots
 from tomohet.files.atomic import write_json, write_parquet
 from tomohet.files.mrc import write_volume
-from tomohet.linear.state_choice import StateChoice, standard_error
+from tomohet.linear.state_choice import SIGNIFICANT, StateChoice, standard_error
 from tomohet.linear.states import States
 from tomohet.particles.store import Store
 
@@ -65,14 +65,34 @@ def summary(states: States) -> dict:
 
 
 def _figure(states: States, path: Path) -> None:
-    figure, axes = plots.figure(1, 1 if states.choice is None else 2, squeeze=False)
+    compared = states.choice is not None and len(states.choice.distance) > 1
+    figure, axes = plots.figure(1, 3 if compared else 1, squeeze=False)
     sizes = states.sizes.cpu().numpy()
     axes[0, 0].bar(range(len(sizes)), sizes, color=plots.PALETTE[0])
-    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0, 0].set(title=f"States of {sizes.sum():,} particles", xlabel="state", ylabel="particles")
-    if states.choice is not None:
-        _gains(axes[0, 1], states.choice)
+    if compared:
+        _distances(axes[0, 1], states.choice)
+        _gains(axes[0, 2], states.choice)
     plots.save(figure, path)
+
+
+def _distances(axis, choice: StateChoice) -> None:
+    """How far apart the two closest states are, against the number of states."""
+    numbers = np.arange(2, len(choice.distance) + 1)
+    axis.plot(numbers, choice.distance[1:], marker="o", markersize=4)
+    axis.axhline(SIGNIFICANT, color="0.6", linewidth=0.8, label="needed")
+    axis.axvline(choice.n_states, color="0.6", linewidth=0.8, linestyle="--", label="chosen")
+    axis.set_yscale("symlog", linthresh=SIGNIFICANT)
+    axis.yaxis.set_major_formatter(ScalarFormatter())
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(
+        title="Closest two states, by held-out tilts",
+        xlabel="states",
+        ylabel="distance (standard errors)",
+    )
+    axis.legend(fontsize=7)
 
 
 def _gains(axis, choice: StateChoice) -> None:
