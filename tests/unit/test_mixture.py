@@ -84,7 +84,7 @@ def test_scores_equal_the_likelihood_of_each_image(store):
 def test_linear_scores_are_those_of_the_decoded_maps(store, linear, observations):
     points = torch.tensor([[1.0, -0.5, 0.2], [0.0, 0.7, -1.0]])
     precision, projection = likelihood(observations, linear.mean, linear.basis)
-    states = LatentStates(torch.tensor([0.5, 0.5]).double(), points.double())
+    states = LatentStates(torch.tensor([0.5, 0.5]).double(), points.double(), 0.0)
     maps = torch.einsum("sk,kzyx->szyx", points, linear.basis)
     direct = state_scores(observations, linear.mean, maps)
     torch.testing.assert_close(states.scores(precision, projection).float(), direct, rtol=1e-3, atol=0.05)

@@ -20,14 +20,16 @@ LEAST_SHARE = 1e-12
 
 @dataclass(frozen=True)
 class LatentStates:
-    """share (S,) of the particles; point (S, K): where in latent space a state lies. Both float64."""
+    """share (S,) of the particles; point (S, K): where in latent space a state lies, both float64; value: log
+    posterior of shares and points over the number of particles, up to a constant."""
 
     share: Tensor
     point: Tensor
+    value: float
 
     def scores(self, precision: Tensor, projection: Tensor) -> Tensor:
         """(N, S) log likelihood of every particle in every state, over that of the mean map."""
-        return _scores(precision.double(), projection.double(), self.point[None])[0]
+        return _scores(precision.double(), projection.double(), self.point)
 
     def log_responsibility(self, precision: Tensor, projection: Tensor) -> Tensor:
         """(N, S) log probability of every state given a particle's images."""
@@ -35,30 +37,27 @@ class LatentStates:
         return torch.log_softmax(joint, dim=1)
 
 
-def fit_latent_states(precision: Tensor, projection: Tensor, start: Tensor) -> LatentStates:
-    """The likeliest S points by EM from responsibilities `start` (N, S), or the best of (starts, N, S).
+def fit_latent_states(precision: Tensor, projection: Tensor, responsibility: Tensor) -> LatentStates:
+    """The likeliest S points by EM from given responsibilities (N, S).
 
-    precision, projection: A (N, K, K) and b (N, K). All starts run side by side. A point's own prior is the
-    latents', N(0, 1).
+    precision, projection: A (N, K, K) and b (N, K). A point's own prior is the latents', N(0, 1).
     """
     precision, projection = precision.double(), projection.double()
     n, k = projection.shape
-    responsibility = start.to(precision).reshape(-1, n, start.shape[-1])
+    responsibility = responsibility.to(precision)
     identity = torch.eye(k, dtype=precision.dtype, device=precision.device)
     previous = -torch.inf
     for _ in range(MOST_ITERATIONS):
-        share = responsibility.mean(1)
-        left = (responsibility.transpose(1, 2) @ precision.flatten(1)).unflatten(-1, (k, k)) + identity
-        right = responsibility.transpose(1, 2) @ projection
-        points = torch.linalg.solve(left, right[..., None])[..., 0]
-        joint = _scores(precision, projection, points) + share.clamp_min(LEAST_SHARE).log()[:, None]
-        responsibility = torch.softmax(joint, dim=2)
-        value = torch.logsumexp(joint, dim=2).mean(1) - points.square().sum((1, 2)) / (2 * n)
-        if (value - previous).max() < CONVERGED:
+        share = responsibility.mean(0)
+        left = (responsibility.T @ precision.flatten(1)).unflatten(-1, (k, k)) + identity
+        point = torch.linalg.solve(left, (responsibility.T @ projection)[..., None])[..., 0]
+        joint = _scores(precision, projection, point) + share.clamp_min(LEAST_SHARE).log()
+        responsibility = torch.softmax(joint, dim=1)
+        value = (torch.logsumexp(joint, dim=1).mean() - point.square().sum() / (2 * n)).item()
+        if value - previous < CONVERGED:
             break
         previous = value
-    best = value.argmax()
-    return LatentStates(share[best], points[best])
+    return LatentStates(share, point, value)
 
 
 def k_means_states(precision: Tensor, projection: Tensor, n_states: int, seed: int = 0) -> LatentStates:
@@ -66,13 +65,16 @@ def k_means_states(precision: Tensor, projection: Tensor, n_states: int, seed: i
     precision, projection = precision.double(), projection.double()
     identity = torch.eye(projection.shape[1], dtype=precision.dtype, device=precision.device)
     latents = torch.linalg.solve(precision + identity, projection[..., None])[..., 0].cpu().numpy()
-    k_means = (KMeans(n_states, n_init=1, random_state=seed + start) for start in range(STARTS))
-    labels = [start.fit_predict(latents).tolist() for start in k_means]
-    start = torch.nn.functional.one_hot(torch.tensor(labels, device=precision.device), n_states)
-    return fit_latent_states(precision, projection, start)
+
+    def started(start: int) -> LatentStates:
+        label = KMeans(n_states, n_init=1, random_state=seed + start).fit_predict(latents)
+        one_hot = torch.nn.functional.one_hot(torch.as_tensor(label, dtype=torch.int64), n_states)
+        return fit_latent_states(precision, projection, one_hot.to(precision))
+
+    return max((started(start) for start in range(STARTS)), key=lambda states: states.value)
 
 
-def _scores(precision: Tensor, projection: Tensor, points: Tensor) -> Tensor:
-    """b m - m A m / 2 of particles (N) at points (starts, S, K): (starts, N, S)."""
-    squares = (points[..., :, None] * points[..., None, :]).flatten(-2)
-    return projection @ points.transpose(1, 2) - precision.flatten(1) @ squares.transpose(1, 2) / 2
+def _scores(precision: Tensor, projection: Tensor, point: Tensor) -> Tensor:
+    """b m - m A m / 2 of particles (N) at points (S, K): (N, S)."""
+    squares = (point[:, :, None] * point[:, None, :]).flatten(1)
+    return projection @ point.T - precision.flatten(1) @ squares.T / 2

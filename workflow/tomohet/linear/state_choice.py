@@ -104,7 +104,7 @@ def choose_states(split: SplitLikelihood, most: int, seed: int) -> tuple[StateCh
     n, k = split.b.shape
     if not k:
         nothing = np.zeros((n, 1))
-        alone = LatentStates(split.b.new_ones(1).double(), split.b.new_zeros(1, 0).double())
+        alone = LatentStates(split.b.new_ones(1).double(), split.b.new_zeros(1, 0).double(), 0.0)
         return StateChoice(nothing, np.array([np.inf]), nothing), alone
     found = [merged for merged in merged_states(split, most, seed) if len(merged.states.share) <= most][::-1]
     gains = []
