@@ -37,12 +37,17 @@ class Found:
 
 
 def read_found(run: Path) -> Found:
-    """From a training's folder, or from that of `states`: the states are one-hot latents there."""
+    """From a training's folder, or from that of `states`: latents are the states' probabilities there, what
+    the likeliest leaves shared by the others."""
     if not (run / "z.train.pkl").is_file():
-        state = pd.read_parquet(run / "particles.parquet").sort_values("particle")["state"].to_numpy()
-        numbers, labels = np.unique(state, return_inverse=True)
+        table = pd.read_parquet(run / "particles.parquet").sort_values("particle")
+        numbers, labels = np.unique(table["state"], return_inverse=True)
         maps = np.stack([read_volume(run / f"state_{number}.mrc")[0] for number in numbers])
-        return Found(np.eye(len(numbers), dtype=np.float32)[labels], labels, maps[labels])
+        likeliest = table["state_probability"].to_numpy()[:, None]
+        others = (1 - likeliest) / max(1, len(numbers) - 1)
+        return Found(
+            np.where(np.eye(len(numbers), dtype=bool)[labels], likeliest, others), labels, maps[labels]
+        )
     latents, _ = load_latents(run / "z.train.pkl")
     return Found(latents, None, decoded_maps(run, latents))
 
