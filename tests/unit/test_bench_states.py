@@ -16,14 +16,14 @@ from states_scores import read_found, smooth_read_out
 from tomohet.files.mrc import write_volume
 
 
-def test_states_of_a_mixture_are_one_hot_latents_with_their_maps(tmp_path):
+def test_latents_of_a_mixture_are_the_probabilities_of_its_states(tmp_path):
     table = pd.DataFrame({"particle": [2, 0, 1], "state": [3, 1, 3], "state_probability": 0.9})
     table.to_parquet(tmp_path / "particles.parquet")
     for state in (1, 3):
         write_volume(tmp_path / f"state_{state}.mrc", np.full((4, 4, 4), state, np.float32), 10.0)
     found = read_found(tmp_path)
     np.testing.assert_array_equal(found.labels, [0, 1, 1])
-    np.testing.assert_array_equal(found.latents, [[1, 0], [0, 1], [0, 1]])
+    np.testing.assert_allclose(found.latents, [[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
     np.testing.assert_array_equal(found.maps[:, 0, 0, 0], [1, 3, 3])
 
 
