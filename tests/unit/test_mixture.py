@@ -204,7 +204,7 @@ def test_command_writes_table_maps_and_numbers(tmp_path, tiny_store, linear_fold
     assert table["particle"].tolist() == list(range(24))
     assert np.bincount(table["state"], minlength=summary["n_states"]).tolist() == summary["sizes"]
     assert len(summary["held_out_gain_states"]) == 1 + len(summary["least_distance_of_states"]) <= 3
-    assert summary["held_out_gain_linear"][0] == 0
+    assert len(summary["held_out_gain_linear"]) <= 2
     assert summary["kind"] in ("discrete", "continuous", "undecided", "no heterogeneity")
     assert len(list(tmp_path.glob("state_*.mrc"))) == summary["n_states"]
     assert (tmp_path / "states.png").is_file() and (tmp_path / "maps.png").is_file()

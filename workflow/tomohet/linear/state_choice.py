@@ -25,8 +25,8 @@ class StateChoice:
     """How much better than by the mean map held-out images are predicted, log likelihood in nats.
 
     states (N, most): each particle's by 1, 2, ... states; distance (most,): of the two of these states which
-    held-out images confirm least, in standard errors, infinite of one state; linear (N, 1 + K): by the linear
-    model along the first 0, 1, ... directions.
+    held-out images confirm least, in standard errors, infinite of one state; linear (N, K): by the linear
+    model along the first 1, 2, ... directions.
     """
 
     states: np.ndarray
@@ -51,7 +51,9 @@ class StateChoice:
 
     @property
     def continuous(self) -> np.ndarray:
-        """(N,) gain of the linear model along as many directions as predict best."""
+        """(N,) gain of the linear model along as many directions as predict best; 0 where there are none."""
+        if not self.linear.shape[1]:
+            return np.zeros(len(self.linear))
         return self.linear[:, self.linear.sum(0).argmax()]
 
     @property
@@ -103,15 +105,14 @@ def choose_states(split: SplitLikelihood, most: int, seed: int) -> tuple[StateCh
     """At most `most` states along the directions of `split`, and how they compare with the linear model."""
     n, k = split.b.shape
     if not k:
-        nothing = np.zeros((n, 1))
         alone = LatentStates(split.b.new_ones(1).double(), split.b.new_zeros(1, 0).double(), 0.0)
-        return StateChoice(nothing, np.array([np.inf]), nothing), alone
+        return StateChoice(np.zeros((n, 1)), np.array([np.inf]), np.zeros((n, 0))), alone
     found = [merged for merged in merged_states(split, most, seed) if len(merged.states.share) <= most][::-1]
     gains = []
     for states in (merged.states for merged in found):
         known = states.log_responsibility(split.a, split.b)
         gains.append(torch.logsumexp(known + states.scores(split.new_a, split.new_b), dim=1))
-    linear = [split.leading(directions).gain for directions in range(k + 1)]
+    linear = [split.leading(directions).gain for directions in range(1, k + 1)]
     choice = StateChoice(
         states=torch.stack(gains, 1).cpu().numpy(),
         distance=np.array([merged.least_distance for merged in found]),

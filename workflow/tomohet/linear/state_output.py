@@ -54,7 +54,7 @@ def summary(states: States) -> dict:
     return numbers | {
         "verdict": choice.sentence,
         "kind": choice.verdict,
-        # By 1, 2, ... states and 0, 1, ... directions of the linear model.
+        # By 1, 2, ... states and along 1, 2, ... directions of the linear model.
         "held_out_gain_states": choice.states.sum(0),
         "held_out_gain_linear": choice.linear.sum(0),
         # Standard errors between the two of 2, 3, ... states that held-out images tell apart least.
