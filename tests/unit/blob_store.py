@@ -27,6 +27,7 @@ class BlobStore:
     tomogram: np.ndarray
     pixel_size_A: float = 10.0
     scale: float = 1.0
+    window_power: float = 1.0
 
     @property
     def half_plane(self) -> HalfPlane:

@@ -32,7 +32,7 @@ from tomohet.particles.preparation import (
 )
 from tomohet.particles.rescaling import Grids, common_grid, rescaled
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
+from tomohet.physics.fourier import HalfPlane, cosine_window, half_plane, shift_half_planes
 from tomohet.progress import track
 
 FORMAT = 1
@@ -101,6 +101,13 @@ class Store:
         if self.description["preparation"]["normalise"] != "noise":
             return np.zeros(len(self.images), bool)
         return ~self.images["ctf_premultiplied"].to_numpy(bool)
+
+    @cached_property
+    def window_power(self) -> float:
+        """Mean square of the images' window (1 without one): they hold so much of the noise variance that
+        images have where the particle is."""
+        radii = self.description["preparation"]["window"]
+        return cosine_window(self.box, *radii).square().mean().item() if radii else 1.0
 
     @cached_property
     def noise_factor(self) -> np.ndarray:

@@ -33,8 +33,8 @@ class Chunk:
     part: the particles' positions among the process's own; counts: images of each, on the host. owner (m,)
     position of each image's particle within the chunk; tomogram (m,) number of its tomogram in
     `Observations.tomograms`; data (m, n) complex; transfer (m, n); numerator q (m, n) complex; weight w
-    (m, n); noise_gain (m, n) variance of the noise in `data` relative to that of an untreated image; rotation
-    (m, 3, 3) volume -> image; index and corner_weight (m, n, 8) of the slice points.
+    (m, n); noise_gain (m, n) variance of the noise in `data` relative to that of an untreated image without
+    a window; rotation (m, 3, 3) volume -> image; index and corner_weight (m, n, 8) of the slice points.
     """
 
     part: slice
@@ -136,7 +136,7 @@ class Observations:
                 transfer=transfer,
                 numerator=gain / factor * data,
                 weight=gain / factor * transfer,
-                noise_gain=factor * noise_gain(transfer, gain),
+                noise_gain=self.store.window_power * factor * noise_gain(transfer, gain),
                 rotation=params.rotation,
                 index=index,
                 corner_weight=corner_weight,
