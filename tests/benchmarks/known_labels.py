@@ -10,8 +10,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
-from tomohet.linear.em import first_equations, likelihood, prior_scales
-from tomohet.linear.fit import FIRST_PRIOR_SCALE, fit_basis
+from tomohet.linear.em import first_equations, likelihood, shell_scales
+from tomohet.linear.fit import FIRST_PRIOR_SCALE, SHARE_OF_POWER, fit_basis
 from tomohet.linear.locality import local_variance
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
@@ -38,11 +38,12 @@ def difference_map(store: Store, particles: np.ndarray, present: np.ndarray, mea
     z = torch.as_tensor((present - present.mean()) / present.std(), dtype=torch.float32)[:, None]
     equations = first_equations(observations, mean, z)
     precision = equations.precision(len(mean.power))
-    scales, local = torch.full((1,), FIRST_PRIOR_SCALE), torch.ones_like(mean.volume)[None]
+    scales = torch.full((1, len(mean.power)), FIRST_PRIOR_SCALE)
+    local = torch.ones_like(mean.volume)[None]
     smoothing_px = store.box / (2 * (observations.n_shells - 1))
     for _ in range(ROUNDS):
         basis = fit_basis(equations, mean, scales, local)
-        scales = prior_scales(basis, mean, precision, scales, local)
+        scales = SHARE_OF_POWER * shell_scales(basis, mean, precision, scales, local)
         local = local_variance(basis, mean, scales, precision, local, smoothing_px)
     return basis
 

@@ -223,7 +223,7 @@ def test_the_local_variance_of_homogeneous_maps_stays_even():
     draw = torch.Generator().manual_seed(0)
     basis = prior.colour(torch.randn(40, box, box, box, generator=draw))
     mean = MeanMap(torch.zeros(box, box, box), mask, torch.ones(1), power)
-    scales, precise = torch.full((40,), 0.5), torch.full((40, 13), 1e6)
+    scales, precise = torch.full((40, 13), 0.5), torch.full((40, 13), 1e6)
     found = local_variance(basis, mean, scales, precise, torch.ones(40, box, box, box), 2.0).mean(0)
     inside = mask > 0.9
     assert found[inside].mean() == pytest.approx(1, abs=0.05)

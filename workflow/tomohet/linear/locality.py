@@ -26,8 +26,9 @@ def local_variance(
     """The next estimate of `variance` (K, D, D, D), each map's relative to its mean inside the mask.
 
     A map of its own each: what few particles have in one place is not measured by what many have elsewhere.
-    basis: posterior means (K, D, D, D) under prior power scales_j P_mu (K,), mask and `variance`; precision:
-    of the data per shell, (K, n_shells), as of `Equations.precision`; smoothing_px: standard deviation.
+    basis: posterior means (K, D, D, D) under prior power scales P_mu (K, n_shells), mask and `variance`;
+    precision: of the data per shell, (K, n_shells), as of `Equations.precision`; smoothing_px: standard
+    deviation.
     """
     mask = mean.mask.square()
     within = smooth(mask, smoothing_px).clamp_min(LEAST)
@@ -47,7 +48,7 @@ def coefficient_variance(mean: MeanMap, scales: Tensor, precision: Tensor, varia
     local = mean.mask.square() * variance
     left = torch.zeros(len(scales), len(mean.power), device=scales.device)
     for shell in range(1, len(mean.power)):
-        power = scales * mean.power[shell]
+        power = scales[:, shell] * mean.power[shell]
         known = (precision[:, shell] * power)[:, None, None, None]
         left[:, shell] = power * (local / (1 + known * variance)).mean((1, 2, 3))
     return left

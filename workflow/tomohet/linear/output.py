@@ -99,7 +99,7 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "held_out_reliability": model.held_out.reliability[: model.held_out.n_components],
         "held_out_reliability_less_error": model.held_out.least_reliability[: model.held_out.n_components],
         "components_clear_in_particles": model.held_out.n_clear,
-        "prior_scale": model.prior_scale.cpu().numpy(),
+        "prior_scale": model.prior_scale.mean(1).cpu().numpy(),
         # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.
         "reliability": (1 - variance).cpu().numpy(),
         "power_relative_to_mean": power.cpu().numpy(),
