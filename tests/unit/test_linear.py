@@ -6,7 +6,7 @@ import torch
 from blob_store import blob_store
 from sklearn.metrics import roc_auc_score
 
-from tomohet.linear.em import Latents, expansion, expectation, likelihood
+from tomohet.linear.em import Latents, expansion, expectation, likelihood, shell_scales
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.locality import local_variance
 from tomohet.linear.spectral import Kernels, kernel_spectrum, largest_eigenvalues
@@ -231,6 +231,27 @@ def test_the_local_variance_of_homogeneous_maps_stays_even():
     # Without any data the maps say nothing, and the prior stays.
     blind = local_variance(0 * basis, mean, scales, 0 * precise, torch.ones(40, box, box, box), 2.0).mean(0)
     assert blind[inside].std() < 0.01
+
+
+def test_the_prior_learns_the_spectrum_of_the_differences():
+    """Small pieces have more power at high frequencies, relative to the whole: a hundredfold here."""
+    box, n_shells = 24, 13
+    power = torch.exp(-torch.arange(n_shells) / 3.0)
+    true = 0.003 * torch.exp(torch.arange(n_shells) * 0.4)
+    mask = torch.as_tensor(sphere_mask(box, 9, edge_px=2.0), dtype=torch.float32)
+    draw = torch.Generator().manual_seed(0)
+    basis = SpectralPrior(mask, true * power).colour(torch.randn(6, box, box, box, generator=draw))
+    mean = MeanMap(torch.zeros(box, box, box), mask, torch.ones(1), power)
+    precise, even = torch.full((6, n_shells), 1e6), torch.ones(6, box, box, box)
+    scales = shell_scales(basis, mean, precise, torch.full((6, n_shells), 0.3), even)
+    # The first shells hold few coefficients, and what the mask's edge takes from one it gives to the next.
+    error = (scales.log().mean(0) - true.log())[2:-1]
+    assert error.abs().max() < 0.5
+    # Without data it stays what it was.
+    old = torch.full((6, n_shells), 0.3)
+    torch.testing.assert_close(
+        shell_scales(0 * basis, mean, 1e-3 * precise.sign(), old, even), old, rtol=0.01, atol=0
+    )
 
 
 def test_a_fit_is_repeatable(store, model):

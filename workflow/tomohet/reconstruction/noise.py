@@ -7,7 +7,7 @@ say.
 Images end in a round window. There is no noise outside it, and neighbouring Fourier coefficients have noise
 in common: sums over them, such as maps, hold more of it than independent noise of the same variance would
 leave. How much more, the window's mean square says, because inside the window noise is what it was. Without
-this the maps' precision is overstated by three quarters (radii .8 and .9), and latents follow noise.
+this the maps' precision is overstated by 80 % (radii .8 and .9), and latents follow noise.
 """
 
 from collections.abc import Iterator
