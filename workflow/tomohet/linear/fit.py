@@ -53,6 +53,13 @@ class LinearModel:
     held_out: HeldOut
 
     @property
+    def spectral_variance(self) -> Tensor:
+        """(D//2+1,) power of differences between particles relative to the mean map's; where nothing was
+        fitted, as at the highest frequency that was."""
+        known = self.prior_scale.sum(0)
+        return torch.cat([known, known[-1:].expand(len(self.mean.power) - len(known))])
+
+    @property
     def heterogeneous(self) -> bool:
         """Whether there is anything to find: by the kernel, or by held-out tilts, which see weaker ones."""
         return self.detection.found or self.held_out.found

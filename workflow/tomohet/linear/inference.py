@@ -33,7 +33,7 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
     if config["lattice_args"]["boxsize"] - 1 != box:
         raise InputError(f"{folder}: fitted to a box of {config['lattice_args']['boxsize'] - 1}, not {box}")
     weights = read_weights(folder / "weights.pkl")
-    if "basis_variance" not in weights["posterior"]:
+    if "spectral_variance" not in weights["posterior"]:
         raise InputError(f"{folder}: fitted by an earlier version; run train_linear again")
     return config, weights["model_state_dict"] | weights["posterior"]
 

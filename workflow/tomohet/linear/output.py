@@ -41,6 +41,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
         "tomogram_noise": model.mean.noise.by_tomogram.cpu().contiguous(),
         "power": model.mean.power.cpu(),
         "local_variance": model.local_variance.cpu(),
+        "spectral_variance": model.spectral_variance.cpu(),
     }
     # Through an open file: given a path, torch.save writes its (temporary) name into the file, and the same
     # model saved twice would differ.

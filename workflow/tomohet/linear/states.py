@@ -12,9 +12,9 @@ from tomohet.linear.em import likelihood
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import Teacher
 from tomohet.linear.latent_states import fit_latent_states
-from tomohet.linear.mixture import refine_states
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.state_choice import StateChoice, choose_states
+from tomohet.linear.state_maps import state_maps
 from tomohet.linear.state_merging import states_of_number
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
@@ -71,13 +71,15 @@ def fit_states(
     """
     split = None
     if isinstance(linear, LinearModel):
-        mean, basis, variance = linear.mean, (linear.basis, linear.basis_variance), linear.local_variance
+        mean, basis = linear.mean, (linear.basis, linear.basis_variance)
+        variance, spectrum = linear.local_variance, linear.spectral_variance
         split = linear.held_out.confirmed
     else:
         teacher = Teacher.of(linear, store.box)
         if n_states is None:
             split = teacher.held_out(particles, device)
-        mean, variance = teacher.mean_map(store, device), teacher.state["local_variance"].to(device)
+        mean = teacher.mean_map(store, device)
+        variance, spectrum = (teacher.state[f"{of}_variance"].to(device) for of in ("local", "spectral"))
         basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
         max_frequency = teacher.config["training_args"]["max_frequency"]
     observations = Observations(store, particles, max_frequency=max_frequency, device=device)
@@ -89,19 +91,10 @@ def fit_states(
         states = fit_latent_states(*tables, found)
     else:
         choice, states = None, states_of_number(SplitLikelihood(*tables, *tables), n_states, seed)
-    start = states.log_responsibility(*tables).exp()
-    # States differ where the linear model has found that particles differ.
-    where = replace(mean, mask=mean.mask * variance.sqrt())
-    mixture = refine_states(observations, where, start.float())
-    order = torch.argsort(
-        torch.bincount(mixture.responsibility.argmax(1), minlength=len(mixture.difference)),
-        descending=True,
-        stable=True,
-    )
-    return States(
-        mean=mean,
-        responsibility=mixture.responsibility[:, order],
-        maps=mean.volume + mixture.difference[order],
-        prior_scale=mixture.prior_scale[order],
-        choice=choice,
-    )
+    responsibility = states.log_responsibility(*tables).exp().float()
+    size = torch.bincount(responsibility.argmax(1), minlength=responsibility.shape[1])
+    responsibility = responsibility[:, torch.argsort(size, descending=True, stable=True)]
+    # States differ where, and at the frequencies at which, the linear model has found that particles differ.
+    where = replace(mean, mask=mean.mask * variance.sqrt(), power=mean.power * spectrum)
+    difference, prior_scale = state_maps(observations, where, responsibility)
+    return States(mean, responsibility, mean.volume + difference, prior_scale, choice)

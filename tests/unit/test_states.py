@@ -13,17 +13,11 @@ from sklearn.metrics import adjusted_rand_score
 from tomohet.linear.em import likelihood
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.latent_states import LatentStates
-from tomohet.linear.mixture import (
-    iterate,
-    objective,
-    reconstruct_states,
-    refine_states,
-    state_scores,
-)
+from tomohet.linear.state_maps import state_maps
 from tomohet.linear.states import fit_states
 from tomohet.physics.fsc import correlation
 from tomohet.physics.slicing import gather, transform
-from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import ROWS_PER_CHUNK, Observations
 from tomohet.reconstruction.prior import shell_power
@@ -62,13 +56,16 @@ def random_responsibility(n_states: int, seed: int = 0) -> torch.Tensor:
     return torch.softmax(2 * torch.randn(N, n_states, generator=draw), dim=1)
 
 
-def test_scores_equal_the_likelihood_of_each_image(store):
+def test_scores_of_states_are_the_likelihood_of_images_in_the_decoded_maps(store):
     observations = Observations(store, np.arange(6), max_frequency=0.4)
     noise = torch.linspace(1.5, 2.5, observations.n_rows)
     mean = MeanMap(store.maps[0], torch.ones(16, 16, 16), Noise.same(noise, 1), shell_power(store.maps[0]))
-    scores = state_scores(observations, mean, store.maps[1:])
+    points = torch.tensor([[1.0, -0.5], [0.3, 0.7]])
+    states = LatentStates(torch.tensor([0.5, 0.5]).double(), points.double(), 0.0)
+    scores = states.scores(*likelihood(observations, mean, store.maps[1:]))
     (chunk,) = observations.chunks()
-    slices = gather(transform(store.maps), chunk.index, chunk.corner_weight)
+    decoded = torch.einsum("sk,kzyx->szyx", points, store.maps[1:])
+    slices = gather(transform(torch.cat([store.maps[:1], decoded])), chunk.index, chunk.corner_weight)
     for particle in range(6):
         mine = chunk.owner == particle
         data, transfer = chunk.data[mine], chunk.transfer[mine]
@@ -77,49 +74,32 @@ def test_scores_equal_the_likelihood_of_each_image(store):
             ((data - transfer * (slices[mine][..., 0] + extra)).abs().square() / noise).double().sum()
             for extra in (0, slices[mine][..., 1], slices[mine][..., 2])
         ]
-        expected = torch.stack([misfit[0] - misfit[1], misfit[0] - misfit[2]]).float()
+        expected = torch.stack([misfit[0] - misfit[1], misfit[0] - misfit[2]])
         torch.testing.assert_close(scores[particle], expected, rtol=1e-3, atol=1e-2)
-
-
-def test_linear_scores_are_those_of_the_decoded_maps(store, linear, observations):
-    points = torch.tensor([[1.0, -0.5, 0.2], [0.0, 0.7, -1.0]])
-    precision, projection = likelihood(observations, linear.mean, linear.basis)
-    states = LatentStates(torch.tensor([0.5, 0.5]).double(), points.double(), 0.0)
-    maps = torch.einsum("sk,kzyx->szyx", points, linear.basis)
-    direct = state_scores(observations, linear.mean, maps)
-    torch.testing.assert_close(states.scores(precision, projection).float(), direct, rtol=1e-3, atol=0.05)
-
-
-def test_em_never_lowers_its_objective(linear, observations):
-    mixture = reconstruct_states(observations, linear.mean, random_responsibility(3))
-    values = []
-    for _ in range(6):
-        values.append(objective(mixture, state_scores(observations, linear.mean, mixture.difference)))
-        mixture = iterate(observations, linear.mean, mixture, adapt=False, cross=False)
-    assert (np.diff(values) > -1e-5 * np.abs(values[0])).all()
-    assert values[-1] > values[0] + 1
 
 
 def test_states_average_to_the_mean_map(linear, observations):
     responsibility = random_responsibility(3)
-    mixture = reconstruct_states(observations, linear.mean, responsibility)
-    centre = torch.einsum("s,szyx->zyx", responsibility.mean(0), mixture.difference)
-    assert centre.abs().max() < 1e-4 * mixture.difference.abs().max()
+    difference, _ = state_maps(observations, linear.mean, responsibility)
+    centre = torch.einsum("s,szyx->zyx", responsibility.mean(0), difference)
+    assert centre.abs().max() < 1e-4 * difference.abs().max()
 
 
-def test_leverage_is_what_leaving_the_particle_out_takes_away():
-    """Noise alone: the score of a particle in a map that it helped to make, less that in one it did not."""
-    store = blob_store(60, snr=0.3, blocks=False)
-    observations = Observations(store, np.arange(60), max_frequency=0.4)
-    mean = mean_map(observations)
-    responsibility = torch.zeros(60, 2)
-    responsibility[::2, 0] = responsibility[1::2, 1] = 1
-    mixture = reconstruct_states(observations, mean, responsibility)
-    scores = state_scores(observations, mean, mixture.difference)
-    sign = 2 * responsibility - 1
-    own, corrected = (scores * sign).sum(1), ((scores - mixture.leverage) * sign).sum(1)
-    assert own.mean() > 2
-    assert corrected.mean().abs() < 0.5 * own.mean()
+def test_maps_of_states_that_are_known(store, linear, observations):
+    """The weaker the prior's power, the less is left of the noise; what the states differ by stays."""
+    known = torch.nn.functional.one_hot(torch.as_tensor(store.presence[:, 0]).long(), 2).float()
+    difference, scale = state_maps(observations, linear.mean, known)
+    assert correlation(difference[1] - difference[0], store.maps[1]) > 0.85
+    shuffled, noise_scale = state_maps(observations, linear.mean, known.roll(1, 0))
+    assert noise_scale.max() < 0.3 * scale.min()
+
+
+def test_maps_do_not_depend_on_the_size_of_chunks(linear, store, observations, monkeypatch):
+    responsibility = random_responsibility(3)
+    whole, _ = state_maps(observations, linear.mean, responsibility)
+    monkeypatch.setitem(ROWS_PER_CHUNK, "cpu", 5_000)
+    parts, _ = state_maps(Observations(store, ALL, max_frequency=0.4), linear.mean, responsibility)
+    torch.testing.assert_close(parts, whole, rtol=0.01, atol=0.01 * whole.abs().max().item())
 
 
 def test_states_are_found(store, states):
@@ -165,16 +145,6 @@ def test_a_continuum_is_told_from_states():
     assert found.choice.verdict == "continuous"
 
 
-def test_states_do_not_depend_on_the_size_of_chunks(linear, store, observations, monkeypatch):
-    start = random_responsibility(3)
-    whole = refine_states(observations, linear.mean, start)
-    monkeypatch.setitem(ROWS_PER_CHUNK, "cpu", 5_000)
-    parts = refine_states(Observations(store, ALL, max_frequency=0.4), linear.mean, start)
-    torch.testing.assert_close(parts.responsibility, whole.responsibility, rtol=0.01, atol=0.01)
-    peak = whole.difference.abs().max().item()
-    torch.testing.assert_close(parts.difference, whole.difference, rtol=0.01, atol=0.01 * peak)
-
-
 def test_states_are_repeatable(store, linear, states):
     again = fit_states(store, ALL, linear, most=6, max_frequency=0.4)
     torch.testing.assert_close(again.responsibility, states.responsibility, rtol=0, atol=0)
@@ -204,7 +174,6 @@ def test_command_writes_table_maps_and_numbers(tmp_path, tiny_store, linear_fold
     assert table["particle"].tolist() == list(range(24))
     assert np.bincount(table["state"], minlength=summary["n_states"]).tolist() == summary["sizes"]
     assert len(summary["held_out_gain_states"]) == 1 + len(summary["least_distance_of_states"]) <= 3
-    assert len(summary["held_out_gain_linear"]) <= 2
     assert summary["kind"] in ("discrete", "continuous", "undecided", "no heterogeneity")
     assert len(list(tmp_path.glob("state_*.mrc"))) == summary["n_states"]
     assert (tmp_path / "states.png").is_file() and (tmp_path / "maps.png").is_file()
