@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.stats import kstest, norm
 from sklearn.metrics import adjusted_rand_score
 
+from tomohet.linear.latent_states import LatentStates
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.state_choice import choose_states
 from tomohet.linear.state_merging import held_out_distance, merged_states, states_of_number
@@ -118,6 +119,31 @@ def test_one_state_where_no_direction_is_confirmed():
     choice, states = choose_states(split, 8, 0)
     assert choice.n_states == 1 and choice.verdict == "no heterogeneity"
     assert states.log_responsibility(*split.all_images).exp().tolist() == [[1.0]] * 50
+
+
+def test_scores_of_spread_states_are_integrals_over_the_line_to_the_neighbour():
+    point = torch.tensor([[-1.0, 0.5], [0.5, 0.0], [3.0, 1.0]]).double()
+    states = LatentStates(torch.full((3,), 1 / 3).double(), point, 0.0)
+    a, b = images(np.array([[-0.5, 0.2], [2.0, 1.0]]), 3.0, np.random.default_rng(0))
+    step = np.linspace(-12, 12, 20001)
+    weight = norm.pdf(step) * (step[1] - step[0])
+    found = states.spread_scores(a, b)
+    for state, neighbour in ((0, 1), (1, 0), (2, 1)):
+        line = (point[neighbour] - point[state]).numpy() / np.sqrt(12)
+        places = point[state].numpy() + step[:, None] * line
+        for particle in range(2):
+            precision, projection = a[particle].double().numpy(), b[particle].double().numpy()
+            score = places @ projection - np.einsum("ik,kl,il->i", places, precision, places) / 2
+            expected = np.log((weight * np.exp(score - score.max())).sum()) + score.max()
+            assert found[particle, state].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_arc_is_not_called_discrete_however_many_states_follow_it():
+    """Neither is one Gaussian an arc: states may predict better than it without being there."""
+    angle = np.random.default_rng(4).uniform(-1.5, 1.5, 400)
+    place = np.column_stack([2 * np.sin(angle), 3 * np.cos(angle)])
+    choice, _ = choose_states(seen((place - place.mean(0)) / place.std(0), 20), 12, 0)
+    assert choice.n_states > 4 and choice.verdict != "discrete"
 
 
 def test_a_continuum_is_not_called_discrete():

@@ -31,6 +31,35 @@ class LatentStates:
         """(N, S) log likelihood of every particle in every state, over that of the mean map."""
         return _scores(precision.double(), projection.double(), self.point)
 
+    def spread_scores(self, precision: Tensor, projection: Tensor) -> Tensor:
+        """The same of states that fill the latent space: each is spread evenly, half-way to its nearest
+        neighbour and as far the other way.
+
+        With v that half way over sqrt 3 as standard deviation, u = b - A m and i = v A v, what the spread
+        adds to a score is (v u)^2 / (2 (1 + i)) - log(1 + i) / 2.
+        """
+        precision, projection = precision.double(), projection.double()
+        v = self.nearest / (2 * 3**0.5)
+        information, of_point = (
+            precision.flatten(1) @ (v[:, :, None] * other[:, None, :]).flatten(1).T
+            for other in (v, self.point)
+        )
+        along = projection @ v.T - of_point
+        added = (along.square() / (1 + information) - torch.log1p(information)) / 2
+        return self.scores(precision, projection) + added
+
+    @property
+    def nearest(self) -> Tensor:
+        """(S, K) from each state to its nearest neighbour, 0 where there is none."""
+        if len(self.point) == 1:
+            return torch.zeros_like(self.point)
+        distance = torch.cdist(self.point, self.point).fill_diagonal_(torch.inf)
+        return self.point[distance.argmin(1)] - self.point
+
+    def log_likelihood(self, scores: Tensor) -> Tensor:
+        """(N,) log likelihood of particles that are in one state or other, from scores (N, S)."""
+        return torch.logsumexp(scores + self.share.clamp_min(LEAST_SHARE).log(), dim=1)
+
     def log_responsibility(self, precision: Tensor, projection: Tensor) -> Tensor:
         """(N, S) log probability of every state given a particle's images."""
         joint = self.scores(precision, projection) + self.share.clamp_min(LEAST_SHARE).log()

@@ -2,9 +2,9 @@
 
 The linear model has been fitted without every third tilt image of each particle (`held_out`). Along the
 directions that those confirm there are as many states as they tell from each other, every two
-(`state_merging`). These points compete with one Gaussian, the linear model itself: with the same maps, so
-that what differs is the distribution alone. Images used say where a particle is; what that says of the
-others is compared with what the mean map says.
+(`state_merging`). These points compete with two continua, with the same maps, so that what differs is the
+distribution alone: one Gaussian, the linear model itself, and the states spread out until they meet. Images
+used say where a particle is; what that says of the others is compared with what the mean map says.
 """
 
 from dataclasses import dataclass
@@ -24,12 +24,14 @@ NEGLIGIBLE, SIGNIFICANT = 2.0, 3.0
 class StateChoice:
     """How much better than by the mean map held-out images are predicted, log likelihood in nats.
 
-    states (N, most): each particle's by 1, 2, ... states; distance (most,): of the two of these states which
-    held-out images confirm least, in standard errors, infinite of one state; linear (N, K): by the linear
-    model along the first 1, 2, ... directions.
+    states (N, most): each particle's by 1, 2, ... states; spread (N, most): by these states, if each fills
+    the space to its neighbour (`LatentStates.spread_scores`); distance (most,): of the two of these states
+    which held-out images confirm least, in standard errors, infinite of one state; linear (N, K): by the
+    linear model along the first 1, 2, ... directions.
     """
 
     states: np.ndarray
+    spread: np.ndarray
     distance: np.ndarray
     linear: np.ndarray
 
@@ -51,14 +53,14 @@ class StateChoice:
 
     @property
     def continuous(self) -> np.ndarray:
-        """(N,) gain of the linear model along as many directions as predict best; 0 where there are none."""
-        if not self.linear.shape[1]:
-            return np.zeros(len(self.linear))
-        return self.linear[:, self.linear.sum(0).argmax()]
+        """(N,) gain of the better continuum: of the linear model along as many directions as predict best, or
+        of the chosen states spread out."""
+        continua = np.column_stack([self.linear, self.spread[:, self.n_states - 1]])
+        return continua[:, continua.sum(0).argmax()]
 
     @property
     def advantage(self) -> float:
-        """Of states over the linear model, all particles together (nats)."""
+        """Of states over the continuum, all particles together (nats)."""
         return float((self.discrete - self.continuous).sum())
 
     @property
@@ -87,16 +89,16 @@ class StateChoice:
         states = f"{self.n_states} state{'s' if self.n_states > 1 else ''}"
         if self.verdict == "undecided":
             return (
-                f"undecided: {states} and the continuous linear model predict held-out tilt images alike "
+                f"undecided: {states} and a continuum predict held-out tilt images alike "
                 f"(states better by {self.advantage:.0f} ± {self.error:.0f} nats)"
             )
         if self.verdict == "discrete":
             return (
-                f"discrete: {states} predict held-out tilt images better than the continuous linear model "
+                f"discrete: {states} predict held-out tilt images better than a continuum does "
                 f"(by {self.advantage:.0f} ± {self.error:.0f} nats)"
             )
         return (
-            f"continuous: the linear model predicts held-out tilt images better than {states} "
+            f"continuous: a continuum predicts held-out tilt images better than {states} "
             f"(by {-self.advantage:.0f} ± {self.error:.0f} nats)"
         )
 
@@ -106,15 +108,18 @@ def choose_states(split: SplitLikelihood, most: int, seed: int) -> tuple[StateCh
     n, k = split.b.shape
     if not k:
         alone = LatentStates(split.b.new_ones(1).double(), split.b.new_zeros(1, 0).double(), 0.0)
-        return StateChoice(np.zeros((n, 1)), np.array([np.inf]), np.zeros((n, 0))), alone
+        nothing = np.zeros((n, 1))
+        return StateChoice(nothing, nothing, np.array([np.inf]), np.zeros((n, 0))), alone
     found = [merged for merged in merged_states(split, most, seed) if len(merged.states.share) <= most][::-1]
-    gains = []
+    used, everything = (split.a, split.b), split.all_images
+    discrete, spread = [], []
     for states in (merged.states for merged in found):
-        known = states.log_responsibility(split.a, split.b)
-        gains.append(torch.logsumexp(known + states.scores(split.new_a, split.new_b), dim=1))
+        for gains, scores in ((discrete, states.scores), (spread, states.spread_scores)):
+            gains.append(states.log_likelihood(scores(*everything)) - states.log_likelihood(scores(*used)))
     linear = [split.leading(directions).gain for directions in range(1, k + 1)]
     choice = StateChoice(
-        states=torch.stack(gains, 1).cpu().numpy(),
+        states=torch.stack(discrete, 1).cpu().numpy(),
+        spread=torch.stack(spread, 1).cpu().numpy(),
         distance=np.array([merged.least_distance for merged in found]),
         linear=torch.stack(linear, 1).cpu().numpy(),
     )

@@ -56,6 +56,7 @@ def summary(states: States) -> dict:
         "kind": choice.verdict,
         # By 1, 2, ... states and along 1, 2, ... directions of the linear model.
         "held_out_gain_states": choice.states.sum(0),
+        "held_out_gain_spread_states": choice.spread.sum(0),
         "held_out_gain_linear": choice.linear.sum(0),
         # Standard errors between the two of 2, 3, ... states that held-out images tell apart least.
         "least_distance_of_states": choice.distance[1:],
@@ -107,9 +108,8 @@ def _gains(axis, choice: StateChoice) -> None:
         capsize=2,
         label="discrete states",
     )
-    gain, error = choice.continuous.sum(), standard_error(choice.continuous)
-    axis.axhline(gain, color=plots.PALETTE[1], label="linear model (continuous)")
-    axis.axhspan(gain - error, gain + error, color=plots.PALETTE[1], alpha=0.2, linewidth=0)
+    axis.plot(numbers, choice.spread.sum(0), color=plots.PALETTE[2], label="the same spread out (continuous)")
+    axis.axhline(choice.linear.sum(0).max(), color=plots.PALETTE[1], label="linear model (continuous)")
     axis.axvline(choice.n_states, color="0.6", linewidth=0.8, linestyle="--", label="chosen")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(
