@@ -78,7 +78,8 @@ class Procedure:
         return "{linear}" in self.options
 
 
-ORACLE, LINEAR, REFERENCE, LONG_REFERENCE = "oracle", "linear", "reference", "reference, 100 epochs"
+ORACLE, LINEAR, STATES = "oracle", "linear", "states"
+REFERENCE, LONG_REFERENCE = "reference", "reference, 100 epochs"
 # Without --zdim: as many latents as the linear model has.
 TAUGHT = (
     f"{NETWORK.replace('--zdim 8 ', '')} --rows-per-image 0.25 --lr 3e-4 -b 16 -n 6 --init {{linear}} "
@@ -89,7 +90,7 @@ PROCEDURES = {
     ORACLE: None,
     LINEAR: Procedure("train_linear", ""),
     "linear, 6 maps": Procedure("train_linear", "--zdim 6"),
-    "mixture": Procedure("states", "--linear {linear}"),
+    STATES: Procedure("states", "--linear {linear}"),
     REFERENCE: Procedure("train_vae", f"{PUBLISHED} -n 30"),
     LONG_REFERENCE: Procedure("train_vae", f"{PUBLISHED} -n 100"),
     "taught, tilts": Procedure("train_vae", f"{TAUGHT} --encoder tilts"),
@@ -108,6 +109,8 @@ COLUMNS = {
     "rho_pc1": ("ρ, PC 1", 3),
     "rho_read_out": ("ρ, read-out", 3),
     "n_states": ("states", 1),
+    "discrete": ("said to be discrete", 2),
+    "continuous": ("continuous", 2),
     "found": ("said to vary", 2),
     "p_value": ("p", 3),
     "cpu_s": ("CPU s", 0),

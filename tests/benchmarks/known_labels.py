@@ -10,9 +10,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
-from tomohet.linear.em import first_equations, likelihood, shell_scales
+from tomohet.linear.em import first_equations, likelihood
 from tomohet.linear.fit import FIRST_PRIOR_SCALE, SHARE_OF_POWER, fit_basis
 from tomohet.linear.locality import local_variance
+from tomohet.linear.prior_power import shell_scales
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations

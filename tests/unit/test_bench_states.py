@@ -10,13 +10,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import bench_states
-from bench_states import LINEAR, LONG_REFERENCE, Runs, block_table, tables, to_auc
+from bench_states import LINEAR, LONG_REFERENCE, STATES, Runs, block_table, tables, to_auc
 from states_scores import read_found, smooth_read_out
 
 from tomohet.files.mrc import write_volume
 
 
-def test_latents_of_a_mixture_are_the_probabilities_of_its_states(tmp_path):
+def test_latents_of_states_are_their_probabilities(tmp_path):
     table = pd.DataFrame({"particle": [2, 0, 1], "state": [3, 1, 3], "state_probability": 0.9})
     table.to_parquet(tmp_path / "particles.parquet")
     for state in (1, 3):
@@ -42,12 +42,12 @@ def test_runs_are_kept_and_a_follower_costs_the_linear_model_too(tmp_path, monke
     monkeypatch.setattr(bench_states, "simulated", lambda *_, **__: None)
     monkeypatch.setattr(bench_states, "command", lambda name, *_: called.append(name) or 10.0)
     monkeypatch.setattr(bench_states, "scores", lambda *_: {"auc_read_out": {"S1": 0.5, "S2": 1.0}})
-    assert Runs(tmp_path).get("two", "mixture", 0)["cpu_s"] == 20
+    assert Runs(tmp_path).get("two", STATES, 0)["cpu_s"] == 20
     kept = Runs(tmp_path)
-    kept.get("two", "mixture", 0)
+    kept.get("two", STATES, 0)
     assert called == ["train_linear", "states"]
-    assert "| mixture (1) | 0.750 ± 0.000 | 20 ± 0 |" in tables(kept.rows)
-    assert "| two, mixture, S1 | 0.500 ± 0.000 |  |" in block_table(kept.rows)
+    assert "| states (1) | 0.750 ± 0.000 | 20 ± 0 |" in tables(kept.rows)
+    assert "| two, states, S1 | 0.500 ± 0.000 |  |" in block_table(kept.rows)
     assert block_table([{"data": "motion", "procedure": LINEAR, "rho_single": 0.9}]) == ""
 
 

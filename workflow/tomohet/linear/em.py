@@ -9,8 +9,7 @@ E: A_p = 2 Re sum (h S U)^H (h S U) / s2, b_p = 2 Re sum (S U)^H (q - w S mu) / 
 M: all basis maps together by conjugate gradients on sum_l T_jl U_l = B_j in whitened variables, with T_jl the
    Toeplitz operator of w (z_j z_l + C_jl) / s2 and B_j = sum S^H (q - w S mu) z_j / s2.
 PX (parameter expansion): the second moment of z is moved into U, which keeps z ~ N(0, 1) and speeds EM up.
-EB (empirical Bayes): each basis map's prior power c_j P_mu follows from its posterior, variance included,
-   shell by shell.
+EB (empirical Bayes): each basis map's prior follows from its posterior (`prior_power`, `locality`).
 """
 
 from dataclasses import dataclass
@@ -33,16 +32,10 @@ from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
     preconditioner,
-    shell_index,
-    shell_power,
     shell_precision,
 )
 
 CG_ITERATIONS = 12
-# Left to itself the prior of a weak component shrinks with every iteration, until nothing is left of it.
-LEAST_PRIOR_SCALE = 0.05
-# Shells count in the prior's spectrum of another one by a Gaussian of this standard deviation, and a little.
-NEAR, FAR = 1.0, 1e-4
 
 
 @dataclass(frozen=True)
@@ -218,53 +211,6 @@ def expansion(
     factor = torch.linalg.cholesky(second.double())
     rotation = torch.linalg.eigh(factor.T @ _gram(basis).double() @ factor)[1]
     return (factor @ rotation.flip(1)).float()
-
-
-def prior_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor, variance: Tensor) -> Tensor:
-    """EB: new prior scales c (K,) of the basis maps' power c P_mu, the same in all shells.
-
-    c is the mean of `power_ratio`, weighted by what the data say.
-    """
-    ratio, weight = power_ratio(basis, mean, precision, scales[:, None] * mean.power, variance)
-    scale = (weight * ratio).sum(1) / weight.sum(1).clamp_min(1e-12)
-    return scale.clamp(LEAST_PRIOR_SCALE, 1e2)
-
-
-def shell_scales(basis: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor, variance: Tensor) -> Tensor:
-    """EB: new prior scales c (K, n_shells) of the basis maps' power c P_mu, shell by shell.
-
-    What comes and goes is smaller than the whole and has another spectrum: c grows with the frequency, often
-    a hundredfold. log c is that of `power_ratio`, smoothed over shells and weighted by what the data say.
-    """
-    ratio, weight = power_ratio(basis, mean, precision, scales * mean.power, variance)
-    shell = torch.arange(weight.shape[1], dtype=weight.dtype, device=weight.device)
-    near = torch.exp(-((shell[:, None] - shell) / NEAR).square() / 2) + FAR
-    log_scale = (weight * ratio.clamp_min(1e-12).log()) @ near / (weight @ near).clamp_min(1e-12)
-    found = log_scale.exp()
-    of_all = (weight * found).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1e-12)
-    return (found * (LEAST_PRIOR_SCALE / of_all).clamp_min(1)).clamp_max(1e2)
-
-
-def power_ratio(
-    basis: Tensor, mean: MeanMap, precision: Tensor, power: Tensor, variance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Power of the basis maps as it follows from their posteriors, over the mean map's P_mu, and how much the
-    data say of it: both (K, n_shells).
-
-    Per shell q = precision P and P_new = (|F U|^2 + f P / (1 + q)) / f with P the prior's `power`
-    (K, n_shells) and f the mean of the mask's square times the local `variance` (`linear.locality`). The
-    weight is the number of points times (q / (1 + q))^2.
-    """
-    n_shells = len(mean.power)
-    fraction = (mean.mask.square() * variance).mean((-3, -2, -1)).expand(len(basis))[:, None]
-    q = precision[:, :n_shells] * power
-    new = (shell_power(basis) + fraction * power / (1 + q)) / fraction
-    points = torch.bincount(shell_index(len(mean.volume), basis.device).flatten(), minlength=n_shells)[
-        :n_shells
-    ]
-    weight = points * (q / (1 + q)).square()
-    weight[:, 0] = 0
-    return new / mean.power, weight
 
 
 def _gram(maps: Tensor) -> Tensor:

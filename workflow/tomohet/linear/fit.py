@@ -9,9 +9,10 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from tomohet.linear.detection import Detection
-from tomohet.linear.em import Equations, Latents, expansion, expectation, first_equations, shell_scales
+from tomohet.linear.em import Equations, Latents, expansion, expectation, first_equations
 from tomohet.linear.held_out import HeldOut, auc_of_halves, held_out_directions
 from tomohet.linear.locality import coefficient_variance, local_variance
+from tomohet.linear.prior_power import shell_scales
 from tomohet.linear.start import compare, detect
 from tomohet.particles.store import Store
 from tomohet.physics.fourier import pad_fourier

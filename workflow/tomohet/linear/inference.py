@@ -96,7 +96,7 @@ class Teacher:
 
     def held_out(self, particles: np.ndarray, device: torch.device | str) -> SplitLikelihood:
         """What the fit without a third of the tilts says of particles (store ordinals), along the directions
-        that those confirm.
+        that those confirm, as many as there are basis maps at most.
 
         Raises InputError when the model was not fitted to all of them.
         """

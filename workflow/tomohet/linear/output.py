@@ -53,7 +53,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     save_latents(outdir / "z.train.pkl", mu, logvar)
     with atomic_path(outdir / "covariance.npy") as temporary, open(temporary, "wb") as file:
         np.save(file, covariance.numpy())
-    kept = model.held_out.confirmed
+    kept = model.held_out.confirmed.leading(len(model.basis))
     with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
         np.savez(file, **{name: table.cpu().numpy() for name, table in vars(kept).items()})
     write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))

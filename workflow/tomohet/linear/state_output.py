@@ -80,43 +80,31 @@ def _figure(states: States, path: Path) -> None:
 
 def _distances(axis, choice: StateChoice) -> None:
     """How far apart the two closest states are, against the number of states."""
-    numbers = np.arange(2, len(choice.distance) + 1)
-    axis.plot(numbers, choice.distance[1:], marker="o", markersize=4)
+    axis.plot(range(2, len(choice.distance) + 1), choice.distance[1:], marker="o", markersize=4)
     axis.axhline(SIGNIFICANT, color="0.6", linewidth=0.8, label="needed")
-    axis.axvline(choice.n_states, color="0.6", linewidth=0.8, linestyle="--", label="chosen")
     axis.set_yscale("symlog", linthresh=SIGNIFICANT)
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.set_ylim(bottom=0)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set(
-        title="Closest two states, by held-out tilts",
-        xlabel="states",
-        ylabel="distance (standard errors)",
-    )
-    axis.legend(fontsize=7)
+    axis.set(title="Closest two states, by held-out tilts", ylabel="distance (standard errors)")
+    _against_their_number(axis, choice)
 
 
 def _gains(axis, choice: StateChoice) -> None:
-    """Held-out gain against the number of states, the linear model's beside it."""
-    numbers = np.arange(1, choice.states.shape[1] + 1)
+    """Held-out gain against the number of states, those of the continua beside it."""
+    numbers, error = range(1, len(choice.distance) + 1), standard_error(choice.states)
     axis.errorbar(
-        numbers,
-        choice.states.sum(0),
-        standard_error(choice.states),
-        marker="o",
-        markersize=4,
-        capsize=2,
-        label="discrete states",
+        numbers, choice.states.sum(0), error, marker="o", markersize=4, capsize=2, label="discrete states"
     )
     axis.plot(numbers, choice.spread.sum(0), color=plots.PALETTE[2], label="the same spread out (continuous)")
     axis.axhline(choice.linear.sum(0).max(), color=plots.PALETTE[1], label="linear model (continuous)")
+    axis.set(title="Prediction of held-out tilts", ylabel="log likelihood over the mean map (nats)")
+    _against_their_number(axis, choice)
+
+
+def _against_their_number(axis, choice: StateChoice) -> None:
     axis.axvline(choice.n_states, color="0.6", linewidth=0.8, linestyle="--", label="chosen")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set(
-        title="Prediction of held-out tilts",
-        xlabel="states",
-        ylabel="log likelihood over the mean map (nats)",
-    )
+    axis.set_xlabel("states")
     axis.legend(fontsize=7)
 
 

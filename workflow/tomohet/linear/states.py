@@ -73,7 +73,7 @@ def fit_states(
     if isinstance(linear, LinearModel):
         mean, basis = linear.mean, (linear.basis, linear.basis_variance)
         variance, spectrum = linear.local_variance, linear.spectral_variance
-        split = linear.held_out.confirmed
+        split = linear.held_out.confirmed.leading(len(linear.basis))
     else:
         teacher = Teacher.of(linear, store.box)
         if n_states is None:
