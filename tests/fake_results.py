@@ -194,7 +194,8 @@ def held_out_history(epochs, rng) -> list[dict]:
     rows = []
     for epoch in epochs.tolist():
         gain = 1200 * (1 - np.exp(-epoch / 4)) + rng.normal(0, 20)
-        row = {"epoch": epoch, "share_of_network": 0.8, "gain_of_decoder": gain, "error_of_decoder": 76.0}
+        row = {"epoch": epoch, "share_of_network": 0.8, "share_of_latents": 1.0}
+        row |= {"gain_of_decoder": gain, "error_of_decoder": 76.0}
         if epoch in (6, 13, 19):
             row |= {"gain_of_latents": 100.0 + 8 * epoch, "error_of_latents": 31.0, "components_of_prior": 4}
         rows.append(row)

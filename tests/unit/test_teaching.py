@@ -8,11 +8,11 @@ from taught_runs import ENCODERS, taught
 
 from tomohet.errors import InputError
 from tomohet.model.encoder import TiltEncoder
-from tomohet.model.mlp import scale_
+from tomohet.model.mlp import ResidualLinear, scale_, scale_inputs_
 from tomohet.model.taught import TaughtEncoder, stack_posterior
 from tomohet.training.free_latents import all_terms
 from tomohet.training.splits import TiltSplit
-from tomohet.training.teaching import Teaching
+from tomohet.training.teaching import FACTORS_OF_LATENTS, Teaching
 
 
 def held_out_misfit(teaching, z=None):
@@ -65,6 +65,31 @@ def test_the_network_of_a_pair_that_helps_is_kept(build):
         scale_(last_layer(teaching), sign)
         shares.append(teaching._scale_network()["share_of_network"])
     assert min(shares) == 0 < max(shares)
+
+
+@pytest.mark.parametrize("layer", [torch.nn.Linear(5, 4), ResidualLinear(5)])
+def test_scaled_inputs_of_a_layer_are_scaled_inputs(layer):
+    x, factors = torch.randn(7, 5), torch.tensor([1, 1, 1, 0.3, 0.3])
+    expected = layer(x * factors)
+    scale_inputs_(layer, 3, 0.3)
+    torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize("strength", [-8.0, 1.0, 8.0])
+def test_the_networks_latents_count_as_far_as_held_out_images_bear_them_out(build, monkeypatch, strength):
+    def judged(factors):
+        teaching = build("free")
+        decoder = teaching.model.decoder
+        scale_inputs_(decoder.decoder.affine_layers()[0], decoder.n_features, strength)
+        monkeypatch.setattr("tomohet.training.teaching.FACTORS_OF_LATENTS", factors)
+        row = teaching._scale_network()
+        return row, float(held_out_misfit(teaching))
+
+    row, misfit = judged(FACTORS_OF_LATENTS)
+    alone = [judged((factor,)) for factor in FACTORS_OF_LATENTS]
+    best = np.argmax([one["gain_of_decoder"] for one, _ in alone])
+    assert row == alone[best][0]
+    assert misfit == alone[best][1] <= min(one for _, one in alone) * (1 + 1e-6)
 
 
 # ---- latents

@@ -67,6 +67,13 @@ def scale_(layer: nn.Linear | ResidualLinear, factor: float) -> None:
     own_bias += (factor - 1) * bias
 
 
+@torch.no_grad()
+def scale_inputs_(layer: nn.Linear | ResidualLinear, first: int, factor: float) -> None:
+    """Multiply what a layer makes of its inputs from number `first` on by `factor`, the identity included."""
+    weight, _ = folded_affine(layer)
+    linear_parameters(layer)[0][:, first:] += (factor - 1) * weight[:, first:]
+
+
 def make_activation(name: str) -> nn.Module:
     """`relu` or `leaky_relu` (slope 0.01)."""
     return nn.ReLU() if name == "relu" else nn.LeakyReLU(LEAKY_SLOPE)

@@ -1,6 +1,7 @@
 """What held-out tilt images said of a taught network, epoch by epoch: table, figure, and a sentence.
 
-The table's columns: epoch; share_of_network, the factor on what the network added to the linear maps;
+The table's columns: epoch; share_of_network, the factor on what the network added to the linear maps, and
+share_of_latents, that on the weights of its latents;
 gain_of_decoder and gain_of_latents, by how many nats the network's volumes, or its latents, predict these
 images better than the linear model's, with standard errors over particles (error_of_...). Latents are not
 judged after every epoch.

@@ -4,6 +4,8 @@ A tenth of each particle's tilts trains no decoder. After every epoch they tell
 
 - how much of what the network adds to the linear maps is real: it is scaled by the factor that predicts them
   best, between 0 and 1, so that the decoder is never a worse one than the linear model;
+- how much of that may depend on the latents: all particles mend the mean map, but how particles differ beyond
+  the linear maps few of them show, and where there is nothing of the kind it is noise;
 - whether the encoder may change latents (it is released once the decoder beats the linear model);
 - whether its latents, or those in closed form, predict them better than the linear model's: only then are
   they the training's results.
@@ -20,7 +22,7 @@ from torch import Tensor
 from tomohet.linear.inference import Teacher
 from tomohet.model.latent_prior import fit_latent_prior
 from tomohet.model.latent_terms import network_share
-from tomohet.model.mlp import scale_
+from tomohet.model.mlp import linear_parameters, scale_, scale_inputs_
 from tomohet.model.taught import FreeLatents, TaughtEncoder, padded
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import Store
@@ -35,6 +37,7 @@ from tomohet.training.splits import TiltSplit, with_images
 log = logging.getLogger(__name__)
 
 ROUNDS_OF_LATENTS = 3  # how often in a training latents in closed form are inferred anew
+FACTORS_OF_LATENTS = (1.0, 0.5, 0.0)  # tried after every epoch on the weights of the network's latents
 
 
 @dataclass
@@ -111,14 +114,22 @@ class Teaching:
 
     @torch.no_grad()
     def _scale_network(self) -> dict:
-        """Scale what the network adds to the linear maps; its gain on held-out images, in nats."""
+        """Scale the network's latents and what it adds to the linear maps; its gain on held-out images."""
         decoder, everywhere = self.model.decoder, self.near.everywhere()
-        share = _summed(self.unseen, decoder, everywhere, self.fitted.start[:, 0])
-        product, power = share.double().unbind(1)
-        factor = float((product.sum() / power.sum().clamp_min(1e-30)).clamp(0, 1))
-        scale_(decoder.decoder.affine_layers()[-1], factor)
-        gain = 2 * factor * product - factor**2 * power
-        return {"share_of_network": factor} | _named(gain, "decoder")
+        first, *_, last = decoder.decoder.affine_layers()
+        latents = linear_parameters(first)[0][:, decoder.n_features :]
+        as_trained, tried = latents.clone(), []
+        for of_latents in FACTORS_OF_LATENTS:
+            scale_inputs_(first, decoder.n_features, of_latents)
+            share = _summed(self.unseen, decoder, everywhere, self.fitted.start[:, 0])
+            product, power = share.double().unbind(1)
+            factor = float((product.sum() / power.sum().clamp_min(1e-30)).clamp(0, 1))
+            tried.append((2 * factor * product - factor**2 * power, factor, of_latents))
+            latents.copy_(as_trained)
+        gain, factor, of_latents = max(tried, key=lambda one: one[0].sum().item())
+        scale_inputs_(first, decoder.n_features, of_latents)
+        scale_(last, factor)
+        return {"share_of_network": factor, "share_of_latents": of_latents} | _named(gain, "decoder")
 
     def _test_encoder(self, encoder: TaughtEncoder) -> dict:
         """Whether the encoder's latents predict held-out images better than the linear model's."""
