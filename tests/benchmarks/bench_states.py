@@ -6,7 +6,8 @@
 
 Data sets (`DATA_SETS`) are simulated; tilt scheme, noise and gain say nothing of the state. Procedures
 (`PROCEDURES`) run one after the other on each; one that follows the linear model costs its seconds as well.
-The oracle knows all maps (`tomohet.simulation.oracle`). Finished runs are not repeated.
+The oracle knows all maps (`tomohet.simulation.oracle`); "labels known" learns a map from particles whose
+states it is told (`known_labels`; sets of two states). Finished runs are not repeated.
 
 --to-auc: CPU seconds at which the reference (100 epochs) first comes up to the linear model's read-out, over
 the linear model's. --snr-of-auc: the SNR at which the oracle tells the two states of `two` with this AUC.
@@ -20,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from bench_accuracy import EXACT, NETWORK, PUBLISHED_WEIGHTS
+from known_labels import auc_with_known_labels
 from simulated_sets import command, simulated
 from states_scores import latent_scores, oracle_scores, scores, truth_of
 
 from tomohet.files.pickles import load_latents
+from tomohet.particles.store import open_store
 
 # --snr-of-auc 0.98 --seeds 2
 HARD_SNR = 0.005
@@ -78,7 +81,7 @@ class Procedure:
         return "{linear}" in self.options
 
 
-ORACLE, LINEAR, STATES = "oracle", "linear", "states"
+ORACLE, KNOWN, LINEAR, STATES = "oracle", "labels known", "linear", "states"
 REFERENCE, LONG_REFERENCE = "reference", "reference, 100 epochs"
 # Without --zdim: as many latents as the linear model has.
 TAUGHT = (
@@ -88,6 +91,7 @@ TAUGHT = (
 PUBLISHED = f"{NETWORK} {PUBLISHED_WEIGHTS} {EXACT} --checkpoint 1 --seed {{seed}}"
 PROCEDURES = {
     ORACLE: None,
+    KNOWN: None,
     LINEAR: Procedure("train_linear", ""),
     "linear, 6 maps": Procedure("train_linear", "--zdim 6"),
     STATES: Procedure("states", "--linear {linear}"),
@@ -152,11 +156,24 @@ class Runs:
         DATA_SETS[data].make(place, seed)
         if procedure == ORACLE:
             return oracle_scores(place)
+        if procedure == KNOWN:
+            return known_scores(place)
         what, run = PROCEDURES[procedure], self.run_folder(data, procedure, seed)
         seconds = self.get(data, LINEAR, seed)["cpu_s"] if what.after_linear else 0.0
         options = what.options.format(linear=self.run_folder(data, LINEAR, seed), seed=seed).split()
         seconds += command(what.command, place / "prepared", "-o", run, *options)
         return scores(run, place) | {"cpu_s": round(seconds, 1)}
+
+
+def known_scores(place: Path) -> dict:
+    """AUC by a map from known labels, of a set of two states; nothing of others."""
+    truth = truth_of(place)
+    blocks = truth.varying()
+    if len(blocks) != 1:
+        return {}
+    present = truth.presence[:, blocks[0]].astype(bool)
+    value = auc_with_known_labels(open_store(place / "prepared"), present)
+    return {"auc_read_out": {str(truth.truth.block_names[blocks[0]]): value}}
 
 
 def tables(rows: list[dict]) -> str:

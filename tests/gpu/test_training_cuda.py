@@ -82,7 +82,10 @@ def test_latent_terms_and_share_are_those_of_the_cpu(rows):
     decoder.base.fill(torch.randn(BOX, BOX, BOX), torch.randn(2, BOX, BOX, BOX))
     expected = [*vars(latent_terms(decoder, rows, z)).values(), network_share(decoder, rows, z)]
     decoder, rows, z = decoder.cuda(), on_cuda(rows), z.cuda()
-    found = [*vars(latent_terms(decoder, rows, z, 700)).values(), network_share(decoder, rows, z, 700)]
+    found = [
+        *vars(latent_terms(decoder, rows, z, 700)).values(),
+        network_share(decoder, rows, z, chunk_rows=700),
+    ]
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
 

@@ -6,7 +6,7 @@ import torch
 
 from tomohet.model.decoder import Decoder
 from tomohet.model.latent_terms import latent_terms, network_share
-from tomohet.model.mlp import scale_
+from tomohet.model.mlp import scale_, scale_inputs_
 from tomohet.model.rows import pack_rows
 from tomohet.physics.fourier import half_plane
 
@@ -92,13 +92,13 @@ def test_terms_and_share_do_not_depend_on_chunks(rows, chunk_rows):
     whole, parts = (latent_terms(decoder, rows, z, size) for size in (len(rows), chunk_rows))
     for ours, theirs in zip(vars(whole).values(), vars(parts).values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
-    shares = [network_share(decoder, rows, z, size) for size in (len(rows), chunk_rows)]
+    shares = [network_share(decoder, rows, z, chunk_rows=size) for size in (len(rows), chunk_rows)]
     torch.testing.assert_close(*shares, rtol=1e-4, atol=1e-3)
 
 
 def test_share_is_the_direct_sum(rows):
     decoder, z = make_decoder(N_BASIS), draw(len(TILTS), ZDIM)
-    found = network_share(decoder, rows, z)
+    found = network_share(decoder, rows, z)[:, 0]
     latents, h, w = z[rows.particle], rows.transfer[:, None], rows.weight[:, None]
     added = h * network_value(decoder, rows.k, latents).detach()
     rest = rows.value - h * base_value(decoder, rows.k, latents)
@@ -108,10 +108,18 @@ def test_share_is_the_direct_sum(rows):
         assert found[particle].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+def test_shares_of_scaled_latents_are_those_of_scaled_weights(rows):
+    decoder, z = make_decoder(N_BASIS), draw(len(TILTS), ZDIM)
+    found = network_share(decoder, rows, z, (1.0, 0.5, 0.0))
+    for number, factor in enumerate((1.0, 0.5, 0.0)):  # of what the factor before has left
+        scale_inputs_(decoder.decoder.affine_layers()[0], decoder.n_features, factor)
+        torch.testing.assert_close(network_share(decoder, rows, z)[:, 0], found[:, number])
+
+
 @pytest.mark.parametrize("share", [0.3, 1.7])
 def test_a_scaled_network_gains_what_its_share_promises(rows, share):
     decoder, z = make_decoder(N_BASIS), draw(len(TILTS), ZDIM)
-    product, power = network_share(decoder, rows, z).unbind(1)
+    product, power = network_share(decoder, rows, z)[:, 0].unbind(1)
     scale_(decoder.decoder.affine_layers()[-1], share)
     scaled = latent_terms(decoder, rows, z).misfit
     scale_(decoder.decoder.affine_layers()[-1], 0)

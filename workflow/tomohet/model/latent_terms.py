@@ -89,28 +89,37 @@ def _terms(
 
 
 @torch.no_grad()
-def network_share(decoder: Decoder, rows: PackedRows, z: Tensor, chunk_rows: int | None = None) -> Tensor:
-    """(P, 2): a = sum w Re (h N)^* (y - h B) and q = sum w |h N|^2 of what a network N adds to its base B.
+def network_share(
+    decoder: Decoder,
+    rows: PackedRows,
+    z: Tensor,
+    of_latents: tuple[float, ...] = (1.0,),
+    chunk_rows: int | None = None,
+) -> Tensor:
+    """(P, F, 2): a = sum w Re (h N)^* (y - h B) and q = sum w |h N|^2 of what a network N adds to its base B.
 
     With s N in its place the misfit is smaller than the base's by 2 s a - s^2 q.
+
+    of_latents : F factors on the latents (P, K) that the network sees; the base sees them as they are
     """
     if chunk_rows is None:
         chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
     folded, base = decoder.folded(), decoder.base
-    from_latent = z @ folded.latent_weight.T + folded.first_bias
-    found = z.new_zeros(len(z), 2)
+    from_latent = z @ folded.latent_weight.T
+    found = z.new_zeros(len(z), len(of_latents), 2)
     for start in range(0, len(rows), chunk_rows):
         chunk = slice(start, min(start + chunk_rows, len(rows)))
         k, particle = rows.k[chunk], rows.particle[chunk]
-        added = folded.after_first_layer(
-            from_latent[particle].addmm_(folded.features(k), folded.coordinate_weight.T)
-        )
         slices = torch.view_as_real(base.slices(k))
         linear = slices[:, 0] + torch.einsum("rj,rjc->rc", z[particle, : base.n_basis], slices[:, 1:])
-        transfer, weight = rows.transfer[chunk, None], rows.weight[chunk]
-        added, rest = transfer * added, rows.value[chunk] - transfer * linear
-        both = torch.stack([(added * rest).sum(1), added.square().sum(1)], dim=1)
-        found.index_add_(0, particle, weight[:, None] * both)
+        transfer, weight = rows.transfer[chunk, None], rows.weight[chunk, None]
+        rest = rows.value[chunk] - transfer * linear
+        coordinates = torch.addmm(folded.first_bias, folded.features(k), folded.coordinate_weight.T)
+        seen = from_latent[particle]
+        for number, factor in enumerate(of_latents):
+            added = transfer * folded.after_first_layer(coordinates + factor * seen)
+            both = torch.stack([(added * rest).sum(1), added.square().sum(1)], dim=1)
+            found[:, number].index_add_(0, particle, weight * both)
     return found
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from tomohet.linear.inference import Teacher
 from tomohet.model.latent_prior import fit_latent_prior
 from tomohet.model.latent_terms import network_share
-from tomohet.model.mlp import linear_parameters, scale_, scale_inputs_
+from tomohet.model.mlp import scale_, scale_inputs_
 from tomohet.model.taught import FreeLatents, TaughtEncoder, padded
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import Store
@@ -115,21 +115,19 @@ class Teaching:
     @torch.no_grad()
     def _scale_network(self) -> dict:
         """Scale the network's latents and what it adds to the linear maps; its gain on held-out images."""
-        decoder, everywhere = self.model.decoder, self.near.everywhere()
+        decoder = self.model.decoder
         first, *_, last = decoder.decoder.affine_layers()
-        latents = linear_parameters(first)[0][:, decoder.n_features :]
-        as_trained, tried = latents.clone(), []
-        for of_latents in FACTORS_OF_LATENTS:
-            scale_inputs_(first, decoder.n_features, of_latents)
-            share = _summed(self.unseen, decoder, everywhere, self.fitted.start[:, 0])
-            product, power = share.double().unbind(1)
-            factor = float((product.sum() / power.sum().clamp_min(1e-30)).clamp(0, 1))
-            tried.append((2 * factor * product - factor**2 * power, factor, of_latents))
-            latents.copy_(as_trained)
-        gain, factor, of_latents = max(tried, key=lambda one: one[0].sum().item())
+        share = _summed(self.unseen, decoder, self.near.everywhere(), self.fitted.start[:, 0])
+        product, power = share.double().unbind(2)
+        factors = (product.sum(0) / power.sum(0).clamp_min(1e-30)).clamp(0, 1)
+        gains = 2 * factors * product - factors**2 * power
+        best = int(gains.sum(0).argmax())
+        factor, of_latents = float(factors[best]), FACTORS_OF_LATENTS[best]
         scale_inputs_(first, decoder.n_features, of_latents)
         scale_(last, factor)
-        return {"share_of_network": factor, "share_of_latents": of_latents} | _named(gain, "decoder")
+        return {"share_of_network": factor, "share_of_latents": of_latents} | _named(
+            gains[:, best], "decoder"
+        )
 
     def _test_encoder(self, encoder: TaughtEncoder) -> dict:
         """Whether the encoder's latents predict held-out images better than the linear model's."""
@@ -183,14 +181,14 @@ def _named(gain: Tensor, what: str) -> dict:
 
 
 def _summed(images: ParticleImages, decoder, likelihood: Likelihood, z: Tensor) -> Tensor:
-    """`network_share` (P, 2) of all particles of `images`."""
+    """`network_share` (P, F, 2) of all particles of `images`, for all FACTORS_OF_LATENTS."""
     groups = in_groups(np.flatnonzero(images.tilts > 0), PARTICLES_AT_ONCE * images.processes.size)
-    found = z.new_zeros(len(images), 2)
+    found = z.new_zeros(len(images), len(FACTORS_OF_LATENTS), 2)
     parts = [group[images.processes.part(len(group))] for group in groups]
     for own, batch in zip(parts, images.batches(groups), strict=True):
         if len(own):
             own = torch.as_tensor(own, device=z.device)
-            found[own] = network_share(decoder, likelihood.rows(batch), z[own])
+            found[own] = network_share(decoder, likelihood.rows(batch), z[own], FACTORS_OF_LATENTS)
     return images.processes.add_up(found)
 
 
