@@ -125,9 +125,8 @@ class Teaching:
         factor, of_latents = float(factors[best]), FACTORS_OF_LATENTS[best]
         scale_inputs_(first, decoder.n_features, of_latents)
         scale_(last, factor)
-        return {"share_of_network": factor, "share_of_latents": of_latents} | _named(
-            gains[:, best], "decoder"
-        )
+        shares = {"share_of_network": factor, "share_of_latents": of_latents}
+        return shares | _named(gains[:, best], "decoder")
 
     def _test_encoder(self, encoder: TaughtEncoder) -> dict:
         """Whether the encoder's latents predict held-out images better than the linear model's."""
