@@ -74,7 +74,7 @@ def scores(run: Path, place: Path) -> dict:
     summary = run / "summary.json"
     verdict = json.loads(summary.read_text()) if summary.is_file() else {}
     if "heterogeneity_found" in verdict:
-        result |= {"found": float(verdict["heterogeneity_found"]), "p_value": verdict["p_value"]}
+        result |= {"found": float(verdict["heterogeneity_found"]), "p_value": verdict["held_out_p_value"]}
     if "kind" in verdict:
         result |= {kind: float(verdict["kind"] == kind) for kind in ("discrete", "continuous")}
     return result

@@ -164,12 +164,26 @@ def test_a_block_that_few_particles_have_gets_a_basis_map():
         assert auc(has, read_out(latents, has, 0)) > 0.95
 
 
-def test_held_out_tilts_count_where_the_kernel_says_nothing():
+def test_held_out_tilts_decide_and_the_kernel_where_there_are_none():
     model = fit_linear_model(blob_store(N, snr=0.3), np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
-    unlike = replace(model, held_out=replace(model.held_out, moment=-model.held_out.moment))
-    assert unlike.held_out.n_components == 0 and unlike.heterogeneous and "weak" in unlike.verdict
-    model, unlike = (replace(m, detection=replace(m.detection, p_value=0.5)) for m in (model, unlike))
-    assert model.heterogeneous and not unlike.heterogeneous and "no heterogeneity" in unlike.verdict
+    sure, unsure = (replace(model.detection, p_value=p) for p in (1e-6, 0.5))
+    assert replace(model, detection=unsure).heterogeneous
+    unlike = replace(model, held_out=replace(model.held_out, moment=-model.held_out.moment), detection=sure)
+    assert unlike.held_out.n_components == 0 and not unlike.heterogeneous
+    assert "no heterogeneity" in unlike.verdict and "p = 1e-06 by the kernel" in unlike.verdict
+    likelihood = model.held_out.likelihood
+    nothing = replace(likelihood, new_a=0 * likelihood.new_a, new_b=0 * likelihood.new_b)
+    without = replace(model.held_out, likelihood=nothing, moment=0 * model.held_out.moment)
+    alone = replace(model, held_out=without, detection=sure)
+    assert alone.heterogeneous and alone.verdict.startswith("heterogeneity found by the kernel")
+    assert not replace(alone, detection=unsure).heterogeneous
+
+
+def test_each_of_two_searches_has_half_of_the_errors():
+    null = np.random.default_rng(0).gumbel(size=(50, 2))
+    one = HeldOut(np.array([8.0, 0]), null, None, np.ones(2), np.ones(2))
+    assert 0 < one.p_value == pytest.approx(2 * one.p_values[0])
+    assert HeldOut(np.array([-9.0, 0]), null, None, np.ones(2), np.ones(2)).p_value == 1
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
         "-n",
         "--iterations",
         type=int,
-        default=6,
-        help="iterations of EM, in the fit that finds the number of basis maps and in the last one (6)",
+        default=40,
+        help="most iterations of EM, which ends when the latents have settled (40)",
     )
     parser.add_argument(
         "--max-frequency",

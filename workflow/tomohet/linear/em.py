@@ -213,6 +213,25 @@ def expansion(
     return (factor @ rotation.flip(1)).float()
 
 
+def missing_information(
+    latents: Latents, processes: Processes = ALONE, n_particles: int | None = None
+) -> Tensor:
+    """(K,) mean posterior variance of each latent, 0 to 1: the share of its variance that images leave."""
+    left = processes.add_up(torch.diagonal(latents.covariance, dim1=1, dim2=2).sum(0))
+    return left / (n_particles or len(latents.mean))
+
+
+def out_of_span(latents: Tensor, known: Tensor, processes: Processes = ALONE) -> float:
+    """Share of the second moment of latents (N, K) that no combination of the latents `known` (N, K) gives.
+
+    Rows are the process's particles; the share is that of all.
+    """
+    pairs = (latents, latents), (known, known), (known, latents)
+    moments = torch.stack([left.double().T @ right.double() for left, right in pairs])
+    own, old, common = processes.add_up(moments)
+    return float(1 - (common * (torch.linalg.pinv(old, hermitian=True) @ common)).sum() / own.trace())
+
+
 def _gram(maps: Tensor) -> Tensor:
     flat = maps.flatten(1)
     return flat @ flat.T

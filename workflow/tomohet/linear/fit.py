@@ -9,7 +9,15 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from tomohet.linear.detection import Detection
-from tomohet.linear.em import Equations, Latents, expansion, expectation, first_equations
+from tomohet.linear.em import (
+    Equations,
+    Latents,
+    expansion,
+    expectation,
+    first_equations,
+    missing_information,
+    out_of_span,
+)
 from tomohet.linear.held_out import HeldOut, auc_of_halves, held_out_directions
 from tomohet.linear.locality import coefficient_variance, local_variance
 from tomohet.linear.prior_power import shell_scales
@@ -29,9 +37,13 @@ FIRST_PRIOR_SCALE = 0.3
 # better: differences are more compact than a smooth local variance can say. Where it is not known yet which
 # maps are more than noise, weak ones would be lost by it.
 SHARE_OF_POWER = 0.5
-MOST_BASIS = 10
-# Each iteration of EM goes on for this part of the last one's way: where there is much noise EM is slow.
-MOMENTUM = 0.8
+# Searches for directions, by number of maps and iterations of EM. The first sees many weak differences beside
+# strong ones. Where it finds nothing the second goes on for longer, as EM is slow where there is much noise,
+# and with less room for noise.
+MOST_BASIS, ITERATIONS_OF_MOST = 10, 6
+FEW_BASIS, ITERATIONS_OF_FEW = 3, 20
+# EM ends when an iteration moves less than this share of the latents' variance out of their span.
+SETTLED = 1e-3
 # Of the coarse grid on which maps are fitted, over the frequencies used.
 MARGIN = 1.2
 
@@ -62,8 +74,8 @@ class LinearModel:
 
     @property
     def heterogeneous(self) -> bool:
-        """Whether there is anything to find: by the kernel, or by held-out tilts, which see weaker ones."""
-        return self.detection.found or self.held_out.found
+        """Whether there is anything to find: by held-out tilts, and by the kernel where there are none."""
+        return self.held_out.found if self.held_out.possible else self.detection.found
 
     @property
     def verdict(self) -> str:
@@ -73,12 +85,16 @@ class LinearModel:
             components = "1 component" if count == 1 else f"{count} components"
             found = f"heterogeneity found: tilt images that were held out confirm {components}"
             return f"{found}; {self._clearness}"
-        if self.detection.found:
-            return "heterogeneity found: weak, as tilt images that were held out do not confirm it"
-        return (
-            f"no heterogeneity found at this number of particles ({len(self.latents.mean):,}): noise alone "
-            f"gives such a leading eigenvalue (p = {self.detection.p_value:.2g})"
-        )
+        if not self.held_out.possible:
+            kernel = f"by the kernel (p = {self.detection.p_value:.2g}); too few tilt images to hold any out"
+            return (
+                f"heterogeneity found {kernel}"
+                if self.detection.found
+                else f"no heterogeneity found {kernel}"
+            )
+        count = f"at this number of particles ({len(self.latents.mean):,})"
+        images = f"tilt images that were held out confirm none (p = {self.held_out.p_value:.2g})"
+        return f"no heterogeneity found {count}: {images}; p = {self.detection.p_value:.2g} by the kernel"
 
     @property
     def _clearness(self) -> str:
@@ -104,7 +120,7 @@ def fit_linear_model(
     particles: np.ndarray,
     *,
     zdim: int | None = None,
-    iterations: int = 6,
+    iterations: int = 40,
     max_frequency: float = 0.25,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -116,31 +132,38 @@ def fit_linear_model(
     these maps (`held_out`) tells how many there are, and where the fit to all images starts.
 
     zdim: None takes as many as held-out tilt images confirm, at least 1 and at most MOST_BASIS.
-    iterations: of EM, in either fit.
+    iterations: of EM at most; it ends when the latents have settled.
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
     processes: those that call this with the same arguments at the same time; all get the whole model.
     """
-    most = max(zdim or 0, min(MOST_BASIS, len(particles) - 1))
 
     def observe(part: Store) -> Observations:
         """Their images in a part of the store."""
         where = {"device": device, "processes": processes}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
-    def fit(observations: Observations) -> tuple[MeanMap, Tensor, Tensor]:
-        """Mean, basis and its variance, of more maps than needed."""
-        mean = mean_map(observations)
-        compared, start = _start(observations, mean, most, seed)
-        fitted = _expectation_maximisation(observations, mean, compared, start, iterations)
-        return fitted.mean, fitted.basis, fitted.basis_variance
+    def search(n_maps: int, most_iterations: int) -> HeldOut:
+        """Fit so many maps, or zdim if that is more, to the images that are not held out; ask the others."""
+        n_maps = max(zdim or 0, min(n_maps, len(particles) - 1))
 
-    held_out = held_out_directions(store, observe, fit, seed)
+        def fit(used: Observations) -> tuple[MeanMap, Tensor, Tensor]:
+            mean = mean_map(used)
+            compared, start = _start(used, mean, n_maps, seed)
+            fitted = expectation_maximisation(used, mean, compared, start, min(most_iterations, iterations))
+            return fitted.mean, fitted.basis, fitted.basis_variance
+
+        return held_out_directions(store, observe, fit, seed)
+
+    held_out = search(MOST_BASIS, ITERATIONS_OF_MOST)
+    if held_out.possible and not held_out.found:
+        log.info("nothing found (p = %.2g); a longer search with fewer maps", held_out.p_value)
+        held_out = min(held_out, search(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one.p_value)
     log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
     observations = observe(store)
     mean = mean_map(observations)
     detection = detect(observations, mean, seed)
     start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
-    fitted = _expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)
+    fitted = expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)
     basis = fitted.fine_basis(store.box)
     own, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
     joined = (processes.joined_parts(table, len(particles)) for table in (own.mean, own.covariance))
@@ -165,7 +188,7 @@ def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tupl
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class Fitted:
     """On the coarse grid: mean map, basis maps (K, d, d, d), prior scales (K, shells), local variance
     (K, d, d, d); basis_variance (K, shells), of any grid."""
 
@@ -193,17 +216,19 @@ def coarse_box(box: int, max_frequency: float) -> int:
     return next((d for d in range(needed + needed % 2, box, 2) if next_fast_len(d, real=True) == d), box)
 
 
-def _expectation_maximisation(
+def expectation_maximisation(
     observations: Observations,
     mean: MeanMap,
     first: Observations,
     start: Tensor,
     iterations: int,
     share: float = 1.0,
-) -> _Fitted:
-    """EM from latents `start` (n, K) of the particles of `first`, on the coarse grid.
+) -> Fitted:
+    """EM from latents `start` (n, K) of the particles of `first`, on the coarse grid, until it has settled.
 
-    share: of the prior power that follows from the maps.
+    EM is the slower, the more of what it estimates is unknown: of a latent, its posterior variance over that
+    of the prior, which is 1. Each map goes on for this part of its way. iterations: at most; share: of the
+    prior power that follows from the maps.
     """
     grid = coarse_box(len(mean.volume), observations.max_frequency)
     mean, observations = mean.cropped(grid), observations.alike(observations.everyone, grid)
@@ -217,20 +242,30 @@ def _expectation_maximisation(
     precision = equations.precision(len(mean.power))
     basis = fit_basis(equations, mean, scales, local)
     variance = coefficient_variance(mean, scales, precision, local)
+    known = None  # latents of the iteration before
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
         del equations  # not to be held beside the next ones
         latents, equations = expectation(observations, mean, basis, variance, accumulate=True)
-        before, basis = basis, fit_basis(equations, mean, scales, local)
+        moved = 1.0 if known is None else out_of_span(latents.mean, known, observations.processes)
+        known, before, basis = latents.mean, basis, fit_basis(equations, mean, scales, local)
         precision = equations.precision(len(mean.power))
         scales = share * shell_scales(basis, mean, precision, scales, local)
         local = local_variance(basis, mean, scales, precision, local, smoothing_px)
+        log.info(
+            "EM iteration %d: prior scales %s, %.2g of the latents moved",
+            iteration + 1,
+            np.round(scales.mean(1).cpu().numpy(), 3),
+            moved,
+        )
         mixing = expansion(basis, latents, *everyone)
-        if iteration < iterations - 1:
-            basis = basis + MOMENTUM * (basis - before)
+        last = moved < SETTLED or iteration == iterations - 1
+        if not last:
+            basis = basis + missing_information(latents, *everyone)[:, None, None, None] * (basis - before)
         basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
         variance = mixing.T.square() @ coefficient_variance(mean, scales, precision, local)
-        log.info("EM iteration %d: prior scales %s", iteration + 1, np.round(scales.mean(1).cpu().numpy(), 3))
-    return _Fitted(mean, basis, variance, scales, local)
+        if last:
+            break
+    return Fitted(mean, basis, variance, scales, local)
 
 
 def fit_basis(equations: Equations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ from tomohet.reconstruction.observations import Observations
 
 EVERY = 3
 DRAWS = 100
+# At most so many searches are made for directions; each has its share of errors.
+SEARCHES = 2
 # A map too many costs little, a map too few a block.
 SIGNIFICANCE_OF_ONE = 0.05
 # Of two equal halves of the particles: who tells them apart so well misses at most 2 % of what is possible.
@@ -66,9 +68,19 @@ class HeldOut:
         return gumbel(self.null).sf(self.moment)
 
     @property
+    def possible(self) -> bool:
+        """Whether any tilt images were held out."""
+        return bool(self.likelihood.new_a.any())
+
+    @property
+    def p_value(self) -> float:
+        """Probability that any of the searches finds so much by chance (Bonferroni)."""
+        return float(min(1.0, SEARCHES * self.p_values[0]))
+
+    @property
     def found(self) -> bool:
         """Whether there is anything to find."""
-        return bool(self.p_values[0] < SIGNIFICANCE)
+        return self.p_value < SIGNIFICANCE
 
     @property
     def n_components(self) -> int:

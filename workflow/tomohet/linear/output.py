@@ -94,6 +94,7 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "p_value": model.detection.p_value,
         "kernel_eigenvalues": model.eigenvalues,
         "noise_eigenvalues": model.detection.null.mean(0),
+        "held_out_p_value": model.held_out.p_value,
         "held_out_p_values": model.held_out.p_values,
         # Share of the latents' variance that is structure, by images held out, of directions they confirm:
         # of others it is an accident.
