@@ -47,7 +47,7 @@ demo: install
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slurm and not browser and not real" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slurm and not browser and not real" tests
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check --line-length 110 Snakefile workflow/rules
 	$(BIN)/ruff check .

@@ -16,8 +16,7 @@ from tomohet.linear.latent_states import LatentStates
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.state_merging import merged_states
 
-# Standard errors.
-NEGLIGIBLE, SIGNIFICANT = 2.0, 3.0
+SIGNIFICANT = 3.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class StateChoice:
         """discrete, continuous, undecided or no heterogeneity."""
         if not self.found:
             return "no heterogeneity"
-        if abs(self.advantage) < NEGLIGIBLE * self.error:
+        if abs(self.advantage) < SIGNIFICANT * self.error:
             return "undecided"
         return "discrete" if self.advantage > 0 else "continuous"
 
