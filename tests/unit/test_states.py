@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from tomohet.linear.em import likelihood
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.latent_states import LatentStates
+from tomohet.linear.state_choice import choose_states
 from tomohet.linear.state_maps import state_maps
 from tomohet.linear.states import fit_states
 from tomohet.physics.fsc import correlation
@@ -104,7 +105,7 @@ def test_maps_do_not_depend_on_the_size_of_chunks(linear, store, observations, m
 
 def test_states_are_found(store, states):
     assert states.choice.n_states == 4
-    assert states.choice.verdict == "discrete"
+    assert states.choice.advantage > 2 * states.choice.error
     assert adjusted_rand_score(truth(store), states.state) > 0.9
     assert (states.sizes.diff() <= 0).all()
     torch.testing.assert_close(states.responsibility.sum(1), torch.ones(N))
@@ -117,6 +118,14 @@ def test_maps_of_the_states_differ_by_the_blobs(store, states):
         has = torch.stack(has)
         difference = states.maps[has].mean(0) - states.maps[~has].mean(0)
         assert correlation(difference, store.maps[blob + 1]) > 0.8
+
+
+def test_enough_particles_tell_states_from_a_continuum():
+    """How they are distributed is told by their number, not by how much is seen of each."""
+    twice = blob_store(2 * N, snr=0.3)
+    linear = fit_linear_model(twice, np.arange(2 * N), zdim=2, iterations=4, max_frequency=0.4)
+    choice, _ = choose_states(linear.held_out.confirmed, 6, 0)
+    assert choice.verdict == "discrete" and choice.sentence.startswith("discrete: ")
 
 
 def test_nested_states_are_counted():

@@ -18,7 +18,7 @@ from tomohet.linear.em import (
     missing_information,
     out_of_span,
 )
-from tomohet.linear.held_out import HeldOut, auc_of_halves, held_out_directions
+from tomohet.linear.held_out import HeldOut, auc_of_halves, held_out_directions, split_tilts
 from tomohet.linear.locality import coefficient_variance, local_variance
 from tomohet.linear.prior_power import shell_scales
 from tomohet.linear.start import compare, detect
@@ -142,31 +142,36 @@ def fit_linear_model(
         where = {"device": device, "processes": processes}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
+    parts = tuple(observe(part) for part in split_tilts(store))
+    mean_of_used = mean_map(parts[0])
+
+    def fit_used(first: Observations, start: Tensor, most_iterations: int, share: float = 1.0) -> HeldOut:
+        """Fit maps to the images that are not held out; ask the others."""
+        most_iterations = min(most_iterations, iterations)
+        found = expectation_maximisation(parts[0], mean_of_used, first, start, most_iterations, share)
+        return held_out_directions(parts, found.mean, found.basis, found.basis_variance, seed)
+
     def search(n_maps: int, most_iterations: int) -> HeldOut:
-        """Fit so many maps, or zdim if that is more, to the images that are not held out; ask the others."""
+        """With so many maps, or zdim if that is more."""
         n_maps = max(zdim or 0, min(n_maps, len(particles) - 1))
+        return fit_used(*_start(parts[0], mean_of_used, n_maps, seed), most_iterations)
 
-        def fit(used: Observations) -> tuple[MeanMap, Tensor, Tensor]:
-            mean = mean_map(used)
-            compared, start = _start(used, mean, n_maps, seed)
-            fitted = expectation_maximisation(used, mean, compared, start, min(most_iterations, iterations))
-            return fitted.mean, fitted.basis, fitted.basis_variance
-
-        return held_out_directions(store, observe, fit, seed)
-
+    own = processes.part(len(particles))
     held_out = search(MOST_BASIS, ITERATIONS_OF_MOST)
     if held_out.possible and not held_out.found:
         log.info("nothing found (p = %.2g); a longer search with fewer maps", held_out.p_value)
         held_out = min(held_out, search(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one.p_value)
     log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
+    start = held_out.used_latents(max(zdim or 1, held_out.n_components))[own]
+    held_out = held_out.measured_by(fit_used(parts[0], start, iterations, SHARE_OF_POWER))
     observations = observe(store)
     mean = mean_map(observations)
     detection = detect(observations, mean, seed)
-    start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
+    start = held_out.latents(zdim or max(1, held_out.n_components))[own]
     fitted = expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)
     basis = fitted.fine_basis(store.box)
-    own, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
-    joined = (processes.joined_parts(table, len(particles)) for table in (own.mean, own.covariance))
+    latents, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
+    joined = (processes.joined_parts(table, len(particles)) for table in (latents.mean, latents.covariance))
     model = LinearModel(
         mean=mean,
         basis=basis,

@@ -15,10 +15,12 @@ are where the fit to all images starts: noise that went into the maps is left be
 That a direction is there does not say that single particles can be told apart by it. The images held out are
 two looks at a particle, independent of each other and of the images used: how much all three have in common
 says how much of a latent is structure (`shared_variance`).
+
+The maps of a search hold much noise: they are many, and EM has not settled. What is said of single particles
+is measured with as many maps as are confirmed, fitted to the same images until they have (`measured_by`).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,9 +48,9 @@ CLEAR_AUC = 0.98
 class HeldOut:
     """moment (K,): how much latents and held-out images have in common along each direction, log likelihood
     in nats, and null (draws, K) the same by chance, of the directions one after the other; likelihood: along
-    these directions, of the images used and of those held out; reliability (K,): share of the latents'
-    variance by all images that is structure, NaN if there are too few tilts to tell, and that less one
-    standard error (least_reliability).
+    them, or (`measured_by`) along those of other maps, of the images used and of those held out; reliability:
+    share of these latents' variance, by all images, that is structure, NaN if there are too few tilts to
+    tell, and that less one standard error (least_reliability).
     """
 
     moment: np.ndarray
@@ -59,8 +61,15 @@ class HeldOut:
 
     def latents(self, k: int) -> Tensor:
         """(N, k) latents along the first directions by all images, uncorrelated and of unit variance."""
-        z = self.likelihood.latents[:, :k]
-        return torch.linalg.qr(z - z.mean(0)).Q * np.sqrt(len(z))
+        return _uncorrelated(self.likelihood.latents[:, :k])
+
+    def used_latents(self, k: int) -> Tensor:
+        """The same by the images that were not held out."""
+        return _uncorrelated(self.likelihood.used[:, :k])
+
+    def measured_by(self, settled: "HeldOut") -> "HeldOut":
+        """What this search confirms, measured with other maps of the same images: latents and reliability."""
+        return replace(settled, moment=self.moment, null=self.null)
 
     @property
     def p_values(self) -> np.ndarray:
@@ -108,26 +117,33 @@ def auc_of_halves(reliability: np.ndarray) -> np.ndarray:
     return norm.cdf(np.sqrt(2 * reliability / (1 - reliability).clip(1e-9)))
 
 
-def held_out_directions(
-    store: Store,
-    observe: Callable[[Store], Observations],
-    fit: Callable[[Observations], tuple[MeanMap, Tensor, Tensor]],
-    seed: int,
-) -> HeldOut:
-    """Test what is found without the tilts held out.
+def _uncorrelated(latents: Tensor) -> Tensor:
+    return torch.linalg.qr(latents - latents.mean(0)).Q * np.sqrt(len(latents))
 
-    observe: makes observations of the particles from a part of the store; fit: finds mean, basis (K, d, d, d)
-    and variance (K, shells) of the latter's coefficients in them, on a grid of its own; seed: of the draws.
-    """
+
+def split_tilts(store: Store) -> tuple[Store, Store, Store]:
+    """Parts of a store: tilt images to be used, and two halves of those held out, a third of a particle's."""
     number = tilt_number(store)
     held_out, second = number % EVERY == EVERY - 1, number // EVERY % 2 == 1
-    used = observe(store.restricted(~held_out))
-    looks = [observe(store.restricted(held_out & half)) for half in (~second, second)]
-    mean, *basis = fit(used)
+    return tuple(store.restricted(part) for part in (~held_out, held_out & ~second, held_out & second))
+
+
+def held_out_directions(
+    parts: tuple[Observations, Observations, Observations],
+    mean: MeanMap,
+    basis: Tensor,
+    variance: Tensor,
+    seed: int,
+) -> HeldOut:
+    """Test what was found without the tilts held out.
+
+    parts: the particles in `split_tilts`; mean, basis (K, d, d, d) and variance (K, shells) of the latter's
+    coefficients, fitted to the first of them on a grid of its own; seed: of the draws.
+    """
     a, b, *of_looks = (
         part.processes.joined_parts(own, len(part.everyone))
-        for part in (used, *looks)
-        for own in likelihood(part.alike(part.everyone, len(mean.volume)), mean, *basis)
+        for part in parts
+        for own in likelihood(part.alike(part.everyone, len(mean.volume)), mean, basis, variance)
     )
     return common_directions(SplitLikelihood(a, b, *of_looks[:2]), SplitLikelihood(a, b, *of_looks[2:]), seed)
 
