@@ -67,17 +67,18 @@ def fit(store: Path, zdim: int | None) -> dict:
     """Fit in this process: CPU seconds, and memory before and at most."""
     import numpy as np
 
-    from tomohet.linear import fit as fitting
+    from tomohet.linear import basis_maps
     from tomohet.linear import start as comparison
+    from tomohet.linear.fit import fit_linear_model
     from tomohet.particles.store import open_store
 
     opened, detection = open_store(store), []
-    fitting.SETTLED = 0.0
+    basis_maps.SETTLED = 0.0
     comparison.detect_heterogeneity = timed(comparison.detect_heterogeneity, detection)
     before, start = anonymous_bytes(), time.thread_time()
     with Peak() as peak:
         everyone = np.arange(len(opened.particles))
-        fitting.fit_linear_model(opened, everyone, zdim=zdim, iterations=ITERATIONS)
+        fit_linear_model(opened, everyone, zdim=zdim, iterations=ITERATIONS)
     spent = time.thread_time() - start
     return {
         "CPU s": spent,

@@ -7,8 +7,9 @@ import pytest
 import torch
 from blob_store import blob_store
 
+from tomohet.linear.basis_maps import coarse_box
 from tomohet.linear.detection import TILT_GROUPS, detect_heterogeneity
-from tomohet.linear.fit import coarse_box, fit_linear_model
+from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.held_out import HeldOut, auc_of_halves, common_directions, shared_variance
 from tomohet.linear.output import LinearRun, summary
 from tomohet.linear.prediction import SplitLikelihood

@@ -7,15 +7,10 @@ import pytest
 import torch
 from blob_store import blob_store
 
+from tomohet.linear.basis_maps import SETTLED, SHARE_OF_POWER, expectation_maximisation
 from tomohet.linear.em import Latents, expectation, missing_information, out_of_span
-from tomohet.linear.fit import (
-    FEW_BASIS,
-    MOST_BASIS,
-    SETTLED,
-    SHARE_OF_POWER,
-    expectation_maximisation,
-    fit_linear_model,
-)
+from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.search import FEW_BASIS, MOST_BASIS
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
 
@@ -59,7 +54,7 @@ def test_where_there_is_much_signal_em_ends_soon(caplog):
     store = blob_store(N, snr=0.3)
     observations = Observations(store, EVERYONE, max_frequency=0.4)
     start = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))
-    with caplog.at_level(logging.INFO, "tomohet.linear.fit"):
+    with caplog.at_level(logging.INFO, "tomohet.linear.basis_maps"):
         expectation_maximisation(observations, mean_map(observations), observations, start, 40)
     moved = [record.args[2] for record in caplog.records if record.msg.startswith("EM iteration")]
     assert len(moved) < 20 and moved[-1] < SETTLED and min(moved[:-1]) >= SETTLED

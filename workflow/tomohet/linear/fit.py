@@ -5,47 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
+from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation
 from tomohet.linear.detection import Detection
-from tomohet.linear.em import (
-    Equations,
-    Latents,
-    expansion,
-    expectation,
-    first_equations,
-    missing_information,
-    out_of_span,
-)
-from tomohet.linear.held_out import HeldOut, auc_of_halves, held_out_directions, split_tilts
-from tomohet.linear.locality import coefficient_variance, local_variance
-from tomohet.linear.prior_power import shell_scales
-from tomohet.linear.start import compare, detect
+from tomohet.linear.em import Latents, expectation
+from tomohet.linear.held_out import HeldOut, auc_of_halves
+from tomohet.linear.search import confirmed_directions
+from tomohet.linear.start import detect
 from tomohet.particles.store import Store
-from tomohet.physics.fourier import pad_fourier
 from tomohet.processes import ALONE, Processes
-from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.prior import SpectralPrior
 
 log = logging.getLogger(__name__)
-
-FIRST_PRIOR_SCALE = 0.3
-# Of the prior power that empirical Bayes finds, in the fit to all images. Half of it predicts held-out images
-# better: differences are more compact than a smooth local variance can say. Where it is not known yet which
-# maps are more than noise, weak ones would be lost by it.
-SHARE_OF_POWER = 0.5
-# Searches for directions, by number of maps and iterations of EM. The first sees many weak differences beside
-# strong ones. Where it finds nothing the second goes on for longer, as EM is slow where there is much noise,
-# and with less room for noise.
-MOST_BASIS, ITERATIONS_OF_MOST = 10, 6
-FEW_BASIS, ITERATIONS_OF_FEW = 3, 20
-# EM ends when an iteration moves less than this share of the latents' variance out of their span.
-SETTLED = 1e-3
-# Of the coarse grid on which maps are fitted, over the frequencies used.
-MARGIN = 1.2
 
 
 @dataclass(frozen=True)
@@ -129,7 +102,7 @@ def fit_linear_model(
     """Fit K = `zdim` basis maps to the particles (ordinals of the store).
 
     First more maps than needed are fitted to two thirds of the tilt images: what the rest of them say of
-    these maps (`held_out`) tells how many there are, and where the fit to all images starts.
+    these maps (`linear.search`) tells how many there are, and where the fit to all images starts.
 
     zdim: None takes as many as held-out tilt images confirm, at least 1 and at most MOST_BASIS.
     iterations: of EM at most; it ends when the latents have settled.
@@ -142,32 +115,11 @@ def fit_linear_model(
         where = {"device": device, "processes": processes}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
-    parts = tuple(observe(part) for part in split_tilts(store))
-    mean_of_used = mean_map(parts[0])
-
-    def fit_used(first: Observations, start: Tensor, most_iterations: int, share: float = 1.0) -> HeldOut:
-        """Fit maps to the images that are not held out; ask the others."""
-        most_iterations = min(most_iterations, iterations)
-        found = expectation_maximisation(parts[0], mean_of_used, first, start, most_iterations, share)
-        return held_out_directions(parts, found.mean, found.basis, found.basis_variance, seed)
-
-    def search(n_maps: int, most_iterations: int) -> HeldOut:
-        """With so many maps, or zdim if that is more."""
-        n_maps = max(zdim or 0, min(n_maps, len(particles) - 1))
-        return fit_used(*_start(parts[0], mean_of_used, n_maps, seed), most_iterations)
-
-    own = processes.part(len(particles))
-    held_out = search(MOST_BASIS, ITERATIONS_OF_MOST)
-    if held_out.possible and not held_out.found:
-        log.info("nothing found (p = %.2g); a longer search with fewer maps", held_out.p_value)
-        held_out = min(held_out, search(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one.p_value)
-    log.info("held-out tilts confirm %d directions of the latents", held_out.n_components)
-    start = held_out.used_latents(max(zdim or 1, held_out.n_components))[own]
-    held_out = held_out.measured_by(fit_used(parts[0], start, iterations, SHARE_OF_POWER))
+    held_out = confirmed_directions(store, observe, zdim, iterations, seed)
     observations = observe(store)
     mean = mean_map(observations)
     detection = detect(observations, mean, seed)
-    start = held_out.latents(zdim or max(1, held_out.n_components))[own]
+    start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
     fitted = expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)
     basis = fitted.fine_basis(store.box)
     latents, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
@@ -184,98 +136,3 @@ def fit_linear_model(
     )
     log.info(model.verdict)
     return model
-
-
-def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[Observations, Tensor]:
-    """Those that are compared, and their latents (n, k); the difference maps have done their part then."""
-    seen = compare(observations, mean, seed)
-    return seen.observations, seen.latents(k)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """On the coarse grid: mean map, basis maps (K, d, d, d), prior scales (K, shells), local variance
-    (K, d, d, d); basis_variance (K, shells), of any grid."""
-
-    mean: MeanMap
-    basis: Tensor
-    basis_variance: Tensor
-    scales: Tensor
-    local_variance: Tensor
-
-    def fine_basis(self, box: int) -> Tensor:
-        """Basis maps (K, D, D, D); each latent grows with density where its map changes most."""
-        basis = self.basis * self.basis.pow(3).sum((1, 2, 3), keepdim=True).sign()
-        return (self.basis.shape[-1] / box) ** 3 * pad_fourier(basis, box)
-
-    def fine_variance(self, box: int) -> Tensor:
-        """Local variance (D, D, D) of all basis maps together."""
-        share = self.scales.mean(1) / self.scales.mean(1).sum()
-        return pad_fourier(torch.einsum("j,jzyx->zyx", share, self.local_variance), box).clamp_min(0)
-
-
-def coarse_box(box: int, max_frequency: float) -> int:
-    """A grid that holds frequencies up to `max_frequency` (cycles per pixel of a box) and a margin: near the
-    end of what a grid holds slices are wrong."""
-    needed = min(box, int(np.ceil(2 * MARGIN * max_frequency * box)))
-    return next((d for d in range(needed + needed % 2, box, 2) if next_fast_len(d, real=True) == d), box)
-
-
-def expectation_maximisation(
-    observations: Observations,
-    mean: MeanMap,
-    first: Observations,
-    start: Tensor,
-    iterations: int,
-    share: float = 1.0,
-) -> Fitted:
-    """EM from latents `start` (n, K) of the particles of `first`, on the coarse grid, until it has settled.
-
-    EM is the slower, the more of what it estimates is unknown: of a latent, its posterior variance over that
-    of the prior, which is 1. Each map goes on for this part of its way. iterations: at most; share: of the
-    prior power that follows from the maps.
-    """
-    grid = coarse_box(len(mean.volume), observations.max_frequency)
-    mean, observations = mean.cropped(grid), observations.alike(observations.everyone, grid)
-    equations = first_equations(first.alike(first.everyone, grid), mean, start)
-    # Half the period of the highest frequency.
-    smoothing_px = grid / (2 * (observations.n_shells - 1))
-    everyone = observations.processes, len(observations.everyone)
-    size = equations.n_basis, len(mean.power)
-    scales = torch.full(size, FIRST_PRIOR_SCALE, device=observations.device)
-    local = torch.ones_like(mean.volume).expand(len(scales), -1, -1, -1)
-    precision = equations.precision(len(mean.power))
-    basis = fit_basis(equations, mean, scales, local)
-    variance = coefficient_variance(mean, scales, precision, local)
-    known = None  # latents of the iteration before
-    for iteration in track(range(iterations), unit="iterations", description="linear model"):
-        del equations  # not to be held beside the next ones
-        latents, equations = expectation(observations, mean, basis, variance, accumulate=True)
-        moved = 1.0 if known is None else out_of_span(latents.mean, known, observations.processes)
-        known, before, basis = latents.mean, basis, fit_basis(equations, mean, scales, local)
-        precision = equations.precision(len(mean.power))
-        scales = share * shell_scales(basis, mean, precision, scales, local)
-        local = local_variance(basis, mean, scales, precision, local, smoothing_px)
-        log.info(
-            "EM iteration %d: prior scales %s, %.2g of the latents moved",
-            iteration + 1,
-            np.round(scales.mean(1).cpu().numpy(), 3),
-            moved,
-        )
-        mixing = expansion(basis, latents, *everyone)
-        last = moved < SETTLED or iteration == iterations - 1
-        if not last:
-            basis = basis + missing_information(latents, *everyone)[:, None, None, None] * (basis - before)
-        basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
-        variance = mixing.T.square() @ coefficient_variance(mean, scales, precision, local)
-        if last:
-            break
-    return Fitted(mean, basis, variance, scales, local)
-
-
-def fit_basis(equations: Equations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:
-    """M-step: basis maps (K, D, D, D) under prior scales (K, shells) and local variance (K, D, D, D)."""
-    masks = mean.mask * local.sqrt()
-    priors = [SpectralPrior(mask, scale * mean.power) for mask, scale in zip(masks, scales, strict=True)]
-    start = equations.weight.new_zeros(len(scales), *mean.volume.shape)
-    return equations.solve(priors, start)

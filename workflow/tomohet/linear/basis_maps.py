@@ -1,0 +1,126 @@
+"""Fit basis maps by expectation maximisation (`linear.em`) until the latents have settled."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from tomohet.linear.em import (
+    Equations,
+    expansion,
+    expectation,
+    first_equations,
+    missing_information,
+    out_of_span,
+)
+from tomohet.linear.locality import coefficient_variance, local_variance
+from tomohet.linear.prior_power import shell_scales
+from tomohet.physics.fourier import pad_fourier
+from tomohet.progress import track
+from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.prior import SpectralPrior
+
+log = logging.getLogger(__name__)
+
+FIRST_PRIOR_SCALE = 0.3
+# Of the prior power that empirical Bayes finds, with maps that are confirmed. Half of it predicts held-out
+# images better: differences are more compact than a smooth local variance can say. Where it is not known yet
+# which maps are more than noise, weak ones would be lost by it.
+SHARE_OF_POWER = 0.5
+# EM ends when an iteration moves less than this share of the latents' variance out of their span.
+SETTLED = 1e-3
+# Of the coarse grid on which maps are fitted, over the frequencies used.
+MARGIN = 1.2
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """On the coarse grid: mean map, basis maps (K, d, d, d), prior scales (K, shells), local variance
+    (K, d, d, d); basis_variance (K, shells), of any grid."""
+
+    mean: MeanMap
+    basis: Tensor
+    basis_variance: Tensor
+    scales: Tensor
+    local_variance: Tensor
+
+    def fine_basis(self, box: int) -> Tensor:
+        """Basis maps (K, D, D, D); each latent grows with density where its map changes most."""
+        basis = self.basis * self.basis.pow(3).sum((1, 2, 3), keepdim=True).sign()
+        return (self.basis.shape[-1] / box) ** 3 * pad_fourier(basis, box)
+
+    def fine_variance(self, box: int) -> Tensor:
+        """Local variance (D, D, D) of all basis maps together."""
+        share = self.scales.mean(1) / self.scales.mean(1).sum()
+        return pad_fourier(torch.einsum("j,jzyx->zyx", share, self.local_variance), box).clamp_min(0)
+
+
+def coarse_box(box: int, max_frequency: float) -> int:
+    """A grid that holds frequencies up to `max_frequency` (cycles per pixel of a box) and a margin: near the
+    end of what a grid holds slices are wrong."""
+    needed = min(box, int(np.ceil(2 * MARGIN * max_frequency * box)))
+    return next((d for d in range(needed + needed % 2, box, 2) if next_fast_len(d, real=True) == d), box)
+
+
+def expectation_maximisation(
+    observations: Observations,
+    mean: MeanMap,
+    first: Observations,
+    start: Tensor,
+    iterations: int,
+    share: float = 1.0,
+) -> Fitted:
+    """EM from latents `start` (n, K) of the particles of `first`, on the coarse grid, until it has settled.
+
+    EM is the slower, the more of what it estimates is unknown: of a latent, its posterior variance over that
+    of the prior, which is 1. Each map goes on for this part of its way. iterations: at most; share: of the
+    prior power that follows from the maps.
+    """
+    grid = coarse_box(len(mean.volume), observations.max_frequency)
+    mean, observations = mean.cropped(grid), observations.alike(observations.everyone, grid)
+    equations = first_equations(first.alike(first.everyone, grid), mean, start)
+    # Half the period of the highest frequency.
+    smoothing_px = grid / (2 * (observations.n_shells - 1))
+    everyone = observations.processes, len(observations.everyone)
+    size = equations.n_basis, len(mean.power)
+    scales = torch.full(size, FIRST_PRIOR_SCALE, device=observations.device)
+    local = torch.ones_like(mean.volume).expand(len(scales), -1, -1, -1)
+    precision = equations.precision(len(mean.power))
+    basis = fit_basis(equations, mean, scales, local)
+    variance = coefficient_variance(mean, scales, precision, local)
+    known = None  # latents of the iteration before
+    for iteration in track(range(iterations), unit="iterations", description="linear model"):
+        del equations  # not to be held beside the next ones
+        latents, equations = expectation(observations, mean, basis, variance, accumulate=True)
+        moved = 1.0 if known is None else out_of_span(latents.mean, known, observations.processes)
+        known, before, basis = latents.mean, basis, fit_basis(equations, mean, scales, local)
+        precision = equations.precision(len(mean.power))
+        scales = share * shell_scales(basis, mean, precision, scales, local)
+        local = local_variance(basis, mean, scales, precision, local, smoothing_px)
+        log.info(
+            "EM iteration %d: prior scales %s, %.2g of the latents moved",
+            iteration + 1,
+            np.round(scales.mean(1).cpu().numpy(), 3),
+            moved,
+        )
+        mixing = expansion(basis, latents, *everyone)
+        last = moved < SETTLED or iteration == iterations - 1
+        if not last:
+            basis = basis + missing_information(latents, *everyone)[:, None, None, None] * (basis - before)
+        basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
+        variance = mixing.T.square() @ coefficient_variance(mean, scales, precision, local)
+        if last:
+            break
+    return Fitted(mean, basis, variance, scales, local)
+
+
+def fit_basis(equations: Equations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:
+    """M-step: basis maps (K, D, D, D) under prior scales (K, shells) and local variance (K, D, D, D)."""
+    masks = mean.mask * local.sqrt()
+    priors = [SpectralPrior(mask, scale * mean.power) for mask, scale in zip(masks, scales, strict=True)]
+    start = equations.weight.new_zeros(len(scales), *mean.volume.shape)
+    return equations.solve(priors, start)
