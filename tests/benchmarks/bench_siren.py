@@ -306,6 +306,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for the volumes, while they are needed (the system's)")
     parser.add_argument("--verbose", action="store_true", help="print the tables of blocks")
     args = parser.parse_args()
+    if args.what == "decoded" and args.folder is None:
+        parser.error("decoded needs --folder, where the models are trained and kept")
     WORK[args.what](args)
 
 
