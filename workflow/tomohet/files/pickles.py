@@ -37,6 +37,7 @@ class Foreign:
 
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> type:
+        """The class of this name, as `pickle` asks for it; only those that hold data are found."""
         if module == "__builtin__":  # Python 2 pickles
             module = "builtins"
         if name in _ALLOWED.get(module, ()):

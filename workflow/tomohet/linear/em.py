@@ -216,7 +216,10 @@ def expansion(
 def missing_information(
     latents: Latents, processes: Processes = ALONE, n_particles: int | None = None
 ) -> Tensor:
-    """(K,) mean posterior variance of each latent, 0 to 1: the share of its variance that images leave."""
+    """(K,) mean posterior variance of each latent, 0 to 1: the share of its variance that images leave.
+
+    Of the distance to where EM settles each iteration leaves about this share (Dempster, Laird & Rubin 1977).
+    """
     left = processes.add_up(torch.diagonal(latents.covariance, dim1=1, dim2=2).sum(0))
     return left / (n_particles or len(latents.mean))
 

@@ -73,8 +73,10 @@ class HeldOut:
 
     @property
     def p_values(self) -> np.ndarray:
-        """(K,) probability of such a moment by chance."""
-        return gumbel(self.null).sf(self.moment)
+        """(K,) probability of such a moment by chance; 1 where nothing was held out."""
+        p_values, varying = np.ones(len(self.moment)), self.null.std(0) > 0
+        p_values[varying] = gumbel(self.null[:, varying]).sf(self.moment[varying])
+        return p_values
 
     @property
     def possible(self) -> bool:

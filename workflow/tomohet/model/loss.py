@@ -60,6 +60,7 @@ class _SweptLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, decoder: Decoder, rows: PackedRows, chunk_rows: int, dtype, z: Tensor, *parameters):
+        """The loss; gradients for latents z (P, zdim) and the decoder's parameters are for `backward`."""
         folded = decoder.folded(dtype)
         sweep = sweep_rows(folded, rows, z.float(), chunk_rows, decoder.base)
         latent_gradient = sweep.latent_gradient @ folded.latent_weight

@@ -71,6 +71,7 @@ def refine(
     radius = max(np.sqrt(np.average((start**2).sum(axis=1), weights=pair.weights)), 1.0)
 
     def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        """Less the correlation, and its gradient, for a shift (voxels) and a turn (6,)."""
         turned = start @ Rotation.from_rotvec(parameters[3:] / radius).as_matrix().T
         voxels = turned + place + parameters[:3]
         value = pair.weights @ sample(pair.field, voxels)
