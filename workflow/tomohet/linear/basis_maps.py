@@ -77,8 +77,9 @@ def expectation_maximisation(
     """EM from latents `start` (n, K) of the particles of `first`, on the coarse grid, until it has settled.
 
     EM is the slower, the more of what it estimates is unknown: of a latent, its posterior variance over that
-    of the prior, which is 1. Each map goes on for this part of its way (over-relaxed EM, Salakhutdinov & Roweis
-    2003, who try factors out). iterations: at most; share: of the prior power that follows from the maps.
+    of the prior, which is 1. Each map goes on for this part of its way (over-relaxed EM, Salakhutdinov and
+    Roweis 2003, who try factors out). iterations: at most; share: of the prior power that follows from the
+    maps.
     """
     grid = coarse_box(len(mean.volume), observations.max_frequency)
     mean, observations = mean.cropped(grid), observations.alike(observations.everyone, grid)
