@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tomohet.errors import InputError
-from tomohet.files.star import numbers, parse_table, read_star, read_text_blocks, write_star
+from tomohet.files.star import (
+    as_pairs,
+    as_table,
+    numbers,
+    parse_table,
+    read_star,
+    read_text_blocks,
+    write_star,
+)
 
 EXAMPLE = """# a comment
 
@@ -184,3 +192,17 @@ def test_any_bytes_are_read_or_refused_clearly(tmp_path_factory, content):
         read_star(path)
     except InputError as refusal:
         assert "\n" not in str(refusal)
+
+
+@pytest.mark.parametrize("values", [("1", "300.0", "001", "og 1"), ("-2", "1e3", "TS_1", "x")])
+def test_a_table_of_one_row_reads_the_same_as_a_loop_and_as_pairs(tmp_path, values):
+    names = ["rlnOpticsGroup", "rlnVoltage", "rlnTomoName", "rlnOpticsGroupName"]
+    loop, pairs = tmp_path / "loop.star", tmp_path / "pairs.star"
+    write_star(loop, {"optics": pd.DataFrame([dict(zip(names, values, strict=True))])})
+    write_star(pairs, {"optics": dict(zip(names, values, strict=True))})
+    of_loop, of_pairs = read_star(loop)["optics"], read_star(pairs)["optics"]
+    assert isinstance(of_loop, pd.DataFrame) and isinstance(of_pairs, dict)
+    pd.testing.assert_frame_equal(as_table(of_loop), as_table(of_pairs))
+    assert list(as_pairs(of_loop)) == list(as_pairs(of_pairs)) == names
+    assert as_pairs(of_loop)["rlnTomoName"] == as_pairs(of_pairs)["rlnTomoName"] == values[2]
+    assert as_pairs(pd.concat([of_loop, of_loop])) == {} and as_table(None) is None

@@ -2,6 +2,9 @@
 
 The grammar is the subset that electron microscopy programs write: `data_<name>` blocks, each either pairs of
 name and value or one `loop_` table; `#` comments; single or double quotes around values with blanks.
+
+A table of one row may stand in a file as a loop or as pairs: RELION and the Python package starfile write and
+read both. Ask `as_table` or `as_pairs` for the form that is needed, never the type of a block.
 """
 
 import csv
@@ -219,6 +222,33 @@ def require_columns(table: pd.DataFrame | TextBlock, columns: list[str], where: 
     missing = [f"_{column}" for column in columns if column not in table.columns]
     if missing:
         raise InputError(f"{where}: column {', '.join(missing)} is missing")
+
+
+def as_table(block: pd.DataFrame | Mapping[str, str] | None) -> pd.DataFrame | None:
+    """A block as a table: pairs are a table of one row, typed as the same row in a loop; None stays None."""
+    if block is None or isinstance(block, pd.DataFrame):
+        return block
+    row = {name: [value if name.endswith(TEXT_ENDINGS) else _typed(value)] for name, value in block.items()}
+    return pd.DataFrame(row)
+
+
+def as_pairs(block: pd.DataFrame | Mapping[str, str] | None) -> dict[str, str]:
+    """A block as pairs of name and text: a loop of one row is pairs; empty for None and for other tables."""
+    if block is None:
+        return {}
+    if not isinstance(block, pd.DataFrame):
+        return dict(block)
+    return {name: str(block[name].iloc[0]) for name in block.columns} if len(block) == 1 else {}
+
+
+def _typed(value: str) -> int | float | str:
+    """A value as the number that it spells, else as text."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
