@@ -1,7 +1,7 @@
 """Fit basis maps by expectation maximisation (`linear.em`) until the latents have settled."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from tomohet.linear.em import (
     first_equations,
     missing_information,
     out_of_span,
+    shared_with_errors,
 )
 from tomohet.linear.locality import coefficient_variance, local_variance
 from tomohet.linear.prior_power import shell_scales
@@ -52,6 +53,12 @@ class Fitted:
         """Basis maps (K, D, D, D); each latent grows with density where its map changes most."""
         basis = self.basis * self.basis.pow(3).sum((1, 2, 3), keepdim=True).sign()
         return (self.basis.shape[-1] / box) ** 3 * pad_fourier(basis, box)
+
+    def with_errors_of(self, mean: MeanMap) -> MeanMap:
+        """A mean map on the fine grid, with pose errors as large as they were found here."""
+        if mean.errors is None:
+            return mean
+        return replace(mean, errors=replace(mean.errors, deviation=self.mean.errors.deviation))
 
     def fine_variance(self, box: int) -> Tensor:
         """Local variance (D, D, D) of all basis maps together."""
@@ -97,8 +104,9 @@ def expectation_maximisation(
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
         del equations  # not to be held beside the next ones
         latents, equations = expectation(observations, mean, basis, variance, accumulate=True)
-        moved = 1.0 if known is None else out_of_span(latents.mean, known, observations.processes)
-        known, before, basis = latents.mean, basis, fit_basis(equations, mean, scales, local)
+        of_maps = latents.first(len(basis))
+        moved = 1.0 if known is None else out_of_span(of_maps.mean, known, observations.processes)
+        known, before, basis = of_maps.mean, basis, fit_basis(equations, mean, scales, local)
         precision = equations.precision(len(mean.power))
         scales = share * shell_scales(basis, mean, precision, scales, local)
         local = local_variance(basis, mean, scales, precision, local, smoothing_px)
@@ -108,10 +116,16 @@ def expectation_maximisation(
             np.round(scales.mean(1).cpu().numpy(), 3),
             moved,
         )
-        mixing = expansion(basis, latents, *everyone)
+        mixing = expansion(basis, of_maps, *everyone)
         last = moved < SETTLED or iteration == iterations - 1
         if not last:
-            basis = basis + missing_information(latents, *everyone)[:, None, None, None] * (basis - before)
+            basis = basis + missing_information(of_maps, *everyone)[:, None, None, None] * (basis - before)
+        if mean.errors is not None:
+            shared, deviation = shared_with_errors(latents, mean, *everyone)
+            mean = replace(mean, errors=replace(mean.errors, deviation=deviation))
+            if not last:
+                basis = basis + torch.einsum("tj,tzyx->jzyx", shared, mean.errors.maps)
+            log.info("poses are off by %.2f degrees and %.2f px along an axis", *mean.errors.spread)
         basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
         variance = mixing.T.square() @ coefficient_variance(mean, scales, precision, local)
         if last:

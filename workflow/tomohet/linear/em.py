@@ -10,10 +10,15 @@ M: all basis maps together by conjugate gradients on sum_l T_jl U_l = B_j in whi
    Toeplitz operator of w (z_j z_l + C_jl) / s2 and B_j = sum S^H (q - w S mu) z_j / s2.
 PX (parameter expansion): the second moment of z is moved into U, which keeps z ~ N(0, 1) and speeds EM up.
 EB (empirical Bayes): each basis map's prior follows from its posterior (`prior_power`, `locality`).
+
+Where poses have errors (`reconstruction.pose_errors`), these are six further latents of known maps T, the
+tangents of mu: E finds the posterior of both, M takes what the errors add to the images off in expectation,
+w S T E[a z_j], and PX moves into U what errors and latents have in common.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +33,7 @@ from tomohet.physics.slicing import (
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
+from tomohet.reconstruction.pose_errors import N_TANGENTS, of_errors, prior_deviation
 from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
@@ -40,10 +46,17 @@ CG_ITERATIONS = 12
 
 @dataclass(frozen=True)
 class Latents:
-    """Posterior of every particle: mean (N, K), covariance (N, K, K)."""
+    """Posterior of every particle: mean (N, K), covariance (N, K, K).
+
+    Where the mean map has pose errors, those that are left are the last six of them.
+    """
 
     mean: Tensor
     covariance: Tensor
+
+    def first(self, k: int) -> "Latents":
+        """The posterior of the first k, the others integrated out."""
+        return Latents(self.mean[:, :k], self.covariance[:, :k, :k])
 
 
 def posterior(chunk: Chunk, slices: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,12 +88,16 @@ class Equations:
         """Number of basis maps."""
         return self.data.shape[1]
 
-    def add(self, chunk: Chunk, residual: Tensor, latents: Latents) -> None:
-        """Add a whitened chunk's images; latents of its particles only."""
+    def add(self, chunk: Chunk, residual: Tensor, latents: Latents, moved: Tensor | float = 0.0) -> None:
+        """Add a whitened chunk's images; latents of its particles only.
+
+        moved: (m, n, K), what pose errors add to the residual times each latent, in expectation.
+        """
         z = latents.mean[chunk.owner]
         second = (latents.mean[:, :, None] * latents.mean[:, None, :] + latents.covariance)[chunk.owner]
         second = second[:, self.pairs[0], self.pairs[1]]
-        scatter(self.data, chunk.index, chunk.corner_weight, residual[..., None] * z[:, None, :])
+        data = residual[..., None] * z[:, None, :] - moved
+        scatter(self.data, chunk.index, chunk.corner_weight, data)
         weights = chunk.weight[..., None] * second[:, None, :]
         scatter(self.weight, chunk.index, chunk.corner_weight, weights)
 
@@ -135,52 +152,75 @@ def expectation(
     *,
     accumulate: bool,
 ) -> tuple[Latents, Equations | None]:
-    """Posterior of the process's particles under the present basis (K, D, D, D) and, in the same pass, the
-    M-step's equations, those of all processes.
+    """Posterior of the process's particles under the present basis (K, D, D, D) and pose errors, and, in the
+    same pass, the M-step's equations, those of all processes.
 
     variance (K, shells): of the coefficients of the basis maps; None: they are known exactly.
     """
-    n_basis = len(basis)
-    z = basis.new_empty(len(observations), n_basis)
-    covariance = basis.new_empty(len(observations), n_basis, n_basis)
+    n_basis, n_latents = len(basis), n_latents_of(basis, mean)
+    z = basis.new_empty(len(observations), n_latents)
+    covariance = basis.new_empty(len(observations), n_latents, n_latents)
     equations = Equations(observations.box, n_basis, observations.device) if accumulate else None
-    identity = torch.eye(n_basis, device=basis.device)
-    for chunk, residual, a, b in _likelihoods(observations, mean, basis, variance):
+    prior = torch.diag((torch.arange(n_latents, device=basis.device) < n_basis).to(basis))
+    for chunk, residual, slices, a, b in _likelihoods(observations, mean, basis, variance):
         part = chunk.part
-        covariance[part] = torch.linalg.inv(a + identity)
+        if mean.errors is not None:
+            a, b = mean.errors.with_prior(a, b, part)
+        covariance[part] = torch.linalg.inv(a + prior)
         z[part] = (covariance[part] @ b[..., None])[..., 0]
         if equations is not None:
-            equations.add(chunk, residual, Latents(z[part], covariance[part]))
+            own = Latents(z[part], covariance[part])
+            moved = _moved(chunk, slices, own, n_basis) if mean.errors is not None else 0.0
+            equations.add(chunk, residual, own.first(n_basis), moved)
     if equations is not None:
         equations.add_up(observations.processes)
     return Latents(z, covariance), equations
 
 
+def n_latents_of(basis: Tensor, mean: MeanMap) -> int:
+    """Number of latents of a particle: one of each basis map, and those of pose errors."""
+    return len(basis) + (0 if mean.errors is None else N_TANGENTS)
+
+
+def _moved(chunk: Chunk, slices: Tensor, latents: Latents, n_basis: int) -> Tensor:
+    """w S T E[a z_j] (m, n, K) with the latents of all maps and of pose errors."""
+    z, errors = latents.mean[:, None, :n_basis], latents.mean[:, n_basis:, None]
+    both = errors * z + latents.covariance[:, n_basis:, :n_basis]
+    real = torch.view_as_real(slices[..., n_basis:]).transpose(2, 3)  # (m, n, 2, 6)
+    products = real.flatten(1, 2) @ both[chunk.owner]
+    pairs = products.reshape(*slices.shape[:2], 2, n_basis).transpose(2, 3).contiguous()
+    return chunk.weight[..., None] * torch.view_as_complex(pairs)
+
+
 def likelihood(
     observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of the process's particles; arguments as of `expectation`.
+    """A (N, K, K) and b (N, K) of the process's particles; arguments as of `expectation`, pose errors as the
+    last six latents.
 
     log p(y | z) = b z - z A z / 2 + what z does not change.
     """
-    precision = basis.new_empty(len(observations), len(basis), len(basis))
-    projection = basis.new_empty(len(observations), len(basis))
-    for chunk, _, a, b in _likelihoods(observations, mean, basis, variance):
+    n_latents = n_latents_of(basis, mean)
+    precision = basis.new_empty(len(observations), n_latents, n_latents)
+    projection = basis.new_empty(len(observations), n_latents)
+    for chunk, _, _, a, b in _likelihoods(observations, mean, basis, variance):
         precision[chunk.part], projection[chunk.part] = a, b
     return precision, projection
 
 
 def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):
-    """Chunk by chunk: the whitened chunk, its residual q - w S mu, A and b."""
-    table = transform(torch.cat([mean.volume[None], basis]))
+    """Chunk by chunk: the whitened chunk, its residual q - w S mu, the slices of all maps, A and b."""
+    known = [] if mean.errors is None else [mean.errors.maps]
+    table = transform(torch.cat([mean.volume[None], basis, *known]))
     of_row = None if variance is None else 2 * variance[:, observations.shell].T
     for chunk in mean.noise.whitened(observations):
         slices = gather(table, chunk.index, chunk.corner_weight)
         residual = chunk.numerator - chunk.weight * slices[..., 0]
         a, b = posterior(chunk, slices[..., 1:], residual)
         if of_row is not None:
-            a.diagonal(dim1=1, dim2=2).index_add_(0, chunk.owner, chunk.weight @ of_row)
-        yield chunk, residual, a, b
+            uncertain = a.diagonal(dim1=1, dim2=2)[:, : len(basis)]
+            uncertain.index_add_(0, chunk.owner, chunk.weight @ of_row)
+        yield chunk, residual, slices[..., 1:], a, b
 
 
 def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equations:
@@ -211,6 +251,33 @@ def expansion(
     factor = torch.linalg.cholesky(second.double())
     rotation = torch.linalg.eigh(factor.T @ _gram(basis).double() @ factor)[1]
     return (factor @ rotation.flip(1)).float()
+
+
+def shared_with_errors(
+    latents: Latents, mean: MeanMap, processes: Processes = ALONE, n_particles: int | None = None
+) -> tuple[Tensor, np.ndarray]:
+    """PX for pose errors: their regression (6, K) on the latents, which moves into the basis maps, and the
+    standard deviations (2,) of rotations and shifts that are left, by maximum marginal likelihood.
+
+    latents: posterior of the process's particles, pose errors as the last six.
+    """
+    errors, k = mean.errors, latents.mean.shape[1] - N_TANGENTS
+    whole = torch.cat([latents.mean[:, :k], latents.mean[:, k:] + errors.offset], dim=1)
+    moments = processes.add_up(whole.T @ whole + latents.covariance.sum(0)).double()
+    shared = torch.linalg.solve(moments[:k, :k], moments[:k, k:]).T.float()
+    # The likelihood in terms of the latents and of what the regression leaves of the errors.
+    precision = torch.linalg.inv(latents.covariance.double())
+    projection = (precision @ latents.mean.double()[..., None])[..., 0]
+    prior = torch.cat([torch.ones_like(errors.precision[:1]).expand(k), errors.precision]).double()
+    precision = precision - torch.diag(prior)
+    projection[:, k:] += errors.precision.double() * errors.offset.double()
+    change = torch.eye(k + N_TANGENTS, dtype=torch.float64, device=shared.device)
+    change[k:, :k] = shared
+    tables = of_errors(change.T @ precision @ change, projection @ change)
+    joined = (
+        processes.joined_parts(table, n_particles or len(whole)) for table in (*tables, errors.offset)
+    )
+    return shared, prior_deviation(*joined)[0]
 
 
 def missing_information(

@@ -11,6 +11,7 @@ from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation
 from tomohet.linear.detection import Detection
 from tomohet.linear.em import Latents, expectation
 from tomohet.linear.held_out import HeldOut, auc_of_halves
+from tomohet.linear.poses import Poses
 from tomohet.linear.search import confirmed_directions
 from tomohet.linear.start import detect
 from tomohet.particles.store import Store
@@ -115,14 +116,17 @@ def fit_linear_model(
         where = {"device": device, "processes": processes}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
-    held_out = confirmed_directions(store, observe, zdim, iterations, seed)
-    observations = observe(store)
+    held_out, poses = confirmed_directions(Poses.stated(store, particles), observe, zdim, iterations, seed)
+    observations = observe(poses.store)
     mean = mean_map(observations)
+    mean = poses.errors_about(mean, observations)
     detection = detect(observations, mean, seed)
     start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
     fitted = expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)
     basis = fitted.fine_basis(store.box)
+    mean = fitted.with_errors_of(mean)
     latents, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
+    latents = latents.first(len(basis))
     joined = (processes.joined_parts(table, len(particles)) for table in (latents.mean, latents.covariance))
     model = LinearModel(
         mean=mean,

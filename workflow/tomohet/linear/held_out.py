@@ -33,6 +33,7 @@ from tomohet.linear.prediction import SplitLikelihood
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.pose_errors import PoseErrors
 
 EVERY = 3
 DRAWS = 100
@@ -142,12 +143,29 @@ def held_out_directions(
     parts: the particles in `split_tilts`; mean, basis (K, d, d, d) and variance (K, shells) of the latter's
     coefficients, fitted to the first of them on a grid of its own; seed: of the draws.
     """
-    a, b, *of_looks = (
-        part.processes.joined_parts(own, len(part.everyone))
-        for part in parts
-        for own in likelihood(part.alike(part.everyone, len(mean.volume)), mean, basis, variance)
+    used, first, second = (
+        likelihood(part.alike(part.everyone, len(mean.volume)), mean, basis, variance) for part in parts
     )
-    return common_directions(SplitLikelihood(a, b, *of_looks[:2]), SplitLikelihood(a, b, *of_looks[2:]), seed)
+    splits = []
+    for looks in ((first, second), (first,), (second,)):
+        own = _given_used(used, looks, mean.errors)
+        joined = (parts[0].processes.joined_parts(table, len(parts[0].everyone)) for table in own)
+        splits.append(SplitLikelihood(*joined))
+    return common_directions(*splits, seed)
+
+
+Tables = tuple[Tensor, Tensor]
+
+
+def _given_used(used: Tables, looks: tuple[Tables, ...], errors: PoseErrors | None) -> tuple[Tensor, ...]:
+    """A, b of the latents by the images used, and A', b' that other images add, pose errors integrated out.
+
+    All images of a particle share its pose error: others are asked after the images used have told of it.
+    """
+    both = tuple(sum(tables) for tables in zip(used, *looks, strict=True))
+    if errors is not None:
+        used, both = errors.marginal(*used), errors.marginal(*both)
+    return *used, *(all_images - own for all_images, own in zip(both, used, strict=True))
 
 
 def tilt_number(store: Store) -> np.ndarray:
@@ -156,13 +174,14 @@ def tilt_number(store: Store) -> np.ndarray:
     return np.arange(counts.sum()) - np.repeat(store.offsets[:-1], counts)
 
 
-def common_directions(first: SplitLikelihood, second: SplitLikelihood, seed: int) -> HeldOut:
+def common_directions(
+    split: SplitLikelihood, first: SplitLikelihood, second: SplitLikelihood, seed: int
+) -> HeldOut:
     """Find and test directions of the latents, one after the other.
 
-    first, second: of the same images used, and of one half and the other of those held out.
+    split: of the images used and of those held out; first, second: of one half and the other of the latter.
     What all particles have in common belongs to the mean map: latents count from their mean.
     """
-    split = SplitLikelihood(first.a, first.b, first.new_a + second.new_a, first.new_b + second.new_b)
     z = split.used
     z = z - z.mean(0)
     draw = torch.Generator().manual_seed(seed)

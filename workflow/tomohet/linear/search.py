@@ -8,10 +8,13 @@ room for noise. What is confirmed is then measured with maps that have settled.
 import logging
 from collections.abc import Callable
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation
+from tomohet.linear.basis_maps import SHARE_OF_POWER, Fitted, expectation_maximisation
 from tomohet.linear.held_out import HeldOut, held_out_directions, split_tilts
+from tomohet.linear.poses import Poses
 from tomohet.linear.start import compare
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
@@ -21,43 +24,91 @@ log = logging.getLogger(__name__)
 
 MOST_BASIS, ITERATIONS_OF_MOST = 10, 6
 FEW_BASIS, ITERATIONS_OF_FEW = 3, 20
+# Poses are corrected and the search repeated at most so often.
+POSE_ROUNDS = 3
+# Images are linear in pose errors as long as these shift the particle's edge by less (radians of phase, at the
+# highest frequency used).
+LINEAR_RAD = 0.5
 
 
 def confirmed_directions(
-    store: Store,
+    poses: Poses,
     observe: Callable[[Store], Observations],
     zdim: int | None,
     iterations: int,
     seed: int,
-) -> HeldOut:
-    """What held-out tilt images confirm, of `zdim` latents at least.
+) -> tuple[HeldOut, Poses]:
+    """What held-out tilt images confirm, of `zdim` latents at least, and the poses as corrected meanwhile.
 
     observe: makes observations of the particles from a part of the store; iterations: of EM at most; seed: of
     random draws.
     """
-    parts = tuple(observe(part) for part in split_tilts(store))
-    used, mean = parts[0], mean_map(parts[0])
-    processes, count = used.processes, len(used.everyone)
+    for _ in range(POSE_ROUNDS):
+        parts = tuple(observe(part) for part in split_tilts(poses.store))
+        used = parts[0]
+        mean = poses.errors_about(mean_map(used), used)
+        found, fitted = _search(parts, mean, zdim, iterations, seed)
+        if fitted.mean.errors is None:
+            break
+        moved = poses.moved(poses.errors_left(fitted, observe(poses.store)))
+        small = phase_of(moved.offset - poses.offset, mean, used) < LINEAR_RAD
+        poses = moved
+        if small:
+            break
+    log.info("held-out tilts confirm %d directions of the latents", found.n_components)
+    count = len(used.everyone)
+    if fitted.mean.errors is not None:
+        parts = tuple(observe(part) for part in split_tilts(poses.store))
+        used = parts[0]
+        mean = poses.errors_about(mean_map(used), used)
+    start = found.used_latents(max(zdim or 1, found.n_components))[used.processes.part(count)]
+    settled, _ = _fit(parts, mean, used, start, iterations, seed, SHARE_OF_POWER)
+    return found.measured_by(settled), poses
 
-    def fit(first: Observations, start: Tensor, most_iterations: int, share: float = 1.0) -> HeldOut:
-        """Fit maps to the images that are used; ask the others."""
-        most_iterations = min(most_iterations, iterations)
-        found = expectation_maximisation(used, mean, first, start, most_iterations, share)
-        return held_out_directions(parts, found.mean, found.basis, found.basis_variance, seed)
 
-    def search(n_maps: int, most_iterations: int) -> HeldOut:
+def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
+    """Root mean square phase (rad) by which pose errors (N, 6) move the map's density at the highest frequency."""
+    density = mean.volume.clamp_min(0).cpu()
+    axis = torch.arange(len(density), dtype=density.dtype) - len(density) // 2
+    squares = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
+    radius2 = float((density * squares).sum() / density.sum())
+    rotation, shift = (np.square(error[:, part]).mean() for part in (slice(3), slice(3, None)))
+    # A rotation about a random axis moves a point at distance r by sqrt(2/3) of r times its angle.
+    moved2 = shift + 2 / 3 * radius2 * rotation
+    return float(2 * np.pi * observations.max_frequency * np.sqrt(moved2))
+
+
+def _search(
+    parts: tuple[Observations, ...], mean: MeanMap, zdim: int | None, iterations: int, seed: int
+) -> tuple[HeldOut, Fitted]:
+    """With many maps; where these show nothing, longer with few."""
+    used, count = parts[0], len(parts[0].everyone)
+
+    def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, Fitted]:
         """With so many maps, or zdim if that is more, from where the kernel says."""
         n_maps = max(zdim or 0, min(n_maps, count - 1))
         first, start = _start(used, mean, n_maps, seed)
-        return fit(first, start, most_iterations)
+        return _fit(parts, mean, first, start, min(most_iterations, iterations), seed)
 
-    found = search(MOST_BASIS, ITERATIONS_OF_MOST)
-    if found.possible and not found.found:
-        log.info("nothing found (p = %.2g); a longer search with fewer maps", found.p_value)
-        found = min(found, search(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one.p_value)
-    log.info("held-out tilts confirm %d directions of the latents", found.n_components)
-    start = found.used_latents(max(zdim or 1, found.n_components))[processes.part(count)]
-    return found.measured_by(fit(used, start, iterations, SHARE_OF_POWER))
+    found = with_maps(MOST_BASIS, ITERATIONS_OF_MOST)
+    if found[0].possible and not found[0].found:
+        log.info("nothing found (p = %.2g); a longer search with fewer maps", found[0].p_value)
+        found = min(found, with_maps(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one[0].p_value)
+    return found
+
+
+def _fit(
+    parts: tuple[Observations, ...],
+    mean: MeanMap,
+    first: Observations,
+    start: Tensor,
+    most_iterations: int,
+    seed: int,
+    share: float = 1.0,
+) -> tuple[HeldOut, Fitted]:
+    """Fit maps to the images that are used; ask the others."""
+    fitted = expectation_maximisation(parts[0], mean, first, start, most_iterations, share)
+    return held_out_directions(parts, fitted.mean, fitted.basis, fitted.basis_variance, seed), fitted
 
 
 def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[Observations, Tensor]:

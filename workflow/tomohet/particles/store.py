@@ -31,11 +31,12 @@ from tomohet.particles.preparation import (
     refuse_constant,
 )
 from tomohet.particles.rescaling import Grids, common_grid, rescaled
-from tomohet.particles.table import ParticleSet
+from tomohet.particles.table import ROTATION_COLUMNS, ParticleSet, rotation_frame
 from tomohet.physics.fourier import HalfPlane, cosine_window, half_plane, shift_half_planes
 from tomohet.progress import track
 
 FORMAT = 1
+CORRECTIONS = ("more_shift_x_px", "more_shift_y_px")
 HEAD_BYTES = 4096  # of each stack, for its digest
 DESCRIPTION, PARTICLES, IMAGES, DATA = "store.yaml", "particles.parquet", "images.parquet", "images.npy"
 
@@ -114,6 +115,10 @@ class Store:
         """float32 (n_images,): noise variance of each image beside its tomogram's (`noise_levels`)."""
         return relative_noise(self)
 
+    def rotations(self) -> np.ndarray:
+        """Rotations volume -> image of all images, float64 (n, 3, 3)."""
+        return self.images[list(ROTATION_COLUMNS)].to_numpy(np.float64).reshape(-1, 3, 3)
+
     def images_of(self, particles: np.ndarray) -> np.ndarray:
         """Image rows (int64) of the given particles, particle after particle."""
         particles = np.asarray(particles, dtype=np.int64)
@@ -134,8 +139,21 @@ class Store:
         return self._file.read(self.data_rows[np.asarray(image_rows, np.int64)], out)
 
     def half_planes(self, image_rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Half-planes (m, n_half) complex64 of the given image rows, on `device`."""
-        return complex_half_planes(torch.from_numpy(self.read(image_rows)).to(device))
+        """Half-planes (m, n_half) complex64 of the given image rows, on `device`, shifted by what their poses
+        have been corrected by (`with_poses`)."""
+        stored = complex_half_planes(torch.from_numpy(self.read(image_rows)).to(device))
+        if CORRECTIONS[0] not in self.images.columns:
+            return stored
+        shift = self.images[list(CORRECTIONS)].to_numpy(np.float32)[np.asarray(image_rows, np.int64)]
+        return shift_half_planes(stored, torch.from_numpy(shift).to(device), self.half_plane.to(device))
+
+    def with_poses(self, rotations: np.ndarray, shifts_px: np.ndarray) -> "Store":
+        """The same store with other rotations (n_images, 3, 3), volume -> image, and further shifts (n_images, 2)
+        x, y in px, which are applied as images are read."""
+        images = self.images.assign(**rotation_frame(rotations))
+        for column, more in zip(CORRECTIONS, shifts_px.T, strict=True):
+            images[column] = images.get(column, 0.0) + more
+        return replace(self, images=images)
 
     def restricted(self, keep: np.ndarray) -> "Store":
         """The same store with only the images where `keep` (bool per image); particles keep their numbers."""

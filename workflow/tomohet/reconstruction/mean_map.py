@@ -20,6 +20,7 @@ from tomohet.physics.slicing import (
 )
 from tomohet.reconstruction.noise import Noise, residual_noise
 from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.pose_errors import PoseErrors
 from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
@@ -39,19 +40,25 @@ FIRST_LOOK = 32
 
 @dataclass(frozen=True)
 class MeanMap:
-    """volume and mask (D, D, D); noise of the images; power (D//2+1,) of the map per shell, |F|^2."""
+    """volume and mask (D, D, D); noise of the images; power (D//2+1,) of the map per shell, |F|^2; errors of
+    the particles' poses about it, None where poses are taken as right."""
 
     volume: Tensor
     mask: Tensor
     noise: Noise
     power: Tensor
+    errors: PoseErrors | None = None
 
     def cropped(self, box: int) -> "MeanMap":
         """The same on a coarser grid, of which the transform's coefficients are those of the fine one."""
         finer = len(self.volume) / box
         mask = crop_fourier(self.mask, box).clamp(0, 1)
         return MeanMap(
-            finer**3 * crop_fourier(self.volume, box), mask, self.noise, self.power[: box // 2 + 1]
+            finer**3 * crop_fourier(self.volume, box),
+            mask,
+            self.noise,
+            self.power[: box // 2 + 1],
+            None if self.errors is None else self.errors.cropped(box),
         )
 
 

@@ -1,0 +1,149 @@
+"""Errors of the particles' poses, as latents of known maps.
+
+A particle that is turned by a small rotation vector w and moved by d from where its file says has, to first
+order, the map mu + T a with a = (w, d) and T the six tangents of the mean map: -(x cross grad mu) for the
+rotations, -grad mu for the shifts. A pose error is thus a latent of a linear model whose maps are known, and
+its posterior is closed. Its prior is a ~ N(0, V), with one variance for rotations and one for shifts. Both
+follow from the data by maximum marginal likelihood (empirical Bayes), and vanish where poses are right.
+
+Poses that have been corrected by an offset o leave d = a - o to be found. The prior stays that of the whole
+error a; only the point about which slices are linear has moved.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from tomohet.physics.fourier import crop_fourier
+
+N_TANGENTS = 6
+# Prior standard deviations of a rotation (rad) and of a shift (px) along one axis lie between these.
+LEAST, MOST = np.array([np.radians(0.02), 0.002]), np.array([np.radians(30.0), 4.0])
+FIRST_GUESS = np.array([np.radians(2.0), 0.15])
+# Nats: without errors the maximum over two variances exceeds this in fewer than one data set of a hundred.
+LEAST_GAIN = 6.0
+# Particles from which the two variances are learnt.
+MOST_PARTICLES = 20_000
+
+
+def tangents(volume: Tensor) -> Tensor:
+    """(6, D, D, D): change of a map [z, y, x] as the particle turns about x, y, z (per radian), and as it moves
+    along x, y, z (per pixel)."""
+    box = len(volume)
+    spectrum = torch.fft.rfftn(volume)
+    full = 2 * torch.pi * torch.fft.fftfreq(box, device=volume.device)
+    half = 2 * torch.pi * torch.fft.rfftfreq(box, device=volume.device)
+    # The derivative of a real map has no coefficient at Nyquist.
+    full, half = (torch.where(k.abs() < 0.999 * torch.pi, k, 0) for k in (full, half))
+    gx, gy, gz = (
+        torch.fft.irfftn(1j * k * spectrum, s=volume.shape)
+        for k in (half, full[:, None], full[:, None, None])
+    )
+    axis = torch.arange(box, device=volume.device, dtype=volume.dtype) - box // 2
+    x, y, z = axis, axis[:, None], axis[:, None, None]
+    return -torch.stack([y * gz - z * gy, z * gx - x * gz, x * gy - y * gx, gx, gy, gz])
+
+
+@dataclass(frozen=True)
+class PoseErrors:
+    """maps (6, D, D, D): tangents of the mean map; deviation (2,): prior standard deviation of a rotation (rad)
+    and of a shift (px of the fine grid) along one axis; offset (N, 6): corrections of the particles' poses so
+    far, in the frame of the corrected pose."""
+
+    maps: Tensor
+    deviation: np.ndarray
+    offset: Tensor
+
+    @property
+    def precision(self) -> Tensor:
+        """(6,) of the prior."""
+        precision = np.repeat(self.deviation, 3) ** -2.0
+        return torch.as_tensor(precision, dtype=self.maps.dtype, device=self.maps.device)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Root mean square angle of rotation (degrees), and shift along one axis (px)."""
+        return float(np.degrees(self.deviation[0]) * np.sqrt(3)), float(self.deviation[1])
+
+    def cropped(self, box: int) -> "PoseErrors":
+        """The same on a coarser grid, as `MeanMap.cropped`."""
+        finer = self.maps.shape[-1] / box
+        return replace(self, maps=finer**3 * torch.stack([crop_fourier(one, box) for one in self.maps]))
+
+    def with_prior(self, a: Tensor, b: Tensor, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Precision (P, K+6, K+6) and projection (P, K+6) of latents and errors left, from the likelihood's A
+        and b of some of the particles; the prior of the errors included, that of the latents not."""
+        a, b = a.clone(), b.clone()
+        a[:, -N_TANGENTS:, -N_TANGENTS:] += torch.diag(self.precision.to(a))
+        b[:, -N_TANGENTS:] -= self.precision.to(b) * self.offset[part].to(b)
+        return a, b
+
+    def marginal(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """A (N, K, K) and b (N, K) of the latents alone, pose errors integrated out."""
+        return _without_last(*self.with_prior(a, b))
+
+    def left(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean (N, 6) and covariance (N, 6, 6) of the errors left, from A and b of them alone."""
+        precision, projection = self.with_prior(a, b)
+        covariance = torch.linalg.inv(precision)
+        return (covariance @ projection[..., None])[..., 0], covariance
+
+
+def _without_last(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Gaussian log-density b x - x A x / 2 with the last six variables integrated out."""
+    k = a.shape[1] - N_TANGENTS
+    solved = torch.linalg.solve(a[:, k:, k:], torch.cat([a[:, k:, :k], b[:, k:, None]], dim=2))
+    taken = a[:, :k, k:] @ solved
+    return a[:, :k, :k] - taken[..., :k], b[:, :k] - taken[..., k]
+
+
+def of_errors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """A (N, 6, 6) and b (N, 6) of the errors left, latents z ~ N(0, 1) integrated out, from those of both."""
+    k = a.shape[1] - N_TANGENTS
+    latents = a[:, :k, :k] + torch.eye(k, dtype=a.dtype, device=a.device)
+    solved = torch.linalg.solve(latents, torch.cat([a[:, :k, k:], b[:, :k, None]], dim=2))
+    taken = a[:, k:, :k] @ solved
+    return a[:, k:, k:] - taken[..., :-1], b[:, k:] - taken[..., -1]
+
+
+def prior_deviation(a: Tensor, b: Tensor, offset: Tensor) -> tuple[np.ndarray, float]:
+    """Standard deviations (2,) of rotations and shifts that maximise the marginal likelihood of A (N, 6, 6) and
+    b (N, 6), and the gain (nats) over poses without errors.
+
+    With P = A + V^-1, log p = (b - V^-1 o)' P^-1 (b - V^-1 o) / 2 - o' V^-1 o / 2 - log |V P| / 2.
+    """
+    some = slice(None, None, -(-len(a) // MOST_PARTICLES))
+    a, b, offset = a[some].double(), b[some].double(), offset[some].double()
+
+    def log_likelihood(log_deviation: np.ndarray) -> float:
+        precision = torch.as_tensor(np.repeat(np.exp(-2 * log_deviation), 3), device=a.device)
+        factor = torch.linalg.cholesky(a + torch.diag(precision))
+        right = (b - precision * offset)[..., None]
+        whitened = torch.linalg.solve_triangular(factor, right, upper=False)
+        log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum() - len(a) * precision.log().sum()
+        return float(whitened.square().sum() - (precision * offset.square()).sum() - log_det) / 2
+
+    bounds = list(zip(np.log(LEAST), np.log(MOST), strict=True))
+    found = minimize(
+        lambda x: -log_likelihood(x) / len(a), np.log(FIRST_GUESS), bounds=bounds, options={"eps": 1e-4}
+    )
+    gain = log_likelihood(found.x) - log_likelihood(np.log(LEAST))
+    return np.exp(found.x), gain
+
+
+def corrected(rotation: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (m, 3, 3) of images, volume -> image, and shifts (m, 2) x, y in px to be applied besides, once
+    the errors (m, 6) of their particles' poses are taken into account."""
+    turned = rotation @ Rotation.from_rotvec(error[:, :3]).as_matrix()
+    return turned, -np.einsum("mij,mj->mi", rotation[:, :2], error[:, 3:])
+
+
+def composed(offset: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """The offset (n, 6) of poses corrected by `offset` and then by `more`, in the frame of the new pose."""
+    first, second = Rotation.from_rotvec(offset[:, :3]), Rotation.from_rotvec(more[:, :3])
+    shift = second.inv().apply(offset[:, 3:] + more[:, 3:])
+    return np.concatenate([(first * second).as_rotvec(), shift], axis=1)
