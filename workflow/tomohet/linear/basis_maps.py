@@ -56,8 +56,8 @@ class Fitted:
 
     def with_errors_of(self, mean: MeanMap) -> MeanMap:
         """A mean map on the fine grid, with pose errors as large as they were found here."""
-        if mean.errors is None:
-            return mean
+        if mean.errors is None or self.mean.errors is None:
+            return replace(mean, errors=None)
         return replace(mean, errors=replace(mean.errors, deviation=self.mean.errors.deviation))
 
     def fine_variance(self, box: int) -> Tensor:
@@ -111,21 +111,21 @@ def expectation_maximisation(
         scales = share * shell_scales(basis, mean, precision, scales, local)
         local = local_variance(basis, mean, scales, precision, local, smoothing_px)
         log.info(
-            "EM iteration %d: prior scales %s, %.2g of the latents moved",
+            "EM iteration %d: prior scales %s, %.2g of the latents moved%s",
             iteration + 1,
             np.round(scales.mean(1).cpu().numpy(), 3),
             moved,
+            "" if mean.errors is None else f", {mean.errors.sentence}",
         )
         mixing = expansion(basis, of_maps, *everyone)
         last = moved < SETTLED or iteration == iterations - 1
         if not last:
             basis = basis + missing_information(of_maps, *everyone)[:, None, None, None] * (basis - before)
         if mean.errors is not None:
-            shared, deviation = shared_with_errors(latents, mean, *everyone)
-            mean = replace(mean, errors=replace(mean.errors, deviation=deviation))
+            shared, left = shared_with_errors(latents, mean, *everyone)
             if not last:
                 basis = basis + torch.einsum("tj,tzyx->jzyx", shared, mean.errors.maps)
-            log.info("poses are off by %.2f degrees and %.2f px along an axis", *mean.errors.spread)
+            mean = replace(mean, errors=left)
         basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
         variance = mixing.T.square() @ coefficient_variance(mean, scales, precision, local)
         if last:

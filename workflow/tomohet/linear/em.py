@@ -16,9 +16,8 @@ tangents of mu: E finds the posterior of both, M takes what the errors add to th
 w S T E[a z_j], and PX moves into U what errors and latents have in common.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +32,7 @@ from tomohet.physics.slicing import (
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
-from tomohet.reconstruction.pose_errors import N_TANGENTS, of_errors, prior_deviation
+from tomohet.reconstruction.pose_errors import LEAST_GAIN, N_TANGENTS, PoseErrors, of_errors, prior_deviation
 from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
@@ -255,9 +254,9 @@ def expansion(
 
 def shared_with_errors(
     latents: Latents, mean: MeanMap, processes: Processes = ALONE, n_particles: int | None = None
-) -> tuple[Tensor, np.ndarray]:
+) -> tuple[Tensor, PoseErrors | None]:
     """PX for pose errors: their regression (6, K) on the latents, which moves into the basis maps, and the
-    standard deviations (2,) of rotations and shifts that are left, by maximum marginal likelihood.
+    errors that are left, of maximum marginal likelihood; None where images do not tell that there are any.
 
     latents: posterior of the process's particles, pose errors as the last six.
     """
@@ -274,10 +273,9 @@ def shared_with_errors(
     change = torch.eye(k + N_TANGENTS, dtype=torch.float64, device=shared.device)
     change[k:, :k] = shared
     tables = of_errors(change.T @ precision @ change, projection @ change)
-    joined = (
-        processes.joined_parts(table, n_particles or len(whole)) for table in (*tables, errors.offset)
-    )
-    return shared, prior_deviation(*joined)[0]
+    joined = (processes.joined_parts(table, n_particles or len(whole)) for table in (*tables, errors.offset))
+    deviation, gain = prior_deviation(*joined)
+    return shared, replace(errors, deviation=deviation) if gain > LEAST_GAIN else None
 
 
 def missing_information(

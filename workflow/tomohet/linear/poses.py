@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tomohet.linear.basis_maps import Fitted
 from tomohet.linear.em import expectation, likelihood
@@ -61,7 +60,7 @@ class Poses:
         if gain < LEAST_GAIN:
             return mean
         errors = PoseErrors(maps, deviation, own)
-        log.info("were all particles alike, poses would be off by %.2f degrees and %.2f px", *errors.spread)
+        log.info("were all particles alike: %s", errors.sentence)
         return replace(mean, errors=errors)
 
     def errors_left(self, fitted: Fitted, observations: Observations) -> np.ndarray:

@@ -69,6 +69,12 @@ class PoseErrors:
         """Root mean square angle of rotation (degrees), and shift along one axis (px)."""
         return float(np.degrees(self.deviation[0]) * np.sqrt(3)), float(self.deviation[1])
 
+    @property
+    def sentence(self) -> str:
+        """How large the errors are, in words."""
+        rotation, shift = self.spread
+        return f"poses are off by {rotation:.2f} degrees and {shift:.2f} px along an axis"
+
     def cropped(self, box: int) -> "PoseErrors":
         """The same on a coarser grid, as `MeanMap.cropped`."""
         finer = self.maps.shape[-1] / box
