@@ -1,4 +1,4 @@
-"""Pose errors as latents of the mean map's tangents: algebra against brute force, and estimates against truth."""
+"""Pose errors as latents of the mean map's tangents: algebra against brute force, estimates against truth."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation
 from tomohet.linear.detection import Detection
 from tomohet.linear.em import Latents, expectation
 from tomohet.linear.held_out import HeldOut, auc_of_halves
-from tomohet.linear.poses import Poses
+from tomohet.linear.poses import PoseEstimates, Poses
 from tomohet.linear.search import confirmed_directions
 from tomohet.linear.start import detect
 from tomohet.particles.store import Store
@@ -25,15 +25,17 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class LinearModel:
     """mean: the mean map and its noise; basis (K, D, D, D) and basis_variance (K, shells), posterior mean and
-    variance of its coefficients; latents: posteriors; prior_scale (K, shells) power of each basis map
-    relative to the mean map's; local_variance (D, D, D) of differences between particles, relative to its
-    mean; detection: whether there is anything to find; held_out: what images that were not used confirm.
+    variance of its coefficients; latents: posteriors; poses: errors of the particles' poses; prior_scale
+    (K, shells) power of each basis map relative to the mean map's; local_variance (D, D, D) of differences
+    between particles, relative to its mean; detection: whether there is anything to find; held_out: what
+    images that were not used confirm.
     """
 
     mean: MeanMap
     basis: Tensor
     basis_variance: Tensor
     latents: Latents
+    poses: PoseEstimates
     prior_scale: Tensor
     local_variance: Tensor
     detection: Detection
@@ -126,17 +128,19 @@ def fit_linear_model(
     basis = fitted.fine_basis(store.box)
     mean = fitted.with_errors_of(mean)
     latents, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
-    latents = latents.first(len(basis))
     joined = (processes.joined_parts(table, len(particles)) for table in (latents.mean, latents.covariance))
+    latents = Latents(*joined)
     model = LinearModel(
         mean=mean,
         basis=basis,
         basis_variance=fitted.basis_variance,
-        latents=Latents(*joined),
+        latents=latents.first(len(basis)),
+        poses=PoseEstimates.of(poses, mean, latents),
         prior_scale=fitted.scales,
         local_variance=fitted.fine_variance(store.box),
         detection=detection,
         held_out=held_out,
     )
     log.info(model.verdict)
+    log.info(model.poses.sentence(store.pixel_size_A))
     return model

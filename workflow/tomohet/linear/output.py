@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tomohet.files.atomic import atomic_path, write_json, write_parquet, write_pickle, write_yaml
@@ -13,6 +14,8 @@ from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT
 from tomohet.particles.store import Store
+
+POSES = "poses.parquet"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
         np.savez(file, **{name: table.cpu().numpy() for name, table in vars(kept).items()})
     write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
+    write_parquet(outdir / POSES, model.poses.table(run.particles, store.pixel_size_A))
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
     differences = model.basis.square().sum(0).sqrt().cpu().numpy()
     write_volume(outdir / "variability.mrc", differences * store.scale, store.pixel_size_A)
@@ -102,8 +106,22 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "held_out_reliability_less_error": model.held_out.least_reliability[: model.held_out.n_components],
         "components_clear_in_particles": model.held_out.n_clear,
         "prior_scale": model.prior_scale.mean(1).cpu().numpy(),
+        "poses": model.poses.sentence(run.store.pixel_size_A),
+        "pose_errors": pose_errors(run, model),
         # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.
         "reliability": (1 - variance).cpu().numpy(),
         "power_relative_to_mean": power.cpu().numpy(),
         "mask_share_of_box": (model.mean.mask > 0.5).float().mean().item(),
     }
+
+
+def pose_errors(run: LinearRun, model: LinearModel) -> dict:
+    """Root mean square rotation (degrees) and shift along one axis (Å) of the poses, of all particles and by
+    tomogram: of the posterior's mean and variance together."""
+    rotation_deg, shift_A = model.poses.spread(run.store.pixel_size_A)
+    table = model.poses.table(run.particles, run.store.pixel_size_A)
+    turn2 = table.filter(regex="^turn_[xyz]").pow(2).sum(axis=1) + 3 * table["turn_sd_deg"] ** 2
+    move2 = table.filter(regex="^move_[xyz]").pow(2).mean(axis=1) + table["move_sd_A"] ** 2
+    tomogram = run.store.particles["tomogram"].astype(str).to_numpy()[run.particles]
+    means = pd.DataFrame({"rotation_deg": turn2, "shift_A": move2}).groupby(tomogram).mean() ** 0.5
+    return {"rotation_deg": rotation_deg, "shift_A": shift_A, "tomograms": means.to_dict("index")}

@@ -1,13 +1,15 @@
-"""Poses of particles, corrected in closed form as the linear model sees them (`reconstruction.pose_errors`)."""
+"""Poses of particles, corrected in closed form under the linear model (`reconstruction.pose_errors`)."""
 
 import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.spatial.transform import Rotation
 
 from tomohet.linear.basis_maps import Fitted
-from tomohet.linear.em import expectation, likelihood
+from tomohet.linear.em import Latents, expectation, likelihood
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
@@ -21,13 +23,17 @@ from tomohet.reconstruction.pose_errors import (
     tangents,
 )
 
+POSE_COLUMNS = tuple(
+    f"{kind}_{axis}_{unit}" for kind, unit in (("turn", "deg"), ("move", "A")) for axis in "xyz"
+)
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Poses:
-    """store: with the poses as corrected so far; particles: ordinals in it; offset (N, 6): by how much each of
-    their poses has been corrected: rotation vector (rad) and shift (px), in the frame of the corrected pose."""
+    """store: with the poses as corrected so far; particles: ordinals in it; offset (N, 6): the corrections,
+    rotation vector (rad) and shift (px), in the frame of the corrected pose."""
 
     store: Store
     particles: np.ndarray
@@ -47,8 +53,10 @@ class Poses:
         return replace(self, store=self.store.with_poses(*poses), offset=composed(self.offset, error))
 
     def errors_about(self, mean: MeanMap, observations: Observations) -> MeanMap:
-        """The mean map with errors of the poses about it, as large as they are if all particles are alike; as it
-        is, where poses are right as far as images tell."""
+        """The mean map with the pose errors that images of identical particles would imply.
+
+        Without errors, where the images do not tell that there are any.
+        """
         maps = tangents(mean.volume)
         processes, count = observations.processes, len(observations.everyone)
         own = torch.as_tensor(self.offset[processes.part(count)], dtype=maps.dtype, device=maps.device)
@@ -72,3 +80,56 @@ class Poses:
         )
         left = latents.mean[:, len(fitted.basis) :].contiguous()
         return processes.joined_parts(left, count).double().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class PoseEstimates:
+    """Pose errors of N particles, under the linear model.
+
+    error (N, 6): rotation vector (rad) and shift (px) that take the stated pose to the true one, along the
+    axes of the stated pose; deviation (N, 6): posterior standard deviation of each; prior (2,): the standard
+    deviation
+    of all particles' rotations and shifts along one axis, 0 where images do not tell that poses have errors.
+    """
+
+    error: np.ndarray
+    deviation: np.ndarray
+    prior: np.ndarray
+
+    @classmethod
+    def of(cls, poses: Poses, mean: MeanMap, latents: Latents) -> "PoseEstimates":
+        """From the posterior of the errors left (the last six latents) of all particles."""
+        n = len(poses.particles)
+        if mean.errors is None:
+            return cls(np.zeros((n, N_TANGENTS)), np.zeros((n, N_TANGENTS)), np.zeros(2))
+        variance = latents.covariance.diagonal(dim1=1, dim2=2)[:, -N_TANGENTS:]
+        total = composed(poses.offset, latents.mean[:, -N_TANGENTS:].double().cpu().numpy())
+        shift = Rotation.from_rotvec(total[:, :3]).apply(total[:, 3:])
+        error = np.concatenate([total[:, :3], shift], axis=1)
+        return cls(error, variance.sqrt().cpu().numpy(), mean.errors.deviation)
+
+    @property
+    def found(self) -> bool:
+        """Whether images tell that poses have errors."""
+        return bool(self.prior.any())
+
+    def spread(self, pixel_size_A: float) -> tuple[float, float]:
+        """Root mean square rotation (degrees), and shift along one axis (Å)."""
+        return float(np.degrees(self.prior[0]) * np.sqrt(3)), float(self.prior[1] * pixel_size_A)
+
+    def sentence(self, pixel_size_A: float) -> str:
+        """One sentence for people."""
+        if not self.found:
+            return "poses: no errors that the images can show"
+        rotation_deg, shift_A = self.spread(pixel_size_A)
+        return f"poses are off by {rotation_deg:.1f} degrees (rms) and {shift_A:.1f} Å along each axis"
+
+    def table(self, particles: np.ndarray, pixel_size_A: float) -> pd.DataFrame:
+        """A row per particle (store ordinals): turn_x_deg, ..., move_z_A, and posterior standard deviations
+        along one axis, turn_sd_deg and move_sd_A."""
+        table = pd.DataFrame({"particle": particles})
+        unit = np.repeat([np.degrees(1.0), pixel_size_A], 3)
+        table[list(POSE_COLUMNS)] = self.error * unit
+        rms = np.sqrt(np.square(self.deviation * unit).reshape(-1, 2, 3).mean(2))
+        table["turn_sd_deg"], table["move_sd_A"] = rms.T
+        return table

@@ -26,8 +26,7 @@ MOST_BASIS, ITERATIONS_OF_MOST = 10, 6
 FEW_BASIS, ITERATIONS_OF_FEW = 3, 20
 # Poses are corrected and the search repeated at most so often.
 POSE_ROUNDS = 3
-# Images are linear in pose errors as long as these shift the particle's edge by less (radians of phase, at the
-# highest frequency used).
+# Images are linear in pose errors that move the density by less (rms phase at the highest frequency used).
 LINEAR_RAD = 0.5
 
 
@@ -67,7 +66,7 @@ def confirmed_directions(
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
-    """Root mean square phase (rad) by which pose errors (N, 6) move the map's density at the highest frequency."""
+    """Root mean square phase (rad) by which pose errors (N, 6) move density (at the highest frequency)."""
     density = mean.volume.clamp_min(0).cpu()
     axis = torch.arange(len(density), dtype=density.dtype) - len(density) // 2
     squares = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2

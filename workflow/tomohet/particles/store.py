@@ -148,8 +148,10 @@ class Store:
         return shift_half_planes(stored, torch.from_numpy(shift).to(device), self.half_plane.to(device))
 
     def with_poses(self, rotations: np.ndarray, shifts_px: np.ndarray) -> "Store":
-        """The same store with other rotations (n_images, 3, 3), volume -> image, and further shifts (n_images, 2)
-        x, y in px, which are applied as images are read."""
+        """The same store with other rotations (n_images, 3, 3), volume -> image.
+
+        shifts_px: (n_images, 2) x, y, further shifts, which are applied as images are read.
+        """
         images = self.images.assign(**rotation_frame(rotations))
         for column, more in zip(CORRECTIONS, shifts_px.T, strict=True):
             images[column] = images.get(column, 0.0) + more

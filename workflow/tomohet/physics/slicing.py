@@ -96,7 +96,7 @@ class FineSlices:
         self.table = transform(volume[None], FINE_PADDING)
 
     def of(self, k: Tensor, rotation: Tensor) -> Tensor:
-        """Half-planes (m, n) complex64 at lattice points k (n, 2), for rotations (m, 3, 3), volume -> image."""
+        """Half-planes (m, n) complex64 at lattice points k (n, 2); rotation (m, 3, 3), volume -> image."""
         return gather(self.table, *corners(k, rotation, self.box, FINE_PADDING))[..., 0]
 
 

@@ -43,8 +43,8 @@ FIRST_LOOK = 32
 @dataclass(frozen=True)
 class MeanMap:
     """volume and mask (D, D, D); noise of the images; power (D//2+1,) of the map per shell, |F|^2; errors of
-    the particles' poses about it, None where poses are taken as right; uncropped: the map of which this is one
-    on a coarser grid."""
+    the particles' poses about it, None where poses are taken as right; uncropped: the same map on the fine
+    grid, if this is one on a coarser grid."""
 
     volume: Tensor
     mask: Tensor
@@ -55,8 +55,8 @@ class MeanMap:
 
     @cached_property
     def slices(self) -> FineSlices:
-        """Its slices. They are cut from the map on the fine grid: near the end of what a coarse one holds they
-        would differ from what images show, more or less with the direction."""
+        """Slices of the map on the fine grid. Near the highest frequency of a coarse grid slices would differ
+        from the images, more or less with the direction."""
         return FineSlices(self.volume) if self.uncropped is None else self.uncropped.slices
 
     def cropped(self, box: int) -> "MeanMap":

@@ -31,8 +31,8 @@ MOST_PARTICLES = 20_000
 
 
 def tangents(volume: Tensor) -> Tensor:
-    """(6, D, D, D): change of a map [z, y, x] as the particle turns about x, y, z (per radian), and as it moves
-    along x, y, z (per pixel)."""
+    """(6, D, D, D): change of a map [z, y, x] as the particle turns about x, y, z (per radian), and as it
+    moves along x, y, z (per pixel)."""
     box = len(volume)
     spectrum = torch.fft.rfftn(volume)
     full = 2 * torch.pi * torch.fft.fftfreq(box, device=volume.device)
@@ -50,9 +50,9 @@ def tangents(volume: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """maps (6, D, D, D): tangents of the mean map; deviation (2,): prior standard deviation of a rotation (rad)
-    and of a shift (px of the fine grid) along one axis; offset (N, 6): corrections of the particles' poses so
-    far, in the frame of the corrected pose."""
+    """maps (6, D, D, D): tangents of the mean map; deviation (2,): prior standard deviation of a rotation
+    (rad) and of a shift (px of the fine grid) along one axis; offset (N, 6): corrections of the particles'
+    poses so far, in the frame of the corrected pose."""
 
     maps: Tensor
     deviation: np.ndarray
@@ -117,8 +117,8 @@ def of_errors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def prior_deviation(a: Tensor, b: Tensor, offset: Tensor) -> tuple[np.ndarray, float]:
-    """Standard deviations (2,) of rotations and shifts that maximise the marginal likelihood of A (N, 6, 6) and
-    b (N, 6), and the gain (nats) over poses without errors.
+    """Standard deviations (2,) of rotations and shifts that maximise the marginal likelihood of A (N, 6, 6)
+    and b (N, 6), and the gain (nats) over poses without errors.
 
     With P = A + V^-1, log p = (b - V^-1 o)' P^-1 (b - V^-1 o) / 2 - o' V^-1 o / 2 - log |V P| / 2.
     """
@@ -142,8 +142,8 @@ def prior_deviation(a: Tensor, b: Tensor, offset: Tensor) -> tuple[np.ndarray, f
 
 
 def corrected(rotation: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (m, 3, 3) of images, volume -> image, and shifts (m, 2) x, y in px to be applied besides, once
-    the errors (m, 6) of their particles' poses are taken into account."""
+    """Rotations (m, 3, 3) of images, volume -> image, and shifts (m, 2) x, y in px to be applied besides,
+    once the errors (m, 6) of their particles' poses are taken into account."""
     turned = rotation @ Rotation.from_rotvec(error[:, :3]).as_matrix()
     return turned, -np.einsum("mij,mj->mi", rotation[:, :2], error[:, 3:])
 
