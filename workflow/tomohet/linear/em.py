@@ -210,27 +210,29 @@ def likelihood(
 def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):
     """Chunk by chunk: the whitened chunk, its residual q - w S mu, the slices of all maps, A and b."""
     known = [] if mean.errors is None else [mean.errors.maps]
-    table = transform(torch.cat([basis, *known]))
+    table = transform(torch.cat([mean.volume[None], basis, *known]))
     of_row = None if variance is None else 2 * variance[:, observations.shell].T
     for chunk in mean.noise.whitened(observations):
         slices = gather(table, chunk.index, chunk.corner_weight)
-        residual = chunk.numerator - chunk.weight * mean.slices.of(observations.half_plane.k, chunk.rotation)
-        a, b = posterior(chunk, slices, residual)
+        residual = chunk.numerator - chunk.weight * slices[..., 0]
+        a, b = posterior(chunk, slices[..., 1:], residual)
         if of_row is not None:
             uncertain = a.diagonal(dim1=1, dim2=2)[:, : len(basis)]
             uncertain.index_add_(0, chunk.owner, chunk.weight @ of_row)
-        yield chunk, residual, slices, a, b
+        yield chunk, residual, slices[..., 1:], a, b
 
 
 def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equations:
     """The M-step's equations, those of all processes, for given latents (N, K) of the process's particles,
     without posterior variance.
     """
+    table = transform(mean.volume[None])
     latents = Latents(z, z.new_zeros(len(z), z.shape[1], z.shape[1]))
     equations = Equations(observations.box, z.shape[1], observations.device)
     for chunk in mean.noise.whitened(observations):
+        slices = gather(table, chunk.index, chunk.corner_weight)[..., 0]
         part = chunk.part
-        residual = chunk.numerator - chunk.weight * mean.slices.of(observations.half_plane.k, chunk.rotation)
+        residual = chunk.numerator - chunk.weight * slices
         equations.add(chunk, residual, Latents(latents.mean[part], latents.covariance[part]))
     return equations.add_up(observations.processes)
 

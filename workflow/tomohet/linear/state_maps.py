@@ -47,8 +47,9 @@ def _scattered(observations: Observations, mean: MeanMap, responsibility: Tensor
     size = (slicing.PADDING * observations.box) ** 3, responsibility.shape[1]
     data = torch.zeros(size, dtype=torch.complex64, device=observations.device)
     weight = torch.zeros(size, device=observations.device)
+    table = slicing.transform(mean.volume[None])
     for chunk in mean.noise.whitened(observations):
-        slices = mean.slices.of(observations.half_plane.k, chunk.rotation)
+        slices = slicing.gather(table, chunk.index, chunk.corner_weight)[..., 0]
         residual = chunk.numerator - chunk.weight * slices
         own = responsibility[chunk.part][chunk.owner][:, None]
         slicing.scatter(data, chunk.index, chunk.corner_weight, residual[..., None] * own)

@@ -14,34 +14,32 @@ from torch import Tensor
 from tomohet.physics.insertion import add_rows
 
 PADDING = 2
-# Where slices have to be right rather than fast: the error of linear interpolation falls with its square.
-FINE_PADDING = 4
 SCATTER_BYTES = 2**30  # of products at once on a GPU
 
 
 @lru_cache(maxsize=8)
-def kernel_transform(box: int, width: int, device: torch.device, padding: int = PADDING) -> Tensor:
+def kernel_transform(box: int, width: int, device: torch.device) -> Tensor:
     """(width,)*3 transform of the trilinear kernel on a padded grid of a box, centred; sinc^2 on each
     axis.
     """
     position = torch.arange(width, device=device, dtype=torch.float64) - width // 2
-    axis = torch.sinc(position / (padding * box)) ** 2
+    axis = torch.sinc(position / (PADDING * box)) ** 2
     return (axis[:, None, None] * axis[:, None] * axis).float()
 
 
-def inner_box(box: int, padding: int = PADDING) -> slice:
+def inner_box(box: int) -> slice:
     """Where a box lies, centre on centre, along each axis of its padded box."""
-    start = padding * box // 2 - box // 2
+    start = PADDING * box // 2 - box // 2
     return slice(start, start + box)
 
 
-def transform(volumes: Tensor, padding: int = PADDING) -> Tensor:
+def transform(volumes: Tensor) -> Tensor:
     """Table of the padded transforms of real volumes (c, D, D, D) -> ((2D)^3, c) complex64."""
     box = volumes.shape[-1]
-    size = padding * box
+    size = PADDING * box
     padded = volumes.new_zeros(len(volumes), size, size, size)
-    inner = inner_box(box, padding)
-    padded[:, inner, inner, inner] = volumes / kernel_transform(box, box, volumes.device, padding)
+    inner = inner_box(box)
+    padded[:, inner, inner, inner] = volumes / kernel_transform(box, box, volumes.device)
     spectra = torch.fft.fftn(torch.fft.ifftshift(padded, dim=(1, 2, 3)), dim=(1, 2, 3))
     return spectra.flatten(1).T.contiguous()
 
@@ -54,20 +52,20 @@ def transform_adjoint(table: Tensor, box: int) -> Tensor:
     return volumes / kernel_transform(box, box, volumes.device)
 
 
-def corners(k: Tensor, rotation: Tensor, box: int, padding: int = PADDING) -> tuple[Tensor, Tensor]:
+def corners(k: Tensor, rotation: Tensor, box: int) -> tuple[Tensor, Tensor]:
     """Grid voxels around rotated slice points, and their trilinear weights.
 
     k (n, 2) lattice points (kx, ky) of a box; rotation (m, 3, 3) volume -> image; the slice of an image
     lies at k3 = (kx, ky, 0) R. Returns indices (m, n, 8) into the padded grid [z, y, x] and weights (m, n,
     8).
     """
-    return corners_at(k.to(rotation.dtype) @ rotation[:, :2, :], box, padding)
+    return corners_at(k.to(rotation.dtype) @ rotation[:, :2, :], box)
 
 
-def corners_at(points: Tensor, box: int, padding: int = PADDING) -> tuple[Tensor, Tensor]:
+def corners_at(points: Tensor, box: int) -> tuple[Tensor, Tensor]:
     """As `corners`, for points (..., 3) given as (x, y, z) in lattice steps of the box."""
-    size = padding * box
-    points = padding * points
+    size = PADDING * box
+    points = PADDING * points
     low = torch.floor(points)
     fraction = points - low
     low = low.long()
@@ -85,19 +83,6 @@ def gather(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         index.reshape(-1, 8), real, per_sample_weights=weight.reshape(-1, 8), mode="sum"
     )
     return torch.view_as_complex(rows.reshape(*index.shape[:-1], table.shape[1], 2))
-
-
-class FineSlices:
-    """Slices of one map (D, D, D), cut from a table so fine that particles do not seem to differ with the
-    direction from which they are seen."""
-
-    def __init__(self, volume: Tensor) -> None:
-        self.box = len(volume)
-        self.table = transform(volume[None], FINE_PADDING)
-
-    def of(self, k: Tensor, rotation: Tensor) -> Tensor:
-        """Half-planes (m, n) complex64 at lattice points k (n, 2); rotation (m, 3, 3), volume -> image."""
-        return gather(self.table, *corners(k, rotation, self.box, FINE_PADDING))[..., 0]
 
 
 def project(volumes: Tensor, rotation: Tensor, k: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ estimated in turn. First inside a sphere, then inside a tight mask of the map it
 
 import logging
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from torch import Tensor
 from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.masks import sphere_mask, tight_mask
 from tomohet.physics.slicing import (
-    FineSlices,
     scatter,
     toeplitz_apply,
     toeplitz_kernel,
@@ -43,21 +41,13 @@ FIRST_LOOK = 32
 @dataclass(frozen=True)
 class MeanMap:
     """volume and mask (D, D, D); noise of the images; power (D//2+1,) of the map per shell, |F|^2; errors of
-    the particles' poses about it, None where poses are taken as right; uncropped: the same map on the fine
-    grid, if this is one on a coarser grid."""
+    the particles' poses about it, None where poses are taken as right."""
 
     volume: Tensor
     mask: Tensor
     noise: Noise
     power: Tensor
     errors: PoseErrors | None = None
-    uncropped: "MeanMap | None" = None
-
-    @cached_property
-    def slices(self) -> FineSlices:
-        """Slices of the map on the fine grid. Near the highest frequency of a coarse grid slices would differ
-        from the images, more or less with the direction."""
-        return FineSlices(self.volume) if self.uncropped is None else self.uncropped.slices
 
     def cropped(self, box: int) -> "MeanMap":
         """The same on a coarser grid, of which the transform's coefficients are those of the fine one."""
@@ -69,7 +59,6 @@ class MeanMap:
             self.noise,
             self.power[: box // 2 + 1],
             None if self.errors is None else self.errors.cropped(box),
-            self if self.uncropped is None else self.uncropped,
         )
 
 

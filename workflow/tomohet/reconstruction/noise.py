@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tomohet.particles.noise_levels import shrunk
-from tomohet.physics.slicing import FineSlices
+from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.observations import Chunk, Observations
 
 
@@ -50,7 +50,7 @@ def residual_noise(observations: Observations, volume: Tensor) -> Noise:
     each shell; of both, what chance explains is left out (`noise_levels.shrunk`), so that many images decide
     for themselves and few follow the others.
     """
-    slices = FineSlices(volume)
+    table = transform(volume[None])
     shape = (len(observations.tomograms), observations.n_shells)
     # Power, noise gain and number of the images' rows.
     sums = volume.new_zeros(3, *shape, dtype=torch.float64)
@@ -58,7 +58,7 @@ def residual_noise(observations: Observations, volume: Tensor) -> Noise:
         0, observations.shell, torch.ones_like(observations.shell, dtype=torch.float32)
     )
     for chunk in observations.chunks():
-        residual = chunk.data - chunk.transfer * slices.of(observations.half_plane.k, chunk.rotation)
+        residual = chunk.data - chunk.transfer * gather(table, chunk.index, chunk.corner_weight)[..., 0]
         for number, rows in enumerate((residual.abs().square(), chunk.noise_gain)):
             shells = rows.new_zeros(len(rows), shape[1]).index_add_(1, observations.shell, rows)
             sums[number].index_add_(0, chunk.tomogram, shells.double())
