@@ -17,6 +17,7 @@ from tomohet.files.star import Blocks, as_table, numbers, require_columns
 from tomohet.particles.dialects import series_columns as columns_of
 from tomohet.particles.dialects.series_columns import first_column
 from tomohet.particles.dialects.series_identity import SeriesParticles, identify
+from tomohet.particles.dialects.series_tomograms import first_rows
 from tomohet.particles.paths import read_headers, resolve_stacks
 from tomohet.particles.table import (
     ParticleSet,
@@ -253,11 +254,15 @@ def _locate(images: pd.DataFrame, star: Path, datadir: str | Path | None) -> pd.
 
 
 def _particles(table: pd.DataFrame, known: SeriesParticles, pixel_size_A: np.ndarray) -> pd.DataFrame:
-    n, first_rows = len(known.names), np.unique(known.particle, return_index=True)[1]
+    n = len(known.names)
     particles = pd.DataFrame({"particle": np.arange(n), "source_id": known.names, "tomogram": known.tomogram})
     particles[["x_A", "y_A", "z_A"]] = _positions(table, known.particle, pixel_size_A, n)
     particles["n_tilts"] = np.bincount(known.particle)
-    subset = table["rlnRandomSubset"].iloc[first_rows] if "rlnRandomSubset" in table.columns else None
+    subset = (
+        table["rlnRandomSubset"].iloc[first_rows(known.particle)]
+        if "rlnRandomSubset" in table.columns
+        else None
+    )
     particles["half"] = half_sets(subset, n)
     return particles
 
@@ -272,7 +277,7 @@ def _positions(table: pd.DataFrame, ordinal: np.ndarray, pixel_size_A: np.ndarra
     if not all(column in table.columns for column in columns):
         return unknown
     coordinates = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    first_rows = np.unique(ordinal, return_index=True)[1]
-    if not np.allclose(coordinates, coordinates[first_rows][ordinal], atol=1e-3):
+    first = first_rows(ordinal)
+    if not np.allclose(coordinates, coordinates[first][ordinal], atol=1e-3):
         return unknown
-    return coordinates[first_rows] * pixel_size_A[first_rows, None]
+    return coordinates[first] * pixel_size_A[first, None]

@@ -25,7 +25,7 @@ from tomohet.particles.dialects.series_columns import (
     first_column,
     stack_names,
 )
-from tomohet.particles.dialects.series_tomograms import equal_tomograms, tomograms
+from tomohet.particles.dialects.series_tomograms import equal_tomograms, first_rows, tomograms
 
 NUMBER_COLUMNS = ("rlnGroupNumber", "rlnTomoParticleId", "cisTEMParticleGroup")
 # Columns that tell the tilt images of one tilt series apart where the doses do not.
@@ -78,7 +78,7 @@ def identify(table: pd.DataFrame, where: str) -> SeriesParticles:
             twice = _exposed_twice(table, particle, exposure)
     if twice is not None:
         raise InputError(f"{where}: {_two_molecules(table, column, twice)}")
-    first = np.unique(particle, return_index=True)[1]
+    first = first_rows(particle)
     rows, own = table.iloc[first], names[name[first]]
     tomogram = tomograms(table, particle, own, place, by_stack)
     remarks = [f"_{column} begins again in each stack: particles are counted by stack"] if by_stack else []
@@ -121,8 +121,7 @@ def _tomogram_column(table: pd.DataFrame, name: np.ndarray, exposure: np.ndarray
     if column is None or column == "rlnTomoName":
         return column
     place = pd.factorize(table[column].astype(str))[0]
-    first = np.unique(name, return_index=True)[1]
-    if (place == place[first][name]).all() or _holds_many_images(name, place, exposure):
+    if (place == place[first_rows(name)][name]).all() or _holds_many_images(name, place, exposure):
         return column
     return None
 
@@ -167,9 +166,9 @@ def _two_molecules(table: pd.DataFrame, column: str, rows: tuple[int, int]) -> s
     if first == second:
         first, second = pair["rlnMicrographName"]
     return (
-        f"duplicate particle {pair[column].iloc[0]}: rows {rows[0] + 1} and {rows[1] + 1} are its images of one "
-        f"exposure, from {first} and from {second}, expected one image; give particles of different sessions "
-        f"names (_{column}) or tomograms (_rlnTomoName) of their own"
+        f"duplicate particle {pair[column].iloc[0]}: rows {rows[0] + 1} and {rows[1] + 1} are images of one "
+        f"exposure, from {first} and from {second}, expected one image of each exposure; give particles of "
+        f"different sessions names (_{column}) or tomograms (_rlnTomoName) of their own"
     )
 
 

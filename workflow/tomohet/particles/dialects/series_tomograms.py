@@ -26,8 +26,7 @@ def tomograms(
     `particle` (n,) numbers the particle of each row, `names` (p,) are the particles' names in the file,
     `place` is the column that names tomograms, if any; `by_stack`: particles were told apart by their stacks.
     """
-    first = np.unique(particle, return_index=True)[1]
-    names, rows = pd.Series(names, dtype=object), table.iloc[first]
+    names, rows = pd.Series(names, dtype=object), table.iloc[first_rows(particle)]
     by_place = None if place is None else rows[place].astype(str).to_numpy(object)
     if by_place is not None and by_stack:
         return _with_folders(rows, by_place)
@@ -39,6 +38,11 @@ def tomograms(
         return head
     otherwise = _by_name_or_stack(table, particle, names) if by_place is None else by_place
     return np.where(head != "", head, otherwise)
+
+
+def first_rows(particle: np.ndarray) -> np.ndarray:
+    """The first row (p,) of each particle; `particle` (n,) counts particles by first appearance."""
+    return np.flatnonzero(~pd.Series(particle).duplicated())
 
 
 def equal_tomograms(rows: pd.DataFrame, tomogram: np.ndarray) -> list[str]:
@@ -62,7 +66,7 @@ def _by_name_or_stack(table: pd.DataFrame, particle: np.ndarray, names: pd.Serie
         if found.notna().all():
             return found.to_numpy(object)
     stack, stacks = pd.factorize(stack_names(table))
-    first = np.unique(particle, return_index=True)[1]
+    first = first_rows(particle)
     if not (stack == stack[first][particle]).all():  # a stack for each tilt: their common folder
         folders = {os.path.dirname(written) for written in stacks}
         name = os.path.basename(folders.pop()) if len(folders) == 1 else ""
