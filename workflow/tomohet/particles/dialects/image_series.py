@@ -20,13 +20,15 @@ from tomohet.particles.dialects.series_identity import SeriesParticles, identify
 from tomohet.particles.dialects.series_tomograms import first_rows
 from tomohet.particles.paths import read_headers, resolve_stacks
 from tomohet.particles.table import (
+    OPTICS_BOUNDS,
     ParticleSet,
     half_sets,
     number_images,
+    particle_rotations,
     refuse_duplicates,
+    refuse_impossible_optics,
     rotation_frame,
 )
-from tomohet.physics.geometry import euler_to_matrix
 
 CTF_QUANTITIES = (
     "defocus_u_A",
@@ -144,10 +146,12 @@ def read_image_series(
     images["stack"] = images["stack"].map(headers["stack"])
 
     angles = (columns_of.quantity(table, name, where) for name in ("rot_deg", "tilt_angle_deg", "psi_deg"))
-    images = images.assign(**rotation_frame(euler_to_matrix(*angles)))
+    images = images.assign(**rotation_frame(particle_rotations(*angles, where)))
     images[["shift_x_px", "shift_y_px"]] = columns_of.shifts_px(table, pixel_size_A, where)
     for name in CTF_QUANTITIES:
         images[name] = columns_of.quantity(table, name, where)
+    in_file = {name: first_column(table, columns_of.QUANTITIES[name]) for name in OPTICS_BOUNDS}
+    refuse_impossible_optics(images, where, in_file)
     has_phase_shift = first_column(table, columns_of.QUANTITIES["phase_shift_deg"])
     images["phase_shift_deg"] = (
         columns_of.quantity(table, "phase_shift_deg", where) if has_phase_shift else 0.0
@@ -163,6 +167,7 @@ def read_image_series(
     images["tilt_deg"] = 0.0 if tilt_deg is None else tilt_deg
     images["ctf_premultiplied"] = _flag(table, "rlnCtfDataAreCtfPremultiplied", where)
     images["dose_weighted"] = False
+    images["scale_factor"], images["dose_b_factor_A2"] = 1.0, 0.0  # nothing else was multiplied in
     images = images.sort_values(["particle", "stack", "section"], ignore_index=True)
     images["tilt"] = images.groupby("particle").cumcount()
 
