@@ -18,14 +18,13 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.star import Blocks, as_pairs, as_table, numbers, read_star, require_columns
 from tomohet.particles.dialects.linked_files import find_linked
-from tomohet.particles.dialects.set_coordinates import particle_positions
+from tomohet.particles.dialects.set_coordinates import particle_poses, particle_positions
 from tomohet.particles.dialects.set_stacks import stack_headers, stack_sections, visible_frames
 from tomohet.particles.dialects.tilt_series import TiltSeries, read_tilt_series
 from tomohet.particles.table import (
     ParticleSet,
     half_sets,
     number_images,
-    particle_rotations,
     refuse_bad_pixel_sizes,
     refuse_impossible_optics,
     rotation_frame,
@@ -42,7 +41,6 @@ REQUIRED = [
     "rlnAngleTilt",
     "rlnAnglePsi",
 ]
-SUBTOMOGRAM = ["rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi"]
 BINNING_TOLERANCE = 0.01
 OPTICS = {
     "voltage_kV": "rlnVoltage",
@@ -119,7 +117,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         raise InputError(f"{where}: no particle has a visible tilt (rlnTomoVisibleFrames), nothing is left")
     headers = stack_headers(table, star, datadir, where)
     sections = stack_sections(visible, headers, where)
-    pose, origin_A = _poses(table, where)
+    pose, origin_A = particle_poses(table, where)
     origin_px = origin_A / pixel_size_A[:, None]
     centred_A, position_A, more = particle_positions(table, series, pixel_size_A, where)
     remarks += more
@@ -250,21 +248,6 @@ def _binning_remark(
         f"{len(wrong)} particles: rlnTomoSubtomogramBinning x rlnTomoTiltSeriesPixelSize is "
         f"{expected_A.iloc[wrong[0]]:g} Å, but rlnImagePixelSize {pixel_size_A[wrong[0]]:g} Å, which is used"
     ]
-
-
-def _poses(table: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (n, 3, 3) particle -> tomogram and refined shifts (n, 3) in Å along the tomogram's axes."""
-    angles = (numbers(table, f"rlnAngle{name}", where) for name in ("Rot", "Tilt", "Psi"))
-    pose = particle_rotations(*angles, where)
-    columns = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
-    origin_A = np.stack(
-        [numbers(table, c, where) if c in table.columns else np.zeros(len(table)) for c in columns], axis=1
-    )
-    if not set(SUBTOMOGRAM) & set(table.columns):
-        return pose, origin_A
-    require_columns(table, SUBTOMOGRAM, where)
-    subtomogram = particle_rotations(*(numbers(table, column, where) for column in SUBTOMOGRAM), where)
-    return subtomogram @ pose, np.einsum("pij,pj->pi", subtomogram, origin_A)
 
 
 def _with_optics(

@@ -1,13 +1,30 @@
-"""Positions of the particles of an optimisation set in their tomograms."""
+"""Positions and orientations of the particles of an optimisation set in their tomograms."""
 
 import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
-from tomohet.files.star import numbers
+from tomohet.files.star import numbers, require_columns
 from tomohet.particles.dialects.tilt_series import TiltSeries
+from tomohet.particles.table import particle_rotations
 
 OUTSIDE_TOLERATED = 0.01  # share of particles that may lie outside the tomogram before the unit is doubted
+SUBTOMOGRAM = ["rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi"]
+
+
+def particle_poses(table: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (n, 3, 3) particle -> tomogram and refined shifts (n, 3) in Å along the tomogram's axes."""
+    angles = (numbers(table, f"rlnAngle{name}", where) for name in ("Rot", "Tilt", "Psi"))
+    pose = particle_rotations(*angles, where)
+    columns = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
+    origin_A = np.stack(
+        [numbers(table, c, where) if c in table.columns else np.zeros(len(table)) for c in columns], axis=1
+    )
+    if not set(SUBTOMOGRAM) & set(table.columns):
+        return pose, origin_A
+    require_columns(table, SUBTOMOGRAM, where)
+    subtomogram = particle_rotations(*(numbers(table, column, where) for column in SUBTOMOGRAM), where)
+    return subtomogram @ pose, np.einsum("pij,pj->pi", subtomogram, origin_A)
 
 
 def particle_positions(
