@@ -53,6 +53,7 @@ RELION_COLUMNS = {
     "defocus_u_A": "rlnDefocusU",
     "defocus_v_A": "rlnDefocusV",
 }
+LARGEST_POSITION_A = 1e6  # 0.1 mm; tomograms are a few µm wide
 LARGEST_ANGLE_DEG = 360.01  # angles run over one turn, rounded
 
 
@@ -199,4 +200,15 @@ def refuse_duplicates(images: pd.DataFrame, where: str) -> None:
             f"{where}: duplicate: {first['section']}@{first['stack']} is used by input rows "
             f"{', '.join(str(row + 1) for row in same['row'].iloc[:3])} ({int(repeated.sum())} rows share "
             "their image with another); remove the duplicate particles"
+        )
+
+
+def refuse_impossible_positions(position_A: np.ndarray, where: str) -> None:
+    """Raise InputError for the first position (n, 3) in Å that no tomogram has; NaN is unknown and passes."""
+    wrong = np.flatnonzero((np.abs(position_A) > LARGEST_POSITION_A).any(axis=1))
+    if len(wrong):
+        found = ", ".join(f"{value:g}" for value in position_A[wrong[0]])
+        raise InputError(
+            f"{where}: row {wrong[0] + 1}: found a particle at ({found}) Å, expected a place in a tomogram "
+            f"({len(wrong)} such rows); correct the coordinates"
         )

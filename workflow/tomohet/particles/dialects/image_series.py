@@ -27,6 +27,7 @@ from tomohet.particles.table import (
     particle_rotations,
     refuse_duplicates,
     refuse_impossible_optics,
+    refuse_impossible_positions,
     rotation_frame,
 )
 
@@ -171,7 +172,7 @@ def read_image_series(
     images = images.sort_values(["particle", "stack", "section"], ignore_index=True)
     images["tilt"] = images.groupby("particle").cumcount()
 
-    particles = _particles(table, known, pixel_size_A)
+    particles = _particles(table, known, pixel_size_A, where)
     return ParticleSet(
         particles=particles,
         images=number_images(images),
@@ -258,10 +259,14 @@ def _locate(images: pd.DataFrame, star: Path, datadir: str | Path | None) -> pd.
     return headers
 
 
-def _particles(table: pd.DataFrame, known: SeriesParticles, pixel_size_A: np.ndarray) -> pd.DataFrame:
+def _particles(
+    table: pd.DataFrame, known: SeriesParticles, pixel_size_A: np.ndarray, where: str
+) -> pd.DataFrame:
     n = len(known.names)
     particles = pd.DataFrame({"particle": np.arange(n), "source_id": known.names, "tomogram": known.tomogram})
-    particles[["x_A", "y_A", "z_A"]] = _positions(table, known.particle, pixel_size_A, n)
+    position_A = _positions(table, known.particle, pixel_size_A, n)
+    refuse_impossible_positions(position_A[known.particle], where)
+    particles[["x_A", "y_A", "z_A"]] = position_A
     particles["n_tilts"] = np.bincount(known.particle)
     subset = (
         table["rlnRandomSubset"].iloc[first_rows(known.particle)]

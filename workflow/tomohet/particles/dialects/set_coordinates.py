@@ -6,7 +6,7 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.star import numbers, require_columns
 from tomohet.particles.dialects.tilt_series import TiltSeries
-from tomohet.particles.table import particle_rotations
+from tomohet.particles.table import particle_rotations, refuse_impossible_positions
 
 OUTSIDE_TOLERATED = 0.01  # share of particles that may lie outside the tomogram before the unit is doubted
 SUBTOMOGRAM = ["rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi"]
@@ -41,6 +41,7 @@ def particle_positions(
     centred = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
     if set(centred) <= set(table.columns):
         centred_A = np.stack([numbers(table, column, where) for column in centred], axis=1)
+        refuse_impossible_positions(centred_A, where)
         return centred_A, centred_A + size_A / 2, []
     plain = [f"rlnCoordinate{axis}" for axis in "XYZ"]
     if not set(plain) <= set(table.columns):
@@ -54,6 +55,7 @@ def particle_positions(
     coordinates = np.stack([numbers(table, f"rlnCoordinate{axis}", where) for axis in "XYZ"], axis=1)
     extracted_A = coordinates * pixel_size_A[:, None]
     unbinned_A = coordinates * np.array([series[name].pixel_size_A for name in table["rlnTomoName"]])[:, None]
+    refuse_impossible_positions(unbinned_A, where)
     if not any(tilts.by_warp for tilts in series.values()):
         return unbinned_A - size_A / 2, unbinned_A, _outside_remark(unbinned_A, size_A)
     outside = {}
