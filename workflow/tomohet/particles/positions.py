@@ -10,14 +10,15 @@ from tomohet.particles.volume_series import positions_A, read_volume_series
 
 POSITION_COLUMNS = ["x_A", "y_A", "z_A"]
 NAME_COLUMNS = ("rlnTomoParticleName", "rlnGroupName")
+PLACE_COLUMNS = ("rlnTomoName", "rlnMicrographName")
 
 
 def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.ndarray) -> pd.DataFrame:
     """Positions x_A, y_A, z_A (n, 3) in Å from the tomogram's corner, row i that of particle `source_ids[i]`.
 
-    Particles are found by name (rlnTomoParticleName or rlnGroupName); those that the file does not name get
-    NaN. Rows of a file without names are taken in order. Refined shifts (rlnOrigin...) are not taken off, as
-    in the positions that optimisation sets give.
+    Particles are found by name (rlnTomoParticleName or rlnGroupName, or tomogram/name where names are unique
+    only within a tomogram); those that the file does not name get NaN. Rows of a file without names are taken
+    in order. Refined shifts (rlnOrigin...) are not taken off, as in positions that optimisation sets give.
     Raises InputError when coordinates or their unit are missing, a name stands twice or none is known, or
     rows without names are more or fewer than the particles.
     """
@@ -33,7 +34,8 @@ def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.nd
                 f"particles; add _{NAME_COLUMNS[1]}, or give the volume series of the same particles"
             )
         return position
-    names = [pd.Index(table[column].astype(str)) for column in columns]
+    columns += [f"{place}, _{name}" for place in PLACE_COLUMNS if place in table for name in columns]
+    names = [pd.Index(_joined(table, column.split(", _"))) for column in columns]
     matches = [int(source_ids.isin(index).sum()) for index in names]
     best = int(np.argmax(matches))
     if not matches[best]:
@@ -50,3 +52,9 @@ def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.nd
         )
     first = ~names[best].duplicated()
     return position[first].set_index(names[best][first]).reindex(source_ids).reset_index(drop=True)
+
+
+def _joined(table: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """The texts of one column, or `first/second` of two."""
+    first, *second = (table[column].astype(str) for column in columns)
+    return first + "/" + second[0] if second else first

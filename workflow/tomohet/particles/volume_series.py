@@ -29,7 +29,7 @@ UNIT_MAGNIFICATION = 1e4  # rlnDetectorPixelSize is in µm: at this magnificatio
 
 
 class VolumeSeries(NamedTuple):
-    """`table`: the particles in `star`, their optics joined; `tomograms`: the set's tomograms file, if any."""
+    """`table`: particles in `star`, their optics joined; `tomograms`: the set's tomograms file, if any."""
 
     star: Path
     table: pd.DataFrame

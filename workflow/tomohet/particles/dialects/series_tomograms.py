@@ -72,7 +72,8 @@ def _by_name_or_stack(table: pd.DataFrame, particle: np.ndarray, names: pd.Serie
         name = os.path.basename(folders.pop()) if len(folders) == 1 else ""
         return np.full(len(names), name or UNKNOWN, dtype=object)
     if len(stacks) < len(names) or len(stacks) == 1:  # a stack for each tomogram
-        return np.array([Path(written).stem or UNKNOWN for written in stacks], dtype=object)[stack[first]]
+        stems = [Path(written).stem or UNKNOWN for written in stacks]
+        return np.array(stems if len(set(stems)) == len(stems) else stacks, dtype=object)[stack[first]]
     folders = [os.path.basename(os.path.dirname(written)) or UNKNOWN for written in stacks]
     return np.array(folders, dtype=object)[stack[first]]
 
