@@ -173,7 +173,7 @@ def set_with(folder, a_set, columns, drop=()):
 
 
 def test_map_back_places_particles_of_a_set_where_its_reader_does(tmp_path, a_set):
-    """Binned, unbinned and centred coordinates, each less the origin; of the set and of its particles alone."""
+    """Binned, unbinned and centred coordinates less the origin; of the set and of its particles alone."""
     table = a_set[0]["particles"]
     plain = table[[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy() * 8
     half = np.array([200, 210, 220]) * 2 / 2
