@@ -202,6 +202,48 @@ def test_stage_tilt_prefers_the_geometry_where_the_scale_factor_is_none():
     np.testing.assert_allclose(stage_tilt(None, rotation), [0, 30, 50, 20], atol=1e-6)
 
 
+def turned_about_y(tilt_deg):
+    """Rotations (F, 3, 3) of a tilt series about y."""
+    a, zero = np.radians(tilt_deg), np.zeros(len(tilt_deg))
+    rows = [[np.cos(a), zero, np.sin(a)], [zero, zero + 1, zero], [-np.sin(a), zero, np.cos(a)]]
+    return np.array(rows).transpose(2, 0, 1)
+
+
+def test_a_refined_scale_factor_is_no_cosine():
+    """RELION's CtfRefine writes amplitudes L exp(-thickness / cos(tilt)): the geometry tells the tilt."""
+    geometry = np.arange(-57.0, 60, 3)
+    rotation = turned_about_y(geometry)
+    for factor, thickness in ((0.9, 0.3), (1.0, 0.5), (0.6, 0.1), (2.4, 0.7)):
+        refined = factor * np.exp(-thickness / np.cos(np.radians(geometry)))
+        np.testing.assert_allclose(stage_tilt(refined, rotation), np.abs(geometry), atol=1e-6)
+    noisy = np.cos(np.radians(geometry)) * np.random.default_rng(0).uniform(0.7, 1.3, len(geometry))
+    np.testing.assert_allclose(stage_tilt(noisy, rotation), np.abs(geometry), atol=1e-6)
+
+
+@pytest.mark.parametrize("pretilt", [-12.0, 0.0, 9.0])
+def test_a_cosine_is_believed_with_a_pretilt(pretilt):
+    stage = np.arange(-57.0, 60, 3)
+    scale = np.cos(np.radians(stage)).round(3)
+    scale[4] = 0.0001  # excluded upstream
+    found = stage_tilt(scale, turned_about_y(stage + pretilt))
+    expected = np.abs(stage)
+    expected[4] = abs(stage[4] + pretilt)
+    np.testing.assert_allclose(found, expected, atol=2.6)  # three decimals near 1
+
+
+def test_nominal_stage_angles_come_first(tmp_path):
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(5))
+    nominal = np.array([0.01, 25.0, -25.0, 45.0, -45.0])
+    for name in ("001", "002", "003"):
+        tomograms[name]["rlnTomoNominalStageTiltAngle"] = nominal
+        tomograms[name]["rlnCtfScalefactor"] = 0.38
+    images = read_particles(write_optimisation_set(tmp_path, blocks, tomograms)).images
+    np.testing.assert_allclose(images["tilt_deg"], np.abs(nominal)[images["tilt"]])
+    premultiplied = images["ctf_premultiplied"]
+    np.testing.assert_array_equal(images["scale_factor"], np.where(premultiplied, 0.38, 1.0))
+    np.testing.assert_array_equal(images["dose_weighted"], premultiplied)
+
+
 def test_centred_coordinates_and_unbinned_pixels(tmp_path):
     blocks, tomograms = optimisation_set_blocks(np.random.default_rng(5))
     expected = read_particles(write_optimisation_set(tmp_path / "a", blocks, tomograms))

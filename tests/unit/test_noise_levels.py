@@ -10,13 +10,15 @@ from sklearn.metrics import roc_auc_score
 
 from tomohet.linear.em import expectation
 from tomohet.linear.inference import noise_of
+from tomohet.particles.dialects import read_particles
 from tomohet.particles.noise_levels import relative_noise, shrunk
-from tomohet.particles.store import open_store
+from tomohet.particles.store import open_store, write_store
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import Observations
 
 N = 120
+WARPTOOLS = "data/tomodrgn-tests/warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,26 @@ def test_images_divided_by_their_own_noise_are_left_alone(tiny_store):
     assert store.own_noise.all() and (store.noise_factor == 1).all()
     treated = replace(store, images=store.images.assign(ctf_premultiplied=True))
     assert not treated.own_noise.any()
+
+
+def test_noise_of_real_warptools_images_is_explained(shared, tmp_path):
+    """CTF, dose weight and rlnCtfScalefactor explain it: without the latter it goes as cos(tilt)^1.85."""
+    store = write_store(tmp_path, read_particles(shared / WARPTOOLS), window=False)
+    found = relative_noise(store)
+    cosine = np.cos(np.radians(store.images["tilt_deg"]))
+    assert abs(np.polyfit(np.log(cosine), np.log(found), 1)[0]) < 0.15
+    np.testing.assert_allclose(np.percentile(found, [5, 50, 95]), 1, atol=0.15)
+
+
+def test_empty_images_have_no_say(tmp_path, shared):
+    """An excluded tilt that is visible all the same carries scale 0: its images are 0."""
+    store = write_store(tmp_path, read_particles(shared / WARPTOOLS), window=False)
+    gone = np.arange(len(store.images)) % 7 == 0
+    images = store.images.assign(scale_factor=np.where(gone, 0.0, store.images["scale_factor"]))
+    np.load(tmp_path / "images.npy", mmap_mode="r+")[gone] = 0
+    found = relative_noise(replace(store, images=images))
+    assert (found[gone] == 1).all() and np.isfinite(found).all()
+    np.testing.assert_allclose(np.percentile(found[~gone], [5, 50, 95]), 1, atol=0.15)
 
 
 def test_tomograms_that_a_model_does_not_know_have_the_common_noise():

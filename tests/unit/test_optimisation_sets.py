@@ -166,11 +166,66 @@ def test_what_is_absent_is_remarked(tmp_path):
     star = write_optimisation_set(tmp_path, blocks, tomograms)
     del blocks["particles"]["rlnTomoVisibleFrames"], blocks["optics"]["rlnCtfDataAreCtfPremultiplied"]
     write_text_star(tmp_path / "particles.star", blocks)
+    for name in ("001", "002"):
+        angles = tomograms[name].drop(columns=[f"rlnTomoProj{axis}" for axis in "XYZ"])
+        tomograms[name] = angles.assign(rlnTomoYTilt=[0, 20, -20, 40, -40], rlnTomoZRot=85.0)
+    tomograms["003"]["rlnCtfBfactor"] = 12.0
+    write_text_star(tmp_path / "tomograms.star", tomograms)
     star.write_text(star.read_text().rstrip() + "\n_rlnTomoTrajectoriesFile motion.star\n")
     read = read_particles(star)
+    for said in (
+        "rlnTomoXShiftAngst and rlnTomoYShiftAngst are missing, which RELION asks for (2 of 3 tomograms)",
+        "rlnCtfBfactor of the tilts, part of RELION's CTF, is not modelled (1 of 3 tomograms)",
+    ):
+        assert said in read.remarks
     assert len(read.images) == len(blocks["particles"]) * N_TILTS
     for said in ("rlnTomoVisibleFrames", "rlnCtfDataAreCtfPremultiplied", "rlnTomoTrajectoriesFile"):
         assert any(said in remark for remark in read.remarks)
+
+
+@pytest.mark.parametrize("value", ['""', "None"])
+def test_no_trajectories_need_no_remark(tmp_path, value):
+    """RELION's refinement always writes the entry, empty."""
+    star = write_optimisation_set(tmp_path, *optimisation_set_blocks(np.random.default_rng(4)))
+    star.write_text(star.read_text().rstrip() + f"\n_rlnTomoTrajectoriesFile {value}\n")
+    assert read_particles(star).remarks == ()
+
+
+@pytest.mark.parametrize("form", ["optics", "global", "particles", "general", "the set", "tilts"])
+def test_tables_of_one_row_may_be_pairs(tmp_path, form):
+    """One particle of one tomogram and one optics group: any of its tables as pairs, or as a loop."""
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(4))
+    blocks["particles"] = blocks["particles"].iloc[:1].assign(rlnTomoVisibleFrames="[1]")
+    blocks["optics"] = blocks["optics"].iloc[:1]
+    tomograms = {"global": tomograms["global"].iloc[2:], "001": tomograms["001"].iloc[:1]}
+    star = write_optimisation_set(tmp_path, blocks, tomograms)
+    write_stack(tmp_path / "stacks/001/p0.mrcs", np.ones((1, BOX, BOX), np.float32), PIXEL_SIZE_A)
+    loops = read_particles(star)
+    pairs = {"optics": blocks, "particles": blocks, "global": tomograms, "tilts": tomograms}
+    if form == "general":
+        blocks["general"] = pd.DataFrame([blocks["general"]])
+    elif form == "the set":
+        names = {"rlnTomoParticlesFile": ["particles.star"], "rlnTomoTomogramsFile": ["tomograms.star"]}
+        write_text_star(star, {"": pd.DataFrame(names)})
+    else:
+        name = "001" if form == "tilts" else form
+        pairs[form][name] = pairs[form][name].iloc[0].to_dict()
+    write_text_star(tmp_path / "particles.star", blocks)
+    write_text_star(tmp_path / "tomograms.star", tomograms)
+    read = read_particles(star)
+    pd.testing.assert_frame_equal(read.images, loops.images)
+    pd.testing.assert_frame_equal(read.particles, loops.particles)
+
+
+def test_the_b_factor_of_relions_dose_weights(tmp_path):
+    """rlnCtfBfactorPerElectronDose of RELION 5.1 counts where dose weights were multiplied in."""
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(4))
+    tomograms["global"]["rlnCtfBfactorPerElectronDose"] = [0.0, 4.5, 6.0]  # of tomograms 002, 003, 001
+    read = read_particles(write_optimisation_set(tmp_path, blocks, tomograms))
+    tomogram = read.particles["tomogram"].to_numpy()[read.images["particle"]]
+    b_factor = pd.Series(tomogram).map({"002": 0.0, "003": 4.5, "001": 6.0})
+    expected = np.where(read.images["ctf_premultiplied"], b_factor, 0.0)
+    np.testing.assert_array_equal(read.images["dose_b_factor_A2"], expected)
 
 
 def table(column, row, value, block="particles"):

@@ -233,6 +233,61 @@ def test_least_squares_gives_one_map_from_all_kinds_of_data(hp, dose, tilt):
             assert torch.allclose(weight, weights[0], rtol=1e-3, atol=1e-6)
 
 
+EXTRACTED = dict(ctf_premultiplied=np.ones(6, bool), dose_weighted=np.ones(6, bool))
+
+
+def by_hand(images, hp):
+    """p of each image: CTF times dose weight times scale, by the formulas of RELION's damage.cpp."""
+    params = imaging.image_parameters(images)
+    weights = []
+    for row in images.itertuples():
+        k = hp.radius.double().numpy() / (hp.box * row.pixel_size_A)
+        critical = 0.24499 * k**-1.6649 + 2.8141
+        exponent = 0.5 * row.dose_e_A2 / critical
+        if row.dose_b_factor_A2 > 0:
+            exponent = row.dose_b_factor_A2 * row.dose_e_A2 * k**2 / 4
+        weights.append(np.exp(-exponent) * row.scale_factor)
+    return imaging.ctf_of(params, hp) * torch.tensor(np.array(weights), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("b_factor", [0.0, 4.0])
+@pytest.mark.parametrize("voltage", [200.0, 300.0])
+def test_what_was_multiplied_in_is_in_both_models(hp, b_factor, voltage):
+    """p = C W s: h = p C by the published rule, h = p q and g = q / p by the physical one."""
+    images = table(
+        **EXTRACTED,
+        scale_factor=np.linspace(1, 0.4, 6),
+        dose_b_factor_A2=np.full(6, b_factor),
+        voltage_kV=np.full(6, voltage),
+    )
+    params = imaging.image_parameters(images)
+    ctf, p = imaging.ctf_of(params, hp), by_hand(images, hp)
+    torch.testing.assert_close(imaging.transfer(params, hp), p * ctf, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(imaging.transfer(params, hp, True), p * ctf, rtol=1e-4, atol=1e-7)
+    q = ctf * imaging.dose_attenuation(params, hp) * imaging.tilt_attenuation(params)
+    h, g = imaging.physical_transfer(params, hp, dose=True, tilt=True)
+    torch.testing.assert_close(h, p * q, rtol=1e-4, atol=1e-9)
+    known = (p.abs() > 1e-3) & (ctf.abs() > 1e-3)
+    torch.testing.assert_close(g[known], (q / p)[known], rtol=1e-3, atol=1e-6)
+
+
+def test_images_scaled_to_nothing_have_no_weight(hp):
+    """Tilts that were excluded but not hidden: s = 0 gives h = g = 0, a negative s a negative sign."""
+    params = imaging.image_parameters(table(**EXTRACTED, scale_factor=np.array([1, 0, -0.5, 1e-4, 1, 1])))
+    for dose in (False, True):
+        h, g = imaging.physical_transfer(params, hp, dose=dose, tilt=True)
+        assert torch.isfinite(h).all() and torch.isfinite(g).all()
+        assert (h[1] == 0).all() and (g[1] == 0).all()
+        assert (g[2] <= 0).all() and (h[2] * g[2] >= 0).all()
+
+
+def test_high_doses_do_not_overflow(hp):
+    b_factor = np.array([0.0, 0.0, 0.0, 9.0, 90.0, 900.0])
+    images = table(**EXTRACTED, dose_e_A2=np.full(6, 3000.0), dose_b_factor_A2=b_factor)
+    for value in imaging.physical_transfer(imaging.image_parameters(images), hp, dose=True, tilt=True):
+        assert torch.isfinite(value).all()
+
+
 def test_parameters_of_some_images():
     params = imaging.image_parameters(table())
     some = params.take(torch.tensor([4, 1]))

@@ -172,7 +172,7 @@ def test_real_set_is_read_as_its_program_means_it(real, name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_protein_is_light_where_the_model_wants_it(real, name):
-    """All five have light protein. The CTF squared wants it so; the CTF, negative at low frequency, does not."""
+    """All five have light protein, which the CTF (negative at low frequency) turns dark."""
     read = read_particles(Tables(real, name).star)
     signs = Preparation().signs(read.images)
     assert (signs == (-1 if name.endswith("dont_premultiply") else 1)).all()
@@ -217,9 +217,8 @@ def test_tomograms_that_are_not_reconstructed_yet(real, unknown):
     written = path.read_text()
     overview = tables.overview.reset_index()
     sizes = [f"rlnTomoSize{axis}" for axis in "XYZ"]
-    overview = (
-        overview.drop(columns=sizes) if unknown == "absent" else overview.assign(**dict.fromkeys(sizes, -999))
-    )
+    not_yet = overview.assign(**dict.fromkeys(sizes, -999))
+    overview = overview.drop(columns=sizes) if unknown == "absent" else not_yet
     known = read_particles(tables.star)
     try:
         starfile.write({"global": overview}, path, overwrite=True)

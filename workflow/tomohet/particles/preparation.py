@@ -35,7 +35,7 @@ class Preparation:
     """How images are prepared.
 
     `window_r`, `window_r_outer`: radii of the real-space window as fractions of half the box (if `window`).
-    `invert`: change the sign of all images; None: of those that are not CTF-premultiplied (dark protein).
+    `invert`: change the sign of all images (or of none); None: what `image_signs` does by default.
     `normalise`: "noise": each raw image by its own noise at high |k|, premultiplied images, whose noise the
     CTF colours, by one common number; "global": all by the standard deviation of their Hartley transforms
     (the rule of tomoDRGN); or (shift, scale). `dtype`: "float32" or "float16". `rescale`: pixel size in Å to
@@ -70,9 +70,7 @@ class Preparation:
 
     def signs(self, images: pd.DataFrame) -> np.ndarray:
         """The factor +1 or -1 of each image, float32 (n,)."""
-        premultiplied = images["ctf_premultiplied"].to_numpy(bool)
-        inverted = ~premultiplied if self.invert is None else np.full(len(images), self.invert)
-        return np.where(inverted, -1, 1).astype(np.float32)
+        return image_signs(images["ctf_premultiplied"].to_numpy(bool), self.invert)
 
     def described(self) -> dict:
         """The options as plain values for `store.yaml`."""
@@ -85,6 +83,18 @@ class Preparation:
             # Only where it is asked for: stores of other data stay valid.
             **({} if self.rescale is None else {"rescale": float(self.rescale), "box": self.box}),
         }
+
+
+def image_signs(premultiplied: np.ndarray, invert: bool | None) -> np.ndarray:
+    """The factor +1 or -1 (n,), float32, with which images give maps of light protein.
+
+    invert: change the sign of all images or of none; None: of those that are not CTF-premultiplied. RELION
+    (subtomo.cpp, without --no_ic), WarpTools, Warp and M leave protein light in their stacks. The CTF is
+    negative at low frequency for underfocus: raw images of light protein are -C V and must be inverted;
+    those multiplied by the CTF in the programs' sign, -C, are C^2 V and must not.
+    """
+    inverted = ~premultiplied if invert is None else np.full(len(premultiplied), invert)
+    return np.where(inverted, -1, 1).astype(np.float32)
 
 
 def noise_deviation(transforms: torch.Tensor, hp: HalfPlane) -> torch.Tensor:

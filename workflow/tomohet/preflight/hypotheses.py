@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 
+from tomohet.particles.preparation import image_signs
 from tomohet.particles.table import ParticleSet
 from tomohet.preflight.evidence import (
     DATA_WEIGHTS,
@@ -149,6 +150,8 @@ def contrast(sample: Sample, pair: HalfPair, premultiplied: bool, uninvert: bool
         found = kind[z > 0]
     rule = "kept" if sign > 0 else "inverted"
     reason = "as --uninvert-data asks" if uninvert else "as is default"
+    if premultiplied != sample.premultiplied:  # the sign follows the flag, which is wrong
+        reason += f" for {'premultiplied' if premultiplied else 'raw'} images: once the flag is corrected"
     text = f"with the sign {rule}, {reason}, the centre of the images is"
     text += f" {'lighter' if z > 0 else 'darker'} than around it (z = {abs(z):.1f}, map skewness {skew:.2g})"
     if found == "undecided":
@@ -184,5 +187,5 @@ def _finding(name, stated, found, z, message, remedy, decisive) -> Finding:
 
 
 def _sign(premultiplied: bool, uninvert: bool) -> int:
-    """The factor that preparation gives the images (`particles.preparation.Preparation.signs`)."""
-    return 1 if premultiplied or uninvert else -1
+    """The factor that preparation gives the images."""
+    return int(image_signs(np.array([premultiplied]), False if uninvert else None)[0])

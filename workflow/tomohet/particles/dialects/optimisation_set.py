@@ -115,12 +115,12 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
     visible = visible_frames(table, series, where)
     if not any(frames.any() for frames in visible):
         raise InputError(f"{where}: no particle has a visible tilt (rlnTomoVisibleFrames), nothing is left")
-    headers = stack_headers(table, star, datadir, where)
-    sections = stack_sections(visible, headers, where)
     pose, origin_A = particle_poses(table, where)
     origin_px = origin_A / pixel_size_A[:, None]
     centred_A, position_A, more = particle_positions(table, series, pixel_size_A, where)
     remarks += more
+    headers = stack_headers(table, star, datadir, where)
+    sections = stack_sections(visible, headers, where)
 
     n_frames = np.array([len(frames) for frames in visible])
     first_row = np.concatenate([[0], np.cumsum(n_frames)])
