@@ -14,7 +14,6 @@ from tomohet.errors import InputError
 from tomohet.files.star import read_star
 from tomohet.mapback.placements import read_placements
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.dialects.series_columns import light_protein_by_default
 from tomohet.particles.export import detect_type, read_particle_file
 from tomohet.particles.positions import positions_from_volume_series
 
@@ -60,7 +59,7 @@ def test_parse_relion(real):
     assert first["tilt_deg"].tolist()[:5] == [0, 3, 3, 6, 6]
     assert read.particles["source_id"].tolist() == ["TS_01/12", "TS_01/13", "TS_01/23", "TS_01/26"]
     assert set(read.particles["tomogram"]) == {"TS_01"} and read.particles["n_tilts"].tolist() == [17] * 4
-    assert not read.remarks and light_protein_by_default(read_star(star)[""]).all()
+    assert not read.remarks
 
 
 def test_a_particle_without_its_first_tilt_stays_in_its_tomogram(real, tmp_path):

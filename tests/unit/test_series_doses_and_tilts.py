@@ -1,14 +1,12 @@
-"""Which column of an image series tells the dose and the stage tilt, and how protein looks by default."""
+"""Which column of an image series tells the dose and which the stage tilt."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from image_series_files import relion
 from particle_files import write_image_series, write_text_star
 
 from tomohet.errors import InputError
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.dialects.series_columns import light_protein_by_default
 
 STAGE = [0.0, -3.0, 3.0, -6.0, 6.0] * 6  # of write_image_series' five tilts of six particles
 DOSE = [0.0, 3.0, 6.0, 9.0, 12.0] * 6
@@ -102,18 +100,3 @@ def test_recovars_form_with_optics(tmp_path, table):
     assert found.particles["tomogram"].tolist() == ["TS_1", "TS_2"] * 3
     images = found.images.sort_values("row")
     assert images["dose_e_A2"].tolist() == DOSE and images["tilt_deg"].tolist() == np.abs(STAGE).tolist()
-
-
-@pytest.mark.parametrize(
-    ("columns", "light"),
-    [
-        ({}, [False, False]),  # Warp, M
-        ({"rlnTomoName": "TS_1"}, [False, False]),  # may be the user's
-        ({"rlnCtfDataAreCtfPremultiplied": [1, 0]}, [True, False]),
-        ({"rlnTomoYTilt": 3.0}, [True, True]),
-        ({"rlnMicrographPreExposure": 3.0, "rlnCtfDataAreCtfPremultiplied": 0}, [True, True]),  # --no_ctf
-    ],
-)
-def test_protein_is_light_in_extractions_of_relion(columns, light):
-    table = pd.DataFrame({"rlnImageName": ["1@a", "2@a"]}).assign(**columns)
-    assert light_protein_by_default(table).tolist() == light

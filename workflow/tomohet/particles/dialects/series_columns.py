@@ -69,8 +69,6 @@ SHIFT_TOLERANCE_PX = 0.01
 DOSE_TOLERANCE_E_A2 = 0.02
 COSINE_TOLERANCE = 1e-3
 MOST_COSINE = 1.01  # decimals may put a cosine above 1
-# Columns of the tilt series from which RELION extracts: in an image series they tell that RELION did.
-RELION_TILT_SERIES_COLUMNS = ("rlnMicrographPreExposure", *TILT_COLUMNS)
 
 
 def first_column(table: pd.DataFrame, candidates) -> str | None:
@@ -244,23 +242,6 @@ def _refuse_no_radians(pseudo: np.ndarray, where: str) -> None:
             f"{where}: column _tomodrgnPseudoStageTilt, row {wrong[0] + 1}: found {pseudo[wrong[0]]:g}, "
             "expected radians, 0 to 1.571"
         )
-
-
-def light_protein_by_default(table: pd.DataFrame) -> np.ndarray:
-    """Whether protein is light in each image (bool, n) as its program writes by default, absent other word.
-
-    CTF-premultiplied images (rlnCtfDataAreCtfPremultiplied 1) are light: the CTF's sign is in them twice, and
-    the programs that write them invert. RELION inverts also images that it does not premultiply
-    (src/jaz/tomography/programs/subtomo.cpp, unless `--no_ic`). Image series made of its extractions
-    (`cryodrgn parse_relion`, recovar) have columns of RELION's tilt series (`RELION_TILT_SERIES_COLUMNS`),
-    which Warp, M, NextPYP and cisTEM do not write. rlnTomoName alone tells nothing: users add it to tables of
-    Warp.
-    """
-    if first_column(table, RELION_TILT_SERIES_COLUMNS) is not None:
-        return np.ones(len(table), dtype=bool)
-    if "rlnCtfDataAreCtfPremultiplied" not in table.columns:
-        return np.zeros(len(table), dtype=bool)
-    return pd.to_numeric(table["rlnCtfDataAreCtfPremultiplied"], errors="coerce").to_numpy() == 1
 
 
 def _refuse_contradiction(
