@@ -213,6 +213,8 @@ class nothing_cached:
 
 def write_store(folder: Path, case: Case, n_bytes: float) -> int:
     """A prepared store of noise of about this size; returns its number of images."""
+    from tomohet.particles.store import FORMAT
+
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     particles, n = int(n_bytes / case.bytes_per_particle), half_plane(case.box).n
@@ -250,7 +252,7 @@ def write_store(folder: Path, case: Case, n_bytes: float) -> int:
     write_yaml(
         folder / "store.yaml",
         {
-            "format": 1, "tomohet": "bench", "source": "noise", "dialect": "noise", "box": case.box,
+            "format": FORMAT, "tomohet": "bench", "source": "noise", "dialect": "noise", "box": case.box,
             "pixel_size_A": 5.0, "scale": 1.0, "inverted": [True], "inputs": {}, "digest": "noise",
             "preparation": {"window": [0.8, 0.9], "invert": None, "normalise": "noise", "dtype": case.dtype},
             "counts": counts | {"in_input": counts},

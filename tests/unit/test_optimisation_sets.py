@@ -228,6 +228,13 @@ def test_the_b_factor_of_relions_dose_weights(tmp_path):
     np.testing.assert_array_equal(read.images["dose_b_factor_A2"], expected)
 
 
+def test_excluded_tilts_that_are_visible_are_remarked(tmp_path):
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(4))
+    tomograms["001"].loc[3, "rlnCtfScalefactor"] = 0.0  # particle 0 is premultiplied, 3 is not
+    read = read_particles(write_optimisation_set(tmp_path, blocks, tomograms))
+    assert read.remarks == ("1 visible images have rlnCtfScalefactor 0 or less, as excluded ones do",)
+
+
 def table(column, row, value, block="particles"):
     """Damage of one value of a table of the particles file."""
 

@@ -189,7 +189,7 @@ def _in_image_pixels(file: export.ParticleFile, particle_set) -> bool:
     if column is None or position_A.isna().all() or len(column) != len(position_A):
         return True
     in_pixels_A = pd.to_numeric(column).to_numpy() * particle_set.pixel_size_A
-    return bool(np.median(np.abs(in_pixels_A - position_A)) < 0.1 * np.median(np.abs(in_pixels_A)) + 1)
+    return bool(np.nanmedian(np.abs(in_pixels_A - position_A)) < 0.1 * np.median(np.abs(in_pixels_A)) + 1)
 
 
 def _targets(stacks: list[Path], folder: Path) -> list[Path]:

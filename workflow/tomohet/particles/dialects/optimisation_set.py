@@ -149,6 +149,8 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         frame["row"] = first_row[per_particle] + per_tilt
         images.append(frame[np.concatenate([visible[p] for p in members])])
     images = _with_optics(pd.concat(images, ignore_index=True), table, pixel_size_A, where)
+    if n_excluded := int((images["scale_factor"] <= 0).sum()):
+        remarks.append(f"{n_excluded} visible images have rlnCtfScalefactor 0 or less, as excluded ones do")
 
     particles = pd.DataFrame({"particle": np.arange(len(table)), "source_id": _source_ids(table, where)})
     particles["tomogram"] = table["rlnTomoName"].astype(str)
