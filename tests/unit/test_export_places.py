@@ -14,6 +14,7 @@ from particle_files import (
 from relion_files import write_native_tomograms
 
 from tomohet.files.star import TextBlock, read_star
+from tomohet.files.star_editing import replaced
 from tomohet.particles import export
 from tomohet.particles.dialects import read_particles
 
@@ -95,5 +96,5 @@ def test_native_relion_5_set_with_tilt_series_in_files_of_their_own(tmp_path):
 def test_replaced_values_leave_all_else_alone():
     body = b"# a comment\r\n  1@a.mrcs \t'two words'  3.50E+00 # 1\r\n\r\n2@b.mrcs 'x' 4\r\n"
     block = TextBlock("", b"", body, ("rlnImageName", "rlnMine", "rlnNumber", "rlnHash", "rlnOne"), {})
-    changed = export.replaced(block, {"rlnImageName": [b"1@/d/a.mrcs", b"2@/d/b.mrcs"]})
+    changed = replaced(block, {"rlnImageName": ["1@/d/a.mrcs", "2@/d/b.mrcs"]})
     assert changed.body == body.replace(b"@", b"@/d/")

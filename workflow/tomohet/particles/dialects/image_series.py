@@ -157,6 +157,10 @@ def read_image_series(
     images["tilt_deg"] = 0.0 if tilt_deg is None else tilt_deg
     images["ctf_premultiplied"] = _flag(table, "rlnCtfDataAreCtfPremultiplied", where)
     images["dose_weighted"] = False
+    for name, (column, _) in columns_of.OWN_COLUMNS.items():
+        if column in table.columns:
+            values = numbers(table, column, where)
+            images[name] = values != 0 if name == "dose_weighted" else values
     images = images.sort_values(["particle", "stack", "section"], ignore_index=True)
     images["tilt"] = images.groupby("particle").cumcount()
 
