@@ -232,7 +232,7 @@ def write_store(folder: Path, case: Case, n_bytes: float) -> int:
         shift_x_px=0.0, shift_y_px=0.0, defocus_u_A=rng.uniform(2e4, 4e4, images), defocus_v_A=2e4,
         defocus_angle_deg=30.0, voltage_kV=300.0, cs_mm=2.7, amplitude_contrast=0.07, phase_shift_deg=0.0,
         pixel_size_A=5.0, dose_e_A2=3.0 * tilt, tilt_deg=1.5 * tilt, ctf_premultiplied=False,
-        dose_weighted=False, row=np.arange(images), noise_scale=np.float32(1),
+        dose_weighted=False, scale_factor=1.0, dose_b_factor_A2=0.0, row=np.arange(images), noise_scale=np.float32(1),
     )  # fmt: skip
     write_parquet(folder / "images.parquet", table)
     position = rng.uniform(0, 5000, (3, particles))

@@ -171,8 +171,11 @@ def test_optimisation_set_keyed_by_particle_and_tilt(tmp_path, only_visible):
         for tilt in np.flatnonzero(visible):
             image = next(rows)
             projection = np.array([eval(tilts[f"rlnTomoProj{a}"][tilt])[:3] for a in "XYZ"])
-            z = projection[2]
-            depth = z @ c if about["rlnTomoHand"] == -1 else -(z[0] * c[0] + z[1] * c[1]) + z[2] * c[2]
+            # Warp, TiltSeries.cs: inverted angles turn the point mirrored in z by the reversed tilt.
+            tilt_rad = np.arctan2(projection[2, 0], projection[2, 2])
+            inverted = about["rlnTomoHand"] == 1
+            mirrored, turn = (c * [1, 1, -1], -tilt_rad) if inverted else (c, tilt_rad)
+            depth = np.sin(turn) * mirrored[0] + np.cos(turn) * mirrored[2]
             assert (image.particle, image.tilt, image.row) == (number, tilt, number * N_TILTS + tilt)
             assert image.section == (sum(visible[: tilt + 1]) if only_visible else tilt + 1)
             found = np.array([getattr(image, f"r{i}{j}") for i in range(3) for j in range(3)]).reshape(3, 3)
@@ -260,7 +263,8 @@ def test_twins_of_the_simulator_give_one_table(tiny):
     series = read_particles(tiny / "particles.star")
     twin = read_particles(tiny / "warptools/particles_optimisation_set.star")
     assert len(series.particles) == len(twin.particles) and len(series.images) == len(twin.images)
-    columns = [c for c in PHYSICS if c not in ("tilt", "ctf_premultiplied", "dose_weighted")]
+    extraction = ("ctf_premultiplied", "dose_weighted", "scale_factor")
+    columns = [c for c in PHYSICS if c not in ("tilt", *extraction)]
     by_dose = [
         s.images.sort_values(["particle", "dose_e_A2"])[columns].to_numpy(float) for s in (series, twin)
     ]

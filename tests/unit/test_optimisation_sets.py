@@ -29,6 +29,7 @@ from tomohet.particles.dialects.optimisation_set import linked_files
 from tomohet.particles.dialects.tilt_series import alignment_rotation
 
 NOT_COMPARED = ["stack", "section"]
+ANGLES = ("Rot", "Tilt", "Psi")
 
 
 @pytest.fixture(scope="module")
@@ -255,13 +256,40 @@ MALFORMED = {
     "no dose": (drop("rlnMicrographPreExposure", "001"), "_rlnMicrographPreExposure"),
     "no defocus": (drop("rlnDefocusV", "001"), "_rlnDefocusV"),
     "no geometry": (drop(["rlnTomoProjX"], "001"), "_rlnTomoProjX is missing, and so are alignment angles"),
-    "no size": (drop("rlnTomoSizeZ", "global"), "_rlnTomoSizeZ"),
+    "no size": (drop("rlnTomoSizeZ", "global"), "row 1: tomogram 001 has no size.*give centred coordinates"),
     "half a subtomogram": (
         lambda b, t: b["particles"].insert(0, "rlnTomoSubtomogramRot", 3.0),
         "_rlnTomoSubtomogramTilt",
     ),
     "hand 0": (tilts("rlnTomoHand", 2, 0.0, "global"), "rlnTomoHand 0, expected 1 or -1"),
-    "size 0": (tilts("rlnTomoSizeX", 2, 0, "global"), "size 0 x 210 x 220 px, expected more than 0"),
+    "size 0": (tilts("rlnTomoSizeX", 2, 0, "global"), "tomogram 001 has no size.*above 0"),
+    "size not known": (tilts("rlnTomoSizeY", 0, -999, "global"), "row 2: tomogram 002 has no size"),
+    "pixel size 0 of the tilts": (tilts("rlnTomoTiltSeriesPixelSize", 2, 0, "global"), "pixel size 0 Å"),
+    "angle 57.3 times too large": (
+        table("rlnAngleRot", 4, 67.5 * 57.29578),
+        "row 5: found angles rot 3867.47.*within one turn.*WarpTools dev0 to dev25 wrote angles 57.2958",
+    ),
+    "tilt beyond a turn": (table("rlnAngleTilt", 1, 671.269), "row 2: found angles.*tilt 671.269"),
+    "subtomogram angle too large": (
+        lambda b, t: [b["particles"].insert(0, f"rlnTomoSubtomogram{a}", 700.0) for a in ANGLES],
+        "row 1: found angles rot 700, tilt 700 and psi 700",
+    ),
+    "corrected": (
+        lambda b, t: b["optics"].insert(0, "rlnCtfDataAreCtfCorrected", [0, 1]),
+        "data_optics: column _rlnCtfDataAreCtfCorrected, row 2: found 1, expected 0.*cannot be modelled",
+    ),
+    "phases flipped": (
+        lambda b, t: b["optics"].insert(0, "rlnCtfDataArePhaseFlipped", [1, 0]),
+        "column _rlnCtfDataArePhaseFlipped, row 1: found 1, expected 0.*extract",
+    ),
+    "contrast in per cent": (
+        table("rlnAmplitudeContrast", 1, 7.0, "optics"),
+        "data_optics: column _rlnAmplitudeContrast, row 2: found 7, expected a fraction from 0 to 1",
+    ),
+    "voltage 0": (table("rlnVoltage", 0, 0.0, "optics"), "_rlnVoltage, row 1: found 0, expected kV"),
+    "voltage in V": (table("rlnVoltage", 0, 3e5, "optics"), "_rlnVoltage, row 1: found 300000"),
+    "aberration below 0": (table("rlnSphericalAberration", 0, -2.7, "optics"), "found -2.7, expected mm"),
+    "defocus in pm": (tilts("rlnDefocusU", 3, 2e7), "data_001: column _rlnDefocusU, row 4: found 2e"),
     "tomogram twice": (tilts("rlnTomoName", 0, "001", "global"), "tomogram 001 stands twice"),
     "mirror": (tilts("rlnTomoProjY", 1, "[0,-1,0,0]"), "row 2: the projection matrix is no rotation"),
     "short row of a matrix": (tilts("rlnTomoProjY", 1, "[0,1,0]"), r"_rlnTomoProjY.*expected `\[a,b,c,d\]`"),

@@ -39,6 +39,8 @@ def table(n=6, seed=0, **columns):
         "tilt_deg": np.linspace(0, 60, n),
         "ctf_premultiplied": np.zeros(n, bool),
         "dose_weighted": np.zeros(n, bool),
+        "scale_factor": np.ones(n),
+        "dose_b_factor_A2": np.zeros(n),
     }
     return pd.DataFrame(frame | columns)
 

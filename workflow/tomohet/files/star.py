@@ -147,7 +147,7 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     """
     where = f"{path}: table data_{block.name}"
     columns = list(block.columns)
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
         raise InputError(f"{where}: column _{twice[0]} stands twice in the header")
     require_columns(block, only or [], where)
@@ -164,7 +164,7 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     if body.count(b'"') % 2:
         raise InputError(f"{where}: a quote is opened and never closed")
     wanted = columns if only is None else [column for column in columns if column in {*only, columns[-1]}]
-    text_columns = [column for column in wanted if column.endswith(TEXT_ENDINGS)]
+    text_columns = {column for column in wanted if column.endswith(TEXT_ENDINGS)}
     found = len(_TOKEN.findall(first_row.group().decode(errors="replace")))
     if found != len(columns):
         raise InputError(f"{where}: row 1 has {found} values, expected {len(columns)} (one per column)")

@@ -19,7 +19,8 @@ from tomohet.files.star import TextBlock, as_pairs, read_star, read_text_blocks
 from tomohet.files.star_editing import names_in, replaced, table_in, write_text_blocks
 from tomohet.particles.dialects.linked_files import candidates
 from tomohet.particles.dialects.optimisation_set import FILES, linked_files
-from tomohet.particles.dialects.series_columns import PARTICLE_ID_COLUMNS, TOMOGRAM_COLUMNS
+from tomohet.particles.dialects.series_columns import DOSE_COLUMNS, PARTICLE_ID_COLUMNS, TOMOGRAM_COLUMNS
+from tomohet.particles.dialects.series_identity import identify, identity_columns
 from tomohet.particles.dialects.tilt_series import SERIES_FILE
 from tomohet.particles.paths import find_stacks
 
@@ -37,7 +38,8 @@ log = logging.getLogger(__name__)
 class ParticleFile:
     """A STAR file of particles as text: its table of particles or tilt images, and whose row is whose.
 
-    `particle` (int64, one per row) numbers particles from 0 by first appearance.
+    `particle` (int64, one per row) numbers particles from 0 by first appearance. `tomogram` (text, one per
+    particle) is known of image series.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class ParticleFile:
     blocks: list[TextBlock]
     table: int
     particle: np.ndarray
+    tomogram: np.ndarray | None = None
 
     @property
     def n_rows(self) -> int:
@@ -115,7 +118,7 @@ def detect_type(path: Path) -> StarType:
         return "optimisation_set"
     columns = names_in(blocks[_particle_table(blocks, path)])
     # A particle's name may stand in a volume series too; only image series say what a tilt has received.
-    tilted = any(name in columns for name in ("rlnCtfBfactor", "tomodrgnTotalDose"))
+    tilted = any(name in columns for name in DOSE_COLUMNS)
     joined = PARTICLE_ID_COLUMNS if tilted else GROUP_COLUMNS
     images = any(name in columns for name in IMAGE_COLUMNS)
     return "imageseries" if images and any(name in columns for name in joined) else "volumeseries"
@@ -124,7 +127,8 @@ def detect_type(path: Path) -> StarType:
 def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
     """Read an image series (rows are tilt images) or a file with one row per particle.
 
-    Raises InputError when there is no table, no row, or (image series) no column that names the particles.
+    Raises InputError when there is no table, no row, or (image series) no column that names the particles, or
+    one name for two of them.
     """
     preamble, blocks = read_text_blocks(path)
     number = _particle_table(blocks, path)
@@ -132,16 +136,16 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
     n_rows = len(block.rows()) if block.columns else 1
     if n_rows == 0:
         raise InputError(f"{path}: table data_{block.name} is empty, expected at least one particle")
-    particle = np.arange(n_rows)
-    if star_type == "imageseries":
-        name = next((column for column in PARTICLE_ID_COLUMNS if column in names_in(block)), None)
-        if name is None:
-            raise InputError(
-                f"{path}: column _rlnGroupName is missing, an image series needs it; is this a volume series "
-                "(--starfile-type volumeseries)?"
-            )
-        particle = pd.factorize(table_in(block, path, [name])[name])[0]
-    return ParticleFile(path, preamble, blocks, number, particle)
+    if star_type != "imageseries":
+        return ParticleFile(path, preamble, blocks, number, np.arange(n_rows))
+    if not any(column in names_in(block) for column in PARTICLE_ID_COLUMNS):
+        raise InputError(
+            f"{path}: column _rlnGroupName is missing, an image series needs it; is this a volume series "
+            "(--starfile-type volumeseries)?"
+        )
+    table = table_in(block, path, identity_columns(names_in(block)))
+    known = identify(table, f"{path}: table data_{block.name}")
+    return ParticleFile(path, preamble, blocks, number, known.particle, known.tomogram)
 
 
 def read_optimisation_set(path: Path, datadir: Path | None = None) -> tuple[ParticleFile, Path]:
@@ -246,7 +250,13 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
             f"{file.path}: _{column} `{names[names.duplicated()].iloc[0]}` stands in several rows"
         )
     ordinals = pd.Series(other.particle, index=other.column(known))
-    ordinals = ordinals[~ordinals.index.duplicated()]
+    ordinals = ordinals[~pd.Series(other.particle).duplicated().to_numpy()]
+    if ordinals.index.has_duplicates:
+        twice = ordinals.index[ordinals.index.duplicated()][0]
+        raise InputError(
+            f"{other.path}: _{known} `{twice}` stands for particles of several tomograms, so particles of "
+            f"{file.path} cannot be found by it; give particles names of their own"
+        )
     missing = ordinals.index.difference(names)
     if len(missing):
         raise InputError(
@@ -259,9 +269,13 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
 def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:
     """Each row's tomogram as text: the given column, rlnTomoName, or the particle's name up to its last `_`.
 
-    Raises InputError when the file tells no tomogram.
+    In image series all but a column of the user's own says what the reader says. Raises InputError when the
+    file tells no tomogram.
     """
-    for name in (column.removeprefix("_"), *TOMOGRAM_COLUMNS):
+    wanted = column.removeprefix("_")
+    if particles.tomogram is not None and (wanted in TOMOGRAM_COLUMNS or particles.column(wanted) is None):
+        return particles.tomogram[particles.particle]
+    for name in (wanted, *TOMOGRAM_COLUMNS):
         if (names := particles.column(name)) is not None:
             return names.to_numpy()
     if (names := particles.column("rlnGroupName")) is not None:

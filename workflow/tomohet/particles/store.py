@@ -35,7 +35,7 @@ from tomohet.particles.table import ParticleSet
 from tomohet.physics.fourier import HalfPlane, cosine_window, half_plane, shift_half_planes
 from tomohet.progress import track
 
-FORMAT = 1
+FORMAT = 2  # 2: images.parquet has scale_factor and dose_b_factor_A2
 HEAD_BYTES = 4096  # of each stack, for its digest
 DESCRIPTION, PARTICLES, IMAGES, DATA = "store.yaml", "particles.parquet", "images.parquet", "images.npy"
 
