@@ -32,12 +32,15 @@ CRYOSRPNT = (
 ).split()  # tomoDRGN's list of the columns of a cryoSRPNT file
 SAME = ["particle", *(f"r{i}{j}" for i in range(3) for j in range(3)), "defocus_u_A", "defocus_v_A",
         "defocus_angle_deg", "voltage_kV", "cs_mm", "amplitude_contrast", "phase_shift_deg", "dose_e_A2",
-        "tilt_deg", "ctf_premultiplied", "dose_weighted"]  # fmt: skip
+        "tilt_deg", "ctf_premultiplied", "dose_weighted", "scale_factor", "dose_b_factor_A2"]  # fmt: skip
 
 
 @pytest.fixture
 def set_star(tmp_path):
-    return write_optimisation_set(tmp_path / "set", *optimisation_set_blocks(np.random.default_rng(0)))
+    """A set of two optics groups, one premultiplied, with weights of RELION's B-factor per dose."""
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(0))
+    tomograms["global"] = tomograms["global"].assign(rlnCtfBfactorPerElectronDose=6.0)
+    return write_optimisation_set(tmp_path / "set", blocks, tomograms)
 
 
 @pytest.fixture
@@ -102,6 +105,7 @@ def test_columns_begin_as_tomodrgn_and_cryodrgn_expect_them(one_stack, set_star)
     full = read_particles(set_star).images
     assert np.allclose(table["rlnCtfBfactor"] / -4, full["dose_e_A2"])
     assert np.allclose(np.degrees(np.arccos(table["rlnCtfScalefactor"])), full["tilt_deg"], atol=1e-6)
+    assert set(table["tomohetDoseBfactor"]) == {0.0, 6.0}
     premultiplied = full["ctf_premultiplied"].to_numpy()
     assert list(table["rlnCtfDataAreCtfPremultiplied"] == 1) == list(premultiplied)
     assert list(table.get("tomohetDoseWeighted", pd.Series(0.0, table.index)) == 1) == list(

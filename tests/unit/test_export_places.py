@@ -132,6 +132,19 @@ def test_a_missing_stack_leaves_no_other_behind(tmp_path, caplog):
     assert "1 of 6 image stacks are not at hand" in caplog.text
 
 
+def test_names_from_the_projects_root_though_the_first_stack_is_missing(tmp_path):
+    """RELION's names start from a folder above the STAR file, which one of them has to tell."""
+    project = tmp_path / "project"
+    star = write_optimisation_set(project, *optimisation_set_blocks(np.random.default_rng(0)))
+    whole = read_particles(star)
+    (project / "Refine3D/job1").mkdir(parents=True)
+    for name in ("particles.star", "tomograms.star", star.name):
+        (project / name).rename(project / "Refine3D/job1" / name)
+    (project / "stacks/001/p0.mrcs").unlink()
+    moved = project / "Refine3D/job1" / star.name
+    assert_subset(subset(moved, tmp_path / "elsewhere/part_optimisation_set.star"), whole)
+
+
 def test_replaced_values_leave_all_else_alone():
     body = b"# a comment\r\n  1@a.mrcs \t'two words'  3.50E+00 # 1\r\n\r\n2@b.mrcs 'x' 4\r\n"
     block = TextBlock("", b"", body, ("rlnImageName", "rlnMine", "rlnNumber", "rlnHash", "rlnOne"), {})

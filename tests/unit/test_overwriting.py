@@ -4,6 +4,7 @@ import os
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from in_process import run_here
 from particle_files import (
@@ -145,6 +146,19 @@ def test_two_tomograms_of_one_file_name(tmp_path, refused):
     names = table["rlnMicrographName"].map({"TS_0.tomostar": "a+b", "TS_1.tomostar": "a~b"})
     write_text_star(star, {"": table.assign(rlnMicrographName=names.str.replace("+", "="))})
     refused(tmp_path, "out_a_b.star", "filter_star", star, "-o", tmp_path / "out.star", "--tomogram", "all")
+
+
+def test_simulate_and_select(tmp_path, refused):
+    model = tmp_path / "model.cif"
+    model.write_text("data_x\n")
+    refused(tmp_path, model, "simulate", "-o", tmp_path, "--model", model)
+    settings = tmp_path / "simulate.yaml"
+    settings.write_text("box: 24\n")
+    refused(tmp_path, settings, "simulate", "-o", tmp_path, "--config", settings)
+    table = tmp_path / "particles.parquet"
+    pd.DataFrame({"particle": [0, 1]}).to_parquet(table)
+    refused(tmp_path, table, "select", table, "-o", table)
+    refused(tmp_path, table, "select", table, "--explain", "--summary", table)
 
 
 def test_what_is_not_there_yet_is_no_input(tmp_path):

@@ -1,5 +1,6 @@
 """All images of a STAR file, list or stack in one downsampled stack, or chunks of it, and their STAR file."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from tomohet.particles.dialects import read_particles
 from tomohet.particles.paths import resolve_stacks
 from tomohet.particles.series_table import series_table
 from tomohet.particles.table import ParticleSet
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,16 @@ def images_of_list(path: Path, datadir: Path | None) -> Source:
     """
     stacks = [path]
     if path.suffix == ".txt":
-        base = datadir or path.parent
-        stacks = [base / line.strip() for line in path.read_text().splitlines() if line.strip()]
+        lines = path.read_text(errors="surrogateescape").splitlines()
+        stacks = [_listed(line, datadir or path.parent) for line in lines if line.strip()]
         if not stacks:
             raise InputError(f"{path}: names no stack, expected one per line")
     return Source(down.images_of_stacks(stacks), [path, *stacks])
+
+
+def _listed(line: str, folder: Path) -> Path:
+    """The stack that a line names; blanks around it belong to the name only where there is such a file."""
+    return folder / line if (folder / line).is_file() else folder / line.strip()
 
 
 def images_of_star(star: Path, datadir: Path | None, software: str) -> Source:
@@ -91,6 +99,8 @@ def write_one_stack(
     refuse_overwriting_inputs(outputs, source.inputs)
     row, number = np.arange(len(source.images)) % size + 1, np.arange(len(source.images)) // size
     names = [f"{section:06d}@{stacks[i].name}" for section, i in zip(row, number, strict=True)]
+    if chunk or with_star:
+        quoted(names[0])
     write_rows = _star_writer(source, names, box) if with_star else None
     for stack, start in zip(stacks, starts, strict=True):
         here = slice(start, start + size)
@@ -108,8 +118,11 @@ def _star_writer(source: Source, names: list[str], box: int) -> Callable[[Path],
     """What writes the STAR file of the new images; raises InputError now if a name cannot stand in it."""
     file, particle_set = source.file, source.particle_set
     if file is None:
-        quoted(names[0])
         table = series_table(particle_set, names, box)
+        if particle_set.images["ctf_premultiplied"].any():
+            log.warning(
+                "images are CTF-premultiplied: the STAR file says so to tomohet, but tomoDRGN does not ask"
+            )
         return lambda star: write_star(star, {"": table})
     coordinates = down.in_image_pixels(file, particle_set)
     rescaled = down.rescaled_file(file, pd.Series(names), source.images.box, box, coordinates)

@@ -113,32 +113,26 @@ def downsample_star(star: Path, path: Path, box: int, datadir: Path | None, soft
     particle_set = read_particles(star, datadir, software)
     is_set = export.detect_type(star) == "optimisation_set"
     file, tomograms = export.read_optimisation_set(star, datadir) if is_set else (particle_file(star), None)
-    names = file.column("rlnImageName")
-    if names is None:
-        raise InputError(
-            f"{star}: column _rlnImageName is missing, so the file cannot be rewritten for new stacks; give "
-            "-o a name in .mrcs and --write-tiltseries-starfile"
-        )
-    sections, stacks = export.split_image_names(names)
+    sections, stacks = export.split_image_names(_image_names(file))
     written = list(stacks.unique())
     found = resolve_stacks(written, file.path, datadir)
     full = int(one_box(found, particle_set.pixel_sizes_A)["box"].iloc[0])
     check_box(box, full)
     targets = dict(zip(written, _targets(found, path.with_name(f"{path.stem}_stacks")), strict=True))
-    series = export.tilt_series_files(tomograms, datadir) if is_set else []
-    outputs = [*(export.set_files(path) if is_set else [path]), *targets.values()]
-    refuse_overwriting_inputs(outputs, [*particle_set.inputs, *found, *series])
     renamed = stacks.map({name: str(target.relative_to(path.parent)) for name, target in targets.items()})
     coordinates = in_image_pixels(file, particle_set)
     file = replace(rescaled_file(file, sections + renamed, full, box, coordinates), path=path)
-    for name in (path.name, *map(str, series)):
-        quoted(name)
+    outputs, inputs = [path, *targets.values()], [*particle_set.inputs, *found]
+    if is_set:
+        series = export.tilt_series_files(tomograms, datadir)
+        outputs, inputs = [*export.set_files(path), *targets.values()], [*inputs, *series]
+        _refuse_unwritable(path, renamed, series)
+    refuse_overwriting_inputs(outputs, inputs)
     for source, target in zip(found, targets.values(), strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         depth = stack_header(source)[0][0]
-        whole = ImageList(
-            np.array([source] * depth, object), np.arange(depth), full, particle_set.pixel_size_A
-        )
+        stack = np.array([source] * depth, object)
+        whole = ImageList(stack, np.arange(depth), full, particle_set.pixel_size_A)
         write_downsampled(whole, box, target, batch)
     keep = np.ones(file.n_rows, bool)
     if is_set:
@@ -146,6 +140,27 @@ def downsample_star(star: Path, path: Path, box: int, datadir: Path | None, soft
     else:
         file.write(path, keep)
     return len(found)
+
+
+def _image_names(file: export.ParticleFile) -> pd.Series:
+    names = file.column("rlnImageName")
+    if names is None:
+        raise InputError(
+            f"{file.path}: column _rlnImageName is missing, so the file cannot be rewritten for new stacks; "
+            "give -o a name in .mrcs and --write-tiltseries-starfile"
+        )
+    return names
+
+
+def _refuse_unwritable(path: Path, stacks: pd.Series, series: list[Path]) -> None:
+    """Raise InputError when a name cannot stand in the files of the optimisation set `path`."""
+    for name in (path.name, *map(str, series)):
+        quoted(name)
+    if stacks.str.match(r"\d+@").any():
+        raise InputError(
+            f"-o {path.name}: new stacks would be named `{stacks.iloc[0]}`, which means one section; give "
+            "a name that does not begin with a number and @"
+        )
 
 
 def rescaled_file(
