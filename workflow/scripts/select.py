@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from tomohet.files.atomic import write_json, write_pickle
+    from tomohet.files.overwriting import refuse_overwriting_inputs
     from tomohet.files.pickles import load_indices
     from tomohet.rounds.select import among, clauses, select
 
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("nothing to do: give -o FILE.pkl, or --explain")
     if not args.table.is_file():
         raise InputError(f"{args.table}: no such particle table")
+    outputs = [file for file in (args.output, args.summary) if file is not None]
+    refuse_overwriting_inputs(outputs, [args.table, *([args.indices] if args.indices else [])])
     table = pd.read_parquet(args.table)
     if "n_tilts" in table:
         # The store's table names all particles of the input file, also those without a usable image.

@@ -11,14 +11,22 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from tomohet.files.leftovers import hold, remove_leftovers, temporary_prefix
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure."""
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+
+    Temporary files of `path` that killed runs have left are removed first.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
-    os.close(handle)
+    remove_leftovers(path)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=temporary_prefix(path), suffix=f".tmp{path.suffix}"
+    )
+    hold(handle)
     temporary = Path(name)
     try:
         yield temporary
@@ -27,6 +35,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
 
 

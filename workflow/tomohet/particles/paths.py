@@ -13,6 +13,7 @@ from tomohet.files.mrc import stack_header
 from tomohet.particles.table import PIXEL_SIZE_TOLERANCE
 
 HEADER_THREADS = 8
+NAMES_TRIED = 100  # for the project's root
 HEADER_BATCH = 64  # files per task: one by one, handing tasks over would take as long as reading
 
 
@@ -20,8 +21,8 @@ def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | Non
     """Find each stack: as written, relative to the STAR file, in `datadir`; each file on its own.
 
     In `datadir` the written relative path is tried first, then parent/basename, then the basename; without
-    `datadir` its place is taken by the project's root, the folder above the STAR file from which the first
-    name leads to a file (as RELION writes names), else by the STAR file's folder.
+    `datadir` its place is taken by the project's root, the folder above the STAR file from which one of the
+    first names leads to a file (as RELION writes names), else by the STAR file's folder.
     Raises InputError when files are missing (how many of how many, the first three, what was tried), or when
     two written paths lead to one file.
     """
@@ -57,7 +58,10 @@ def find_stacks(
 
 
 def _base(written: Sequence[str], star: Path, datadir: str | Path | None) -> str:
-    return str(datadir or (len(written) and project_root(written[0], star)) or star.parent)
+    if datadir is not None:
+        return str(datadir)
+    roots = (project_root(name, star) for name in written[:NAMES_TRIED])  # single stacks may be missing
+    return str(next(filter(None, roots), star.parent))
 
 
 def project_root(written: str, star: Path) -> Path | None:

@@ -169,6 +169,10 @@ def read_image_series(
     images["ctf_premultiplied"] = _flag(table, "rlnCtfDataAreCtfPremultiplied", where)
     images["dose_weighted"] = False
     images["scale_factor"], images["dose_b_factor_A2"] = 1.0, 0.0  # nothing else was multiplied in
+    for name, (column, _) in columns_of.OWN_COLUMNS.items():
+        if column in table.columns:
+            values = numbers(table, column, where)
+            images[name] = values != 0 if name == "dose_weighted" else values
     images = images.sort_values(["particle", "stack", "section"], ignore_index=True)
     images["tilt"] = images.groupby("particle").cumcount()
 

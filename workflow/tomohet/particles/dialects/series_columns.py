@@ -39,6 +39,13 @@ TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnMicrographName", "cisTEMOriginalImageFile
 STACK_COLUMNS = ("rlnImageName", "cisTEMStackFilename")
 TILT_COLUMNS = ("rlnTomoNominalStageTiltAngle", "rlnTomoYTilt")  # degrees, with a sign
 B_FACTOR_PER_DOSE = -4.0  # Å² per e/Å², by which Warp writes the cumulative dose as a B-factor
+# What was multiplied into images besides the CTF, which no program's column of an image series tells: written
+# and read by this program alone. Of each image column: the file's column, and the value where that is absent.
+OWN_COLUMNS = {
+    "dose_weighted": ("tomohetDoseWeighted", 0.0),
+    "scale_factor": ("tomohetScaleFactor", 1.0),
+    "dose_b_factor_A2": ("tomohetDoseBfactor", 0.0),
+}
 # The magnification at which rlnDetectorPixelSize (µm) equals the pixel size in Å.
 UNIT_MAGNIFICATION = 10_000.0
 DEGREES_PER_RADIAN = 180.0 / np.pi

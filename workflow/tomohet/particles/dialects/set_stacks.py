@@ -34,7 +34,7 @@ def visible_frames(table: pd.DataFrame, series: dict[str, TiltSeries], where: st
 def stack_headers(table: pd.DataFrame, star: Path, datadir: str | Path | None, where: str) -> pd.DataFrame:
     """Stack header of each particle, in table order."""
     names = table["rlnImageName"]
-    if (at := names.str.contains("@", regex=False)).any():
+    if (at := names.str.match(r"\d+@")).any():
         raise InputError(
             f"{where}: rlnImageName `{names[at].iloc[0]}`, expected one whole stack per particle"
         )
