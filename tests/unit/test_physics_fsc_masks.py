@@ -116,6 +116,23 @@ def test_correction_removes_what_the_mask_brings(rng):
     assert (table.loc[0, ["unmasked", "masked", "randomised", "corrected"]] == 1).all()
 
 
+def test_correction_begins_two_shells_after_the_phases_are_randomised(rng):
+    """(masked - randomised) / (1 - randomised) from there on, and the masked curve as it is before."""
+    box = 24
+    signal = lowpass(30 * ball_map(box, 5), 1.0, 5.0)
+    half1, half2 = (signal + rng.normal(size=(box,) * 3).astype(np.float32) for _ in range(2))
+    table = corrected_fsc(half1, half2, sphere_mask(box, 6, edge_px=2), rng, pixel_size_A=2.0)
+    masked, randomised, corrected = (table[name].to_numpy() for name in ("masked", "randomised", "corrected"))
+    first = next(shell for shell in range(1, 13) if table.unmasked[shell] < 0.8)
+    assert 2 <= first <= 8
+    assert np.array_equal(randomised[:first], masked[:first])
+    assert np.array_equal(corrected[: first + 2], masked[: first + 2])
+    after = slice(first + 2, None)
+    assert randomised[first : first + 4].min() > 0.01  # so that the correction is one
+    expected = [(m - r) / (1 - r) for m, r in zip(masked[after], randomised[after], strict=True)]
+    assert np.allclose(corrected[after], expected)
+
+
 def test_sphere_ends_at_the_faces():
     mask = sphere_mask(20, edge_px=4)
     assert mask[0].max() < 1e-6  # the face through voxel 0 is D/2 from the centre
