@@ -21,7 +21,7 @@ TESTS = {
     "analysis/siren/statistics.py": ["test_siren_pairs.py"],
     "linear/em.py": ["test_linear_inference.py", "test_linear.py"],
     "linear/inference.py": ["test_linear_inference.py"],
-    "linear/prediction.py": ["test_detection.py", "test_state_merging.py"],
+    "linear/prediction.py": ["test_linear_prediction.py"],
     "mapback/placements.py": ["test_mapback.py"],
     "mapback/scene.py": ["test_mapback.py"],
     "model/decoder.py": ["test_model.py"],
@@ -126,7 +126,7 @@ FURTHER = [
     Mutant("physics/dose.py", "torch.exp(-0.5 * dose", "torch.exp(-1.0 * dose"),
     Mutant("physics/dose.py", "/ (_OPTIMAL * _voltage_factor(voltage_kV))", "/ _OPTIMAL"),
     Mutant("physics/geometry.py", "-cg * sb]", "cg * sb]"),
-    Mutant("physics/imaging.py", "g = torch.where(weighted, g, g * fade)", "g = g * fade"),
+    Mutant("physics/imaging.py", "h = torch.where(premultiplied, ctf.square(), ctf)", "h = ctf"),
     Mutant(
         "physics/imaging.py",
         "g = torch.where(premultiplied, torch.ones_like(ctf), ctf)",

@@ -38,8 +38,10 @@ def copy_of_checkout(folder: Path) -> Path:
     return folder
 
 
-def run_tests(checkout: Path, file: str, compiled: Path) -> int:
-    """Exit status of pytest on the tests of `file`: 0 all pass, 1 one fails, else they could not be run.
+def run_tests(checkout: Path, file: str, compiled: Path) -> tuple[int, str]:
+    """Exit status of pytest on the tests of `file`, and its output.
+
+    Status 0: all pass; 1: one fails; else they could not be run.
 
     compiled: folder of numba's compiled functions. Python's own are not kept: a change within the second in
     which the file was written would go unnoticed.
@@ -48,7 +50,8 @@ def run_tests(checkout: Path, file: str, compiled: Path) -> int:
     tests = [checkout / "tests" / "unit" / name for name in TESTS[file]]
     command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     environment = os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True).returncode
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout[-2000:]
 
 
 def outcome(checkout: Path, mutant: Mutant) -> str:
@@ -59,7 +62,7 @@ def outcome(checkout: Path, mutant: Mutant) -> str:
     # Compiled functions hold those of other files that they call: none from before such a change may be used.
     compiled = checkout / ("compiled_changed" if "numba" in text else "compiled")
     shutil.rmtree(checkout / "compiled_changed", ignore_errors=True)
-    status = run_tests(checkout, mutant.file, compiled)
+    status, _ = run_tests(checkout, mutant.file, compiled)
     path.write_text(text)
     return OUTCOMES.get(status, f"broken (status {status})")
 
@@ -70,8 +73,9 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         checkout = copy_of_checkout(Path(folder))
         for file in sorted({mutant.file for mutant in chosen}):
-            if run_tests(checkout, file, checkout / "compiled"):
-                print(f"{file}: its tests do not pass as it stands, or cannot be run")
+            status, output = run_tests(checkout, file, checkout / "compiled")
+            if status:
+                print(f"{output}\n{file}: its tests do not pass as it stands")
                 return 1
         outcomes = []
         for mutant in chosen:
