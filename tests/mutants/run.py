@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from listed import MUTANTS, TESTS, Mutant
@@ -38,8 +39,8 @@ def copy_of_checkout(folder: Path) -> Path:
     return folder
 
 
-def run_tests(checkout: Path, file: str, compiled: Path) -> tuple[int, str]:
-    """Exit status of pytest on the tests of `file`, and its output.
+def run_tests(checkout: Path, tests: Sequence[str], compiled: Path) -> tuple[int, str]:
+    """Exit status of pytest on files of tests/unit, and its output.
 
     Status 0: all pass; 1: one fails; else they could not be run.
 
@@ -47,10 +48,11 @@ def run_tests(checkout: Path, file: str, compiled: Path) -> tuple[int, str]:
     which the file was written would go unnoticed.
     """
     own = {"PYTHONPATH": str(checkout / "workflow"), "NUMBA_CACHE_DIR": str(compiled)}
-    tests = [checkout / "tests" / "unit" / name for name in TESTS[file]]
     command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     environment = os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=checkout / "tests" / "unit", env=environment, capture_output=True, text=True
+    )
     return done.returncode, done.stdout[-2000:]
 
 
@@ -62,7 +64,7 @@ def outcome(checkout: Path, mutant: Mutant) -> str:
     # Compiled functions hold those of other files that they call: none from before such a change may be used.
     compiled = checkout / ("compiled_changed" if "numba" in text else "compiled")
     shutil.rmtree(checkout / "compiled_changed", ignore_errors=True)
-    status, _ = run_tests(checkout, mutant.file, compiled)
+    status, _ = run_tests(checkout, TESTS[mutant.file], compiled)
     path.write_text(text)
     return OUTCOMES.get(status, f"broken (status {status})")
 
@@ -72,10 +74,10 @@ def main(words: list[str]) -> int:
     chosen = [m for m in MUTANTS if not words or any(word in " ".join(m) for word in words)]
     with tempfile.TemporaryDirectory() as folder:
         checkout = copy_of_checkout(Path(folder))
-        for file in sorted({mutant.file for mutant in chosen}):
-            status, output = run_tests(checkout, file, checkout / "compiled")
+        for tests in sorted({tuple(TESTS[mutant.file]) for mutant in chosen}):
+            status, output = run_tests(checkout, tests, checkout / "compiled")
             if status:
-                print(f"{output}\n{file}: its tests do not pass as it stands")
+                print(f"{output}\n{', '.join(tests)}: do not pass on the unchanged code")
                 return 1
         outcomes = []
         for mutant in chosen:

@@ -65,20 +65,38 @@ def test_numerator_less_weight_times_slice_is_the_slope_of_the_likelihood(store,
     torch.testing.assert_close(chunk.noise_gain, factor.expand(-1, hp.n))
 
 
-@pytest.mark.parametrize("number", [1.0, 0.2, 7.0])
-def test_what_extraction_multiplied_in_changes_nothing(store, number):
-    """A recording times its CTF and any number says of the slice what the recording itself says."""
-    ctf_only = {"dose_e_A2": 0.0, "tilt_deg": 0.0}
-    images = store.images.assign(**ctf_only)
-    ctf, _ = physical_transfer(image_parameters(images), store.half_plane, dose=False, tilt=False)
-    raw = only_chunk(gained(store, 1, **ctf_only))
-    by_extraction = replace(store, values=number * ctf * store.values)
-    treated = only_chunk(gained(by_extraction, number, ctf_premultiplied=True, **ctf_only))
+@pytest.fixture(params=[1.0, 0.2, 7.0])
+def extracted(store, request):
+    """Recordings as they are, and multiplied by their CTF and a number; these factors (m, n)."""
+    plain = {"dose_e_A2": 0.0, "tilt_deg": 0.0}
+    params = image_parameters(store.images.assign(**plain))
+    factor = request.param * physical_transfer(params, store.half_plane, dose=False, tilt=False)[0]
+    multiplied = replace(store, values=factor * store.values)
+    return (
+        gained(store, 1, **plain),
+        gained(multiplied, request.param, ctf_premultiplied=True, **plain),
+        factor,
+    )
+
+
+def test_what_extraction_multiplied_in_changes_nothing(extracted):
+    """Images say of the slice what the recording itself says; signal and noise alike were multiplied."""
+    raw, treated = (only_chunk(one) for one in extracted[:2])
+    factor = extracted[2]
     torch.testing.assert_close(treated.numerator, raw.numerator, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(treated.weight, raw.weight, rtol=1e-4, atol=1e-4)
-    # Signal and noise alike were multiplied.
-    torch.testing.assert_close(treated.transfer, number * ctf * raw.transfer, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(treated.noise_gain, (number * ctf).square(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(treated.transfer, factor * raw.transfer, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(treated.noise_gain, factor.square(), rtol=1e-4, atol=1e-5)
+
+
+def test_nor_does_it_change_what_half_maps_are_made_of(extracted):
+    rows = np.arange(len(extracted[0].images))
+    sums = [
+        accumulate(one, rows, rows % 2, recon_dose_weight=False, recon_tilt_weight=False)
+        for one in extracted[:2]
+    ]
+    for raw, treated in zip(*sums, strict=True):
+        torch.testing.assert_close(treated.sums, raw.sums, rtol=1e-4, atol=1e-3)
 
 
 def test_the_window_leaves_its_share_of_the_noise(store):
