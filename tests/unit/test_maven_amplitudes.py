@@ -64,6 +64,13 @@ def test_alignment_is_the_correlation_within_the_structure():
     assert alignment(mean.reshape(2, 2, 2), two_units(), structure) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("mass", "level"), [([5.0, 1.0], 10), ([1.0, 1.0], 9)])
+def test_present_level_is_a_median_by_mass_of_the_upper_mode(mass, level):
+    """Unit A is at 10 four times in ten, else at 1, which does not count; unit B is at 9 always."""
+    amplitudes = np.column_stack([np.where(np.arange(10) < 4, 10.0, 1.0), np.full(10, 9.0)])
+    assert calibration.present_level(amplitudes, np.array(mass)).level == level
+
+
 def test_spread_of_a_present_unit_is_a_standard_deviation():
     """Of normal amplitudes, level 5 and deviation 0.1: 2 %."""
     amplitudes = norm.ppf((np.arange(2000) + 0.5) / 2000, 5, 0.1)[:, None]

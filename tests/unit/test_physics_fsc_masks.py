@@ -80,6 +80,8 @@ def test_resolution_is_interpolated_between_shells():
     assert resolution_at(curve, frequency, 0.05) == pytest.approx(1 / 0.05)  # never: the last shell
     assert resolution_at(np.array([1, 0.2, 0.1]), frequency[:3], 0.5) == pytest.approx(100)
     assert resolution_at(np.array([1, 1, np.nan]), frequency[:3], 0.5) == pytest.approx(100)
+    # From 0.9 down to 0.3 a threshold of 0.8 is passed after a sixth of the way.
+    assert resolution_at(np.array([1, 0.9, 0.3]), frequency[:3], 0.8) == pytest.approx(1 / (0.01 + 0.01 / 6))
     recovering = np.array([1, 0.9, 0.1, 0.9, 0.9, 0.9])
     assert resolution_at(recovering, frequency, 0.5) == pytest.approx(1 / 0.015)
 

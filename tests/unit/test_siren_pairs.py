@@ -50,6 +50,19 @@ def test_hypergeometric_cutoffs_are_fishers_exact_test():
                 assert table[i, j, k] == (rare[0] if len(rare) else volumes + 1)
 
 
+def test_exclusion_is_the_lower_tail_of_fishers_test():
+    """The largest number of common volumes that is as rare and has as negative a phi; -1 where none is."""
+    totals, volumes = np.array([3, 20, 47, 60, 80]), 90
+    for log10_p, phi in ((1.5, 0.3), (6.0, 0.1)):
+        table = pairs._excluded(totals, volumes, log10_p, phi)
+        for i, n_i in enumerate(totals):
+            for j, n_j in enumerate(totals):
+                counts = np.arange(max(0, n_i + n_j - volumes), min(n_i, n_j) + 1)
+                rare = hypergeom.cdf(counts, volumes, n_i, n_j) <= 10.0**-log10_p
+                avoiding = statistics.phi_coefficient(counts, n_i, n_j, volumes) <= -phi
+                assert table[i, j] == counts[rare & avoiding].max(initial=-1)
+
+
 def test_phi_cutoffs_bound_phi():
     totals, volumes = np.array([5, 31, 60, 118]), 121
     needed = statistics.phi_cutoffs(totals, totals, volumes, 0.3)
@@ -197,6 +210,11 @@ def test_voxels_that_share_their_noise_do_not_count(count):
     ]
     assert found.tolist() == counts[0]
     assert (np.subtract(counts[1], counts[0]) > 10).all()
+
+
+def test_lift_grows_with_distance_between_its_ends():
+    found = [statistics.lift(distance_A) for distance_A in (0.0, 15.0, 30.0, 40.0, 500.0)]
+    assert found == pytest.approx([1.25, 1.25, 1.55, 1.75, 1.75])
 
 
 def test_published_rule_links_neither_rare_nor_common_voxels():
