@@ -44,6 +44,17 @@ def test_coordinates_are_scaled_and_origins_taken_off(tmp_path):
     np.testing.assert_allclose(other["z_A"], table["rlnCoordinateZ"] * 2, atol=1e-3)
 
 
+def test_origins_in_pixels_are_pixels_of_the_coordinates(tmp_path):
+    """5 Å pixels: a shift of 1.5 px is 7.5 Å; where the file says Å as well, that counts."""
+    star, table = series(tmp_path, rlnOriginX=1.5, rlnOriginZ=9.0, rlnOriginZAngst=-4.0)
+    placed = placements.read_placements(star)
+    np.testing.assert_allclose(placed["x_A"], table["rlnCoordinateX"] * 5 - 7.5, atol=1e-3)
+    np.testing.assert_allclose(placed["y_A"], table["rlnCoordinateY"] * 5, atol=1e-3)
+    np.testing.assert_allclose(placed["z_A"], table["rlnCoordinateZ"] * 5 + 4, atol=1e-3)
+    other = placements.read_placements(star, pixel_size_A=2.0)
+    np.testing.assert_allclose(other["x_A"], table["rlnCoordinateX"] * 2 - 3, atol=1e-3)
+
+
 def test_warp_coordinates_of_the_first_temporal_sample(tmp_path):
     table = pd.DataFrame({"wrpSourceName": ["a", "b"]})
     for sample in (1, 2):

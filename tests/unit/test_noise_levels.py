@@ -14,7 +14,7 @@ from tomohet.particles.dialects import read_particles
 from tomohet.particles.noise_levels import relative_noise, shrunk
 from tomohet.particles.store import open_store, write_store
 from tomohet.reconstruction.mean_map import mean_map
-from tomohet.reconstruction.noise import Noise
+from tomohet.reconstruction.noise import Noise, residual_noise
 from tomohet.reconstruction.observations import Observations
 
 N = 120
@@ -43,6 +43,27 @@ def test_noise_of_each_tomogram_is_found(mean):
     assert second.mean() == pytest.approx(8, rel=0.05)
     # From images of both, each with its own number.
     assert (mean.noise.common > first).all() and (mean.noise.common < second).all()
+
+
+def test_each_tomogram_has_a_spectrum_of_its_own():
+    """Noise of real and imaginary part: 1 in one tomogram; 1 at the centre, 4 at the rim in the other."""
+    store = blob_store(N, snr=1e-6, noise=(1.0, 1.0))
+    radius = store.half_plane.radius
+    rising = 1 + 3 * radius / radius.max()
+    second = torch.tensor(store.tomogram[store.images.particle] == 1)[:, None]
+    coloured = replace(store, values=store.values * torch.where(second, rising, 1).sqrt())
+    coloured.noise_factor = np.ones(len(store.images), np.float32)
+    observations = Observations(coloured, np.arange(N), max_frequency=0.4)
+    noise = residual_noise(observations, torch.zeros(16, 16, 16))
+    torch.testing.assert_close(
+        noise.by_tomogram[0], torch.full((observations.n_rows,), 2.0), rtol=0.06, atol=0
+    )
+    expected = 2 * rising[: observations.n_rows]
+    for shell in range(2, int(observations.shell.max()) + 1):
+        here = observations.shell == shell
+        assert float(noise.by_tomogram[1][here].mean()) == pytest.approx(
+            float(expected[here].mean()), rel=0.06
+        )
 
 
 def test_one_level_of_noise_is_one_number():

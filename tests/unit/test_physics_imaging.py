@@ -137,6 +137,20 @@ def test_dose_prefix_counts_the_points_that_the_cut_keeps():
     assert torch.equal(kept, weight > 0)
 
 
+def test_points_on_the_rim_of_the_useful_disc_are_kept():
+    """At a pixel size where the cut lies at |k| = 5 to the last bit; (3, 4) and (5, 0) are on that circle."""
+    voltage = torch.tensor([300.0])
+    for dose in torch.arange(10.0, 60.0).split(1):
+        limit = optimal_frequency(dose, voltage)
+        pixel_size_A = 5 / (16 * limit)
+        if float(limit * pixel_size_A * 16) == 5:
+            break
+    else:
+        pytest.fail("no dose puts the cut exactly on a circle")
+    inside = sum(x * x + y * y <= 25 for x in range(9) for y in range(-8, 9) if x > 0 or (x == 0 and y > 0))
+    assert optimal_dose_prefix(half_plane(16), pixel_size_A, dose, voltage).tolist() == [inside]
+
+
 def test_euler_matrix_is_the_transposed_intrinsic_zyz_rotation():
     angles = np.random.default_rng(0).uniform(-180, 180, (50, 3))
     expected = Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
@@ -286,6 +300,25 @@ def test_high_doses_do_not_overflow(hp):
     images = table(**EXTRACTED, dose_e_A2=np.full(6, 3000.0), dose_b_factor_A2=b_factor)
     for value in imaging.physical_transfer(imaging.image_parameters(images), hp, dose=True, tilt=True):
         assert torch.isfinite(value).all()
+
+
+@pytest.mark.parametrize("dose", [False, True])
+@pytest.mark.parametrize("tilt", [False, True])
+@pytest.mark.parametrize("premultiplied", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_transfer_and_weight_of_recordings_with_white_noise(hp, dose, tilt, premultiplied, weighted):
+    """F = p (q V + noise): h = p q; g = q / p is the best weight, by Gauss and Markov."""
+    images = table(ctf_premultiplied=np.full(6, premultiplied), dose_weighted=np.full(6, weighted))
+    ctf = np.array([ctf_one_by_one(hp.k.tolist(), 24, row) for row in images.itertuples()])
+    s_invA = hp.radius.numpy() / (24 * 5.0)
+    fade = np.exp(-images.dose_e_A2.to_numpy()[:, None] / (2 * (0.24499 * s_invA**-1.6649 + 2.8141)))
+    q = ctf * (fade if dose else 1) * (np.cos(np.deg2rad(images.tilt_deg.to_numpy()))[:, None] if tilt else 1)
+    by_ctf = ctf if premultiplied else np.ones_like(ctf)
+    p = by_ctf * (fade if weighted else 1)
+    h, g = imaging.physical_transfer(imaging.image_parameters(images), hp, dose, tilt)
+    np.testing.assert_allclose(h, p * q, atol=1e-5)
+    # Without `dose` a dose weight in the images stays a weight.
+    np.testing.assert_allclose(g, q / (p if dose else by_ctf), atol=1e-5)
 
 
 def test_parameters_of_some_images():
