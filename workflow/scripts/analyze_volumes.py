@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.analysis import volume_analysis, volume_space
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_json, write_parquet, write_pickle
-    from tomohet.files.mrc import write_volume
+    from tomohet.files.masks import read_mask
+    from tomohet.files.mrc import stack_header, write_volume
 
     if args.num_pcs < 1 or (args.ksample is not None and args.ksample < 1):
         raise InputError("--num-pcs and --ksample must be at least 1")
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
 
     mean, highest = volume_space.mean_and_highest(volumes)
     if args.mask_path is not None:
-        mask = volume_space.read_mask(args.mask_path, volumes.box)
+        mask = read_mask(args.mask_path, volumes.box, stack_header(volumes.paths[0])[1])
     else:
         mask = volume_space.analysis_mask(
             highest, volumes.pixel_size_A, args.mask, args.thresh, args.dilate, args.dist

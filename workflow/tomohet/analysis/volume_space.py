@@ -11,7 +11,7 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
-from tomohet.files.mrc import read_sections, read_volume, stack_header, stack_shape, write_volume
+from tomohet.files.mrc import read_sections, stack_header, stack_shape, write_volume
 from tomohet.progress import track
 
 SLAB_BYTES = 256 << 20
@@ -207,16 +207,3 @@ def comparison_mask(
         return masks.sphere_mask(len(one))
     percentile = 99.0 if percentile is None else percentile
     return masks.soft_mask(one, other, percentile, dilate_px, 0 if kind == "tight" else edge_px)
-
-
-def read_mask(path: Path, box: int) -> np.ndarray:
-    """A mask [z,y,x] from a file, clipped to 0..1.
-
-    Raises InputError when its box is another or it is empty.
-    """
-    mask, _ = read_volume(path)
-    if mask.shape != (box,) * 3:
-        raise InputError(f"{path}: mask of shape {mask.shape}, but the volumes have a box of {box} px")
-    if not mask.any():
-        raise InputError(f"{path}: the mask is empty")
-    return np.clip(mask, 0, 1)
