@@ -95,7 +95,6 @@ def run(args: argparse.Namespace) -> None:
         titles[folder.name] = f"Volumes along PC{component + 1}"
     if maker is not None:
         for name, points in sets.items():
-            latent_analysis.clear_volumes(outdir / name)
             volumes = maker.write(points, outdir / name)
             montage(volumes, outdir / f"volumes_{name}.{args.plot_format}", titles[name])
     write_json(outdir / "summary.json", numbers)

@@ -118,6 +118,7 @@ def own_volumes(args: argparse.Namespace, folder: Path, decoder, z, count: int) 
     """Names in `folder` of the particles' own volumes, decoded from their latents z unless they are there."""
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_pickle
+    from tomohet.files.parts import content_digest
     from tomohet.model.volumes import write_volumes
 
     names = [Path(f"vol_{number:03d}.mrc") for number in range(count)]
@@ -131,6 +132,7 @@ def own_volumes(args: argparse.Namespace, folder: Path, decoder, z, count: int) 
             lowpass_A=args.lowpass,
             flip=args.flip,
             invert=args.invert,
+            model_digest=content_digest(args.weights, args.config),
         )
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:

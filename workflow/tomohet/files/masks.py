@@ -37,8 +37,8 @@ def read_mask(path: str | Path, box: int, pixel_size_A: float) -> np.ndarray:
     lowest, highest = float(mask.min()), float(mask.max())
     if lowest < -TOLERANCE or highest > 1 + TOLERANCE:
         raise InputError(
-            f"{path}: values from {lowest:.3g} to {highest:.3g}, expected a mask from 0 to 1; a density becomes "
-            "a mask by a threshold"
+            f"{path}: values from {lowest:.3g} to {highest:.3g}, expected a mask from 0 to 1; a density "
+            "becomes a mask by a threshold"
         )
     mask[mask < TOLERANCE] = 0
     if not mask.any():
