@@ -142,21 +142,21 @@ def latents_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
 def population_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
     """Number of particles (V,) that each volume stands for, from assignment.parquet beside them, or None.
 
-    Raises InputError when it belongs to other volumes, or is gone: whoever chose the latents in z.pkl wrote it.
+    Raises InputError when it belongs to other volumes, or is gone: choose_volumes writes it with z.pkl.
     """
     folder = volumes if volumes.is_dir() else volumes.parent
     path = folder / "assignment.parquet"
     if not path.is_file():
         if (folder / "z.pkl").is_file():
             raise InputError(
-                f"{path}: no such file, though z.pkl lies there; run choose_volumes again, or count every volume "
-                "once (--weights equal)"
+                f"{path}: no such file, though z.pkl lies there; run choose_volumes again, or count every "
+                "volume once (--weights equal)"
             )
         return None
     count = pd.read_parquet(path, columns=["volume"])["volume"].value_counts()
     if (folder / LIST).is_file() and set(count.index) != set(numbers.tolist()):
         raise InputError(
-            f"{path}: particles of {len(count)} volumes, but there are {len(numbers)} volumes, or others; run "
-            "choose_volumes and eval_vol again"
+            f"{path}: particles of {len(count)} volumes, but there are {len(numbers)} volumes, or others; "
+            "run choose_volumes and eval_vol again"
         )
     return count.reindex(numbers, fill_value=0).to_numpy()
