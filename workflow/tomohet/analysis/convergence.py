@@ -13,8 +13,8 @@ from tomohet.analysis.latent import principal_components, umap_embedding
 from tomohet.analysis.latent_analysis import write_table
 from tomohet.analysis.run_folder import RunFolder
 from tomohet.analysis.volume_drift import VolumeDrift
-from tomohet.files.atomic import write_pickle
-from tomohet.files.volume_list import listed_volumes
+from tomohet.files.atomic import keep, write_pickle
+from tomohet.files.volume_list import LIST, listed_volumes
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ def representative_volumes(
         place = folder / f"vols.{epoch}"
         if options.skip_volgen:
             paths = listed_volumes(place).paths
+            keep(*paths, place / LIST, place / "z_values.txt")
             if len(paths) == len(points):
                 volumes[epoch] = paths
         elif run.weights_path(epoch).is_file() and run.config_path.is_file():

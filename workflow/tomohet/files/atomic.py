@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+_collections: list[set[Path]] = []
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -26,8 +28,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        keep(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_files() -> Iterator[set[Path]]:
+    """Collect the absolute paths of all files that are put in place meanwhile, in whatever thread."""
+    collected: set[Path] = set()
+    _collections.append(collected)
+    try:
+        yield collected
+    finally:
+        _collections.remove(collected)
+
+
+def keep(*paths: Path) -> None:
+    """Count files as written now, such as those of an earlier run that this one uses."""
+    for collected in _collections:
+        collected.update(path.absolute() for path in paths)
 
 
 def _umask() -> int:
