@@ -37,6 +37,14 @@ def test_a_file_of_an_earlier_run_can_be_kept(tmp_path):
     assert files(tmp_path) == ["a"]
 
 
+def test_one_block_may_lie_in_another(tmp_path):
+    for name in ("a", "b"):
+        with replacing(tmp_path, "outer"):
+            write(tmp_path, name, command="inner")
+            assert files(tmp_path) == [name], "at the end of the inner block"
+    assert files(tmp_path) == ["b"]
+
+
 def test_a_failed_run_removes_nothing_and_the_next_one_clears_up_after_both(tmp_path):
     write(tmp_path, "old")
     with pytest.raises(RuntimeError), replacing(tmp_path, "c"):

@@ -41,7 +41,7 @@ def written_files() -> Iterator[set[Path]]:
     try:
         yield collected
     finally:
-        _collections.remove(collected)
+        _collections[:] = [others for others in _collections if others is not collected]
 
 
 def keep(*paths: Path) -> None:
