@@ -57,16 +57,9 @@ GPU = {"gpu": CONFIG["gpus"], "nodes": 1} if CONFIG["gpus"] else {}
 PYTHON = (
     "python" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else sys.executable
 )
-
-
-def quoted(path):
-    """A path as a shell word in text that Snakemake formats."""
-    return shlex.quote(path).replace("{", "{{").replace("}", "}}")
-
-
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={quoted(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
-    f'tomohet() {{{{ {quoted(PYTHON)} -m tomohet.cli "$@"; }}}}; '
+    f"set -euo pipefail; export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
+    f'tomohet() {{{{ {shlex.quote(PYTHON)} -m tomohet.cli "$@"; }}}}; '
     "logged() {{ trap '' INT TERM; tee \"$1\"; }}; "
 )
 
