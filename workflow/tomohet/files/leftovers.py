@@ -39,10 +39,8 @@ def replacing(folder: Path, command: str) -> Iterator[None]:
         if not any(parent.iterdir()):
             parent.rmdir()
     if stale:
-        more = ", ..." if len(stale) > 3 else ""
-        log.info(
-            "%s: removed %d files of an earlier run: %s%s", folder, len(stale), ", ".join(stale[:3]), more
-        )
+        named = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
+        log.info("%s: removed what an earlier run left: %s", folder, named)
     write_json(listing, sorted(now))
 
 
