@@ -1,12 +1,15 @@
 """What an earlier run of a command left goes with the next run; what others put there stays."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from analysis_fakes import run
 
-from tomohet.files.atomic import atomic_path, keep, write_pickle, write_text
+from tomohet.files.atomic import atomic_path, keep, remove_abandoned, write_pickle, write_text
 from tomohet.files.leftovers import replacing
 
 
@@ -108,3 +111,22 @@ def test_analyze_leaves_no_clusters_and_components_of_other_options(tiny_trainin
         name.startswith(("pc2", "kmeans4", "volumes_pc2", "volumes_kmeans4")) for name in files(tmp_path)
     )
     assert {"pc1/vol_009.mrc", "kmeans3/vol_002.mrc", "volumes_kmeans3.png"} <= set(files(tmp_path))
+
+
+def test_temporary_files_of_a_killed_process_go_and_those_in_use_stay(tmp_path):
+    code = (
+        "import os, signal, sys; from pathlib import Path; from tomohet.files.atomic import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1]) / 'images.npy') as path:\n"
+        "    path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path])
+    (tmp_path / ".mine.tmp").write_text("of the user")
+    with atomic_path(tmp_path / "own.npy") as own:
+        left = [path for path in tmp_path.iterdir() if path.name.startswith(".images.")]
+        assert len(left) == 1
+        remove_abandoned(tmp_path)
+        assert left[0].exists(), "within a minute nobody can be sure"
+        for path in tmp_path.iterdir():
+            os.utime(path, (1, 1))
+        remove_abandoned(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {own.name, ".mine.tmp"}

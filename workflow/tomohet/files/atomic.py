@@ -1,28 +1,36 @@
 """Writes that either happen wholly or not at all: a temporary name in the same folder, then a rename."""
 
+import fcntl
 import json
 import os
 import pickle
+import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 import yaml
+
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.\w+)?")  # as tempfile names them
 
 _collections: list[set[Path]] = []
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure."""
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+
+    A lock on it tells `remove_abandoned` that somebody is writing.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
-    os.close(handle)
     temporary = Path(name)
     try:
+        _lock(handle)
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
@@ -31,6 +39,30 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         keep(path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def remove_abandoned(folder: str | Path) -> None:
+    """Remove temporary files of `atomic_path` in a folder that nobody is writing any more.
+
+    A process that is killed leaves them: SIGKILL, or SIGBUS where the disk fills up under a memory map.
+    """
+    for old in Path(folder).glob(".*.tmp*"):
+        if not TEMPORARY.fullmatch(old.name):
+            continue
+        with suppress(OSError), open(old, "r+b") as file:
+            # A minute's grace for those who have made a file and not yet locked it.
+            if time.time() - old.stat().st_mtime > 60 and _lock(file.fileno()):
+                old.unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file without waiting; False where another process has it, or locks do not exist."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tomohet.files.atomic import write_json, written_files
+from tomohet.files.atomic import remove_abandoned, write_json, written_files
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ def replacing(folder: Path, command: str) -> Iterator[None]:
     Files count as written when `files.atomic` has put them in place, or by `files.atomic.keep`. When the
     block fails nothing is removed, and the next run knows of the files of both.
     """
+    remove_abandoned(folder)
     listing = folder / f".{command}.files"
     earlier = _listed(listing)
     with written_files() as written:

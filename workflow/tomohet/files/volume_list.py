@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tomohet.errors import InputError
-from tomohet.files.atomic import write_json
+from tomohet.files.atomic import remove_abandoned, write_json
 from tomohet.files.mrc import read_volume
 from tomohet.files.parts import content_digest, locked
 
@@ -58,6 +58,7 @@ class VolumeList:
 
     def start(self, numbers: range) -> None:
         """Note that the volumes `numbers` are about to be written."""
+        remove_abandoned(self.path.parent)
         with locked(self.path):
             sections = _read(self.path)
             old = sections.get(self.prefix)

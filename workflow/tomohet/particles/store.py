@@ -19,7 +19,7 @@ import yaml
 
 from tomohet import __version__
 from tomohet.errors import InputError
-from tomohet.files.atomic import atomic_path, write_parquet, write_yaml
+from tomohet.files.atomic import atomic_path, remove_abandoned, write_parquet, write_yaml
 from tomohet.files.rows import RowFile
 from tomohet.particles.noise_levels import relative_noise
 from tomohet.particles.preparation import (
@@ -224,6 +224,7 @@ def write_store(
         return open_store(folder)
 
     folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
     (folder / DESCRIPTION).unlink(missing_ok=True)
     if grids.resampled:
         particle_set = rescaled(particle_set, grids)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tomohet.files.atomic import remove_abandoned
 from tomohet.files.star import write_star
 from tomohet.particles.table import ROTATION_COLUMNS
 from tomohet.physics.geometry import matrix_to_euler
@@ -39,6 +40,7 @@ class WarpWriter:
         self.folder, self.config, self.box, self.pixel_size_A = folder, config, box, pixel_size_A
         self.rows: list[pd.DataFrame] = []
         (folder / "stacks").mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder / "stacks")
 
     @contextmanager
     def tomogram(self, tomogram: Tomogram, n_particles: int) -> Iterator["TomogramStack"]:
