@@ -198,9 +198,10 @@ def test_files_of_a_set_are_inputs_of_the_jobs_that_read_it(finished):
 CHANGED = {
     "tilts/T2.star": {"validate"},  # which everything follows from
     "stacks/b.mrcs": {"validate"},
-    "named/prepare.ind_ptcls": {"prepare"},
 }
-CHANGED |= {f"named/{key}": rules for key, rules in READERS.items() if not key.startswith("simulate")}
+# One option of each stage: which of its options name files is the matter of the next test but one.
+ONE_OF_EACH = ("prepare.ind_ptcls", "homogeneous.mask", "siren.blocks", "maven.masks")
+CHANGED |= {f"named/{key}": READERS[key] for key in ONE_OF_EACH}
 
 
 @pytest.mark.parametrize("name", CHANGED)
@@ -220,6 +221,21 @@ def test_a_changed_file_starts_the_jobs_that_read_it_and_no_others(finished, nam
 
 def test_nothing_runs_where_nothing_has_changed(finished):
     assert planned(*finished) <= {"everything"}
+
+
+@pytest.mark.parametrize("key", READERS)
+def test_the_file_that_an_option_names_is_found(finished, key):
+    folder, stage = finished[0], key.split(".")[0]
+    path = folder / "named" / key
+    found = named_files(stage, options(folder, {stage})[stage])
+    assert str(path / "one.mrc" if key in FOLDERS else path) in found
+
+
+def test_a_simulation_starts_again_when_its_model_changes(tmp_path):
+    data(tmp_path)
+    config = {"dataset": "d", "rounds": {"all": {}}} | options(tmp_path, {"simulate"})
+    block = re.search(r"rule simulate:\n +input: (.*)", snakemake(tmp_path, config, "-n"))
+    assert block[1].split(", ") == [str(tmp_path / "named" / f"simulate.{key}") for key in ("model", "maps")]
 
 
 def test_a_mask_that_is_added_to_a_folder_is_measured(finished):
