@@ -133,6 +133,9 @@ def test_own_volumes_are_those_of_the_particle_in_every_tomogram(tmp_path, monke
     before = dict(written)
     fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options, "--skip-vol")
     assert written == before
+    write_pickle(tmp_path / "ind.pkl", np.array([5, 0, 2]))
+    with pytest.raises(InputError, match="2 volumes of an earlier run, expected 1, one for each particle"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options, "--skip-vol")
 
 
 def test_mistakes_are_named(tmp_path):

@@ -127,7 +127,7 @@ def own_volumes(args: argparse.Namespace, folder: Path, decoder, z, count: int) 
     from tomohet.errors import InputError
     from tomohet.files.atomic import keep, write_pickle
     from tomohet.files.parts import content_digest
-    from tomohet.files.volume_list import LIST
+    from tomohet.files.volume_list import LIST, listed_volumes
     from tomohet.model.volumes import write_volumes
 
     names = [Path(f"vol_{number:03d}.mrc") for number in range(count)]
@@ -145,9 +145,12 @@ def own_volumes(args: argparse.Namespace, folder: Path, decoder, z, count: int) 
         )
     else:
         keep(*(folder / name for name in (*names, "z_values.pkl", "z_values.txt", LIST)))
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise InputError(f"{folder / missing[0]}: no such volume; run without --skip-vol")
+        there = listed_volumes(folder).numbers
+        if there != list(range(count)):
+            raise InputError(
+                f"{folder}: {len(there)} volumes of an earlier run, expected {count}, one for each particle "
+                "shown; run without --skip-vol"
+            )
     return names
 
 
