@@ -1,99 +1,110 @@
-"""Temporary files of killed runs are removed by the next run of the same output; others stay."""
+"""What an earlier run of a command left goes with the next run; what others put there stays."""
 
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
+import json
 
+import numpy as np
 import pytest
+from analysis_fakes import run
 
-from tomohet.files import leftovers
-from tomohet.files.atomic import atomic_path, write_text
-
-WRITER = """
-import sys, time
-from tomohet.files.atomic import atomic_path
-with atomic_path(sys.argv[1]) as temporary:
-    temporary.write_text("half")
-    print("writing", flush=True)
-    time.sleep(600)
-"""
+from tomohet.files.atomic import atomic_path, keep, write_pickle, write_text
+from tomohet.files.leftovers import replacing
 
 
-@pytest.fixture
-def writer(tmp_path):
-    """A process that has begun to write `a.b.npy` and does not end by itself."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, tmp_path / "a.b.npy"], stdout=subprocess.PIPE, text=True
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
+
+
+def write(folder, *names, command="c"):
+    with replacing(folder, command):
+        for name in names:
+            write_text(folder / name, name)
+
+
+def test_files_that_are_not_written_again_go_and_others_stay(tmp_path):
+    write(tmp_path, "pc1/a.txt", "pc2/a.txt", "pc2/b.txt", "x.txt")
+    write_text(tmp_path / "pc1/mine.txt", "of the user")
+    write(tmp_path, "other.txt", command="another")
+    write(tmp_path, "x.txt", "y.txt")
+    assert files(tmp_path) == ["other.txt", "pc1/mine.txt", "x.txt", "y.txt"]
+    assert not (tmp_path / "pc2").exists()
+
+
+def test_a_file_of_an_earlier_run_can_be_kept(tmp_path):
+    write(tmp_path, "a", "b")
+    with replacing(tmp_path, "c"):
+        keep(tmp_path / "a")
+    write(tmp_path, "a")
+    assert files(tmp_path) == ["a"]
+
+
+def test_one_block_may_lie_in_another(tmp_path):
+    for name in ("a", "b"):
+        with replacing(tmp_path, "outer"):
+            write(tmp_path, name, command="inner")
+            assert files(tmp_path) == [name], "at the end of the inner block"
+    assert files(tmp_path) == ["b"]
+
+
+def test_a_failed_run_removes_nothing_and_the_next_one_clears_up_after_both(tmp_path):
+    write(tmp_path, "old")
+    with pytest.raises(RuntimeError), replacing(tmp_path, "c"):
+        write_text(tmp_path / "half", "")
+        raise RuntimeError
+    assert files(tmp_path) == ["half", "old"]
+    write(tmp_path, "new")
+    assert files(tmp_path) == ["new"]
+
+
+@pytest.mark.parametrize("listing", ['["../mine"]', "[", '{"a": 1}', "[3]", '["/etc/hostname"]'])
+def test_a_list_never_leads_out_of_its_folder(tmp_path, listing):
+    write_text(tmp_path / "mine", "")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".c.files").write_text(listing)
+    write(tmp_path / "out", "new")
+    assert files(tmp_path) == ["mine", "out/new"]
+    assert json.loads((tmp_path / "out" / ".c.files").read_text()) == ["new"]
+
+
+def test_a_file_that_could_not_be_written_does_not_count(tmp_path):
+    write(tmp_path, "a")
+    with replacing(tmp_path, "c"), pytest.raises(OSError), atomic_path(tmp_path / "a"):
+        raise OSError
+    assert files(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("latents")
+    z = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    for zdim in (1, 2, 3):
+        write_pickle(folder / f"z{zdim}.pkl", z[:, :zdim])
+    return folder
+
+
+def test_components_of_other_latents_do_not_stay(latents, tmp_path):
+    run("pc_traversal", latents / "z3.pkl", "-o", tmp_path)
+    assert files(tmp_path) == ["pc1.txt", "pc2.txt", "pc3.txt"]
+    run("pc_traversal", latents / "z2.pkl", "-o", tmp_path)
+    assert files(tmp_path) == ["pc1.txt", "pc2.txt"]
+    run("pc_traversal", latents / "z2.pkl", "-o", tmp_path, "--dim", 1)
+    assert files(tmp_path) == ["pc1.txt", "pc2.txt"], "--dim writes one file, beside whatever others"
+
+
+def test_scenes_of_tomograms_no_longer_asked_for_do_not_stay(tiny, tmp_path):
+    run("subtomo2chimerax", tiny / "volumes.star", "-o", tmp_path)
+    assert len(list(tmp_path.rglob("*.cxc"))) > 1
+    write_pickle(tmp_path / "first.pkl", np.arange(1))
+    run("subtomo2chimerax", tiny / "volumes.star", "-o", tmp_path, "--ind", tmp_path / "first.pkl")
+    assert len(list(tmp_path.rglob("*.cxc"))) == 1
+    assert (tmp_path / "first.pkl").is_file()
+
+
+def test_analyze_leaves_no_clusters_and_components_of_other_options(tiny_training, tmp_path):
+    options = ("-o", tmp_path, "--skip-umap", "--downsample", 12)
+    run("analyze", tiny_training, *options, "--pc", 2, "--ksample", 4)
+    assert {"pc2/vol_009.mrc", "kmeans4/labels.pkl", "volumes_pc2.png"} <= set(files(tmp_path))
+    run("analyze", tiny_training, *options, "--pc", 1, "--ksample", 3)
+    assert not any(
+        name.startswith(("pc2", "kmeans4", "volumes_pc2", "volumes_kmeans4")) for name in files(tmp_path)
     )
-    assert process.stdout.readline() == "writing\n"
-    yield process
-    process.kill()
-    process.wait()
-
-
-def temporaries(folder):
-    return sorted(path.name for path in folder.iterdir() if ".tmp" in path.name)
-
-
-def test_the_file_of_a_killed_run_is_removed(tmp_path, writer):
-    assert len(temporaries(tmp_path)) == 1
-    writer.kill()
-    while Path(f"/proc/{writer.pid}/stat").read_text().split()[2] != "Z":  # its parent has not asked for it
-        time.sleep(0.01)
-    write_text(tmp_path / "b.npy", "another output")
-    write_text(tmp_path / "a.npy", "another output")
-    assert len(temporaries(tmp_path)) == 1
-    write_text(tmp_path / "a.b.npy", "whole")
-    assert temporaries(tmp_path) == [] and (tmp_path / "a.b.npy").read_text() == "whole"
-
-
-def test_the_file_of_a_living_run_stays(tmp_path, writer):
-    write_text(tmp_path / "a.b.npy", "whole")
-    assert len(temporaries(tmp_path)) == 1
-
-
-def test_a_held_file_stays_though_its_process_is_not_seen(tmp_path, writer, monkeypatch):
-    """As of a process in another container of this machine."""
-    monkeypatch.setattr(leftovers, "_runs", lambda pid: False)
-    write_text(tmp_path / "a.b.npy", "whole")
-    assert len(temporaries(tmp_path)) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "hours", "stays"),
-    [
-        (".a.123-00000000-abcdefgh.tmp.npy", 1, True),  # of another machine
-        (".a.123-00000000-abcdefgh.tmp.npy", 25, False),
-        (".a.abcdefgh.tmp.npy", 1, True),  # as earlier versions named them
-        (".a.abcdefgh.tmp.npy", 25, False),
-        (".a.b.abcdefgh.tmp.npy", 25, True),  # of a.b.npy
-        (".a.abcdefgh.tmp.mrc", 25, True),  # of a.mrc
-        ("a.abcdefgh.tmp.npy", 25, True),  # no temporary file
-    ],
-)
-def test_files_of_unknown_runs_go_after_a_day(tmp_path, name, hours, stays):
-    file = tmp_path / name
-    file.write_text("half")
-    then = time.time() - 3600 * hours
-    os.utime(file, (then, then))
-    write_text(tmp_path / "a.npy", "whole")
-    assert file.exists() == stays
-
-
-def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(ValueError, match="full"), atomic_path(tmp_path / "a.npy"):
-        raise ValueError("full")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_many_files_in_a_folder_are_listed_seldom(tmp_path, monkeypatch):
-    listings = []
-    scandir = os.scandir
-    monkeypatch.setattr(
-        os, "scandir", lambda folder: time.sleep(0.2) or listings.append(1) or scandir(folder)
-    )
-    for i in range(50):
-        write_text(tmp_path / f"{i}.txt", "")
-    assert len(listings) == 1
+    assert {"pc1/vol_009.mrc", "kmeans3/vol_002.mrc", "volumes_kmeans3.png"} <= set(files(tmp_path))

@@ -109,7 +109,7 @@ def test_markers_of_each_tomogram(tmp_path):
     star, table = series(tmp_path)
     write_pickle(tmp_path / "labels.pkl", [3.0, 3, 5, 3, 3, 5])
     fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", "--coloring-labels", tmp_path / "labels.pkl")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["tomo_TS_0", "tomo_TS_1"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["tomo_TS_0", "tomo_TS_1"]
     text = (tmp_path / "out" / "tomo_TS_1" / "mapback.cxc").read_text()
     assert text.count("marker #1 ") == 2 and text.count("marker #2 ") == 1
     x = table["rlnCoordinateX"][1] * 5
@@ -131,7 +131,9 @@ def test_own_volumes_are_those_of_the_particle_in_every_tomogram(tmp_path, monke
 
     monkeypatch.setattr(volumes, "write_volumes", fake_volumes)
     write_pickle(tmp_path / "ind.pkl", np.array([5, 0, 3, 2]))
-    model = ("--weights", "w.pkl", "--config", "c.pkl", "--zfile", tmp_path / "z.pkl")
+    for name in ("w.pkl", "c.pkl"):
+        write_pickle(tmp_path / name, 0)
+    model = ("--weights", tmp_path / "w.pkl", "--config", tmp_path / "c.pkl", "--zfile", tmp_path / "z.pkl")
     options = ("--mode", "volumes", *model, "--ind", tmp_path / "ind.pkl")
     fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options)
     assert written == {"tomo_TS_0": [0, 2], "tomo_TS_1": [5, 3]}
@@ -142,6 +144,9 @@ def test_own_volumes_are_those_of_the_particle_in_every_tomogram(tmp_path, monke
     before = dict(written)
     fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options, "--skip-vol")
     assert written == before
+    write_pickle(tmp_path / "ind.pkl", np.array([5, 0, 2]))
+    with pytest.raises(InputError, match="2 volumes of an earlier run, expected 1, one for each particle"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options, "--skip-vol")
 
 
 def test_mistakes_are_named(tmp_path):

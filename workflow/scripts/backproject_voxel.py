@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
 def reconstruct(args: argparse.Namespace, files) -> None:
     """Half maps of the selected particles, written to `files`."""
     from tomohet.device import device_of
-    from tomohet.files.mrc import read_volume
+    from tomohet.files.masks import read_mask
     from tomohet.particles.source import open_particles
     from tomohet.reconstruction.half_maps import half_maps
     from tomohet.reconstruction.outputs import write_half_maps
@@ -91,7 +91,7 @@ def reconstruct(args: argparse.Namespace, files) -> None:
         recon_tilt_weight=args.recon_tilt_weight,
         wiener=args.wiener,
         lowpass_A=args.lowpass,
-        mask=read_volume(args.mask)[0] if args.mask else None,
+        mask=read_mask(args.mask, store.box, store.pixel_size_A) if args.mask else None,
         device=device,
     )
     write_half_maps(result, files, flip=args.flip, plot_format=args.plot_format)

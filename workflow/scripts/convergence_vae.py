@@ -56,13 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Compare epochs and write numbers, figures and convergence.json."""
-    from tomohet.analysis import convergence, convergence_plots, latent_drift
     from tomohet.analysis.run_folder import FINAL, RunFolder
-    from tomohet.analysis.sketch import density_maxima
-    from tomohet.analysis.verdict import judge
-    from tomohet.analysis.volume_drift import MaskOptions, follow
     from tomohet.errors import InputError
-    from tomohet.files.atomic import write_csv, write_json, write_pickle
+    from tomohet.files.leftovers import replacing
 
     if min(args.epoch_interval, args.subset, args.n_bins, args.final_maxima, args.pruned_maxima) < 1:
         raise InputError("--epoch-interval, --subset, --n-bins, --pruned-maxima, --final-maxima: at least 1")
@@ -70,6 +66,19 @@ def run(args: argparse.Namespace) -> None:
     last = training.epoch(args.epoch)
     outdir = args.outdir or args.workdir / ("convergence" if last == FINAL else f"convergence.{last}")
     log_to(outdir / "convergence.log")
+    with replacing(outdir, "convergence_vae"):
+        compare(args, training, last, outdir)
+
+
+def compare(args: argparse.Namespace, training, last: int, outdir: Path) -> None:
+    """The epochs up to `last`: losses, latents, and volumes of representatives; which epoch is taken."""
+    from tomohet.analysis import convergence, convergence_plots, latent_drift
+    from tomohet.analysis.run_folder import FINAL
+    from tomohet.analysis.sketch import density_maxima
+    from tomohet.analysis.verdict import judge
+    from tomohet.analysis.volume_drift import MaskOptions, follow
+    from tomohet.files.atomic import write_csv, write_json, write_pickle
+
     known = [epoch for epoch in training.latent_epochs() if epoch <= last] or [last]
     epochs = latent_drift.listed_epochs(known, args.epoch_interval, last)
     log.info("epochs compared: %s", ", ".join(map(str, epochs)))

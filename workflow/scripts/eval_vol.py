@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
         prefix=args.prefix,
         part=share.part(len(z)),
         stack=args.stack,
-        model_digest=content_digest(weights, config) if args.stack else "",
+        model_digest=content_digest(weights, config),
         **chosen,
     )
 

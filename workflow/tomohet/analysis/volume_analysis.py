@@ -114,8 +114,6 @@ def write_clusters(
     stem = f"voxel_{folder.name}"
     write_pickle(folder / f"{stem}_labels.pkl", labels)
     write_table(folder / "voxel_kmeans_centers_ind.txt", volumes.numbers[rows], integers=True)
-    for old in folder.glob(f"{stem}_cluster*.mrc"):
-        old.unlink()
     copies = [folder / f"{stem}_cluster{label}.mrc" for label in range(len(rows))]
     for copy, row in zip(copies, rows, strict=True):
         volumes.copy(row, copy)

@@ -4,6 +4,7 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ def command(
     except InputError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # a second Ctrl-C, while Python closes down, says nothing
         _fail("interrupted", status=INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: nothing is wrong, and Python shall not complain.

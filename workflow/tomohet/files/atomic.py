@@ -11,7 +11,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from tomohet.files.leftovers import hold, remove_leftovers, temporary_prefix
+from tomohet.files.temporaries import hold, remove_leftovers, temporary_prefix
+
+_collections: list[set[Path]] = []
 
 
 @contextmanager
@@ -34,9 +36,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        keep(path)
     finally:
         os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_files() -> Iterator[set[Path]]:
+    """Collect the absolute paths of all files that are put in place meanwhile, in whatever thread."""
+    collected: set[Path] = set()
+    _collections.append(collected)
+    try:
+        yield collected
+    finally:
+        _collections[:] = [others for others in _collections if others is not collected]
+
+
+def keep(*paths: Path) -> None:
+    """Count files as written now, such as those of an earlier run that this one uses."""
+    for collected in _collections:
+        collected.update(path.absolute() for path in paths)
 
 
 def _umask() -> int:

@@ -1,96 +1,60 @@
-"""Temporary files of runs that were killed: whose they are, and their removal by the next run.
+"""What an earlier run of a command left in its output folder and the present one did not write.
 
-A temporary file of `NAME.EXT` is `.NAME.<process>-<host>-<random>.tmp.EXT`; its writer holds a lock on it.
+A command lists the files that it wrote in `.<command>.files` of the folder. Only files in that list are ever
+removed: what a user or another command put there stays.
 """
 
-import fcntl
-import hashlib
-import os
-import re
-import socket
-import time
-from functools import cache
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-_TEMPORARY = re.compile(
-    r"\.(?P<stem>.*)\.(?:(?P<pid>\d+)-(?P<host>[0-9a-f]{8})-)?[a-z0-9_]{8}\.tmp(?P<suffix>(?:\.[^.]*)?)"
-)
-# On other machines processes cannot be asked for, and locks may not be seen.
-SURELY_ENDED_S = 24 * 3600.0
-LISTING_SHARE = 0.02  # of the time may go into listing a folder: there may be a file per particle in it
+from tomohet.files.atomic import write_json, written_files
 
-_listings: dict[str, tuple[float, dict[str, list[os.DirEntry]]]] = {}
+log = logging.getLogger(__name__)
 
 
-def temporary_prefix(path: Path) -> str:
-    """How the name of a temporary file of `path` begins."""
-    return f".{path.stem}.{os.getpid()}-{_host()}-"
+@contextmanager
+def replacing(folder: Path, command: str) -> Iterator[None]:
+    """Remove at the end of the block what `command` wrote below `folder` before it and not in it.
 
-
-def remove_leftovers(path: Path) -> None:
-    """Remove temporary files of `path` whose writers have ended.
-
-    A file stays while a process holds it, runs under the number in its name on this machine, or, on
-    another machine, until it is a day old.
+    Files count as written when `files.atomic` has put them in place, or by `files.atomic.keep`. When the
+    block fails nothing is removed, and the next run knows of the files of both.
     """
-    for entry in _temporaries(path.parent).pop(path.name, ()):
-        name = _TEMPORARY.fullmatch(entry.name)
+    listing = folder / f".{command}.files"
+    earlier = _listed(listing)
+    with written_files() as written:
         try:
-            with open(entry.path, "r+b") as file:
-                ended = name["host"] == _host() and not _runs(int(name["pid"]))
-                old = time.time() - os.fstat(file.fileno()).st_mtime > SURELY_ENDED_S
-                if (ended or old) and not _is_held(file.fileno()):
-                    os.unlink(entry.path)
-        except OSError:  # another run has removed it, or it is not ours to remove
-            continue
+            yield
+        except BaseException:
+            if written or earlier:
+                write_json(listing, sorted(earlier | _below(folder, written)))
+            raise
+    now = _below(folder, written)
+    stale = sorted(name for name in earlier - now if (folder / name).is_file())
+    for name in stale:
+        (folder / name).unlink()
+    for parent in sorted({(folder / name).parent for name in stale} - {folder}, reverse=True):
+        if not any(parent.iterdir()):
+            parent.rmdir()
+    if stale:
+        named = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
+        log.info("%s: removed what an earlier run left: %s", folder, named)
+    write_json(listing, sorted(now))
 
 
-def hold(handle: int) -> None:
-    """Lock an open file, so that no other run takes it for left; without effect where locks are unknown."""
+def _below(folder: Path, paths: set[Path]) -> set[str]:
+    """Names relative to `folder` of those paths that lie in it."""
+    root = folder.absolute()
+    return {str(path.relative_to(root)) for path in paths if path.is_relative_to(root)}
+
+
+def _listed(listing: Path) -> set[str]:
+    """Names in a list; none when it is absent or damaged, and never one that leads out of the folder."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return
-
-
-def _is_held(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # the file system knows no locks: name and age have to do
-        return False
-    return False
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of this number runs; one that has ended and that no parent has asked for does not."""
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
-        return False
-    except OSError:  # of another user, or a system without /proc
-        return True
-    return state != "Z"
-
-
-def _temporaries(folder: Path) -> dict[str, list[os.DirEntry]]:
-    """The temporary files in a folder by the name of their target; listed anew if that is quick."""
-    key, now = os.path.abspath(folder), time.monotonic()
-    due, found = _listings.get(key, (0.0, {}))
-    if now < due:
-        return found
-    found = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if ".tmp" in entry.name and (name := _TEMPORARY.fullmatch(entry.name)):
-                found.setdefault(name["stem"] + name["suffix"], []).append(entry)
-    end = time.monotonic()
-    _listings[key] = end + (end - now) / LISTING_SHARE, found
-    return found
-
-
-@cache
-def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+        names = json.loads(listing.read_text())
+    except (FileNotFoundError, ValueError):
+        return set()
+    names = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+    return {name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}

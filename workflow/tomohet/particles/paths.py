@@ -15,6 +15,7 @@ from tomohet.particles.table import PIXEL_SIZE_TOLERANCE
 HEADER_THREADS = 8
 NAMES_TRIED = 100  # for the project's root
 HEADER_BATCH = 64  # files per task: one by one, handing tasks over would take as long as reading
+STAMP_BATCH = 1024
 
 
 def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | None) -> list[Path]:
@@ -55,6 +56,36 @@ def find_stacks(
     """The real path of each stack, by name, or None; looked for as `resolve_stacks` does."""
     folder, base = str(star.parent), _base(written, star, datadir)
     return {name: _find(name, folder, base) for name in written}
+
+
+def stack_stamps(
+    written: Sequence[str], star: Path, datadir: str | Path | None = None
+) -> list[tuple[int, int] | None]:
+    """Size and time of change (ns) of each stack, None where there is none; in the order of `written`.
+
+    Stacks are looked for as `resolve_stacks` does, but the place that served the last one is tried first:
+    this tells whether anything has changed, among several hundred thousand files perhaps.
+    """
+    folder, base = str(star.parent), _base(written, star, datadir)
+
+    def stamps(names: Sequence[str]) -> list[tuple[int, int] | None]:
+        found, last = [], 0
+        for name in names:
+            places = _candidates(name, folder, base)
+            stamp = None
+            for place in sorted(range(len(places)), key=lambda place: place != last):
+                try:
+                    status = os.stat(places[place])
+                except OSError:
+                    continue
+                stamp, last = (status.st_size, status.st_mtime_ns), place
+                break
+            found.append(stamp)
+        return found
+
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        parts = [written[start : start + STAMP_BATCH] for start in range(0, len(written), STAMP_BATCH)]
+        return [stamp for stamps_of_part in pool.map(stamps, parts) for stamp in stamps_of_part]
 
 
 def _base(written: Sequence[str], star: Path, datadir: str | Path | None) -> str:

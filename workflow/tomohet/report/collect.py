@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.files.volume_list import listed_volumes
 from tomohet.report.reading import Reader, numbered
 
 STAGES = (
@@ -166,7 +167,7 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
         blocks=reader.parquet(folder / "siren" / "blocks.parquet"),
         occupancies=reader.parquet(folder / "maven" / "volumes.parquet"),
         summaries=summaries,
-        volumes=_volumes(folder),
+        volumes=_volumes(reader, folder),
         block_maps=numbered((folder / "siren").glob("block_*.mrc")),
         figures=[p for stage, _ in STAGES for p in sorted((folder / stage).glob("*.png"))],
     )
@@ -188,11 +189,15 @@ def _count(subset: dict, particles: pd.DataFrame | None) -> int | None:
     return None if particles is None else len(particles)
 
 
-def _volumes(folder: Path) -> list[Path]:
+def _volumes(reader: Reader, folder: Path) -> list[Path]:
     """The volumes to look at: k-means centroids of the latents, or else those of the volume stage."""
     centroids = sorted((folder / "analyze").glob("kmeans*/"), key=lambda p: p.name)
     for place in [*centroids, folder / "volumes"]:
-        found = numbered(place.glob("vol_*.mrc"))
+        try:
+            found = listed_volumes(place).paths
+        except InputError as error:
+            reader.problem(place, error)
+            continue
         if found:
             return found
     return []

@@ -53,6 +53,11 @@ def progress(config: dict, folder: Path) -> list[Stage]:
     return [*stages, Stage("", "report", _state(folder / "report.html"))]
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether Snakemake, which runs in `folder`, has locked it: it is running there, or was killed."""
+    return any((folder / ".snakemake" / "locks").glob("*"))
+
+
 def _stages_of(config: dict, round_name: str) -> list[str]:
     left_out = {"train_vae", "convergence"} if config["latents"] == "linear" else set()
     masks = stage_options(config, "maven", round_name)["masks"]
