@@ -3,19 +3,24 @@
 The camera's noise has a smooth spectrum. Multiplication by the CTF C colours it: its power becomes
 proportional to C^2, with zeros at the zeros of C. So the power of image i at frequency k is modelled as
 
-    E|y|^2 = s_g [(1 - m) + m C_i(k)^2],
+    E|y|^2 = a_t s_g [(1 - m) + m C_i(k)^2],
 
-s_g free in every group g of images of similar dose and every shell (detector, dose weights, thickness), C
-with each image's own defocus and astigmatism. m = 0 is raw or phase-flipped data (which power cannot tell
-apart), m = 1 premultiplied. |y|^2 of noise is exponentially distributed, which makes the likelihood of m
-closed: s_g is the group's mean of |y|^2 over the bracket (Whittle). Signal adds C^2 in raw data too, so only
-the outer shells are used, where noise dominates.
+s_g free in every group g of images of similar dose and every shell (detector, dose weights, thickness), a_t
+in every tomogram (its grey scale), C with each image's own defocus and astigmatism. m = 0 is raw or
+phase-flipped data (which power cannot tell apart), m = 1 premultiplied. |y|^2 of noise is exponentially
+distributed, which makes the likelihood of m closed: s_g is the group's mean of |y|^2 over the bracket and
+a_t, and a_t likewise (Whittle). Signal adds C^2 in raw data too, so only the outer shells are used, where
+noise dominates.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.stats import norm
+from scipy.stats import t as student_t
 from torch import Tensor
 
 from tomohet.particles.table import ParticleSet
@@ -27,6 +32,8 @@ OUTER = 0.5  # of the sample's Nyquist frequency: beyond, noise dominates a tilt
 DOSE_GROUPS = 8
 SHARES = np.linspace(0.02, 0.98, 25)
 PHASE_BINS = 60
+SCALE_ROUNDS = 2  # one would do if all tomograms had the same doses
+LEAST_PROBABILITY = 1e-300  # of a normal deviate: less than this underflows
 
 
 @dataclass(frozen=True)
@@ -101,32 +108,65 @@ def ctf_phase_cycles(sample: Sample) -> Tensor:
     return (wavelength * defocus * s2 - spherical + constant[:, None] / torch.pi).float()
 
 
-def modulation(sample: Sample) -> tuple[float, float]:
+class Modulation(NamedTuple):
     """The share m of the outer power that follows C^2, and z of "premultiplied" over "raw".
 
     z is the mean over its standard error, over particles, of the log-likelihood of m = 0.98 minus that of
-    m = 0.02.
+    m = 0.02. z_of_tomogram: the same from the particles of one tomogram, by name; 0 for a single particle.
     """
+
+    share: float
+    z: float
+    z_of_tomogram: dict[str, float]
+
+
+def modulation(sample: Sample) -> Modulation:
+    """How much of the power at high frequency follows the square of the CTF."""
     outer = slice(sample.half_plane.prefix(OUTER * sample.box / 2), None)
     power = sample.data[:, outer].abs().square()
     ctf2 = ctf_of(sample.params, sample.half_plane)[:, outer].square()
     group, n_groups = _groups(sample, outer)
+    names, tomogram = np.unique(sample.tomogram, return_inverse=True)
+    tomogram = torch.as_tensor(tomogram)
+    grey = torch.ones(len(names))
 
     def per_image(share: float) -> Tensor:
+        """Log-likelihood (m,); the grey scales start from those of the share before."""
+        nonlocal grey
         bracket = 1 - share + share * ctf2
-        scale = _by(power / bracket, group, n_groups)[group].clamp(min=1e-12)
-        return -(torch.log(bracket * scale) + power / (bracket * scale)).sum(1).double()
+        for _ in range(SCALE_ROUNDS):
+            scale = _by(power / bracket / grey[tomogram, None], group, n_groups)[group].clamp(min=1e-12)
+            grey = _by((power / bracket / scale).mean(1), tomogram, len(names)).clamp(min=1e-12)
+        expected = bracket * scale * grey[tomogram, None]
+        return -(torch.log(expected) + power / expected).sum(1).double()
 
     likelihood = [per_image(float(share)) for share in SHARES]
     best = float(SHARES[int(np.argmax([float(one.sum()) for one in likelihood]))])
-    return best, z_over_particles((likelihood[-1] - likelihood[0]).numpy(), sample.particle)
+    score = (likelihood[-1] - likelihood[0]).numpy()
+    of_tomogram = {
+        str(name): z_over_particles(score[here], sample.particle[here])
+        for name, here in pd.Series(sample.tomogram).groupby(sample.tomogram).indices.items()
+    }
+    return Modulation(best, z_over_particles(score, sample.particle), of_tomogram)
 
 
 def z_over_particles(score: np.ndarray, particle: np.ndarray) -> float:
-    """Mean over standard error of scores (m,) of images, summed within particles."""
-    sums = np.bincount(particle, score)
-    spread = sums.std(ddof=1) * np.sqrt(len(sums))
-    return float(sums.sum() / spread) if spread > 0 else 0.0
+    """Mean over standard error of scores (m,) of images, summed within particles, as a normal deviate.
+
+    Over n particles that ratio is Student's t with n - 1 degrees of freedom; returned is the z of equal
+    probability (`normal_deviate`). 0 for a single particle.
+    """
+    sums = np.bincount(np.unique(particle, return_inverse=True)[1], score)
+    spread = sums.std(ddof=1) * np.sqrt(len(sums)) if len(sums) > 1 else 0.0
+    if not spread > 0:
+        return 0.0
+    ratio = float(sums.sum() / spread)
+    return normal_deviate(float(student_t.sf(abs(ratio), len(sums) - 1)), ratio)
+
+
+def normal_deviate(tail: float, sign: float) -> float:
+    """The normal deviate of this sign with the probability `tail` beyond it; 37 at most."""
+    return float(np.copysign(norm.isf(max(tail, LEAST_PROBABILITY)), sign))
 
 
 def _groups(sample: Sample, columns: slice) -> tuple[Tensor, int]:
