@@ -35,7 +35,7 @@ from tomohet.preflight.evidence import (
     skewness,
 )
 from tomohet.preflight.sample import LARGEST_BOX, Sample, draw_sample
-from tomohet.preflight.spectrum import modulation
+from tomohet.preflight.spectrum import modulation, modulation_by_tomogram
 
 PIXELS = 16_000_000  # of all images that are looked at: 4,000 images of box 64
 MOST_IMAGES = 10_000
@@ -120,8 +120,8 @@ def examine(
 def premultiplication(sample: Sample) -> Finding:
     """Does the noise power follow the square of the CTF, as the flag says, in all tomograms?"""
     stated = "premultiplied" if sample.premultiplied else "raw"
-    share, z, of_tomogram = modulation(sample)
-    if mixed := _mixed(sample, of_tomogram, z):
+    share, z = modulation(sample)
+    if mixed := _mixed(sample, modulation_by_tomogram(sample), z):
         return mixed
     found = "undecided"
     if z > LIKELY and share > PREMULTIPLIED_SHARE:

@@ -14,7 +14,6 @@ noise dominates.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,7 @@ DOSE_GROUPS = 8
 SHARES = np.linspace(0.02, 0.98, 25)
 PHASE_BINS = 60
 SCALE_ROUNDS = 2  # one would do if all tomograms had the same doses
+SORTING_ROUNDS = 4
 LEAST_PROBABILITY = 1e-300  # of a normal deviate: less than this underflows
 
 
@@ -108,46 +108,90 @@ def ctf_phase_cycles(sample: Sample) -> Tensor:
     return (wavelength * defocus * s2 - spherical + constant[:, None] / torch.pi).float()
 
 
-class Modulation(NamedTuple):
+def modulation(sample: Sample) -> tuple[float, float]:
     """The share m of the outer power that follows C^2, and z of "premultiplied" over "raw".
 
     z is the mean over its standard error, over particles, of the log-likelihood of m = 0.98 minus that of
-    m = 0.02. z_of_tomogram: the same from the particles of one tomogram, by name; 0 for a single particle.
+    m = 0.02.
     """
-
-    share: float
-    z: float
-    z_of_tomogram: dict[str, float]
-
-
-def modulation(sample: Sample) -> Modulation:
-    """How much of the power at high frequency follows the square of the CTF."""
-    outer = slice(sample.half_plane.prefix(OUTER * sample.box / 2), None)
-    power = sample.data[:, outer].abs().square()
-    ctf2 = ctf_of(sample.params, sample.half_plane)[:, outer].square()
-    group, n_groups = _groups(sample, outer)
-    names, tomogram = np.unique(sample.tomogram, return_inverse=True)
-    tomogram = torch.as_tensor(tomogram)
-    grey = torch.ones(len(names))
-
-    def per_image(share: float) -> Tensor:
-        """Log-likelihood (m,); the grey scales start from those of the share before."""
-        nonlocal grey
-        bracket = 1 - share + share * ctf2
-        for _ in range(SCALE_ROUNDS):
-            scale = _by(power / bracket / grey[tomogram, None], group, n_groups)[group].clamp(min=1e-12)
-            grey = _by((power / bracket / scale).mean(1), tomogram, len(names)).clamp(min=1e-12)
-        expected = bracket * scale * grey[tomogram, None]
-        return -(torch.log(expected) + power / expected).sum(1).double()
-
-    likelihood = [per_image(float(share)) for share in SHARES]
+    outer = _outer(sample)
+    grey, likelihood = None, []
+    for share in SHARES:
+        bracket = 1 - share + share * outer.ctf2
+        scale, grey = outer.scales(bracket, grey)  # from those of the share before
+        likelihood.append(outer.log_likelihood(bracket * scale, grey))
     best = float(SHARES[int(np.argmax([float(one.sum()) for one in likelihood]))])
-    score = (likelihood[-1] - likelihood[0]).numpy()
-    of_tomogram = {
-        str(name): z_over_particles(score[here], sample.particle[here])
-        for name, here in pd.Series(sample.tomogram).groupby(sample.tomogram).indices.items()
-    }
-    return Modulation(best, z_over_particles(score, sample.particle), of_tomogram)
+    return best, z_over_particles((likelihood[-1] - likelihood[0]).numpy(), sample.particle)
+
+
+def modulation_by_tomogram(sample: Sample) -> dict[str, float]:
+    """z of "premultiplied" over "raw" from the particles of each tomogram, by name; 0 for a single particle.
+
+    Spectra s_g are shared. Each tomogram is given the m that suits it better, and the spectra are estimated
+    anew, some times: else raw tomograms would blur those of premultiplied ones. Of two starts, all raw and
+    all premultiplied, the end of higher likelihood counts.
+    """
+    outer = _outer(sample)
+    score = max((_sorted_tomograms(outer, start) for start in (False, True)), key=lambda end: end[1])[0]
+    members = pd.Series(sample.tomogram).groupby(sample.tomogram).indices
+    return {str(name): z_over_particles(score[here], sample.particle[here]) for name, here in members.items()}
+
+
+def _sorted_tomograms(outer: "_Outer", start: bool) -> tuple[np.ndarray, float]:
+    """Log-likelihood of m = 0.98 minus that of m = 0.02 of each image (m,), and that of all as sorted."""
+    ends = [1 - share + share * outer.ctf2 for share in (SHARES[0], SHARES[-1])]
+    premultiplied = torch.full((len(outer.names),), start)
+    for _ in range(SORTING_ROUNDS):
+        scale, _ = outer.scales(torch.where(premultiplied[outer.tomogram, None], ends[1], ends[0]))
+        raw, treated = (outer.log_likelihood(end * scale, outer.grey(end * scale)) for end in ends)
+        score = treated - raw
+        by_tomogram = torch.zeros(len(outer.names), dtype=torch.float64)
+        premultiplied = by_tomogram.index_add_(0, outer.tomogram, score) > 0
+    best = torch.where(premultiplied[outer.tomogram], treated, raw)
+    return score.numpy(), float(best.sum())
+
+
+@dataclass(frozen=True)
+class _Outer:
+    """Outer shells: power, C^2 and group (m, k) of each value; tomogram (m,) of images, and their names."""
+
+    power: Tensor
+    ctf2: Tensor
+    group: Tensor
+    n_groups: int
+    tomogram: Tensor
+    names: np.ndarray
+
+    def scales(self, bracket: Tensor, grey: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """s_g (m, k) of each value and a_t (tomograms,) for a bracket (m, k); grey: a guess of a_t."""
+        grey = torch.ones(len(self.names)) if grey is None else grey
+        for _ in range(SCALE_ROUNDS):
+            power = self.power / (bracket * grey[self.tomogram, None])
+            scale = _by(power, self.group, self.n_groups)[self.group].clamp(min=1e-12)
+            grey = self.grey(bracket * scale)
+        return scale, grey
+
+    def grey(self, expected: Tensor) -> Tensor:
+        """a_t (tomograms,) given all else."""
+        ratio = (self.power / expected).mean(1)
+        return _by(ratio, self.tomogram, len(self.names)).clamp(min=1e-12)
+
+    def log_likelihood(self, expected: Tensor, grey: Tensor) -> Tensor:
+        """Of each image (m,), float64."""
+        expected = expected * grey[self.tomogram, None]
+        return -(torch.log(expected) + self.power / expected).sum(1).double()
+
+
+def _outer(sample: Sample) -> _Outer:
+    columns = slice(sample.half_plane.prefix(OUTER * sample.box / 2), None)
+    names, tomogram = np.unique(sample.tomogram, return_inverse=True)
+    return _Outer(
+        sample.data[:, columns].abs().square(),
+        ctf_of(sample.params, sample.half_plane)[:, columns].square(),
+        *_groups(sample, columns),
+        torch.as_tensor(tomogram),
+        names,
+    )
 
 
 def z_over_particles(score: np.ndarray, particle: np.ndarray) -> float:
