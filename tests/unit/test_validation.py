@@ -222,7 +222,7 @@ def test_orientations_that_differ_in_the_image_plane_alone_are_no_equal_ones(goo
         (3, 0, "pass", "lies 3"),
         (0, 4, "pass", "slopes up to 4"),
         (-40, 0, "look", "lies -40"),
-        (0, 30, "look", "slopes up to 30"),
+        (0, 30, "look", "slopes up to 3"),
     ],
 )
 def test_grey_level_of_the_background(tmp_path, level, slope, expected, words):
