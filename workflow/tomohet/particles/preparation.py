@@ -84,8 +84,8 @@ class Preparation:
             subtract_planes(images, planes)
             level = planes.abs().mul_(torch.tensor([1, *2 * [images.shape[-1] / 2]])[:, None]).sum(0)
         quarter = int(images.shape[-1] * (1 - min(field, 1.0) / 2) / 2)
-        middle = images[:, quarter : -quarter or None, quarter : -quarter or None]
-        blank = middle.amax((1, 2)) - middle.amin((1, 2)) <= ROUNDING * level
+        middle = images[:, quarter : -quarter or None, quarter : -quarter or None].flatten(1)
+        blank = middle.amax(1) - middle.amin(1) <= ROUNDING * level
         window = self.window_of(images.shape[-1], field)
         if window is not None:
             images *= window

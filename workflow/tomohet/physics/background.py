@@ -18,7 +18,7 @@ Tensor = torch.Tensor
 INNER, EDGE = 0.75, 1.0  # radii as fractions of half the box
 SECTORS = 16
 BOUND = 2.0  # robust standard deviations: residuals beyond count no more than this
-ROUNDS = 4
+ROUNDS = 3
 SIGMA_OF_MAD = 1.4826  # of a normal distribution
 CHANCE = 16.0  # of a slope's squared length over its variance per axis; noise exceeds it once in 200 images
 
