@@ -251,7 +251,9 @@ def test_star_and_store_give_the_same_selection(series, tmp_path):
     write_store(tmp_path / "store", read_particles(series))
     from_store, chosen_too = open_particles(tmp_path / "store", options)
     assert chosen.tolist() == chosen_too.tolist() == [1, 2, 5]
-    pd.testing.assert_frame_equal(from_star.images, from_store.images, check_categorical=False)
+    # What is usual in a tomogram depends on which of its images were prepared.
+    tables = [one.images.drop(columns="grey_scale") for one in (from_star, from_store)]
+    pd.testing.assert_frame_equal(*tables, check_categorical=False)
     rows = np.arange(6)
     assert torch.equal(from_star.half_planes(rows), from_store.half_planes(rows))
 

@@ -22,13 +22,12 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path, write_parquet, write_yaml
 from tomohet.files.rows import RowFile
 from tomohet.particles.noise_levels import relative_noise
+from tomohet.particles.normalisation import divisors, grey_scales, tomogram_of
 from tomohet.particles.preparation import (
     Normalisation,
     Preparation,
-    common_normalisation,
     noise_deviation,
     read_half_planes,
-    refuse_constant,
 )
 from tomohet.particles.rescaling import Grids, common_grid, rescaled
 from tomohet.particles.table import ParticleSet
@@ -47,9 +46,10 @@ class Store:
     """An opened store.
 
     `particles`, `images`: the tables of `ParticleSet`; the images of one particle are contiguous, and
-    `images` has `noise_scale` besides, by which the image was divided. `data`: memory-mapped (n, n_half, 2),
-    real and imaginary parts of the windowed, shifted, sign-corrected, normalised transforms at the points of
-    `half_plane`; `data_rows[i]` is the row of image i in it. `scale`: real units = stored values * scale.
+    `images` has besides `noise_scale`, by which the image was divided, and `grey_scale`, the one that is
+    usual in its tomogram. `data`: memory-mapped (n, n_half, 2), real and imaginary parts of the windowed,
+    shifted, sign-corrected, normalised transforms at the points of `half_plane`; `data_rows[i]` is the row
+    of image i in it. `scale`: real units = stored values * scale.
     `digest` changes with the inputs and with every option of preparation.
     """
 
@@ -88,12 +88,14 @@ class Store:
 
     @cached_property
     def gain(self) -> np.ndarray:
-        """float32 (n_images,): how much larger an image's signal is than on the common scale.
+        """float32 (n_images,): how much larger an image's signal is than is usual in its tomogram.
 
         Images divided by their own noise have the same noise, but signals of different size: the forward
-        model multiplies its transfer functions by this.
+        model multiplies its transfer functions by this. Tomograms count alike (`particles.normalisation`).
         """
-        return (self.scale / self.images["noise_scale"]).to_numpy(np.float32)
+        # Stores of earlier versions have one grey scale for all.
+        usual = self.images.get("grey_scale", self.scale)
+        return (usual / self.images["noise_scale"]).to_numpy(np.float32)
 
     @property
     def own_noise(self) -> np.ndarray:
@@ -204,7 +206,8 @@ def write_store(
 ) -> Store:
     """Prepare all images of `particle_set` into `folder` and open the store; options as in `Preparation`.
 
-    Images are read, windowed, transformed, given their sign, normalised and shifted, in this order.
+    Images are read, freed of their background, windowed, transformed, given their sign, normalised and
+    shifted, in this order.
     A store of the same inputs and options is reused as it stands; any other is rebuilt. Sections are
     streamed, so memory does not grow with the number of images. `store.yaml` is written last.
     With `rescale`, images of whatever pixel size and box are brought to one of each on the way. Raises
@@ -229,11 +232,12 @@ def write_store(
         particle_set = rescaled(particle_set, grids)
         images = particle_set.images
     hp = half_plane(grids.box)
-    shift, scale = common_normalisation(particle_set, preparation, hp, grids)
+    shift, divisor = divisors(particle_set, preparation, hp, grids)
     with atomic_path(folder / DATA) as temporary:
-        noise_scale = _write_half_planes(temporary, particle_set, preparation, hp, grids, shift, scale)
+        noise_scale = _write_half_planes(temporary, particle_set, preparation, hp, grids, shift, divisor)
     write_parquet(folder / PARTICLES, particle_set.particles)
-    write_parquet(folder / IMAGES, images.assign(noise_scale=noise_scale))
+    grey_scale = grey_scales(noise_scale, images, tomogram_of(particle_set))
+    write_parquet(folder / IMAGES, images.assign(noise_scale=noise_scale, grey_scale=grey_scale))
     write_yaml(
         folder / DESCRIPTION,
         {
@@ -266,25 +270,27 @@ def _write_half_planes(
     hp: HalfPlane,
     grids: Grids,
     shift: float,
-    scale: float | None,
+    divisor: np.ndarray,
 ) -> np.ndarray:
-    """Stream all images into the .npy file `path`; returns each image's divisor, float32 (n,)."""
+    """Stream all images into the .npy file `path`; returns each image's divisor, float32 (n,).
+
+    divisor: of `normalisation.divisors`.
+    """
     images = particle_set.images
     shape = (len(images), hp.n, 2)
     data = np.lib.format.open_memmap(path, mode="w+", dtype=preparation.dtype, shape=shape)
     signs = torch.from_numpy(preparation.signs(images))
     shifts = torch.tensor(images[["shift_x_px", "shift_y_px"]].to_numpy(np.float32))
-    own_scale = ~images["ctf_premultiplied"].to_numpy(bool) if preparation.normalise == "noise" else None
-    noise_scale = np.full(len(images), scale if scale is not None else np.nan, dtype=np.float32)
+    noise_scale = divisor.copy()
     with track(total=len(images), unit="images", description="preparing") as progress:
         for rows, transforms in read_half_planes(images, np.arange(len(images)), grids, preparation):
             # Scaled as pairs of real numbers, for the same reason as in `shift_half_planes`.
             parts = torch.view_as_real(transforms) * signs[rows, None, None]
             parts[..., 0] -= shift
-            if own_scale is not None and own_scale[rows].any():
+            own = np.isnan(divisor[rows])
+            if own.any():
                 noise = noise_deviation(torch.view_as_complex(parts), hp).numpy()
-                noise_scale[rows] = np.where(own_scale[rows], noise, noise_scale[rows])
-                refuse_constant(noise_scale[rows], images, rows)
+                noise_scale[rows] = np.where(own, noise, divisor[rows])
             parts /= torch.from_numpy(noise_scale[rows])[:, None, None]
             shifted = shift_half_planes(torch.view_as_complex(parts), shifts[rows], hp)
             contiguous = rows[-1] - rows[0] + 1 == len(rows)
