@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.analysis.volume_drift import MaskOptions, follow
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_csv, write_json, write_pickle
+    from tomohet.files.digests import sealed
 
     if min(args.epoch_interval, args.subset, args.n_bins, args.final_maxima, args.pruned_maxima) < 1:
         raise InputError("--epoch-interval, --subset, --n-bins, --pruned-maxima, --final-maxima: at least 1")
@@ -125,17 +126,16 @@ def run(args: argparse.Namespace) -> None:
     for line in [*verdict.reasons, *verdict.warnings]:
         log.info("%s", line)
     log.info("verdict: %s; epoch %d is taken", verdict.text, last)
-    write_json(
-        outdir / "convergence.json",
-        {
-            "epoch": last,
-            "verdict": verdict.text,
-            "reasons": verdict.reasons,
-            "warnings": verdict.warnings,
-            "metrics": verdict.metrics,
-            "epochs": epochs,
-        },
-    )
+    found = {
+        "epoch": last,
+        "verdict": verdict.text,
+        "reasons": verdict.reasons,
+        "warnings": verdict.warnings,
+        "metrics": verdict.metrics,
+        "epochs": epochs,
+    }
+    with sealed(outdir / "convergence.json"):
+        write_json(outdir / "convergence.json", found)
 
 
 if __name__ == "__main__":

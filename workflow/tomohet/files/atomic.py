@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from tomohet.files.digests import sealed
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -53,8 +55,8 @@ def write_yaml(path: str | Path, value: object) -> None:
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as parquet atomically."""
-    with atomic_path(path) as temporary:
+    """Write a table as parquet atomically, and list its digest."""
+    with sealed(Path(path)), atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False)
 
 

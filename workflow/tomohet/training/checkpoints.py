@@ -13,6 +13,7 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
+from tomohet.files.digests import forget
 from tomohet.particles.store import Store
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ def set_aside(folder: Path, patterns: tuple[str, ...]) -> None:
         number += 1
     aside = folder / f"superseded.{number}"
     aside.mkdir()
+    forget(*files)
     for file in files:
         os.replace(file, aside / file.name)
     log.info("%d files of an earlier training with other settings moved to %s", len(files), aside)

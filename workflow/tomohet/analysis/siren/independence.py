@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy.spatial import cKDTree
 
 from tomohet.errors import InputError
+from tomohet.files.digests import is_there
 from tomohet.files.pickles import load_latents
+from tomohet.files.tables import read_table
 
 NEIGHBOURS = 10
 MOST_VOLUMES = 3000  # in the graph; of more, this many are drawn
@@ -126,7 +127,7 @@ def latents_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
     """Latents (V, zdim) of the volumes `numbers` from z.pkl beside them, or None if there is none."""
     folder = volumes if volumes.is_dir() else volumes.parent
     path = folder / "z.pkl"
-    if not path.is_file():
+    if not is_there(path):
         return None
     z, _ = load_latents(path)
     if numbers.max() >= len(z):
@@ -141,7 +142,7 @@ def population_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
     """Number of particles (V,) that each volume stands for, from assignment.parquet beside them, or None."""
     folder = volumes if volumes.is_dir() else volumes.parent
     path = folder / "assignment.parquet"
-    if not path.is_file():
+    if not is_there(path):
         return None
-    count = pd.read_parquet(path, columns=["volume"])["volume"].value_counts()
+    count = read_table(path, {"volume": "whole numbers"})["volume"].value_counts()
     return count.reindex(numbers, fill_value=0).to_numpy()
