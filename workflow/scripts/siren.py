@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.analysis.siren.particles import states_of_particles
     from tomohet.analysis.siren.stability import blocks_of_randomised, level_stability
     from tomohet.files.atomic import write_json, write_parquet
+    from tomohet.files.digests import forget
     from tomohet.files.grids import write_on_grid
 
     maps = None
@@ -118,6 +119,7 @@ def run(args: argparse.Namespace) -> None:
 
     args.outdir.mkdir(parents=True, exist_ok=True)
     for stale in (*args.outdir.glob("block_*.mrc"), args.outdir / "particles.parquet"):
+        forget(stale)
         stale.unlink(missing_ok=True)
     for number in table.id:
         write_on_grid(args.outdir / f"block_{number}.mrc", found.labels == number, ensemble.grid)

@@ -15,6 +15,7 @@ from tomohet.analysis.latent_analysis import clear_volumes, write_table
 from tomohet.analysis.run_folder import RunFolder
 from tomohet.analysis.volume_drift import VolumeDrift
 from tomohet.files.atomic import write_pickle
+from tomohet.files.digests import is_there
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def representative_volumes(
             paths = sorted(place.glob("vol_*.mrc"), key=lambda p: int(re.sub(r"\D", "", p.stem)))
             if len(paths) == len(points):
                 volumes[epoch] = paths
-        elif run.weights_path(epoch).is_file() and run.config_path.is_file():
+        elif run.weights_path(epoch).is_file() and is_there(run.config_path):
             clear_volumes(place)
             volumes[epoch] = VolumeMaker(run, epoch, options).write(points, place)
     missing = sorted(set(epochs) - set(volumes))

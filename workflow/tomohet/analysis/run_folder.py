@@ -87,8 +87,8 @@ class RunFolder:
             names = ", ".join(sorted(path.name for path in gone))
             raise InputError(
                 f"{self.path}: {names}: gone, though the training wrote them, so that fewer epochs would be "
-                "judged; put them back, or run `tomohet train_vae` again in an empty folder (`tomohet cleanup` "
-                "removes epochs that are not needed)"
+                "judged; put them back, or run `tomohet train_vae` again in an empty folder (`tomohet "
+                "cleanup` removes epochs that are not needed)"
             )
 
     def _numbers(self, pattern: str) -> list[int]:

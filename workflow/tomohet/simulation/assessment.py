@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 from sklearn.model_selection import KFold, cross_val_predict
 
+from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume
 from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.fsc import correlation, fsc, resolution_at, shell_frequencies
@@ -185,6 +186,8 @@ def maps_against_truth(round_truth: RoundTruth, volumes: Path, assignment: pd.Da
 
 def _decoded(folder: Path, numbers: np.ndarray) -> tuple[dict[int, np.ndarray], float]:
     files = {int(path.stem.rsplit("_", 1)[1]): path for path in folder.glob("vol_*.mrc")}
+    if gone := sorted({int(number) for number in numbers} - set(files)):
+        raise InputError(f"{folder}: no volume number {gone[0]}; run `tomohet eval_vol` again")
     volumes = {int(number): read_volume(files[int(number)]) for number in numbers}
     pixel_size_A = next(iter(volumes.values()))[1]
     return {number: volume for number, (volume, _) in volumes.items()}, pixel_size_A

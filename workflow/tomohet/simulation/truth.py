@@ -26,6 +26,7 @@ import numpy as np
 from tomohet.errors import InputError
 from tomohet.files.arrays import read_arrays
 from tomohet.files.atomic import atomic_path
+from tomohet.files.digests import sealed
 from tomohet.simulation.assembly import Hinge
 from tomohet.simulation.config import Block
 from tomohet.simulation.specimen import Specimen, density
@@ -69,7 +70,7 @@ class Truth:
 
     def save(self, path: str | Path) -> None:
         """Write the npz file, atomically."""
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        with sealed(Path(path)), atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
 
     def specimen(self) -> Specimen:
