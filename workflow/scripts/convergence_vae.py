@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from tomohet.cli import command, log_to, options
+from tomohet.cli import command, log_to, options, take_output
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
     training = RunFolder(args.workdir)
     last = training.epoch(args.epoch)
     outdir = args.outdir or args.workdir / ("convergence" if last == FINAL else f"convergence.{last}")
+    take_output(outdir)
     log_to(outdir / "convergence.log")
     known = [epoch for epoch in training.latent_epochs() if epoch <= last] or [last]
     epochs = latent_drift.listed_epochs(known, args.epoch_interval, last)
