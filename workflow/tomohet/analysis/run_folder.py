@@ -134,7 +134,10 @@ def particles_of(n: int, indices: str | Path | None, config: dict) -> np.ndarray
 
 def _ordinals(particles: list) -> np.ndarray:
     """A configuration's list of particles (n,) int64."""
-    numbers = as_array(particles) if particles else np.zeros(0, np.int64)
+    try:
+        numbers = as_array(particles) if particles else np.zeros(0, np.int64)
+    except ValueError:
+        numbers = np.zeros((0, 0))
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (len(numbers) and numbers.min() < 0):
         raise InputError("config.pkl: particles are not a list of numbers from 0; pass --particles")
     return numbers.astype(np.int64)

@@ -10,7 +10,9 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
+from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
+from tomohet.files.values import refuse_vast
 
 # Everything named here only builds values. numpy 1 and 2 use different module paths for the same functions.
 _ALLOWED = {
@@ -25,10 +27,6 @@ _ALLOWED = {
 }
 LARGEST_INDEX = 2**31 - 1  # of particles and images
 PLAIN = (bool, int, float, complex, str, np.generic)
-PROBLEMS = (
-    pickle.UnpicklingError, EOFError, ImportError, AttributeError, ArithmeticError, TypeError, ValueError,
-    LookupError, MemoryError, RecursionError, BufferError,
-)  # fmt: skip
 
 
 def _copying(kind: type) -> Callable:
@@ -114,10 +112,10 @@ def load_pickles(path: str | Path) -> list:
             _refuse_false_lengths(content, size)
             content.seek(start)
             values.append(_RestrictedUnpickler(content).load())
-    except PROBLEMS as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+            refuse_vast(values[-1], 10 * size + 10**5)
+    except UNREADABLE as error:
         raise InputError(
-            f"{path}: refused as a pickle of plain values and numpy arrays ({reason}); "
+            f"{path}: refused as a pickle of plain values and numpy arrays ({reason(error)}); "
             "write it again with plain lists or numpy arrays"
         ) from error
     if not values:

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow
 
 from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 
 # What a column may hold, and whether a type is that; whole numbers are numbers too.
@@ -42,9 +43,8 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
         RuntimeError,
         pyarrow.ArrowException,
     ) as error:
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{path}: cannot be read as a parquet table ({reason}); run the command that wrote it again"
+            f"{path}: cannot be read as a parquet table ({reason(error)}); make it again"
         ) from error
     _refuse_other_columns(table, needed or {}, path)
     return table
@@ -58,10 +58,8 @@ def read_csv(path: str | Path, needed: Mapping[str, str] | None = None) -> pd.Da
         raise InputError(f"{path}: no such table")
     try:
         table = pd.read_csv(path)
-    except (OSError, ValueError, LookupError, MemoryError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a CSV table ({' '.join(str(error).split())[:200]})"
-        ) from error
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read as a CSV table ({reason(error)})") from error
     _refuse_other_columns(table, needed or {}, path)
     return table
 

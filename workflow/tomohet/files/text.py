@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 
 
@@ -13,8 +14,8 @@ def read_json(path: str | Path) -> dict:
     check(path)
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read as JSON ({reason(error)})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: found a {type(content).__name__}, expected an object with names")
     return content

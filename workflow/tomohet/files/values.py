@@ -1,10 +1,12 @@
-"""Rules for the values of a mapping that was read from a file: checked before anything is built of them."""
+"""Rules for values that were read from a file: checked before anything is built of them."""
 
 import math
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from tomohet.errors import InputError
 
@@ -75,3 +77,44 @@ def hold_to(values: object, rules: dict[str, Rule], where: str | Path, optional:
         if not rule.holds(values[key]):
             found = repr(values[key])[:60]
             raise InputError(f"{where}: {key} is {found}, expected {rule.words}")
+
+
+def refuse_vast(value: object, most: int) -> None:
+    """Raise ValueError when a value, written out, has more than `most` parts, or is a part of itself.
+
+    Lists that share their parts may be small in a file and in memory, and endless to whoever goes through
+    them. Each is looked at once.
+    """
+    parts: dict[int, int] = {}  # of what has been counted
+    begun: set[int] = set()
+    waiting = [value]
+    while waiting:
+        here = waiting[-1]
+        items = _items(here)
+        inner = [item for item in items if not isinstance(item, _LEAVES)]
+        if id(here) in parts:
+            waiting.pop()
+        elif id(here) in begun:
+            parts[id(here)] = 1 + len(items) + sum(parts[id(item)] for item in inner)
+            if parts[id(here)] > most:
+                raise ValueError(f"written out it would have more than {most:,} parts")
+            waiting.pop()
+        else:
+            begun.add(id(here))
+            if any(id(item) in begun and id(item) not in parts for item in inner):
+                raise ValueError("it is a part of itself")
+            waiting += inner
+
+
+def _items(value: object) -> list | tuple | set | frozenset:
+    """The parts of a value."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return value
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, np.ndarray):
+        return value.ravel().tolist() if value.dtype.hasobject else []
+    return list(getattr(value, "__dict__", {}).values())
+
+
+_LEAVES = (str, bytes, bytearray, int, float, complex, bool, type(None), np.generic, np.dtype, type)

@@ -12,6 +12,7 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path, write_pickle, write_yaml
+from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import sealed
 from tomohet.files.pickles import Foreign, as_array, load_indices, load_latents, load_pickles, save_latents
 from tomohet.files.star import parse_table, read_text_blocks
@@ -41,11 +42,10 @@ def import_run(folder: Path, outdir: Path) -> dict:
         raise InputError(f"{folder}: its latents are of {sorted(n_particles)} particles, expected one number")
     try:
         config = _translated(published, folder / "config.pkl")
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, IndexError, RecursionError,
-            MemoryError) as error:  # fmt: skip
-        what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
+    except UNREADABLE as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
         raise InputError(
-            f"{folder / 'config.pkl'}: not as tomoDRGN 1.0 writes it ({what[:200]}); copy the run again"
+            f"{folder / 'config.pkl'}: not as tomoDRGN 1.0 writes it ({what}); copy the run again"
         ) from error
     check_config(config, folder / "config.pkl")
     if n_particles:
@@ -151,8 +151,7 @@ def _translated_weights(path: Path, config: dict) -> dict:
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: refused as a file of plain tensors ({reason})") from error
+        raise InputError(f"{path}: refused as a file of plain tensors ({reason(error)})") from error
     if not isinstance(content, dict) or "model_state_dict" not in content:
         raise InputError(f"{path}: no model_state_dict in it, expected weights of tomoDRGN")
     state = {name.removeprefix("module."): tensor for name, tensor in content["model_state_dict"].items()}

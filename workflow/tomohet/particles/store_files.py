@@ -2,7 +2,6 @@
 
 import math
 import os
-import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import yaml
 
 from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 from tomohet.files.tables import read_table
 from tomohet.files.values import LIST, MAPPING, TEXT, hold_to, number, one_of, whole
@@ -53,9 +53,10 @@ def read_description(folder: Path) -> dict | None:
         return None
     try:
         description = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: the store's description is damaged ({reason}); {PREPARE_AGAIN}") from error
+    except (*UNREADABLE, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path}: the store's description is damaged ({reason(error)}); {PREPARE_AGAIN}"
+        ) from error
     hold_to(description, {"format": whole(1, 1000)}, path)
     hold_to(description, _DESCRIBED, path)
     hold_to(description["preparation"], {"dtype": one_of("float32", "float16")}, f"{path}: preparation")
@@ -100,9 +101,8 @@ def read_data(folder: Path, description: dict, n_images: int) -> np.ndarray:
     try:
         data = np.load(path, mmap_mode="r")
         size = os.path.getsize(path)
-    except (OSError, ValueError, TypeError, EOFError, SyntaxError, MemoryError, OverflowError, LookupError,
-            tokenize.TokenError) as error:  # fmt: skip
-        raise InputError(f"{path}: the store is damaged ({error}); {PREPARE_AGAIN}") from error
+    except UNREADABLE as error:
+        raise InputError(f"{path}: the store is damaged ({reason(error)}); {PREPARE_AGAIN}") from error
     plausible = isinstance(data, np.memmap) and data.ndim == 3 and data.flags.c_contiguous
     # Before the box is used to build anything: a half-plane has close to pi / 8 box^2 points.
     plausible = plausible and len(data) == n_images and 0.3 < data.shape[1] / box**2 < 1
