@@ -36,7 +36,7 @@ def test_a_second_writer_is_refused_by_every_command(other, tmp_path, run_script
     }.get(name, ("input",))  # fmt: skip
     done = run_script(name, *needed, "-o", tmp_path / "out", check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'out'}: another command is writing")
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'out'}: another training or command")
     assert "Traceback" not in done.stderr
 
 
@@ -62,9 +62,9 @@ def test_processes_of_one_job_share_a_folder_but_with_no_other(tmp_path):
     with writing(tmp_path, shared=True):
         with writing(tmp_path, shared=True):
             pass
-        with pytest.raises(InputError, match="another command"), writing(tmp_path):
+        with pytest.raises(InputError, match="is writing there"), writing(tmp_path):
             pass
-    with writing(tmp_path), pytest.raises(InputError, match="another command"):
+    with writing(tmp_path), pytest.raises(InputError, match="is writing there"):
         with writing(tmp_path, shared=True):
             pass
     assert not list(tmp_path.iterdir())
@@ -73,6 +73,6 @@ def test_processes_of_one_job_share_a_folder_but_with_no_other(tmp_path):
 def test_a_command_takes_its_folder_once(tmp_path):
     with holding_outputs(argparse.Namespace(outdir=tmp_path / "out")):
         assert take_output(Path(tmp_path / "out")) == tmp_path / "out"
-        with pytest.raises(InputError, match="another command"), writing(tmp_path / "out"):
+        with pytest.raises(InputError, match="is writing there"), writing(tmp_path / "out"):
             pass
     assert not (tmp_path / "out").exists()

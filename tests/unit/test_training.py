@@ -121,7 +121,7 @@ def test_load_latest_needs_a_checkpoint(tiny_store, tmp_path):
 
 
 def test_second_writer_is_refused(tmp_path):
-    with writing(tmp_path), pytest.raises(InputError, match="another command"), writing(tmp_path):
+    with writing(tmp_path), pytest.raises(InputError, match="is writing there"), writing(tmp_path):
         pass
 
 

@@ -25,7 +25,8 @@ def writing(folder: str | Path, shared: bool = False) -> Iterator[None]:
     file = _locked(folder / LOCK, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     if file is None:
         raise InputError(
-            f"{folder}: another command is writing there; wait for it to end, or choose another folder"
+            f"{folder}: another training or command is writing there; wait for it to end, or choose another "
+            "folder"
         )
     with file:
         try:
