@@ -74,6 +74,17 @@ def test_damage_is_seen_or_harmless(results, foreign, undamaged, tmp_path, name,
     assert said or (root / name).read_bytes() == (results / name).read_bytes(), "nobody looked"
 
 
+@pytest.mark.parametrize("damage", [name for name in damaged.DAMAGE if name != "foreign"])
+@pytest.mark.parametrize("folder", ["all/linear", "prepared"])
+def test_a_damaged_list_of_digests_does_no_harm(results, undamaged, tmp_path, folder, damage):
+    root = tmp_path / "results"
+    shutil.copytree(results, root)
+    damaged.DAMAGE[damage](root / folder / digests.LIST, root)
+    for reader in ("decode", "table"):
+        found = damaged.outcome(reader, root, tmp_path / reader)
+        assert found == undamaged[reader] or (isinstance(found, str) and digests.LIST in found)
+
+
 @pytest.mark.parametrize("name", ["weights.0.pkl", "z.0.train.pkl", "config.pkl", "loss.csv"])
 def test_an_epoch_less_is_not_judged_without_a_word(results, tmp_path, name):
     root = tmp_path / "results"

@@ -455,6 +455,7 @@ def test_the_report_survives_what_is_no_mapping(tmp_path, text):
     for name in NAMES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    (tmp_path / "config.yml").write_text("rounds: [all]")
     write_report(tmp_path, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert text == "" or "could not be read" in page
