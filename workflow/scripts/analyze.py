@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from tomohet.cli import command, options
+from tomohet.cli import command, options, take_output
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     training = RunFolder(args.workdir)
     epoch = training.epoch(args.epoch)
     outdir = args.outdir or args.workdir / ("analyze" if epoch == FINAL else f"analyze.{epoch}")
+    take_output(outdir)
     with replacing(outdir, "analyze"):
         analyse(args, training, epoch, outdir)
 

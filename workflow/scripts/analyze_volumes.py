@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from tomohet.cli import command, options
+from tomohet.cli import command, options, take_output
 
 TRAVERSED = 10  # components along which volumes are written
 
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     source = args.voldir.resolve()
     name = source.stem if source.is_file() else source.name
     outdir = args.outdir or args.voldir.with_name(f"{name}_analyze_volumes")
+    take_output(outdir)
     with replacing(outdir, "analyze_volumes"):
         analyse(args, volumes, outdir)
 

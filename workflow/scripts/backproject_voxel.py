@@ -5,7 +5,7 @@ import logging
 import tempfile
 from pathlib import Path
 
-from tomohet.cli import command, log_to, options
+from tomohet.cli import command, log_to, options, take_output
 from tomohet.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} {value}: expected a number above 0")
     files = MapFiles.of(args.output)
     files.folder.mkdir(parents=True, exist_ok=True)
+    if not files.prefix:
+        take_output(files.folder)
     log_to(files.path("run.log", "_run.log"))
     if files.prefix and not Path(args.particles).is_dir():
         # A lone X.mrc leaves no folder beside it: the prepared images go when the map is there.

@@ -125,7 +125,7 @@ def _selected(args: argparse.Namespace, particles, star_type: str):
     import numpy as np
 
     from tomohet.errors import InputError
-    from tomohet.files.pickles import load_indices, load_pickles
+    from tomohet.files.pickles import load_array, load_indices
     from tomohet.particles.filtering import checked_indices
 
     if args.ind and args.labels:
@@ -147,7 +147,7 @@ def _selected(args: argparse.Namespace, particles, star_type: str):
     if args.ind:
         return np.isin(number, checked_indices(load_indices(args.ind), n, f"--ind {args.ind}", what))
     if args.labels:
-        labels = np.asarray(load_pickles(args.labels)[0]).ravel()
+        labels = load_array(args.labels).ravel()
         if len(labels) != n:
             raise InputError(f"--labels {args.labels}: {len(labels)} labels, but {args.input} has {n} {what}")
         return np.isin(labels, args.labels_sel)[number]

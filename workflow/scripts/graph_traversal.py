@@ -78,11 +78,11 @@ def write(args: argparse.Namespace, z, graph, path) -> None:
 
 def find_umap(latents: Path, n: int):
     """The embedding (n, 2) that analyze made of these latents, or None."""
-    from tomohet.files.pickles import load_pickles
+    from tomohet.files.pickles import load_array
 
     name = re.fullmatch(r"z(\.\d+)?\.train\.pkl", latents.name)
     path = latents.parent / f"analyze{(name and name[1]) or ''}" / "umap.pkl"
-    embedding = load_pickles(path)[0] if name and path.is_file() else None
+    embedding = load_array(path) if name and path.is_file() else None
     return embedding if embedding is not None and len(embedding) == n else None
 
 

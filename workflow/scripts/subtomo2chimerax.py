@@ -60,7 +60,7 @@ def write_scenes(args: argparse.Namespace) -> None:
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_text
     from tomohet.files.mrc import read_volume
-    from tomohet.files.pickles import load_indices, load_latents, load_pickles
+    from tomohet.files.pickles import load_array, load_indices, load_latents
     from tomohet.mapback import placements, scene
 
     placed = placements.read_placements(args.starfile, args.tomo_id_col_override, args.star_angpix_override)
@@ -70,7 +70,9 @@ def write_scenes(args: argparse.Namespace) -> None:
         raise InputError(f"{args.ind}: index {chosen.max()}, but {args.starfile} has {n} particles")
     labels = np.zeros(len(chosen), np.int64)
     if args.coloring_labels is not None:
-        given = np.asarray(load_pickles(args.coloring_labels)[0], np.float64)
+        given = load_array(args.coloring_labels)
+        if given.dtype.kind not in "biuf":
+            raise InputError(f"{args.coloring_labels}: expected numbers, found {given.dtype}")
         labels = np.rint(of_chosen(given, chosen, n, args.coloring_labels)).astype(np.int64)
     colors = scene.label_colors(labels, args.colormap)
     latents = decoder = None

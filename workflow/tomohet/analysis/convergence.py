@@ -14,6 +14,7 @@ from tomohet.analysis.latent_analysis import write_table
 from tomohet.analysis.run_folder import RunFolder
 from tomohet.analysis.volume_drift import VolumeDrift
 from tomohet.files.atomic import keep, write_pickle
+from tomohet.files.digests import is_there
 from tomohet.files.volume_list import LIST, listed_volumes
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def representative_volumes(
             keep(*paths, place / LIST, place / "z_values.txt")
             if len(paths) == len(points):
                 volumes[epoch] = paths
-        elif run.weights_path(epoch).is_file() and run.config_path.is_file():
+        elif run.weights_path(epoch).is_file() and is_there(run.config_path):
             volumes[epoch] = VolumeMaker(run, epoch, options).write(points, place)
     missing = sorted(set(epochs) - set(volumes))
     if missing:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tomohet.analysis.run_folder import RunFolder
 from tomohet.errors import InputError
+from tomohet.files.digests import is_there
 from tomohet.files.parts import content_digest
 from tomohet.files.volume_list import file_name
 
@@ -23,7 +24,7 @@ class VolumeMaker:
 
         weights = run.weights_path(epoch)
         for needed in (weights, run.config_path):
-            if not needed.is_file():
+            if not is_there(needed):
                 raise InputError(f"{needed}: no such file, so no volumes can be decoded; pass --skip-vol")
         self.decoder = load_model(weights, run.config_path, device_of(options.device))
         self.model_digest = content_digest(weights, run.config_path)

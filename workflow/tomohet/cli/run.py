@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tomohet.cli.logs import start_logging
+from tomohet.cli.outputs import holding_outputs
 from tomohet.errors import InputError
 
 INTERRUPTED = 130
@@ -31,7 +32,8 @@ def command(
     arguments = parser.parse_args(argv)
     start_logging()
     try:
-        run(arguments)
+        with holding_outputs(arguments):
+            run(arguments)
         sys.stdout.flush()
     except InputError as mistake:
         _fail(str(mistake))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from tomohet.files.digests import sealed
 from tomohet.files.temporaries import hold, remove_leftovers, temporary_prefix
 
 _collections: list[set[Path]] = []
@@ -82,8 +83,8 @@ def write_yaml(path: str | Path, value: object) -> None:
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as parquet atomically."""
-    with atomic_path(path) as temporary:
+    """Write a table as parquet atomically, and list its digest."""
+    with sealed(Path(path)), atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tomohet.files.atomic import write_json, written_files
+from tomohet.files.digests import forget
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def replacing(folder: Path, command: str) -> Iterator[None]:
     now = _below(folder, written)
     stale = sorted(name for name in earlier - now if (folder / name).is_file())
     for name in stale:
+        forget(folder / name)
         (folder / name).unlink()
     for parent in sorted({(folder / name).parent for name in stale} - {folder}, reverse=True):
         if not any(parent.iterdir()):

@@ -16,7 +16,7 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
 from tomohet.files.mrc import HEADER_BYTES, create_volume_stack, write_volume
 from tomohet.files.parts import PartedFile, content_digest
-from tomohet.files.pickles import load_pickles
+from tomohet.files.pickles import load_array
 from tomohet.files.volume_list import VolumeList, checksum, file_name, latents_digest
 from tomohet.model.volume_writer import VolumeWriter
 from tomohet.physics.fourier import lowpass
@@ -268,7 +268,7 @@ def read_latent_points(path: Path, zdim: int) -> np.ndarray:
     Raises InputError when the file is missing or holds no numbers.
     """
     if path.suffix == ".pkl":
-        z = np.asarray(load_pickles(path)[0])
+        z = load_array(path)
     else:
         if not path.is_file():
             raise InputError(f"{path}: no such file of latents")

@@ -147,7 +147,7 @@ def _is_round(path: Path) -> bool:
 def _round(reader: Reader, folder: Path, config: dict) -> Round:
     stages = {stage: _has_content(folder / stage) for stage, _ in STAGES}
     summaries = {stage: _summary(reader, folder, stage) for stage, _ in STAGES}
-    wanted = (config.get("rounds") or {}).get(folder.name) or {}
+    wanted = _mapping(_mapping(config.get("rounds")).get(folder.name))
     subset = summaries["subset"]
     particles = reader.parquet(folder / "particles.parquet")
     if particles is None:
@@ -171,6 +171,11 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
         block_maps=numbered((folder / "siren").glob("block_*.mrc")),
         figures=[p for stage, _ in STAGES for p in sorted((folder / stage).glob("*.png"))],
     )
+
+
+def _mapping(value: object) -> dict:
+    """A mapping as it is; nothing in the place of anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _has_content(folder: Path) -> bool:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from tomohet.errors import InputError
+from tomohet.files.tables import read_csv
 from tomohet.rounds.tree import parents_first, stage_options
 
 # A stage is done when this file of it is there (each is written last, and whole).
@@ -72,4 +72,9 @@ def _state(path: Path) -> str:
 
 def _epochs(round_dir: Path, n_epochs: int) -> str:
     losses = round_dir / "train_vae" / "loss.csv"
-    return f"epoch {len(pd.read_csv(losses))} of {n_epochs}" if losses.is_file() else "pending"
+    if not losses.is_file():
+        return "pending"
+    try:
+        return f"epoch {len(read_csv(losses))} of {n_epochs}"
+    except InputError:
+        return "damaged (loss.csv)"
