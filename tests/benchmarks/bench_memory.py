@@ -213,6 +213,8 @@ class nothing_cached:
 
 def write_store(folder: Path, case: Case, n_bytes: float) -> int:
     """A prepared store of noise of about this size; returns its number of images."""
+    from tomohet.particles.store import FORMAT
+
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     particles, n = int(n_bytes / case.bytes_per_particle), half_plane(case.box).n
@@ -232,7 +234,8 @@ def write_store(folder: Path, case: Case, n_bytes: float) -> int:
         shift_x_px=0.0, shift_y_px=0.0, defocus_u_A=rng.uniform(2e4, 4e4, images), defocus_v_A=2e4,
         defocus_angle_deg=30.0, voltage_kV=300.0, cs_mm=2.7, amplitude_contrast=0.07, phase_shift_deg=0.0,
         pixel_size_A=5.0, dose_e_A2=3.0 * tilt, tilt_deg=1.5 * tilt, ctf_premultiplied=False,
-        dose_weighted=False, row=np.arange(images), noise_scale=np.float32(1),
+        dose_weighted=False, scale_factor=1.0, dose_b_factor_A2=0.0,
+        row=np.arange(images), noise_scale=np.float32(1),
     )  # fmt: skip
     write_parquet(folder / "images.parquet", table)
     position = rng.uniform(0, 5000, (3, particles))
@@ -249,7 +252,7 @@ def write_store(folder: Path, case: Case, n_bytes: float) -> int:
     write_yaml(
         folder / "store.yaml",
         {
-            "format": 1, "tomohet": "bench", "source": "noise", "dialect": "noise", "box": case.box,
+            "format": FORMAT, "tomohet": "bench", "source": "noise", "dialect": "noise", "box": case.box,
             "pixel_size_A": 5.0, "scale": 1.0, "inverted": [True], "inputs": {}, "digest": "noise",
             "preparation": {"window": [0.8, 0.9], "invert": None, "normalise": "noise", "dtype": case.dtype},
             "counts": counts | {"in_input": counts},

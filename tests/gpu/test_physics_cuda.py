@@ -42,6 +42,8 @@ def parameters(device):
         "tilt_deg": rng.uniform(0, 60, N),
         "ctf_premultiplied": rng.random(N) < 0.5,
         "dose_weighted": rng.random(N) < 0.5,
+        "scale_factor": rng.uniform(0.5, 1, N),
+        "dose_b_factor_A2": np.where(rng.random(N) < 0.5, 4.0, 0.0),
     }
     return imaging.image_parameters(pd.DataFrame(frame), device)
 

@@ -127,7 +127,7 @@ def store(n: int, seed: int = 0, tilts: np.ndarray | None = None, noise: np.ndar
         images=images,
         particles=particles,
         data=data,
-        data_rows=np.arange(m),
+        read=lambda rows: data[rows],
         images_of=images_of,
         half_plane=SimpleNamespace(radius=radius),
     )

@@ -78,11 +78,6 @@ CASES = {
         without("rlnDetectorPixelSize"),
         "column _rlnImagePixelSize is missing.*_rlnDetectorPixelSize",
     ),
-    "cryosrpnt: cosine": (
-        "cryosrpnt",
-        cell("rlnCtfScalefactor", 0, -0.5),
-        "_rlnCtfScalefactor, row 1: found -0.5",
-    ),
     "cryodrgn: no particle": (
         "cryodrgn",
         without("rlnGroupNumber"),

@@ -164,10 +164,6 @@ SERIES = {
     ),
     "pixel size 0": (series_with(rlnDetectorPixelSize=0.0), "pixel size 0 Å, expected more than 0"),
     "magnification 0": (series_with(rlnMagnification=0.0), "_rlnMagnification holds 0, expected more than 0"),
-    "scale factor of no tilt": (
-        series_with(rlnCtfScalefactor=at(1, 1.5)),
-        "row 2: found 1.5, expected the cosine",
-    ),
     "empty STAR": (series_of(""), "not a STAR file"),
     "no rows": (series_of(empty_table()), "table of images is empty, expected at least one row"),
     "only a block name": (series_of("data_\n"), "no table of particles found"),

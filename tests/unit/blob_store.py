@@ -122,6 +122,8 @@ def blob_store(
         tilt_deg=tilt_deg[number],
         ctf_premultiplied=False,
         dose_weighted=False,
+        scale_factor=1.0,
+        dose_b_factor_A2=0.0,
     )
     params, hp = image_parameters(images), half_plane(box)
     index, weight = slicing.corners(hp.k, params.rotation, box)

@@ -98,7 +98,7 @@ def test_pc_traversal_to_a_folder_and_to_a_file(tmp_path):
     z, _ = fakes.latents(50, 3)
     fakes.training(tmp_path, {0: z})
     fakes.run("pc_traversal", tmp_path / "z.0.train.pkl", "-o", tmp_path / "all")
-    assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["pc1.txt", "pc2.txt", "pc3.txt"]
+    assert sorted(p.name for p in (tmp_path / "all").glob("[!.]*")) == ["pc1.txt", "pc2.txt", "pc3.txt"]
     fakes.run("pc_traversal", tmp_path / "z.0.train.pkl", "-o", tmp_path / "two.txt", "--dim", 2, "-n", 4)
     pcs = principal_components(z)
     scores = (np.loadtxt(tmp_path / "two.txt") - pcs.mean) @ pcs.axes.T

@@ -161,8 +161,8 @@ def test_two_volumes_and_every_mask(tmp_path, mask, monkeypatch):
 
 def test_given_mask_is_used_and_checked(folder, tmp_path):
     write_volume(tmp_path / "small.mrc", np.ones((4, 4, 4)), PIXEL_A)
-    with pytest.raises(InputError, match="box of 24"):
+    with pytest.raises(InputError, match="expected \\(24, 24, 24\\)"):
         run("analyze_volumes", "--voldir", folder, "-o", tmp_path, "--mask-path", tmp_path / "small.mrc")
     with pytest.raises(InputError, match="empty"):
         write_volume(tmp_path / "empty.mrc", np.zeros((BOX,) * 3), PIXEL_A)
-        volume_space.read_mask(tmp_path / "empty.mrc", BOX)
+        run("analyze_volumes", "--voldir", folder, "-o", tmp_path, "--mask-path", tmp_path / "empty.mrc")

@@ -9,6 +9,7 @@ import torch
 from tomohet.physics.backprojection import (
     PADDING,
     Accumulator,
+    _insert,
     insert_slices,
     wiener_map,
 )
@@ -94,6 +95,19 @@ def test_insertion_equals_a_plain_loop_over_samples(random_slices):
     inner = slice(1, hp.box)  # the planes kx = 0 and kx = D are completed with their mates in the map
     assert np.abs(sums.numerator[..., inner].numpy() - numerator[..., half][..., inner]).max() < 1e-5
     assert np.abs(sums.denominator[..., inner].numpy() - denominator[..., half][..., inner]).max() < 1e-5
+
+
+def test_insertion_by_tensor_operations_equals_the_loop_too(random_slices):
+    """As on a GPU. Among the samples are some of kx < 0, for which their mates are inserted."""
+    hp, values, weights, rotation = random_slices
+    sums = Accumulator.zeros(8)
+    points = PADDING * (hp.k.float() @ rotation[:, :2, :]).reshape(-1, 3)
+    assert (points[:, 0] < -0.1).sum() > 10
+    _insert(values.flatten(), weights.flatten(), points, sums)
+    numerator, denominator = insert_by_loop(values, weights, rotation, hp)
+    inner = slice(1, hp.box)
+    assert np.abs(sums.numerator[..., inner].numpy() - numerator[..., inner]).max() < 1e-5
+    assert np.abs(sums.denominator[..., inner].numpy() - denominator[..., inner]).max() < 1e-5
 
 
 def test_map_equals_the_map_of_the_loop(random_slices):

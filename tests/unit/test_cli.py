@@ -3,6 +3,7 @@
 import argparse
 import errno
 import logging
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,30 @@ except SystemExit as end:
     assert not end.code
 print("HEAVY", [name for name in {heavy} if name in sys.modules])
 """
+INTERRUPTED_TWICE = """
+import argparse, atexit, os, signal
+from tomohet.cli import command
+
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+
+atexit.register(interrupt)
+command(argparse.ArgumentParser(), interrupt, [])
+"""
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_as_it_was():
+    """A command that was interrupted ignores further signals; the test's process must not."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_while_python_closes_down_shows_no_traceback():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_TWICE], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["error: interrupted"]
 
 
 @pytest.mark.parametrize("name", commands())

@@ -171,8 +171,11 @@ def test_optimisation_set_keyed_by_particle_and_tilt(tmp_path, only_visible):
         for tilt in np.flatnonzero(visible):
             image = next(rows)
             projection = np.array([eval(tilts[f"rlnTomoProj{a}"][tilt])[:3] for a in "XYZ"])
-            z = projection[2]
-            depth = z @ c if about["rlnTomoHand"] == -1 else -(z[0] * c[0] + z[1] * c[1]) + z[2] * c[2]
+            # Warp, TiltSeries.cs: inverted angles turn the point mirrored in z by the reversed tilt.
+            tilt_rad = np.arctan2(projection[2, 0], projection[2, 2])
+            inverted = about["rlnTomoHand"] == 1
+            mirrored, turn = (c * [1, 1, -1], -tilt_rad) if inverted else (c, tilt_rad)
+            depth = np.sin(turn) * mirrored[0] + np.cos(turn) * mirrored[2]
             assert (image.particle, image.tilt, image.row) == (number, tilt, number * N_TILTS + tilt)
             assert image.section == (sum(visible[: tilt + 1]) if only_visible else tilt + 1)
             found = np.array([getattr(image, f"r{i}{j}") for i in range(3) for j in range(3)]).reshape(3, 3)
@@ -197,6 +200,48 @@ def test_stage_tilt_prefers_the_geometry_where_the_scale_factor_is_none():
     scale = np.array([1.0, 0.0, np.cos(np.radians(40.0)), 0.1])
     np.testing.assert_allclose(stage_tilt(scale, rotation), [0, 30, 40, 20], atol=1e-6)
     np.testing.assert_allclose(stage_tilt(None, rotation), [0, 30, 50, 20], atol=1e-6)
+
+
+def turned_about_y(tilt_deg):
+    """Rotations (F, 3, 3) of a tilt series about y."""
+    a, zero = np.radians(tilt_deg), np.zeros(len(tilt_deg))
+    rows = [[np.cos(a), zero, np.sin(a)], [zero, zero + 1, zero], [-np.sin(a), zero, np.cos(a)]]
+    return np.array(rows).transpose(2, 0, 1)
+
+
+def test_a_refined_scale_factor_is_no_cosine():
+    """RELION's CtfRefine writes amplitudes L exp(-thickness / cos(tilt)): the geometry tells the tilt."""
+    geometry = np.arange(-57.0, 60, 3)
+    rotation = turned_about_y(geometry)
+    for factor, thickness in ((0.9, 0.3), (1.0, 0.5), (0.6, 0.1), (2.4, 0.7)):
+        refined = factor * np.exp(-thickness / np.cos(np.radians(geometry)))
+        np.testing.assert_allclose(stage_tilt(refined, rotation), np.abs(geometry), atol=1e-6)
+    noisy = np.cos(np.radians(geometry)) * np.random.default_rng(0).uniform(0.7, 1.3, len(geometry))
+    np.testing.assert_allclose(stage_tilt(noisy, rotation), np.abs(geometry), atol=1e-6)
+
+
+@pytest.mark.parametrize("pretilt", [-12.0, 0.0, 9.0])
+def test_a_cosine_is_believed_with_a_pretilt(pretilt):
+    stage = np.arange(-57.0, 60, 3)
+    scale = np.cos(np.radians(stage)).round(3)
+    scale[4] = 0.0001  # excluded upstream
+    found = stage_tilt(scale, turned_about_y(stage + pretilt))
+    expected = np.abs(stage)
+    expected[4] = abs(stage[4] + pretilt)
+    np.testing.assert_allclose(found, expected, atol=2.6)  # three decimals near 1
+
+
+def test_nominal_stage_angles_come_first(tmp_path):
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(5))
+    nominal = np.array([0.01, 25.0, -25.0, 45.0, -45.0])
+    for name in ("001", "002", "003"):
+        tomograms[name]["rlnTomoNominalStageTiltAngle"] = nominal
+        tomograms[name]["rlnCtfScalefactor"] = 0.38
+    images = read_particles(write_optimisation_set(tmp_path, blocks, tomograms)).images
+    np.testing.assert_allclose(images["tilt_deg"], np.abs(nominal)[images["tilt"]])
+    premultiplied = images["ctf_premultiplied"]
+    np.testing.assert_array_equal(images["scale_factor"], np.where(premultiplied, 0.38, 1.0))
+    np.testing.assert_array_equal(images["dose_weighted"], premultiplied)
 
 
 def test_centred_coordinates_and_unbinned_pixels(tmp_path):
@@ -260,7 +305,8 @@ def test_twins_of_the_simulator_give_one_table(tiny):
     series = read_particles(tiny / "particles.star")
     twin = read_particles(tiny / "warptools/particles_optimisation_set.star")
     assert len(series.particles) == len(twin.particles) and len(series.images) == len(twin.images)
-    columns = [c for c in PHYSICS if c not in ("tilt", "ctf_premultiplied", "dose_weighted")]
+    extraction = ("ctf_premultiplied", "dose_weighted", "scale_factor")
+    columns = [c for c in PHYSICS if c not in ("tilt", *extraction)]
     by_dose = [
         s.images.sort_values(["particle", "dose_e_A2"])[columns].to_numpy(float) for s in (series, twin)
     ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mrcfile
 import numpy as np
+import pandas as pd
 import pytest
 from particle_files import (
     BOX,
@@ -14,12 +15,15 @@ from particle_files import (
     write_image_series,
     write_optimisation_set,
     write_stack,
+    write_text_star,
 )
 
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_sections, read_volume, stack_dtype, stack_header
+from tomohet.files.star import as_table, read_star
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.downsampling import images_of_stacks, write_downsampled
+from tomohet.particles.downsampling import images_of_stacks, rescaled_file, write_downsampled
+from tomohet.particles.export import read_particle_file
 from tomohet.particles.store import write_store
 
 SMALL = 12
@@ -88,6 +92,45 @@ def test_optimisation_set(tmp_path, monkeypatch, only_visible):
     assert_same_but_pixels(small, full)
     assert_same_store(small, full, tmp_path)
     assert (tmp_path / "out/small_tomograms.star").read_bytes() == (tmp_path / "tomograms.star").read_bytes()
+
+
+OPTICS = {
+    "rlnOpticsGroup": 1,
+    "rlnOpticsGroupName": "og1",
+    "rlnVoltage": 300.0,
+    "rlnSphericalAberration": 2.7,
+    "rlnAmplitudeContrast": 0.07,
+    "rlnImagePixelSize": PIXEL_SIZE_A,
+    "rlnImageSize": BOX,
+}
+
+
+@pytest.mark.parametrize("one_stack", [False, True])
+@pytest.mark.parametrize("as_pairs", [False, True])
+def test_optics_of_one_group_as_a_loop_and_as_pairs(tmp_path, monkeypatch, as_pairs, one_stack):
+    _, table = write_image_series(tmp_path)
+    particles = table.drop(columns=["rlnDetectorPixelSize", *set(OPTICS) & set(table.columns)])
+    optics = OPTICS if as_pairs else pd.DataFrame([OPTICS])
+    star = write_text_star(
+        tmp_path / "two.star", {"optics": optics, "particles": particles.assign(rlnOpticsGroup=1)}
+    )
+    output = tmp_path / "out" / ("small.mrcs" if one_stack else "small.star")
+    assert downsample(monkeypatch, star, "-D", SMALL, "-o", output, "--write-tiltseries-starfile") == 0
+    written = as_table(read_star(output.with_suffix(".star"))["optics"]).iloc[0]
+    assert written["rlnImagePixelSize"] == pytest.approx(COARSE_A) and written["rlnImageSize"] == SMALL
+    small = read_particles(output.with_suffix(".star"))
+    assert small.box == SMALL and small.pixel_size_A == pytest.approx(COARSE_A)
+
+
+def test_the_optics_of_a_set_as_pairs(tmp_path):
+    blocks, _ = optimisation_set_blocks(np.random.default_rng(0))
+    blocks["optics"] = blocks["optics"].iloc[0].to_dict() | {"rlnTomoSubtomogramBinning": 4.0}
+    file = read_particle_file(write_text_star(tmp_path / "particles.star", blocks), "volumeseries")
+    small = rescaled_file(file, file.column("rlnImageName"), BOX, SMALL, coordinates=True)
+    small.write(tmp_path / "small.star", np.ones(file.n_rows, bool))
+    written = as_table(read_star(tmp_path / "small.star")["optics"]).iloc[0]
+    assert written["rlnImagePixelSize"] == pytest.approx(COARSE_A) and written["rlnImageSize"] == SMALL
+    assert written["rlnTomoSubtomogramBinning"] == pytest.approx(4.0 * BOX / SMALL)
 
 
 def test_chunks_are_listed_and_hold_all_images(tmp_path, monkeypatch):

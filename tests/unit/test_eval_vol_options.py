@@ -106,7 +106,7 @@ def test_a_stack_holds_the_single_files(tiny_training, zfile, plain, tmp_path, o
         np.concatenate([s for _, s in volumes.slabs("test", 7 * 4 * 24**2 * 5)], 1), expected
     )
     assert ensemble.grid.pixel_size_A == pytest.approx(14)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "z_values.txt"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "volumes.json", "z_values.txt"])
 
 
 def test_prefix_names_the_files(tiny_training, zfile, plain, tmp_path):
@@ -245,7 +245,7 @@ def test_diverged_weights_write_no_volume(tiny_training, zfile, tmp_path):
     for options in ([], ["--stack"]):
         with pytest.raises(InputError, match="volume 0 is not finite"):
             run("eval_vol", *model, "--zfile", zfile, "-o", tmp_path / "out", *options)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["z_values.txt"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"volumes.json", "z_values.txt"}
 
 
 def test_multigpu_starts_a_copy_on_every_gpu(monkeypatch):

@@ -14,8 +14,10 @@ from particle_files import (
 from relion_files import write_native_tomograms
 
 from tomohet.files.star import TextBlock, read_star
+from tomohet.files.star_editing import replaced
 from tomohet.particles import export
 from tomohet.particles.dialects import read_particles
+from tomohet.particles.dialects.tilt_series import SERIES_FILE
 
 CHOSEN = [1, 4]
 
@@ -92,8 +94,59 @@ def test_native_relion_5_set_with_tilt_series_in_files_of_their_own(tmp_path):
     assert_subset(path, read_particles(star))
 
 
+def test_tilt_series_of_a_tomogram_without_particles_may_be_missing(tmp_path):
+    """RELION 5: the written set leads to all files that are there, and is read."""
+    project = tmp_path / "project"
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(0))
+    write_optimisation_set(project, blocks, tomograms)
+    native = write_native_tomograms(project, "Tomograms/job003", tomograms)
+    overview = read_star(native)["global"]
+    missing = {"rlnTomoName": "004", SERIES_FILE: "Tomograms/job003/tilt_series/004.star"}
+    write_text_star(native, {"global": pd.concat([overview, overview.iloc[:1].assign(**missing)])})
+    names = {"rlnTomoParticlesFile": "particles.star", "rlnTomoTomogramsFile": native.relative_to(project)}
+    star = write_text_star(project / "native_optimisation_set.star", {"": names})
+    path = subset(star, tmp_path / "elsewhere/part_optimisation_set.star")
+    assert_subset(path, read_particles(star))
+    written = read_star(path.with_name("part_tomograms.star"))["global"][SERIES_FILE]
+    assert written.iloc[-1] == missing[SERIES_FILE]
+
+
+def test_tilt_series_of_a_single_tomogram_written_as_pairs(tmp_path):
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(0))
+    star = write_optimisation_set(tmp_path / "project", blocks, tomograms)
+    native = write_native_tomograms(tmp_path / "project", "job003", tomograms)
+    row = read_star(native)["global"].iloc[0].to_dict()
+    write_text_star(tmp_path / "project/tomograms.star", {"global": row})
+    path = subset(star, tmp_path / "elsewhere/part_optimisation_set.star")
+    written = read_star(path.with_name("part_tomograms.star"))["global"]
+    assert written == {name: str(value) for name, value in row.items()} | {
+        SERIES_FILE: str(tmp_path / "project" / row[SERIES_FILE])
+    }
+
+
+def test_a_missing_stack_leaves_no_other_behind(tmp_path, caplog):
+    star = write_optimisation_set(tmp_path / "project", *optimisation_set_blocks(np.random.default_rng(0)))
+    whole = read_particles(star)
+    (tmp_path / "project/stacks/001/p3.mrcs").unlink()
+    assert_subset(subset(star, tmp_path / "elsewhere/part_optimisation_set.star"), whole)
+    assert "1 of 6 image stacks are not at hand" in caplog.text
+
+
+def test_names_from_the_projects_root_though_the_first_stack_is_missing(tmp_path):
+    """RELION's names start from a folder above the STAR file, which one of them has to tell."""
+    project = tmp_path / "project"
+    star = write_optimisation_set(project, *optimisation_set_blocks(np.random.default_rng(0)))
+    whole = read_particles(star)
+    (project / "Refine3D/job1").mkdir(parents=True)
+    for name in ("particles.star", "tomograms.star", star.name):
+        (project / name).rename(project / "Refine3D/job1" / name)
+    (project / "stacks/001/p0.mrcs").unlink()
+    moved = project / "Refine3D/job1" / star.name
+    assert_subset(subset(moved, tmp_path / "elsewhere/part_optimisation_set.star"), whole)
+
+
 def test_replaced_values_leave_all_else_alone():
     body = b"# a comment\r\n  1@a.mrcs \t'two words'  3.50E+00 # 1\r\n\r\n2@b.mrcs 'x' 4\r\n"
     block = TextBlock("", b"", body, ("rlnImageName", "rlnMine", "rlnNumber", "rlnHash", "rlnOne"), {})
-    changed = export.replaced(block, {"rlnImageName": [b"1@/d/a.mrcs", b"2@/d/b.mrcs"]})
+    changed = replaced(block, {"rlnImageName": ["1@/d/a.mrcs", "2@/d/b.mrcs"]})
     assert changed.body == body.replace(b"@", b"@/d/")

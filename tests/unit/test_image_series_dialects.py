@@ -148,3 +148,12 @@ def test_nan_tilt_of_tomodrgn_is_harmless_beside_the_cosine(tmp_path, table):
     blocks = DIALECTS["tomodrgn_warp"][0](table)
     blocks[""].loc[0, "tomodrgnPseudoStageTilt"] = np.nan
     assert read_particles(write_text_star(tmp_path / "nan.star", blocks)).images["tilt_deg"].notna().all()
+
+
+@pytest.mark.parametrize("dialect", ["warp", "relion", "cistem"])
+def test_a_single_image_as_pairs(tmp_path, table, dialect):
+    blocks = DIALECTS[dialect][0](table.iloc[:1])
+    expected = physics(read_particles(write_text_star(tmp_path / "loop.star", blocks)))
+    pairs = {name: block.iloc[0].to_dict() for name, block in blocks.items()}
+    found = physics(read_particles(write_text_star(tmp_path / "pairs.star", pairs)))
+    np.testing.assert_array_equal(found, expected)

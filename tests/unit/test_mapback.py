@@ -44,6 +44,17 @@ def test_coordinates_are_scaled_and_origins_taken_off(tmp_path):
     np.testing.assert_allclose(other["z_A"], table["rlnCoordinateZ"] * 2, atol=1e-3)
 
 
+def test_origins_in_pixels_are_pixels_of_the_coordinates(tmp_path):
+    """5 Å pixels: a shift of 1.5 px is 7.5 Å; where the file says Å as well, that counts."""
+    star, table = series(tmp_path, rlnOriginX=1.5, rlnOriginZ=9.0, rlnOriginZAngst=-4.0)
+    placed = placements.read_placements(star)
+    np.testing.assert_allclose(placed["x_A"], table["rlnCoordinateX"] * 5 - 7.5, atol=1e-3)
+    np.testing.assert_allclose(placed["y_A"], table["rlnCoordinateY"] * 5, atol=1e-3)
+    np.testing.assert_allclose(placed["z_A"], table["rlnCoordinateZ"] * 5 + 4, atol=1e-3)
+    other = placements.read_placements(star, pixel_size_A=2.0)
+    np.testing.assert_allclose(other["x_A"], table["rlnCoordinateX"] * 2 - 3, atol=1e-3)
+
+
 def test_warp_coordinates_of_the_first_temporal_sample(tmp_path):
     table = pd.DataFrame({"wrpSourceName": ["a", "b"]})
     for sample in (1, 2):
@@ -98,7 +109,7 @@ def test_markers_of_each_tomogram(tmp_path):
     star, table = series(tmp_path)
     write_pickle(tmp_path / "labels.pkl", [3.0, 3, 5, 3, 3, 5])
     fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", "--coloring-labels", tmp_path / "labels.pkl")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["tomo_TS_0", "tomo_TS_1"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["tomo_TS_0", "tomo_TS_1"]
     text = (tmp_path / "out" / "tomo_TS_1" / "mapback.cxc").read_text()
     assert text.count("marker #1 ") == 2 and text.count("marker #2 ") == 1
     x = table["rlnCoordinateX"][1] * 5
@@ -120,7 +131,9 @@ def test_own_volumes_are_those_of_the_particle_in_every_tomogram(tmp_path, monke
 
     monkeypatch.setattr(volumes, "write_volumes", fake_volumes)
     write_pickle(tmp_path / "ind.pkl", np.array([5, 0, 3, 2]))
-    model = ("--weights", "w.pkl", "--config", "c.pkl", "--zfile", tmp_path / "z.pkl")
+    for name in ("w.pkl", "c.pkl"):
+        write_pickle(tmp_path / name, 0)
+    model = ("--weights", tmp_path / "w.pkl", "--config", tmp_path / "c.pkl", "--zfile", tmp_path / "z.pkl")
     options = ("--mode", "volumes", *model, "--ind", tmp_path / "ind.pkl")
     fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options)
     assert written == {"tomo_TS_0": [0, 2], "tomo_TS_1": [5, 3]}
@@ -131,6 +144,9 @@ def test_own_volumes_are_those_of_the_particle_in_every_tomogram(tmp_path, monke
     before = dict(written)
     fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options, "--skip-vol")
     assert written == before
+    write_pickle(tmp_path / "ind.pkl", np.array([5, 0, 2]))
+    with pytest.raises(InputError, match="2 volumes of an earlier run, expected 1, one for each particle"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options, "--skip-vol")
 
 
 def test_mistakes_are_named(tmp_path):

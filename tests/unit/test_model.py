@@ -3,9 +3,15 @@
 import pytest
 import torch
 
-from tomohet.model.decoder import Decoder, FixedPoints, half_space_sign
+from tomohet.model.decoder import (
+    Decoder,
+    FixedPoints,
+    half_space_sign,
+    read_hartley,
+    read_hartley_gradient,
+)
 from tomohet.model.encoder import TiltEncoder
-from tomohet.model.loss import reconstruction_loss
+from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
 from tomohet.model.positional import ENCODINGS, encode_into, frequency_matrix, reference_columns
 from tomohet.model.rows import pack_rows
 from tomohet.physics.fourier import half_ball, half_plane
@@ -223,3 +229,46 @@ def test_a_latent_is_decoded_to_the_bit_whatever_is_decoded_with_it(dtype, activ
         together = points.values(z)
         alone = torch.cat([points.values(some) for some in (z[:1], z[1:4], z[4:])])
     assert torch.equal(together, alone)
+
+
+def test_hartley_values_are_read_as_real_and_imaginary_parts():
+    """a - b is H(k) = Re - Im at k, and H(-k) = Re + Im at -k."""
+    real, imaginary = torch.tensor([3.0, -1.0]), torch.tensor([0.5, 4.0])
+    second = torch.tensor([1.0, 2.0, -3.0, 0.0])
+    hartley = torch.cat((real - imaginary, real + imaginary))
+    found = read_hartley(torch.stack((hartley + second, second), dim=1))
+    torch.testing.assert_close(found, torch.stack((real, imaginary), dim=1))
+
+
+def test_gradient_through_hartley_values_is_autograds():
+    draw = torch.Generator().manual_seed(0)
+    out = torch.randn(14, 2, generator=draw).requires_grad_()
+    gradient = torch.randn(7, 2, generator=draw)
+    (expected,) = torch.autograd.grad(read_hartley(out), out, gradient)
+    torch.testing.assert_close(read_hartley_gradient(gradient), expected)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_network_sees_coordinates_within_its_extent(encoding):
+    """At half the extent, what it says of k is what it says of k / 2 at the whole one."""
+    whole, half = (make_decoder(encoding=encoding, extent=extent) for extent in (0.5, 0.25))
+    k = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    z = torch.randn(2, 4, generator=torch.Generator().manual_seed(1))
+    found = half.fourier(k, z)
+    torch.testing.assert_close(found, whole.fourier(k / 2, z), rtol=1e-4, atol=1e-5)
+    assert (found - whole.fourier(k, z)).abs().max() > 1e-3
+
+
+def test_divergence_of_two_gaussians_by_hand():
+    """KL(N(m, v) || N(0, 1)) = (m^2 + v - 1 - log v) / 2, summed over latents, averaged over particles."""
+    mu = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    logvar = torch.log(torch.tensor([[1.0, 4.0], [1.0, 0.5]]))
+    by_hand = [0.5 + (3 - 2 * 0.693147) / 2, 4.5 + (-0.5 + 0.693147) / 2]
+    assert kl_divergence(mu, logvar).item() == pytest.approx(sum(by_hand) / 2, rel=1e-6)
+
+
+def test_the_divergence_enters_per_point_of_the_full_plane():
+    """beta KL / N; with a target, control (target - KL)^2 / N, on either side of it."""
+    assert scaled_kl(torch.tensor(3.0), 0.5, None, 100).item() == pytest.approx(0.015)
+    for kl in (3.0, 7.0):
+        assert scaled_kl(torch.tensor(kl), 5.0, 0.1, 100).item() == pytest.approx(0.004)

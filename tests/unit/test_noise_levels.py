@@ -10,13 +10,15 @@ from sklearn.metrics import roc_auc_score
 
 from tomohet.linear.em import expectation
 from tomohet.linear.inference import noise_of
+from tomohet.particles.dialects import read_particles
 from tomohet.particles.noise_levels import relative_noise, shrunk
-from tomohet.particles.store import open_store
+from tomohet.particles.store import open_store, write_store
 from tomohet.reconstruction.mean_map import mean_map
-from tomohet.reconstruction.noise import Noise
+from tomohet.reconstruction.noise import Noise, residual_noise
 from tomohet.reconstruction.observations import Observations
 
 N = 120
+WARPTOOLS = "data/tomodrgn-tests/warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,27 @@ def test_noise_of_each_tomogram_is_found(mean):
     assert second.mean() == pytest.approx(8, rel=0.05)
     # From images of both, each with its own number.
     assert (mean.noise.common > first).all() and (mean.noise.common < second).all()
+
+
+def test_each_tomogram_has_a_spectrum_of_its_own():
+    """Noise of real and imaginary part: 1 in one tomogram; 1 at the centre, 4 at the rim in the other."""
+    store = blob_store(N, snr=1e-6, noise=(1.0, 1.0))
+    radius = store.half_plane.radius
+    rising = 1 + 3 * radius / radius.max()
+    second = torch.tensor(store.tomogram[store.images.particle] == 1)[:, None]
+    coloured = replace(store, values=store.values * torch.where(second, rising, 1).sqrt())
+    coloured.noise_factor = np.ones(len(store.images), np.float32)
+    observations = Observations(coloured, np.arange(N), max_frequency=0.4)
+    noise = residual_noise(observations, torch.zeros(16, 16, 16))
+    torch.testing.assert_close(
+        noise.by_tomogram[0], torch.full((observations.n_rows,), 2.0), rtol=0.06, atol=0
+    )
+    expected = 2 * rising[: observations.n_rows]
+    for shell in range(2, int(observations.shell.max()) + 1):
+        here = observations.shell == shell
+        assert float(noise.by_tomogram[1][here].mean()) == pytest.approx(
+            float(expected[here].mean()), rel=0.06
+        )
 
 
 def test_one_level_of_noise_is_one_number():
@@ -99,6 +122,26 @@ def test_images_divided_by_their_own_noise_are_left_alone(tiny_store):
     assert store.own_noise.all() and (store.noise_factor == 1).all()
     treated = replace(store, images=store.images.assign(ctf_premultiplied=True))
     assert not treated.own_noise.any()
+
+
+def test_noise_of_real_warptools_images_is_explained(shared, tmp_path):
+    """CTF, dose weight and rlnCtfScalefactor explain it: without the latter it goes as cos(tilt)^1.85."""
+    store = write_store(tmp_path, read_particles(shared / WARPTOOLS), window=False)
+    found = relative_noise(store)
+    cosine = np.cos(np.radians(store.images["tilt_deg"]))
+    assert abs(np.polyfit(np.log(cosine), np.log(found), 1)[0]) < 0.15
+    np.testing.assert_allclose(np.percentile(found, [5, 50, 95]), 1, atol=0.15)
+
+
+def test_empty_images_have_no_say(tmp_path, shared):
+    """An excluded tilt that is visible all the same carries scale 0: its images are 0."""
+    store = write_store(tmp_path, read_particles(shared / WARPTOOLS), window=False)
+    gone = np.arange(len(store.images)) % 7 == 0
+    images = store.images.assign(scale_factor=np.where(gone, 0.0, store.images["scale_factor"]))
+    np.load(tmp_path / "images.npy", mmap_mode="r+")[gone] = 0
+    found = relative_noise(replace(store, images=images))
+    assert (found[gone] == 1).all() and np.isfinite(found).all()
+    np.testing.assert_allclose(np.percentile(found[~gone], [5, 50, 95]), 1, atol=0.15)
 
 
 def test_tomograms_that_a_model_does_not_know_have_the_common_noise():

@@ -29,6 +29,7 @@ from tomohet.particles.dialects.optimisation_set import linked_files
 from tomohet.particles.dialects.tilt_series import alignment_rotation
 
 NOT_COMPARED = ["stack", "section"]
+ANGLES = ("Rot", "Tilt", "Psi")
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +166,73 @@ def test_what_is_absent_is_remarked(tmp_path):
     star = write_optimisation_set(tmp_path, blocks, tomograms)
     del blocks["particles"]["rlnTomoVisibleFrames"], blocks["optics"]["rlnCtfDataAreCtfPremultiplied"]
     write_text_star(tmp_path / "particles.star", blocks)
+    for name in ("001", "002"):
+        angles = tomograms[name].drop(columns=[f"rlnTomoProj{axis}" for axis in "XYZ"])
+        tomograms[name] = angles.assign(rlnTomoYTilt=[0, 20, -20, 40, -40], rlnTomoZRot=85.0)
+    tomograms["003"]["rlnCtfBfactor"] = 12.0
+    write_text_star(tmp_path / "tomograms.star", tomograms)
     star.write_text(star.read_text().rstrip() + "\n_rlnTomoTrajectoriesFile motion.star\n")
     read = read_particles(star)
+    for said in (
+        "rlnTomoXShiftAngst and rlnTomoYShiftAngst are missing, which RELION asks for (2 of 3 tomograms)",
+        "rlnCtfBfactor of the tilts, part of RELION's CTF, is not modelled (1 of 3 tomograms)",
+    ):
+        assert said in read.remarks
     assert len(read.images) == len(blocks["particles"]) * N_TILTS
     for said in ("rlnTomoVisibleFrames", "rlnCtfDataAreCtfPremultiplied", "rlnTomoTrajectoriesFile"):
         assert any(said in remark for remark in read.remarks)
+
+
+@pytest.mark.parametrize("value", ['""', "None"])
+def test_no_trajectories_need_no_remark(tmp_path, value):
+    """RELION's refinement always writes the entry, empty."""
+    star = write_optimisation_set(tmp_path, *optimisation_set_blocks(np.random.default_rng(4)))
+    star.write_text(star.read_text().rstrip() + f"\n_rlnTomoTrajectoriesFile {value}\n")
+    assert read_particles(star).remarks == ()
+
+
+@pytest.mark.parametrize("form", ["optics", "global", "particles", "general", "the set", "tilts"])
+def test_tables_of_one_row_may_be_pairs(tmp_path, form):
+    """One particle of one tomogram and one optics group: any of its tables as pairs, or as a loop."""
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(4))
+    blocks["particles"] = blocks["particles"].iloc[:1].assign(rlnTomoVisibleFrames="[1]")
+    blocks["optics"] = blocks["optics"].iloc[:1]
+    tomograms = {"global": tomograms["global"].iloc[2:], "001": tomograms["001"].iloc[:1]}
+    star = write_optimisation_set(tmp_path, blocks, tomograms)
+    write_stack(tmp_path / "stacks/001/p0.mrcs", np.ones((1, BOX, BOX), np.float32), PIXEL_SIZE_A)
+    loops = read_particles(star)
+    pairs = {"optics": blocks, "particles": blocks, "global": tomograms, "tilts": tomograms}
+    if form == "general":
+        blocks["general"] = pd.DataFrame([blocks["general"]])
+    elif form == "the set":
+        names = {"rlnTomoParticlesFile": ["particles.star"], "rlnTomoTomogramsFile": ["tomograms.star"]}
+        write_text_star(star, {"": pd.DataFrame(names)})
+    else:
+        name = "001" if form == "tilts" else form
+        pairs[form][name] = pairs[form][name].iloc[0].to_dict()
+    write_text_star(tmp_path / "particles.star", blocks)
+    write_text_star(tmp_path / "tomograms.star", tomograms)
+    read = read_particles(star)
+    pd.testing.assert_frame_equal(read.images, loops.images)
+    pd.testing.assert_frame_equal(read.particles, loops.particles)
+
+
+def test_the_b_factor_of_relions_dose_weights(tmp_path):
+    """rlnCtfBfactorPerElectronDose of RELION 5.1 counts where dose weights were multiplied in."""
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(4))
+    tomograms["global"]["rlnCtfBfactorPerElectronDose"] = [0.0, 4.5, 6.0]  # of tomograms 002, 003, 001
+    read = read_particles(write_optimisation_set(tmp_path, blocks, tomograms))
+    tomogram = read.particles["tomogram"].to_numpy()[read.images["particle"]]
+    b_factor = pd.Series(tomogram).map({"002": 0.0, "003": 4.5, "001": 6.0})
+    expected = np.where(read.images["ctf_premultiplied"], b_factor, 0.0)
+    np.testing.assert_array_equal(read.images["dose_b_factor_A2"], expected)
+
+
+def test_excluded_tilts_that_are_visible_are_remarked(tmp_path):
+    blocks, tomograms = optimisation_set_blocks(np.random.default_rng(4))
+    tomograms["001"].loc[3, "rlnCtfScalefactor"] = 0.0  # particle 0 is premultiplied, 3 is not
+    read = read_particles(write_optimisation_set(tmp_path, blocks, tomograms))
+    assert read.remarks == ("1 visible images have rlnCtfScalefactor 0 or less, as excluded ones do",)
 
 
 def table(column, row, value, block="particles"):
@@ -255,13 +318,40 @@ MALFORMED = {
     "no dose": (drop("rlnMicrographPreExposure", "001"), "_rlnMicrographPreExposure"),
     "no defocus": (drop("rlnDefocusV", "001"), "_rlnDefocusV"),
     "no geometry": (drop(["rlnTomoProjX"], "001"), "_rlnTomoProjX is missing, and so are alignment angles"),
-    "no size": (drop("rlnTomoSizeZ", "global"), "_rlnTomoSizeZ"),
+    "no size": (drop("rlnTomoSizeZ", "global"), "row 1: tomogram 001 has no size.*give centred coordinates"),
     "half a subtomogram": (
         lambda b, t: b["particles"].insert(0, "rlnTomoSubtomogramRot", 3.0),
         "_rlnTomoSubtomogramTilt",
     ),
     "hand 0": (tilts("rlnTomoHand", 2, 0.0, "global"), "rlnTomoHand 0, expected 1 or -1"),
-    "size 0": (tilts("rlnTomoSizeX", 2, 0, "global"), "size 0 x 210 x 220 px, expected more than 0"),
+    "size 0": (tilts("rlnTomoSizeX", 2, 0, "global"), "tomogram 001 has no size.*above 0"),
+    "size not known": (tilts("rlnTomoSizeY", 0, -999, "global"), "row 2: tomogram 002 has no size"),
+    "pixel size 0 of the tilts": (tilts("rlnTomoTiltSeriesPixelSize", 2, 0, "global"), "pixel size 0 Å"),
+    "angle 57.3 times too large": (
+        table("rlnAngleRot", 4, 67.5 * 57.29578),
+        "row 5: found angles rot 3867.47.*within one turn.*WarpTools dev0 to dev25 wrote angles 57.2958",
+    ),
+    "tilt beyond a turn": (table("rlnAngleTilt", 1, 671.269), "row 2: found angles.*tilt 671.269"),
+    "subtomogram angle too large": (
+        lambda b, t: [b["particles"].insert(0, f"rlnTomoSubtomogram{a}", 700.0) for a in ANGLES],
+        "row 1: found angles rot 700, tilt 700 and psi 700",
+    ),
+    "corrected": (
+        lambda b, t: b["optics"].insert(0, "rlnCtfDataAreCtfCorrected", [0, 1]),
+        "data_optics: column _rlnCtfDataAreCtfCorrected, row 2: found 1, expected 0.*cannot be modelled",
+    ),
+    "phases flipped": (
+        lambda b, t: b["optics"].insert(0, "rlnCtfDataArePhaseFlipped", [1, 0]),
+        "column _rlnCtfDataArePhaseFlipped, row 1: found 1, expected 0.*extract",
+    ),
+    "contrast in per cent": (
+        table("rlnAmplitudeContrast", 1, 7.0, "optics"),
+        "data_optics: column _rlnAmplitudeContrast, row 2: found 7, expected a fraction from 0 to 1",
+    ),
+    "voltage 0": (table("rlnVoltage", 0, 0.0, "optics"), "_rlnVoltage, row 1: found 0, expected kV"),
+    "voltage in V": (table("rlnVoltage", 0, 3e5, "optics"), "_rlnVoltage, row 1: found 300000"),
+    "aberration below 0": (table("rlnSphericalAberration", 0, -2.7, "optics"), "found -2.7, expected mm"),
+    "defocus in pm": (tilts("rlnDefocusU", 3, 2e7), "data_001: column _rlnDefocusU, row 4: found 2e"),
     "tomogram twice": (tilts("rlnTomoName", 0, "001", "global"), "tomogram 001 stands twice"),
     "mirror": (tilts("rlnTomoProjY", 1, "[0,-1,0,0]"), "row 2: the projection matrix is no rotation"),
     "short row of a matrix": (tilts("rlnTomoProjY", 1, "[0,1,0]"), r"_rlnTomoProjY.*expected `\[a,b,c,d\]`"),

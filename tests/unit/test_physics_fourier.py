@@ -230,6 +230,18 @@ def test_padding_is_undone_by_cropping(box):
         pad_fourier(maps, 6)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_padding_shares_the_wave_at_nyquist_between_both_ends(axis):
+    """The alternating map is cos(pi u), u in voxels from the centre; on a grid three times as fine too."""
+    fine = (torch.arange(24) - 12) / 3
+    wave = torch.cos(torch.pi * fine)
+    coarse = wave[::3]
+    assert coarse.tolist() == pytest.approx([1, -1] * 4, abs=1e-6)
+    shape = [-1 if a == axis else 1 for a in range(3)]
+    found = pad_fourier(coarse.reshape(shape).expand(8, 8, 8), 24)
+    torch.testing.assert_close(found, wave.reshape(shape).expand(24, 24, 24), rtol=0, atol=1e-5)
+
+
 def test_crop_fourier_treats_both_ends_of_nyquist_alike():
     volume = torch.tensor(np.random.default_rng(0).normal(size=(16, 16, 16))).float()
     for axes in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):

@@ -80,6 +80,8 @@ def test_resolution_is_interpolated_between_shells():
     assert resolution_at(curve, frequency, 0.05) == pytest.approx(1 / 0.05)  # never: the last shell
     assert resolution_at(np.array([1, 0.2, 0.1]), frequency[:3], 0.5) == pytest.approx(100)
     assert resolution_at(np.array([1, 1, np.nan]), frequency[:3], 0.5) == pytest.approx(100)
+    # From 0.9 down to 0.3 a threshold of 0.8 is passed after a sixth of the way.
+    assert resolution_at(np.array([1, 0.9, 0.3]), frequency[:3], 0.8) == pytest.approx(1 / (0.01 + 0.01 / 6))
     recovering = np.array([1, 0.9, 0.1, 0.9, 0.9, 0.9])
     assert resolution_at(recovering, frequency, 0.5) == pytest.approx(1 / 0.015)
 
@@ -114,6 +116,23 @@ def test_correction_removes_what_the_mask_brings(rng):
     assert np.abs(mean.loc[8:, "corrected"]).max() < 0.15
     assert (table["corrected"] <= table["masked"] + 1e-9).all()
     assert (table.loc[0, ["unmasked", "masked", "randomised", "corrected"]] == 1).all()
+
+
+def test_correction_begins_two_shells_after_the_phases_are_randomised(rng):
+    """(masked - randomised) / (1 - randomised) from there on, and the masked curve as it is before."""
+    box = 24
+    signal = lowpass(30 * ball_map(box, 5), 1.0, 5.0)
+    half1, half2 = (signal + rng.normal(size=(box,) * 3).astype(np.float32) for _ in range(2))
+    table = corrected_fsc(half1, half2, sphere_mask(box, 6, edge_px=2), rng, pixel_size_A=2.0)
+    masked, randomised, corrected = (table[name].to_numpy() for name in ("masked", "randomised", "corrected"))
+    first = next(shell for shell in range(1, 13) if table.unmasked[shell] < 0.8)
+    assert 2 <= first <= 8
+    assert np.array_equal(randomised[:first], masked[:first])
+    assert np.array_equal(corrected[: first + 2], masked[: first + 2])
+    after = slice(first + 2, None)
+    assert randomised[first : first + 4].min() > 0.01  # so that the correction is one
+    expected = [(m - r) / (1 - r) for m, r in zip(masked[after], randomised[after], strict=True)]
+    assert np.allclose(corrected[after], expected)
 
 
 def test_sphere_ends_at_the_faces():

@@ -39,6 +39,8 @@ def table(n=6, seed=0, **columns):
         "tilt_deg": np.linspace(0, 60, n),
         "ctf_premultiplied": np.zeros(n, bool),
         "dose_weighted": np.zeros(n, bool),
+        "scale_factor": np.ones(n),
+        "dose_b_factor_A2": np.zeros(n),
     }
     return pd.DataFrame(frame | columns)
 
@@ -135,6 +137,20 @@ def test_dose_prefix_counts_the_points_that_the_cut_keeps():
     assert torch.equal(kept, weight > 0)
 
 
+def test_points_on_the_rim_of_the_useful_disc_are_kept():
+    """At a pixel size where the cut lies at |k| = 5 to the last bit; (3, 4) and (5, 0) are on that circle."""
+    voltage = torch.tensor([300.0])
+    for dose in torch.arange(10.0, 60.0).split(1):
+        limit = optimal_frequency(dose, voltage)
+        pixel_size_A = 5 / (16 * limit)
+        if float(limit * pixel_size_A * 16) == 5:
+            break
+    else:
+        pytest.fail("no dose puts the cut exactly on a circle")
+    inside = sum(x * x + y * y <= 25 for x in range(9) for y in range(-8, 9) if x > 0 or (x == 0 and y > 0))
+    assert optimal_dose_prefix(half_plane(16), pixel_size_A, dose, voltage).tolist() == [inside]
+
+
 def test_euler_matrix_is_the_transposed_intrinsic_zyz_rotation():
     angles = np.random.default_rng(0).uniform(-180, 180, (50, 3))
     expected = Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
@@ -229,6 +245,80 @@ def test_least_squares_gives_one_map_from_all_kinds_of_data(hp, dose, tilt):
     if dose:
         for weight in weights[1:]:
             assert torch.allclose(weight, weights[0], rtol=1e-3, atol=1e-6)
+
+
+EXTRACTED = dict(ctf_premultiplied=np.ones(6, bool), dose_weighted=np.ones(6, bool))
+
+
+def by_hand(images, hp):
+    """p of each image: CTF times dose weight times scale, by the formulas of RELION's damage.cpp."""
+    params = imaging.image_parameters(images)
+    weights = []
+    for row in images.itertuples():
+        k = hp.radius.double().numpy() / (hp.box * row.pixel_size_A)
+        critical = 0.24499 * k**-1.6649 + 2.8141
+        exponent = 0.5 * row.dose_e_A2 / critical
+        if row.dose_b_factor_A2 > 0:
+            exponent = row.dose_b_factor_A2 * row.dose_e_A2 * k**2 / 4
+        weights.append(np.exp(-exponent) * row.scale_factor)
+    return imaging.ctf_of(params, hp) * torch.tensor(np.array(weights), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("b_factor", [0.0, 4.0])
+@pytest.mark.parametrize("voltage", [200.0, 300.0])
+def test_what_was_multiplied_in_is_in_both_models(hp, b_factor, voltage):
+    """p = C W s: h = p C by the published rule, h = p q and g = q / p by the physical one."""
+    images = table(
+        **EXTRACTED,
+        scale_factor=np.linspace(1, 0.4, 6),
+        dose_b_factor_A2=np.full(6, b_factor),
+        voltage_kV=np.full(6, voltage),
+    )
+    params = imaging.image_parameters(images)
+    ctf, p = imaging.ctf_of(params, hp), by_hand(images, hp)
+    torch.testing.assert_close(imaging.transfer(params, hp), p * ctf, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(imaging.transfer(params, hp, True), p * ctf, rtol=1e-4, atol=1e-7)
+    q = ctf * imaging.dose_attenuation(params, hp) * imaging.tilt_attenuation(params)
+    h, g = imaging.physical_transfer(params, hp, dose=True, tilt=True)
+    torch.testing.assert_close(h, p * q, rtol=1e-4, atol=1e-9)
+    known = (p.abs() > 1e-3) & (ctf.abs() > 1e-3)
+    torch.testing.assert_close(g[known], (q / p)[known], rtol=1e-3, atol=1e-6)
+
+
+def test_images_scaled_to_nothing_have_no_weight(hp):
+    """Tilts that were excluded but not hidden: s = 0 gives h = g = 0, a negative s a negative sign."""
+    params = imaging.image_parameters(table(**EXTRACTED, scale_factor=np.array([1, 0, -0.5, 1e-4, 1, 1])))
+    for dose in (False, True):
+        h, g = imaging.physical_transfer(params, hp, dose=dose, tilt=True)
+        assert torch.isfinite(h).all() and torch.isfinite(g).all()
+        assert (h[1] == 0).all() and (g[1] == 0).all()
+        assert (g[2] <= 0).all() and (h[2] * g[2] >= 0).all()
+
+
+def test_high_doses_do_not_overflow(hp):
+    b_factor = np.array([0.0, 0.0, 0.0, 9.0, 90.0, 900.0])
+    images = table(**EXTRACTED, dose_e_A2=np.full(6, 3000.0), dose_b_factor_A2=b_factor)
+    for value in imaging.physical_transfer(imaging.image_parameters(images), hp, dose=True, tilt=True):
+        assert torch.isfinite(value).all()
+
+
+@pytest.mark.parametrize("dose", [False, True])
+@pytest.mark.parametrize("tilt", [False, True])
+@pytest.mark.parametrize("premultiplied", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_transfer_and_weight_of_recordings_with_white_noise(hp, dose, tilt, premultiplied, weighted):
+    """F = p (q V + noise): h = p q; g = q / p is the best weight, by Gauss and Markov."""
+    images = table(ctf_premultiplied=np.full(6, premultiplied), dose_weighted=np.full(6, weighted))
+    ctf = np.array([ctf_one_by_one(hp.k.tolist(), 24, row) for row in images.itertuples()])
+    s_invA = hp.radius.numpy() / (24 * 5.0)
+    fade = np.exp(-images.dose_e_A2.to_numpy()[:, None] / (2 * (0.24499 * s_invA**-1.6649 + 2.8141)))
+    q = ctf * (fade if dose else 1) * (np.cos(np.deg2rad(images.tilt_deg.to_numpy()))[:, None] if tilt else 1)
+    by_ctf = ctf if premultiplied else np.ones_like(ctf)
+    p = by_ctf * (fade if weighted else 1)
+    h, g = imaging.physical_transfer(imaging.image_parameters(images), hp, dose, tilt)
+    np.testing.assert_allclose(h, p * q, atol=1e-5)
+    # Without `dose` a dose weight in the images stays a weight.
+    np.testing.assert_allclose(g, q / (p if dose else by_ctf), atol=1e-5)
 
 
 def test_parameters_of_some_images():

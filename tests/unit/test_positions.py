@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from particle_files import optimisation_set_blocks, write_optimisation_set, write_text_star
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
@@ -12,6 +13,7 @@ from tomohet.particles.positions import positions_from_volume_series
 from tomohet.particles.source import read_particles
 
 XYZ = ["x_A", "y_A", "z_A"]
+NAMES_OF_ANGLES = ("Rot", "Tilt", "Psi")
 NAMES = np.array(["a_1", "a_2", "b_1"])
 
 
@@ -156,3 +158,107 @@ def test_optimisation_set_as_volume_series_agrees_with_its_own_reader(shared):
     particles = read_particles(star, datadir=data).particles
     found = positions_from_volume_series(star, particles["source_id"])
     np.testing.assert_allclose(found, particles[XYZ], atol=1e-6)
+
+
+@pytest.fixture
+def a_set(tmp_path):
+    """The small optimisation set: 6 particles in pixels of 8 Å, tomograms of 200 x 210 x 220 px of 2 Å."""
+    return optimisation_set_blocks(np.random.default_rng(5))
+
+
+def set_with(folder, a_set, columns, drop=()):
+    blocks, tomograms = a_set
+    table = blocks["particles"].assign(**columns).drop(columns=list(drop))
+    return write_optimisation_set(folder, blocks | {"particles": table}, tomograms)
+
+
+def test_map_back_places_particles_of_a_set_where_its_reader_does(tmp_path, a_set):
+    """Binned, unbinned and centred coordinates less the origin; of the set and of its particles alone."""
+    table = a_set[0]["particles"]
+    plain = table[[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy() * 8
+    half = np.array([200, 210, 220]) * 2 / 2
+    centred = {f"rlnCenteredCoordinate{a}Angst": plain[:, i] - half[i] for i, a in enumerate("XYZ")}
+    unbinned = {f"rlnCoordinate{axis}": plain[:, i] / 2 for i, axis in enumerate("XYZ")}
+    origin = table[[f"rlnOrigin{axis}Angst" for axis in "XYZ"]].to_numpy()
+    for columns, drop in (({}, []), (unbinned, []), (centred, [f"rlnCoordinate{a}" for a in "XYZ"])):
+        star = set_with(tmp_path, a_set, columns, drop)
+        np.testing.assert_allclose(read_placements(star)[XYZ], plain - origin, atol=1e-9)
+        np.testing.assert_allclose(
+            read_placements(tmp_path / "particles.star")[XYZ], plain - origin, atol=1e-9
+        )
+        particles = read_particles(star).particles
+        found = positions_from_volume_series(star, particles["source_id"])
+        np.testing.assert_allclose(found, particles[XYZ], atol=1e-9)
+        np.testing.assert_allclose(found, plain, atol=1e-9)
+
+
+def test_subtomogram_angles_turn_pose_and_origin(tmp_path, a_set):
+    """S = 170/60/-30 and A = 10/90/0 make 26.7/31.5/130.6; an origin (1, 2, 3) moves the particle by -S o."""
+    angles = {
+        f"rlnTomoSubtomogram{name}": value
+        for name, value in zip(NAMES_OF_ANGLES, (170, 60, -30), strict=True)
+    }
+    angles |= {f"rlnAngle{name}": value for name, value in zip(NAMES_OF_ANGLES, (10, 90, 0), strict=True)}
+    star = set_with(tmp_path, a_set, angles | {f"rlnOrigin{a}Angst": i + 1.0 for i, a in enumerate("XYZ")})
+    placed = read_placements(star)
+    np.testing.assert_allclose(
+        placed.loc[0, ["rot_deg", "tilt_deg", "psi_deg"]].astype(float), [26.7, 31.5, 130.6], atol=0.05
+    )
+    rot, tilt, psi = np.radians([170, 60, -30])
+
+    def about_z(angle):
+        return np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+
+    about_y = np.array([[np.cos(tilt), 0, -np.sin(tilt)], [0, 1, 0], [np.sin(tilt), 0, np.cos(tilt)]])
+    moved = about_z(psi) @ about_y @ about_z(rot) @ [1, 2, 3]
+    plain = a_set[0]["particles"][[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy() * 8
+    np.testing.assert_allclose(placed[XYZ], plain - moved, atol=1e-9)
+
+
+def test_refined_shifts_in_pixels_are_those_of_the_coordinates(tmp_path):
+    angles = {f"rlnAngle{name}": 0.0 for name in NAMES_OF_ANGLES}
+    star = series(tmp_path, rlnMicrographName="t", rlnOriginX=1.5, rlnOriginZAngst=2.0, **angles)
+    placed = read_placements(star)
+    assert placed.loc[0, XYZ].tolist() == [(10 - 1.5) * 4, 20 * 4, 30 * 4 - 2]
+    assert read_placements(star, pixel_size_A=2.0).loc[0, XYZ].tolist() == [
+        (10 - 1.5) * 2,
+        20 * 2,
+        30 * 2 - 2,
+    ]
+
+
+def test_a_set_of_one_particle_as_pairs(tmp_path, a_set):
+    blocks, tomograms = a_set
+    one = blocks["particles"].iloc[[0]]
+    star = write_optimisation_set(tmp_path, blocks | {"particles": one}, tomograms)
+    expected = read_placements(star)
+    pairs = {"optics": blocks["optics"].iloc[0].to_dict(), "particles": one.iloc[0].to_dict()}
+    write_text_star(tmp_path / "particles.star", blocks | pairs)
+    pd.testing.assert_frame_equal(read_placements(star), expected)
+
+
+def test_a_set_that_names_itself_is_told_in_one_line(tmp_path):
+    names = {"rlnTomoParticlesFile": "s.star", "rlnTomoTomogramsFile": "t.star"}
+    write_star(tmp_path / "s.star", {"": names})
+    for read in (read_placements, lambda star: positions_from_volume_series(star, NAMES)):
+        with pytest.raises(InputError, match="s.star, which is an optimisation set, expected a file"):
+            read(tmp_path / "s.star")
+
+
+@pytest.mark.parametrize("value", ["nan", "9e30", "inf"])
+def test_impossible_coordinates_are_told_in_one_line(tmp_path, a_set, value):
+    message = "row 2: found (`nan`|`inf`|a particle at .*expected a place in a tomogram)"
+    star = series(tmp_path, rlnCoordinateX=["1", value, "3"], rlnMicrographName="t")
+    with pytest.raises(InputError, match=message):
+        positions_from_volume_series(star, NAMES)
+    bad = a_set[0]["particles"]["rlnCoordinateX"].astype(object)
+    bad.iloc[1] = value
+    star = set_with(tmp_path, a_set, {"rlnCoordinateX": bad})
+    for read in (read_placements, read_particles):
+        with pytest.raises(InputError, match=message):
+            read(star)
+
+
+def test_names_that_are_unique_only_within_a_tomogram(tmp_path):
+    star = series(tmp_path, rlnGroupName=["1", "2", "1"], rlnMicrographName=["a", "a", "b"])
+    assert positions_from_volume_series(star, ["b/1", "a/1"])["x_A"].tolist() == [48, 40]

@@ -71,7 +71,10 @@ def test_wrong_flag_stops(simulated, data):
     assert flag.z < -6 and "rlnCtfDataAreCtfPremultiplied" in flag.remedy
     # The sign is judged by what the data are, not by the wrong flag.
     premultiplied = data == "premultiplied"
-    assert contrast(sample, back_project(sample, DATA_WEIGHTS[data]), premultiplied).verdict == "pass"
+    sign = contrast(sample, back_project(sample, DATA_WEIGHTS[data]), premultiplied)
+    assert sign.verdict == "pass"
+    kind = "kept, as is default for premultiplied" if premultiplied else "inverted, as is default for raw"
+    assert f"with the sign {kind} images: once the flag is corrected" in sign.message
 
 
 @pytest.mark.parametrize("data", FILES)

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from analysis_fakes import run
 
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_indices
@@ -194,3 +195,14 @@ def test_progress_reads_the_results_folder(tmp_path):
     assert states["a", "train_vae"] == "epoch 2 of 9"
     assert states["b", "train_vae"] == states["", "report"] == "pending"
     assert [round_ for round_, _ in states].index("a") < [round_ for round_, _ in states].index("b")
+
+
+def test_status_says_how_to_release_a_folder_that_a_killed_snakemake_locked(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my config.yaml").write_text("dataset: d\nrounds: {all: {}}\n")
+    run("status", "--configfile", "my config.yaml")
+    assert "unlock" not in capsys.readouterr().out
+    (tmp_path / ".snakemake" / "locks").mkdir(parents=True)
+    (tmp_path / ".snakemake" / "locks" / "0.input.lock").write_text("results/d/a")
+    run("status", "--configfile", "my config.yaml")
+    assert "snakemake --unlock --configfile 'my config.yaml'" in capsys.readouterr().out

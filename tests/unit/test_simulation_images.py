@@ -115,19 +115,22 @@ def test_both_dialects_give_the_same_image_table(noiseless):
     assert raw.groupby("particle").size().nunique() == 2, "tomograms hide different tilts"
     assert len(raw) == len(multiplied)
     np.testing.assert_array_equal(raw.particle, multiplied.particle)
-    numeric = [c for c in raw.columns if raw[c].dtype == float]
+    numeric = [c for c in raw.columns if raw[c].dtype == float and c != "scale_factor"]
     assert len(numeric) >= 20
     for column in numeric:
         scale = max(1.0, np.abs(raw[column]).max())
         np.testing.assert_allclose(raw[column] / scale, multiplied[column] / scale, atol=1e-5, err_msg=column)
     assert not raw.ctf_premultiplied.any() and multiplied.ctf_premultiplied.all()
+    np.testing.assert_array_equal(raw.scale_factor, 1)
+    np.testing.assert_allclose(multiplied.scale_factor, np.cos(np.radians(raw.tilt_deg)), atol=1e-5)
 
 
-def test_premultiplied_images_are_the_raw_ones_times_ctf_and_dose_weight(noisy):
+def test_premultiplied_images_are_the_raw_ones_times_ctf_dose_weight_and_cosine(noisy):
     raw, multiplied = (read_particles(noisy / name).images.iloc[:60] for name in ("particles.star", SET))
     parameters = image_parameters(raw)
     hp = half_plane(24)
     weight = ctf_of(parameters, hp) * dose_attenuation(parameters, hp)
+    weight *= np.cos(np.radians(raw.tilt_deg.to_numpy("float32")))[:, None]
     expected = -images_to_half_planes(pixels(raw)) * weight
     found = images_to_half_planes(pixels(multiplied))
     assert relative_error(found.numpy(), expected.numpy()) < 2e-3  # float16

@@ -177,7 +177,7 @@ def test_blocks_edited_by_hand_are_expanded_under_their_ids(ensemble, tmp_path, 
     for number, mask in ((4, masks[0]), (11, masks[3])):
         block = read_volume(tmp_path / "out" / f"block_{number}.mrc")[0] > 0
         assert (block & mask).sum() / (block | mask).sum() > 0.9
-    write_on_grid(tmp_path / "edited" / "block_7.mrc", np.zeros(masks[0].shape), volumes.grid)
+    write_on_grid(tmp_path / "edited" / "block_7.mrc", np.full(masks[0].shape, 0.4), volumes.grid)
     with pytest.raises(InputError, match="no voxel is above"):
         read_blocks(tmp_path / "edited", volumes.grid)
     with pytest.raises(InputError, match="no files named"):

@@ -5,9 +5,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from scipy.linalg import hadamard
 from scipy.stats import hypergeom
 
-from tomohet.analysis.siren import bits, matrix, pairs, statistics
+from tomohet.analysis.siren import bits, matrix, pairs, popcount, statistics
 from tomohet.analysis.siren.communities import find_blocks
 from tomohet.analysis.siren.extent import Space
 
@@ -46,6 +48,19 @@ def test_hypergeometric_cutoffs_are_fishers_exact_test():
             for k, log10_p in enumerate(statistics.LOG10_P):
                 rare = np.flatnonzero((tail <= 10.0**-log10_p) & possible)
                 assert table[i, j, k] == (rare[0] if len(rare) else volumes + 1)
+
+
+def test_exclusion_is_the_lower_tail_of_fishers_test():
+    """The largest number of common volumes that is as rare and has as negative a phi; -1 where none is."""
+    totals, volumes = np.array([3, 20, 47, 60, 80]), 90
+    for log10_p, phi in ((1.5, 0.3), (6.0, 0.1)):
+        table = pairs._excluded(totals, volumes, log10_p, phi)
+        for i, n_i in enumerate(totals):
+            for j, n_j in enumerate(totals):
+                counts = np.arange(max(0, n_i + n_j - volumes), min(n_i, n_j) + 1)
+                rare = hypergeom.cdf(counts, volumes, n_i, n_j) <= 10.0**-log10_p
+                avoiding = statistics.phi_coefficient(counts, n_i, n_j, volumes) <= -phi
+                assert table[i, j] == counts[rare & avoiding].max(initial=-1)
 
 
 def test_phi_cutoffs_bound_phi():
@@ -141,6 +156,79 @@ def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch):
     linked = (np.log10(upper) <= exponent + 1e-9) & (phi >= found.least_phi - 1e-12) & apart
     assert found.excluded == avoiding.sum() // 2 > 100
     assert found.linked == linked.sum() // 2
+
+
+def eleven_alike_of_41():
+    """64 volumes, every voxel on in 32; 11 voxels are the same, any two others share 16 volumes: phi 0.
+
+    55 of 820 pairs, each of p-value 1 / (64 choose 32) = 10^-18.26.
+    """
+    columns = hadamard(64)[:, 1:32] > 0
+    return np.concatenate([columns, np.repeat(columns[:, :1], 10, axis=1)], axis=1)
+
+
+@pytest.mark.parametrize("engine", ["popcount", "matrix-cpu"])
+def test_significance_by_hand(engine):
+    """Benjamini and Hochberg: 820 p <= 0.01 * 55 for p = 10^-3.5, not for 10^-3 (0.26 and 0.82 by 0.55)."""
+    found = pairs.partners_by_phi(voxels_of(eleven_alike_of_41()), np.random.default_rng(0), engine=engine)
+    assert found.p_value == pytest.approx(10**-3.5)
+    assert (found.pairs, found.linked, found.excluded) == (820, 55, 0)
+    assert (found.phi[31:, :10] == 1).all() and (found.index[1:31] == -1).all()
+
+
+@pytest.mark.parametrize("engine", ["popcount", "matrix-cpu"])
+def test_volumes_of_little_weight_make_few_pairs_significant(engine):
+    """64 volumes worth 16 have a quarter of the exponent: 10^-4.6 is significant; worth 8, 10^-2.3 is not."""
+    voxels = voxels_of(eleven_alike_of_41())
+    for weighted, linked, p_value in ((16.0, 55, 10**-3.5), (8.0, 0, None)):
+        worth = dataclasses.replace(voxels, weighted=weighted)
+        found = pairs.partners_by_phi(worth, np.random.default_rng(0), engine=engine)
+        assert found.linked == linked
+        assert found.p_value == (p_value and pytest.approx(p_value))
+
+
+@pytest.mark.parametrize("count", [popcount.count_significant, matrix.count_significant])
+def test_voxels_that_share_their_noise_do_not_count(count):
+    """A pair is apart if its distance exceeds the larger of its two extents of noise."""
+    rng = np.random.default_rng(3)
+    on = np.repeat(random_states(100, 12, 3, 0.2, 0.8), 10, axis=1) ^ (rng.uniform(size=(100, 120)) < 0.1)
+    xyz_A = rng.uniform(0, 30, (120, 3)).astype(np.float32)
+    noise_A = rng.choice(np.array([3, 25], np.float32), 120)
+    voxels = dataclasses.replace(voxels_of(on, xyz_A), noise_A=noise_A)
+    kinds, rank = np.unique(voxels.totals, return_inverse=True)
+    cutoffs = statistics.hypergeometric_cutoffs(kinds, 100, np.array([1.5, 3.0, 6.0]))
+    rows = np.arange(0, 120, 3)
+    device = {} if count is popcount.count_significant else {"device": torch.device("cpu")}
+    found = count(voxels, rank.astype(np.int32), rows, cutoffs, **device)
+    both, n = on.T.astype(int) @ on.astype(int), on.sum(axis=0)
+    distance_A = np.linalg.norm(xyz_A[:, None].astype(float) - xyz_A[None], axis=2)
+    tail = hypergeom.sf(both - 1, 100, n[:, None], n[None])
+    larger, smaller = (by.outer(noise_A, noise_A) for by in (np.maximum, np.minimum))
+    counts = [
+        [((tail <= 10.0**-p) & (distance_A > radius))[rows].sum() for p in (1.5, 3.0, 6.0)]
+        for radius in (larger, smaller)
+    ]
+    assert found.tolist() == counts[0]
+    assert (np.subtract(counts[1], counts[0]) > 10).all()
+
+
+def test_lift_grows_with_distance_between_its_ends():
+    found = [statistics.lift(distance_A) for distance_A in (0.0, 15.0, 30.0, 40.0, 500.0)]
+    assert found == pytest.approx([1.25, 1.25, 1.55, 1.75, 1.75])
+
+
+def test_published_rule_links_neither_rare_nor_common_voxels():
+    """Two voxels that agree in all 200 volumes, on in 10, 60 or 150 of them, far from all others.
+
+    n11 > 1.25 times its cut-off or n11 > 150 cannot be met at 150; n00 > 190 cannot be met at 10, since the
+    cut-off of joint absence there, 194, is beyond the 190 volumes in which both are off.
+    """
+    on = np.zeros((200, 6), bool)
+    for pair, (first, last) in enumerate(((0, 10), (10, 70), (50, 200))):
+        on[first:last, 2 * pair : 2 * pair + 2] = True
+    found = pairs.partners_by_siren(voxels_of(on), keep=2)
+    assert found.index[:, 0].tolist() == [-1, -1, 3, 2, -1, -1]
+    assert found.linked == 1 and (found.index[:, 1] == -1).all()
 
 
 @pytest.mark.parametrize("rule", ["phi", "siren"])

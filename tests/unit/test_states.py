@@ -190,8 +190,10 @@ def test_command_writes_table_maps_and_numbers(tmp_path, tiny_store, linear_fold
 
 def test_one_state_is_the_mean_map_in_its_units(tmp_path, tiny_store, linear_folder, run_script):
     (tmp_path / "state_3.mrc").write_text("of an earlier run")
+    (tmp_path / "state_mine.mrc").write_text("of the user")
+    (tmp_path / ".states.files").write_text('["state_3.mrc"]')
     run_script("states", tiny_store, "--linear", linear_folder, "-o", tmp_path, "--states", 1)
-    assert [path.name for path in tmp_path.glob("state_*.mrc")] == ["state_0.mrc"]
+    assert {path.name for path in tmp_path.glob("state_*.mrc")} == {"state_0.mrc", "state_mine.mrc"}
     with mrcfile.open(linear_folder / "mean.mrc") as mean, mrcfile.open(tmp_path / "state_0.mrc") as state:
         np.testing.assert_allclose(state.data, mean.data, atol=1e-5 * np.abs(mean.data).max())
         assert state.voxel_size.x == mean.voxel_size.x

@@ -10,12 +10,12 @@ import torch
 from training_runs import CPU, final_loss, parse, train
 
 from tomohet.errors import InputError
+from tomohet.files.locks import writing
 from tomohet.files.pickles import load_latents, load_pickles
 from tomohet.model.load import load_model, load_vae, read_weights
 from tomohet.particles.source import open_particles
 from tomohet.particles.store import open_store
 from tomohet.training.batches import ParticleImages
-from tomohet.training.checkpoints import lock_folder
 from tomohet.training.homogeneous import train_nn
 from tomohet.training.latents import infer_latents
 from tomohet.training.settings import check_options
@@ -121,8 +121,8 @@ def test_load_latest_needs_a_checkpoint(tiny_store, tmp_path):
 
 
 def test_second_writer_is_refused(tmp_path):
-    with lock_folder(tmp_path), pytest.raises(InputError, match="another training"):
-        lock_folder(tmp_path)
+    with writing(tmp_path), pytest.raises(InputError, match="is writing there"), writing(tmp_path):
+        pass
 
 
 def test_divergence_stops_with_a_hint(tiny_store, tmp_path):

@@ -75,8 +75,9 @@ def test_dose_mask_ends_at_the_optimal_dose(store):
 
 def test_gain_undoes_each_images_own_normalisation(store):
     images = ParticleImages(store, np.arange(3), CPU)
-    noise = store.images["noise_scale"].to_numpy()[store.images_of(np.arange(3))]
-    np.testing.assert_allclose(images.batch(np.arange(3)).gain.numpy() * noise, store.scale, rtol=1e-6)
+    own = store.images.iloc[store.images_of(np.arange(3))]
+    gain = images.batch(np.arange(3)).gain.numpy()
+    np.testing.assert_allclose(gain * own["noise_scale"], own["grey_scale"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])

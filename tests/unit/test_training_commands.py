@@ -72,7 +72,7 @@ def test_killed_training_ends_as_the_uninterrupted_one(tiny_store, tmp_path, uni
 def test_terminated_training_saves_and_says_so(tiny_store, tmp_path, uninterrupted):
     process = start_until_mid_epoch(tiny_store, tmp_path)
     process.send_signal(signal.SIGSTOP)
-    with pytest.raises(InputError, match="another training"):
+    with pytest.raises(InputError, match="is writing there"):
         run(tiny_store, tmp_path)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)

@@ -205,6 +205,42 @@ def test_counts_of_an_optimisation_set(tmp_path):
     assert read.particles["n_tilts"].tolist() == [4, 4, 0, 4, 4, 4]
 
 
+def test_orientations_that_differ_in_the_image_plane_alone_are_no_equal_ones(good):
+    """Every particle turned by an angle of its own about the beam, seen from one direction; then by none."""
+    tilts = [Rotation.from_euler("y", TILT_STEP_DEG * t, degrees=True) for t in range(N_TILTS)]
+    for step, expected, words in ((40, "look", "from one direction"), (0, "stop", "the same orientation")):
+        own = [Rotation.from_euler("z", step * p, degrees=True) for p in range(N_PARTICLES)]
+        poses = np.stack([(one * tilt).as_matrix() for one in own for tilt in tilts])
+        check = verdict(changed(good, **rotation_frame(poses)), "orientations")
+        assert check.verdict == expected and words in check.message and check.remedy
+
+
+@pytest.mark.parametrize(
+    ("level", "slope", "expected", "words"),
+    [
+        (0, 0, "pass", "lies 0"),
+        (3, 0, "pass", "lies 3"),
+        (0, 4, "pass", "slopes up to 4"),
+        (-40, 0, "look", "lies -40"),
+        (0, 30, "look", "slopes up to 3"),
+    ],
+)
+def test_grey_level_of_the_background(tmp_path, level, slope, expected, words):
+    star, table = write_image_series(tmp_path)
+    position = (np.arange(BOX) - BOX // 2) / (BOX / 2)
+    for number in (0, 1):
+        images = np.random.default_rng(number).normal(size=(len(table) // 2, BOX, BOX))
+        images = 5 * (images + level + slope * position)
+        write_stack(tmp_path / f"stacks/TS_{number}.mrcs", images.astype(np.float32))
+    sample = sample_images(read_particles(star))
+    check = next(c for c in check_images(sample) if c.name == "grey level")
+    assert check.verdict == expected and "taken off" in check.message
+    assert sample.statistics["level"].median() == pytest.approx(level, rel=0.05, abs=0.15)
+    assert sample.statistics["slope"].median() == pytest.approx(slope, rel=0.1, abs=0.15)
+    if level or slope:
+        assert words in check.message
+
+
 def spoilt(image):
     image[3, 3] = np.nan
     return image

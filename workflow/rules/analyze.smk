@@ -21,5 +21,5 @@ rule analyze:
         model=subpath(input[0], parent=True),
         epoch=epoch,
     shell:
-        "tomohet analyze {params.model} --epoch {params.epoch} -o {output} {params.options}"
-        " 2>&1 | logged {log}"
+        "tomohet analyze {params.model:q} --epoch {params.epoch:q} -o {output:q} {params.options}"
+        " 2>&1 | logged {log:q}"

@@ -17,6 +17,7 @@ if WORKFLOW not in sys.path:
 from tomohet.errors import InputError
 from tomohet.rounds.config import complete_config
 from tomohet.rounds.flags import command_line
+from tomohet.rounds.inputs import linked_files, named_files, stack_digest
 from tomohet.rounds.tree import stage_options
 
 try:
@@ -40,7 +41,9 @@ wildcard_constraints:
 
 PARTICLES = "<results>/simulated/particles.star" if SIMULATED else CONFIG["particles"]
 VOLUME_SERIES = "<results>/simulated/volumes.star" if SIMULATED else CONFIG["volume_series"]
-DATADIR = f"--datadir {shlex.quote(CONFIG['datadir'])}" if CONFIG["datadir"] else ""
+# The STAR files that an optimisation set names: who reads the set reads them too.
+PARTICLES_LINKED = [] if SIMULATED else linked_files(PARTICLES, CONFIG["datadir"])
+VOLUME_SERIES_LINKED = [] if SIMULATED else linked_files(VOLUME_SERIES, CONFIG["datadir"])
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
 
 
@@ -64,6 +67,27 @@ shell.prefix(
 def options(stage):
     """A function of the wildcards giving the command-line options of a stage: its own slice of the config."""
     return lambda wildcards: command_line(stage, stage_options(CONFIG, stage, wildcards.get("round")))
+
+
+def named(stage):
+    """A function of the wildcards giving the files that the options of a stage name, as inputs."""
+    return lambda wildcards: named_files(stage, stage_options(CONFIG, stage, wildcards.get("round")))
+
+
+# Parameters that come from the configuration are functions: Snakemake would look for wildcards in plain text.
+def datadir(wildcards):
+    """The folder of the stacks as an option."""
+    return shlex.join(["--datadir", CONFIG["datadir"]] if CONFIG["datadir"] else [])
+
+
+def stacks(wildcards):
+    """A digest of the image stacks, a parameter of the jobs that read them, which run again when it changes.
+
+    Thousands of stacks as inputs would make every dry run slow: Snakemake asks for several properties of each
+    input, one after another, and keeps a record of each for each job. Name, size and time of change of 20,000
+    stacks are read in half a second, a million rows of names in one or two, once in a run of Snakemake.
+    """
+    return "" if SIMULATED else stack_digest(PARTICLES, CONFIG["datadir"])
 
 
 def megabytes(first):
@@ -104,9 +128,15 @@ def epoch(wildcards, input):
 
 
 def masks_of(wildcards):
-    """The masks to measure: the blocks of siren, a folder, or None for the chains of the model."""
-    masks = stage_options(CONFIG, "maven", wildcards.round)["masks"]
-    return "<results>/{round}/siren" if masks == "siren" else masks
+    """The masks to measure: `siren` for its blocks, a folder, or None for the chains of the model."""
+    return stage_options(CONFIG, "maven", wildcards.round)["masks"]
+
+
+def units(wildcards, input):
+    """What is measured as options of `maven`."""
+    if masks_of(wildcards):
+        return shlex.join(["--masks", input.blocks or masks_of(wildcards)])
+    return shlex.join(["--model", *input.model])
 
 
 def has_units(round_name):

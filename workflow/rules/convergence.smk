@@ -21,4 +21,4 @@ rule convergence:
         options=options("convergence"),
         folder=subpath(input.weights, parent=True),
     shell:
-        "tomohet convergence_vae {params.folder} -o {output} {params.options} 2>&1 | logged {log}"
+        "tomohet convergence_vae {params.folder:q} -o {output:q} {params.options} 2>&1 | logged {log:q}"

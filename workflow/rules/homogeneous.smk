@@ -4,6 +4,7 @@
 rule homogeneous:
     input:
         store="<results>/prepared/store.yaml",
+        named=named("homogeneous"),
     output:
         map="<results>/homogeneous/map.mrc",
         filtered="<results>/homogeneous/map_filt.mrc",
@@ -25,4 +26,5 @@ rule homogeneous:
         store=subpath(input.store, parent=True),
         folder=subpath(output.map, parent=True),
     shell:
-        "tomohet backproject_voxel {params.store} -o {params.folder} {params.options}" " 2>&1 | logged {log}"
+        "tomohet backproject_voxel {params.store:q} -o {params.folder:q} {params.options}"
+        " 2>&1 | logged {log:q}"

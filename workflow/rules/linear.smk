@@ -29,5 +29,5 @@ rule train_linear:
         folder=subpath(output.weights, parent=True),
         several="--multigpu" if CONFIG["gpus"] > 1 else "",
     shell:
-        "tomohet train_linear {params.store} --ind-ptcls {input.indices} -o {params.folder}"
-        " {params.several} {params.options} 2>&1 | logged {log}"
+        "tomohet train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
+        " {params.several} {params.options} 2>&1 | logged {log:q}"

@@ -4,6 +4,7 @@
 rule mapback:
     input:
         star=VOLUME_SERIES or [],
+        linked=VOLUME_SERIES_LINKED,
         indices="<results>/{round}/subset/indices.pkl",
         analysis="<results>/{round}/analyze",
     output:
@@ -19,5 +20,5 @@ rule mapback:
         mem_mb=megabytes(2000),
         runtime=minutes(30),
     shell:
-        "tomohet subtomo2chimerax {input.star} --mode markers --ind {input.indices}"
-        " --coloring-labels {input.analysis}/kmeans*/labels.pkl -o {output} 2>&1 | logged {log}"
+        "tomohet subtomo2chimerax {input.star:q} --mode markers --ind {input.indices:q}"
+        " --coloring-labels {input.analysis:q}/kmeans*/labels.pkl -o {output:q} 2>&1 | logged {log:q}"

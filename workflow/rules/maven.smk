@@ -3,9 +3,11 @@
 
 rule maven:
     input:
-        units=lambda wildcards: masks_of(wildcards) or MODEL,
+        model=lambda wildcards: [] if masks_of(wildcards) else MODEL,
+        blocks=lambda wildcards: "<results>/{round}/siren" if masks_of(wildcards) == "siren" else [],
         volumes="<results>/{round}/volumes",
         weights=latent_model,
+        named=named("maven"),
     output:
         directory("<results>/{round}/maven"),
     log:
@@ -19,11 +21,11 @@ rule maven:
         mem_mb=megabytes(4000),
         runtime=minutes(120),
     params:
-        kind=lambda wildcards: "--masks" if masks_of(wildcards) else "--model",
+        units=units,
         workdir=lambda wildcards, input: Path(input.weights[0]).parent,
         epoch=lambda wildcards, input: epoch(wildcards, input.weights),
         options=options("maven"),
         of_volumes=options("volumes"),
     shell:
-        "tomohet maven --volumes {input.volumes} {params.kind} {input.units:q}"
-        " --workdir {params.workdir} --epoch {params.epoch} {params.of_volumes} {params.options} -o {output} 2>&1 | logged {log}"
+        "tomohet maven --volumes {input.volumes:q} {params.units} --workdir {params.workdir:q}"
+        " --epoch {params.epoch:q} {params.of_volumes} {params.options} -o {output:q} 2>&1 | logged {log:q}"

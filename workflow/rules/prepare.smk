@@ -4,6 +4,8 @@
 rule prepare:
     input:
         particles=PARTICLES,
+        linked=PARTICLES_LINKED,
+        named=named("prepare"),
         validation="<results>/validation/validation.json",
     output:
         store="<results>/prepared/store.yaml",
@@ -20,9 +22,10 @@ rule prepare:
         mem_mb=megabytes(6000),
         runtime=minutes(240),
     params:
-        datadir=DATADIR,
+        datadir=datadir,
+        stacks=stacks,
         options=options("prepare"),
         folder=subpath(output.store, parent=True),
     shell:
-        "tomohet prepare {input.particles} {params.datadir} -o {params.folder} {params.options}"
-        " 2>&1 | logged {log}"
+        "tomohet prepare {input.particles:q} {params.datadir} -o {params.folder:q} {params.options}"
+        " 2>&1 | logged {log:q}"

@@ -15,9 +15,9 @@ rule write_config:
         mem_mb=100,
         runtime=5,
     params:
-        text=yaml.safe_dump(CONFIG, sort_keys=False, allow_unicode=True),
+        text=lambda wildcards: yaml.safe_dump(CONFIG, sort_keys=False, allow_unicode=True),
     shell:
-        "printf '%s' {params.text:q} > {output} 2> {log}"
+        "printf '%s' {params.text:q} > {output:q} 2> {log:q}"
 
 
 rule report:
@@ -47,4 +47,4 @@ rule report:
     params:
         folder=subpath(output[0], parent=True),
     shell:
-        "tomohet report {params.folder} -o {output} 2>&1 | logged {log}"
+        "tomohet report {params.folder:q} -o {output:q} 2>&1 | logged {log:q}"

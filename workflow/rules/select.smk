@@ -21,13 +21,14 @@ rule select:
     params:
         selection=selection,
     shell:
-        "tomohet select {input.table} {params.selection} --explain"
-        " -o {output.indices} --summary {output.summary} 2>&1 | logged {log}"
+        "tomohet select {input.table:q} {params.selection} --explain"
+        " -o {output.indices:q} --summary {output.summary:q} 2>&1 | logged {log:q}"
 
 
 rule export_subset:
     input:
         star=PARTICLES,
+        linked=PARTICLES_LINKED,
         indices="<results>/{round}/subset/indices.pkl",
     output:
         "<results>/{round}/subset/particles.star",
@@ -42,16 +43,18 @@ rule export_subset:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     params:
-        datadir=DATADIR,
+        datadir=datadir,
     shell:
-        "tomohet filter_star {input.star} {params.datadir} --ind {input.indices} -o {output}"
-        " 2>&1 | logged {log}"
+        "tomohet filter_star {input.star:q} {params.datadir} --ind {input.indices:q} -o {output:q}"
+        " 2>&1 | logged {log:q}"
 
 
 rule export_volume_series:
     input:
         star=VOLUME_SERIES or [],
+        linked=VOLUME_SERIES_LINKED,
         particles=PARTICLES,
+        particles_linked=PARTICLES_LINKED,
         indices="<results>/{round}/subset/indices.pkl",
     output:
         "<results>/{round}/subset/volumes.star",
@@ -66,14 +69,15 @@ rule export_volume_series:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
     shell:
-        "tomohet filter_star {input.star} --particles {input.particles}"
-        " --ind {input.indices} -o {output} 2>&1 | logged {log}"
+        "tomohet filter_star {input.star:q} --particles {input.particles:q}"
+        " --ind {input.indices:q} -o {output:q} 2>&1 | logged {log:q}"
 
 
 rule reconstruct_subset:
     input:
         store="<results>/prepared/store.yaml",
         indices="<results>/{round}/subset/indices.pkl",
+        named=named("homogeneous"),
     output:
         map="<results>/{round}/subset/map.mrc",
         filtered="<results>/{round}/subset/map_filt.mrc",
@@ -95,5 +99,5 @@ rule reconstruct_subset:
         store=subpath(input.store, parent=True),
         folder=subpath(output.map, parent=True),
     shell:
-        "tomohet backproject_voxel {params.store} --ind-ptcls {input.indices}"
-        " -o {params.folder} {params.options} 2>&1 | logged {log}"
+        "tomohet backproject_voxel {params.store:q} --ind-ptcls {input.indices:q}"
+        " -o {params.folder:q} {params.options} 2>&1 | logged {log:q}"

@@ -2,6 +2,8 @@
 
 
 rule simulate:
+    input:
+        named=named("simulate"),
     output:
         particles="<results>/simulated/particles.star",
         volumes="<results>/simulated/volumes.star",
@@ -18,8 +20,10 @@ rule simulate:
         mem_mb=megabytes(4000),
         runtime=minutes(60),
     params:
-        settings=yaml.safe_dump({k: v for k, v in CONFIG["simulate"].items() if v is not None}),
+        settings=lambda wildcards: yaml.safe_dump(
+            {key: value for key, value in CONFIG["simulate"].items() if value is not None}
+        ),
         folder=subpath(output.particles, parent=True),
     shell:
-        "tomohet simulate -o {params.folder} --config <(printf '%s' {params.settings:q})"
-        " 2>&1 | logged {log}"
+        "tomohet simulate -o {params.folder:q} --config <(printf '%s' {params.settings:q})"
+        " 2>&1 | logged {log:q}"

@@ -5,6 +5,7 @@ rule siren:
     input:
         volumes="<results>/{round}/volumes",
         weights=latent_model,
+        named=named("siren"),
     output:
         directory("<results>/{round}/siren"),
     log:
@@ -23,5 +24,5 @@ rule siren:
         options=options("siren"),
         of_volumes=options("volumes"),
     shell:
-        "tomohet siren --volumes {input.volumes} --workdir {params.workdir} --epoch {params.epoch} {params.of_volumes}"
-        " {params.options} -o {output} 2>&1 | logged {log}"
+        "tomohet siren --volumes {input.volumes:q} --workdir {params.workdir:q} --epoch {params.epoch:q}"
+        " {params.of_volumes} {params.options} -o {output:q} 2>&1 | logged {log:q}"

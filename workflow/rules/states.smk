@@ -25,5 +25,5 @@ rule states:
         store=subpath(input.store, parent=True),
         linear=subpath(input.linear, parent=True),
     shell:
-        "tomohet states {params.store} --ind-ptcls {input.indices} --linear {params.linear} -o {output}"
-        " {params.options} 2>&1 | logged {log}"
+        "tomohet states {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
+        " -o {output:q} {params.options} 2>&1 | logged {log:q}"

@@ -6,6 +6,7 @@ rule particle_table:
         particles="<results>/prepared/particles.parquet",
         indices="<results>/{round}/subset/indices.pkl",
         series=VOLUME_SERIES or [],
+        series_linked=VOLUME_SERIES_LINKED,
         linear="<results>/{round}/linear/particles.parquet",
         stages=table_stages,
     output:
@@ -25,5 +26,5 @@ rule particle_table:
         folder=subpath(output[0], parent=True),
         series="--volume-series" if VOLUME_SERIES else "",
     shell:
-        "tomohet particle_table {params.store} --ind-ptcls {input.indices}"
-        " --round-dir {params.folder} {params.series} {input.series} -o {output} 2>&1 | logged {log}"
+        "tomohet particle_table {params.store:q} --ind-ptcls {input.indices:q} --round-dir {params.folder:q}"
+        " {params.series} {input.series:q} -o {output:q} 2>&1 | logged {log:q}"

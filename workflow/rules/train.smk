@@ -29,8 +29,10 @@ rule train_vae:
         options=options("train"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
-        teacher=lambda wildcards, input: f"--init {Path(input.teacher).parent}" if input.teacher else "",
+        teacher=lambda wildcards, input: (
+            f"--init {shlex.quote(str(Path(input.teacher).parent))}" if input.teacher else ""
+        ),
         several="--multigpu" if CONFIG["gpus"] > 1 else "",
     shell:
-        "tomohet train_vae {params.store} --ind-ptcls {input.indices} -o {params.folder}"
-        " {params.teacher} {params.several} {params.options} 2>&1 | logged {log}"
+        "tomohet train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
+        " {params.teacher} {params.several} {params.options} 2>&1 | logged {log:q}"

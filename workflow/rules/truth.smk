@@ -21,4 +21,5 @@ rule assess:
     params:
         folder=subpath(input.table, parent=True),
     shell:
-        "tomohet assess --truth {input.truth} --round-dir {params.folder} -o {output}" " 2>&1 | logged {log}"
+        "tomohet assess --truth {input.truth:q} --round-dir {params.folder:q} -o {output:q}"
+        " 2>&1 | logged {log:q}"

@@ -4,7 +4,9 @@
 rule validate:
     input:
         particles=PARTICLES,
+        linked=PARTICLES_LINKED,
         volume_series=VOLUME_SERIES or [],
+        volume_series_linked=VOLUME_SERIES_LINKED,
     output:
         json="<results>/validation/validation.json",
         html="<results>/validation/validation.html",
@@ -19,10 +21,11 @@ rule validate:
         mem_mb=megabytes(4000),
         runtime=minutes(60),
     params:
-        datadir=DATADIR,
+        datadir=datadir,
+        stacks=stacks,
         options=options("validate"),
         # What preparation will do to the images belongs to the question whether they are right.
-        prepared=command_line(
+        prepared=lambda wildcards: command_line(
             "prepare",
             {key: CONFIG["prepare"][key] for key in ("source_software", "uninvert_data", "rescale")},
         ),
@@ -31,5 +34,5 @@ rule validate:
         ),
         folder=subpath(output.json, parent=True),
     shell:
-        "tomohet validate {input.particles} {params.datadir} {params.series} -o {params.folder}"
-        " {params.prepared} {params.options} 2>&1 | logged {log}"
+        "tomohet validate {input.particles:q} {params.datadir} {params.series} -o {params.folder:q}"
+        " {params.prepared} {params.options} 2>&1 | logged {log:q}"

@@ -22,9 +22,9 @@ rule volumes:
         model=subpath(input[0], parent=True),
         epoch=epoch,
     shell:
-        "(tomohet choose_volumes {params.model} --epoch {params.epoch} --count {params.n_volumes} -o {output}"
-        " && tomohet eval_vol --workdir {params.model} --epoch {params.epoch} --zfile {output}/z.pkl -o {output}"
-        " {params.options}) 2>&1 | logged {log}"
+        "(tomohet choose_volumes {params.model:q} --epoch {params.epoch:q} --count {params.n_volumes}"
+        " -o {output:q} && tomohet eval_vol --workdir {params.model:q} --epoch {params.epoch:q}"
+        " --zfile {output:q}/z.pkl -o {output:q} {params.options}) 2>&1 | logged {log:q}"
 
 
 rule analyze_volumes:
@@ -45,4 +45,4 @@ rule analyze_volumes:
     params:
         options=options("analyze_volumes"),
     shell:
-        "tomohet analyze_volumes --voldir {input} -o {output} {params.options} 2>&1 | logged {log}"
+        "tomohet analyze_volumes --voldir {input:q} -o {output:q} {params.options} 2>&1 | logged {log:q}"

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from tomohet.cli import command, options
+from tomohet.cli import command, options, take_output
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +37,28 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Analyse the latents and write tables, figures and volumes."""
-    from tomohet.analysis import latent_analysis, latent_plots, leaks
-    from tomohet.analysis.decode import VolumeMaker
-    from tomohet.analysis.run_folder import FINAL, RunFolder, particles_of
-    from tomohet.analysis.volume_montage import montage
+    from tomohet.analysis.run_folder import FINAL, RunFolder
     from tomohet.errors import InputError
-    from tomohet.files.atomic import write_csv, write_json, write_parquet, write_pickle
+    from tomohet.files.leftovers import replacing
 
     if args.ksample < 1 or args.pc < 0:
         raise InputError(f"--ksample {args.ksample} must be at least 1 and --pc {args.pc} at least 0")
     training = RunFolder(args.workdir)
     epoch = training.epoch(args.epoch)
     outdir = args.outdir or args.workdir / ("analyze" if epoch == FINAL else f"analyze.{epoch}")
+    take_output(outdir)
+    with replacing(outdir, "analyze"):
+        analyse(args, training, epoch, outdir)
+
+
+def analyse(args: argparse.Namespace, training, epoch: int, outdir: Path) -> None:
+    """The latents of one epoch: components, clusters, UMAP, their volumes, and the leak audit."""
+    from tomohet.analysis import latent_analysis, latent_plots, leaks
+    from tomohet.analysis.decode import VolumeMaker
+    from tomohet.analysis.run_folder import particles_of
+    from tomohet.analysis.volume_montage import montage
+    from tomohet.files.atomic import write_csv, write_json, write_parquet, write_pickle
+
     z, logvar = training.latents(epoch)
     config = training.config()
     particles = particles_of(len(z), args.particles, config)
@@ -95,7 +105,6 @@ def run(args: argparse.Namespace) -> None:
         titles[folder.name] = f"Volumes along PC{component + 1}"
     if maker is not None:
         for name, points in sets.items():
-            latent_analysis.clear_volumes(outdir / name)
             volumes = maker.write(points, outdir / name)
             montage(volumes, outdir / f"volumes_{name}.{args.plot_format}", titles[name])
     write_json(outdir / "summary.json", numbers)

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from tomohet.cli import command, options
+from tomohet.cli import command, options, take_output
 
 TRAVERSED = 10  # components along which volumes are written
 
@@ -37,22 +37,33 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Analyse the volumes and write tables, figures and volumes."""
-    from tomohet.analysis import volume_analysis, volume_space
+    from tomohet.analysis.volume_space import find_volumes
     from tomohet.errors import InputError
-    from tomohet.files.atomic import write_json, write_parquet, write_pickle
-    from tomohet.files.mrc import write_volume
+    from tomohet.files.leftovers import replacing
 
     if args.num_pcs < 1 or (args.ksample is not None and args.ksample < 1):
         raise InputError("--num-pcs and --ksample must be at least 1")
-    volumes = volume_space.find_volumes(args.voldir)
+    volumes = find_volumes(args.voldir)
     source = args.voldir.resolve()
     name = source.stem if source.is_file() else source.name
     outdir = args.outdir or args.voldir.with_name(f"{name}_analyze_volumes")
+    take_output(outdir)
+    with replacing(outdir, "analyze_volumes"):
+        analyse(args, volumes, outdir)
+
+
+def analyse(args: argparse.Namespace, volumes, outdir: Path) -> None:
+    """The volumes as points: components in a mask, clusters, UMAP."""
+    from tomohet.analysis import volume_analysis, volume_space
+    from tomohet.files.atomic import write_json, write_parquet, write_pickle
+    from tomohet.files.masks import read_mask
+    from tomohet.files.mrc import stack_header, write_volume
+
     log.info("%d volumes of %d px, %.3g Å/px", len(volumes.paths), volumes.box, volumes.pixel_size_A)
 
     mean, highest = volume_space.mean_and_highest(volumes)
     if args.mask_path is not None:
-        mask = volume_space.read_mask(args.mask_path, volumes.box)
+        mask = read_mask(args.mask_path, volumes.box, stack_header(volumes.paths[0])[1])
     else:
         mask = volume_space.analysis_mask(
             highest, volumes.pixel_size_A, args.mask, args.thresh, args.dilate, args.dist

@@ -22,11 +22,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read, compare, write truth.json and a figure."""
-    import pandas as pd
-
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_json
+    from tomohet.files.digests import is_there
     from tomohet.files.pickles import load_latents
+    from tomohet.files.tables import read_table
     from tomohet.particles.store import open_store
     from tomohet.simulation import assessment
     from tomohet.simulation.assessment_figure import write_figure
@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.simulation.truth import load_truth
 
     table_file = args.round_dir / "particles.parquet"
-    if not table_file.is_file():
+    if not is_there(table_file):
         raise InputError(f"{table_file}: missing; the round's particle table is made by `particle_table`")
-    table = pd.read_parquet(table_file)
+    table = read_table(table_file, {"particle": "whole numbers", "source_id": "anything"})
     truth = load_truth(args.truth)
     round_truth = assessment.RoundTruth(truth, truth.rows_of(table["source_id"].to_numpy()))
 
@@ -61,15 +61,18 @@ def run(args: argparse.Namespace) -> None:
     }
     for model in ("linear", "train_vae"):
         latents = args.round_dir / model / "z.train.pkl"
-        if latents.is_file():
+        if is_there(latents):
             mu, _ = load_latents(latents)
             result["latents"][model] = assessment.latents_against_truth(round_truth, mu, args.seed)
     result["clusters"] = assessment.clusters_against_truth(round_truth, table)
     result["siren"] = assessment.blocks_against_truth(round_truth, table)
     result["maven"] = assessment.occupancies_against_truth(round_truth, table)
     volumes = args.round_dir / "volumes"
-    if (volumes / "assignment.parquet").is_file():
-        assignment = pd.read_parquet(volumes / "assignment.parquet").set_index("particle")
+    if is_there(volumes / "assignment.parquet"):
+        numbers = dict.fromkeys(("particle", "volume"), "whole numbers")
+        assignment = read_table(volumes / "assignment.parquet", numbers).set_index("particle")
+        if not table["particle"].isin(assignment.index).all():
+            raise InputError(f"{volumes / 'assignment.parquet'}: not of the particles of {table_file}")
         assignment = assignment.loc[table["particle"]].reset_index()
         result["maps"] = assessment.maps_against_truth(round_truth, volumes, assignment)
     args.outdir.mkdir(parents=True, exist_ok=True)

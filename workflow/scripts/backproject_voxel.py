@@ -5,7 +5,7 @@ import logging
 import tempfile
 from pathlib import Path
 
-from tomohet.cli import command, log_to, options
+from tomohet.cli import command, log_to, options, take_output
 from tomohet.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} {value}: expected a number above 0")
     files = MapFiles.of(args.output)
     files.folder.mkdir(parents=True, exist_ok=True)
+    if not files.prefix:
+        take_output(files.folder)
     log_to(files.path("run.log", "_run.log"))
     if files.prefix and not Path(args.particles).is_dir():
         # A lone X.mrc leaves no folder beside it: the prepared images go when the map is there.
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
 def reconstruct(args: argparse.Namespace, files) -> None:
     """Half maps of the selected particles, written to `files`."""
     from tomohet.device import device_of
-    from tomohet.files.mrc import read_volume
+    from tomohet.files.masks import read_mask
     from tomohet.particles.source import open_particles
     from tomohet.reconstruction.half_maps import half_maps
     from tomohet.reconstruction.outputs import write_half_maps
@@ -91,7 +93,7 @@ def reconstruct(args: argparse.Namespace, files) -> None:
         recon_tilt_weight=args.recon_tilt_weight,
         wiener=args.wiener,
         lowpass_A=args.lowpass,
-        mask=read_volume(args.mask)[0] if args.mask else None,
+        mask=read_mask(args.mask, store.box, store.pixel_size_A) if args.mask else None,
         device=device,
     )
     write_half_maps(result, files, flip=args.flip, plot_format=args.plot_format)

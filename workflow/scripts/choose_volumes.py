@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.analysis.run_folder import RunFolder, particles_of
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_parquet, write_pickle
+    from tomohet.files.digests import sealed
     from tomohet.files.pickles import load_latents
 
     if args.count < 1:
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
         z, _ = load_latents(args.latents)
     particles = particles_of(len(z), args.particles, training.config())
     chosen, assignment = choose_latents(z, particles, args.count, args.seed)
-    write_pickle(args.outdir / "z.pkl", chosen)
+    with sealed(args.outdir / "z.pkl"):
+        write_pickle(args.outdir / "z.pkl", chosen)
     write_parquet(args.outdir / "assignment.parquet", assignment)
     log.info("%d volumes stand for %d particles", len(chosen), len(z))
 

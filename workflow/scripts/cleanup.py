@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Find the files and delete them."""
     from tomohet.errors import InputError
+    from tomohet.files.digests import forget
 
     if not args.workdir.is_dir():
         raise InputError(f"{args.workdir}: no such folder")
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     for path in doomed:
         print(path)
         if not args.test:
+            forget(path)
             path.unlink()
     log.info("%s %d files, %.1f MB", "would delete" if args.test else "deleted", len(doomed), freed / 1e6)
 

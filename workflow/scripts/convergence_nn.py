@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from tomohet.cli import command, log_to, options
+from tomohet.cli import command, log_to, options, take_output
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
 
     maps = map_series.find_maps(args.training_directory, args.max_epoch)
     outdir = args.outdir or args.training_directory / f"convergence.{len(maps)}"
+    take_output(outdir)
     log_to(outdir / "convergence_nn.log")
     series = map_series.compare(maps, args.reference_volume, MaskOptions(args.fsc_mask), args.include_dc)
     write_pickle(outdir / "freqs_fscs.pkl", (series.frequency_1_A, series.curves))

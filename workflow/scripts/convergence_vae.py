@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from tomohet.cli import command, log_to, options
+from tomohet.cli import command, log_to, options, take_output
 
 log = logging.getLogger(__name__)
 
@@ -56,20 +56,31 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Compare epochs and write numbers, figures and convergence.json."""
-    from tomohet.analysis import convergence, convergence_plots, latent_drift
     from tomohet.analysis.run_folder import FINAL, RunFolder
-    from tomohet.analysis.sketch import density_maxima
-    from tomohet.analysis.verdict import judge
-    from tomohet.analysis.volume_drift import MaskOptions, follow
     from tomohet.errors import InputError
-    from tomohet.files.atomic import write_csv, write_json, write_pickle
+    from tomohet.files.leftovers import replacing
 
     if min(args.epoch_interval, args.subset, args.n_bins, args.final_maxima, args.pruned_maxima) < 1:
         raise InputError("--epoch-interval, --subset, --n-bins, --pruned-maxima, --final-maxima: at least 1")
     training = RunFolder(args.workdir)
     last = training.epoch(args.epoch)
     outdir = args.outdir or args.workdir / ("convergence" if last == FINAL else f"convergence.{last}")
+    take_output(outdir)
     log_to(outdir / "convergence.log")
+    with replacing(outdir, "convergence_vae"):
+        compare(args, training, last, outdir)
+
+
+def compare(args: argparse.Namespace, training, last: int, outdir: Path) -> None:
+    """The epochs up to `last`: losses, latents, and volumes of representatives; which epoch is taken."""
+    from tomohet.analysis import convergence, convergence_plots, latent_drift
+    from tomohet.analysis.run_folder import FINAL
+    from tomohet.analysis.sketch import density_maxima
+    from tomohet.analysis.verdict import judge
+    from tomohet.analysis.volume_drift import MaskOptions, follow
+    from tomohet.files.atomic import write_csv, write_json, write_pickle
+    from tomohet.files.digests import sealed
+
     known = [epoch for epoch in training.latent_epochs() if epoch <= last] or [last]
     epochs = latent_drift.listed_epochs(known, args.epoch_interval, last)
     log.info("epochs compared: %s", ", ".join(map(str, epochs)))
@@ -125,17 +136,16 @@ def run(args: argparse.Namespace) -> None:
     for line in [*verdict.reasons, *verdict.warnings]:
         log.info("%s", line)
     log.info("verdict: %s; epoch %d is taken", verdict.text, last)
-    write_json(
-        outdir / "convergence.json",
-        {
-            "epoch": last,
-            "verdict": verdict.text,
-            "reasons": verdict.reasons,
-            "warnings": verdict.warnings,
-            "metrics": verdict.metrics,
-            "epochs": epochs,
-        },
-    )
+    found = {
+        "epoch": last,
+        "verdict": verdict.text,
+        "reasons": verdict.reasons,
+        "warnings": verdict.warnings,
+        "metrics": verdict.metrics,
+        "epochs": epochs,
+    }
+    with sealed(outdir / "convergence.json"):
+        write_json(outdir / "convergence.json", found)
 
 
 if __name__ == "__main__":

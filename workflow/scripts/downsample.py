@@ -41,25 +41,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--write-tiltseries-starfile",
         action="store_true",
-        help="with -o .mrcs and an image series: write its STAR file too",
+        help="with -o .mrcs and a STAR file: write an image series of the new images too, named after -o",
     )
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, crop, write."""
-    from dataclasses import replace
-
-    import pandas as pd
-
     from tomohet.errors import InputError
-    from tomohet.files.atomic import atomic_path
+    from tomohet.files.overwriting import refuse_overwriting_inputs
+    from tomohet.particles import downsampled_stack as one
     from tomohet.particles import downsampling as down
 
     if args.batch_size < 1 or (args.chunk is not None and args.chunk < 1):
         raise InputError("--batch-size and --chunk: expected at least 1 image")
-    if args.output.resolve() == args.input.resolve():
-        raise InputError(f"-o {args.output}: is the input; give another name")
+    refuse_overwriting_inputs([args.output], [args.input])
     if not args.input.is_file():
         raise InputError(f"{args.input}: no such file")
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -77,36 +73,14 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.output.suffix not in (".mrcs", ".mrc") or (args.write_tiltseries_starfile and not is_star):
         raise InputError(f"-o {args.output}: expected .mrcs for stacks, .star for a STAR file")
-    file = None
     if is_star:
-        file, images, coordinates = down.downsample_rows(args.input, args.datadir, args.source_software)
+        source = one.images_of_star(args.input, args.datadir, args.source_software)
     else:
-        stacks = [args.input]
-        if args.input.suffix == ".txt":
-            base = args.datadir or args.input.parent
-            stacks = [base / line.strip() for line in args.input.read_text().splitlines() if line.strip()]
-            if not stacks:
-                raise InputError(f"{args.input}: names no stack, expected one per line")
-        images = down.images_of_stacks(stacks)
-
-    size = args.chunk or len(images)
-    names, rows = [], []
-    for number, start in enumerate(range(0, len(images), size)):
-        end = min(start + size, len(images))
-        path = args.output
-        if args.chunk:
-            path = path.with_name(f"{path.stem}.{number}{path.suffix}")
-        part = replace(images, stacks=images.stacks[start:end], sections=images.sections[start:end])
-        down.write_downsampled(part, args.downsample, path, args.batch_size)
-        names.append(path.name)
-        rows += [f"{section:06d}@{path.name}" for section in range(1, end - start + 1)]
-    if args.chunk:
-        with atomic_path(args.output.with_suffix(".txt")) as temporary:
-            temporary.write_text("".join(f"{name}\n" for name in names))
-    if args.write_tiltseries_starfile:
-        new = down.rescaled_file(file, pd.Series(rows), images.box, args.downsample, coordinates)
-        new.write(args.output.with_suffix(".star"), file.particle >= 0)
-    log.info("%s: %d images of %d px", args.output, len(images), args.downsample)
+        source = one.images_of_list(args.input, args.datadir)
+    one.write_one_stack(
+        source, args.output, args.downsample, args.batch_size, args.chunk, args.write_tiltseries_starfile
+    )
+    log.info("%s: %d images of %d px", args.output, len(source.images), args.downsample)
 
 
 if __name__ == "__main__":

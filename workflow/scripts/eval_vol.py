@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from tomohet.cli import command, options
+from tomohet.cli import command, options, take_output
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> None:
     if args.multigpu:
         start_one_per_gpu(device)
     share = share_of(args.part, device)
+    take_output(args.outdir, shared=share.size > 1)
     half = half_precision(device) if args.amp else None
     if args.amp and half is None:
         log.warning("--amp: this CPU has no instructions for bfloat16; products are float32")
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
         prefix=args.prefix,
         part=share.part(len(z)),
         stack=args.stack,
-        model_digest=content_digest(weights, config) if args.stack else "",
+        model_digest=content_digest(weights, config),
         **chosen,
     )
 

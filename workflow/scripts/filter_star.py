@@ -62,15 +62,22 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from tomohet.errors import InputError
+    from tomohet.files.overwriting import refuse_overwriting_inputs
     from tomohet.particles import export
 
     star_type = args.starfile_type or export.detect_type(args.input)
-    if star_type == "optimisation_set":
+    is_set = star_type == "optimisation_set"
+    inputs = [path for path in (args.input, args.particles, args.ind, args.labels) if path]
+    if is_set:
         particles, tomograms_file = export.read_optimisation_set(args.input, args.datadir)
+        inputs += [particles.path, tomograms_file]
+        inputs += export.tilt_series_files(tomograms_file, args.datadir)
     else:
         particles = export.read_particle_file(args.input, star_type)
     if args.particles:
-        particles = export.numbered_as(particles, _particles_of(args.particles))
+        counted = _particles_of(args.particles)
+        particles = export.numbered_as(particles, counted)
+        inputs.append(counted.path)
     keep = _selected(args, particles, star_type)
     if args.action == "drop":
         keep = ~keep
@@ -78,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.input}: the subset is empty, nothing is written")
 
     output = _output_file(args.output, args.input)
-    subsets = {output: keep}
+    subsets = [(output, keep)]
     if args.tomogram:
         # Numbers are compared much faster than names.
         names, number = np.unique(export.tomograms_of(particles, args.tomo_id_col), return_inverse=True)
@@ -91,9 +98,11 @@ def run(args: argparse.Namespace) -> None:
                 )
             wanted = np.array([args.tomogram])
         for code, name in zip(np.searchsorted(names, wanted), wanted, strict=True):
-            subsets[_tomogram_file(output, name)] = keep & (number == code)
-    for path, rows in subsets.items():
-        if star_type == "optimisation_set":
+            subsets.append((_tomogram_file(output, name), keep & (number == code)))
+    outputs = [file for path, _ in subsets for file in (export.set_files(path) if is_set else [path])]
+    refuse_overwriting_inputs(outputs, inputs)
+    for path, rows in subsets:
+        if is_set:
             export.write_optimisation_set(args.input, particles, tomograms_file, rows, path, args.datadir)
         else:
             particles.placed(path, args.datadir).write(path, rows)
@@ -116,7 +125,7 @@ def _selected(args: argparse.Namespace, particles, star_type: str):
     import numpy as np
 
     from tomohet.errors import InputError
-    from tomohet.files.pickles import load_indices, load_pickles
+    from tomohet.files.pickles import load_array, load_indices
     from tomohet.particles.filtering import checked_indices
 
     if args.ind and args.labels:
@@ -138,7 +147,7 @@ def _selected(args: argparse.Namespace, particles, star_type: str):
     if args.ind:
         return np.isin(number, checked_indices(load_indices(args.ind), n, f"--ind {args.ind}", what))
     if args.labels:
-        labels = np.asarray(load_pickles(args.labels)[0]).ravel()
+        labels = load_array(args.labels).ravel()
         if len(labels) != n:
             raise InputError(f"--labels {args.labels}: {len(labels)} labels, but {args.input} has {n} {what}")
         return np.isin(labels, args.labels_sel)[number]

@@ -32,10 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Write the path's particles and latents, and figures of it."""
-    from tomohet.analysis import latent, latent_plots, traversal
-    from tomohet.analysis.latent_analysis import write_table
+    from tomohet.analysis import latent, traversal
     from tomohet.errors import InputError
-    from tomohet.files.atomic import write_pickle
+    from tomohet.files.leftovers import replacing
     from tomohet.files.pickles import load_latents
 
     z, _ = load_latents(args.z)
@@ -50,6 +49,16 @@ def run(args: argparse.Namespace) -> None:
             "no two successive anchors are joined; raise --max-neighbors or leave out --avg-neighbors"
         )
     log.info("path of %d particles: %s", len(path), " ".join(map(str, path)))
+    with replacing(args.outdir, "graph_traversal"):
+        write(args, z, graph, path)
+
+
+def write(args: argparse.Namespace, z, graph, path) -> None:
+    """The particles of the path, their latents, and figures of it in the latents' planes."""
+    from tomohet.analysis import latent, latent_plots
+    from tomohet.analysis.latent_analysis import write_table
+    from tomohet.files.atomic import write_pickle
+
     write_table(args.outdir / "path_particle_indices.txt", path, integers=True)
     write_pickle(args.outdir / "path_particle_indices.pkl", path.tolist())
     write_pickle(args.outdir / "path_particle_embeddings.pkl", z[path])
@@ -69,11 +78,11 @@ def run(args: argparse.Namespace) -> None:
 
 def find_umap(latents: Path, n: int):
     """The embedding (n, 2) that analyze made of these latents, or None."""
-    from tomohet.files.pickles import load_pickles
+    from tomohet.files.pickles import load_array
 
     name = re.fullmatch(r"z(\.\d+)?\.train\.pkl", latents.name)
     path = latents.parent / f"analyze{(name and name[1]) or ''}" / "umap.pkl"
-    embedding = load_pickles(path)[0] if name and path.is_file() else None
+    embedding = load_array(path) if name and path.is_file() else None
     return embedding if embedding is not None and len(embedding) == n else None
 
 

@@ -108,6 +108,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw the units, measure their occupancies, analyse them, and write tables, figures and scripts."""
+    from tomohet.files.leftovers import replacing
+
+    with replacing(args.outdir, "maven"):
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """The occupancies of all units in volumes and particles, and what follows from them."""
     import numpy as np
 
     from tomohet.analysis.ensemble import open_ensemble

@@ -27,19 +27,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Write the table as parquet."""
-    import pandas as pd
-
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_parquet
     from tomohet.files.pickles import load_indices
+    from tomohet.particles.store_files import PARTICLES, read_particles
     from tomohet.rounds.table import particle_table
 
-    particles = args.store / "particles.parquet"
-    if not particles.is_file():
-        raise InputError(f"{args.store}: not a prepared store (it has no particles.parquet)")
-    table = particle_table(
-        pd.read_parquet(particles), load_indices(args.ind_ptcls), args.round_dir, args.volume_series
-    )
+    if not (args.store / PARTICLES).exists():
+        raise InputError(f"{args.store}: not a prepared store (it has no {PARTICLES})")
+    particles = read_particles(args.store)
+    table = particle_table(particles, load_indices(args.ind_ptcls), args.round_dir, args.volume_series)
     write_parquet(args.output, table)
     log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))
 

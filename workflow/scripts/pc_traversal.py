@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.analysis.latent_analysis import write_table
     from tomohet.analysis.traversal import component_scores, support
     from tomohet.errors import InputError
+    from tomohet.files.leftovers import replacing
     from tomohet.files.pickles import load_latents
 
     z, _ = load_latents(args.z)
@@ -45,14 +46,21 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(
             f"-o {args.outdir}: a file takes one component; name it with --dim, or give a folder"
         )
-    for component in range(known) if args.dim is None else [args.dim - 1]:
+
+    def write(component: int, path: Path) -> None:
         points = component_scores(
             pcs.scores[:, component], args.n, tuple(args.lim), args.use_percentile_spacing
         )
         counts = support(pcs, component, points)
         log.info("PC%d: particles nearest to each point: %s", component + 1, " ".join(map(str, counts)))
-        path = args.outdir if to_file else args.outdir / f"pc{component + 1}.txt"
         write_table(path, pcs.on_axis(component, points))
+
+    if args.dim is not None:  # one file that is asked for by name, beside whatever others
+        write(args.dim - 1, args.outdir if to_file else args.outdir / f"pc{args.dim}.txt")
+        return
+    with replacing(args.outdir, "pc_traversal"):
+        for component in range(known):
+            write(component, args.outdir / f"pc{component + 1}.txt")
 
 
 if __name__ == "__main__":

@@ -38,17 +38,19 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Write the ordinals (column `particle`) of the selected particles, ascending."""
     import numpy as np
-    import pandas as pd
 
     from tomohet.files.atomic import write_json, write_pickle
+    from tomohet.files.digests import sealed
+    from tomohet.files.overwriting import refuse_overwriting_inputs
     from tomohet.files.pickles import load_indices
+    from tomohet.files.tables import read_table
     from tomohet.rounds.select import among, clauses, select
 
     if args.output is None and not args.explain:
         raise InputError("nothing to do: give -o FILE.pkl, or --explain")
-    if not args.table.is_file():
-        raise InputError(f"{args.table}: no such particle table")
-    table = pd.read_parquet(args.table)
+    outputs = [file for file in (args.output, args.summary) if file is not None]
+    refuse_overwriting_inputs(outputs, [args.table, *([args.indices] if args.indices else [])])
+    table = read_table(args.table, {"particle": "whole numbers"})
     if "n_tilts" in table:
         # The store's table names all particles of the input file, also those without a usable image.
         table = table[table["n_tilts"] > 0].reset_index(drop=True)
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"{len(chosen):8d} of {len(table)} selected")
     log.info("%d of %d particles selected", len(chosen), len(table))
     if args.output is not None:
-        write_pickle(args.output, chosen)
+        with sealed(args.output):
+            write_pickle(args.output, chosen)
     if args.summary is not None:
         summary = {
             "parent": args.parent,

@@ -1,6 +1,7 @@
 """Simulate tilt-series particles of a heterogeneous assembly, with their truth."""
 
 import argparse
+from pathlib import Path
 
 from tomohet.cli import command, options
 
@@ -41,11 +42,15 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     """Read the configuration and simulate."""
     from tomohet.device import device_of
+    from tomohet.files.overwriting import refuse_overwriting_inputs
     from tomohet.simulation.config import read_config
-    from tomohet.simulation.simulate import simulate
+    from tomohet.simulation.simulate import WRITTEN, simulate
 
     values = {k: v for k, v in vars(args).items() if k not in ("outdir", "config", "device")}
-    simulate(read_config(args.config, values), args.outdir, device_of(args.device))
+    config = read_config(args.config, values)
+    inputs = [file for file in (args.config, config.model, *(config.maps or ())) if file]
+    refuse_overwriting_inputs([Path(args.outdir) / name for name in WRITTEN], inputs)
+    simulate(config, args.outdir, device_of(args.device))
 
 
 if __name__ == "__main__":

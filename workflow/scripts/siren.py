@@ -68,6 +68,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Binarise the volumes, link voxels, find blocks, and write masks, tables and figures."""
+    from tomohet.files.leftovers import replacing
+
+    with replacing(args.outdir, "siren"):
+        find_blocks(args)
+
+
+def find_blocks(args: argparse.Namespace) -> None:
+    """The blocks of the volumes, their relations, and their states in volumes and particles."""
     import numpy as np
     import pandas as pd
 
@@ -83,6 +91,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.analysis.siren.stability import blocks_of_randomised, level_stability
     from tomohet.files.atomic import write_json, write_parquet
     from tomohet.files.grids import write_on_grid
+    from tomohet.files.leftovers import replacing
 
     maps = None
     if args.workdir is not None:
@@ -116,11 +125,9 @@ def run(args: argparse.Namespace) -> None:
     stable, stability = level_stability(found, lambda factor: blocks_at(levels.scaled(factor), task, given))
     table, partners = found.table.assign(stability=stable), found.partners
 
-    args.outdir.mkdir(parents=True, exist_ok=True)
-    for stale in (*args.outdir.glob("block_*.mrc"), args.outdir / "particles.parquet"):
-        stale.unlink(missing_ok=True)
-    for number in table.id:
-        write_on_grid(args.outdir / f"block_{number}.mrc", found.labels == number, ensemble.grid)
+    with replacing(args.outdir, "siren_blocks"):  # at once: states of particles are read off these masks
+        for number in table.id:
+            write_on_grid(args.outdir / f"block_{number}.mrc", found.labels == number, ensemble.grid)
     write_parquet(args.outdir / "blocks.parquet", table)
     write_parquet(args.outdir / "relations.parquet", found.relations)
     states = pd.DataFrame(found.states, columns=[f"siren_{number}" for number in table.id])
@@ -172,8 +179,6 @@ def draw(args: argparse.Namespace, found, mean, level: float, pixel_size_A: floa
     if len(found.table) > 1:
         drawn["co_occupancy"] = figures.co_occupancy(found.states, found.table)
         drawn["relations"] = figures.relation_graph(found.relations, found.table)
-    for stale in ("surfaces", "states", "co_occupancy", "relations"):
-        (args.outdir / f"{stale}.{args.plot_format}").unlink(missing_ok=True)
     for name, figure in drawn.items():
         plots.save(figure, args.outdir / f"{name}.{args.plot_format}")
 

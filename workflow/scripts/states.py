@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
     """Read, fit, write."""
     from tomohet.device import device_of
     from tomohet.errors import InputError
+    from tomohet.files.leftovers import replacing
     from tomohet.linear.state_output import write_states
     from tomohet.linear.states import fit_states
     from tomohet.particles.source import open_particles
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         device=device_of(args.device),
     )
-    write_states(args.outdir, store, particles, states, args.plot_format)
+    with replacing(args.outdir, "states"):
+        write_states(args.outdir, store, particles, states, args.plot_format)
 
 
 if __name__ == "__main__":

@@ -26,15 +26,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Print one line for the dataset and one for each round."""
+    import shlex
     from itertools import groupby
 
     from tomohet.rounds.config import read_config
-    from tomohet.rounds.progress import progress
+    from tomohet.rounds.progress import is_locked, progress
 
     config = read_config(args.configfile)
     stages = progress(config, args.results / config["dataset"])
     n_done = sum(stage.state == "done" for stage in stages)
     print(f"{args.results / config['dataset']}: {n_done} of {len(stages)} stages done")
+    if is_locked(args.results.absolute().parent):
+        print(
+            "Snakemake is running here, or was killed; if it was, release the folder first: "
+            f"snakemake --unlock --configfile {shlex.quote(str(args.configfile))}"
+        )
     for name, group in groupby(stages, key=lambda stage: stage.round):
         group = list(group)
         print(f"\n{name or 'dataset'}")

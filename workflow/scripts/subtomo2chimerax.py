@@ -46,13 +46,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Write a folder with a scene for each tomogram."""
+    from tomohet.files.leftovers import replacing
+
+    with replacing(args.outdir, "subtomo2chimerax"):
+        write_scenes(args)
+
+
+def write_scenes(args: argparse.Namespace) -> None:
+    """A scene, its colours and, where asked for, the particles' own volumes, for each tomogram."""
     import numpy as np
 
     from tomohet.device import device_of
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_text
     from tomohet.files.mrc import read_volume
-    from tomohet.files.pickles import load_indices, load_latents, load_pickles
+    from tomohet.files.pickles import load_array, load_indices, load_latents
     from tomohet.mapback import placements, scene
 
     placed = placements.read_placements(args.starfile, args.tomo_id_col_override, args.star_angpix_override)
@@ -62,7 +70,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{args.ind}: index {chosen.max()}, but {args.starfile} has {n} particles")
     labels = np.zeros(len(chosen), np.int64)
     if args.coloring_labels is not None:
-        given = np.asarray(load_pickles(args.coloring_labels)[0], np.float64)
+        given = load_array(args.coloring_labels)
+        if given.dtype.kind not in "biuf":
+            raise InputError(f"{args.coloring_labels}: expected numbers, found {given.dtype}")
         labels = np.rint(of_chosen(given, chosen, n, args.coloring_labels)).astype(np.int64)
     colors = scene.label_colors(labels, args.colormap)
     latents = decoder = None
@@ -117,7 +127,9 @@ def of_chosen(values, chosen, n: int, source: Path):
 def own_volumes(args: argparse.Namespace, folder: Path, decoder, z, count: int) -> list[Path]:
     """Names in `folder` of the particles' own volumes, decoded from their latents z unless they are there."""
     from tomohet.errors import InputError
-    from tomohet.files.atomic import write_pickle
+    from tomohet.files.atomic import keep, write_pickle
+    from tomohet.files.parts import content_digest
+    from tomohet.files.volume_list import LIST, listed_volumes
     from tomohet.model.volumes import write_volumes
 
     names = [Path(f"vol_{number:03d}.mrc") for number in range(count)]
@@ -131,10 +143,16 @@ def own_volumes(args: argparse.Namespace, folder: Path, decoder, z, count: int) 
             lowpass_A=args.lowpass,
             flip=args.flip,
             invert=args.invert,
+            model_digest=content_digest(args.weights, args.config),
         )
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise InputError(f"{folder / missing[0]}: no such volume; run without --skip-vol")
+    else:
+        keep(*(folder / name for name in (*names, "z_values.pkl", "z_values.txt", LIST)))
+        there = listed_volumes(folder).numbers
+        if there != list(range(count)):
+            raise InputError(
+                f"{folder}: {len(there)} volumes of an earlier run, expected {count}, one for each particle "
+                "shown; run without --skip-vol"
+            )
     return names
 
 

@@ -1,7 +1,6 @@
 """Convergence of a heterogeneous training: what is compared, and the files it leaves."""
 
 import logging
-import re
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ import numpy as np
 from tomohet.analysis import convergence_plots, latent_plots, sketch
 from tomohet.analysis.decode import VolumeMaker
 from tomohet.analysis.latent import principal_components, umap_embedding
-from tomohet.analysis.latent_analysis import clear_volumes, write_table
+from tomohet.analysis.latent_analysis import write_table
 from tomohet.analysis.run_folder import RunFolder
 from tomohet.analysis.volume_drift import VolumeDrift
-from tomohet.files.atomic import write_pickle
+from tomohet.files.atomic import keep, write_pickle
+from tomohet.files.digests import is_there
+from tomohet.files.volume_list import LIST, listed_volumes
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,11 @@ def representative_volumes(
         write_table(folder / "repr_particles" / f"latent_representative.{epoch}.txt", points)
         place = folder / f"vols.{epoch}"
         if options.skip_volgen:
-            paths = sorted(place.glob("vol_*.mrc"), key=lambda p: int(re.sub(r"\D", "", p.stem)))
+            paths = listed_volumes(place).paths
+            keep(*paths, place / LIST, place / "z_values.txt")
             if len(paths) == len(points):
                 volumes[epoch] = paths
-        elif run.weights_path(epoch).is_file() and run.config_path.is_file():
-            clear_volumes(place)
+        elif run.weights_path(epoch).is_file() and is_there(run.config_path):
             volumes[epoch] = VolumeMaker(run, epoch, options).write(points, place)
     missing = sorted(set(epochs) - set(volumes))
     if missing:

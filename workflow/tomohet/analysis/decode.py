@@ -7,6 +7,9 @@ import numpy as np
 
 from tomohet.analysis.run_folder import RunFolder
 from tomohet.errors import InputError
+from tomohet.files.digests import is_there
+from tomohet.files.parts import content_digest
+from tomohet.files.volume_list import file_name
 
 
 class VolumeMaker:
@@ -21,9 +24,10 @@ class VolumeMaker:
 
         weights = run.weights_path(epoch)
         for needed in (weights, run.config_path):
-            if not needed.is_file():
+            if not is_there(needed):
                 raise InputError(f"{needed}: no such file, so no volumes can be decoded; pass --skip-vol")
         self.decoder = load_model(weights, run.config_path, device_of(options.device))
+        self.model_digest = content_digest(weights, run.config_path)
         self.options = options
 
     def write(self, z: np.ndarray, folder: Path) -> list[Path]:
@@ -38,5 +42,6 @@ class VolumeMaker:
             lowpass_A=self.options.lowpass,
             flip=self.options.flip,
             invert=self.options.invert,
+            model_digest=self.model_digest,
         )
-        return [folder / f"vol_{number:03d}.mrc" for number in range(len(z))]
+        return [folder / file_name("vol_", number) for number in range(len(z))]

@@ -1,7 +1,6 @@
 """A set of volumes on one grid, numbered by their file names, read in batches of bounded memory."""
 
 import logging
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from tomohet.errors import InputError
 from tomohet.files.grids import MapGrid, read_grid, same_grid
 from tomohet.files.mrc import read_volume
+from tomohet.files.volume_list import ListedVolumes, checksum, listed_stack, listed_volumes
 from tomohet.progress import track
 
 BYTES_PER_BATCH = 64 * 2**20
@@ -21,12 +21,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Volumes of one grid. `numbers` (V,) int64 ascending; `files` (V,) paths, or one volume stack."""
+    """Volumes of one grid. `numbers` (V,) int64 ascending; `files` (V,) paths, or one volume stack.
+
+    listed: what the list of the volumes says of them.
+    """
 
     source: Path
     numbers: np.ndarray
     files: tuple[Path, ...]
     grid: MapGrid
+    listed: ListedVolumes
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -52,9 +56,14 @@ class Ensemble:
                 progress.update(len(volumes))
 
     def mean(self) -> np.ndarray:
-        """Mean volume (D, D, D) float32."""
+        """Mean volume (D, D, D) float32.
+
+        Raises InputError when a volume is not the one that was listed.
+        """
         total = np.zeros((self.grid.box,) * 3)
-        for _, volumes in self.batches("mean volume"):
+        for rows, volumes in self.batches("mean volume"):
+            for row, volume in enumerate(volumes, start=rows.start):
+                self.listed.check(row, checksum(volume))
             total += volumes.sum(axis=0, dtype=np.float64)
         return (total / len(self)).astype(np.float32)
 
@@ -85,7 +94,8 @@ def open_ensemble(path: str | Path) -> Ensemble:
     Raises
     ------
     InputError
-        when there is no volume, two have one number, their grids differ, or they are not cubic.
+        when there is no volume, two have one number, their grids differ, they are not cubic, or they are
+        not those of the folder's list (`files.volume_list`).
     """
     path = Path(path)
     if path.is_dir():
@@ -96,19 +106,14 @@ def open_ensemble(path: str | Path) -> Ensemble:
 
 
 def _open_folder(folder: Path) -> Ensemble:
-    numbered: dict[int, Path] = {}
-    for file in sorted(folder.glob("*.mrc")):
-        match = re.search(r"_(\d+)$", file.stem)
-        if match is None:
-            continue
-        number = int(match[1])
-        if number in numbered:
-            raise InputError(f"{folder}: {numbered[number].name} and {file.name} share the number {number}")
-        numbered[number] = file
-    if not numbered:
+    listed = listed_volumes(folder)
+    files = tuple(listed.paths)
+    if not files:
         raise InputError(f"{folder}: no volumes found; expected files named like vol_000.mrc")
-    numbers = sorted(numbered)
-    files = tuple(numbered[number] for number in numbers)
+    twice = np.flatnonzero(np.diff(listed.numbers) == 0)
+    if len(twice):
+        one, other = files[twice[0]].name, files[twice[0] + 1].name
+        raise InputError(f"{folder}: {one} and {other} share the number {listed.numbers[twice[0]]}")
     grid = read_grid(files[0])
     if len(set(grid.shape)) != 1:
         raise InputError(f"{files[0]}: shape {grid.shape} is not a cube")
@@ -120,7 +125,7 @@ def _open_folder(folder: Path) -> Ensemble:
                 f"from {files[0].name}: {grid.shape}, {grid.pixel_size_A:.4g} Å/px, {grid.origin_A}"
             )
     log.info("%s: %d volumes, box %d, %.4g Å/px", folder, len(files), grid.box, grid.pixel_size_A)
-    return Ensemble(folder, np.array(numbers, dtype=np.int64), files, grid)
+    return Ensemble(folder, np.array(listed.numbers, dtype=np.int64), files, grid, listed)
 
 
 def _open_stack(file: Path) -> Ensemble:
@@ -131,4 +136,4 @@ def _open_stack(file: Path) -> Ensemble:
     count = sections // columns
     log.info("%s: %d volumes, box %d, %.4g Å/px", file, count, columns, grid.pixel_size_A)
     cubic = MapGrid((columns,) * 3, grid.pixel_size_A, grid.origin_A)
-    return Ensemble(file, np.arange(count), (file,), cubic)
+    return Ensemble(file, np.arange(count), (file,), cubic, listed_stack(file, count))

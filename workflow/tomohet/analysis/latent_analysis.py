@@ -106,12 +106,6 @@ def write_table(path: Path, numbers: np.ndarray, integers: bool = False) -> None
         np.savetxt(temporary, numbers, fmt="%d" if integers else "%.7g")
 
 
-def clear_volumes(folder: Path) -> None:
-    """Remove volumes of an earlier run, so that no more volumes are found than were asked for."""
-    for old in folder.glob("vol_*.mrc"):
-        old.unlink()
-
-
 def overview_figures(found: LatentAnalysis) -> dict[str, object]:
     """Figures of the whole latent space, by file name."""
     x, y, names = latent_plots.plane(found.pcs)

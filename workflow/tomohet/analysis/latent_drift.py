@@ -11,6 +11,8 @@ import pandas as pd
 from tomohet.analysis.clusters import kmeans
 from tomohet.analysis.run_folder import RunFolder
 from tomohet.errors import InputError
+from tomohet.files.digests import is_there
+from tomohet.files.tables import read_csv
 
 NEIGHBOURS = 15
 CLUSTERS = 10
@@ -29,11 +31,8 @@ def read_losses(folder: Path) -> pd.DataFrame | None:
     From loss.csv, or from the epoch lines of a tomoDRGN run.log; None when there is neither.
     """
     table, text = folder / "loss.csv", folder / "run.log"
-    if table.is_file():
-        losses = pd.read_csv(table)
-        missing = {"epoch", "gen", "kld", "total"} - set(losses.columns)
-        if missing:
-            raise InputError(f"{table}: no column {sorted(missing)[0]}; expected epoch, gen, kld, total")
+    if is_there(table):
+        losses = read_csv(table, dict.fromkeys(("epoch", "gen", "kld", "total"), "numbers"))
         return losses.sort_values("epoch").drop_duplicates("epoch", keep="last")
     if text.is_file():
         rows = EPOCH_LINE.findall(text.read_text(errors="replace"))

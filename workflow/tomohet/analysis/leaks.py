@@ -84,8 +84,9 @@ def band_powers(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     step = max(1, CHUNK_BYTES // (store.data.shape[1] * 8))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
+        read = store.read(part)
         for band, (first, last) in enumerate(bounds):
-            values = np.asarray(store.data[store.data_rows[part], first:last], np.float32)
+            values = np.asarray(read[:, first:last], np.float32)
             powers[band, start : start + step] = np.square(values).sum(axis=2).mean(axis=1)
     return powers[0], powers[1]
 

@@ -1,6 +1,5 @@
 """A training's output folder: its epochs, their latents and weights, and whose latents they are."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from tomohet.errors import InputError
-from tomohet.files.pickles import load_indices, load_latents, load_pickles
+from tomohet.files.digests import check, is_there, missing
+from tomohet.files.pickles import as_array, load_indices, load_latents, load_pickles
+from tomohet.files.text import read_json
+from tomohet.files.values import LIST, TEXT, hold_to, maybe, whole
 
 FINAL = -1  # the files without an epoch number
 
@@ -20,11 +22,13 @@ class RunFolder:
     path: Path
 
     def latent_epochs(self) -> list[int]:
-        """Epochs with a file of latents, ascending."""
+        """Epochs with a file of latents, ascending; raises InputError when one that was written is gone."""
+        self._refuse_missing("z.*.train.pkl")
         return self._numbers(r"z\.(\d+)\.train\.pkl")
 
     def weight_epochs(self) -> list[int]:
-        """Epochs with a file of weights, ascending."""
+        """Epochs with a file of weights, ascending; raises InputError when one that was written is gone."""
+        self._refuse_missing("weights.*.pkl")
         return self._numbers(r"weights\.(\d+)\.pkl")
 
     def epoch(self, text: str) -> int:
@@ -53,12 +57,16 @@ class RunFolder:
         return self.path / ("z.train.pkl" if epoch == FINAL else f"z.{epoch}.train.pkl")
 
     def weights_path(self, epoch: int) -> Path:
-        """Path of the weights of `epoch`; the final weights where the last epoch has none of its own."""
+        """Path of the weights of `epoch`; the final weights where the last epoch has none of its own.
+
+        Raises InputError when the file was written and is gone.
+        """
         numbered = self.path / f"weights.{epoch}.pkl"
         final = self.path / "weights.pkl"
         if epoch == FINAL:
             return final
         epochs = self.latent_epochs()
+        check(numbered)
         return final if not numbered.is_file() and epochs and epoch == epochs[-1] else numbered
 
     def latents(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -72,7 +80,16 @@ class RunFolder:
 
     def config(self) -> dict:
         """The training's parameters; empty when there is no config.pkl."""
-        return load_pickles(self.config_path)[0] if self.config_path.is_file() else {}
+        return read_config(self.config_path) if is_there(self.config_path) else {}
+
+    def _refuse_missing(self, pattern: str) -> None:
+        if gone := missing(self.path, pattern):
+            names = ", ".join(sorted(path.name for path in gone))
+            raise InputError(
+                f"{self.path}: {names}: gone, though the training wrote them, so that fewer epochs would be "
+                "judged; put them back, or run `tomohet train_vae` again in an empty folder (`tomohet "
+                "cleanup` removes epochs that are not needed)"
+            )
 
     def _numbers(self, pattern: str) -> list[int]:
         if not self.path.is_dir():
@@ -81,14 +98,21 @@ class RunFolder:
         return sorted(int(match[1]) for match in found if match)
 
 
+def read_config(path: Path) -> dict:
+    """The parameters in any training's config.pkl, of which none must be there."""
+    config = load_pickles(path)[0]
+    rules = {"particles": maybe(LIST), "store": maybe(TEXT)}
+    hold_to(config, rules, path, optional=rules)
+    return config
+
+
 def chosen_epoch(path: Path) -> int:
     """The epoch recorded in a convergence.json."""
-    if not path.is_file():
+    if not is_there(path):
         raise InputError(f"--epoch {path}: expected latest, a number, or the path of a convergence.json")
-    try:
-        return int(json.loads(path.read_text())["epoch"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: holds no 'epoch'; expected convergence_vae's file") from error
+    found = read_json(path)
+    hold_to(found, {"epoch": whole(FINAL, 10**9)}, f"{path}: expected convergence_vae's file")
+    return found["epoch"]
 
 
 def particles_of(n: int, indices: str | Path | None, config: dict) -> np.ndarray:
@@ -100,9 +124,20 @@ def particles_of(n: int, indices: str | Path | None, config: dict) -> np.ndarray
     if indices is not None:
         particles, source = load_indices(indices), str(indices)
     elif config.get("particles") is not None:
-        particles, source = np.asarray(config["particles"], np.int64), "config.pkl"
+        particles, source = _ordinals(config["particles"]), "config.pkl"
     else:
         return np.arange(n)
     if len(particles) != n:
         raise InputError(f"{source} names {len(particles)} particles, but there are {n} latents")
     return particles
+
+
+def _ordinals(particles: list) -> np.ndarray:
+    """A configuration's list of particles (n,) int64."""
+    try:
+        numbers = as_array(particles) if particles else np.zeros(0, np.int64)
+    except ValueError:
+        numbers = np.zeros((0, 0))
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (len(numbers) and numbers.min() < 0):
+        raise InputError("config.pkl: particles are not a list of numbers from 0; pass --particles")
+    return numbers.astype(np.int64)

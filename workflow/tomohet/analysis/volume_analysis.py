@@ -9,11 +9,14 @@ import pandas as pd
 from tomohet import plots
 from tomohet.analysis import clusters, latent, latent_plots
 from tomohet.analysis.latent_analysis import write_table
+from tomohet.analysis.run_folder import read_config
 from tomohet.analysis.volume_montage import montage
 from tomohet.analysis.volume_space import VolumeComponents, VolumeSet
+from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
+from tomohet.files.digests import is_there
 from tomohet.files.mrc import write_volume
-from tomohet.files.pickles import load_pickles
+from tomohet.files.tables import read_table
 
 TABLE_COMPONENTS = 10
 
@@ -85,13 +88,15 @@ def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: VolumeSet) 
     the configuration names a store.
     """
     assignment = (voldir if voldir.is_dir() else voldir.parent) / "assignment.parquet"
-    store = load_pickles(config)[0].get("store") if config is not None else None
-    if store is None or not assignment.is_file():
+    store = read_config(config).get("store") if config is not None else None
+    if store is None or not is_there(assignment):
         return None
     from tomohet.particles.store import open_store
 
-    table = pd.read_parquet(assignment)
+    table = read_table(assignment, dict.fromkeys(("particle", "volume"), "whole numbers"))
     tomograms = open_store(store).particles["tomogram"].astype(str).to_numpy()
+    if len(table) and not 0 <= table["particle"].min() <= table["particle"].max() < len(tomograms):
+        raise InputError(f"{assignment}: names particles that are not in the store {store}")
     row = pd.Series(np.arange(len(volumes.numbers)), index=volumes.numbers).reindex(table["volume"])
     known = row.notna().to_numpy()
     return pd.DataFrame(
@@ -114,8 +119,6 @@ def write_clusters(
     stem = f"voxel_{folder.name}"
     write_pickle(folder / f"{stem}_labels.pkl", labels)
     write_table(folder / "voxel_kmeans_centers_ind.txt", volumes.numbers[rows], integers=True)
-    for old in folder.glob(f"{stem}_cluster*.mrc"):
-        old.unlink()
     copies = [folder / f"{stem}_cluster{label}.mrc" for label in range(len(rows))]
     for copy, row in zip(copies, rows, strict=True):
         volumes.copy(row, copy)

@@ -1,7 +1,6 @@
 """Principal components of many volumes, read slab by slab so that memory does not grow with their number."""
 
 import logging
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
-from tomohet.files.mrc import read_sections, read_volume, stack_header, stack_shape, write_volume
+from tomohet.files.mrc import read_sections, stack_header, stack_shape, write_volume
+from tomohet.files.volume_list import ListedVolumes, checksum, listed_stack, listed_volumes
 from tomohet.progress import track
 
 SLAB_BYTES = 256 << 20
@@ -24,7 +24,7 @@ class VolumeSet:
     """Volumes of one shape, each a file of its own or all in one stack.
 
     paths: the file of each; first: its section there at which the volume begins; numbers: from the file
-    names, or in the stack; box, px; pixel_size_A
+    names, or in the stack; box, px; pixel_size_A; listed: what the list of the volumes says of them
     """
 
     paths: list[Path]
@@ -32,6 +32,7 @@ class VolumeSet:
     numbers: np.ndarray
     box: int
     pixel_size_A: float
+    listed: ListedVolumes
 
     @property
     def stacked(self) -> bool:
@@ -66,24 +67,25 @@ class VolumeSet:
 def find_volumes(source: str | Path) -> VolumeSet:
     """All `*_<number>.mrc` of a folder, by number, or the volumes of one stack, numbered from 0.
 
-    Raises InputError when there are fewer than two, or when their shapes differ or are not cubes.
+    Raises InputError when there are fewer than two, when their shapes differ or are not cubes, or when they
+    are not those of the folder's list (`files.volume_list`).
     """
     folder = Path(source)
     if folder.is_file():
         return _volumes_of_stack(folder)
-    found = [(int(m[1]), p) for p in folder.glob("*.mrc") if (m := re.search(r"_(\d+)$", p.stem))]
-    if len(found) < 2:
-        raise InputError(f"{folder}: found {len(found)} volumes named *_NUMBER.mrc, at least 2 are needed")
-    found.sort()
-    paths = [path for _, path in found]
+    listed = listed_volumes(folder)
+    paths = listed.paths
+    if len(paths) < 2:
+        raise InputError(f"{folder}: found {len(paths)} volumes named *_NUMBER.mrc, at least 2 are needed")
     shapes = [stack_shape(path) for path in paths]
     for path, shape in zip(paths, shapes, strict=True):
         if shape != shapes[0] or len(set(shape)) != 1:
             raise InputError(
                 f"{path}: shape {shape}, but {paths[0].name} is {shapes[0]}; cubes of one size go"
             )
-    numbers = np.array([number for number, _ in found])
-    return VolumeSet(paths, np.zeros_like(numbers), numbers, shapes[0][0], stack_header(paths[0])[1] or 1.0)
+    numbers = np.array(listed.numbers)
+    pixel_size_A = stack_header(paths[0])[1] or 1.0
+    return VolumeSet(paths, np.zeros_like(numbers), numbers, shapes[0][0], pixel_size_A, listed)
 
 
 def _volumes_of_stack(path: Path) -> VolumeSet:
@@ -93,7 +95,8 @@ def _volumes_of_stack(path: Path) -> VolumeSet:
             f"{path}: {sections} sections of {box} x {rows} px are no stack of two cubic volumes or more"
         )
     numbers = np.arange(sections // box)
-    return VolumeSet([path] * len(numbers), box * numbers, numbers, box, pixel_size_A or 1.0)
+    listed = listed_stack(path, len(numbers))
+    return VolumeSet(listed.paths, box * numbers, numbers, box, pixel_size_A or 1.0, listed)
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,13 @@ class VolumeComponents:
 def mean_and_highest(volumes: VolumeSet) -> tuple[np.ndarray, np.ndarray]:
     """Mean and maximum over the volumes at each voxel; a block that few volumes hold shows in the maximum.
 
-    Raises InputError when a volume holds values that are not finite.
+    Raises InputError when a volume holds values that are not finite, or is not the one that was listed.
     """
     mean = np.empty((volumes.box,) * 3, np.float32)
     highest = np.empty_like(mean)
+    checksums = [0] * len(volumes.paths)
     for part, slab in volumes.slabs("mean volume"):
+        checksums = [checksum(of_one, before) for of_one, before in zip(slab, checksums, strict=True)]
         finite = np.isfinite(slab).all(axis=(1, 2, 3))
         if not finite.all():
             bad = int(np.argmin(finite))
@@ -130,6 +135,8 @@ def mean_and_highest(volumes: VolumeSet) -> tuple[np.ndarray, np.ndarray]:
                 "decode it again"
             )
         mean[part], highest[part] = slab.mean(axis=0, dtype=np.float64), slab.max(axis=0)
+    for row, value in enumerate(checksums):
+        volumes.listed.check(row, value)
     return mean, highest
 
 
@@ -207,16 +214,3 @@ def comparison_mask(
         return masks.sphere_mask(len(one))
     percentile = 99.0 if percentile is None else percentile
     return masks.soft_mask(one, other, percentile, dilate_px, 0 if kind == "tight" else edge_px)
-
-
-def read_mask(path: Path, box: int) -> np.ndarray:
-    """A mask [z,y,x] from a file, clipped to 0..1.
-
-    Raises InputError when its box is another or it is empty.
-    """
-    mask, _ = read_volume(path)
-    if mask.shape != (box,) * 3:
-        raise InputError(f"{path}: mask of shape {mask.shape}, but the volumes have a box of {box} px")
-    if not mask.any():
-        raise InputError(f"{path}: the mask is empty")
-    return np.clip(mask, 0, 1)

@@ -17,6 +17,7 @@ sys.path[:] = [entry for entry in sys.path if entry == "" or Path(entry).resolve
 from tomohet.cli import options  # noqa: E402
 from tomohet.cli.dispatch import commands, main  # noqa: E402
 from tomohet.cli.logs import log_to  # noqa: E402
+from tomohet.cli.outputs import take_output  # noqa: E402
 from tomohet.cli.run import command  # noqa: E402
 
-__all__ = ["SCRIPTS", "command", "commands", "log_to", "main", "options"]
+__all__ = ["SCRIPTS", "command", "commands", "log_to", "main", "options", "take_output"]

@@ -64,7 +64,8 @@ def add_particle_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=2,
         metavar=("SHIFT", "SCALE"),
-        help="normalise images as (x - SHIFT) / SCALE (default: by each image's own noise)",
+        help="normalise images as (x - SHIFT) / SCALE and leave their background in them, as networks of "
+        "tomoDRGN know them (default: background taken off, by each image's own noise)",
     )
     group.add_argument(
         "--lazy",

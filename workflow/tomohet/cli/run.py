@@ -4,11 +4,13 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tomohet.cli.logs import start_logging
+from tomohet.cli.outputs import holding_outputs
 from tomohet.errors import InputError
 
 INTERRUPTED = 130
@@ -30,11 +32,15 @@ def command(
     arguments = parser.parse_args(argv)
     start_logging()
     try:
-        run(arguments)
+        with holding_outputs(arguments):
+            run(arguments)
         sys.stdout.flush()
     except InputError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # a second Ctrl-C, while Python closes down, says nothing
         _fail("interrupted", status=INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: nothing is wrong, and Python shall not complain.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from tomohet.cli.logs import log_to
+from tomohet.files.locks import writing
 
 
 def run_training(train: Callable, args: argparse.Namespace) -> None:
@@ -25,12 +26,11 @@ def run_together(work: Callable, args: argparse.Namespace) -> None:
     from tomohet.device import device_of
     from tomohet.particles.source import open_particles
     from tomohet.processes import joined, start_one_per_gpu
-    from tomohet.training.checkpoints import lock_folder
 
     device = device_of(args.device)
     if args.multigpu:
         start_one_per_gpu(device)
-    with joined(device) as processes, lock_folder(args.outdir) if processes.leads else nullcontext():
+    with joined(device) as processes, writing(args.outdir) if processes.leads else nullcontext():
         if processes.leads:
             log_to(args.outdir / "run.log")
             logging.getLogger(__name__).info("%d processes on %s", processes.size, device.type)

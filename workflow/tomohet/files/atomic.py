@@ -11,14 +11,25 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from tomohet.files.digests import sealed
+from tomohet.files.temporaries import hold, remove_leftovers, temporary_prefix
+
+_collections: list[set[Path]] = []
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure."""
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+
+    Temporary files of `path` that killed runs have left are removed first.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
-    os.close(handle)
+    remove_leftovers(path)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=temporary_prefix(path), suffix=f".tmp{path.suffix}"
+    )
+    hold(handle)
     temporary = Path(name)
     try:
         yield temporary
@@ -26,8 +37,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        keep(path)
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_files() -> Iterator[set[Path]]:
+    """Collect the absolute paths of all files that are put in place meanwhile, in whatever thread."""
+    collected: set[Path] = set()
+    _collections.append(collected)
+    try:
+        yield collected
+    finally:
+        _collections[:] = [others for others in _collections if others is not collected]
+
+
+def keep(*paths: Path) -> None:
+    """Count files as written now, such as those of an earlier run that this one uses."""
+    for collected in _collections:
+        collected.update(path.absolute() for path in paths)
 
 
 def _umask() -> int:
@@ -53,8 +83,8 @@ def write_yaml(path: str | Path, value: object) -> None:
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as parquet atomically."""
-    with atomic_path(path) as temporary:
+    """Write a table as parquet atomically, and list its digest."""
+    with sealed(Path(path)), atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False)
 
 

@@ -21,6 +21,7 @@ REAL_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 UNREADABLE_MODES = {3: " (complex integers)", 4: " (complex numbers)", 101: " (4-bit numbers)"}
 LARGEST_MODE = 101
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+MOST_DEFLATED = 1040  # bytes that one byte of a gzip file can stand for
 HEADER_BYTES = HEADER_DTYPE.itemsize
 BIG_ENDIAN_STAMP = 0x11  # first byte of the machine stamp
 
@@ -145,21 +146,34 @@ def _data(path: Path, layout: Layout) -> np.ndarray:
         opener = _opener(file.read(4))
     if opener is None:
         return np.memmap(path, layout.dtype, "r", layout.offset, layout.shape)
-    status = path.stat()
-    content = _decompressed(path, opener, status.st_mtime_ns, status.st_size)
-    count = math.prod(layout.shape)
-    _refuse_truncated(path, len(content), layout.offset + count * layout.dtype.itemsize, layout.shape)
+    status, count = path.stat(), math.prod(layout.shape)
+    expected = layout.offset + count * layout.dtype.itemsize
+    if opener is gzip.open:
+        _refuse_truncated(path, MOST_DEFLATED * status.st_size, expected, layout.shape)
+    content = _decompressed(path, opener, expected, status.st_mtime_ns, status.st_size)
+    _refuse_truncated(path, len(content), expected, layout.shape)
     return np.frombuffer(content, layout.dtype, count, layout.offset).reshape(layout.shape)
 
 
 @lru_cache(maxsize=2)
-def _decompressed(path: Path, opener: Callable, changed_ns: int, size: int) -> bytes:
-    """A whole decompressed file; the last ones are kept, as a stack is read in several chunks."""
+def _decompressed(path: Path, opener: Callable, expected: int, changed_ns: int, size: int) -> bytes:
+    """A whole decompressed file; the last ones are kept, as a stack is read in several chunks.
+
+    No more is decompressed than the header announces (`expected` bytes): what follows might be vast.
+    """
     try:
         with opener(path, "rb") as file:
-            return file.read()
+            content = file.read(expected)
+            longer = file.read(1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be decompressed ({error}); copy it again") from error
+    except (MemoryError, OverflowError) as error:
+        raise InputError(f"{path}: {expected:,} bytes do not fit in memory; decompress the file") from error
+    if longer:
+        raise InputError(
+            f"{path}: holds more than the {expected:,} bytes that its header announces; copy it again"
+        )
+    return content
 
 
 def _refuse_truncated(path: Path, size: int, expected: int, shape: tuple[int, int, int]) -> None:

@@ -97,9 +97,10 @@ class PartedFile:
         """Ranges of records that are written; None when there is no list, or one of another content."""
         try:
             content = json.loads(self._list.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            same = content["digest"] == self._digest
+            return [[int(start), int(stop)] for start, stop in content["done"]] if same else None
+        except (FileNotFoundError, ValueError, TypeError, LookupError, RecursionError):
             return None
-        return content["done"] if content["digest"] == self._digest else None
 
     def _note(self, done: list[list[int]]) -> None:
         write_json(self._list, {"digest": self._digest, "done": done})

@@ -1,28 +1,65 @@
 """Pickles that may come from anyone: plain values and numpy arrays are read, code is never run."""
 
+import io
 import pickle
+import pickletools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
+from tomohet.files.damage import UNREADABLE, reason
+from tomohet.files.digests import check
+from tomohet.files.values import refuse_vast
 
 # Everything named here only builds values. numpy 1 and 2 use different module paths for the same functions.
 _ALLOWED = {
-    "builtins": {
-        "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "range",
-        "set", "slice", "str", "tuple",
-    },
+    "builtins": {"bool", "complex", "dict", "float", "int", "range", "slice", "str"},
     "collections": {"OrderedDict"},
     "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
     "pathlib": {"Path", "PosixPath", "PurePath", "PurePosixPath"},
-    "_codecs": {"encode"},
-    "numpy.core.multiarray": {"_reconstruct", "scalar"},
-    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "numpy.core.multiarray": {"scalar"},
+    "numpy._core.multiarray": {"scalar"},
     "numpy.core.numeric": {"_frombuffer"},
     "numpy._core.numeric": {"_frombuffer"},
-}  # fmt: skip
+}
+LARGEST_INDEX = 2**31 - 1  # of particles and images
+PLAIN = (bool, int, float, complex, str, np.generic)
+
+
+def _copying(kind: type) -> Callable:
+    """Builds a list, a set, ... of what the file holds; not of a number or a range, which may be vast."""
+
+    def build(*values: object) -> object:
+        if values and isinstance(values[0], int | range):
+            raise pickle.UnpicklingError(f"it asks for a {kind.__name__} of {values[0]}")
+        return kind(*values)
+
+    return build
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Bytes as protocol 2 writes them; no other codec is run."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
+    return text.encode("latin1")
+
+
+def _empty_array(_subtype: object, shape: tuple, _kind: bytes) -> np.ndarray:
+    """The array that is filled next; in pickles that numpy wrote it has no size yet."""
+    if shape != (0,):
+        raise pickle.UnpicklingError(f"it asks for an array of shape {shape}")
+    return np.ndarray((0,), "b")
+
+
+# Stand-ins for functions that would take as much memory as they are asked to, or run any codec.
+_GUARDED = {
+    ("builtins", kind.__name__): _copying(kind) for kind in (bytearray, bytes, frozenset, list, set, tuple)
+}
+_GUARDED |= {(f"numpy.{core}.multiarray", "_reconstruct"): _empty_array for core in ("core", "_core")}
+_GUARDED |= {("_codecs", "encode"): _encode, ("numpy", "ndarray"): None}  # the latter only for `_reconstruct`
 
 
 class Foreign:
@@ -36,13 +73,15 @@ class Foreign:
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> type:
-        """The class of this name, as `pickle` asks for it; only those that hold data are found."""
+    def find_class(self, module: str, name: str) -> object:
+        """What has this name, as `pickle` asks for it; only what holds data is found."""
         if module == "__builtin__":  # Python 2 pickles
             module = "builtins"
+        if (module, name) in _GUARDED:
+            return _GUARDED[module, name]
         if name in _ALLOWED.get(module, ()):
             return super().find_class(module, name)
-        if module == "numpy" and (name in ("ndarray", "dtype") or _is_scalar_type(name)):
+        if module == "numpy" and (name == "dtype" or _is_scalar_type(name)):
             return getattr(np, name)
         if module == "numpy.dtypes" and name.endswith("DType"):
             return getattr(np.dtypes, name)
@@ -53,32 +92,85 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 def _is_scalar_type(name: str) -> bool:
     found = getattr(np, name, None)
-    return isinstance(found, type) and issubclass(found, np.generic)
+    return isinstance(found, type) and issubclass(found, (np.number, np.bool_, np.str_))
 
 
 def load_pickles(path: str | Path) -> list:
     """All values pickled one after another in a file.
 
-    Raises InputError when the file is missing, is no pickle, or holds anything but plain values, numpy
-    arrays and dates.
+    Raises InputError when the file is missing, is no pickle, holds anything but plain values, numpy arrays
+    and dates, or is not what was written (`files.digests`).
     """
     path = Path(path)
+    check(path)
     if not path.is_file():
         raise InputError(f"{path}: no such pickle file")
-    values = []
-    with open(path, "rb") as file:
-        while file.peek(1):
-            try:
-                values.append(_RestrictedUnpickler(file).load())
-            except (pickle.UnpicklingError, EOFError, ImportError, AttributeError, TypeError, ValueError,
-                    IndexError, KeyError, UnicodeDecodeError) as error:  # fmt: skip
-                raise InputError(
-                    f"{path}: refused as a pickle of plain values and numpy arrays ({error}); "
-                    "write it again with plain lists or numpy arrays"
-                ) from error
+    content = io.BytesIO(path.read_bytes())
+    size, values = len(content.getbuffer()), []
+    try:
+        while (start := content.tell()) < size:
+            _refuse_false_lengths(content, size)
+            content.seek(start)
+            values.append(_RestrictedUnpickler(content).load())
+            refuse_vast(values[-1], 10 * size + 10**5)
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path}: refused as a pickle of plain values and numpy arrays ({reason(error)}); "
+            "write it again with plain lists or numpy arrays"
+        ) from error
     if not values:
         raise InputError(f"{path}: the pickle file is empty")
     return values
+
+
+def _refuse_false_lengths(content: io.BytesIO, size: int) -> None:
+    """Go through the instructions of a pickle without following them, in linear time.
+
+    Raises ValueError for a thing that is longer than the file, and UnpicklingError for a memo entry of a
+    number that no file of this size needs: memory would be taken for all before it.
+    """
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "LONG_BINPUT") and argument > size:
+            raise pickle.UnpicklingError(f"it asks for {argument:,} memo entries in {size:,} bytes")
+
+
+def load_array(path: str | Path) -> np.ndarray:
+    """The first value in a file as an array. Raises InputError where `as_array` finds none."""
+    return _checked_array(load_pickles(path)[0], path)
+
+
+def _checked_array(value: object, path: str | Path) -> np.ndarray:
+    try:
+        return as_array(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: expected an array or a list of plain values, found {error}") from error
+
+
+def as_array(value: object) -> np.ndarray:
+    """An array as it is; a flat list, tuple, set or range of plain values, or a list of such rows, as one.
+
+    Raises ValueError for anything else: lists that share their parts may be vast as an array.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, range) and len(value) > LARGEST_INDEX:
+        raise ValueError(f"a range of {len(value):,} numbers")
+    if not isinstance(value, range | list | tuple | set | frozenset):
+        return np.asarray(*_flat([value]))
+    items = list(value)
+    if not items or not all(isinstance(item, list | tuple | np.ndarray) for item in items):
+        return np.asarray(_flat(items))
+    if len(items) * max(map(len, items)) > LARGEST_INDEX:
+        raise ValueError(f"{len(items):,} rows of up to {max(map(len, items)):,} numbers")
+    return np.stack([item if isinstance(item, np.ndarray) else np.asarray(_flat(item)) for item in items])
+
+
+def _flat(items: list | tuple) -> list | tuple:
+    """The items as they are, if all are plain values."""
+    strange = {type(item).__name__ for item in items if not isinstance(item, PLAIN)}
+    if strange:
+        raise ValueError(f"{', '.join(sorted(strange))} where plain values are expected")
+    return items
 
 
 def save_latents(path: str | Path, mu: np.ndarray, logvar: np.ndarray) -> None:
@@ -90,7 +182,7 @@ def load_latents(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Latent means (n_particles, zdim) float32 and log variances, or None when the file has only means."""
     arrays = []
     for value in load_pickles(path)[:2]:
-        array = np.asarray(value)
+        array = _checked_array(value, path)
         if array.ndim != 2 or array.dtype.kind not in "fiu":
             raise InputError(f"{path}: expected latents of shape (particles, zdim), found {array.shape}")
         arrays.append(array.astype(np.float32))
@@ -106,7 +198,7 @@ def load_indices(path: str | Path) -> np.ndarray:
 
     Raises InputError unless the file holds one-dimensional integers that are not negative.
     """
-    indices = np.asarray(load_pickles(path)[0])
+    indices = load_array(path)
     if indices.size == 0:
         return np.zeros(0, np.int64)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
@@ -116,4 +208,6 @@ def load_indices(path: str | Path) -> np.ndarray:
         )
     if indices.min() < 0:
         raise InputError(f"{path}: index {indices.min()} is negative; indices are 0-based")
+    if indices.max() > LARGEST_INDEX:
+        raise InputError(f"{path}: index {indices.max()} is larger than the number of any file's particles")
     return indices.astype(np.int64)

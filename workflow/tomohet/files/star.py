@@ -21,6 +21,7 @@ from pandas.errors import ParserError
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
+from tomohet.files.star_quoting import quoted
 
 # Columns of names, file names and lists stay text even where all values look like numbers (tomogram "001").
 TEXT_ENDINGS = ("Name", "File", "Path", "Frames", "ParticleId", "GroupNumber")
@@ -34,9 +35,8 @@ _LOOP = re.compile(rb"loop_[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _FIRST_ROW = re.compile(rb"[^ \t\r\n][^\n]*")
 _COMMENT_LINE = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
 _SINGLE_QUOTED = re.compile(rb"(?<![^ \t\r\n])'([^'\"\n]*)'(?![^ \t\r\n])")
+_QUOTED = re.compile(rb"(?<![^ \t\r\n])(?:\"[^\"\n]*\"|'[^'\n]*')(?![^ \t\r\n])")
 _TOKEN = re.compile(r"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
-
-SPECIAL = r"^(?:[_#']|data_|loop_)|\t"
 
 Blocks = dict[str, pd.DataFrame | dict[str, str]]
 
@@ -147,7 +147,7 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     """
     where = f"{path}: table data_{block.name}"
     columns = list(block.columns)
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
         raise InputError(f"{where}: column _{twice[0]} stands twice in the header")
     require_columns(block, only or [], where)
@@ -159,11 +159,12 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     if not (first_row := _FIRST_ROW.search(body)):
         return pd.DataFrame({column: [] for column in columns if only is None or column in only})
     if b"'" in body:
-        body = _SINGLE_QUOTED.sub(rb'"\1"', body)
+        both = b'"' in body
+        body = _QUOTED.sub(_in_double_quotes, body) if both else _SINGLE_QUOTED.sub(rb'"\1"', body)
     if body.count(b'"') % 2:
         raise InputError(f"{where}: a quote is opened and never closed")
     wanted = columns if only is None else [column for column in columns if column in {*only, columns[-1]}]
-    text_columns = [column for column in wanted if column.endswith(TEXT_ENDINGS)]
+    text_columns = {column for column in wanted if column.endswith(TEXT_ENDINGS)}
     found = len(_TOKEN.findall(first_row.group().decode(errors="replace")))
     if found != len(columns):
         raise InputError(f"{where}: row 1 has {found} values, expected {len(columns)} (one per column)")
@@ -186,6 +187,12 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
         raise InputError(f"{where}: {_parser_message(str(error), body)}") from error
     _check_row_lengths(table, block, where)
     return table if only is None else table[[column for column in wanted if column in only]]
+
+
+def _in_double_quotes(value: re.Match) -> bytes:
+    """A quoted value in double quotes, those in it doubled, as the CSV parser wants them."""
+    text = value.group()
+    return text if text.startswith(b'"') else b'"' + text[1:-1].replace(b'"', b'""') + b'"'
 
 
 def _parser_message(message: str, body: bytes) -> str:
@@ -268,7 +275,8 @@ def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
 def write_star(path: str | Path, blocks: Mapping[str, pd.DataFrame | Mapping[str, object]]) -> None:
     """Write blocks to a STAR file, atomically: data frames as tables, mappings as pairs.
 
-    Numbers keep full precision; values with blanks are quoted; an empty text becomes `None`, as in RELION.
+    Numbers keep full precision; values are quoted where they must be; an empty text becomes `None` in a
+    table, as in RELION. Raises InputError for a text that no STAR file can hold.
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         for name, block in blocks.items():
@@ -276,26 +284,17 @@ def write_star(path: str | Path, blocks: Mapping[str, pd.DataFrame | Mapping[str
             if isinstance(block, pd.DataFrame):
                 file.write("loop_\n")
                 file.writelines(f"_{column} #{i}\n" for i, column in enumerate(block.columns, start=1))
-                quoting = csv.QUOTE_NONNUMERIC if _has_special(block) else csv.QUOTE_MINIMAL
-                block.replace("", "None").to_csv(
-                    file,
-                    sep=" ",
-                    header=False,
-                    index=False,
-                    na_rep="nan",
-                    lineterminator="\n",
-                    quoting=quoting,
-                )
+                values = [_written(block.iloc[:, i]) for i in range(block.shape[1])]
+                file.writelines(f"{' '.join(row)}\n" for row in zip(*values, strict=True))
             else:
-                file.writelines(f"_{key} {_quoted(str(value))}\n" for key, value in block.items())
+                file.writelines(f"_{key} {quoted(str(value))}\n" for key, value in block.items())
             file.write("\n")
 
 
-def _has_special(table: pd.DataFrame) -> bool:
-    """Whether any text would be taken for a comment, a name, a keyword or two values if it stood bare."""
-    texts = table.select_dtypes(exclude=["number", "bool"])
-    return any(texts[column].astype(str).str.contains(SPECIAL).any() for column in texts)
-
-
-def _quoted(value: str) -> str:
-    return f'"{value}"' if not value or re.search(rf"\s|{SPECIAL}", value) else value
+def _written(column: pd.Series) -> list[str]:
+    """The values of a column as they stand in the file; equal texts are quoted once."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiub":
+        return column.to_numpy().astype(str).tolist()
+    codes, values = pd.factorize(column, use_na_sentinel=True)
+    texts = np.array([quoted(str(value) or "None") for value in values] + ["nan"], dtype=object)
+    return texts[codes].tolist()

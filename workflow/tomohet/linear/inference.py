@@ -1,6 +1,6 @@
 """A linear model that has been fitted, and what it says of any particles: what a network is taught."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from tomohet.errors import InputError
+from tomohet.files.arrays import read_arrays
+from tomohet.files.values import LIST, MAPPING, hold_to, number
 from tomohet.linear.em import expectation
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.model.load import load_config, read_weights
@@ -32,10 +34,21 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
         raise InputError(f"{folder}: a model of kind {config['model_args']['kind']}, expected train_linear's")
     if config["lattice_args"]["boxsize"] - 1 != box:
         raise InputError(f"{folder}: fitted to a box of {config['lattice_args']['boxsize'] - 1}, not {box}")
+    hold_to(config, {"tomograms": LIST, "particles": LIST, "training_args": MAPPING}, folder / "config.pkl")
+    hold_to(config["training_args"], {"max_frequency": number(1e-6, 0.5)}, folder / "config.pkl")
     weights = read_weights(folder / "weights.pkl")
-    if "spectral_variance" not in weights["posterior"]:
+    if "spectral_variance" not in weights.get("posterior", {}):
         raise InputError(f"{folder}: fitted by an earlier version; run train_linear again")
-    return config, weights["model_state_dict"] | weights["posterior"]
+    state = weights["model_state_dict"] | weights["posterior"]
+    fitted, tomograms = config["model_args"]["zdim"], len(config["tomograms"])
+    expected = {"mean": (box,) * 3, "mask": (box,) * 3, "basis": (fitted, box, box, box)}
+    found = {name: tuple(state[name].shape) if name in state else "nothing" for name in expected}
+    if found != expected or len(state["tomogram_noise"]) != tomograms:
+        raise InputError(
+            f"{folder}: weights.pkl and config.pkl are not of the same fit ({found}, expected {expected}); "
+            "run train_linear again"
+        )
+    return config, state
 
 
 @dataclass(frozen=True)
@@ -107,10 +120,13 @@ class Teacher:
                 f"{self.folder}: fitted without {unknown.sum():,} of {len(particles):,} particles, so that "
                 "the number of states cannot be found; fit train_linear to these particles, or give --states"
             )
-        with np.load(self.folder / HELD_OUT) as tables:
-            return SplitLikelihood(
-                **{name: torch.as_tensor(tables[name][rows]).to(device) for name in tables}
+        path, names = self.folder / HELD_OUT, [field.name for field in fields(SplitLikelihood)]
+        tables = read_arrays(path, names)
+        if any(len(tables[name]) != len(known) or tables[name].dtype.kind != "f" for name in names):
+            raise InputError(
+                f"{path}: not of the {len(known)} particles of config.pkl; run train_linear again"
             )
+        return SplitLikelihood(**{name: torch.as_tensor(tables[name][rows]).to(device) for name in names})
 
     def noise(self, device: torch.device) -> Tensor:
         """(rows,) noise variance of the half-plane rows that the model was fitted to."""

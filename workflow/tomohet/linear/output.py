@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from tomohet.files.atomic import atomic_path, write_json, write_parquet, write_pickle, write_yaml
+from tomohet.files.digests import sealed
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 from tomohet.linear.confidence import particle_columns
@@ -15,6 +16,7 @@ from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT
 from tomohet.particles.store import Store
 
+TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl")  # by later stages
 POSES = "poses.parquet"
 
 
@@ -34,6 +36,11 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
     variability.mrc is the standard deviation of the particles' maps, voxel by voxel.
     leaks: what the latents follow besides the structure (`analysis.leaks.describe`), for the summary.
     """
+    with sealed(*(outdir / name for name in TRUSTED)):
+        _write_run(outdir, run, model, leaks)
+
+
+def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
     store = run.store
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
     # What posteriors of other particles need besides.

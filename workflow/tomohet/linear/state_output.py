@@ -18,8 +18,6 @@ def write_states(
     outdir: Path, store: Store, particles: np.ndarray, states: States, plot_format: str = "png"
 ) -> None:
     """Write state_<n>.mrc, the figures, summary.json and, last, particles.parquet; n from 0, the largest."""
-    for old in outdir.glob("state_*.mrc"):
-        old.unlink()
     for number, volume in enumerate(states.maps.cpu().numpy()):
         write_volume(outdir / f"state_{number}.mrc", volume * store.scale, store.pixel_size_A)
     _figure(states, outdir / f"states.{plot_format}")

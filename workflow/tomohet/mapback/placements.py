@@ -6,14 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tomohet.files.star import numbers, require_columns
-from tomohet.particles.positions import (
-    coordinate_pixel_size_A,
-    coordinate_prefix,
-    coordinates_A,
-    first_sample,
-    volume_series_table,
-)
+from tomohet.errors import InputError
+from tomohet.files.star import require_columns
+from tomohet.particles.volume_series import VolumeSeries, poses_and_origins, positions_A, read_volume_series
+from tomohet.physics.geometry import matrix_to_euler
 
 
 def read_placements(
@@ -21,44 +17,35 @@ def read_placements(
 ) -> pd.DataFrame:
     """One row per particle: tomogram, x_A, y_A, z_A (the particle's centre), rot_deg, tilt_deg, psi_deg.
 
-    Reads optimisation sets, and volume series of Warp, M and RELION. `tomogram_column` and `pixel_size_A`
-    (of the coordinates) override what the file says.
-    Raises InputError when a column or the pixel size is missing.
+    The centre is the coordinate less the refined shift. Reads what `particles.volume_series` does;
+    `tomogram_column` and `pixel_size_A` (of coordinates in pixels) override what the file says.
+    Raises InputError when a column, the pixel size or a tomogram's size is missing.
     """
-    table, source = volume_series_table(star)
-    where = f"{source}: table of particles"
-    prefix = coordinate_prefix(table)
-    if prefix == "wrp":
-        column = tomogram_column or "wrpSourceName"
-    else:
-        column = tomogram_column or ("rlnTomoName" if "rlnTomoName" in table else "rlnMicrographName")
-    column = column.removeprefix("_")
-    angles = [f"{prefix}Angle{name}{first_sample(table)}" for name in ("Rot", "Tilt", "Psi")]
-    require_columns(table, [column, *angles], where)
-    position_A = coordinates_A(table, where, pixel_size_A)
-    if prefix == "rln":
-        position_A = position_A - _origin_A(table, coordinate_pixel_size_A(table, where, pixel_size_A), where)
-    return _placements(table[column], position_A, [numbers(table, name, where) for name in angles])
-
-
-def _origin_A(table: pd.DataFrame, pixel_size_A: np.ndarray, where: str) -> np.ndarray:
-    """Refined shifts (n, 3) in Å: in Å where the file says so, else in pixels; zero where there are none."""
-    shifts = []
-    for axis in "XYZ":
-        if f"rlnOrigin{axis}Angst" in table:
-            shifts.append(numbers(table, f"rlnOrigin{axis}Angst", where))
-        elif f"rlnOrigin{axis}" in table:
-            shifts.append(numbers(table, f"rlnOrigin{axis}", where) * pixel_size_A)
-        else:
-            shifts.append(np.zeros(len(table)))
-    return np.stack(shifts, axis=1)
-
-
-def _placements(tomogram: pd.Series, position_A: np.ndarray, angles: list[np.ndarray]) -> pd.DataFrame:
-    placed = pd.DataFrame({"tomogram": tomogram.astype(str).to_numpy()})
-    placed[["x_A", "y_A", "z_A"]] = position_A
-    placed[["rot_deg", "tilt_deg", "psi_deg"]] = np.stack(angles, axis=1)
+    series = read_volume_series(star)
+    column = _tomogram_column(series, tomogram_column)
+    require_columns(series.table, [column], series.where)
+    pose, origin_A = poses_and_origins(series, pixel_size_A)
+    position_A = positions_A(series, pixel_size_A)
+    tomogram = series.table[column].astype(str).to_numpy()
+    if (unknown := np.flatnonzero(np.isnan(position_A).any(axis=1))).size:
+        raise InputError(
+            f"{series.where}: row {unknown[0] + 1}: tomogram {tomogram[unknown[0]]} has no size, expected "
+            "one, as centred coordinates count from its centre; add rlnTomoSizeX, rlnTomoSizeY and "
+            f"rlnTomoSizeZ to {series.tomograms}"
+        )
+    placed = pd.DataFrame({"tomogram": tomogram})
+    placed[["x_A", "y_A", "z_A"]] = position_A - origin_A
+    placed[["rot_deg", "tilt_deg", "psi_deg"]] = matrix_to_euler(pose)
     return placed
+
+
+def _tomogram_column(series: VolumeSeries, wanted: str | None) -> str:
+    """The column that names the tomograms: the user's, else Warp's or RELION's."""
+    if wanted is not None:
+        return wanted.removeprefix("_")
+    if series.by_warp:
+        return "wrpSourceName"
+    return "rlnTomoName" if "rlnTomoName" in series.table else "rlnMicrographName"
 
 
 def folder_name(tomogram: str) -> str:

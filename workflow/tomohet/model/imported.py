@@ -12,8 +12,12 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path, write_pickle, write_yaml
-from tomohet.files.pickles import Foreign, load_indices, load_latents, load_pickles, save_latents
+from tomohet.files.damage import UNREADABLE, reason
+from tomohet.files.digests import sealed
+from tomohet.files.pickles import Foreign, as_array, load_indices, load_latents, load_pickles, save_latents
 from tomohet.files.star import parse_table, read_text_blocks
+from tomohet.files.values import MAPPING, hold_to, whole
+from tomohet.model.config_rules import LARGEST_BOX, check_config
 from tomohet.model.load import load_model
 from tomohet.model.published import from_published
 from tomohet.physics.fourier import half_plane
@@ -36,20 +40,29 @@ def import_run(folder: Path, outdir: Path) -> dict:
     n_particles = {len(mu) for name, (mu, _) in latents.items() if "train" in name}
     if len(n_particles) > 1:
         raise InputError(f"{folder}: its latents are of {sorted(n_particles)} particles, expected one number")
-    config = _translated(published, folder / "config.pkl")
+    try:
+        config = _translated(published, folder / "config.pkl")
+    except UNREADABLE as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
+        raise InputError(
+            f"{folder / 'config.pkl'}: not as tomoDRGN 1.0 writes it ({what}); copy the run again"
+        ) from error
+    check_config(config, folder / "config.pkl")
     if n_particles:
         config["particles"] = original_particles(published["starfile_args"], folder, n_particles.pop())
 
     weights = [path for path in sorted(folder.glob("weights*.pkl")) if _is_of_run(path)]
     if not weights:
         raise InputError(f"{folder}: no weights*.pkl, expected the output folder of a tomoDRGN training")
-    for path in weights:
-        with atomic_path(outdir / path.name) as temporary:
-            torch.save(_translated_weights(path, config), temporary)
-    for name, (mu, logvar) in latents.items():
-        save_latents(outdir / name, mu, np.zeros_like(mu) if logvar is None else logvar)
-    write_yaml(outdir / "config.yaml", config)
-    write_pickle(outdir / "config.pkl", config)
+    names = [*(path.name for path in weights), *latents, "config.pkl"]
+    with sealed(*(outdir / name for name in names)):
+        for path in weights:
+            with atomic_path(outdir / path.name) as temporary:
+                torch.save(_translated_weights(path, config), temporary)
+        for name, (mu, logvar) in latents.items():
+            save_latents(outdir / name, mu, np.zeros_like(mu) if logvar is None else logvar)
+        write_yaml(outdir / "config.yaml", config)
+        write_pickle(outdir / "config.pkl", config)
     for path in weights:
         load_model(outdir / path.name, outdir / "config.pkl")
     log.info("%s: %d files of weights, %d of latents", outdir, len(weights), len(latents))
@@ -68,12 +81,14 @@ def _published_config(path: Path) -> dict:
             f"{path}: {', '.join(missing)} is missing, expected a configuration of tomoDRGN 1.0 "
             "(older versions and cryoDRGN are not read)"
         )
+    hold_to(config, dict.fromkeys(SECTIONS, MAPPING), path)
     return config
 
 
 def _translated(published: dict, path: Path) -> dict:
     """Our configuration of a published one: plain builtin values."""
     model, dataset, lattice = (published[name] for name in ("model_args", "dataset_args", "lattice_args"))
+    hold_to(lattice, {"boxsize": whole(3, LARGEST_BOX + 1)}, f"{path}: lattice_args")
     box = int(lattice["boxsize"]) - 1
     shift, scale = (float(value) for value in dataset["norm"])
     if shift != 0:
@@ -136,8 +151,7 @@ def _translated_weights(path: Path, config: dict) -> dict:
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: refused as a file of plain tensors ({reason})") from error
+        raise InputError(f"{path}: refused as a file of plain tensors ({reason(error)})") from error
     if not isinstance(content, dict) or "model_state_dict" not in content:
         raise InputError(f"{path}: no model_state_dict in it, expected weights of tomoDRGN")
     state = {name.removeprefix("module."): tensor for name, tensor in content["model_state_dict"].items()}
@@ -173,13 +187,19 @@ def original_particles(starfile: dict, folder: Path, n: int) -> list[int]:
             f"{folder}: the run chose tilts ({', '.join(dropped)}), which may drop particles, and its "
             f"filtered STAR file {filtered.name} is not there; copy it beside the weights"
         )
-    chosen, first = starfile.get("ind_ptcls"), int(starfile.get("use_first_nptcls", -1))
+    chosen, first = starfile.get("ind_ptcls"), starfile.get("use_first_nptcls", -1)
+    hold_to({"use_first_nptcls": first}, {"use_first_nptcls": whole(-1, 2**31)}, f"{folder}: starfile_args")
     if chosen is None:
         return list(range(n))
     if isinstance(chosen, str | Path):
         path = Path(chosen)
         chosen = load_indices(path if path.is_file() else folder / path.name)
-    particles = np.sort(np.asarray(chosen))[: first if first >= 0 else None]
+    try:
+        particles = np.sort(as_array(chosen))[: first if first >= 0 else None]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder}: ind_ptcls is no list of particles ({error})") from error
+    if particles.ndim != 1 or particles.dtype.kind not in "iu":
+        raise InputError(f"{folder}: ind_ptcls is no list of particles, but {particles.dtype}")
     if len(particles) != n:
         raise InputError(
             f"{folder}: ind_ptcls names {len(particles)} particles, but there are latents of {n}"

@@ -1,11 +1,16 @@
 """Open trained models from their weights and configuration; no code in either file is run."""
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE, reason
+from tomohet.files.digests import check
 from tomohet.files.pickles import load_pickles
+from tomohet.model.config_rules import check_config, refuse_larger_than
 from tomohet.model.linear_decoder import LinearDecoder
 from tomohet.model.published import PublishedVolumes
 from tomohet.model.vae import HeterogeneityVAE, build_decoder, build_vae
@@ -15,16 +20,17 @@ from tomohet.model.volumes import TrainedVolumes
 def load_config(path: str | Path) -> dict:
     """The parameters of a training, from config.pkl.
 
-    Raises InputError when the file is not one.
+    Raises InputError when the file is not one, or when no model can be as it says.
     """
     config = load_pickles(path)[0]
     needed = ("model_args", "lattice_args", "angpix", "scale")
     missing = [key for key in needed if not isinstance(config, dict) or key not in config]
-    if missing or "kind" not in config["model_args"]:
+    if missing or not isinstance(config["model_args"], dict) or "kind" not in config["model_args"]:
         raise InputError(
             f"{path}: not a configuration of tomohet ({', '.join(missing) or 'model_args.kind'} is missing); "
             "runs of tomoDRGN are opened after `tomohet import_tomodrgn`"
         )
+    check_config(config, path)
     return config
 
 
@@ -35,14 +41,13 @@ def load_model(weights: str | Path, config: str | Path, device: torch.device | s
     """
     parameters = load_config(config)
     box, arguments = box_of(parameters), parameters["model_args"]
-    if arguments["kind"] == "linear":
-        model = whole = LinearDecoder(box, arguments["zdim"])
-    elif arguments["kind"] == "nn":
-        model = whole = build_decoder(box, arguments, seed=0)
-    else:
-        whole = build_vae(box, arguments, seed=0)
-        model = whole.decoder
-    _fill(whole, weights, device)
+    builders = {
+        "linear": lambda: LinearDecoder(box, arguments["zdim"]),
+        "nn": lambda: build_decoder(box, arguments, seed=0),
+        "vae": lambda: build_vae(box, arguments, seed=0),
+    }
+    whole = _filled(builders[arguments["kind"]], weights, parameters, config, device)
+    model = whole.decoder if arguments["kind"] == "vae" else whole
     if not arguments.get("hermitian", True):
         model = PublishedVolumes(model)
     return TrainedVolumes(model, parameters["angpix"], parameters["scale"], torch.device(device))
@@ -52,9 +57,9 @@ def load_vae(weights: str | Path, config: dict, device: torch.device | str = "cp
     """The network of train_vae with its encoder, ready to infer latents."""
     if config["model_args"]["kind"] != "vae":
         raise InputError(f"{weights}: a model of kind {config['model_args']['kind']} has no encoder")
-    model = build_vae(box_of(config), config["model_args"], seed=0)
-    _fill(model, weights, device)
-    return model
+    return _filled(
+        lambda: build_vae(box_of(config), config["model_args"], seed=0), weights, config, weights, device
+    )
 
 
 def box_of(config: dict) -> int:
@@ -65,26 +70,53 @@ def box_of(config: dict) -> int:
 def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict:
     """The content of a weights file or checkpoint; no code in the file is run.
 
-    Raises InputError when the file is missing or is no such file.
+    Raises InputError when the file is missing, is no such file, or is damaged.
     """
     path = Path(path)
+    check(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
+    _refuse_damaged(path)
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: not a weights file of plain tensors ({reason})") from error
+        raise InputError(f"{path}: not a weights file of plain tensors ({reason(error)})") from error
     if not isinstance(content, dict) or "model_state_dict" not in content:
         raise InputError(f"{path}: no model_state_dict in it; expected the weights of a training")
     return content
 
 
-def _fill(model: torch.nn.Module, weights: str | Path, device: torch.device | str) -> None:
+def _refuse_damaged(path: Path) -> None:
+    """Compare the checksums that the file format has, which PyTorch writes but does not read."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # PyTorch compresses nothing: what is compressed may be vast.
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type]
+            damaged = f"compressed: {packed[0]}" if packed else archive.testzip()
+    except UNREADABLE as error:
+        damaged = error
+    if damaged is not None:
+        raise InputError(f"{path}: damaged ({damaged}); run the command that wrote it again")
+
+
+def _filled(
+    build: Callable[[], torch.nn.Module],
+    weights: str | Path,
+    config: dict,
+    where: str | Path,
+    device: torch.device | str,
+) -> torch.nn.Module:
+    """The model that `build` makes of `config`, with its weights; `where` names the configuration."""
     state = read_weights(weights, device)["model_state_dict"]
+    refuse_larger_than(Path(weights), config, where)
+    try:
+        model = build()
+    except (*UNREADABLE, AssertionError) as error:
+        raise InputError(f"{where}: no network can be built of it ({reason(error)})") from error
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{weights}: does not belong to this configuration ({reason})") from error
-    model.to(device).eval()
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise InputError(f"{weights}: does not belong to this configuration ({reason(error)})") from error
+    return model.to(device).eval()

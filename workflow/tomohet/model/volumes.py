@@ -16,7 +16,8 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
 from tomohet.files.mrc import HEADER_BYTES, create_volume_stack, write_volume
 from tomohet.files.parts import PartedFile, content_digest
-from tomohet.files.pickles import load_pickles
+from tomohet.files.pickles import load_array
+from tomohet.files.volume_list import VolumeList, checksum, file_name, latents_digest
 from tomohet.model.volume_writer import VolumeWriter
 from tomohet.physics.fourier import lowpass
 from tomohet.progress import track
@@ -91,6 +92,9 @@ def write_volumes(
 ) -> None:
     """Write the maps of latents `z` (m, zdim) as `vol_000.mrc`, ..., and the latents as `z_values.txt`.
 
+    The volumes are listed in `volumes.json` (`files.volume_list`); those that an earlier run with other
+    latents, weights or options has listed are removed.
+
     box : side of the written maps, px, even and at most the model's
     lowpass_A : sharp low-pass, Å
     flip : reverse the z axis; invert : change the sign
@@ -99,7 +103,7 @@ def write_volumes(
     part : write these of the maps only
     stack : write one MRC stack of volumes, `vol.mrcs`. Several processes may each write their part, at the
         same time or not; it has its name when all parts are there
-    model_digest : tells models apart, so that a stack does not get maps of two
+    model_digest : tells models apart, so that a set does not get maps of two
 
     Raises InputError when `z` or `box` do not fit the model, or a map is not finite.
     """
@@ -109,21 +113,28 @@ def write_volumes(
             f"the latents have shape {z.shape}, but the model has zdim {decoder.zdim}: expected "
             f"(points, {decoder.zdim})"
         )
+    if "/" in prefix:
+        raise InputError(f"--prefix {prefix}: expected the start of a file name, without a folder")
     form = VolumeForm.of(decoder, box, lowpass_A, flip, invert)
+    numbers = range(len(z))[part]
+    content = content_digest(model_digest, z, form, str(dtype))
+    path = outdir / f"{stem(prefix)}.mrcs"
+    listed = VolumeList(
+        outdir, prefix, content, len(z), path.name if stack else None, latents=latents_digest(z)
+    )
+    listed.start(numbers)
     with atomic_path(outdir / "z_values.txt") as temporary:
         np.savetxt(temporary, z)
-    numbers = range(len(z))[part]
     if stack:
-        what = content_digest(model_digest, z, form, str(dtype))
-        path = outdir / f"{stem(prefix)}.mrcs"
-        with _volume_stack(path, len(z), numbers, form, what) as write:
-            _decode(decoder, z, numbers, form, write, batch, dtype)
+        with _volume_stack(path, len(z), numbers, form, content) as write:
+            checksums = _decode(decoder, z, numbers, form, write, batch, dtype)
     else:
 
         def write(number: int, volume: np.ndarray) -> None:
-            write_volume(outdir / f"{prefix}{number:03d}.mrc", volume, form.pixel_size_A)
+            write_volume(outdir / file_name(prefix, number), volume, form.pixel_size_A)
 
-        _decode(decoder, z, numbers, form, write, batch, dtype)
+        checksums = _decode(decoder, z, numbers, form, write, batch, dtype)
+    listed.finish(checksums)
 
 
 def stem(prefix: str) -> str:
@@ -190,10 +201,11 @@ def _decode(
     write: Callable[[int, np.ndarray], None],
     batch: int,
     dtype: torch.dtype,
-) -> None:
-    """Decode the maps of `z` with these numbers and write each."""
+) -> dict[int, int]:
+    """Decode the maps of `z` with these numbers and write each; returns their checksums by number."""
+    checksums: dict[int, int] = {}
     if not numbers:
-        return
+        return checksums
 
     def write_finite(number: int, volume: np.ndarray) -> None:
         if not np.isfinite(volume).all():
@@ -202,6 +214,7 @@ def _decode(
                 f"volume {number} is not finite: the training diverged (take earlier weights){hint}"
             )
         write(number, volume)
+        checksums[number] = checksum(volume)
 
     latents = torch.as_tensor(z[numbers.start : numbers.stop], dtype=torch.float32, device=decoder.device)
     number = numbers.start
@@ -213,6 +226,7 @@ def _decode(
             writer.put(number, form(maps))
             number += len(maps)
             progress.update(len(maps))
+    return checksums
 
 
 @contextmanager
@@ -254,7 +268,7 @@ def read_latent_points(path: Path, zdim: int) -> np.ndarray:
     Raises InputError when the file is missing or holds no numbers.
     """
     if path.suffix == ".pkl":
-        z = np.asarray(load_pickles(path)[0])
+        z = load_array(path)
     else:
         if not path.is_file():
             raise InputError(f"{path}: no such file of latents")

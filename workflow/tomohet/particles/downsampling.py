@@ -13,7 +13,10 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.mrc import new_stack, read_sections, read_volume, stack_dtype, stack_header, write_volume
-from tomohet.files.star import numbers, parse_table
+from tomohet.files.overwriting import refuse_overwriting_inputs
+from tomohet.files.star import numbers
+from tomohet.files.star_editing import names_in, replaced, table_in
+from tomohet.files.star_quoting import quoted
 from tomohet.particles import export
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.paths import read_any_headers, resolve_stacks
@@ -40,7 +43,7 @@ class ImageList:
 
 def images_of_stacks(stacks: list[Path]) -> ImageList:
     """All images of some stacks, one after the other; raises InputError when boxes or pixel sizes differ."""
-    headers = _one_box(stacks)
+    headers = one_box(stacks)
     depth = headers["n_sections"].to_numpy()
     sections = np.concatenate([np.arange(n) for n in depth])
     return ImageList(
@@ -104,52 +107,60 @@ def downsample_star(star: Path, path: Path, box: int, datadir: Path | None, soft
     """Write a dataset at `box` px: the STAR file `path` (an optimisation set: and its files) and its stacks.
 
     The stacks go to a folder named after `path`, under their own paths below the folder common to all.
-    Returns the number of stacks. Raises InputError as the readers do, and when stacks differ in box.
+    Returns the number of stacks. Raises InputError, before anything is written, as the readers do, when
+    stacks differ in box, an input would be replaced, or a name cannot stand in a STAR file.
     """
     particle_set = read_particles(star, datadir, software)
     is_set = export.detect_type(star) == "optimisation_set"
-    file, tomograms = export.read_optimisation_set(star) if is_set else (_particle_file(star), None)
-    names = file.column("rlnImageName")
-    parts = names.str.rpartition("@")
-    written = list(parts[2].unique())
+    file, tomograms = export.read_optimisation_set(star, datadir) if is_set else (particle_file(star), None)
+    sections, stacks = export.split_image_names(_image_names(file))
+    written = list(stacks.unique())
     found = resolve_stacks(written, file.path, datadir)
-    full = int(_one_box(found, particle_set.pixel_sizes_A)["box"].iloc[0])
+    full = int(one_box(found, particle_set.pixel_sizes_A)["box"].iloc[0])
     check_box(box, full)
-    pixel_size_A = particle_set.pixel_size_A
-    folder = path.with_name(f"{path.stem}_stacks")
-    targets = dict(zip(written, _targets(found, folder), strict=True))
+    targets = dict(zip(written, _targets(found, path.with_name(f"{path.stem}_stacks")), strict=True))
+    renamed = stacks.map({name: str(target.relative_to(path.parent)) for name, target in targets.items()})
+    coordinates = in_image_pixels(file, particle_set)
+    file = replace(rescaled_file(file, sections + renamed, full, box, coordinates), path=path)
+    outputs, inputs = [path, *targets.values()], [*particle_set.inputs, *found]
+    if is_set:
+        series = export.tilt_series_files(tomograms, datadir)
+        outputs, inputs = [*export.set_files(path), *targets.values()], [*inputs, *series]
+        _refuse_unwritable(path, renamed, series)
+    refuse_overwriting_inputs(outputs, inputs)
     for source, target in zip(found, targets.values(), strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         depth = stack_header(source)[0][0]
-        whole = ImageList(np.array([source] * depth, object), np.arange(depth), full, pixel_size_A)
+        stack = np.array([source] * depth, object)
+        whole = ImageList(stack, np.arange(depth), full, particle_set.pixel_size_A)
         write_downsampled(whole, box, target, batch)
-    renamed = (
-        parts[0] + parts[1] + parts[2].map({k: str(v.relative_to(path.parent)) for k, v in targets.items()})
-    )
-    file = rescaled_file(file, renamed, full, box, _in_image_pixels(file, particle_set))
     keep = np.ones(file.n_rows, bool)
     if is_set:
-        export.write_optimisation_set(star, file, tomograms, keep, path)
+        export.write_optimisation_set(star, file, tomograms, keep, path, datadir)
     else:
         file.write(path, keep)
     return len(found)
 
 
-def downsample_rows(
-    star: Path, datadir: Path | None, software: str
-) -> tuple[export.ParticleFile, ImageList, bool]:
-    """The images of an image series in the order of its rows, for one stack of all of them."""
-    particle_set = read_particles(star, datadir, software)
-    if export.detect_type(star) == "optimisation_set":
-        raise InputError(f"{star}: an optimisation set has a stack per particle; give -o a name in .star")
-    file = _particle_file(star)
-    parts = file.column("rlnImageName").str.rpartition("@")
-    written = list(parts[2].unique())
-    found = dict(zip(written, resolve_stacks(written, star, datadir), strict=True))
-    full = int(_one_box(list(found.values()), particle_set.pixel_sizes_A)["box"].iloc[0])
-    stacks = np.array([found[name] for name in parts[2]], dtype=object)
-    images = ImageList(stacks, parts[0].astype(int).to_numpy() - 1, full, particle_set.pixel_size_A)
-    return file, images, _in_image_pixels(file, particle_set)
+def _image_names(file: export.ParticleFile) -> pd.Series:
+    names = file.column("rlnImageName")
+    if names is None:
+        raise InputError(
+            f"{file.path}: column _rlnImageName is missing, so the file cannot be rewritten for new stacks; "
+            "give -o a name in .mrcs and --write-tiltseries-starfile"
+        )
+    return names
+
+
+def _refuse_unwritable(path: Path, stacks: pd.Series, series: list[Path]) -> None:
+    """Raise InputError when a name cannot stand in the files of the optimisation set `path`."""
+    for name in (path.name, *map(str, series)):
+        quoted(name)
+    if stacks.str.match(r"\d+@").any():
+        raise InputError(
+            f"-o {path.name}: new stacks would be named `{stacks.iloc[0]}`, which means one section; give "
+            "a name that does not begin with a number and @"
+        )
 
 
 def rescaled_file(
@@ -159,27 +170,29 @@ def rescaled_file(
     coarser = full / box
     blocks = []
     for number, block in enumerate(file.blocks):
-        changes: dict[str, list[bytes]] = {}
+        changes: dict[str, list[str]] = {}
         is_table = number == file.table
         factors = dict.fromkeys(PIXEL_COLUMNS, coarser)
         if is_table:
             factors |= dict.fromkeys(PIXEL_UNIT_COLUMNS + (COORDINATES if coordinates else ()), 1 / coarser)
-            changes["rlnImageName"] = [name.encode() for name in names]
+            changes["rlnImageName"] = list(names)
         if is_table or block.name == "optics":
-            for column in set(factors) & set(block.columns):
-                values = numbers(parse_table(block, file.path, [column]), column, f"{file.path}: {column}")
-                changes[column] = [f"{value * factors[column]:.9g}".encode() for value in values]
-            if "rlnImageSize" in block.columns:
-                changes["rlnImageSize"] = [str(box).encode()] * len(block.rows())
-        blocks.append(export.replaced(block, changes) if changes else block)
+            known = [name for name in (*factors, "rlnImageSize") if name in names_in(block)]
+            table = table_in(block, file.path, known)
+            for column in set(known) & set(factors):
+                values = numbers(table, column, f"{file.path}: {column}")
+                changes[column] = [f"{value * factors[column]:.9g}" for value in values]
+            if "rlnImageSize" in known:
+                changes["rlnImageSize"] = [str(box)] * len(table)
+        blocks.append(replaced(block, changes) if changes else block)
     return replace(file, blocks=blocks)
 
 
-def _particle_file(star: Path) -> export.ParticleFile:
+def particle_file(star: Path) -> export.ParticleFile:
     return export.read_particle_file(star, "volumeseries")
 
 
-def _in_image_pixels(file: export.ParticleFile, particle_set) -> bool:
+def in_image_pixels(file: export.ParticleFile, particle_set) -> bool:
     """Whether the coordinates count pixels of the images: unbinned ones do not change.
 
     The reader has found their unit; positions in Å it did not find are two-dimensional ones in image pixels.
@@ -189,7 +202,7 @@ def _in_image_pixels(file: export.ParticleFile, particle_set) -> bool:
     if column is None or position_A.isna().all() or len(column) != len(position_A):
         return True
     in_pixels_A = pd.to_numeric(column).to_numpy() * particle_set.pixel_size_A
-    return bool(np.median(np.abs(in_pixels_A - position_A)) < 0.1 * np.median(np.abs(in_pixels_A)) + 1)
+    return bool(np.nanmedian(np.abs(in_pixels_A - position_A)) < 0.1 * np.median(np.abs(in_pixels_A)) + 1)
 
 
 def _targets(stacks: list[Path], folder: Path) -> list[Path]:
@@ -202,7 +215,7 @@ def _targets(stacks: list[Path], folder: Path) -> list[Path]:
     return [folder / name for name in plain]
 
 
-def _one_box(stacks: list[Path], pixel_sizes_A: np.ndarray | None = None) -> pd.DataFrame:
+def one_box(stacks: list[Path], pixel_sizes_A: np.ndarray | None = None) -> pd.DataFrame:
     headers = read_any_headers(stacks)
     boxes = headers["box"].unique()
     sizes = headers["pixel_size_A"].round(3).unique() if pixel_sizes_A is None else pixel_sizes_A

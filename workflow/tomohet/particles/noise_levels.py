@@ -30,9 +30,10 @@ def shrunk(deviation: Tensor, count: Tensor) -> Tensor:
 def relative_noise(store) -> np.ndarray:
     """float32 (n_images,): noise variance of each image relative to the mean of its tomogram's images.
 
-    From the power at |k| >= 0.75 Nyquist, where a single image is noise. 1 for the images that have been
-    divided by their own noise (`store.own_noise`): nothing is left to correct. Differences that the few
-    points of small images show by chance are taken back (`shrunk`).
+    From the power at |k| >= 0.75 Nyquist, where a single image is noise, beside what the extraction made of
+    white noise. 1 for the images that have been divided by their own noise (`store.own_noise`): nothing is
+    left to correct; and for empty ones (rlnCtfScalefactor 0). Differences that the few points of small images
+    show by chance are taken back (`shrunk`).
     """
     rows = np.flatnonzero(~store.own_noise)
     factor = np.ones(len(store.images), np.float32)
@@ -44,11 +45,13 @@ def relative_noise(store) -> np.ndarray:
     tomogram = torch.as_tensor(tomogram[store.images["particle"].to_numpy()[rows]])
     sums = torch.zeros(2, int(tomogram.max()) + 1, dtype=torch.float64)
     sums.index_add_(1, tomogram, torch.stack([power, expected]))
-    level = (sums[0] / sums[1])[tomogram]
+    level = (sums[0] / sums[1].clamp_min(1e-30))[tomogram]
     half_plane = store.half_plane
     n_points = half_plane.n - half_plane.prefix(NOISE_SHELLS * store.box / 2)
-    deviation = torch.log((power / (expected * level)).clamp_min(1e-6))
-    factor[rows] = torch.exp(shrunk(deviation, torch.full_like(deviation, n_points))).numpy()
+    empty = expected == 0
+    deviation = torch.log((power / torch.where(empty, power, expected * level)).nan_to_num(1).clamp_min(1e-6))
+    count = torch.full_like(deviation, n_points).masked_fill(empty, 0)
+    factor[rows] = torch.where(empty, 1, torch.exp(shrunk(deviation, count))).numpy()
     return factor
 
 
@@ -61,9 +64,13 @@ def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     transfer, gain = (x[:, outer] for x in physical_transfer(params, half_plane, dose=True, tilt=True))
     own_gain = torch.as_tensor(store.gain[rows])[:, None]
     noise = noise_gain(transfer, gain) * torch.where(params.ctf_premultiplied[:, None], own_gain**2, 1.0)
+    noise = noise.masked_fill(params.scale_factor[:, None] == 0, 0)
     return data.abs().square().sum(1).double(), noise.sum(1).double()
 
 
 def noise_gain(transfer: Tensor, gain: Tensor) -> Tensor:
-    """Variance of an image's noise relative to an untreated image's, from h and g of `physical_transfer`."""
-    return torch.where(gain.abs() > 1e-6, transfer / gain, torch.ones_like(gain))
+    """Variance of an image's noise relative to an untreated image's, from h and g of `physical_transfer`.
+
+    1 where both are 0, of which nothing is known.
+    """
+    return torch.where(gain != 0, transfer / gain, torch.ones_like(gain))

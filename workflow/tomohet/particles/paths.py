@@ -13,15 +13,17 @@ from tomohet.files.mrc import stack_header
 from tomohet.particles.table import PIXEL_SIZE_TOLERANCE
 
 HEADER_THREADS = 8
+NAMES_TRIED = 100  # for the project's root
 HEADER_BATCH = 64  # files per task: one by one, handing tasks over would take as long as reading
+STAMP_BATCH = 1024
 
 
 def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | None) -> list[Path]:
     """Find each stack: as written, relative to the STAR file, in `datadir`; each file on its own.
 
     In `datadir` the written relative path is tried first, then parent/basename, then the basename; without
-    `datadir` its place is taken by the project's root, the folder above the STAR file from which the first
-    name leads to a file (as RELION writes names), else by the STAR file's folder.
+    `datadir` its place is taken by the project's root, the folder above the STAR file from which one of the
+    first names leads to a file (as RELION writes names), else by the STAR file's folder.
     Raises InputError when files are missing (how many of how many, the first three, what was tried), or when
     two written paths lead to one file.
     """
@@ -56,8 +58,41 @@ def find_stacks(
     return {name: _find(name, folder, base) for name in written}
 
 
+def stack_stamps(
+    written: Sequence[str], star: Path, datadir: str | Path | None = None
+) -> list[tuple[int, int] | None]:
+    """Size and time of change (ns) of each stack, None where there is none; in the order of `written`.
+
+    Stacks are looked for as `resolve_stacks` does, but the place that served the last one is tried first:
+    this tells whether anything has changed, among several hundred thousand files perhaps.
+    """
+    folder, base = str(star.parent), _base(written, star, datadir)
+
+    def stamps(names: Sequence[str]) -> list[tuple[int, int] | None]:
+        found, last = [], 0
+        for name in names:
+            places = _candidates(name, folder, base)
+            stamp = None
+            for place in sorted(range(len(places)), key=lambda place: place != last):
+                try:
+                    status = os.stat(places[place])
+                except OSError:
+                    continue
+                stamp, last = (status.st_size, status.st_mtime_ns), place
+                break
+            found.append(stamp)
+        return found
+
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        parts = [written[start : start + STAMP_BATCH] for start in range(0, len(written), STAMP_BATCH)]
+        return [stamp for stamps_of_part in pool.map(stamps, parts) for stamp in stamps_of_part]
+
+
 def _base(written: Sequence[str], star: Path, datadir: str | Path | None) -> str:
-    return str(datadir or (len(written) and project_root(written[0], star)) or star.parent)
+    if datadir is not None:
+        return str(datadir)
+    roots = (project_root(name, star) for name in written[:NAMES_TRIED])  # single stacks may be missing
+    return str(next(filter(None, roots), star.parent))
 
 
 def project_root(written: str, star: Path) -> Path | None:

@@ -11,20 +11,17 @@ import torch
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_sections
 from tomohet.particles.rescaling import Grids
-from tomohet.particles.table import ParticleSet
+from tomohet.physics.background import background_planes, subtract_planes
 from tomohet.physics.fourier import (
     HalfPlane,
     cosine_window,
-    hartley2,
-    hartley_values,
     images_to_half_planes,
-    symmetrise,
 )
 from tomohet.physics.resampling import field_mask, resample_to_half_planes
 
 PIXELS_PER_CHUNK = 2**22  # bounds memory: about 16 MiB of images and four times that in transforms
-SAMPLE_FOR_SCALE = 10_000  # images, evenly spaced, from which a common scale is estimated
 SAME_FIELD = 1e-4  # relative; fields of view that differ by less are one, up to rounding of pixel sizes
+ROUNDING = 1e-6  # of float32 pixels, relative
 NOISE_SHELLS = 0.75  # of Nyquist: beyond, a single tilt image is noise
 
 Normalisation = Literal["noise", "global"] | tuple[float, float]
@@ -35,11 +32,13 @@ class Preparation:
     """How images are prepared.
 
     `window_r`, `window_r_outer`: radii of the real-space window as fractions of half the box (if `window`).
-    `invert`: change the sign of all images; None: of those that are not CTF-premultiplied (dark protein).
+    `invert`: change the sign of all images (or of none); None: what `image_signs` does by default.
     `normalise`: "noise": each raw image by its own noise at high |k|, premultiplied images, whose noise the
-    CTF colours, by one common number; "global": all by the standard deviation of their Hartley transforms
-    (the rule of tomoDRGN); or (shift, scale). `dtype`: "float32" or "float16". `rescale`: pixel size in Å to
-    which all images are brought, `box`: their box then, in px (default: the field of view is kept).
+    CTF colours, by one number for each tomogram; "global": all by the standard deviation of their Hartley
+    transforms (the rule of tomoDRGN); or (shift, scale). `dtype`: "float32" or "float16". `rescale`: pixel
+    size in Å to which all images are brought, `box`: their box then, in px (default: the field of view is
+    kept). Only with "noise" is the images' background taken off: the other rules are the published ones, for
+    networks that were trained on images that keep it.
     """
 
     window: bool = True
@@ -62,17 +61,39 @@ class Preparation:
         if self.box is not None and self.rescale is None:
             raise InputError("--box is the box after resampling; give --rescale PIXEL_SIZE too")
 
+    @property
+    def flat(self) -> bool:
+        """Whether the grey level around the particle is taken off before windowing (`physics.background`)."""
+        return self.normalise == "noise"
+
     def window_of(self, box: int, field: float = 1.0) -> torch.Tensor | None:
         """The window (box, box), or None. `field`: the new field of view over that of the images."""
         if self.window:
             return cosine_window(box, self.window_r * field, self.window_r_outer * field)
         return field_mask(box, field) if field < 1 else None
 
+    def apply(self, images: torch.Tensor, field: float = 1.0) -> torch.Tensor:
+        """Take the background off images (m, D, D) float32 and window them, in place; which are blank (m,).
+
+        Blank: of one grey value, or a plane, up to rounding, in the middle of the image. Everything that
+        looks at pixels goes through this function. `field` as in `window_of`.
+        """
+        level = torch.zeros(len(images))
+        if self.flat:
+            planes = background_planes(images, min(field, 1.0))
+            subtract_planes(images, planes)
+            level = planes.abs().mul_(torch.tensor([1, *2 * [images.shape[-1] / 2]])[:, None]).sum(0)
+        quarter = int(images.shape[-1] * (1 - min(field, 1.0) / 2) / 2)
+        middle = images[:, quarter : -quarter or None, quarter : -quarter or None].flatten(1)
+        blank = middle.amax(1) - middle.amin(1) <= ROUNDING * level
+        window = self.window_of(images.shape[-1], field)
+        if window is not None:
+            images *= window
+        return blank
+
     def signs(self, images: pd.DataFrame) -> np.ndarray:
         """The factor +1 or -1 of each image, float32 (n,)."""
-        premultiplied = images["ctf_premultiplied"].to_numpy(bool)
-        inverted = ~premultiplied if self.invert is None else np.full(len(images), self.invert)
-        return np.where(inverted, -1, 1).astype(np.float32)
+        return image_signs(images["ctf_premultiplied"].to_numpy(bool), self.invert)
 
     def described(self) -> dict:
         """The options as plain values for `store.yaml`."""
@@ -82,9 +103,22 @@ class Preparation:
             "invert": self.invert,
             "normalise": normalise,
             "dtype": self.dtype,
+            "background": "plane" if self.flat else None,
             # Only where it is asked for: stores of other data stay valid.
             **({} if self.rescale is None else {"rescale": float(self.rescale), "box": self.box}),
         }
+
+
+def image_signs(premultiplied: np.ndarray, invert: bool | None) -> np.ndarray:
+    """The factor +1 or -1 (n,), float32, with which images give maps of light protein.
+
+    invert: change the sign of all images or of none; None: of those that are not CTF-premultiplied. RELION
+    (subtomo.cpp, without --no_ic), WarpTools, Warp and M leave protein light in their stacks. The CTF is
+    negative at low frequency for underfocus: raw images of light protein are -C V and must be inverted;
+    those multiplied by the CTF in the programs' sign, -C, are C^2 V and must not.
+    """
+    inverted = ~premultiplied if invert is None else np.full(len(premultiplied), invert)
+    return np.where(inverted, -1, 1).astype(np.float32)
 
 
 def noise_deviation(transforms: torch.Tensor, hp: HalfPlane) -> torch.Tensor:
@@ -128,67 +162,25 @@ def read_images(
 def read_half_planes(
     images: pd.DataFrame, rows: np.ndarray, grids: Grids, preparation: Preparation
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """Yield (rows, windowed half-planes (m, n) complex64 on the common grid) chunk by chunk."""
+    """Yield (rows, windowed half-planes (m, n) complex64 on the common grid) chunk by chunk.
+
+    Raises InputError naming stack and section of an image that is blank, and as `read_images` does.
+    """
     for box, pixel_size_A, here in grids.groups(rows):
         field = grids.box * grids.pixel_size_A / (box * pixel_size_A)
+        field = 1.0 if abs(field - 1) < SAME_FIELD else field
         as_they_are = box == grids.box and pixel_size_A == grids.pixel_size_A
-        window = preparation.window_of(box, 1.0 if abs(field - 1) < SAME_FIELD else field)
         for chunk, pixels in read_images(images, here, box):
+            _refuse_blank(preparation.apply(pixels, field), images, chunk)
             if as_they_are:
-                yield chunk, images_to_half_planes(pixels, window)
-                continue
-            windowed = pixels if window is None else pixels * window
-            yield (
-                chunk,
-                resample_to_half_planes(windowed, pixel_size_A, grids.box, grids.pixel_size_A),
-            )
+                yield chunk, images_to_half_planes(pixels)
+            else:
+                yield chunk, resample_to_half_planes(pixels, pixel_size_A, grids.box, grids.pixel_size_A)
 
 
-def common_normalisation(
-    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
-) -> tuple[float, float | None]:
-    """Shift and scale common to all images; scale None when every image has its own.
-
-    Estimated from evenly spaced images, all of them up to `SAMPLE_FOR_SCALE`.
-    """
-    if isinstance(preparation.normalise, tuple):
-        return float(preparation.normalise[0]), float(preparation.normalise[1])
-    images = particle_set.images
-    rows = np.arange(len(images))
-    if preparation.normalise == "noise":
-        rows = np.flatnonzero(images["ctf_premultiplied"])
-        if not len(rows):
-            return 0.0, None
-    rows = rows[
-        np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE_FOR_SCALE)).round().astype(int))
-    ]
-    total = total_square = 0.0
-    count = 0
-    if preparation.normalise == "noise":
-        for _, values in read_half_planes(images, rows, grids, preparation):
-            total_square += float(noise_deviation(values, hp).double().square().sum())
-            count += len(values)
-    elif grids.resampled:
-        for _, values in read_half_planes(images, rows, grids, preparation):
-            hartley = torch.stack(hartley_values(values)).double()
-            total, total_square = total + float(hartley.sum()), total_square + float(hartley.square().sum())
-            count += hartley.numel()
-    else:
-        window = preparation.window_of(grids.box)
-        for _, pixels in read_images(images, rows, grids.box):
-            windowed = pixels if window is None else pixels * window
-            hartley = symmetrise(hartley2(windowed.double()))
-            total, total_square = total + float(hartley.sum()), total_square + float(hartley.square().sum())
-            count += hartley.numel()
-    scale = float(np.sqrt(total_square / count - (total / count) ** 2))
-    if scale == 0:
-        raise InputError(f"{particle_set.source}: all images are constant")
-    return 0.0, scale
-
-
-def refuse_constant(noise_scale: np.ndarray, images: pd.DataFrame, rows: np.ndarray) -> None:
-    if (noise_scale == 0).any():
-        image = images.iloc[rows[np.argmin(noise_scale)]]
+def _refuse_blank(blank: torch.Tensor, images: pd.DataFrame, rows: np.ndarray) -> None:
+    if blank.any():
+        image = images.iloc[rows[int(blank.int().argmax())]]
         raise InputError(
             f"{image['stack']}: section {image['section']} is constant in the window; leave this image out"
         )

@@ -15,30 +15,40 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import torch
-import yaml
 
 from tomohet import __version__
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path, write_parquet, write_yaml
-from tomohet.files.rows import RowFile
+from tomohet.files.digests import forget, sealed
+from tomohet.files.rows import RowFile, row_checksums
 from tomohet.particles.noise_levels import relative_noise
+from tomohet.particles.normalisation import divisors, grey_scales, tomogram_of
 from tomohet.particles.preparation import (
     Normalisation,
     Preparation,
-    common_normalisation,
     noise_deviation,
     read_half_planes,
-    refuse_constant,
 )
 from tomohet.particles.rescaling import Grids, common_grid, rescaled
+from tomohet.particles.store_files import (
+    CHECKSUM,
+    DATA,
+    DESCRIPTION,
+    IMAGES,
+    PARTICLES,
+    read_data,
+    read_description,
+    read_images,
+    read_particles,
+)
 from tomohet.particles.table import ROTATION_COLUMNS, ParticleSet, rotation_frame
 from tomohet.physics.fourier import HalfPlane, cosine_window, half_plane, shift_half_planes
 from tomohet.progress import track
 
-FORMAT = 1
+FORMAT = 2  # 2: images.parquet has scale_factor and dose_b_factor_A2
 CORRECTIONS = ("more_shift_x_px", "more_shift_y_px")
 HEAD_BYTES = 4096  # of each stack, for its digest
-DESCRIPTION, PARTICLES, IMAGES, DATA = "store.yaml", "particles.parquet", "images.parquet", "images.npy"
+BYTES_PER_CHECK = 64 * 2**20
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +58,11 @@ class Store:
     """An opened store.
 
     `particles`, `images`: the tables of `ParticleSet`; the images of one particle are contiguous, and
-    `images` has `noise_scale` besides, by which the image was divided. `data`: memory-mapped (n, n_half, 2),
-    real and imaginary parts of the windowed, shifted, sign-corrected, normalised transforms at the points of
-    `half_plane`; `data_rows[i]` is the row of image i in it. `scale`: real units = stored values * scale.
+    `images` has besides `noise_scale`, by which the image was divided, and `grey_scale`, the one that is
+    usual in its tomogram. `data`: memory-mapped (n, n_half, 2), real and imaginary parts of the windowed,
+    shifted, sign-corrected, normalised transforms at the points of `half_plane`; `data_rows[i]` is the row
+    of image i in it, `checksums` are those of its rows (None: not known). `scale`: real units = stored
+    values * scale.
     `digest` changes with the inputs and with every option of preparation.
     """
 
@@ -60,6 +72,7 @@ class Store:
     images: pd.DataFrame
     data: np.ndarray
     data_rows: np.ndarray
+    checksums: np.ndarray | None = None
 
     @property
     def box(self) -> int:
@@ -89,12 +102,14 @@ class Store:
 
     @cached_property
     def gain(self) -> np.ndarray:
-        """float32 (n_images,): how much larger an image's signal is than on the common scale.
+        """float32 (n_images,): how much larger an image's signal is than is usual in its tomogram.
 
         Images divided by their own noise have the same noise, but signals of different size: the forward
-        model multiplies its transfer functions by this.
+        model multiplies its transfer functions by this. Tomograms count alike (`particles.normalisation`).
         """
-        return (self.scale / self.images["noise_scale"]).to_numpy(np.float32)
+        # Stores of earlier versions have one grey scale for all.
+        usual = self.images.get("grey_scale", self.scale)
+        return (usual / self.images["noise_scale"]).to_numpy(np.float32)
 
     @property
     def own_noise(self) -> np.ndarray:
@@ -128,13 +143,13 @@ class Store:
 
     @cached_property
     def _file(self) -> RowFile:
-        return RowFile(self.data)
+        return RowFile(self.data, self.checksums)
 
     def read(self, image_rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Half-planes (m, n_half, 2) of the given image rows as they are stored, into `out` if given.
 
         Read with as few calls as their places allow; fastest when `data_rows` ascend. Raises InputError when
-        the file has been cut off.
+        the file has been cut off, or an image is not what was written.
         """
         return self._file.read(self.data_rows[np.asarray(image_rows, np.int64)], out)
 
@@ -178,35 +193,41 @@ def complex_half_planes(stored: torch.Tensor) -> torch.Tensor:
 
 
 def open_store(folder: str | Path) -> Store:
-    """Open a prepared store; raises InputError when the folder holds none, or an incomplete one."""
+    """Open a prepared store; raises InputError when the folder holds none, or an incomplete or damaged one.
+
+    The tables are held against their digests here, each image against its checksum when it is read.
+    """
     folder = Path(folder)
     description = read_description(folder)
     if description is None:
         raise InputError(f"{folder}: no prepared store (no {DESCRIPTION}); make one with `tomohet prepare`")
-    if description.get("format") != FORMAT:
+    if description["format"] != FORMAT:
         raise InputError(
-            f"{folder}: store of format {description.get('format')}, expected {FORMAT}; prepare it again"
+            f"{folder}: store of format {description['format']}, expected {FORMAT}; prepare it again"
         )
-    try:
-        particles = pd.read_parquet(folder / PARTICLES)
-        # Paths of stacks as categories, and the reader's buffers given back: more than the table itself.
-        images = pd.read_parquet(folder / IMAGES, read_dictionary=["stack"])
-        pyarrow.default_memory_pool().release_unused()
-        data = np.load(folder / DATA, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: the store is damaged ({error}); run `tomohet prepare` again") from error
+    particles = read_particles(folder)
+    images, checksums = read_images(folder, len(particles))
+    pyarrow.default_memory_pool().release_unused()  # the reader's buffers: more than the table itself
+    data = read_data(folder, description, len(images))
     if data.shape != (len(images), half_plane(description["box"]).n, 2):
         raise InputError(f"{folder}: tables and images do not match; run `tomohet prepare` again")
-    return Store(folder, description, particles, images, data, np.arange(len(images)))
+    return Store(folder, description, particles, images, data, np.arange(len(images)), checksums)
 
 
-def read_description(folder: Path) -> dict | None:
-    """The content of `store.yaml`, or None when there is no readable one."""
+def _ready(folder: Path, digest: str) -> Store | None:
+    """The store in `folder` if it has this digest and is whole, every image of it; else None."""
     try:
-        description = yaml.safe_load((folder / DESCRIPTION).read_text())
-    except (FileNotFoundError, NotADirectoryError, yaml.YAMLError):
+        description = read_description(folder)
+        if description is None or description["digest"] != digest or description["format"] != FORMAT:
+            return None
+        store = open_store(folder)
+        step = max(1, BYTES_PER_CHECK // store.data.strides[0])
+        for start in range(0, len(store.images), step):
+            store.read(np.arange(start, min(start + step, len(store.images))))
+        return store
+    except InputError as damage:
+        log.warning("prepared again: %s", damage)
         return None
-    return description if isinstance(description, dict) else None
 
 
 def write_store(
@@ -224,7 +245,8 @@ def write_store(
 ) -> Store:
     """Prepare all images of `particle_set` into `folder` and open the store; options as in `Preparation`.
 
-    Images are read, windowed, transformed, given their sign, normalised and shifted, in this order.
+    Images are read, freed of their background, windowed, transformed, given their sign, normalised and
+    shifted, in this order.
     A store of the same inputs and options is reused as it stands; any other is rebuilt. Sections are
     streamed, so memory does not grow with the number of images. `store.yaml` is written last.
     With `rescale`, images of whatever pixel size and box are brought to one of each on the way. Raises
@@ -238,44 +260,44 @@ def write_store(
         raise InputError(f"{particle_set.source}: no image to prepare")
     grids = common_grid(particle_set, rescale, box)
     digest = _digest(particle_set, preparation)
-    previous = read_description(folder)
-    if previous is not None and previous.get("digest") == digest and previous.get("format") == FORMAT:
+    if (ready := _ready(folder, digest)) is not None:
         log.info("%s is up to date: %d images", folder, len(images))
-        return open_store(folder)
+        return ready
 
     folder.mkdir(parents=True, exist_ok=True)
+    forget(folder / DESCRIPTION)
     (folder / DESCRIPTION).unlink(missing_ok=True)
     if grids.resampled:
         particle_set = rescaled(particle_set, grids)
         images = particle_set.images
     hp = half_plane(grids.box)
-    shift, scale = common_normalisation(particle_set, preparation, hp, grids)
+    shift, divisor = divisors(particle_set, preparation, hp, grids)
     with atomic_path(folder / DATA) as temporary:
-        noise_scale = _write_half_planes(temporary, particle_set, preparation, hp, grids, shift, scale)
+        of_each = _write_half_planes(temporary, particle_set, preparation, hp, grids, shift, divisor)
     write_parquet(folder / PARTICLES, particle_set.particles)
-    write_parquet(folder / IMAGES, images.assign(noise_scale=noise_scale))
-    write_yaml(
-        folder / DESCRIPTION,
-        {
-            "format": FORMAT,
-            "tomohet": __version__,
-            "source": str(particle_set.source),
-            "dialect": particle_set.dialect,
-            "box": particle_set.box,
-            "pixel_size_A": particle_set.pixel_size_A,
-            "scale": float(np.median(noise_scale)),
-            "preparation": preparation.described(),
-            "inverted": sorted({bool(sign < 0) for sign in preparation.signs(images)}),
-            "counts": {
-                "particles": len(particle_set.particles),
-                "images": len(images),
-                "tomograms": int(particle_set.particles["tomogram"].nunique()),
-                "in_input": dict(particle_set.n_input),
-            },
-            "inputs": {str(path): _sha256(path.read_bytes()) for path in particle_set.inputs},
-            "digest": digest,
+    grey_scale = grey_scales(of_each["noise_scale"], images, tomogram_of(particle_set))
+    write_parquet(folder / IMAGES, images.assign(**of_each, grey_scale=grey_scale))
+    description = {
+        "format": FORMAT,
+        "tomohet": __version__,
+        "source": str(particle_set.source),
+        "dialect": particle_set.dialect,
+        "box": particle_set.box,
+        "pixel_size_A": particle_set.pixel_size_A,
+        "scale": float(np.median(of_each["noise_scale"])),
+        "preparation": preparation.described(),
+        "inverted": sorted({bool(sign < 0) for sign in preparation.signs(images)}),
+        "counts": {
+            "particles": len(particle_set.particles),
+            "images": len(images),
+            "tomograms": int(particle_set.particles["tomogram"].nunique()),
+            "in_input": dict(particle_set.n_input),
         },
-    )
+        "inputs": {str(path): _sha256(path.read_bytes()) for path in particle_set.inputs},
+        "digest": digest,
+    }
+    with sealed(folder / DESCRIPTION):
+        write_yaml(folder / DESCRIPTION, description)
     return open_store(folder)
 
 
@@ -286,33 +308,38 @@ def _write_half_planes(
     hp: HalfPlane,
     grids: Grids,
     shift: float,
-    scale: float | None,
-) -> np.ndarray:
-    """Stream all images into the .npy file `path`; returns each image's divisor, float32 (n,)."""
+    divisor: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Stream all images into the .npy file `path`; divisor: of `normalisation.divisors`.
+
+    Returns, as columns of the image table, each image's divisor `noise_scale`, float32 (n,), and the checksum
+    of its row of the file, uint32 (n,).
+    """
     images = particle_set.images
     shape = (len(images), hp.n, 2)
     data = np.lib.format.open_memmap(path, mode="w+", dtype=preparation.dtype, shape=shape)
     signs = torch.from_numpy(preparation.signs(images))
     shifts = torch.tensor(images[["shift_x_px", "shift_y_px"]].to_numpy(np.float32))
-    own_scale = ~images["ctf_premultiplied"].to_numpy(bool) if preparation.normalise == "noise" else None
-    noise_scale = np.full(len(images), scale if scale is not None else np.nan, dtype=np.float32)
+    noise_scale = divisor.copy()
+    checksums = np.zeros(len(images), np.uint32)
     with track(total=len(images), unit="images", description="preparing") as progress:
         for rows, transforms in read_half_planes(images, np.arange(len(images)), grids, preparation):
             # Scaled as pairs of real numbers, for the same reason as in `shift_half_planes`.
             parts = torch.view_as_real(transforms) * signs[rows, None, None]
             parts[..., 0] -= shift
-            if own_scale is not None and own_scale[rows].any():
+            own = np.isnan(divisor[rows])
+            if own.any():
                 noise = noise_deviation(torch.view_as_complex(parts), hp).numpy()
-                noise_scale[rows] = np.where(own_scale[rows], noise, noise_scale[rows])
-                refuse_constant(noise_scale[rows], images, rows)
+                noise_scale[rows] = np.where(own, noise, divisor[rows])
             parts /= torch.from_numpy(noise_scale[rows])[:, None, None]
             shifted = shift_half_planes(torch.view_as_complex(parts), shifts[rows], hp)
             contiguous = rows[-1] - rows[0] + 1 == len(rows)
             here = slice(rows[0], rows[-1] + 1) if contiguous else rows
-            data[here] = _as_stored(torch.view_as_real(shifted).numpy(), data.dtype)
+            stored = _as_stored(torch.view_as_real(shifted).numpy(), data.dtype)
+            data[here], checksums[here] = stored, row_checksums(stored)
             progress.update(len(rows))
     data.flush()
-    return noise_scale
+    return {"noise_scale": noise_scale, CHECKSUM: checksums}
 
 
 def _as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

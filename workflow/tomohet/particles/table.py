@@ -1,5 +1,6 @@
 """The one table of particles and tilt images that every STAR dialect becomes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.physics.geometry import euler_to_matrix
 
 PARTICLE_COLUMNS = ("particle", "source_id", "tomogram", "x_A", "y_A", "z_A", "n_tilts", "half")
 ROTATION_COLUMNS = tuple(f"r{i}{j}" for i in range(3) for j in range(3))
@@ -31,9 +33,28 @@ IMAGE_COLUMNS = (
     "tilt_deg",
     "ctf_premultiplied",
     "dose_weighted",
+    "scale_factor",
+    "dose_b_factor_A2",
     "row",
 )
 PIXEL_SIZE_TOLERANCE = 1e-3  # relative; below it a difference is rounding, not another magnification
+# Smallest and largest value that a microscope can have, and how to say so; others are in another unit.
+OPTICS_BOUNDS = {
+    "voltage_kV": (50.0, 1500.0, "kV, 50 to 1500"),
+    "cs_mm": (0.0, 10.0, "mm, 0 to 10"),
+    "amplitude_contrast": (0.0, 1.0, "a fraction from 0 to 1"),
+    "defocus_u_A": (-1e6, 1e6, "Å, -1e6 to 1e6"),
+    "defocus_v_A": (-1e6, 1e6, "Å, -1e6 to 1e6"),
+}
+RELION_COLUMNS = {
+    "voltage_kV": "rlnVoltage",
+    "cs_mm": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+    "defocus_u_A": "rlnDefocusU",
+    "defocus_v_A": "rlnDefocusV",
+}
+LARGEST_POSITION_A = 1e6  # 0.1 mm; tomograms are a few µm wide
+LARGEST_ANGLE_DEG = 360.01  # angles run over one turn, rounded
 
 
 @dataclass(frozen=True)
@@ -45,7 +66,9 @@ class ParticleSet:
     `images`: one row per usable tilt image, `IMAGE_COLUMNS`, sorted by (particle, tilt) with `image` = row
     number; `tilt` is the index in the tilt series, `section` counts from 1, `r00..r22` rotate volume to image
     coordinates, shifts are what must be applied to the image, dose is cumulative before the exposure,
-    `tilt_deg` >= 0. `row` numbers the image in the input, hidden tilts included (what `--ind-imgs` counts).
+    `tilt_deg` >= 0. `ctf_premultiplied`, `dose_weighted`, `scale_factor` and `dose_b_factor_A2`: what the
+    extraction multiplied into the images (`physics.imaging.ImageParameters`). `row` numbers the image in the
+    input, hidden tilts included (what `--ind-imgs` counts).
     `n_input`: counts before anything was left out: particles, images, tomograms.
     `remarks`: what the reader noticed and the user should know.
     """
@@ -88,6 +111,26 @@ def rotation_frame(rotations: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(ROTATION_COLUMNS, rotations.reshape(-1, 9).T, strict=True))
 
 
+def particle_rotations(
+    rot_deg: np.ndarray, tilt_deg: np.ndarray, psi_deg: np.ndarray, where: str
+) -> np.ndarray:
+    """Rotation matrices (n, 3, 3) of Euler angles (n,) as files have them.
+
+    Raises InputError when rot or psi is beyond one turn or tilt outside -180..360 degrees: WarpTools dev0 to
+    dev25 converted angles to degrees twice (Warp, CHANGES.md, dev26).
+    """
+    wrong = (np.abs(rot_deg) > LARGEST_ANGLE_DEG) | (np.abs(psi_deg) > LARGEST_ANGLE_DEG)
+    wrong |= (tilt_deg < LARGEST_ANGLE_DEG / -2) | (tilt_deg > LARGEST_ANGLE_DEG)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{where}: row {row + 1}: found angles rot {rot_deg[row]:g}, tilt {tilt_deg[row]:g} and psi "
+            f"{psi_deg[row]:g}, expected degrees within one turn ({int(wrong.sum())} such rows); WarpTools "
+            "dev0 to dev25 wrote angles 57.2958 times too large: export again with dev26 or later"
+        )
+    return euler_to_matrix(rot_deg, tilt_deg, psi_deg)
+
+
 def half_sets(values: pd.Series | None, n: int) -> pd.Series:
     """Upstream half sets as a nullable integer column; anything but 1 and 2 becomes null."""
     if values is None:
@@ -105,6 +148,29 @@ def refuse_bad_pixel_sizes(pixel_size_A: np.ndarray, where: str) -> None:
             f"{where}: row {wrong[0] + 1}: pixel size {pixel_size_A[wrong[0]]:g} Å, expected more than 0; "
             "correct the pixel size in the file"
         )
+
+
+def outside_bounds(table: pd.DataFrame, name: str) -> np.ndarray:
+    """bool (n,): where a column of `OPTICS_BOUNDS` holds a value that no microscope has."""
+    low, high, _ = OPTICS_BOUNDS[name]
+    return ~table[name].between(low, high).to_numpy()
+
+
+def refuse_impossible_optics(
+    table: pd.DataFrame, where: str, columns: Mapping[str, str] = RELION_COLUMNS
+) -> None:
+    """Raise InputError for the first value outside `OPTICS_BOUNDS`, such as amplitude contrast in per cent.
+
+    table: those of the columns `OPTICS_BOUNDS` that the file's table gives, rows in its order; columns: what
+    the file calls them.
+    """
+    for name in (name for name in OPTICS_BOUNDS if name in table):
+        if (wrong := np.flatnonzero(outside_bounds(table, name))).size:
+            found = table[name].iloc[wrong[0]]
+            raise InputError(
+                f"{where}: column _{columns[name]}, row {wrong[0] + 1}: found {found:g}, expected "
+                f"{OPTICS_BOUNDS[name][2]} ({len(wrong)} such rows); correct the value in the file"
+            )
 
 
 def refuse_mixed_pixel_sizes(pixel_size_A: np.ndarray, where: str) -> None:
@@ -134,4 +200,15 @@ def refuse_duplicates(images: pd.DataFrame, where: str) -> None:
             f"{where}: duplicate: {first['section']}@{first['stack']} is used by input rows "
             f"{', '.join(str(row + 1) for row in same['row'].iloc[:3])} ({int(repeated.sum())} rows share "
             "their image with another); remove the duplicate particles"
+        )
+
+
+def refuse_impossible_positions(position_A: np.ndarray, where: str) -> None:
+    """Raise InputError for the first position (n, 3) in Å that no tomogram has; NaN is unknown and passes."""
+    wrong = np.flatnonzero((np.abs(position_A) > LARGEST_POSITION_A).any(axis=1))
+    if len(wrong):
+        found = ", ".join(f"{value:g}" for value in position_A[wrong[0]])
+        raise InputError(
+            f"{where}: row {wrong[0] + 1}: found a particle at ({found}) Å, expected a place in a tomogram "
+            f"({len(wrong)} such rows); correct the coordinates"
         )

@@ -47,6 +47,11 @@ def attenuation(s_invA: Tensor, dose_e_A2: Tensor, voltage_kV: Tensor) -> Tensor
     return torch.exp(-0.5 * dose_e_A2.double()[:, None] / critical_dose(s_invA, voltage_kV)).float()
 
 
+def b_factor_attenuation(s_invA: Tensor, b_factor_A2: Tensor) -> Tensor:
+    """exp(-B s^2 / 4) at s (m, n) in 1/Å for B (m,) in Å^2: (m, n) float32."""
+    return torch.exp(-0.25 * b_factor_A2.double()[:, None] * s_invA.double().square()).float()
+
+
 def dose_weight(s_invA: Tensor, dose_e_A2: Tensor, voltage_kV: Tensor) -> Tensor:
     """`attenuation`, and 0 beyond the optimal dose of the frequency."""
     useful = s_invA.double() <= optimal_frequency(dose_e_A2, voltage_kV)[:, None]

@@ -6,18 +6,26 @@ import pandas as pd
 import torch
 
 from tomohet.physics.ctf import contrast_transfer
-from tomohet.physics.dose import attenuation, optimal_dose_prefix
+from tomohet.physics.dose import attenuation, b_factor_attenuation, optimal_dose_prefix
 from tomohet.physics.fourier import HalfPlane
 
 Tensor = torch.Tensor
+
+EXTRACTION_KV = 300.0  # for which the extraction programs compute dose weights, whatever the voltage
+# Amplitude of the noise that rounding adds to stacks of float16. Factors below it hide the signal.
+ROUNDING = 1e-5
 
 
 class ImageParameters(NamedTuple):
     """What is known of m tilt images before looking at them; every field has m as its first axis.
 
     rotation: (m, 3, 3), volume -> image; a slice samples the map's transform at k2 @ rotation. Defocus in
-    Å, positive is underfocus. dose: cumulative. ctf_premultiplied: the images were multiplied by their CTF
-    when extracted. dose_weighted: they were multiplied by the dose attenuation.
+    Å, positive is underfocus. dose: cumulative.
+
+    When extracted, the images were multiplied by p = C W s: by their CTF C (ctf_premultiplied), by the dose
+    weight W (dose_weighted; `extraction_dose_weight`) and by the amplitude s (scale_factor; 1: none). s is 0
+    for tilts that were excluded without being hidden: their images hold nothing and get no weight. A negative
+    s turns the sign of the image, and its weight likewise.
     """
 
     rotation: Tensor
@@ -33,6 +41,8 @@ class ImageParameters(NamedTuple):
     tilt_deg: Tensor
     ctf_premultiplied: Tensor
     dose_weighted: Tensor
+    scale_factor: Tensor
+    dose_b_factor_A2: Tensor
 
     def take(self, index: Tensor | slice) -> "ImageParameters":
         """The parameters of some of the images."""
@@ -75,8 +85,34 @@ def ctf_of(params: ImageParameters, hp: HalfPlane) -> Tensor:
 
 def dose_attenuation(params: ImageParameters, hp: HalfPlane) -> Tensor:
     """Amplitude (m, n) that radiation damage leaves, never 0."""
-    s_invA = hp.radius.double() / (params.pixel_size_A.double()[:, None] * hp.box)
-    return attenuation(s_invA, params.dose_e_A2, params.voltage_kV)
+    return attenuation(
+        _frequency_invA(params, hp.radius.double() / hp.box), params.dose_e_A2, params.voltage_kV
+    )
+
+
+def extraction_dose_weight(params: ImageParameters, hp: HalfPlane) -> Tensor:
+    """W (m, n), the dose weight that images marked dose_weighted were multiplied by."""
+    return dose_weight_at(params, hp.radius.double() / hp.box)
+
+
+def dose_weight_at(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
+    """W (m, n) at frequencies (n,) in cycles per pixel.
+
+    exp(-B dose k^2 / 4) where dose_b_factor_A2 is above 0, else exp(-dose / 2 Nc(k)) with the constants of
+    300 kV at any voltage and without a cut at the optimal dose. Sources: RELION 5, damage.cpp, `weightImage`;
+    Warp, TiltSeries.ReconstructParticleSeries.cs, `RelionWeights`.
+    """
+    s_invA = _frequency_invA(params, radius_cpp)
+    weight = attenuation(s_invA, params.dose_e_A2, torch.full_like(params.voltage_kV, EXTRACTION_KV))
+    b_factor = params.dose_b_factor_A2
+    return torch.where(
+        b_factor[:, None] > 0, b_factor_attenuation(s_invA, b_factor * params.dose_e_A2), weight
+    )
+
+
+def _frequency_invA(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
+    """1/Å, (m, n) float64, of frequencies (n,) in cycles per pixel."""
+    return radius_cpp / params.pixel_size_A.double()[:, None]
 
 
 def tilt_attenuation(params: ImageParameters) -> Tensor:
@@ -85,16 +121,15 @@ def tilt_attenuation(params: ImageParameters) -> Tensor:
 
 
 def transfer(params: ImageParameters, hp: HalfPlane, any_dose_weighted: bool | None = None) -> Tensor:
-    """h (m, n) in F = h V(slice), as the data were made: C, C^2 when premultiplied, times the dose weights
-    they carry.
+    """h (m, n) in F = h V(slice), as the data were made: C, times the p = C W s that they were multiplied by.
 
-    Dose weights that were multiplied into the images are always modelled. `any_dose_weighted` tells whether
-    an image carries them; None looks, for which a GPU has to be waited for.
+    What was multiplied into the images is always modelled. `any_dose_weighted` tells whether an image carries
+    dose weights; None looks, for which a GPU has to be waited for.
     """
     ctf = ctf_of(params, hp)
-    h = torch.where(params.ctf_premultiplied[:, None], ctf.square(), ctf)
+    h = torch.where(params.ctf_premultiplied[:, None], ctf.square(), ctf) * params.scale_factor[:, None]
     if params.dose_weighted.any() if any_dose_weighted is None else any_dose_weighted:
-        h = torch.where(params.dose_weighted[:, None], h * dose_attenuation(params, hp), h)
+        h = torch.where(params.dose_weighted[:, None], h * extraction_dose_weight(params, hp), h)
     return h
 
 
@@ -127,21 +162,25 @@ def physical_transfer(
     """h and g (m, n) for least squares: the map's slice follows from sum(g F) / sum(g h).
 
     The camera recorded q V + white noise, with q = C, times the dose attenuation if `dose`, times cos(tilt)
-    if `tilt`. What was multiplied in afterwards (C when premultiplied, the dose weight W when weighted)
-    scales signal and noise alike: F = p (q V + noise), so h = p q and the optimal weight is g = q / p. With
-    `dose` off, W stays a weight (g is not divided by it), because undoing it would amplify what damage left
-    of the high frequencies.
+    if `tilt`. What was multiplied in afterwards, p = C W s, scales signal and noise alike: F = p (q V +
+    noise), so h = p q and the optimal weight is g = q / p. With `dose` off, W stays a weight (g is not
+    divided by it), because undoing it would amplify what damage left of the high frequencies.
+
+    W and s do not amplify what rounding has replaced: g has W s / ((W s)^2 + `ROUNDING`^2) for 1 / (W s). So
+    images with s = 0 have h = g = 0.
     """
     ctf = ctf_of(params, hp)
     premultiplied, weighted = params.ctf_premultiplied[:, None], params.dose_weighted[:, None]
     g = torch.where(premultiplied, torch.ones_like(ctf), ctf)
     h = torch.where(premultiplied, ctf.square(), ctf)
-    if dose or weighted.any():
+    if dose:
         fade = dose_attenuation(params, hp)
-        h = torch.where(weighted, h * fade, h)
-        if dose:
-            h = h * fade
-            g = torch.where(weighted, g, g * fade)
+        g, h = g * fade, h * fade
+    multiplied = divided = params.scale_factor[:, None].expand_as(ctf)
+    if weighted.any():
+        by_dose = torch.where(weighted, multiplied * extraction_dose_weight(params, hp), multiplied)
+        multiplied, divided = by_dose, by_dose if dose else divided
+    g, h = g * divided / (divided.square() + ROUNDING**2), h * multiplied
     if tilt:
         cosine = tilt_attenuation(params)
         g, h = g * cosine, h * cosine

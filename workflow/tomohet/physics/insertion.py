@@ -28,10 +28,10 @@ def add_rows(table: np.ndarray, index: np.ndarray, weight: np.ndarray, values: n
 def add_slices(sums: np.ndarray, points: np.ndarray, values: np.ndarray, weights: np.ndarray) -> None:
     """Trilinear insertion into a half grid with kx >= 0: sums (S, S, S/2 + 1, 4), of values and weights.
 
-    points (p, 3), (x, y, z) in steps of the grid, kx of either sign: mates are inserted for negative ones;
-    values (p, 2), real and imaginary parts; weights (p,).
+    points (p, 3), (x, y, z) in steps of the grid, at most S/2 from 0, kx of either sign: mates are inserted
+    for negative ones; values (p, 2), real and imaginary parts; weights (p,).
     """
-    size, half, one = sums.shape[0], sums.shape[2] - 1, np.float32(1)
+    half, one = sums.shape[2] - 1, np.float32(1)
     for point in range(points.shape[0]):
         x, y, z = points[point, 0], points[point, 1], points[point, 2]
         real, imaginary, weight = values[point, 0], values[point, 1], weights[point]
@@ -39,23 +39,16 @@ def add_slices(sums: np.ndarray, points: np.ndarray, values: np.ndarray, weights
             x, y, z, imaginary = -x, -y, -z, -imaginary
         low_x, low_y, low_z = math.floor(x), math.floor(y), math.floor(z)
         up_x, up_y, up_z = np.float32(x - low_x), np.float32(y - low_y), np.float32(z - low_z)
-        # Past the last plane kx = S/2 only points of weight 0 lie; ky and kz wrap round.
+        # Past the last plane kx = S/2 only points of weight 0 lie; negative ky and kz count from the end.
         next_x = min(low_x + 1, half)
         for dz in range(2):
-            at_z, share_z = _wrapped(low_z + dz, size), up_z if dz else one - up_z
+            share_z = up_z if dz else one - up_z
             for dy in range(2):
-                at_y, share = _wrapped(low_y + dy, size), share_z * (up_y if dy else one - up_y)
-                row, near, far = sums[at_z, at_y], share * (one - up_x), share * up_x
+                share = share_z * (up_y if dy else one - up_y)
+                row, near, far = sums[low_z + dz, low_y + dy], share * (one - up_x), share * up_x
                 row[low_x, 0] += near * real
                 row[low_x, 1] += near * imaginary
                 row[low_x, 2] += near * weight
                 row[next_x, 0] += far * real
                 row[next_x, 1] += far * imaginary
                 row[next_x, 2] += far * weight
-
-
-@numba.njit(cache=True, nogil=True)
-def _wrapped(index: int, size: int) -> int:
-    if index < 0:
-        return index + size
-    return index - size if index >= size else index

@@ -14,7 +14,8 @@ Hand. Weak-phase projections of an object and of its mirror image under mirrored
 do not show the hand of the map. They show whether defocus grows with depth as the file says; with the tilts'
 geometry known, that is the sign that RELION calls rlnTomoHand and Warp the defocus hand.
 
-z are means over standard errors over particles. Chance gives |z| > 4 once in 16,000 data sets.
+z are means over standard errors over particles, as normal deviates: with few particles Student's t is brought
+to the z of equal probability. Chance gives |z| > 4 once in 16,000 data sets, |z| > 6 once in 500 million.
 """
 
 import time
@@ -22,7 +23,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
+from tomohet.particles.preparation import image_signs
 from tomohet.particles.table import ParticleSet
 from tomohet.preflight.evidence import (
     DATA_WEIGHTS,
@@ -33,7 +36,7 @@ from tomohet.preflight.evidence import (
     skewness,
 )
 from tomohet.preflight.sample import LARGEST_BOX, Sample, draw_sample
-from tomohet.preflight.spectrum import modulation
+from tomohet.preflight.spectrum import modulation, modulation_by_tomogram
 
 PIXELS = 16_000_000  # of all images that are looked at: 4,000 images of box 64
 MOST_IMAGES = 10_000
@@ -41,6 +44,7 @@ LIKELY, DECISIVE = 4.0, 6.0  # of |z|; weak signals of a right flag stay below L
 HAND_LIKELY, HAND_DECISIVE = 3.0, 5.0  # of |z|; there is one hand, and it is rarely plain
 RAW_SHARE, PREMULTIPLIED_SHARE = 0.4, 0.7
 LEAST_DEPTH_A = 50.0
+MOST_NAMED = 3  # tomograms in a message
 
 Verdict = Literal["pass", "look", "stop"]
 
@@ -115,9 +119,11 @@ def examine(
 
 
 def premultiplication(sample: Sample) -> Finding:
-    """Does the noise power follow the square of the CTF, as the flag says?"""
+    """Does the noise power follow the square of the CTF, as the flag says, in all tomograms?"""
     stated = "premultiplied" if sample.premultiplied else "raw"
     share, z = modulation(sample)
+    if mixed := _mixed(sample, modulation_by_tomogram(sample), z):
+        return mixed
     found = "undecided"
     if z > LIKELY and share > PREMULTIPLIED_SHARE:
         found = "premultiplied"
@@ -135,6 +141,28 @@ def premultiplication(sample: Sample) -> Finding:
     return _finding("premultiplication", stated, found, z, message, remedy, DECISIVE)
 
 
+def _mixed(sample: Sample, z_of_tomogram: dict[str, float], z: float) -> Finding | None:
+    """The finding where some tomograms beyond doubt are what they are marked, and others not; else None."""
+    marked = pd.Series(sample.params.ctf_premultiplied.numpy()).groupby(sample.tomogram).mean() > 0.5
+    agreement = {name: one if marked[name] else -one for name, one in z_of_tomogram.items()}
+    right = [name for name, one in agreement.items() if one > LIKELY]
+    wrong = [name for name, one in agreement.items() if one < -LIKELY]
+    if not (right and wrong):
+        return None
+    found = "raw" if marked[wrong[0]] else "premultiplied"
+    names = ", ".join(wrong[:MOST_NAMED]) + (", ..." if len(wrong) > MOST_NAMED else "")
+    strongest = min(agreement[name] for name in wrong)
+    message = (
+        f"{len(wrong)} tomograms are marked otherwise than they look, {found}: {names} "
+        f"(z = {-strongest:.1f}); {len(right)} are what they are marked"
+    )
+    return Finding(
+        "premultiplication", "premultiplied" if sample.premultiplied else "raw", "undecided", z,
+        message, "extract all tomograms in one way, or set rlnCtfDataAreCtfPremultiplied for each",
+        "stop" if strongest <= -DECISIVE else "look",
+    )  # fmt: skip
+
+
 def contrast(sample: Sample, pair: HalfPair, premultiplied: bool, uninvert: bool = False) -> Finding:
     """Does the particle come out light with the sign that preparation gives to data of this kind?
 
@@ -149,6 +177,8 @@ def contrast(sample: Sample, pair: HalfPair, premultiplied: bool, uninvert: bool
         found = kind[z > 0]
     rule = "kept" if sign > 0 else "inverted"
     reason = "as --uninvert-data asks" if uninvert else "as is default"
+    if premultiplied != sample.premultiplied:  # the sign follows the flag, which is wrong
+        reason += f" for {'premultiplied' if premultiplied else 'raw'} images: once the flag is corrected"
     text = f"with the sign {rule}, {reason}, the centre of the images is"
     text += f" {'lighter' if z > 0 else 'darker'} than around it (z = {abs(z):.1f}, map skewness {skew:.2g})"
     if found == "undecided":
@@ -184,5 +214,5 @@ def _finding(name, stated, found, z, message, remedy, decisive) -> Finding:
 
 
 def _sign(premultiplied: bool, uninvert: bool) -> int:
-    """The factor that preparation gives the images (`particles.preparation.Preparation.signs`)."""
-    return 1 if premultiplied or uninvert else -1
+    """The factor that preparation gives the images."""
+    return int(image_signs(np.array([premultiplied]), False if uninvert else None)[0])

@@ -7,15 +7,20 @@ import pandas as pd
 import torch
 
 from tomohet.files.mrc import read_sections
-from tomohet.particles.preparation import noise_deviation
+from tomohet.particles.normalisation import tomogram_of
+from tomohet.particles.preparation import Preparation, noise_deviation
 from tomohet.particles.table import ParticleSet
+from tomohet.physics.background import background_planes, subtract_planes
 from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.preflight.check import Check
 
 N_SAMPLE = 512
 PIXELS = 2**25  # of all sampled images: 128 MiB
 EXTREME = 12.0  # robust standard deviations: beyond, a pixel is gold, a hot pixel or an edge
-NOISE_RANGE = 4.0  # 95th over 5th percentile
+NOISE_RANGE = 4.0  # 95th over 5th percentile within tomograms
+GREY_RANGE = 1.5  # of tomograms: beyond, it is worth a word
+SLOPE_WORTH_A_WORD = 0.5
+FAR_FROM_0 = 10.0  # deviations of an image: images were not normalised when they were extracted
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,9 @@ class ImageSample:
     """m images (m, D, D) float32 as on disk, evenly spaced in the table, their rows and statistics.
 
     statistics, one row per image: mean, deviation, extreme (largest |pixel - median| over robust deviation),
-    noise (deviation of the transform at high frequency), finite, constant.
+    level and slope of the background (at the centre, and from there to the edge; both over the deviation of
+    the pixels without them), noise (deviation of the prepared image's transform at high frequency), tomogram,
+    finite, constant.
     """
 
     images: pd.DataFrame
@@ -42,13 +49,14 @@ def sample_images(s: ParticleSet) -> ImageSample | None:
         if read.shape[1:] != pixels.shape[1:]:
             return None
         pixels[here] = read
-    return ImageSample(images, pixels, _statistics(pixels))
+    return ImageSample(images, pixels, _statistics(pixels).assign(tomogram=tomogram_of(s)[rows]))
 
 
 def check_images(sample: ImageSample) -> list[Check]:
-    """Constant and non-finite images, extreme pixels, and the spread of the noise level."""
-    statistics = sample.statistics
-    return [_check_values(sample), _check_extremes(sample), _check_noise(statistics, len(statistics))]
+    """Constant and non-finite images, extreme pixels, background, and the spread of the noise level."""
+    usable = sample.statistics[sample.statistics["noise"] > 0]
+    checks = [_check_values(sample), _check_extremes(sample)]
+    return [*checks, _check_background(usable), _check_noise(usable)]
 
 
 def _statistics(pixels: np.ndarray) -> pd.DataFrame:
@@ -59,20 +67,29 @@ def _statistics(pixels: np.ndarray) -> pd.DataFrame:
     low, middle, high = np.percentile(clean, (16, 50, 84), axis=(1, 2))
     spread = np.maximum((high - low) / 2, 0.05 * deviation + 1e-30)
     extreme = np.abs(clean - middle[:, None, None]).max((1, 2)) / spread
-    hp = half_plane(pixels.shape[-1])
-    centred = torch.from_numpy(clean - mean[:, None, None].astype(np.float32))
-    noise = torch.cat([noise_deviation(images_to_half_planes(part), hp) for part in centred.split(64)])
+    planes = background_planes(torch.from_numpy(clean))
+    own = subtract_planes(torch.from_numpy(clean.copy()), planes).std((1, 2)).numpy() + 1e-30
+    slope = planes[1:].norm(dim=0).numpy() * pixels.shape[-1] / 2
     constant = finite & (deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30))
     return pd.DataFrame(
         {
             "mean": mean,
             "deviation": deviation,
             "extreme": np.where(constant, 0.0, extreme),
-            "noise": noise.numpy(),
+            "level": np.where(constant, 0.0, planes[0].numpy() / own),
+            "slope": np.where(constant, 0.0, slope / own),
+            "noise": np.where(constant, 0.0, _noise(torch.from_numpy(clean))),
             "finite": finite,
             "constant": constant,
         }
     )
+
+
+def _noise(pixels: torch.Tensor) -> np.ndarray:
+    """Noise deviation (m,) of images (m, D, D), which are prepared for it in place."""
+    hp = half_plane(pixels.shape[-1])
+    Preparation().apply(pixels)
+    return torch.cat([noise_deviation(images_to_half_planes(part), hp) for part in pixels.split(64)]).numpy()
 
 
 def _check_values(sample: ImageSample) -> Check:
@@ -108,13 +125,36 @@ def _check_extremes(sample: ImageSample) -> Check:
     )
 
 
-def _check_noise(statistics: pd.DataFrame, n: int) -> Check:
-    usable = statistics["noise"][statistics["noise"] > 0]
-    if usable.empty:
+def _check_background(statistics: pd.DataFrame) -> Check:
+    """The grey level around the particles, in deviations of the images' pixels."""
+    if statistics.empty:
+        return Check("grey level", "look", "the images have no noise", "are they simulated?")
+    low, middle, high = np.percentile(statistics["level"], (5, 50, 95))
+    steep = float(np.percentile(statistics["slope"], 95))
+    text = (
+        f"the background of images lies {middle:.2g} deviations from 0 (5th to 95th percentile {low:.2g} to "
+    )
+    text += f"{high:.2g})"
+    text += f", with slopes up to {steep:.2g} from centre to edge" if steep > SLOPE_WORTH_A_WORD else ""
+    text += "; it is taken off"
+    if max(-low, high, steep) > FAR_FROM_0:
+        remedy = "were the images extracted without normalisation? other programs may not take it off"
+        return Check("grey level", "look", text, remedy)
+    return Check("grey level", "pass", text)
+
+
+def _check_noise(statistics: pd.DataFrame) -> Check:
+    """Noise within tomograms, where it decides how much an image counts; not so between them."""
+    if statistics.empty:
         return Check("noise level", "look", "the images have no noise", "are they simulated?")
-    low, high = np.percentile(usable, (5, 95))
-    text = f"noise of single images differs by a factor of {high / low:.2g} (5th to 95th percentile of {n})"
+    usual = statistics.groupby("tomogram")["noise"].transform("median")
+    low, high = np.percentile(statistics["noise"] / usual, (5, 95))
+    grey = usual.max() / usual.min()
+    text = f"noise of single images differs by a factor of {high / low:.2g} within tomograms (5th to 95th "
+    text += f"percentile of {len(statistics)})"
+    if grey > GREY_RANGE:
+        text += f"; tomograms differ by {grey:.2g}: each counts alike, on its own grey scale"
     if high > NOISE_RANGE * low:
-        remedy = "were stacks normalised differently? every image is scaled by its own noise"
+        remedy = "were stacks of one tomogram normalised differently? the brighter images would count less"
         return Check("noise level", "look", text, remedy)
     return Check("noise level", "pass", text)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tomohet.particles.table import ParticleSet
+from tomohet.particles.table import ParticleSet, outside_bounds
 from tomohet.physics.ctf import electron_wavelength_A
 from tomohet.preflight.check import Check
 
@@ -21,8 +21,7 @@ def check_microscope(s: ParticleSet) -> Check:
     images = s.images
     voltage, cs, amplitude = images["voltage_kV"], images["cs_mm"], images["amplitude_contrast"]
     text = f"{voltage.median():g} kV, Cs {cs.median():g} mm, amplitude contrast {amplitude.median():g}"
-    in_units = voltage.between(50, 1500).all() and cs.between(0, 10).all() and amplitude.between(0, 1).all()
-    if not in_units:
+    if any(outside_bounds(images, name).any() for name in ("voltage_kV", "cs_mm", "amplitude_contrast")):
         return Check("microscope", "stop", text, "expected kV, mm and a fraction from 0 to 1")
     unusual = sorted(set(voltage.unique()) - set(USUAL_VOLTAGES_KV))
     if unusual:

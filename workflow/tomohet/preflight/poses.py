@@ -8,6 +8,7 @@ from tomohet.particles.table import ROTATION_COLUMNS, ParticleSet
 from tomohet.preflight.check import Check
 
 ORIENTATION_BINS = (8, 16)  # in cos(polar angle) and azimuth: bins of equal area
+SAME = 1e-6  # of the elements of rotation matrices
 NEAR_DUPLICATE = 0.1  # of the box
 
 
@@ -25,7 +26,8 @@ def check_shifts(s: ParticleSet) -> Check:
 
 def check_orientations(s: ParticleSet) -> Check:
     """Views of the particles: how many equal-area bins of the sphere are filled, against chance."""
-    views = viewing_directions(s)
+    exposed = least_exposed(s)
+    views = exposed[:, 2, :]
     polar = np.clip(((views[:, 2] + 1) / 2 * ORIENTATION_BINS[0]).astype(int), 0, ORIENTATION_BINS[0] - 1)
     azimuth = (np.arctan2(views[:, 1], views[:, 0]) / (2 * np.pi) % 1 * ORIENTATION_BINS[1]).astype(int)
     n_bins = ORIENTATION_BINS[0] * ORIENTATION_BINS[1]
@@ -33,10 +35,13 @@ def check_orientations(s: ParticleSet) -> Check:
     filled = int((in_bin > 0).sum())
     expected = n_bins * (1 - (1 - 1 / n_bins) ** len(views))
     text = f"views fill {filled} of {n_bins} parts of the sphere ({expected:.0f} expected if uniform)"
-    if len(views) > 1 and np.ptp(views, axis=0).max() < 1e-6:
+    if len(views) > 1 and np.ptp(exposed, axis=0).max() < SAME:
         return Check(
             "orientations", "stop", "all particles have the same orientation", "refine their poses first"
         )
+    if len(views) > 1 and np.ptp(views, axis=0).max() < SAME:
+        text = "all particles are seen from one direction, turned in the image plane alone"
+        return Check("orientations", "look", text, "were rot and tilt refined? maps will be smeared along it")
     if filled < expected / 2:
         return Check("orientations", "look", text, "expect maps smeared along the missing views")
     return Check("orientations", "pass", text)

@@ -7,29 +7,25 @@ import torch
 from torch import Tensor
 
 from tomohet.errors import InputError
-from tomohet.particles.preparation import read_images
+from tomohet.particles.normalisation import expected_noise, grey_levels, tomogram_of
+from tomohet.particles.preparation import Preparation, noise_deviation, read_half_planes
+from tomohet.particles.rescaling import Grids
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import (
-    HalfPlane,
-    cosine_window,
-    half_plane,
-    images_to_half_planes,
-    shift_half_planes,
-)
+from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
 from tomohet.physics.imaging import ImageParameters, image_parameters
 
 LARGEST_BOX = 64  # of the transforms kept: coarser than Nyquist for larger images
-WINDOW = (0.8, 1.0)
 
 
 @dataclass(frozen=True)
 class Sample:
     """m tilt images of n whole particles, cropped in Fourier space to a box d.
 
-    half_plane: of box d. data (m, k) complex64: transforms of the images as in the file (sign kept, mean
-    taken off, windowed), centred by their shifts, divided by a common number. params: their parameters, with
-    the pixel size of box d. particle (m,) from 0 to n - 1. half (m,) 0 or 1, by particle. depth_A (m,): mean
-    defocus minus that of all images of the same tomogram and tilt. premultiplied: what most images state.
+    half_plane: of box d. data (m, k) complex64: transforms of the images as they are prepared (without
+    background, windowed, on one grey scale) but of the sign in the file, centred by their shifts. params:
+    their parameters, with the pixel size of box d. particle (m,) from 0 to n - 1. half (m,) 0 or 1, by
+    particle. depth_A (m,): mean defocus minus that of all images of the same tomogram and tilt. tomogram
+    (m,): its name. premultiplied: what most images state.
     """
 
     half_plane: HalfPlane
@@ -38,6 +34,7 @@ class Sample:
     particle: np.ndarray
     half: np.ndarray
     depth_A: np.ndarray
+    tomogram: np.ndarray
     premultiplied: bool
 
     @property
@@ -56,7 +53,7 @@ class Sample:
 def draw_sample(particle_set: ParticleSet, *, max_images: int, seed: int) -> Sample:
     """Read whole particles at random, at most `max_images` images but at least two particles.
 
-    Raises InputError for fewer than two particles, and for pixels that are no finite numbers.
+    Raises InputError for fewer than two particles, and as `read_half_planes` does.
     """
     images = particle_set.images
     rows = _random_particles(images["particle"].to_numpy(), max_images, np.random.default_rng(seed))
@@ -66,14 +63,18 @@ def draw_sample(particle_set: ParticleSet, *, max_images: int, seed: int) -> Sam
         raise InputError(f"{particle_set.source}: at least two particles are needed to look at the images")
     full, box = particle_set.box, min(particle_set.box, LARGEST_BOX)
     hp = half_plane(box)
-    window = cosine_window(full, *WINDOW)
     data = torch.empty(len(rows), hp.n, dtype=torch.complex64)
     shifts = torch.as_tensor(chosen[["shift_x_px", "shift_y_px"]].to_numpy(np.float32) * box / full)
-    for part, pixels in read_images(chosen, np.arange(len(chosen)), full):
-        pixels = pixels - pixels.mean(dim=(1, 2), keepdim=True)
+    power, expected = np.empty(len(rows)), np.empty(len(rows))
+    tomogram = tomogram_of(particle_set)[rows]
+    grids = Grids(full, particle_set.pixel_size_A)
+    for part, values in read_half_planes(chosen, np.arange(len(chosen)), grids, Preparation()):
+        power[part] = noise_deviation(values, half_plane(full)).square().numpy()
+        expected[part] = expected_noise(chosen.iloc[part], half_plane(full))
         # Half-planes are sorted by |k|: those of a smaller box come first.
-        values = images_to_half_planes(pixels, window)[:, : hp.n]
-        data[part] = shift_half_planes(values, shifts[part], hp)
+        data[part] = shift_half_planes(values[:, : hp.n], shifts[part], hp)
+    level = grey_levels(power, expected, tomogram)[tomogram].to_numpy(np.float32)
+    data /= torch.as_tensor(level).clamp(min=1e-20)[:, None]
     scale = data.abs().square().mean().sqrt()
     params = image_parameters(chosen)
     params = params._replace(pixel_size_A=params.pixel_size_A * (full / box))
@@ -85,6 +86,7 @@ def draw_sample(particle_set: ParticleSet, *, max_images: int, seed: int) -> Sam
         particle=particle,
         half=half,
         depth_A=depths(particle_set)[rows],
+        tomogram=tomogram,
         premultiplied=bool(chosen["ctf_premultiplied"].mean() > 0.5),
     )
 

@@ -3,19 +3,23 @@
 The camera's noise has a smooth spectrum. Multiplication by the CTF C colours it: its power becomes
 proportional to C^2, with zeros at the zeros of C. So the power of image i at frequency k is modelled as
 
-    E|y|^2 = s_g [(1 - m) + m C_i(k)^2],
+    E|y|^2 = a_t s_g [(1 - m) + m C_i(k)^2],
 
-s_g free in every group g of images of similar dose and every shell (detector, dose weights, thickness), C
-with each image's own defocus and astigmatism. m = 0 is raw or phase-flipped data (which power cannot tell
-apart), m = 1 premultiplied. |y|^2 of noise is exponentially distributed, which makes the likelihood of m
-closed: s_g is the group's mean of |y|^2 over the bracket (Whittle). Signal adds C^2 in raw data too, so only
-the outer shells are used, where noise dominates.
+s_g free in every group g of images of similar dose and every shell (detector, dose weights, thickness), a_t
+in every tomogram (its grey scale), C with each image's own defocus and astigmatism. m = 0 is raw or
+phase-flipped data (which power cannot tell apart), m = 1 premultiplied. |y|^2 of noise is exponentially
+distributed, which makes the likelihood of m closed: s_g is the group's mean of |y|^2 over the bracket and
+a_t, and a_t likewise (Whittle). Signal adds C^2 in raw data too, so only the outer shells are used, where
+noise dominates.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.stats import norm
+from scipy.stats import t as student_t
 from torch import Tensor
 
 from tomohet.particles.table import ParticleSet
@@ -27,6 +31,9 @@ OUTER = 0.5  # of the sample's Nyquist frequency: beyond, noise dominates a tilt
 DOSE_GROUPS = 8
 SHARES = np.linspace(0.02, 0.98, 25)
 PHASE_BINS = 60
+SCALE_ROUNDS = 2  # one would do if all tomograms had the same doses
+SORTING_ROUNDS = 4
+LEAST_PROBABILITY = 1e-300  # of a normal deviate: less than this underflows
 
 
 @dataclass(frozen=True)
@@ -107,26 +114,103 @@ def modulation(sample: Sample) -> tuple[float, float]:
     z is the mean over its standard error, over particles, of the log-likelihood of m = 0.98 minus that of
     m = 0.02.
     """
-    outer = slice(sample.half_plane.prefix(OUTER * sample.box / 2), None)
-    power = sample.data[:, outer].abs().square()
-    ctf2 = ctf_of(sample.params, sample.half_plane)[:, outer].square()
-    group, n_groups = _groups(sample, outer)
-
-    def per_image(share: float) -> Tensor:
-        bracket = 1 - share + share * ctf2
-        scale = _by(power / bracket, group, n_groups)[group].clamp(min=1e-12)
-        return -(torch.log(bracket * scale) + power / (bracket * scale)).sum(1).double()
-
-    likelihood = [per_image(float(share)) for share in SHARES]
+    outer = _outer(sample)
+    grey, likelihood = None, []
+    for share in SHARES:
+        bracket = 1 - share + share * outer.ctf2
+        scale, grey = outer.scales(bracket, grey)  # from those of the share before
+        likelihood.append(outer.log_likelihood(bracket * scale, grey))
     best = float(SHARES[int(np.argmax([float(one.sum()) for one in likelihood]))])
     return best, z_over_particles((likelihood[-1] - likelihood[0]).numpy(), sample.particle)
 
 
+def modulation_by_tomogram(sample: Sample) -> dict[str, float]:
+    """z of "premultiplied" over "raw" from the particles of each tomogram, by name; 0 for a single particle.
+
+    Spectra s_g are shared. Each tomogram is given the m that suits it better, and the spectra are estimated
+    anew, some times: else raw tomograms would blur those of premultiplied ones. Of two starts, all raw and
+    all premultiplied, the end of higher likelihood counts.
+    """
+    outer = _outer(sample)
+    score = max((_sorted_tomograms(outer, start) for start in (False, True)), key=lambda end: end[1])[0]
+    members = pd.Series(sample.tomogram).groupby(sample.tomogram).indices
+    return {str(name): z_over_particles(score[here], sample.particle[here]) for name, here in members.items()}
+
+
+def _sorted_tomograms(outer: "_Outer", start: bool) -> tuple[np.ndarray, float]:
+    """Log-likelihood of m = 0.98 minus that of m = 0.02 of each image (m,), and that of all as sorted."""
+    ends = [1 - share + share * outer.ctf2 for share in (SHARES[0], SHARES[-1])]
+    premultiplied = torch.full((len(outer.names),), start)
+    for _ in range(SORTING_ROUNDS):
+        scale, _ = outer.scales(torch.where(premultiplied[outer.tomogram, None], ends[1], ends[0]))
+        raw, treated = (outer.log_likelihood(end * scale, outer.grey(end * scale)) for end in ends)
+        score = treated - raw
+        by_tomogram = torch.zeros(len(outer.names), dtype=torch.float64)
+        premultiplied = by_tomogram.index_add_(0, outer.tomogram, score) > 0
+    best = torch.where(premultiplied[outer.tomogram], treated, raw)
+    return score.numpy(), float(best.sum())
+
+
+@dataclass(frozen=True)
+class _Outer:
+    """Outer shells: power, C^2 and group (m, k) of each value; tomogram (m,) of images, and their names."""
+
+    power: Tensor
+    ctf2: Tensor
+    group: Tensor
+    n_groups: int
+    tomogram: Tensor
+    names: np.ndarray
+
+    def scales(self, bracket: Tensor, grey: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """s_g (m, k) of each value and a_t (tomograms,) for a bracket (m, k); grey: a guess of a_t."""
+        grey = torch.ones(len(self.names)) if grey is None else grey
+        for _ in range(SCALE_ROUNDS):
+            power = self.power / (bracket * grey[self.tomogram, None])
+            scale = _by(power, self.group, self.n_groups)[self.group].clamp(min=1e-12)
+            grey = self.grey(bracket * scale)
+        return scale, grey
+
+    def grey(self, expected: Tensor) -> Tensor:
+        """a_t (tomograms,) given all else."""
+        ratio = (self.power / expected).mean(1)
+        return _by(ratio, self.tomogram, len(self.names)).clamp(min=1e-12)
+
+    def log_likelihood(self, expected: Tensor, grey: Tensor) -> Tensor:
+        """Of each image (m,), float64."""
+        expected = expected * grey[self.tomogram, None]
+        return -(torch.log(expected) + self.power / expected).sum(1).double()
+
+
+def _outer(sample: Sample) -> _Outer:
+    columns = slice(sample.half_plane.prefix(OUTER * sample.box / 2), None)
+    names, tomogram = np.unique(sample.tomogram, return_inverse=True)
+    return _Outer(
+        sample.data[:, columns].abs().square(),
+        ctf_of(sample.params, sample.half_plane)[:, columns].square(),
+        *_groups(sample, columns),
+        torch.as_tensor(tomogram),
+        names,
+    )
+
+
 def z_over_particles(score: np.ndarray, particle: np.ndarray) -> float:
-    """Mean over standard error of scores (m,) of images, summed within particles."""
-    sums = np.bincount(particle, score)
-    spread = sums.std(ddof=1) * np.sqrt(len(sums))
-    return float(sums.sum() / spread) if spread > 0 else 0.0
+    """Mean over standard error of scores (m,) of images, summed within particles, as a normal deviate.
+
+    Over n particles that ratio is Student's t with n - 1 degrees of freedom; returned is the z of equal
+    probability (`normal_deviate`). 0 for a single particle.
+    """
+    sums = np.bincount(np.unique(particle, return_inverse=True)[1], score)
+    spread = sums.std(ddof=1) * np.sqrt(len(sums)) if len(sums) > 1 else 0.0
+    if not spread > 0:
+        return 0.0
+    ratio = float(sums.sum() / spread)
+    return normal_deviate(float(student_t.sf(abs(ratio), len(sums) - 1)), ratio)
+
+
+def normal_deviate(tail: float, sign: float) -> float:
+    """The normal deviate of this sign with the probability `tail` beyond it; 37 at most."""
+    return float(np.copysign(norm.isf(max(tail, LEAST_PROBABILITY)), sign))
 
 
 def _groups(sample: Sample, columns: slice) -> tuple[Tensor, int]:

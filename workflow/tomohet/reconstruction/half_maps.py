@@ -12,10 +12,11 @@ from tomohet.particles.store import Store
 from tomohet.physics.backprojection import Accumulator, insert_slices, wiener_map
 from tomohet.physics.fourier import lowpass, multiply_shells
 from tomohet.physics.fsc import corrected_fsc, resolution_at
-from tomohet.physics.imaging import image_parameters, physical_transfer
+from tomohet.physics.imaging import image_parameters
 from tomohet.physics.masks import tight_mask
 from tomohet.progress import track
 from tomohet.reconstruction.half_sets import HalfBy, half_of_images
+from tomohet.reconstruction.observations import stored_transfer
 
 # Fourier points handled at once; about 200 bytes each.
 POINTS_PER_CHUNK = {"cpu": 1_000_000, "cuda": 16_000_000}
@@ -135,9 +136,9 @@ def accumulate(
             data = store.half_planes(chunk, device)
             _refuse_not_finite(data, store, chunk)
             params = image_parameters(store.images.iloc[chunk], device)
-            h, g = physical_transfer(params, hp, dose=recon_dose_weight, tilt=recon_tilt_weight)
-            gain = torch.as_tensor(store.gain[chunk], device=device)[:, None]
-            values, weights = gain * g * data, gain**2 * g * h
+            gain = torch.as_tensor(store.gain[chunk], device=device)
+            h, g = stored_transfer(params, hp, gain, dose=recon_dose_weight, tilt=recon_tilt_weight)
+            values, weights = g * data, g * h
             for number, accumulator in enumerate(sums):
                 members = torch.as_tensor(np.flatnonzero(part[start : start + step] == number), device=device)
                 insert_slices(values[members], weights[members], params.rotation[members], hp, accumulator)

@@ -18,7 +18,7 @@ from torch import Tensor
 from tomohet.particles.noise_levels import noise_gain
 from tomohet.particles.store import Store
 from tomohet.physics.fourier import HalfPlane
-from tomohet.physics.imaging import image_parameters, physical_transfer
+from tomohet.physics.imaging import ImageParameters, image_parameters, physical_transfer
 from tomohet.physics.slicing import corners
 from tomohet.processes import ALONE, Processes
 
@@ -120,12 +120,9 @@ class Observations:
             rows = self.store.images_of(chosen)
             params = image_parameters(self.store.images.iloc[rows], self.device)
             data = self.store.half_planes(rows, self.device)[:, : self.n_rows]
-            transfer, gain = physical_transfer(params, self.half_plane, dose=True, tilt=True)
-            own_gain = self._on_device(self.store.gain[rows])[:, None]
+            own_gain = self._on_device(self.store.gain[rows])
+            transfer, gain = stored_transfer(params, self.half_plane, own_gain, dose=True, tilt=True)
             factor = self._on_device(self.store.noise_factor[rows])[:, None]
-            transfer = transfer * own_gain
-            premultiplied = params.ctf_premultiplied[:, None]
-            gain = gain * torch.where(premultiplied, 1 / own_gain, own_gain)
             index, corner_weight = corners(self.half_plane.k, params.rotation, self.box)
             yield Chunk(
                 part=slice(int(part[0]), int(part[-1]) + 1),
@@ -144,6 +141,19 @@ class Observations:
 
     def _on_device(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, device=self.device)
+
+
+def stored_transfer(
+    params: ImageParameters, hp: HalfPlane, own_gain: Tensor, *, dose: bool, tilt: bool
+) -> tuple[Tensor, Tensor]:
+    """h and g (m, n) of images as they are stored: `physical_transfer` and the store's `gain` (m,).
+
+    Raw images were divided by their own noise, which leaves signals of different size beside equal noise. In
+    premultiplied images signal and noise were divided alike: what they say of the map does not change.
+    """
+    h, g = physical_transfer(params, hp, dose=dose, tilt=tilt)
+    own_gain = own_gain[:, None]
+    return h * own_gain, g * torch.where(params.ctf_premultiplied[:, None], 1 / own_gain, own_gain)
 
 
 def tomograms_of(store: Store) -> tuple[list[str], np.ndarray]:

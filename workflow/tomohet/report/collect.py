@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.files.volume_list import listed_volumes
 from tomohet.report.reading import Reader, numbered
 
 STAGES = (
@@ -146,7 +147,7 @@ def _is_round(path: Path) -> bool:
 def _round(reader: Reader, folder: Path, config: dict) -> Round:
     stages = {stage: _has_content(folder / stage) for stage, _ in STAGES}
     summaries = {stage: _summary(reader, folder, stage) for stage, _ in STAGES}
-    wanted = (config.get("rounds") or {}).get(folder.name) or {}
+    wanted = _mapping(_mapping(config.get("rounds")).get(folder.name))
     subset = summaries["subset"]
     particles = reader.parquet(folder / "particles.parquet")
     if particles is None:
@@ -166,10 +167,15 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
         blocks=reader.parquet(folder / "siren" / "blocks.parquet"),
         occupancies=reader.parquet(folder / "maven" / "volumes.parquet"),
         summaries=summaries,
-        volumes=_volumes(folder),
+        volumes=_volumes(reader, folder),
         block_maps=numbered((folder / "siren").glob("block_*.mrc")),
         figures=[p for stage, _ in STAGES for p in sorted((folder / stage).glob("*.png"))],
     )
+
+
+def _mapping(value: object) -> dict:
+    """A mapping as it is; nothing in the place of anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def _has_content(folder: Path) -> bool:
@@ -188,11 +194,15 @@ def _count(subset: dict, particles: pd.DataFrame | None) -> int | None:
     return None if particles is None else len(particles)
 
 
-def _volumes(folder: Path) -> list[Path]:
+def _volumes(reader: Reader, folder: Path) -> list[Path]:
     """The volumes to look at: k-means centroids of the latents, or else those of the volume stage."""
     centroids = sorted((folder / "analyze").glob("kmeans*/"), key=lambda p: p.name)
     for place in [*centroids, folder / "volumes"]:
-        found = numbered(place.glob("vol_*.mrc"))
+        try:
+            found = listed_volumes(place).paths
+        except InputError as error:
+            reader.problem(place, error)
+            continue
         if found:
             return found
     return []

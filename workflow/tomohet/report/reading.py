@@ -8,6 +8,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from tomohet.errors import InputError
+from tomohet.files.tables import read_table
+
 
 class Reader:
     """Reads the files of one results folder; what is absent is None, what is damaged is None and remembered.
@@ -22,15 +25,15 @@ class Reader:
 
     def json(self, path: Path) -> dict:
         """A JSON object; empty when absent."""
-        return self._read(path, lambda p: json.loads(p.read_text())) or {}
+        return self._mapping(path, json.loads)
 
     def yaml(self, path: Path) -> dict:
         """A YAML mapping; empty when absent."""
-        return self._read(path, lambda p: yaml.safe_load(p.read_text())) or {}
+        return self._mapping(path, yaml.safe_load)
 
     def parquet(self, path: Path) -> pd.DataFrame | None:
         """A parquet table, or None."""
-        return self._read(path, pd.read_parquet)
+        return self._read(path, read_table)
 
     def csv(self, path: Path) -> pd.DataFrame | None:
         """A CSV table, or None."""
@@ -49,12 +52,19 @@ class Reader:
         """`path` as the report names it: relative to the results folder."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
+    def _mapping(self, path: Path, parse: Callable[[str], object]) -> dict:
+        content = self._read(path, lambda p: parse(p.read_text()))
+        if content is None or isinstance(content, dict):
+            return content or {}
+        self.problem(path, ValueError(f"a {type(content).__name__}, expected names and values"))
+        return {}
+
     def _read(self, path: Path, read: Callable):
         if not path.is_file():
             return None
         try:
             return read(path)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError, InputError) as error:
             self.problem(path, error)
             return None
 

@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from tomohet.errors import InputError
-from tomohet.files.mrc import read_volume
+from tomohet.files.volume_list import read_listed
 from tomohet.physics.fourier import crop_fourier
 from tomohet.report.blobs import Blobs
 from tomohet.report.reading import Reader
@@ -142,7 +142,7 @@ def to_bytes(stack: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _load(reader: Reader, path: Path, box: int) -> tuple[np.ndarray, float, int] | None:
     try:
-        volume, pixel_size_A = read_volume(path)
+        volume, pixel_size_A = read_listed(path)
     except (OSError, ValueError, InputError) as error:
         reader.problem(path, error)
         return None

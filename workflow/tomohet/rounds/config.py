@@ -8,8 +8,9 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from tomohet.errors import InputError
+from tomohet.rounds.inputs import WILDCARD, paths_of
 from tomohet.rounds.network import network_mistakes
-from tomohet.rounds.schema import read_schema, resolve, with_defaults
+from tomohet.rounds.schema import read_schema, resolve, stages, with_defaults
 from tomohet.rounds.tree import tree_mistakes
 
 TYPE_WORDS = {
@@ -59,7 +60,7 @@ def config_mistakes(config: dict) -> list[str]:
     if isinstance(rounds, dict):
         lines += tree_mistakes(rounds)
     lines += network_mistakes(config)
-    lines += _missing_files(config)
+    lines += _missing_files(config) + _snakemakes_own(config)
     return sorted(set(lines), key=lines.index)
 
 
@@ -120,7 +121,38 @@ def _missing_files(config: dict) -> list[str]:
         name = options.get("indices") if isinstance(options, dict) else None
         if isinstance(name, str) and not Path(name).is_file():
             lines.append(f"rounds.{round_name}.indices: no such file: {name} (looked for from {Path.cwd()})")
-    return lines
+        lines += _missing_options(f"rounds.{round_name}.", options)
+    return lines + _missing_options("", config)
+
+
+def _missing_options(where: str, sections: object) -> list[str]:
+    """Files and folders that options of the dataset or of a round name and that are not there."""
+    return [
+        f"{where}{stage}.{key}: no such file or folder: {name} (looked for from {Path.cwd()})"
+        for stage in stages()
+        if isinstance(sections, dict) and isinstance(sections.get(stage), dict)
+        for key, names in paths_of(stage, sections[stage]).items()
+        for name in names
+        if not Path(name).exists()
+    ]
+
+
+def _snakemakes_own(config: dict) -> list[str]:
+    """Input files whose names hold what Snakemake would take for a wildcard."""
+    names = [(key, config.get(key)) for key in ("particles", "volume_series")]
+    model, rounds = config.get("model"), config.get("rounds")
+    names += [("model", name) for name in (model if isinstance(model, list) else [])]
+    names += [
+        (f"rounds.{name}.indices", options.get("indices"))
+        for name, options in (rounds.items() if isinstance(rounds, dict) else [])
+        if isinstance(options, dict)
+    ]
+    return [
+        f"{key}: found {name}: Snakemake takes {WILDCARD.search(name)[0]} in it for a wildcard; "
+        "rename the folder or file, or give a link to it"
+        for key, name in names
+        if isinstance(name, str) and WILDCARD.search(name)
+    ]
 
 
 def _nearest(word: object, known: list) -> str:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from tomohet.errors import InputError
+from tomohet.files.tables import read_csv
 from tomohet.rounds.tree import parents_first, stage_options
 
 # A stage is done when this file of it is there (each is written last, and whole).
@@ -53,6 +53,11 @@ def progress(config: dict, folder: Path) -> list[Stage]:
     return [*stages, Stage("", "report", _state(folder / "report.html"))]
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether Snakemake, which runs in `folder`, has locked it: it is running there, or was killed."""
+    return any((folder / ".snakemake" / "locks").glob("*"))
+
+
 def _stages_of(config: dict, round_name: str) -> list[str]:
     left_out = {"train_vae", "convergence"} if config["latents"] == "linear" else set()
     masks = stage_options(config, "maven", round_name)["masks"]
@@ -67,4 +72,9 @@ def _state(path: Path) -> str:
 
 def _epochs(round_dir: Path, n_epochs: int) -> str:
     losses = round_dir / "train_vae" / "loss.csv"
-    return f"epoch {len(pd.read_csv(losses))} of {n_epochs}" if losses.is_file() else "pending"
+    if not losses.is_file():
+        return "pending"
+    try:
+        return f"epoch {len(read_csv(losses))} of {n_epochs}"
+    except InputError:
+        return "damaged (loss.csv)"

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.files.digests import is_there
+from tomohet.files.tables import read_table
 from tomohet.particles.positions import POSITION_COLUMNS, positions_from_volume_series
 
 # What each stage knows, keyed by particle or by the volume that stands for the particle.
@@ -49,7 +51,7 @@ def particle_table(
     for name in BY_PARTICLE:
         table = _join(table, round_dir / name, key="particle")
     for name in BY_VOLUME:
-        if "volume" in table and not (round_dir / name).with_name("particles.parquet").is_file():
+        if "volume" in table and not is_there((round_dir / name).with_name("particles.parquet")):
             table = _join(table, round_dir / name, key="volume")
     return table
 
@@ -67,11 +69,9 @@ def _with_positions(store_particles: pd.DataFrame, volume_series: str | Path) ->
 
 
 def _join(table: pd.DataFrame, path: Path, key: str) -> pd.DataFrame:
-    if not path.is_file():
+    if not is_there(path):
         return table
-    found = pd.read_parquet(path)
-    if key not in found:
-        raise InputError(f"{path}: no column '{key}'; found {', '.join(map(str, found.columns))}")
+    found = read_table(path, {key: "whole numbers"})
     if found[key].duplicated().any():
         twice = found.loc[found[key].duplicated(), key].iloc[0]
         raise InputError(f"{path}: {key} {twice} appears more than once")

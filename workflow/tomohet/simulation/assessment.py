@@ -11,7 +11,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 from sklearn.model_selection import KFold, cross_val_predict
 
-from tomohet.files.mrc import read_volume
+from tomohet.errors import InputError
+from tomohet.files.volume_list import listed_volumes, read_listed
 from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.fsc import correlation, fsc, resolution_at, shell_frequencies
 from tomohet.physics.masks import sphere_mask
@@ -184,8 +185,14 @@ def maps_against_truth(round_truth: RoundTruth, volumes: Path, assignment: pd.Da
 
 
 def _decoded(folder: Path, numbers: np.ndarray) -> tuple[dict[int, np.ndarray], float]:
-    files = {int(path.stem.rsplit("_", 1)[1]): path for path in folder.glob("vol_*.mrc")}
-    volumes = {int(number): read_volume(files[int(number)]) for number in numbers}
+    listed = listed_volumes(folder)
+    files = dict(zip(listed.numbers, listed.paths, strict=True))
+    absent = sorted(set(map(int, numbers)) - set(files))
+    if absent:
+        raise InputError(
+            f"{folder}: no volume {absent[0]}, which assignment.parquet names; choose and decode them again"
+        )
+    volumes = {int(number): read_listed(files[int(number)]) for number in numbers}
     pixel_size_A = next(iter(volumes.values()))[1]
     return {number: volume for number, (volume, _) in volumes.items()}, pixel_size_A
 

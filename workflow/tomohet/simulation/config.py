@@ -13,6 +13,7 @@ import yaml
 from tomohet.errors import InputError
 
 DIALECTS = ("warp", "warptools", "both")
+EXTRACTION = ("premultiplied", "dose_weighted", "scaled", "inverted")
 CORE = "core"
 DEFAULT_BOX = 32
 DEFAULT_PIXEL_SIZE_A = 12.0
@@ -60,6 +61,11 @@ class SimulationConfig:
     `defocus_jitter_A`. `total_dose` in e-/Å^2. Each tilt of a tomogram but the first exposure is hidden with
     probability `hidden_fraction`. `shift_px`: largest offset of the picked position along each axis.
     `amplitude_loss`: multiply by cos(tilt), the thicker specimen.
+
+    `extraction`: what is done to the stacks of the WarpTools dialect, of `EXTRACTION`: multiplied by the CTF
+    (premultiplied), by exp(-dose / 2 Nc) or, with `dose_b_factor_A2` above 0, exp(-B dose k^2 / 4)
+    (dose_weighted), and by rlnCtfScalefactor, cos(tilt) (scaled); made light (inverted). By default all, as
+    WarpTools does; its --dont_premultiply and RELION's --no_ctf leave [inverted].
     """
 
     n_particles: int = 400
@@ -88,6 +94,8 @@ class SimulationConfig:
     model: str | None = None
     maps: tuple[str, ...] = ()
     map_frequencies: tuple[float, ...] = ()
+    extraction: tuple[str, ...] = EXTRACTION
+    dose_b_factor_A2: float = 0.0
 
     def plain(self) -> dict:
         """The parameters as builtin types, as written to simulate.yaml and accepted by `read_config`."""
@@ -177,12 +185,13 @@ def _check(config: SimulationConfig) -> None:
     require("box", even, "an even number of at least 8 px")
     for name in ("pixel_size", "resolution_A", "diameter_A", "snr", "tilt_step", "voltage_kV"):
         require(name, values[name] is None or values[name] > 0, "above 0")
-    for name in ("total_dose", "astigmatism_A", "defocus_jitter_A", "shift_px", "cs_mm"):
+    for name in ("dose_b_factor_A2", "total_dose", "astigmatism_A", "defocus_jitter_A", "shift_px", "cs_mm"):
         require(name, values[name] >= 0, "0 or more")
     require("tilt_max", 0 <= config.tilt_max < 90, "between 0 and 90 degrees")
     require("hidden_fraction", 0 <= config.hidden_fraction < 1, "between 0 and 1")
     require("amplitude_contrast", 0 <= config.amplitude_contrast <= 1, "between 0 and 1")
     require("dialect", config.dialect in DIALECTS, " or ".join(DIALECTS))
+    require("extraction", set(config.extraction) <= set(EXTRACTION), f"some of {', '.join(EXTRACTION)}")
     ascending = len(config.defocus_A) == 2 and config.defocus_A[0] <= config.defocus_A[1]
     require("defocus_A", ascending, "[lowest, highest]")
     require("maps", not (config.model and config.maps), "no maps when a model is given")

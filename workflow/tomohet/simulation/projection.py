@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from tomohet.physics.ctf import contrast_transfer
-from tomohet.physics.dose import attenuation
 from tomohet.physics.fourier import HalfPlane, half_plane, inverse2, shift_half_planes, transform2
 from tomohet.physics.imaging import (
     ImageParameters,
     ctf_of,
     dose_attenuation,
+    dose_weight_at,
     image_parameters,
     tilt_attenuation,
 )
@@ -132,9 +132,10 @@ def ctf_at(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
 
 
 def premultiplied(recorded: Tensor, images: pd.DataFrame) -> Tensor:
-    """Recorded images (m, ..., D, D) multiplied, at every frequency, by their CTF and dose attenuation.
+    """Recorded images (m, ..., D, D) multiplied, at every frequency, by what the rows of an image table say.
 
-    So extract WarpTools and RELION: signal C^2 W^2, noise C W; protein comes out light.
+    p = C W s (`physics.imaging.ImageParameters`): so extract WarpTools and RELION: signal C^2 W fade, noise
+    p; protein comes out light.
     """
     box, device = recorded.shape[-1], recorded.device
     ky, kx = torch.meshgrid(
@@ -147,10 +148,12 @@ def premultiplied(recorded: Tensor, images: pd.DataFrame) -> Tensor:
 
 
 def extraction_weight(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
-    """CTF times dose attenuation (m, n) at frequencies (n, 2), cycles per pixel."""
-    s_invA = frequency_cpp.double().norm(dim=-1) / parameters.pixel_size_A.double()[:, None]
-    fade = attenuation(s_invA, parameters.dose_e_A2, parameters.voltage_kV)
-    return ctf_at(parameters, frequency_cpp) * fade
+    """p = C W s (m, n) at frequencies (n, 2), cycles per pixel, each factor where the images carry it."""
+    weight = parameters.scale_factor[:, None] * torch.where(
+        parameters.ctf_premultiplied[:, None], ctf_at(parameters, frequency_cpp), 1.0
+    )
+    by_dose = dose_weight_at(parameters, frequency_cpp.double().norm(dim=-1))
+    return torch.where(parameters.dose_weighted[:, None], weight * by_dose, weight)
 
 
 def variance_in_circle(images: Tensor) -> Tensor:

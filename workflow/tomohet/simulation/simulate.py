@@ -25,6 +25,8 @@ from tomohet.simulation.warptools import WarpToolsWriter, particle_names
 
 log = logging.getLogger(__name__)
 
+# Files in the output folder, beside stacks and warptools/.
+WRITTEN = ("particles.star", "volumes.star", "model.cif", "units.csv", "truth.npz", "simulate.yaml")
 PARTICLES_FOR_SCALE = 100
 # Working memory of one chunk of images, and what one image takes in it: eight grid corners per Fourier point.
 CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**32}

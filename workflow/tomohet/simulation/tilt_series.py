@@ -172,6 +172,7 @@ def image_table(
     table["tilt_deg"] = np.abs(tomogram.tilt_deg)[tilt]
     table["ctf_premultiplied"] = False
     table["dose_weighted"] = False
+    table["scale_factor"], table["dose_b_factor_A2"] = 1.0, 0.0
     table["image_x_px"], table["image_y_px"] = image_px[..., 0].T.ravel(), image_px[..., 1].T.ravel()
     table["visible"] = tomogram.visible[tilt]
     return table

@@ -24,7 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from tomohet.errors import InputError
+from tomohet.files.arrays import read_arrays
 from tomohet.files.atomic import atomic_path
+from tomohet.files.digests import sealed
 from tomohet.simulation.assembly import Hinge
 from tomohet.simulation.config import Block
 from tomohet.simulation.specimen import Specimen, density
@@ -68,7 +70,7 @@ class Truth:
 
     def save(self, path: str | Path) -> None:
         """Write the npz file, atomically."""
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        with sealed(Path(path)), atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
 
     def specimen(self) -> Specimen:
@@ -130,11 +132,7 @@ class Truth:
 
 def load_truth(path: str | Path) -> Truth:
     """Read truth.npz. Raises InputError when it is missing or something else."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as truth.npz ({error})") from error
+    arrays = read_arrays(path)
     known = [f.name for f in fields(Truth)]
     if missing := set(known) - set(arrays):
         raise InputError(f"{path}: no truth of a simulation: it lacks {', '.join(sorted(missing))}")

@@ -1,4 +1,7 @@
-"""The WarpTools dialect: an optimisation set whose particles are stacks of premultiplied tilt images."""
+"""The WarpTools dialect: an optimisation set whose particles are stacks of premultiplied tilt images.
+
+What is multiplied into the images, and in what order, follows Warp, TiltSeries.ReconstructParticleSeries.cs.
+"""
 
 from pathlib import Path
 
@@ -21,12 +24,15 @@ class WarpToolsWriter:
 
     def __init__(self, folder: Path, config: SimulationConfig, box: int, pixel_size_A: float) -> None:
         self.folder, self.config, self.box, self.pixel_size_A = folder, config, box, pixel_size_A
+        self.done = set(config.extraction)
 
     def add(
         self, recorded: torch.Tensor, images: pd.DataFrame, tomogram: Tomogram, numbers: np.ndarray
     ) -> None:
         """Write the stacks of some particles of a tomogram: recorded (m * t, D, D), numbers (m,)."""
-        stacks = premultiplied(recorded, images).half().cpu().numpy()
+        # Multiplying by the CTF, which is negative for underfocus, makes protein light, as inversion does.
+        sign = 1 if ("inverted" in self.done) == ("premultiplied" in self.done) else -1
+        stacks = (sign * premultiplied(recorded, self._extracted(images))).half().cpu().numpy()
         (self.folder / "stacks" / tomogram.name).mkdir(parents=True, exist_ok=True)
         for number, stack in zip(numbers, stacks.reshape(len(numbers), -1, self.box, self.box), strict=True):
             write_small_stack(self.folder / self._stack_name(tomogram, number), stack, self.pixel_size_A)
@@ -47,6 +53,15 @@ class WarpToolsWriter:
             {"": {"rlnTomoParticlesFile": "particles.star", "rlnTomoTomogramsFile": "tomograms.star"}},
         )
 
+    def _extracted(self, images: pd.DataFrame) -> pd.DataFrame:
+        """The image table with what the extraction multiplies in."""
+        return images.assign(
+            ctf_premultiplied="premultiplied" in self.done,
+            dose_weighted="dose_weighted" in self.done,
+            dose_b_factor_A2=self.config.dose_b_factor_A2,
+            scale_factor=scale_factors(images["tilt_deg"]) if "scaled" in self.done else 1.0,
+        )
+
     def _stack_name(self, tomogram: Tomogram, number: int) -> str:
         return f"stacks/{tomogram.name}/{tomogram.name}_{self.pixel_size_A:.2f}A_{number:06d}.mrcs"
 
@@ -62,7 +77,7 @@ class WarpToolsWriter:
                 "rlnSphericalAberration": self.config.cs_mm,
                 "rlnVoltage": self.config.voltage_kV,
                 "rlnTomoTiltSeriesPixelSize": self._unbinned_pixel_size_A(),
-                "rlnCtfDataAreCtfPremultiplied": 1,
+                "rlnCtfDataAreCtfPremultiplied": int("premultiplied" in self.done),
                 "rlnImageDimensionality": 2,
                 "rlnTomoSubtomogramBinning": binning(self.pixel_size_A),
                 "rlnImagePixelSize": self.pixel_size_A,
@@ -119,7 +134,29 @@ class WarpToolsWriter:
                 "rlnTomoImportFractionalDose": self.config.total_dose / len(tomograms[0].tilt_deg),
             }
         )
-        return {"global": overview} | {micrograph_name(t): _tilts(t) for t in tomograms}
+        if self.config.dose_b_factor_A2:
+            overview["rlnCtfBfactorPerElectronDose"] = self.config.dose_b_factor_A2
+        return {"global": overview} | {micrograph_name(t): self._tilts(t) for t in tomograms}
+
+    def _tilts(self, tomogram: Tomogram) -> pd.DataFrame:
+        rows = {
+            f"rlnTomoProj{axis}": [f"[{x:.9g},{y:.9g},{z:.9g},0]" for x, y, z in tomogram.rotation[:, i]]
+            for i, axis in enumerate("XYZ")
+        }
+        # Raw stacks have a scale factor in the file all the same.
+        is_stated = "scaled" in self.done or "premultiplied" not in self.done
+        scale = {"rlnCtfScalefactor": scale_factors(tomogram.tilt_deg)} if is_stated else {}
+        return pd.DataFrame(
+            {
+                **rows,
+                "rlnTomoProjW": "[0,0,0,1]",
+                "rlnDefocusU": tomogram.defocus_u_A,
+                "rlnDefocusV": tomogram.defocus_v_A,
+                "rlnDefocusAngle": tomogram.defocus_angle_deg,
+                **scale,
+                "rlnMicrographPreExposure": tomogram.dose_e_A2,
+            }
+        )
 
 
 def particle_names(tomograms: list[Tomogram], particles: Particles) -> np.ndarray:
@@ -129,19 +166,6 @@ def particle_names(tomograms: list[Tomogram], particles: Particles) -> np.ndarra
     )
 
 
-def _tilts(tomogram: Tomogram) -> pd.DataFrame:
-    rows = {
-        f"rlnTomoProj{axis}": [f"[{x:.9g},{y:.9g},{z:.9g},0]" for x, y, z in tomogram.rotation[:, i]]
-        for i, axis in enumerate("XYZ")
-    }
-    return pd.DataFrame(
-        {
-            **rows,
-            "rlnTomoProjW": "[0,0,0,1]",
-            "rlnDefocusU": tomogram.defocus_u_A,
-            "rlnDefocusV": tomogram.defocus_v_A,
-            "rlnDefocusAngle": tomogram.defocus_angle_deg,
-            "rlnCtfScalefactor": np.cos(np.deg2rad(tomogram.tilt_deg)).round(9),
-            "rlnMicrographPreExposure": tomogram.dose_e_A2,
-        }
-    )
+def scale_factors(tilt_deg: np.ndarray) -> np.ndarray:
+    """rlnCtfScalefactor of tilts, in the decimals of the file."""
+    return np.cos(np.deg2rad(tilt_deg)).round(9)

@@ -1,18 +1,16 @@
 """What a training leaves on disk so that it can go on exactly where it stopped."""
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 
-from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
+from tomohet.files.digests import forget
 from tomohet.particles.store import Store
 
 log = logging.getLogger(__name__)
@@ -53,25 +51,6 @@ def settings_digest(config: dict, store: Store) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def lock_folder(folder: Path) -> IO:
-    """Take the folder for this process alone, until the returned file is closed or the process ends.
-
-    Raises InputError when another process is writing there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / ".lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise InputError(
-            f"{folder}: another training is writing there; wait for it to end or choose another folder"
-        ) from error
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
-
-
 def save_checkpoint(path: Path, content: dict) -> None:
     """Write tensors and plain values such that `model.load.read_weights` opens them."""
     with atomic_path(path) as temporary:
@@ -88,6 +67,7 @@ def set_aside(folder: Path, patterns: tuple[str, ...]) -> None:
         number += 1
     aside = folder / f"superseded.{number}"
     aside.mkdir()
+    forget(*files)
     for file in files:
         os.replace(file, aside / file.name)
     log.info("%d files of an earlier training with other settings moved to %s", len(files), aside)

@@ -91,13 +91,13 @@ def evaluate_images(
 def _same_teacher(config: dict, box: int) -> Teacher:
     """The linear model that taught the network; latents start from its posterior."""
     folder = Path(config["training_args"]["init"])
-    teacher = Teacher.of(folder, box)
-    if teacher_digest(folder) != config["training_args"]["init_digest"]:
+    fitted = (folder / "weights.pkl").is_file()
+    if fitted and teacher_digest(folder) != config["training_args"]["init_digest"]:
         raise InputError(
             f"{folder}: this linear model is not the one that taught the network: it was fitted anew since; "
             "repeat the training with it, or put the earlier one back"
         )
-    return teacher
+    return Teacher.of(folder, box)
 
 
 def _refuse_other_normalisation(config: dict, store: Store) -> None:

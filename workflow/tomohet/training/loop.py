@@ -21,6 +21,8 @@ from torch import nn
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_csv
+from tomohet.files.digests import is_there, sealed
+from tomohet.files.tables import read_csv
 from tomohet.model.load import read_weights
 from tomohet.progress import track
 from tomohet.training.batches import ParticleImages
@@ -283,7 +285,8 @@ class Training:
             self.teaching.after_epoch(position.epoch)
         finish_epoch(position.epoch)
         if self.processes.leads:
-            write_csv(self.folder / "loss.csv", pd.DataFrame(history))
+            with sealed(self.folder / "loss.csv"):
+                write_csv(self.folder / "loss.csv", pd.DataFrame(history))
         self.position = Position(epoch=position.epoch + 1, history=history)
         self._save()
 
@@ -338,7 +341,7 @@ class Training:
 def _history(weights: Path, last: int) -> list[dict]:
     """Losses of the epochs up to `last`, from the loss.csv beside the weights if there is one."""
     table = weights.parent / "loss.csv"
-    if not table.is_file():
+    if not is_there(table):
         return []
-    losses = pd.read_csv(table)
+    losses = read_csv(table, dict.fromkeys(("epoch", *LOSSES), "numbers"))
     return losses[losses["epoch"] <= last].to_dict("records")

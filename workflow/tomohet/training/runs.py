@@ -9,6 +9,7 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle, write_yaml
+from tomohet.files.digests import sealed
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 from tomohet.model.load import read_weights
@@ -65,7 +66,8 @@ def _begin(training: Training, load: str | None, folder: Path) -> None:
 
 def write_config(folder: Path, config: dict) -> None:
     """config.pkl, and the same to read as config.yaml (without the list of particles)."""
-    write_pickle(folder / "config.pkl", config)
+    with sealed(folder / "config.pkl"):
+        write_pickle(folder / "config.pkl", config)
     particles = f"{len(config['particles'])} store ordinals, listed in config.pkl"
     write_yaml(folder / "config.yaml", config | {"particles": particles})
 
@@ -109,17 +111,20 @@ class EpochResults:
         z = np.zeros((1, 0), np.float32)
         if latents:
             mu, logvar = latents[0]
-            save_latents(folder / f"z{tag}.train.pkl", mu, logvar)
+            with sealed(folder / f"z{tag}.train.pkl"):
+                save_latents(folder / f"z{tag}.train.pkl", mu, logvar)
             z = mu.mean(0, keepdims=True)
             if len(latents) > 1:
                 self._write_test_latents(tag, mu, logvar, *latents[1])
         volume = self.volumes.volumes(torch.from_numpy(z).to(self.volumes.device))[0].cpu().numpy()
         write_volume(folder / f"reconstruct{tag}.mrc", volume, self.volumes.pixel_size_A)
-        save_checkpoint(folder / f"weights{tag}.pkl", weights)
+        with sealed(folder / f"weights{tag}.pkl"):
+            save_checkpoint(folder / f"weights{tag}.pkl", weights)
 
     def _write_test_latents(self, tag: str, mu, logvar, test_mu, test_logvar) -> None:
         """Latents from the tilts that were not trained on, and how far they are from the others."""
-        save_latents(self.folder / f"z{tag}.test.pkl", test_mu, test_logvar)
+        with sealed(self.folder / f"z{tag}.test.pkl"):
+            save_latents(self.folder / f"z{tag}.test.pkl", test_mu, test_logvar)
         divergence = gaussian_divergence(mu, logvar, test_mu, test_logvar)
         write_pickle(self.folder / f"convergence_latent_kld{tag}.pkl", divergence)
         log.info(

@@ -44,7 +44,6 @@ def write_figures(outdir: Path, kind: str, names: list[str], analysis: Analysis)
         "histograms": figures.histograms(analysis.observed, analysis.described, of),
         "correlation": figures.correlation(analysis.observed, names, order, of),
     }
-    (outdir / f"assembly.{kind}").unlink(missing_ok=True)
     if analysis.assembly.groups:
         present = dict(zip(names, analysis.described.present, strict=True))
         drawn["assembly"] = assembly_figure(analysis.assembly, present)
@@ -54,8 +53,6 @@ def write_figures(outdir: Path, kind: str, names: list[str], analysis: Analysis)
 
 def write_class_maps(outdir: Path, ensemble: Ensemble, analysis: Analysis, mean: np.ndarray) -> None:
     """The mean volume of every class, class_<n>.mrc, and classes.cxc, which opens them in ChimeraX."""
-    for stale in outdir.glob("class_*.mrc"):
-        stale.unlink()
     maps = []
     for number, volume in enumerate(ensemble.group_means(analysis.volume_tree.groups), start=1):
         maps.append(outdir / f"class_{number}.mrc")

@@ -14,7 +14,7 @@ from scipy import sparse
 from tomohet.analysis.maven.masks import density_threshold, unit_mask
 from tomohet.errors import InputError
 from tomohet.files.grids import MapGrid, read_grid, same_grid, write_on_grid
-from tomohet.files.mrc import read_volume
+from tomohet.files.masks import read_mask
 from tomohet.physics.molmap import molmap, read_model
 
 MODEL_NAMES = ("chain", "label", "entity")
@@ -193,10 +193,10 @@ def _colours(atoms: pd.DataFrame) -> dict[str, str]:
 
 
 def read_masks(folder: Path, grid: MapGrid) -> Units:
-    """Units given as masks: every .mrc of a folder, values from 0 to 1, on the grid of the maps.
+    """Units given as masks: every .mrc of a folder, on the grid of the maps.
 
     A unit's name is the file's, without `Mask_` and what precedes `_chain`.
-    Raises InputError for a folder without masks, another grid, values outside 0..1, or an empty mask.
+    Raises InputError for a folder without masks, another grid, and what `files.masks.read_mask` refuses.
     """
     files = sorted(Path(folder).glob("*.mrc"))
     if not files:
@@ -210,11 +210,7 @@ def read_masks(folder: Path, grid: MapGrid) -> Units:
                 f"the volumes have {grid.shape}, {grid.pixel_size_A:.4g} Å/px, {grid.origin_A}; "
                 "resample the mask"
             )
-        mask = read_volume(file)[0]
-        if mask.min() < 0 or mask.max() > 1 or not mask.any():
-            raise InputError(
-                f"{file}: values from {mask.min():.3g} to {mask.max():.3g}, expected a mask from 0 to 1"
-            )
+        mask = read_mask(file, grid.box, grid.pixel_size_A)
         unit = re.sub(r"^.*_chain(?=.)", "", file.stem.removeprefix("Mask_"))
         rows.append((unit, "masks", mask, mask))
     return _assembled(rows)

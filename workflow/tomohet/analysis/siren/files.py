@@ -7,14 +7,14 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.grids import MapGrid, read_grid, same_grid
-from tomohet.files.mrc import read_volume
+from tomohet.files.masks import read_mask
 
 
 def read_blocks(folder: Path, grid: MapGrid) -> np.ndarray:
     """Ids of blocks (D, D, D) int64 from the masks block_<id>.mrc of a folder, ids from 1; 0 for none.
 
     A voxel is in a block where its mask is above one half; where several are, in the one of the smallest id.
-    Raises InputError when there is none, one is empty, has another grid, or the id 0.
+    Raises InputError when there is none, one has no such voxel, another grid, the id 0, or is no mask.
     """
     masks = {}
     for file in folder.glob("*.mrc"):
@@ -33,7 +33,7 @@ def read_blocks(folder: Path, grid: MapGrid) -> np.ndarray:
                 f"{file}: shape {other.shape}, {other.pixel_size_A:.4g} Å/px, origin {other.origin_A} differ "
                 f"from the volumes: {grid.shape}, {grid.pixel_size_A:.4g} Å/px, {grid.origin_A}"
             )
-        inside = read_volume(file)[0] > 0.5
+        inside = read_mask(file, grid.box, grid.pixel_size_A) > 0.5
         if not inside.any():
             raise InputError(f"{file}: no voxel is above 0.5; remove the file, or draw the block")
         labels[inside] = number

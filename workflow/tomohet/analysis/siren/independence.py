@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy.spatial import cKDTree
 
 from tomohet.errors import InputError
+from tomohet.files.digests import is_there
 from tomohet.files.pickles import load_latents
+from tomohet.files.tables import read_table
+from tomohet.files.volume_list import LIST, refuse_other_latents
 
 NEIGHBOURS = 10
 MOST_VOLUMES = 3000  # in the graph; of more, this many are drawn
@@ -126,7 +128,7 @@ def latents_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
     """Latents (V, zdim) of the volumes `numbers` from z.pkl beside them, or None if there is none."""
     folder = volumes if volumes.is_dir() else volumes.parent
     path = folder / "z.pkl"
-    if not path.is_file():
+    if not is_there(path):
         return None
     z, _ = load_latents(path)
     if numbers.max() >= len(z):
@@ -134,14 +136,28 @@ def latents_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
             f"{path}: {len(z)} latents, but there is a volume number {numbers.max()}; remove z.pkl if it "
             "belongs to other volumes"
         )
+    refuse_other_latents(folder, z, path)
     return z[numbers]
 
 
 def population_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
-    """Number of particles (V,) that each volume stands for, from assignment.parquet beside them, or None."""
+    """Number of particles (V,) that each volume stands for, from assignment.parquet beside them, or None.
+
+    Raises InputError when it belongs to other volumes, or is gone: choose_volumes writes it with z.pkl.
+    """
     folder = volumes if volumes.is_dir() else volumes.parent
     path = folder / "assignment.parquet"
-    if not path.is_file():
+    if not is_there(path):
+        if (folder / "z.pkl").is_file():
+            raise InputError(
+                f"{path}: no such file, though z.pkl lies there; run choose_volumes again, or count every "
+                "volume once (--weights equal)"
+            )
         return None
-    count = pd.read_parquet(path, columns=["volume"])["volume"].value_counts()
+    count = read_table(path, {"volume": "whole numbers"})["volume"].value_counts()
+    if (folder / LIST).is_file() and set(count.index) != set(numbers.tolist()):
+        raise InputError(
+            f"{path}: particles of {len(count)} volumes, but there are {len(numbers)} volumes, or others; "
+            "run choose_volumes and eval_vol again"
+        )
     return count.reindex(numbers, fill_value=0).to_numpy()

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from skimage.filters import threshold_otsu
 
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.solvent import solvent_shell
 from tomohet.errors import InputError
+from tomohet.files.tables import read_csv
 
 KINDS = ("auto", "solvent", "volume", "own-solvent", "own-maximum", "cnn")
 LEAST_SIGMAS = 3.0
@@ -174,7 +174,7 @@ def _given(ensemble: Ensemble, level: str) -> np.ndarray:
 
 
 def _levels_of_table(ensemble: Ensemble, path: Path) -> np.ndarray:
-    table = pd.read_csv(path)
+    table = read_csv(path)
     if {"volume", "level"} <= set(table.columns):
         levels = table.set_index("volume")["level"]
     elif {"vol_id", "denormalized_predictions"} <= set(table.columns):

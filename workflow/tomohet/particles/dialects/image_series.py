@@ -13,18 +13,23 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
-from tomohet.files.star import Blocks, numbers, require_columns
+from tomohet.files.star import Blocks, as_table, numbers, require_columns
 from tomohet.particles.dialects import series_columns as columns_of
-from tomohet.particles.dialects.series_columns import PARTICLE_ID_COLUMNS, TOMOGRAM_COLUMNS, first_column
+from tomohet.particles.dialects.series_columns import first_column
+from tomohet.particles.dialects.series_identity import SeriesParticles, identify
+from tomohet.particles.dialects.series_tomograms import first_rows
 from tomohet.particles.paths import read_headers, resolve_stacks
 from tomohet.particles.table import (
+    OPTICS_BOUNDS,
     ParticleSet,
     half_sets,
     number_images,
+    particle_rotations,
     refuse_duplicates,
+    refuse_impossible_optics,
+    refuse_impossible_positions,
     rotation_frame,
 )
-from tomohet.physics.geometry import euler_to_matrix
 
 CTF_QUANTITIES = (
     "defocus_u_A",
@@ -34,6 +39,9 @@ CTF_QUANTITIES = (
     "cs_mm",
     "amplitude_contrast",
 )
+
+
+STACK_SECTION_COLUMNS = ("rlnImageName", "cisTEMPositionInStack")  # one of them is in each table of images
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,12 @@ class ImageSeries:
 
 def image_table(blocks: Blocks) -> tuple[str, pd.DataFrame]:
     """Block name and table of tilt images: data_particles, or the only table beside the optics."""
-    tables = {n: b for n, b in blocks.items() if isinstance(b, pd.DataFrame) and n != "optics"}
-    if "particles" in tables:
-        return "particles", tables["particles"]
+    if "particles" in blocks:
+        return "particles", as_table(blocks["particles"])
+    others = {name: block for name, block in blocks.items() if name != "optics"}
+    tables = {name: block for name, block in others.items() if isinstance(block, pd.DataFrame)}
+    # One image may stand as pairs, as may what else a file tells.
+    tables = tables or {n: as_table(b) for n, b in others.items() if set(b) & set(STACK_SECTION_COLUMNS)}
     return next(iter(tables.items())) if len(tables) == 1 else ("", pd.DataFrame())
 
 
@@ -96,11 +107,9 @@ def missing_columns(required: tuple[str | tuple[str, ...], ...], columns: set[st
 
 def join_optics(table: pd.DataFrame, blocks: Blocks, star: Path, where: str) -> pd.DataFrame:
     """The table of images with each image's optics group joined to it; the image's own value wins."""
-    optics = blocks.get("optics")
+    optics = as_table(blocks.get("optics"))
     if optics is None:
         return table
-    if isinstance(optics, dict):  # a single group, written as pairs
-        optics = pd.DataFrame([optics])
     require_columns(table, ["rlnOpticsGroup"], where)
     require_columns(optics, ["rlnOpticsGroup"], f"{star}: table data_optics")
     groups = optics["rlnOpticsGroup"].astype(str)
@@ -127,29 +136,31 @@ def read_image_series(
     """
     if table.empty:
         raise InputError(f"{where} is empty, expected at least one row")
-    ordinal, names = _particle_ids(table, where)
+    known = identify(table, where)
     pixel_size_A = columns_of.pixel_sizes_A(table, where)
     _refuse_phase_flipped(table, where)
-    remarks = []
 
-    images = pd.DataFrame({"particle": ordinal, "row": np.arange(len(table))})
+    images = pd.DataFrame({"particle": known.particle, "row": np.arange(len(table))})
     images["stack"], images["section"] = _sections(table, star, datadir, where)
     refuse_duplicates(images, where)
     headers = _locate(images, star, datadir)
     images["stack"] = images["stack"].map(headers["stack"])
 
     angles = (columns_of.quantity(table, name, where) for name in ("rot_deg", "tilt_angle_deg", "psi_deg"))
-    images = images.assign(**rotation_frame(euler_to_matrix(*angles)))
+    images = images.assign(**rotation_frame(particle_rotations(*angles, where)))
     images[["shift_x_px", "shift_y_px"]] = columns_of.shifts_px(table, pixel_size_A, where)
     for name in CTF_QUANTITIES:
         images[name] = columns_of.quantity(table, name, where)
+    in_file = {name: first_column(table, columns_of.QUANTITIES[name]) for name in OPTICS_BOUNDS}
+    refuse_impossible_optics(images, where, in_file)
     has_phase_shift = first_column(table, columns_of.QUANTITIES["phase_shift_deg"])
     images["phase_shift_deg"] = (
         columns_of.quantity(table, "phase_shift_deg", where) if has_phase_shift else 0.0
     )
     images["pixel_size_A"] = pixel_size_A
-    images["dose_e_A2"] = columns_of.doses_e_A2(table, where)
-    tilt_deg = columns_of.stage_tilts_deg(table, where)
+    images["dose_e_A2"], of_doses = columns_of.doses_e_A2(table, where)
+    tilt_deg, of_tilts = columns_of.stage_tilts_deg(table, where)
+    remarks = [*known.remarks, *of_doses, *of_tilts]
     if tilt_deg is None:
         remarks.append(
             "no column tells the stage tilts: taken as 0, so images are not weighted by their tilt"
@@ -157,10 +168,15 @@ def read_image_series(
     images["tilt_deg"] = 0.0 if tilt_deg is None else tilt_deg
     images["ctf_premultiplied"] = _flag(table, "rlnCtfDataAreCtfPremultiplied", where)
     images["dose_weighted"] = False
+    images["scale_factor"], images["dose_b_factor_A2"] = 1.0, 0.0  # nothing else was multiplied in
+    for name, (column, _) in columns_of.OWN_COLUMNS.items():
+        if column in table.columns:
+            values = numbers(table, column, where)
+            images[name] = values != 0 if name == "dose_weighted" else values
     images = images.sort_values(["particle", "stack", "section"], ignore_index=True)
     images["tilt"] = images.groupby("particle").cumcount()
 
-    particles = _particles(table, ordinal, names, pixel_size_A, where)
+    particles = _particles(table, known, pixel_size_A, where)
     return ParticleSet(
         particles=particles,
         images=number_images(images),
@@ -168,7 +184,7 @@ def read_image_series(
         source=star,
         box=int(headers["box"].mode().iloc[0]),
         n_input={
-            "particles": len(names),
+            "particles": len(particles),
             "images": len(table),
             "tomograms": particles["tomogram"].nunique(),
         },
@@ -176,23 +192,6 @@ def read_image_series(
         header_pixel_size_A=float(headers["pixel_size_A"].median()),
         remarks=tuple(remarks),
     )
-
-
-def _particle_ids(table: pd.DataFrame, where: str) -> tuple[np.ndarray, pd.Index]:
-    """Each row's particle, numbered by first appearance (n,), and the particles' names as text."""
-    column = first_column(table, PARTICLE_ID_COLUMNS)
-    if column is None:
-        raise InputError(
-            f"{where}: no column tells which images belong to one particle, expected one of "
-            f"{', '.join(f'_{name}' for name in PARTICLE_ID_COLUMNS)}"
-        )
-    empty = table[column].isna() | table[column].astype(str).isin(("", "None"))
-    if (rows := np.flatnonzero(empty)).size:
-        raise InputError(
-            f"{where}: column _{column}, row {rows[0] + 1}: found no particle name ({len(rows)} such rows)"
-        )
-    ordinal, names = pd.factorize(table[column].astype(str))
-    return ordinal, names
 
 
 def _flag(table: pd.DataFrame, column: str, where: str) -> np.ndarray | bool:
@@ -264,27 +263,21 @@ def _locate(images: pd.DataFrame, star: Path, datadir: str | Path | None) -> pd.
     return headers
 
 
-def _tomograms(table: pd.DataFrame, first_rows: np.ndarray, names: pd.Index) -> np.ndarray:
-    """Each particle's tomogram: its first row's, or its name up to the last `_`, or else its stack's name."""
-    column = first_column(table, TOMOGRAM_COLUMNS)
-    if column is not None:
-        return table[column].iloc[first_rows].astype(str).to_numpy()
-    if pd.Series(names).str.contains("_", regex=False).all() or "rlnImageName" not in table.columns:
-        return pd.Series(names).str.replace(r"_[^_]*$", "", regex=True).to_numpy()
-    stacks = table["rlnImageName"].iloc[first_rows].str.partition("@")[2]
-    return np.array([Path(stack).stem for stack in stacks])
-
-
 def _particles(
-    table: pd.DataFrame, ordinal: np.ndarray, names: pd.Index, pixel_size_A: np.ndarray, where: str
+    table: pd.DataFrame, known: SeriesParticles, pixel_size_A: np.ndarray, where: str
 ) -> pd.DataFrame:
-    first_rows = np.unique(ordinal, return_index=True)[1]
-    particles = pd.DataFrame({"particle": np.arange(len(names)), "source_id": names})
-    particles["tomogram"] = _tomograms(table, first_rows, names)
-    particles[["x_A", "y_A", "z_A"]] = _positions(table, ordinal, pixel_size_A, len(names))
-    particles["n_tilts"] = np.bincount(ordinal)
-    subset = table["rlnRandomSubset"].iloc[first_rows] if "rlnRandomSubset" in table.columns else None
-    particles["half"] = half_sets(subset, len(names))
+    n = len(known.names)
+    particles = pd.DataFrame({"particle": np.arange(n), "source_id": known.names, "tomogram": known.tomogram})
+    position_A = _positions(table, known.particle, pixel_size_A, n)
+    refuse_impossible_positions(position_A[known.particle], where)
+    particles[["x_A", "y_A", "z_A"]] = position_A
+    particles["n_tilts"] = np.bincount(known.particle)
+    subset = (
+        table["rlnRandomSubset"].iloc[first_rows(known.particle)]
+        if "rlnRandomSubset" in table.columns
+        else None
+    )
+    particles["half"] = half_sets(subset, n)
     return particles
 
 
@@ -298,7 +291,7 @@ def _positions(table: pd.DataFrame, ordinal: np.ndarray, pixel_size_A: np.ndarra
     if not all(column in table.columns for column in columns):
         return unknown
     coordinates = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    first_rows = np.unique(ordinal, return_index=True)[1]
-    if not np.allclose(coordinates, coordinates[first_rows][ordinal], atol=1e-3):
+    first = first_rows(ordinal)
+    if not np.allclose(coordinates, coordinates[first][ordinal], atol=1e-3):
         return unknown
-    return coordinates[first_rows] * pixel_size_A[first_rows, None]
+    return coordinates[first] * pixel_size_A[first, None]

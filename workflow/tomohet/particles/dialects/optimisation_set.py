@@ -9,24 +9,26 @@ S @ A, and its origin o moves it by S @ o (RELION, src/jaz/tomography/particle_s
 changes defocus by a few Å.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
-from tomohet.files.star import Blocks, numbers, read_star, require_columns
+from tomohet.files.star import Blocks, as_pairs, as_table, numbers, read_star, require_columns
 from tomohet.particles.dialects.linked_files import find_linked
+from tomohet.particles.dialects.set_coordinates import particle_poses, particle_positions
+from tomohet.particles.dialects.set_stacks import stack_headers, stack_sections, visible_frames
 from tomohet.particles.dialects.tilt_series import TiltSeries, read_tilt_series
-from tomohet.particles.paths import read_headers, resolve_stacks
 from tomohet.particles.table import (
     ParticleSet,
     half_sets,
     number_images,
     refuse_bad_pixel_sizes,
+    refuse_impossible_optics,
     rotation_frame,
 )
-from tomohet.physics.geometry import euler_to_matrix
 
 NAME = "optimisation set"
 SOURCE_SOFTWARE = ("warptools", "relion")
@@ -39,10 +41,15 @@ REQUIRED = [
     "rlnAngleTilt",
     "rlnAnglePsi",
 ]
-SUBTOMOGRAM = ["rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi"]
 BINNING_TOLERANCE = 0.01
-PER_OPTICS_GROUP = ["rlnImagePixelSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast"]
-OUTSIDE_TOLERATED = 0.01  # share of particles that may lie outside the tomogram before the unit is doubted
+OPTICS = {
+    "voltage_kV": "rlnVoltage",
+    "cs_mm": "rlnSphericalAberration",
+    "amplitude_contrast": "rlnAmplitudeContrast",
+}
+# Flags of images corrected on extraction; RELION writes the first with --real_subtomo (subtomo.cpp).
+CORRECTED = ("rlnCtfDataAreCtfCorrected", "rlnCtfDataArePhaseFlipped")
+PER_OPTICS_GROUP = ["rlnImagePixelSize", *OPTICS.values()]
 
 
 def recognises(blocks: Blocks) -> bool:
@@ -52,17 +59,15 @@ def recognises(blocks: Blocks) -> bool:
 
 def _part_of_a_set(blocks: Blocks) -> str | None:
     """Which file of a set this is, when it is not the set itself."""
-    particles = blocks.get("particles")
-    if isinstance(particles, pd.DataFrame) and {"rlnTomoName", "rlnImageName"} <= set(particles.columns):
-        if not {"rlnDefocusU", "rlnMicrographName"} & set(particles.columns):
-            return "particles"
-    overview = blocks.get("global")
-    return "tomograms" if isinstance(overview, pd.DataFrame) and "rlnTomoName" in overview.columns else None
+    particles = set(blocks.get("particles", ()))
+    if {"rlnTomoName", "rlnImageName"} <= particles and not {"rlnDefocusU", "rlnMicrographName"} & particles:
+        return "particles"
+    return "tomograms" if "rlnTomoName" in blocks.get("global", ()) else None
 
 
 def files_of(blocks: Blocks) -> dict[str, str]:
-    """The pairs of the block that names the set's files; empty when there is none."""
-    return next((b for b in blocks.values() if isinstance(b, dict) and set(FILES) <= set(b)), {})
+    """The names of the set's files, by entry, as pairs or a loop of one row has them; empty without any."""
+    return next((as_pairs(block) for block in blocks.values() if set(FILES) <= set(as_pairs(block))), {})
 
 
 def linked_files(blocks: Blocks, star: Path, datadir: str | Path | None = None) -> dict[str, Path]:
@@ -87,8 +92,10 @@ def _no_set(blocks: Blocks, star: Path) -> str:
 
 
 def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
-    """Read an optimisation set. Images in the set count as dose-weighted, as WarpTools and RELION write them.
+    """Read an optimisation set.
 
+    Images marked premultiplied were multiplied by CTF, dose weight and rlnCtfScalefactor, others by nothing
+    (RELION, subtomo.cpp, `if (do_ctf)`, CTF.h, `getCTF`; Warp, TiltSeries.ReconstructParticleSeries.cs).
     Raises InputError for everything that does not fit together.
     """
     particles_star, tomograms_star = linked_files(blocks, star, datadir).values()
@@ -98,21 +105,22 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
     refuse_bad_pixel_sizes(pixel_size_A, where)
 
     series = read_tilt_series(tomograms_star, list(table["rlnTomoName"].unique()), datadir)
-    if "rlnTomoTrajectoriesFile" in files_of(blocks):
+    remarks += _of_tomograms(series)
+    if files_of(blocks).get("rlnTomoTrajectoriesFile", "") not in ("", "None"):
         remarks.append("the particles' trajectories (rlnTomoTrajectoriesFile) are not applied")
     if "rlnTomoVisibleFrames" not in table.columns:
         table["rlnTomoVisibleFrames"] = [str([1] * len(series[name])) for name in table["rlnTomoName"]]
         remarks.append("no rlnTomoVisibleFrames in the particles table: all tilts are taken as visible")
     remarks += _binning_remark(table, series, pixel_size_A)
-    visible = _visible_frames(table, series, where)
+    visible = visible_frames(table, series, where)
     if not any(frames.any() for frames in visible):
         raise InputError(f"{where}: no particle has a visible tilt (rlnTomoVisibleFrames), nothing is left")
-    headers = _headers(table, star, datadir, where)
-    sections = _sections(visible, headers, where)
-    pose, origin_A = _poses(table, where)
+    pose, origin_A = particle_poses(table, where)
     origin_px = origin_A / pixel_size_A[:, None]
-    centred_A, position_A, more = _positions(table, series, pixel_size_A, where)
+    centred_A, position_A, more = particle_positions(table, series, pixel_size_A, where)
     remarks += more
+    headers = stack_headers(table, star, datadir, where)
+    sections = stack_sections(visible, headers, where)
 
     n_frames = np.array([len(frames) for frames in visible])
     first_row = np.concatenate([[0], np.cumsum(n_frames)])
@@ -136,9 +144,13 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         frame["phase_shift_deg"] = tilts.phase_shift_deg[per_tilt]
         frame["dose_e_A2"] = tilts.dose_e_A2[per_tilt]
         frame["tilt_deg"] = tilts.tilt_deg[per_tilt]
+        frame["scale_factor"] = tilts.scale_factor[per_tilt]
+        frame["dose_b_factor_A2"] = tilts.dose_b_factor_A2
         frame["row"] = first_row[per_particle] + per_tilt
         images.append(frame[np.concatenate([visible[p] for p in members])])
     images = _with_optics(pd.concat(images, ignore_index=True), table, pixel_size_A, where)
+    if n_excluded := int((images["scale_factor"] <= 0).sum()):
+        remarks.append(f"{n_excluded} visible images have rlnCtfScalefactor 0 or less, as excluded ones do")
 
     particles = pd.DataFrame({"particle": np.arange(len(table)), "source_id": _source_ids(table, where)})
     particles["tomogram"] = table["rlnTomoName"].astype(str)
@@ -163,13 +175,13 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
 def _particle_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The particles table with the optics table joined to it (the particle's own value wins), and remarks."""
     blocks = read_star(path)
-    particles, optics = blocks.get("particles"), blocks.get("optics")
+    particles, optics = as_table(blocks.get("particles")), as_table(blocks.get("optics"))
     if _are_volumes(blocks.get("general"), optics):
         raise InputError(
             f"{path}: particles are 3-D subtomograms, expected stacks of tilt images "
             "(rlnTomoSubTomosAre2DStacks 1); extract the particles as 2D stacks"
         )
-    if not isinstance(particles, pd.DataFrame) or not isinstance(optics, pd.DataFrame):
+    if particles is None or optics is None:
         raise InputError(f"{path}: expected the tables data_particles and data_optics")
     where = f"{path}: table data_particles"
     require_columns(particles, [*REQUIRED, "rlnOpticsGroup"], where)
@@ -181,6 +193,8 @@ def _particle_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     unknown = set(particles["rlnOpticsGroup"]) - set(optics["rlnOpticsGroup"])
     if unknown:
         raise InputError(f"{where}: optics group {sorted(unknown)[0]} is not in data_optics")
+    for name, block in (("optics", optics), ("particles", particles)):
+        _refuse_what_cannot_be_modelled(block, f"{path}: table data_{name}")
     own = [c for c in optics.columns if c == "rlnOpticsGroup" or c not in particles.columns]
     table = particles.merge(optics[own], on="rlnOpticsGroup", how="left", validate="many_to_one")
     require_columns(table, PER_OPTICS_GROUP, f"{path}: table data_optics")
@@ -191,13 +205,34 @@ def _particle_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     return table, remarks
 
 
-def _are_volumes(general: object, optics: object) -> bool:
+def _are_volumes(general: pd.DataFrame | dict | None, optics: pd.DataFrame | None) -> bool:
     """Whether the particles are 3-D boxes, as the file says or (before RELION 5) as their dimension tells."""
-    if isinstance(general, dict) and "rlnTomoSubTomosAre2DStacks" in general:
-        return general["rlnTomoSubTomosAre2DStacks"] != "1"
-    if not isinstance(optics, pd.DataFrame) or "rlnImageDimensionality" not in optics.columns:
+    if stated := as_pairs(general).get("rlnTomoSubTomosAre2DStacks"):
+        return stated != "1"
+    if optics is None or "rlnImageDimensionality" not in optics.columns:
         return False
     return bool((optics["rlnImageDimensionality"] == 3).any())
+
+
+def _refuse_what_cannot_be_modelled(table: pd.DataFrame, where: str) -> None:
+    """Raise InputError for images that were corrected on extraction and for impossible microscopes."""
+    for column in (column for column in CORRECTED if column in table.columns):
+        if (wrong := np.flatnonzero(numbers(table, column, where) != 0)).size:
+            raise InputError(
+                f"{where}: column _{column}, row {wrong[0] + 1}: found {table[column].iloc[wrong[0]]}, "
+                "expected 0: images that were corrected for their CTF cannot be modelled; extract them as 2D "
+                "stacks without correction"
+            )
+    stated = {
+        name: numbers(table, column, where) for name, column in OPTICS.items() if column in table.columns
+    }
+    refuse_impossible_optics(pd.DataFrame(stated), where)
+
+
+def _of_tomograms(series: dict[str, TiltSeries]) -> list[str]:
+    """The remarks of all tilt series, each once, with the number of tomograms that it holds for."""
+    counts = Counter(remark for tilts in series.values() for remark in tilts.remarks)
+    return [f"{remark} ({count} of {len(series)} tomograms)" for remark, count in counts.items()]
 
 
 def _binning_remark(
@@ -217,129 +252,20 @@ def _binning_remark(
     ]
 
 
-def _visible_frames(table: pd.DataFrame, series: dict[str, TiltSeries], where: str) -> list[np.ndarray]:
-    """Per particle, which tilts of its tomogram are used; everything but 0 counts as visible."""
-    parsed = {}
-    for text in table["rlnTomoVisibleFrames"].unique():
-        try:
-            parsed[text] = np.array([int(value) for value in text.strip("[] ").split(",")]) != 0
-        except ValueError as error:
-            raise InputError(
-                f"{where}: rlnTomoVisibleFrames: found `{text[:40]}`, expected `[1,0,...]`"
-            ) from error
-    visible = [parsed[text] for text in table["rlnTomoVisibleFrames"]]
-    for row, (frames, name) in enumerate(zip(visible, table["rlnTomoName"], strict=True)):
-        if len(frames) != len(series[name]):
-            raise InputError(
-                f"{where}: row {row + 1}: rlnTomoVisibleFrames has {len(frames)} entries, but tomogram "
-                f"{name} has {len(series[name])} tilts"
-            )
-    return visible
-
-
-def _headers(table: pd.DataFrame, star: Path, datadir: str | Path | None, where: str) -> pd.DataFrame:
-    """Stack header of each particle, in table order."""
-    names = table["rlnImageName"]
-    if (at := names.str.contains("@", regex=False)).any():
-        raise InputError(
-            f"{where}: rlnImageName `{names[at].iloc[0]}`, expected one whole stack per particle"
-        )
-    if (twice := names.duplicated()).any():
-        rows = np.flatnonzero(names == names[twice].iloc[0])[:2] + 1
-        raise InputError(
-            f"{where}: duplicate particle: rows {rows[0]} and {rows[1]} use {names[twice].iloc[0]}"
-        )
-    headers = read_headers(resolve_stacks(list(names), star, datadir))
-    if "rlnImageSize" in table.columns:
-        stated = numbers(table, "rlnImageSize", where)
-        if (wrong := np.flatnonzero(stated != headers["box"])).size:
-            raise InputError(
-                f"{headers['stack'][wrong[0]]}: box {headers['box'][wrong[0]]} px, but rlnImageSize says "
-                f"{stated[wrong[0]]:g}; stacks and STAR file do not belong together"
-            )
-    return headers
-
-
-def _sections(visible: list[np.ndarray], headers: pd.DataFrame, where: str) -> list[np.ndarray]:
-    """1-based section of every frame: the stack's depth tells if it holds all frames or the visible ones."""
-    sections = []
-    for frames, stack, depth in zip(visible, headers["stack"], headers["n_sections"], strict=True):
-        if depth == len(frames):
-            sections.append(np.arange(1, depth + 1))
-        elif depth == frames.sum():
-            sections.append(np.cumsum(frames))
-        else:
-            raise InputError(
-                f"{stack}: {depth} sections, expected {len(frames)} (all tilts) or {frames.sum()} (visible "
-                f"tilts) as {where} says"
-            )
-    return sections
-
-
-def _poses(table: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (n, 3, 3) particle -> tomogram and refined shifts (n, 3) in Å along the tomogram's axes."""
-    pose = euler_to_matrix(*(numbers(table, f"rlnAngle{name}", where) for name in ("Rot", "Tilt", "Psi")))
-    columns = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
-    origin_A = np.stack(
-        [numbers(table, c, where) if c in table.columns else np.zeros(len(table)) for c in columns], axis=1
-    )
-    if not set(SUBTOMOGRAM) & set(table.columns):
-        return pose, origin_A
-    require_columns(table, SUBTOMOGRAM, where)
-    subtomogram = euler_to_matrix(*(numbers(table, column, where) for column in SUBTOMOGRAM))
-    return subtomogram @ pose, np.einsum("pij,pj->pi", subtomogram, origin_A)
-
-
-def _positions(
-    table: pd.DataFrame, series: dict[str, TiltSeries], pixel_size_A: np.ndarray, where: str
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Positions (n, 3) in Å relative to the tomogram's centre and to its corner, and remarks.
-
-    Centred coordinates are in Å. Others are unbinned pixels in tomograms of RELION. In those of WarpTools
-    they are pixels of the extracted image, unless that puts particles outside the tomogram and unbinned ones
-    do not.
-    """
-    size_A = np.array([series[name].size_A for name in table["rlnTomoName"]])
-    centred = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
-    if set(centred) <= set(table.columns):
-        centred_A = np.stack([numbers(table, column, where) for column in centred], axis=1)
-        return centred_A, centred_A + size_A / 2, []
-    plain = [f"rlnCoordinate{axis}" for axis in "XYZ"]
-    if not set(plain) <= set(table.columns):
-        raise InputError(f"{where}: found neither _{centred[0]}, ... nor _{plain[0]}, ... (all of X, Y, Z)")
-    coordinates = np.stack([numbers(table, f"rlnCoordinate{axis}", where) for axis in "XYZ"], axis=1)
-    extracted_A = coordinates * pixel_size_A[:, None]
-    unbinned_A = coordinates * np.array([series[name].pixel_size_A for name in table["rlnTomoName"]])[:, None]
-    if not any(tilts.by_warp for tilts in series.values()):
-        return unbinned_A - size_A / 2, unbinned_A, _outside_remark(unbinned_A, size_A)
-    outside = {}
-    for unit, position_A in {"extracted": extracted_A, "unbinned": unbinned_A}.items():
-        outside[unit] = int(((position_A < 0) | (position_A > size_A)).any(axis=1).sum())
-    if outside["extracted"] > OUTSIDE_TOLERATED * len(table) and outside["unbinned"] < outside["extracted"]:
-        remarks = ["rlnCoordinateX/Y/Z are taken as unbinned pixels: extracted ones leave the tomogram"]
-        return unbinned_A - size_A / 2, unbinned_A, remarks
-    return extracted_A - size_A / 2, extracted_A, _outside_remark(extracted_A, size_A)
-
-
-def _outside_remark(position_A: np.ndarray, size_A: np.ndarray) -> list[str]:
-    n_outside = int(((position_A < 0) | (position_A > size_A)).any(axis=1).sum())
-    return [f"{n_outside} particles lie outside their tomogram"] if n_outside else []
-
-
 def _with_optics(
     images: pd.DataFrame, table: pd.DataFrame, pixel_size_A: np.ndarray, where: str
 ) -> pd.DataFrame:
     """Add what belongs to the particle's optics group to each of its images."""
     particle = images["particle"].to_numpy()
     images["pixel_size_A"] = pixel_size_A[particle]
-    images["voltage_kV"] = numbers(table, "rlnVoltage", where)[particle]
-    images["cs_mm"] = numbers(table, "rlnSphericalAberration", where)[particle]
-    images["amplitude_contrast"] = numbers(table, "rlnAmplitudeContrast", where)[particle]
+    for name, column in OPTICS.items():
+        images[name] = numbers(table, column, where)[particle]
     if "rlnPhaseShift" in table.columns:  # the particle's own value wins over its tilts'
         images["phase_shift_deg"] = numbers(table, "rlnPhaseShift", where)[particle]
-    premultiplied = numbers(table, "rlnCtfDataAreCtfPremultiplied", where) != 0
-    images["ctf_premultiplied"] = premultiplied[particle]
-    images["dose_weighted"] = True
+    premultiplied = (numbers(table, "rlnCtfDataAreCtfPremultiplied", where) != 0)[particle]
+    images["ctf_premultiplied"] = images["dose_weighted"] = premultiplied
+    images["scale_factor"] = np.where(premultiplied, images["scale_factor"], 1.0)
+    images["dose_b_factor_A2"] = np.where(premultiplied, images["dose_b_factor_A2"], 0.0)
     return images
 
 

@@ -7,8 +7,13 @@ table's unit; `SHIFTS_A` and `SHIFTS_PX` do so for the two units of shifts. The 
   noise spectra; names are text, so that `000123` and `123` differ;
 - pixel size: rlnImagePixelSize, else rlnDetectorPixelSize * 10^4 / rlnMagnification (10^4 if not given);
 - shift: rlnOriginX/YAngst / pixel size; rlnOriginX/Y (px) beside them must be the same;
-- dose and tilt: rlnCtfBfactor and rlnCtfScalefactor; tomodrgnTotalDose and tomodrgnPseudoStageTilt beside
-  them must be the same, and stand in where they are absent;
+- dose: rlnMicrographPreExposure before rlnCtfBfactor (Warp: -4 x dose) before tomodrgnTotalDose, but a column
+  of one value throughout, such as the B-factor 0 of `cryodrgn parse_relion`, only if no other has several;
+  RELION's refined B-factors need not follow the dose, so they do not contradict a pre-exposure;
+- tilt: rlnTomoNominalStageTiltAngle before rlnTomoYTilt before rlnCtfScalefactor, its cosine in Warp's files;
+  a scale factor above 1 or below 0 is an amplitude (RELION's CtfRefine) and tells no tilt;
+- tomodrgnTotalDose and tomodrgnPseudoStageTilt, which tomoDRGN computed from rlnCtfBfactor and
+  rlnCtfScalefactor, must be the same as these where these are used, and stand in where they are absent;
 - optics: a column of the particle table before one of the same name in the optics table.
 
 cisTEM (https://github.com/timothygrant80/cisTEM): its own RELION export, ExportRefinementPackageWizard.cpp,
@@ -31,7 +36,16 @@ PARTICLE_ID_COLUMNS = (
     "cisTEMParticleGroup",
 )
 TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnMicrographName", "cisTEMOriginalImageFilename")
+STACK_COLUMNS = ("rlnImageName", "cisTEMStackFilename")
+TILT_COLUMNS = ("rlnTomoNominalStageTiltAngle", "rlnTomoYTilt")  # degrees, with a sign
 B_FACTOR_PER_DOSE = -4.0  # Å² per e/Å², by which Warp writes the cumulative dose as a B-factor
+# What was multiplied into images besides the CTF, which no program's column of an image series tells: written
+# and read by this program alone. Of each image column: the file's column, and the value where that is absent.
+OWN_COLUMNS = {
+    "dose_weighted": ("tomohetDoseWeighted", 0.0),
+    "scale_factor": ("tomohetScaleFactor", 1.0),
+    "dose_b_factor_A2": ("tomohetDoseBfactor", 0.0),
+}
 # The magnification at which rlnDetectorPixelSize (µm) equals the pixel size in Å.
 UNIT_MAGNIFICATION = 10_000.0
 DEGREES_PER_RADIAN = 180.0 / np.pi
@@ -48,22 +62,37 @@ QUANTITIES: dict[str, dict[str, float]] = {
     "amplitude_contrast": {"rlnAmplitudeContrast": 1.0, "cisTEMAmplitudeContrast": 1.0},
     "phase_shift_deg": {"rlnPhaseShift": 1.0, "cisTEMPhaseShift": DEGREES_PER_RADIAN},
     "dose_e_A2": {
+        "rlnMicrographPreExposure": 1.0,
         "rlnCtfBfactor": 1 / B_FACTOR_PER_DOSE,
         "tomodrgnTotalDose": 1.0,
         "cisTEMPreExposure": 1.0,
     },
 }
+DOSE_COLUMNS = tuple(QUANTITIES["dose_e_A2"])
 SHIFTS_A = {("rlnOriginXAngst", "rlnOriginYAngst"): 1.0, ("cisTEMXShift", "cisTEMYShift"): -1.0}
 SHIFTS_PX = ("rlnOriginX", "rlnOriginY")
 # Columns that say the same must agree to what their decimals can hold.
 SHIFT_TOLERANCE_PX = 0.01
 DOSE_TOLERANCE_E_A2 = 0.02
 COSINE_TOLERANCE = 1e-3
+MOST_COSINE = 1.01  # decimals may put a cosine above 1
 
 
 def first_column(table: pd.DataFrame, candidates) -> str | None:
     """The first of the candidate columns that the table has."""
     return next((column for column in candidates if column in table.columns), None)
+
+
+def stack_names(table: pd.DataFrame) -> pd.Series:
+    """Each row's stack as written, `N@` taken off; empty texts when no column names it."""
+    column = first_column(table, STACK_COLUMNS)
+    if column is None:
+        return pd.Series("", index=table.index, dtype=object)
+    return (
+        table[column].astype(str).str.partition("@")[2]
+        if column == "rlnImageName"
+        else table[column].astype(str)
+    )
 
 
 def quantity(table: pd.DataFrame, name: str, where: str) -> np.ndarray:
@@ -122,10 +151,27 @@ def shifts_px(table: pd.DataFrame, pixel_size_A: np.ndarray, where: str) -> np.n
     return shifts
 
 
-def doses_e_A2(table: pd.DataFrame, where: str) -> np.ndarray:
-    """Cumulative dose before each exposure (n,), e/Å². Raises InputError when columns contradict."""
-    dose = quantity(table, "dose_e_A2", where)
-    if {"rlnCtfBfactor", "tomodrgnTotalDose"} <= set(table.columns):
+def dose_column(table: pd.DataFrame) -> str | None:
+    """The column that tells the doses: the first of `DOSE_COLUMNS` with several values, else the first there.
+
+    A first column of zeros gives way to one of another single value. None when there is no such column.
+    """
+    there = [column for column in DOSE_COLUMNS if column in table.columns]
+    varied = (column for column in there if (table[column] != table[column].iloc[0]).any())
+    nonzero = (column for column in there if pd.to_numeric(table[column].iloc[0], errors="coerce") != 0)
+    return next(varied, None) or next(nonzero, None) or next(iter(there), None)
+
+
+def doses_e_A2(table: pd.DataFrame, where: str) -> tuple[np.ndarray, list[str]]:
+    """Cumulative dose before each exposure (n,), e/Å², and remarks.
+
+    Raises InputError when no column tells it, columns contradict each other, or a dose is below 0.
+    """
+    column = dose_column(table)
+    if column is None:
+        raise InputError(f"{where}: column {' or '.join(f'_{c}' for c in DOSE_COLUMNS)} is missing")
+    dose = numbers(table, column, where) * QUANTITIES["dose_e_A2"][column] + 0.0
+    if column == "rlnCtfBfactor" and "tomodrgnTotalDose" in table.columns:
         other = pd.to_numeric(table["tomodrgnTotalDose"], errors="coerce").to_numpy(np.float64)
         both = f"{where}: columns _rlnCtfBfactor / {B_FACTOR_PER_DOSE:g} and _tomodrgnTotalDose"
         _refuse_contradiction(dose, other, DOSE_TOLERANCE_E_A2, both, "e/Å²")
@@ -138,46 +184,71 @@ def doses_e_A2(table: pd.DataFrame, where: str) -> np.ndarray:
                 f"least the _cisTEMPreExposure of {dose[row]:g} e/Å²"
             )
     if (wrong := np.flatnonzero(dose < 0)).size:
-        column = first_column(table, QUANTITIES["dose_e_A2"])
         raise InputError(
             f"{where}: column _{column}, row {wrong[0] + 1}: found {table[column].iloc[wrong[0]]}, which is "
             f"a dose of {dose[wrong[0]]:g} e/Å², expected 0 or more"
         )
-    return dose
+    return dose, _b_factor_remark(table, column, dose)
 
 
-def stage_tilts_deg(table: pd.DataFrame, where: str) -> np.ndarray | None:
-    """Stage tilt without sign (n,), degrees; None when no column tells it. Raises InputError likewise."""
-    cosine = pseudo = None
+def _b_factor_remark(table: pd.DataFrame, column: str, dose: np.ndarray) -> list[str]:
+    """A remark when the doses are a pre-exposure that B-factors, which could tell them too, do not follow."""
+    if column != "rlnMicrographPreExposure" or "rlnCtfBfactor" not in table.columns:
+        return []
+    b_factor = pd.to_numeric(table["rlnCtfBfactor"], errors="coerce").to_numpy(np.float64)
+    differ = np.abs(b_factor / B_FACTOR_PER_DOSE - dose) > DOSE_TOLERANCE_E_A2 + 1e-3 * dose
+    if not (b_factor != 0).any() or not differ.any():
+        return []
+    return [
+        f"doses are _rlnMicrographPreExposure; _rlnCtfBfactor / {B_FACTOR_PER_DOSE:g} differs and is not used"
+    ]
+
+
+def stage_tilts_deg(table: pd.DataFrame, where: str) -> tuple[np.ndarray | None, list[str]]:
+    """Stage tilt without sign (n,), degrees, and remarks; None when no column tells it.
+
+    Raises InputError for angles beyond 90 degrees, and when columns contradict.
+    """
+    if (column := first_column(table, TILT_COLUMNS)) is not None:
+        return _tilts_of(table, column, where), []
     if "rlnCtfScalefactor" in table.columns:
         cosine = numbers(table, "rlnCtfScalefactor", where)
-        if (wrong := np.flatnonzero((cosine < 0) | (cosine > 1.01))).size:
-            raise InputError(
-                f"{where}: column _rlnCtfScalefactor, row {wrong[0] + 1}: found {cosine[wrong[0]]:g}, "
-                "expected the cosine of the stage tilt, 0 to 1"
-            )
-        # Decimals may put a cosine above 1.
+        if ((cosine < 0) | (cosine > MOST_COSINE)).any():
+            wrong = cosine[(cosine < 0) | (cosine > MOST_COSINE)][0]
+            amplitudes = f"_rlnCtfScalefactor ({wrong:g}) is no cosine of the stage tilt and tells no tilts"
+            return None, [amplitudes]
         cosine = np.minimum(cosine, 1.0)
+        if "tomodrgnPseudoStageTilt" in table.columns:
+            # Where a cosine was rounded above 1, tomoDRGN wrote nan.
+            pseudo = pd.to_numeric(table["tomodrgnPseudoStageTilt"], errors="coerce").to_numpy(np.float64)
+            both = f"{where}: columns _rlnCtfScalefactor and cos(_tomodrgnPseudoStageTilt)"
+            _refuse_no_radians(pseudo, where)
+            _refuse_contradiction(cosine, np.cos(pseudo), COSINE_TOLERANCE, both, "")
+        return np.degrees(np.arccos(cosine)), []
     if "tomodrgnPseudoStageTilt" in table.columns:
-        # Where a cosine was rounded above 1, tomoDRGN wrote nan.
-        pseudo = pd.to_numeric(table["tomodrgnPseudoStageTilt"], errors="coerce").to_numpy(np.float64)
-        if cosine is None:
-            pseudo = numbers(table, "tomodrgnPseudoStageTilt", where)
-        if (wrong := np.flatnonzero((pseudo < 0) | (pseudo > np.pi / 2 + 1e-3))).size:
-            raise InputError(
-                f"{where}: column _tomodrgnPseudoStageTilt, row {wrong[0] + 1}: found {pseudo[wrong[0]]:g}, "
-                "expected radians, 0 to 1.571"
-            )
-    if cosine is not None and pseudo is not None:
-        both = f"{where}: columns _rlnCtfScalefactor and cos(_tomodrgnPseudoStageTilt)"
-        _refuse_contradiction(cosine, np.cos(pseudo), COSINE_TOLERANCE, both, "")
-    if cosine is not None:
-        return np.degrees(np.arccos(cosine))
-    if pseudo is not None:
-        return np.degrees(pseudo)
-    if "cisTEMTiltAngle" in table.columns:
-        return np.abs(numbers(table, "cisTEMTiltAngle", where))
-    return None
+        pseudo = numbers(table, "tomodrgnPseudoStageTilt", where)
+        _refuse_no_radians(pseudo, where)
+        return np.degrees(pseudo), []
+    return (_tilts_of(table, "cisTEMTiltAngle", where) if "cisTEMTiltAngle" in table.columns else None), []
+
+
+def _tilts_of(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
+    """A column of tilt angles without their signs (n,), degrees."""
+    tilt = np.abs(numbers(table, column, where))
+    if (wrong := np.flatnonzero(tilt > 90)).size:
+        raise InputError(
+            f"{where}: column _{column}, row {wrong[0] + 1}: found {table[column].iloc[wrong[0]]}, expected "
+            "the stage tilt, -90 to 90 degrees"
+        )
+    return tilt
+
+
+def _refuse_no_radians(pseudo: np.ndarray, where: str) -> None:
+    if (wrong := np.flatnonzero((pseudo < 0) | (pseudo > np.pi / 2 + 1e-3))).size:
+        raise InputError(
+            f"{where}: column _tomodrgnPseudoStageTilt, row {wrong[0] + 1}: found {pseudo[wrong[0]]:g}, "
+            "expected radians, 0 to 1.571"
+        )
 
 
 def _refuse_contradiction(

@@ -7,12 +7,13 @@ NextPYP file without rlnTiltIndex is a RELION image series. cisTEM's columns are
 """
 
 from tomohet.particles.dialects.image_series import ImageSeries
-from tomohet.particles.dialects.series_columns import PARTICLE_ID_COLUMNS
+from tomohet.particles.dialects.series_columns import PARTICLE_ID_COLUMNS, TILT_COLUMNS
 
 # The usual one first, since messages name it.
 PARTICLE = ("rlnGroupName", *(c for c in PARTICLE_ID_COLUMNS if c.startswith("rln") and c != "rlnGroupName"))
 PIXEL_SIZE = ("rlnImagePixelSize", "rlnDetectorPixelSize")
-DOSE, TILT = "rlnCtfBfactor", "rlnCtfScalefactor"
+DOSE = ("rlnCtfBfactor", "rlnMicrographPreExposure")
+TILT = ("rlnCtfScalefactor", *TILT_COLUMNS)
 OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 POSE = (
     "rlnDefocusU",

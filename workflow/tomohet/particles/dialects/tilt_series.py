@@ -4,7 +4,8 @@ One table per tomogram stands in it (RELION 4, WarpTools) or in a file of its ow
 projection matrix or alignment angles.
 
 Sources: RELION, src/jaz/tomography/tomogram.cpp (`setProjectionMatrix`, `getDepthOffset`, `getCtf`) and
-tomogram_set.cpp (`loadTomogram`: a matrix wins over angles).
+tomogram_set.cpp (`loadTomogram`: a matrix wins over angles; -999 for a size that is not known yet); Warp,
+TiltSeries.cs (`GetPositionInAllTilts`) and RelionParticleSeriesExport.cs (`GetRelionHand`).
 """
 
 from dataclasses import dataclass
@@ -15,16 +16,19 @@ import pandas as pd
 from scipy.spatial.transform import Rotation
 
 from tomohet.errors import InputError
-from tomohet.files.star import numbers, read_star, require_columns
+from tomohet.files.star import as_table, numbers, read_star, require_columns
 from tomohet.particles.dialects.linked_files import find_linked
+from tomohet.particles.table import refuse_impossible_optics
 
-GLOBAL_COLUMNS = ["rlnTomoName", "rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ", "rlnTomoTiltSeriesPixelSize"]
+GLOBAL_COLUMNS = ["rlnTomoName", "rlnTomoTiltSeriesPixelSize"]
 PROJECTION_COLUMNS = ["rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ"]
 ANGLE_COLUMNS = ["rlnTomoYTilt", "rlnTomoZRot"]  # RELION takes an absent rlnTomoXTilt as 0
+SHIFT_COLUMNS = ["rlnTomoXShiftAngst", "rlnTomoYShiftAngst"]  # of the tilt images: stacks have them applied
 SERIES_FILE = "rlnTomoTiltSeriesStarFile"
 # How far the stage tilt may be from the angle between beam and tomogram normal: lamellae are milled at up to
 # about 20 degrees and levelled in reconstruction, and the alignment of single tilts wanders by a few more.
 PLAUSIBLE_PRETILT_DEG = 30.0
+COSINE_TOLERANCE = 0.05  # root mean square; alignments wander by 3 degrees, which is 0.045 at 60 degrees
 ROTATION_TOLERANCE = 0.01
 
 
@@ -33,8 +37,10 @@ class TiltSeries:
     """One tomogram's tilts in table order (F of them).
 
     `rotation` (F, 3, 3) takes tomogram to image coordinates. `depth_axis` (F, 3) is the direction along which
-    defocus grows, in tomogram coordinates. `size_A` (3,) is the tomogram's extent in x, y, z, `pixel_size_A`
-    the unbinned one. `by_warp`: written by WarpTools, whose matrices have no translation.
+    defocus grows, in tomogram coordinates. `scale_factor` (F,) is the amplitude rlnCtfScalefactor (1 without
+    it), `dose_b_factor_A2` the tomogram's rlnCtfBfactorPerElectronDose (0 without it). `size_A` (3,) is the
+    tomogram's extent in x, y, z, NaN when unknown, `pixel_size_A` the unbinned one. `by_warp`: written by
+    WarpTools, whose matrices have no translation. `remarks`: what the user should know.
     """
 
     name: str
@@ -46,9 +52,12 @@ class TiltSeries:
     phase_shift_deg: np.ndarray
     dose_e_A2: np.ndarray
     tilt_deg: np.ndarray
+    scale_factor: np.ndarray
+    dose_b_factor_A2: float
     size_A: np.ndarray
     pixel_size_A: float
     by_warp: bool
+    remarks: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.rotation)
@@ -67,8 +76,8 @@ def read_tilt_series(
     matrices nor alignment angles.
     """
     blocks = read_star(path)
-    overview = blocks.get("global")
-    if not isinstance(overview, pd.DataFrame):
+    overview = as_table(blocks.get("global"))
+    if overview is None:
         raise InputError(f"{path}: found no table data_global, expected the list of tomograms")
     where = f"{path}: table data_global"
     require_columns(overview, GLOBAL_COLUMNS, where)
@@ -85,7 +94,7 @@ def read_tilt_series(
         )
     series = {}
     for name in needed:
-        table, where = blocks.get(name), f"{path}: table data_{name}"
+        table, where = as_table(blocks.get(name)), f"{path}: table data_{name}"
         if table is None:
             table, where = _linked_table(name, overview.loc[name, SERIES_FILE], path, datadir)
         series[name] = _tilt_series(name, table, where, overview.loc[[name]], f"{path}: table data_global")
@@ -94,53 +103,67 @@ def read_tilt_series(
 
 def _linked_table(
     name: str, written: str, path: Path, datadir: str | Path | None
-) -> tuple[pd.DataFrame | dict[str, str], str]:
+) -> tuple[pd.DataFrame, str]:
     """The table of tilts in the tomogram's own STAR file, and where that is."""
     file = find_linked(written, path, datadir, f"{SERIES_FILE} of tomogram {name}")
     blocks = read_star(file)
     block = name if name in blocks else next(iter(blocks))
     if block != name and len(blocks) > 1:
         raise InputError(f"{file}: found no table data_{name}, expected the tilts of tomogram {name}")
-    return blocks[block], f"{file}: table data_{block}"
+    return as_table(blocks[block]), f"{file}: table data_{block}"
 
 
 def _tilt_series(
-    name: str, table: pd.DataFrame | dict[str, str], where: str, overview: pd.DataFrame, summary: str
+    name: str, table: pd.DataFrame, where: str, overview: pd.DataFrame, summary: str
 ) -> TiltSeries:
-    if not isinstance(table, pd.DataFrame) or table.empty:
+    if table.empty:
         raise InputError(f"{where} is empty, expected one row per tilt")
     require_columns(
         table, ["rlnMicrographPreExposure", "rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle"], where
     )
     rotation, by_warp = _rotations(table, where)
     pixel_size_A = numbers(overview, "rlnTomoTiltSeriesPixelSize", summary)[0]
-    size_px = np.array([numbers(overview, f"rlnTomoSize{axis}", summary)[0] for axis in "XYZ"])
-    if pixel_size_A <= 0 or (size_px <= 0).any():
-        raise InputError(
-            f"{summary}: tomogram {name}: pixel size {pixel_size_A:g} Å and size "
-            f"{' x '.join(f'{n:g}' for n in size_px)} px, expected more than 0"
-        )
+    if pixel_size_A <= 0:
+        raise InputError(f"{summary}: tomogram {name}: pixel size {pixel_size_A:g} Å, expected more than 0")
     hand = _optional(overview, "rlnTomoHand", summary, 1.0)[0]
     if abs(hand) != 1:
         raise InputError(f"{summary}: tomogram {name}: rlnTomoHand {hand:g}, expected 1 or -1")
     slope = _optional(overview, "rlnTomoDefocusSlope", summary, 1.0)[0]
+    defocus_A = {f"defocus_{axis}_A": numbers(table, f"rlnDefocus{axis.upper()}", where) for axis in "uv"}
+    refuse_impossible_optics(pd.DataFrame(defocus_A), where)
+    scale_factor = _optional(table, "rlnCtfScalefactor", where, 1.0)
     return TiltSeries(
         name=name,
         rotation=rotation,
         depth_axis=_depth_axis(rotation, hand, slope, by_warp),
-        defocus_u_A=numbers(table, "rlnDefocusU", where),
-        defocus_v_A=numbers(table, "rlnDefocusV", where),
+        **defocus_A,
         defocus_angle_deg=numbers(table, "rlnDefocusAngle", where),
         phase_shift_deg=_optional(table, "rlnPhaseShift", where, 0.0),
         dose_e_A2=numbers(table, "rlnMicrographPreExposure", where),
-        tilt_deg=stage_tilt(
-            numbers(table, "rlnCtfScalefactor", where) if "rlnCtfScalefactor" in table.columns else None,
-            rotation,
-        ),
-        size_A=size_px * pixel_size_A,
+        tilt_deg=_tilt_deg(table, where, scale_factor, rotation),
+        scale_factor=scale_factor,
+        dose_b_factor_A2=float(_optional(overview, "rlnCtfBfactorPerElectronDose", summary, 0.0)[0]),
+        size_A=_size_px(overview, summary) * pixel_size_A,
         pixel_size_A=pixel_size_A,
         by_warp=by_warp,
+        remarks=_remarks(table, where),
     )
+
+
+def _size_px(overview: pd.DataFrame, where: str) -> np.ndarray:
+    """Extent (3,) of the tomogram in unbinned pixels; NaN when a size is absent or no number above 0."""
+    size_px = np.array([_optional(overview, f"rlnTomoSize{axis}", where, np.nan)[0] for axis in "XYZ"])
+    return size_px if (size_px > 0).all() else np.full(3, np.nan)
+
+
+def _remarks(table: pd.DataFrame, where: str) -> tuple[str, ...]:
+    """What of a table of tilts is not used, or is missing though RELION asks for it."""
+    remarks = []
+    if not set(PROJECTION_COLUMNS) <= set(table.columns) and not set(SHIFT_COLUMNS) <= set(table.columns):
+        remarks.append("rlnTomoXShiftAngst and rlnTomoYShiftAngst are missing, which RELION asks for")
+    if _optional(table, "rlnCtfBfactor", where, 0.0).any():
+        remarks.append("rlnCtfBfactor of the tilts, part of RELION's CTF, is not modelled")
+    return tuple(remarks)
 
 
 def _optional(table: pd.DataFrame, column: str, where: str, otherwise: float) -> np.ndarray:
@@ -177,22 +200,29 @@ def alignment_rotation(z_rot_deg: np.ndarray, y_tilt_deg: np.ndarray, x_tilt_deg
 def _depth_axis(rotation: np.ndarray, hand: float, slope: float, by_warp: bool) -> np.ndarray:
     """Direction (F, 3) along which defocus grows.
 
-    RELION adds hand x slope x (height above the tomogram's centre in the tilted frame). WarpTools writes hand
-    -1 for matrices along whose third row defocus grows (on real images premultiplied by Warp the power
-    spectra fit this sign and not RELION's); with +1 the tomogram's depth axis runs the other way.
+    RELION adds hand x slope x (height above the tomogram's centre in the tilted frame). WarpTools writes the
+    hand the other way round: -1 for matrices along whose third row defocus grows (on real images
+    premultiplied by Warp the power spectra fit this sign and not RELION's), +1 for series whose angles Warp
+    inverts (`AreAnglesInverted`): there it turns the point mirrored in z by the reversed tilt, which is minus
+    the third row.
     """
-    axis = rotation[:, 2, :]
-    if not by_warp:
-        return hand * slope * axis
-    return axis if hand == -1 else axis * np.array([-1.0, -1.0, 1.0])
+    return (-hand if by_warp else hand * slope) * rotation[:, 2, :]
+
+
+def _tilt_deg(table: pd.DataFrame, where: str, scale_factor: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Tilt of each image (F,), degrees, without sign: nominal, or else `stage_tilt`."""
+    if "rlnTomoNominalStageTiltAngle" in table.columns:
+        return np.abs(numbers(table, "rlnTomoNominalStageTiltAngle", where))
+    return stage_tilt(scale_factor if "rlnCtfScalefactor" in table.columns else None, rotation)
 
 
 def stage_tilt(scale_factor: np.ndarray | None, rotation: np.ndarray) -> np.ndarray:
-    """Tilt of each image in degrees, 0..90.
+    """Tilt of each image (F,), degrees, 0..90, from scale factors (F,) and rotations (F, 3, 3).
 
-    The scale factor is the cosine of the stage tilt, except that tilts excluded upstream carry 0 or less, and
-    refinement programs may overwrite it. Where it is no cosine, or contradicts the geometry by more than a
-    lamella's pre-tilt, the angle between the beam and the tomogram's normal (T[2, 2]) is taken instead.
+    As written after CTF estimation, the scale factor is the cosine of the stage tilt. Tilts excluded upstream
+    carry 0 or less, and refinement makes it an amplitude: it is believed only if a pre-tilt explains it for
+    the whole series. Where it is no cosine, or contradicts the geometry by more than a lamella's pre-tilt,
+    the angle between the beam and the tomogram's normal (T[2, 2]) is taken instead.
     """
     geometric = np.degrees(np.arccos(np.clip(np.abs(rotation[:, 2, 2]), 0.0, 1.0)))
     if scale_factor is None:
@@ -200,7 +230,20 @@ def stage_tilt(scale_factor: np.ndarray | None, rotation: np.ndarray) -> np.ndar
     stage = np.degrees(np.arccos(np.clip(scale_factor, -1.0, 1.0)))
     believed = (scale_factor > 0) & (scale_factor < 1.01)
     believed &= np.abs(stage - geometric) <= PLAUSIBLE_PRETILT_DEG
+    own = scale_factor[believed], geometric[believed], rotation[believed]
+    if not believed.any() or not _follows_a_cosine(*own):
+        return geometric
     return np.where(believed, stage, geometric)
+
+
+def _follows_a_cosine(scale_factor: np.ndarray, geometric_deg: np.ndarray, rotation: np.ndarray) -> bool:
+    """Whether scale factors (F,) are cosines of the series' tilts plus any one pre-tilt."""
+    normal = rotation[:, 2, :2]
+    along = normal @ np.linalg.svd(normal)[2][0]  # which side each image is tilted to
+    signed_deg = np.where(along < 0, -geometric_deg, geometric_deg)
+    pretilt_deg = np.linspace(-PLAUSIBLE_PRETILT_DEG, PLAUSIBLE_PRETILT_DEG, 121)
+    error = np.cos(np.radians(signed_deg[:, None] + pretilt_deg)) - scale_factor[:, None]
+    return bool(np.sqrt((error**2).mean(axis=0)).min() <= COSINE_TOLERANCE)
 
 
 def _vectors(column: pd.Series, where: str) -> np.ndarray:

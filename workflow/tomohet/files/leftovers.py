@@ -1,0 +1,62 @@
+"""What an earlier run of a command left in its output folder and the present one did not write.
+
+A command lists the files that it wrote in `.<command>.files` of the folder. Only files in that list are ever
+removed: what a user or another command put there stays.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tomohet.files.atomic import write_json, written_files
+from tomohet.files.digests import forget
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def replacing(folder: Path, command: str) -> Iterator[None]:
+    """Remove at the end of the block what `command` wrote below `folder` before it and not in it.
+
+    Files count as written when `files.atomic` has put them in place, or by `files.atomic.keep`. When the
+    block fails nothing is removed, and the next run knows of the files of both.
+    """
+    listing = folder / f".{command}.files"
+    earlier = _listed(listing)
+    with written_files() as written:
+        try:
+            yield
+        except BaseException:
+            if written or earlier:
+                write_json(listing, sorted(earlier | _below(folder, written)))
+            raise
+    now = _below(folder, written)
+    stale = sorted(name for name in earlier - now if (folder / name).is_file())
+    for name in stale:
+        forget(folder / name)
+        (folder / name).unlink()
+    for parent in sorted({(folder / name).parent for name in stale} - {folder}, reverse=True):
+        if not any(parent.iterdir()):
+            parent.rmdir()
+    if stale:
+        named = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
+        log.info("%s: removed what an earlier run left: %s", folder, named)
+    write_json(listing, sorted(now))
+
+
+def _below(folder: Path, paths: set[Path]) -> set[str]:
+    """Names relative to `folder` of those paths that lie in it."""
+    root = folder.absolute()
+    return {str(path.relative_to(root)) for path in paths if path.is_relative_to(root)}
+
+
+def _listed(listing: Path) -> set[str]:
+    """Names in a list; none when it is absent or damaged, and never one that leads out of the folder."""
+    try:
+        names = json.loads(listing.read_text())
+    except (FileNotFoundError, ValueError):
+        return set()
+    names = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+    return {name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}

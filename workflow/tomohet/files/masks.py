@@ -1,0 +1,46 @@
+"""Masks from files: the one reader, which takes rounding errors for what they are and refuses all else."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.errors import InputError
+from tomohet.files.mrc import read_volume
+
+# Programs leave this much where they mean 0 or 1: by rounding, resampling, or a mask kept as 16-bit numbers.
+TOLERANCE = 1e-3
+PIXEL_SIZE_TOLERANCE = 0.01  # relative; headers are often rounded
+
+
+def read_mask(path: str | Path, box: int, pixel_size_A: float) -> np.ndarray:
+    """A mask (D, D, D) float32 [z, y, x] of maps of `box` px and `pixel_size_A`, with values from 0 to 1.
+
+    Values that miss that range by `TOLERANCE` at most are clipped, and values below it count as 0, so that
+    "inside" is "more than 0". A header without a pixel size is believed to be right.
+
+    Raises InputError for another box or pixel size, values that are not finite or not from 0 to 1, and a mask
+    that is empty.
+    """
+    mask, own_A = read_volume(path)
+    if mask.shape != (box,) * 3:
+        raise InputError(
+            f"{path}: a mask of shape {mask.shape}, expected {(box,) * 3} as the maps have; resample it"
+        )
+    if own_A > 0 and pixel_size_A > 0 and abs(own_A - pixel_size_A) > PIXEL_SIZE_TOLERANCE * pixel_size_A:
+        raise InputError(
+            f"{path}: a mask of {own_A:.4g} Å per voxel, expected {pixel_size_A:.4g} Å as the maps have; "
+            "resample it, or correct its header"
+        )
+    wrong = np.count_nonzero(~np.isfinite(mask))
+    if wrong:
+        raise InputError(f"{path}: {wrong} voxels of the mask are NaN or infinite; make the mask again")
+    lowest, highest = float(mask.min()), float(mask.max())
+    if lowest < -TOLERANCE or highest > 1 + TOLERANCE:
+        raise InputError(
+            f"{path}: values from {lowest:.3g} to {highest:.3g}, expected a mask from 0 to 1; a density "
+            "becomes a mask by a threshold"
+        )
+    mask[mask < TOLERANCE] = 0
+    if not mask.any():
+        raise InputError(f"{path}: the mask is empty: its highest value is {highest:.3g}")
+    return np.minimum(mask, 1, out=mask)

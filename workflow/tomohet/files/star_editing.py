@@ -1,0 +1,69 @@
+"""STAR files edited as text: some values change, every other byte stays as it is."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tomohet.files.atomic import atomic_path
+from tomohet.files.star import TextBlock, as_table, parse_table
+from tomohet.files.star_quoting import quoted
+
+_TOKEN = re.compile(rb"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
+
+
+def names_in(block: TextBlock) -> tuple[str, ...]:
+    """The names of a block's columns or, in a block of pairs, of its values."""
+    return block.columns or tuple(block.pairs)
+
+
+def table_in(block: TextBlock, path: str | Path, only: list[str] | None = None) -> pd.DataFrame:
+    """The rows of a block as a data frame, one row where the block is pairs; `only` some of its columns."""
+    if block.columns:
+        return parse_table(block, path, only)
+    table = as_table(block.pairs)
+    return table if only is None else table[[name for name in table if name in only]]
+
+
+def replaced(block: TextBlock, changes: Mapping[str, Sequence[str]]) -> TextBlock:
+    """A block with other values in some columns, one value per row; quoted where they must be.
+
+    A block of pairs is a table of one row. Raises InputError for a value that no STAR file can hold.
+    """
+    written = {name: [quoted(value).encode() for value in values] for name, values in changes.items()}
+    if not block.columns:
+        lines = [_with_value(line, written) for line in block.head.splitlines(keepends=True)]
+        pairs = block.pairs | {name: values[0] for name, values in changes.items()}
+        return replace(block, head=b"".join(lines), pairs=pairs)
+    lines, is_row = block.lines()
+    place = sorted((block.columns.index(column), values) for column, values in written.items())
+    for row, line_number in enumerate(np.flatnonzero(is_row)):
+        line, pieces, end = lines[line_number], [], 0
+        spans = [match.span() for match in _TOKEN.finditer(line)]
+        for column, values in place:
+            pieces += [line[end : spans[column][0]], values[row]]
+            end = spans[column][1]
+        lines[line_number] = b"".join([*pieces, line[end:]])
+    return replace(block, body=b"".join(lines))
+
+
+def _with_value(line: bytes, values: Mapping[str, list[bytes]]) -> bytes:
+    """A line `_name value` with the value that `values` has for the name, if any."""
+    tokens = list(_TOKEN.finditer(line))
+    name = tokens[0].group().decode(errors="replace") if tokens else ""
+    if len(tokens) < 2 or not name.startswith("_") or name[1:] not in values:
+        return line
+    start, end = tokens[1].span()
+    return line[:start] + values[name[1:]][0] + line[end:]
+
+
+def write_text_blocks(path: Path, preamble: bytes, blocks: list[TextBlock]) -> None:
+    """Write what `read_text_blocks` has given, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(preamble)
+        for block in blocks:
+            file.write(block.head)
+            file.write(block.body)

@@ -1,0 +1,26 @@
+"""How a value has to stand in a STAR file so that it is read again as it was written."""
+
+import re
+
+from tomohet.errors import InputError
+
+# What would be taken for two values, a comment, a quote, a column's name or a keyword if it stood bare.
+_SPECIAL = re.compile(r"[\s\0\"'#\\\ud800-\udfff]|^(?:[_;]|(?:data|loop|save|global|stop)_)", re.IGNORECASE)
+_UNWRITABLE = re.compile(r"[\0\n\r\ud800-\udfff]")
+
+
+def quoted(value: str) -> str:
+    """The text as one value of a STAR file: bare where it can be, else in double quotes, else in single ones.
+
+    Raises InputError for a text with a line break, a null, bytes that are no UTF-8, or both kinds of quotes.
+    """
+    if not value:
+        return '""'
+    if not _SPECIAL.search(value):
+        return value
+    if _UNWRITABLE.search(value) or {'"', "'"} <= set(value):
+        raise InputError(
+            f"{value!r}: this name has to stand in a STAR file, which cannot hold a line break, bytes that "
+            "are no UTF-8, or both kinds of quotes in one name; give another -o, or rename the file or folder"
+        )
+    return f"'{value}'" if '"' in value else f'"{value}"'

@@ -1,0 +1,76 @@
+"""Tables in parquet and CSV files: whatever is wrong with one is said in one line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow
+
+from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE, reason
+from tomohet.files.digests import check
+
+# What a column may hold, and whether a type is that; whole numbers are numbers too.
+KINDS = {
+    "whole numbers": pd.api.types.is_integer_dtype,
+    "numbers": lambda kind: pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind),
+    "true or false": pd.api.types.is_bool_dtype,
+    "anything": lambda kind: True,
+}
+
+
+def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:
+    """A parquet table.
+
+    needed : columns that must be there, and what they hold (`KINDS`)
+    options : of `pandas.read_parquet`
+
+    Raises InputError when the file is missing, no such table, not what was written (`files.digests`), or
+    lacks a column of that kind.
+    """
+    path = Path(path)
+    check(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such table")
+    try:
+        table = pd.read_parquet(path, **options)
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        pyarrow.ArrowException,
+    ) as error:
+        raise InputError(
+            f"{path}: cannot be read as a parquet table ({reason(error)}); make it again"
+        ) from error
+    _refuse_other_columns(table, needed or {}, path)
+    return table
+
+
+def read_csv(path: str | Path, needed: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """A CSV table; arguments and errors as of `read_table`."""
+    path = Path(path)
+    check(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such table")
+    try:
+        table = pd.read_csv(path)
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read as a CSV table ({reason(error)})") from error
+    _refuse_other_columns(table, needed or {}, path)
+    return table
+
+
+def _refuse_other_columns(table: pd.DataFrame, needed: Mapping[str, str], path: Path) -> None:
+    for column, kind in needed.items():
+        if column not in table:
+            raise InputError(
+                f"{path}: no column '{column}'; found {', '.join(map(str, table.columns))[:500]}"
+            )
+        values = table[column]
+        if not isinstance(values, pd.Series) or not KINDS[kind](values.dtype):
+            found = getattr(values, "dtype", "two columns of this name")
+            raise InputError(f"{path}: column '{column}': found {found}, expected {kind}")

@@ -1,0 +1,96 @@
+"""Temporary files of runs that were killed: whose they are, and their removal by the next run.
+
+A temporary file of `NAME.EXT` is `.NAME.<process>-<host>-<random>.tmp.EXT`; its writer holds a lock on it.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import socket
+import time
+from functools import cache
+from pathlib import Path
+
+_TEMPORARY = re.compile(
+    r"\.(?P<stem>.*)\.(?:(?P<pid>\d+)-(?P<host>[0-9a-f]{8})-)?[a-z0-9_]{8}\.tmp(?P<suffix>(?:\.[^.]*)?)"
+)
+# On other machines processes cannot be asked for, and locks may not be seen.
+SURELY_ENDED_S = 24 * 3600.0
+LISTING_SHARE = 0.02  # of the time may go into listing a folder: there may be a file per particle in it
+
+_listings: dict[str, tuple[float, dict[str, list[os.DirEntry]]]] = {}
+
+
+def temporary_prefix(path: Path) -> str:
+    """How the name of a temporary file of `path` begins."""
+    return f".{path.stem}.{os.getpid()}-{_host()}-"
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `path` whose writers have ended.
+
+    A file stays while a process holds it, runs under the number in its name on this machine, or, on
+    another machine, until it is a day old.
+    """
+    for entry in _temporaries(path.parent).pop(path.name, ()):
+        name = _TEMPORARY.fullmatch(entry.name)
+        try:
+            with open(entry.path, "r+b") as file:
+                ended = name["host"] == _host() and not _runs(int(name["pid"]))
+                old = time.time() - os.fstat(file.fileno()).st_mtime > SURELY_ENDED_S
+                if (ended or old) and not _is_held(file.fileno()):
+                    os.unlink(entry.path)
+        except OSError:  # another run has removed it, or it is not ours to remove
+            continue
+
+
+def hold(handle: int) -> None:
+    """Lock an open file, so that no other run takes it for left; without effect where locks are unknown."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return
+
+
+def _is_held(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # the file system knows no locks: name and age have to do
+        return False
+    return False
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this number runs; one that has ended and that no parent has asked for does not."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user, or a system without /proc
+        return True
+    return state != "Z"
+
+
+def _temporaries(folder: Path) -> dict[str, list[os.DirEntry]]:
+    """The temporary files in a folder by the name of their target; listed anew if that is quick."""
+    key, now = os.path.abspath(folder), time.monotonic()
+    due, found = _listings.get(key, (0.0, {}))
+    if now < due:
+        return found
+    found = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if ".tmp" in entry.name and (name := _TEMPORARY.fullmatch(entry.name)):
+                found.setdefault(name["stem"] + name["suffix"], []).append(entry)
+    end = time.monotonic()
+    _listings[key] = end + (end - now) / LISTING_SHARE, found
+    return found
+
+
+@cache
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

@@ -1,0 +1,220 @@
+"""`volumes.json`: which volumes of a folder belong together; it betrays lost, foreign, damaged and old ones.
+
+The list holds a section for each set of volumes, under the start of their names (`vol_`): how many belong to
+it, which are written for good, and a checksum of the voxels of each. Whoever writes volumes first removes the
+files that the list names of a set of other content, and never another file. A folder without a list, such as
+one filled by another program, is read by its names.
+"""
+
+import json
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_json
+from tomohet.files.mrc import read_volume
+from tomohet.files.parts import content_digest, locked
+
+LIST = "volumes.json"
+NUMBERED = re.compile(r"_(\d+)$")
+REMEDY = "decode the volumes again (eval_vol)"
+
+
+@dataclass(frozen=True)
+class ListedVolumes:
+    """Volumes in ascending order of their numbers; `checksums` are None where no list knows the volume."""
+
+    numbers: list[int]
+    paths: list[Path]
+    checksums: list[int | None]
+
+    def check(self, row: int, checksum: int) -> None:
+        """Raise InputError when the voxels read, with this `checksum`, are not those that were written."""
+        if self.checksums[row] not in (None, checksum):
+            raise InputError(
+                f"{self.paths[row]}: volume {self.numbers[row]} is not the one that was written there "
+                f"({LIST}): it is damaged, or of another run; {REMEDY}"
+            )
+
+
+class VolumeList:
+    """The list's section of one set of volumes while they are written, by one process or several.
+
+    content : digest of all that decides the volumes; a set of other content is forgotten, its files removed
+    count : volumes of the whole set
+    stack : name of the file that holds all of them; None: each has a file, `<prefix>NNN.mrc`
+    facts : further entries of the section
+    """
+
+    def __init__(
+        self, folder: Path, prefix: str, content: str, count: int, stack: str | None = None, **facts: object
+    ) -> None:
+        self.path, self.prefix = folder / LIST, prefix
+        self._new = {"content": content, "count": count, "stack": stack, **facts, "checksums": {}}
+
+    def start(self, numbers: range) -> None:
+        """Note that the volumes `numbers` are about to be written."""
+        with locked(self.path):
+            sections = _read(self.path)
+            old = sections.get(self.prefix)
+            if old is not None and not self._is_of_this(old):
+                for name in _names(self.prefix, old):
+                    (self.path.parent / name).unlink(missing_ok=True)
+                old = None
+            section = old or self._new
+            for number in numbers:
+                section["checksums"].pop(str(number), None)
+            write_json(self.path, sections | {self.prefix: section})
+
+    def finish(self, checksums: dict[int, int]) -> None:
+        """Note that these volumes are written: number -> checksum.
+
+        Raises InputError when a job with other volumes has begun to write here meanwhile.
+        """
+        with locked(self.path):
+            sections = _read(self.path)
+            section = sections.get(self.prefix)
+            if section is None or not self._is_of_this(section):
+                raise InputError(
+                    f"{self.path}: another job has begun to write other volumes here; give each a folder"
+                )
+            section["checksums"] |= {str(number): value for number, value in checksums.items()}
+            write_json(self.path, sections)
+
+    def _is_of_this(self, section: dict) -> bool:
+        return all(section.get(key) == self._new[key] for key in ("content", "count", "stack"))
+
+
+def checksum(voxels: np.ndarray, before: int = 0) -> int:
+    """CRC-32 of voxels as float32; `before` is that of the sections that precede them."""
+    return zlib.crc32(np.ascontiguousarray(voxels, dtype="<f4"), before)
+
+
+def listed_volumes(folder: str | Path) -> ListedVolumes:
+    """All `*_<number>.mrc` of a folder, held against its list if there is one.
+
+    Raises InputError when a volume of the list is not there or not yet written, or when there is a numbered
+    volume that is not in the list.
+    """
+    folder = Path(folder)
+    found = {
+        path.name: int(match[1]) for path in folder.glob("*.mrc") if (match := NUMBERED.search(path.stem))
+    }
+    known: dict[str, int] = {}
+    sections = _read(folder / LIST)
+    for prefix, section in sections.items():
+        _refuse_unfinished(folder, prefix, section)
+        known |= {
+            name: crc for name, crc in _named_checksums(prefix, section).items() if name.endswith(".mrc")
+        }
+    lost = sorted(name for name in known if not (folder / name).is_file())
+    if lost:
+        raise InputError(f"{folder / lost[0]}: this volume is missing, {LIST} names it; {REMEDY}")
+    extra = sorted(set(found) - set(known))
+    if sections and extra:
+        raise InputError(
+            f"{folder / extra[0]}: not one of the {len(known)} volumes that were written here ({LIST}); move "
+            "it to another folder"
+        )
+    names = sorted(found, key=lambda name: (found[name], name))
+    return ListedVolumes(
+        [found[name] for name in names],
+        [folder / name for name in names],
+        [known.get(name) for name in names],
+    )
+
+
+def listed_stack(path: str | Path, count: int) -> ListedVolumes:
+    """The `count` volumes of one stack, numbered from 0, held against the list beside it if that names it.
+
+    Raises InputError when the list names another number of volumes.
+    """
+    path = Path(path)
+    checksums: list[int | None] = [None] * count
+    for prefix, section in _read(path.parent / LIST).items():
+        if section["stack"] == path.name:
+            _refuse_unfinished(path.parent, prefix, section)
+            if section["count"] != count:
+                raise InputError(f"{path}: {count} volumes, {LIST} says {section['count']}; {REMEDY}")
+            checksums = [section["checksums"][str(number)] for number in range(count)]
+    return ListedVolumes(list(range(count)), [path] * count, checksums)
+
+
+def read_listed(path: str | Path) -> tuple[np.ndarray, float]:
+    """A volume as `files.mrc.read_volume` reads it, held against the list beside it if it is in there.
+
+    Raises InputError when it is not the volume that was written.
+    """
+    path = Path(path)
+    volume, pixel_size_A = read_volume(path)
+    for prefix, section in _read(path.parent / LIST).items():
+        expected = _named_checksums(prefix, section).get(path.name)
+        number = NUMBERED.search(path.stem)
+        if section["stack"] is None and expected is not None and number:
+            ListedVolumes([int(number[1])], [path], [expected]).check(0, checksum(volume))
+    return volume, pixel_size_A
+
+
+def refuse_other_latents(folder: Path, z: np.ndarray, source: Path) -> None:
+    """Raise InputError when the folder's list names the latents of its volumes, and they are not `z`."""
+    sections = _read(folder / LIST).values()
+    if sections and latents_digest(z) not in [section.get("latents") for section in sections]:
+        raise InputError(f"{source}: the volumes were decoded from other latents ({LIST}); {REMEDY}")
+
+
+def latents_digest(z: np.ndarray) -> str:
+    """Digest of latents (m, zdim), as the list holds it."""
+    return content_digest(np.asarray(z, np.float32))
+
+
+def _names(prefix: str, section: dict) -> list[str]:
+    """Names of all files that a set may have left, written for good or not."""
+    if section["stack"] is not None:
+        return [section["stack"]]
+    return [file_name(prefix, number) for number in range(section["count"])]
+
+
+def _named_checksums(prefix: str, section: dict) -> dict[str, int]:
+    if section["stack"] is not None:
+        return {section["stack"]: 0}
+    return {file_name(prefix, int(number)): crc for number, crc in section["checksums"].items()}
+
+
+def file_name(prefix: str, number: int) -> str:
+    """Name of a volume that has a file of its own."""
+    return f"{prefix}{number:03d}.mrc"
+
+
+def _refuse_unfinished(folder: Path, prefix: str, section: dict) -> None:
+    written, count = len(section["checksums"]), section["count"]
+    if written < count:
+        missing = next(number for number in range(count) if str(number) not in section["checksums"])
+        name = section["stack"] or file_name(prefix, missing)
+        raise InputError(
+            f"{folder / name}: {written} of {count} volumes are written ({LIST}); run eval_vol again, or its "
+            "other parts"
+        )
+
+
+def _read(path: Path) -> dict[str, dict]:
+    """Sections of the list, by the start of the volumes' names; empty when there is no list."""
+    try:
+        sections = json.loads(path.read_text())
+        for section in sections.values():
+            section["checksums"] = {str(int(number)): crc for number, crc in section["checksums"].items()}
+            if not isinstance(section["count"], int) or not isinstance(section["stack"], str | None):
+                raise ValueError("count or stack is not what it should be")
+        # Files are removed by these names, and the folder may be somebody else's.
+        if any(
+            "/" in name for name in [*sections, *(section["stack"] or "" for section in sections.values())]
+        ):
+            raise ValueError("a name leads out of the folder")
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged ({error}); remove it and {REMEDY}") from error
+    return sections

@@ -1,0 +1,116 @@
+"""By what number every image is divided, and on which grey scale its tomogram is.
+
+Programs, sessions and detectors write images on grey scales of their own, and pixels alone cannot tell a
+tomogram on another scale from one with more noise. So a tomogram's scale is its noise: tomograms count
+alike, and what is lost is how much more signal beside its noise one may have than another. Within a tomogram
+there is one grey scale, and a noisier image is one with less signal beside its noise.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tomohet.particles.noise_levels import noise_gain
+from tomohet.particles.preparation import (
+    NOISE_SHELLS,
+    Preparation,
+    noise_deviation,
+    read_half_planes,
+    read_images,
+)
+from tomohet.particles.rescaling import Grids
+from tomohet.particles.table import ParticleSet
+from tomohet.physics.fourier import HalfPlane, hartley2, hartley_values, symmetrise
+from tomohet.physics.imaging import image_parameters, physical_transfer
+
+SAMPLE_FOR_SCALE = 10_000  # images from which scales are estimated; all where there are fewer
+FEWEST_PER_TOMOGRAM = 20  # of these, where it has so many
+
+
+def divisors(
+    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
+) -> tuple[float, np.ndarray]:
+    """Shift common to all images, and each one's divisor, float32 (n,): NaN for its own noise, yet unknown.
+
+    Raises InputError as `read_half_planes` does.
+    """
+    images = particle_set.images
+    n = len(images)
+    if isinstance(preparation.normalise, tuple):
+        shift, scale = map(float, preparation.normalise)
+        return shift, np.full(n, scale, np.float32)
+    if preparation.normalise == "global":
+        return 0.0, np.full(n, _hartley_deviation(particle_set, preparation, grids), np.float32)
+    divisor = np.full(n, np.nan, np.float32)
+    premultiplied = np.flatnonzero(images["ctf_premultiplied"])
+    if len(premultiplied):
+        tomogram = tomogram_of(particle_set)
+        rows = premultiplied[_spread(tomogram[premultiplied])]
+        power, expected = np.zeros(n), np.zeros(n)
+        for here, values in read_half_planes(images, rows, grids, preparation):
+            power[here] = noise_deviation(values, hp).double().square().numpy()
+            expected[here] = expected_noise(images.iloc[here], hp)
+        level = grey_levels(power[rows], expected[rows], tomogram[rows])
+        common = np.sqrt((power[rows] / level[tomogram[rows]].to_numpy() ** 2).mean())
+        divisor[premultiplied] = common * level[tomogram[premultiplied]].to_numpy()
+    return 0.0, divisor
+
+
+def tomogram_of(particle_set: ParticleSet) -> np.ndarray:
+    """Name (n,) of every image's tomogram."""
+    names = particle_set.particles["tomogram"].astype(str).to_numpy()
+    return names[particle_set.images["particle"].to_numpy()]
+
+
+def expected_noise(images: pd.DataFrame, hp: HalfPlane) -> np.ndarray:
+    """Noise power (m,) at |k| >= 0.75 Nyquist that extraction left of white noise of power 1."""
+    outer = hp.prefix(NOISE_SHELLS * hp.box / 2)
+    transfer, gain = physical_transfer(image_parameters(images), hp, dose=True, tilt=True)
+    return noise_gain(transfer[:, outer:], gain[:, outer:]).mean(1).double().numpy()
+
+
+def grey_levels(power: np.ndarray, expected: np.ndarray, tomogram: np.ndarray) -> pd.Series:
+    """Noise deviation of each tomogram before its images were multiplied by anything, by name.
+
+    power, expected (m,): of images, as `noise_deviation` squared and `expected_noise`; tomogram (m,): names.
+    """
+    sums = pd.DataFrame({"power": power, "expected": expected}).groupby(tomogram).sum()
+    return np.sqrt(sums["power"] / sums["expected"].clip(lower=1e-12))
+
+
+def grey_scales(noise_scale: np.ndarray, images: pd.DataFrame, tomogram: np.ndarray) -> np.ndarray:
+    """Grey scale of each image's tomogram, float32 (n,): the median divisor of its images of one kind."""
+    kind = [tomogram, images["ctf_premultiplied"].to_numpy(bool)]
+    return pd.Series(noise_scale).groupby(kind).transform("median").to_numpy(np.float32)
+
+
+def _spread(tomogram: np.ndarray) -> np.ndarray:
+    """Places (ascending) of images at random, as many of each tomogram as make `SAMPLE_FOR_SCALE` in all."""
+    order = np.random.default_rng(0).permutation(len(tomogram))
+    shuffled = pd.Series(tomogram[order])
+    limit = max(FEWEST_PER_TOMOGRAM, SAMPLE_FOR_SCALE // shuffled.nunique())
+    return np.sort(order[(shuffled.groupby(shuffled).cumcount() < limit).to_numpy()])
+
+
+def _hartley_deviation(particle_set: ParticleSet, preparation: Preparation, grids: Grids) -> float:
+    """Standard deviation of all Hartley coefficients, from evenly spaced images."""
+    images = particle_set.images
+    n = min(len(images), SAMPLE_FOR_SCALE)
+    rows = np.unique(np.linspace(0, len(images) - 1, n).round().astype(int))
+    total = total_square = 0.0
+    count = 0
+    for hartley in _hartley(images, rows, grids, preparation):
+        total, total_square = total + float(hartley.sum()), total_square + float(hartley.square().sum())
+        count += hartley.numel()
+    return float(np.sqrt(total_square / count - (total / count) ** 2))
+
+
+def _hartley(images: pd.DataFrame, rows: np.ndarray, grids: Grids, preparation: Preparation):
+    """Yield Hartley coefficients, float64, chunk by chunk; of images as they are the whole square."""
+    if grids.resampled:
+        for _, values in read_half_planes(images, rows, grids, preparation):
+            yield torch.stack(hartley_values(values)).double()
+        return
+    for _, pixels in read_images(images, rows, grids.box):
+        preparation.apply(pixels)
+        yield symmetrise(hartley2(pixels.double()))

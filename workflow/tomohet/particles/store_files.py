@@ -1,0 +1,113 @@
+"""The files of a prepared store, read with distrust: checked before anything is built of what they say."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE, reason
+from tomohet.files.digests import check
+from tomohet.files.tables import read_table
+from tomohet.files.values import LIST, MAPPING, TEXT, hold_to, number, one_of, whole
+from tomohet.particles.table import ROTATION_COLUMNS
+
+DESCRIPTION, PARTICLES, IMAGES, DATA = "store.yaml", "particles.parquet", "images.parquet", "images.npy"
+CHECKSUM = "checksum"  # column of images.parquet: of the image's row in images.npy (`files.rows`)
+PREPARE_AGAIN = "run `tomohet prepare` again"
+LARGEST_BOX = 2048
+
+_DESCRIBED = {
+    "box": whole(2, LARGEST_BOX),
+    "pixel_size_A": number(1e-3, 1e4),
+    "scale": number(1e-30, 1e30),
+    "digest": TEXT,
+    "preparation": MAPPING,
+    "inverted": LIST,
+    "counts": MAPPING,
+}
+_NUMBERS = (
+    *ROTATION_COLUMNS, "shift_x_px", "shift_y_px", "defocus_u_A", "defocus_v_A", "defocus_angle_deg",
+    "voltage_kV", "cs_mm", "amplitude_contrast", "phase_shift_deg", "dose_e_A2", "tilt_deg", "noise_scale",
+)  # fmt: skip
+_OF_IMAGES = {
+    "particle": "whole numbers",
+    "ctf_premultiplied": "true or false",
+    "dose_weighted": "true or false",
+}
+_OF_IMAGES |= dict.fromkeys(_NUMBERS, "numbers")
+_OF_PARTICLES = {"particle": "whole numbers", "n_tilts": "whole numbers", "tomogram": "anything"}
+
+
+def read_description(folder: Path) -> dict | None:
+    """The content of `store.yaml`, or None when there is none.
+
+    Raises InputError when it is damaged, or says what no store can be.
+    """
+    path = folder / DESCRIPTION
+    check(path)
+    if not path.is_file():
+        return None
+    try:
+        description = yaml.safe_load(path.read_text())
+    except (*UNREADABLE, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path}: the store's description is damaged ({reason(error)}); {PREPARE_AGAIN}"
+        ) from error
+    hold_to(description, {"format": whole(1, 1000)}, path)
+    hold_to(description, _DESCRIBED, path)
+    hold_to(description["preparation"], {"dtype": one_of("float32", "float16")}, f"{path}: preparation")
+    hold_to(description["counts"], {"in_input": MAPPING}, f"{path}: counts")
+    hold_to(description["counts"]["in_input"], {"images": whole(0, 2**40)}, f"{path}: counts in_input")
+    return description
+
+
+def read_particles(folder: Path) -> pd.DataFrame:
+    """The table of particles, numbered from 0. Raises InputError when it is damaged."""
+    particles = read_table(folder / PARTICLES, _OF_PARTICLES)
+    if not np.array_equal(particles["particle"], np.arange(len(particles))):
+        raise InputError(f"{folder / PARTICLES}: particles are not numbered 0, 1, 2, ...; {PREPARE_AGAIN}")
+    return particles
+
+
+def read_images(folder: Path, n_particles: int) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """The table of images, particle after particle, and their checksums uint32 (n,), or None without any.
+
+    Raises InputError when it is damaged, or of other particles.
+    """
+    path = folder / IMAGES
+    # Paths of stacks as categories: few of them, and long.
+    images = read_table(path, _OF_IMAGES, read_dictionary=["stack"])
+    particle = images["particle"].to_numpy()
+    outside = len(particle) and not 0 <= particle.min() <= particle.max() < n_particles
+    if outside or (particle[1:] < particle[:-1]).any():
+        raise InputError(f"{path}: images are not those of particles 0 to {n_particles - 1}; {PREPARE_AGAIN}")
+    if not (np.isfinite(images["noise_scale"]) & (images["noise_scale"] != 0)).all():
+        raise InputError(f"{path}: noise_scale is 0 or no number; {PREPARE_AGAIN}")
+    if CHECKSUM not in images:
+        return images, None
+    return images, images.pop(CHECKSUM).to_numpy(np.uint32)
+
+
+def read_data(folder: Path, description: dict, n_images: int) -> np.ndarray:
+    """The memory-mapped half-planes, for the (n, n_half, 2) that a store of this box must have.
+
+    Raises InputError when the file's header is damaged, or the file is not as long as it must be.
+    """
+    path, box = folder / DATA, description["box"]
+    try:
+        data = np.load(path, mmap_mode="r")
+        size = os.path.getsize(path)
+    except UNREADABLE as error:
+        raise InputError(f"{path}: the store is damaged ({reason(error)}); {PREPARE_AGAIN}") from error
+    plausible = isinstance(data, np.memmap) and data.ndim == 3 and data.flags.c_contiguous
+    # Before the box is used to build anything: a half-plane has close to pi / 8 box^2 points.
+    plausible = plausible and len(data) == n_images and 0.3 < data.shape[1] / box**2 < 1
+    if not plausible or data.dtype != description["preparation"]["dtype"]:
+        raise InputError(f"{path}: tables and images do not match; {PREPARE_AGAIN}")
+    if size != data.offset + data.itemsize * math.prod(data.shape):
+        raise InputError(f"{path}: {size} bytes, expected {data.offset + data.nbytes}; {PREPARE_AGAIN}")
+    return data

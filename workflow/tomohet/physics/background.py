@@ -1,0 +1,96 @@
+"""The grey level of tilt images around the particle, which is to be 0 before images are windowed.
+
+A window turns a constant into a disc, whose edge spreads over all low frequencies; a slope likewise.
+Particles lie in the middle, so the level is read beyond three quarters of half the box, the circle that
+RELION's extraction normalises by, and out to the corners: the more pixels, the less noise a level brings into
+the image. What lies there is cut into sectors, and a plane c + a x + b y is fitted to their means by Huber's
+estimate, so that a gold bead in a few of them moves it little. A slope costs more noise than a level and is
+rarely there: it is taken for as much as it stands out from chance (positive-part James-Stein).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+Tensor = torch.Tensor
+
+INNER, EDGE = 0.75, 1.0  # radii as fractions of half the box
+SECTORS = 16
+BOUND = 2.0  # robust standard deviations: residuals beyond count no more than this
+ROUNDS = 3
+SIGMA_OF_MAD = 1.4826  # of a normal distribution
+CHANCE = 16.0  # of a slope's squared length over its variance per axis; noise exceeds it once in 200 images
+
+
+def background_planes(images: Tensor, field: float = 1.0) -> Tensor:
+    """Level at the centre and slopes per pixel along x and y, (3, m), of images (m, D, D) on the CPU.
+
+    field: the part of the images' field of view that is used; what lies beyond is not looked at. Images that
+    were cropped to a circle are read within it.
+    """
+    planes = _planes(images, round(field, 6), corners=True)
+    cropped = _blank_corners(images)
+    if cropped.any():
+        planes[:, cropped] = _planes(images[cropped], round(field, 6), corners=False)
+    return planes
+
+
+def subtract_planes(images: Tensor, planes: Tensor) -> Tensor:
+    """Take planes (3, m) off images (m, D, D), in place."""
+    position = torch.arange(images.shape[-1], dtype=torch.float32) - images.shape[-1] // 2
+    level, along_x, along_y = planes[:, :, None]
+    images -= (level + along_y * position)[:, :, None]
+    images -= (along_x * position)[:, None]
+    return images
+
+
+def _planes(images: Tensor, field: float, corners: bool) -> Tensor:
+    pixels, design, inverse = _sectors(images.shape[-1], field, corners)
+    values = images.flatten(1).index_select(1, pixels.flatten()).unflatten(1, pixels.shape).mean(1).T
+    planes = torch.stack([_median(values), *torch.zeros(2, len(images))])
+    # Sums, not matrix products, which would round an image by its place in the batch.
+    for _ in range(ROUNDS):
+        residual = values - _sums(design, planes)
+        bound = BOUND * SIGMA_OF_MAD * _median(residual.abs())
+        bounded = torch.clamp(residual, -bound, bound)
+        planes += _sums(inverse, bounded)
+    variance = bounded.square().sum(0) / max(1, len(values) - 3) * inverse[1:].square().sum(1).mean()
+    strength = planes[1:].square().sum(0) / variance.clamp_min(1e-30)
+    planes[1:] *= 1 - CHANCE / strength.clamp_min(CHANCE)
+    return planes
+
+
+def _blank_corners(images: Tensor) -> Tensor:
+    """Which images (m,) have one value in all four corners, pixel for pixel."""
+    corner = torch.stack([images[:, y, x] for y in (0, -1) for x in (0, 1, -2, -1)])
+    return (corner == corner[0]).all(0)
+
+
+def _sums(matrix: Tensor, values: Tensor) -> Tensor:
+    """(a, m): the matrix product of (a, b) and (b, m), each column alike whatever its place."""
+    return torch.stack([(row[:, None] * values).sum(0) for row in matrix])
+
+
+def _median(values: Tensor) -> Tensor:
+    """Upper median (m,) of the columns of (s, m)."""
+    middle = len(values) // 2
+    return torch.from_numpy(np.partition(values.T.contiguous().numpy(), middle, axis=1)[:, middle])
+
+
+@lru_cache(maxsize=16)
+def _sectors(box: int, field: float, corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels around the particle (n, s), a column for each of s sectors; 1, x, y of their means (s, 3), and
+    the pseudo-inverse of that (3, s)."""
+    position = torch.arange(box, dtype=torch.float32) - box // 2
+    y, x = (axis.flatten() for axis in torch.meshgrid(position, position, indexing="ij"))
+    edge = box / 2 * field
+    around = torch.hypot(x, y) >= INNER * edge
+    around &= (torch.maximum(x.abs(), y.abs()) if corners else torch.hypot(x, y)) <= EDGE * edge
+    found = torch.nonzero(around)[:, 0]
+    found = found[torch.argsort(torch.atan2(y, x)[found], stable=True)]
+    n_sectors = min(SECTORS, len(found))
+    even = torch.linspace(0, len(found) - 1, len(found) // n_sectors * n_sectors).round().long()
+    pixels = found[even].reshape(n_sectors, -1).T.contiguous()
+    design = torch.stack([torch.ones(n_sectors), x[pixels].mean(0), y[pixels].mean(0)], dim=1)
+    return pixels, design, torch.linalg.pinv(design.double()).float()
