@@ -55,6 +55,7 @@ def teacher(store):
         "tomograms": ["0", "1"],
         "model_args": {"zdim": 2},
         "training_args": {"max_frequency": 0.4},
+        "pose_deviation": [0.0, 0.0],
     }
     return Teacher(Path("linear"), config, state)
 

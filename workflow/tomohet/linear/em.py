@@ -207,6 +207,14 @@ def likelihood(
     return precision, projection
 
 
+def latent_likelihood(
+    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A (N, K, K) and b (N, K) of the latents of the basis maps, pose errors integrated out."""
+    tables = likelihood(observations, mean, basis, variance)
+    return tables if mean.errors is None else mean.errors.marginal(*tables)
+
+
 def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):
     """Chunk by chunk: the whitened chunk, its residual q - w S mu, the slices of all maps, A and b."""
     known = [] if mean.errors is None else [mean.errors.maps]

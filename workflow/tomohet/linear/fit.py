@@ -1,7 +1,7 @@
 """Fit the linear latent model: mean map, start, EM; with tests whether there is anything to fit."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -131,7 +131,7 @@ def fit_linear_model(
     joined = (processes.joined_parts(table, len(particles)) for table in (latents.mean, latents.covariance))
     latents = Latents(*joined)
     model = LinearModel(
-        mean=mean,
+        mean=replace(mean, errors=None),
         basis=basis,
         basis_variance=fitted.basis_variance,
         latents=latents.first(len(basis)),

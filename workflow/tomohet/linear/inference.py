@@ -9,8 +9,10 @@ from torch import Tensor
 
 from tomohet.errors import InputError
 from tomohet.files.arrays import read_arrays
+from tomohet.files.tables import read_table
 from tomohet.files.values import LIST, MAPPING, hold_to, number
 from tomohet.linear.em import expectation
+from tomohet.linear.poses import POSE_COLUMNS, PoseEstimates
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.model.load import load_config, read_weights
 from tomohet.model.taught import MAP_BOX, stack_posterior
@@ -22,6 +24,8 @@ from tomohet.reconstruction.particle_maps import particle_maps
 
 # Likelihood of used and held-out images, in an output folder of train_linear.
 HELD_OUT = "held_out.npz"
+# Errors of the particles' poses, likewise.
+POSES = "poses.parquet"
 
 
 def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
@@ -34,7 +38,13 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
         raise InputError(f"{folder}: a model of kind {config['model_args']['kind']}, expected train_linear's")
     if config["lattice_args"]["boxsize"] - 1 != box:
         raise InputError(f"{folder}: fitted to a box of {config['lattice_args']['boxsize'] - 1}, not {box}")
-    hold_to(config, {"tomograms": LIST, "particles": LIST, "training_args": MAPPING}, folder / "config.pkl")
+    if "pose_deviation" not in config:
+        raise InputError(f"{folder}: fitted by an earlier version; run train_linear again")
+    hold_to(
+        config,
+        {"tomograms": LIST, "particles": LIST, "training_args": MAPPING, "pose_deviation": LIST},
+        folder / "config.pkl",
+    )
     hold_to(config["training_args"], {"max_frequency": number(1e-6, 0.5)}, folder / "config.pkl")
     weights = read_weights(folder / "weights.pkl")
     if "spectral_variance" not in weights.get("posterior", {}):
@@ -80,9 +90,10 @@ class Teacher:
 
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
         """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form."""
+        store, mean = self.poses(store, particles).applied(store, particles, self.mean_map(store, device))
         observations = self._observations(store, particles, device)
         basis = self.maps(store, self.n_basis)[1].to(device), self.basis_variance(store, device)
-        latents, _ = expectation(observations, self.mean_map(store, device), *basis, accumulate=False)
+        latents = expectation(observations, mean, *basis, accumulate=False)[0].first(self.n_basis)
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
 
     def particle_maps(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
@@ -90,8 +101,9 @@ class Teacher:
 
         Each has unit root mean square, which is that of noise: particles have different numbers of tilts.
         """
+        store, mean = self.poses(store, particles).applied(store, particles, self.mean_map(store, device))
         observations = self._observations(store, particles, device, MAP_BOX)
-        maps = particle_maps(observations, self.mean_map(store, device)).flatten(1)
+        maps = particle_maps(observations, mean).flatten(1)
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
     def mean_map(self, store: Store, device: torch.device | str) -> MeanMap:
@@ -99,6 +111,16 @@ class Teacher:
         unit = self.config["scale"] / store.scale
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
         return MeanMap(unit * mean, mask, self._noise(tomograms_of(store)[0], device), unit**2 * power)
+
+    def poses(self, store: Store, particles: np.ndarray) -> PoseEstimates:
+        """Errors of the poses of particles (store ordinals), 0 for those that the model was not fitted to."""
+        if not any(self.config["pose_deviation"]):
+            return PoseEstimates.none(len(particles))
+        known = np.asarray(self.config["particles"])
+        rows = np.searchsorted(known, particles).clip(max=len(known) - 1)
+        table = read_table(self.folder / POSES, dict.fromkeys(POSE_COLUMNS, "numbers"))
+        estimates = PoseEstimates.read(table, self.config["pose_deviation"], store.pixel_size_A)
+        return estimates.of_rows(np.where(known[rows] == particles, rows, -1))
 
     def _observations(
         self, store: Store, particles: np.ndarray, device: torch.device, box: int | None = None

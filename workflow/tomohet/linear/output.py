@@ -13,11 +13,10 @@ from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
-from tomohet.linear.inference import HELD_OUT
+from tomohet.linear.inference import HELD_OUT, POSES
 from tomohet.particles.store import Store
 
 TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl")  # by later stages
-POSES = "poses.parquet"
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         "seed": 0,
         "angpix": float(store.pixel_size_A),
         "scale": float(store.scale),
+        "pose_deviation": model.poses.prior.tolist(),
         "store": str(store.folder),
         "store_digest": store.digest,
         "particles": run.particles.tolist(),

@@ -87,9 +87,9 @@ class PoseEstimates:
     """Pose errors of N particles, under the linear model.
 
     error (N, 6): rotation vector (rad) and shift (px) that take the stated pose to the true one, along the
-    axes of the stated pose; deviation (N, 6): posterior standard deviation of each; prior (2,): the standard
-    deviation
-    of all particles' rotations and shifts along one axis, 0 where images do not tell that poses have errors.
+    axes of the stated pose; deviation (N, 6): posterior standard deviation of each; prior (2,): standard
+    deviation of a rotation and of a shift along one axis over the particles, 0 where images do not tell that
+    poses have errors.
     """
 
     error: np.ndarray
@@ -97,11 +97,16 @@ class PoseEstimates:
     prior: np.ndarray
 
     @classmethod
+    def none(cls, n: int) -> "PoseEstimates":
+        """Of n particles whose images do not tell that their poses have errors."""
+        return cls(np.zeros((n, N_TANGENTS)), np.zeros((n, N_TANGENTS)), np.zeros(2))
+
+    @classmethod
     def of(cls, poses: Poses, mean: MeanMap, latents: Latents) -> "PoseEstimates":
         """From the posterior of the errors left (the last six latents) of all particles."""
         n = len(poses.particles)
         if mean.errors is None:
-            return cls(np.zeros((n, N_TANGENTS)), np.zeros((n, N_TANGENTS)), np.zeros(2))
+            return cls.none(n)
         variance = latents.covariance.diagonal(dim1=1, dim2=2)[:, -N_TANGENTS:]
         total = composed(poses.offset, latents.mean[:, -N_TANGENTS:].double().cpu().numpy())
         shift = Rotation.from_rotvec(total[:, :3]).apply(total[:, 3:])
@@ -123,6 +128,32 @@ class PoseEstimates:
             return "poses: no errors that the images can show"
         rotation_deg, shift_A = self.spread(pixel_size_A)
         return f"poses are off by {rotation_deg:.1f} degrees (rms) and {shift_A:.1f} Å along each axis"
+
+    def applied(self, store: Store, particles: np.ndarray, mean: MeanMap) -> tuple[Store, MeanMap]:
+        """The store with the poses of these particles corrected, and the mean map with the errors left.
+
+        particles: ordinals in the store, of these estimates; mean: without errors. A store whose poses have
+        been corrected already is taken as it is.
+        """
+        if not self.found:
+            return store, mean
+        moved = Poses.stated(store, particles).moved(self.error)
+        offset = torch.as_tensor(moved.offset, dtype=mean.volume.dtype, device=mean.volume.device)
+        errors = PoseErrors(tangents(mean.volume), self.prior, offset)
+        return store if store.poses_corrected else moved.store, replace(mean, errors=errors)
+
+    def of_rows(self, rows: np.ndarray) -> "PoseEstimates":
+        """The estimates of some of the particles; those of row -1 are not known."""
+        known = (rows >= 0)[:, None]
+        return replace(self, error=self.error[rows] * known, deviation=self.deviation[rows] * known)
+
+    @classmethod
+    def read(cls, table: pd.DataFrame, prior: list[float], pixel_size_A: float) -> "PoseEstimates":
+        """From what `table` gives; prior as of the class."""
+        unit = np.repeat([np.degrees(1.0), pixel_size_A], 3)
+        deviation = np.repeat(table[["turn_sd_deg", "move_sd_A"]].to_numpy(np.float64), 3, axis=1)
+        error = table[list(POSE_COLUMNS)].to_numpy(np.float64)
+        return cls(error / unit, deviation / unit, np.asarray(prior, np.float64))
 
     def table(self, particles: np.ndarray, pixel_size_A: float) -> pd.DataFrame:
         """A row per particle (store ordinals): turn_x_deg, ..., move_z_A, and posterior standard deviations

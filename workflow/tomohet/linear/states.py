@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.linear.em import likelihood
+from tomohet.linear.em import latent_likelihood
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import Teacher
 from tomohet.linear.latent_states import fit_latent_states
@@ -71,19 +71,20 @@ def fit_states(
     """
     split = None
     if isinstance(linear, LinearModel):
-        mean, basis = linear.mean, (linear.basis, linear.basis_variance)
+        poses, mean, basis = linear.poses, linear.mean, (linear.basis, linear.basis_variance)
         variance, spectrum = linear.local_variance, linear.spectral_variance
         split = linear.held_out.confirmed.leading(len(linear.basis))
     else:
         teacher = Teacher.of(linear, store.box)
         if n_states is None:
             split = teacher.held_out(particles, device)
-        mean = teacher.mean_map(store, device)
+        poses, mean = teacher.poses(store, particles), teacher.mean_map(store, device)
         variance, spectrum = (teacher.state[f"{of}_variance"].to(device) for of in ("local", "spectral"))
         basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
         max_frequency = teacher.config["training_args"]["max_frequency"]
+    store, mean = poses.applied(store, particles, mean)
     observations = Observations(store, particles, max_frequency=max_frequency, device=device)
-    tables = likelihood(observations, mean, *basis)
+    tables = latent_likelihood(observations, mean, *basis)
     if n_states is None:
         choice, states = choose_states(split, min(most, len(particles)), seed)
         log.info(choice.sentence)

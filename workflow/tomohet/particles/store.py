@@ -157,10 +157,15 @@ class Store:
         """Half-planes (m, n_half) complex64 of the given image rows, on `device`, shifted by what their poses
         have been corrected by (`with_poses`)."""
         stored = complex_half_planes(torch.from_numpy(self.read(image_rows)).to(device))
-        if CORRECTIONS[0] not in self.images.columns:
+        if not self.poses_corrected:
             return stored
         shift = self.images[list(CORRECTIONS)].to_numpy(np.float32)[np.asarray(image_rows, np.int64)]
         return shift_half_planes(stored, torch.from_numpy(shift).to(device), self.half_plane.to(device))
+
+    @property
+    def poses_corrected(self) -> bool:
+        """Whether poses differ from those that the input states."""
+        return CORRECTIONS[0] in self.images.columns
 
     def with_poses(self, rotations: np.ndarray, shifts_px: np.ndarray) -> "Store":
         """The same store with other rotations (n_images, 3, 3), volume -> image.
