@@ -129,18 +129,20 @@ class PoseEstimates:
         rotation_deg, shift_A = self.spread(pixel_size_A)
         return f"poses are off by {rotation_deg:.1f} degrees (rms) and {shift_A:.1f} Å along each axis"
 
-    def applied(self, store: Store, particles: np.ndarray, mean: MeanMap) -> tuple[Store, MeanMap]:
-        """The store with the poses of these particles corrected, and the mean map with the errors left.
+    def corrected(self, store: Store, particles: np.ndarray) -> Store:
+        """The store with the poses of these particles (ordinals) corrected, unless that has been done."""
+        if not self.found or store.poses_corrected:
+            return store
+        return Poses.stated(store, particles).moved(self.error).store
 
-        particles: ordinals in the store, of these estimates; mean: without errors. A store whose poses have
-        been corrected already is taken as it is.
-        """
+    def applied(self, store: Store, particles: np.ndarray, mean: MeanMap) -> tuple[Store, MeanMap]:
+        """`corrected`, and the mean map (given without errors) with the errors that are left."""
         if not self.found:
             return store, mean
-        moved = Poses.stated(store, particles).moved(self.error)
-        offset = torch.as_tensor(moved.offset, dtype=mean.volume.dtype, device=mean.volume.device)
+        offset = composed(np.zeros_like(self.error), self.error)
+        offset = torch.as_tensor(offset, dtype=mean.volume.dtype, device=mean.volume.device)
         errors = PoseErrors(tangents(mean.volume), self.prior, offset)
-        return store if store.poses_corrected else moved.store, replace(mean, errors=errors)
+        return self.corrected(store, particles), replace(mean, errors=errors)
 
     def of_rows(self, rows: np.ndarray) -> "PoseEstimates":
         """The estimates of some of the particles; those of row -1 are not known."""

@@ -146,21 +146,23 @@ class Store:
         return RowFile(self.data, self.checksums)
 
     def read(self, image_rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Half-planes (m, n_half, 2) of the given image rows as they are stored, into `out` if given.
+        """Half-planes (m, n_half, 2) of the given image rows as they are stored, into `out` if given, shifted
+        by the corrections of their poses (`with_poses`).
 
         Read with as few calls as their places allow; fastest when `data_rows` ascend. Raises InputError when
         the file has been cut off, or an image is not what was written.
         """
-        return self._file.read(self.data_rows[np.asarray(image_rows, np.int64)], out)
+        image_rows = np.asarray(image_rows, np.int64)
+        stored = self._file.read(self.data_rows[image_rows], out)
+        if self.poses_corrected and len(stored):
+            shifts = torch.from_numpy(self.images[list(CORRECTIONS)].to_numpy(np.float32)[image_rows])
+            moved = shift_half_planes(complex_half_planes(torch.from_numpy(stored)), shifts, self.half_plane)
+            stored[...] = torch.view_as_real(moved).numpy()
+        return stored
 
     def half_planes(self, image_rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Half-planes (m, n_half) complex64 of the given image rows, on `device`, shifted by what their poses
-        have been corrected by (`with_poses`)."""
-        stored = complex_half_planes(torch.from_numpy(self.read(image_rows)).to(device))
-        if not self.poses_corrected:
-            return stored
-        shift = self.images[list(CORRECTIONS)].to_numpy(np.float32)[np.asarray(image_rows, np.int64)]
-        return shift_half_planes(stored, torch.from_numpy(shift).to(device), self.half_plane.to(device))
+        """Half-planes (m, n_half) complex64 of the given image rows, on `device`."""
+        return complex_half_planes(torch.from_numpy(self.read(image_rows)).to(device))
 
     @property
     def poses_corrected(self) -> bool:

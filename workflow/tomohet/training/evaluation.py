@@ -77,9 +77,11 @@ def evaluate_images(
     teacher = config["training_args"].get("init")
     # An encoder sees all of an image; a likelihood has the rows that the network was trained on.
     rows = LossRows() if teacher is None else loss_rows(config)
-    images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(args))
     if teacher is not None:
         teacher = _same_teacher(config, store.box)
+        store = teacher.poses(store, particles).corrected(store, particles)
+    images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(args))
+    if teacher is not None:
         everything = np.ones(int(images.tilts.sum()), bool)
         take_posteriors(images, teacher, model, store, particles, everything)
         if model.encoder.sees == "nothing":

@@ -49,6 +49,8 @@ def train_vae(
     tilts = np.diff(store.offsets)[particles]
     _refuse_too_few(particles, args.batch_size)
     teacher = Teacher.of(args.init, store.box) if args.init else None
+    if teacher:
+        store = teacher.poses(store, particles).corrected(store, particles)
     args = _with_defaults(args, teacher)
     n_basis = min(teacher.n_basis, args.zdim) if teacher else 0
     if teacher and n_basis < teacher.n_basis:
