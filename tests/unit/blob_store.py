@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 
 from tomohet.particles.noise_levels import relative_noise
+from tomohet.particles.table import ROTATION_COLUMNS, rotation_frame
 from tomohet.physics import slicing
-from tomohet.physics.fourier import HalfPlane, half_plane
+from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
 from tomohet.physics.geometry import random_rotations
 from tomohet.physics.imaging import image_parameters, physical_transfer
 
@@ -56,6 +57,16 @@ class BlobStore:
         before = np.concatenate([[0], np.cumsum(keep)])
         images = self.images[keep].reset_index(drop=True)
         return replace(self, images=images, offsets=before[self.offsets], values=self.values[keep])
+
+    poses_corrected = False
+
+    def rotations(self) -> np.ndarray:
+        return self.images[list(ROTATION_COLUMNS)].to_numpy(np.float64).reshape(-1, 3, 3)
+
+    def with_poses(self, rotations: np.ndarray, shifts_px: np.ndarray) -> "BlobStore":
+        images = self.images.assign(**rotation_frame(rotations))
+        shifts = torch.as_tensor(shifts_px, dtype=torch.float32)
+        return replace(self, images=images, values=shift_half_planes(self.values, shifts, self.half_plane))
 
     def half_planes(self, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         return self.values[torch.as_tensor(rows)].to(device)

@@ -41,6 +41,8 @@ from tomohet.reconstruction.prior import (
 )
 
 CG_ITERATIONS = 12
+# Of the variance that latents explain by chance: to be left out with some margin.
+CHANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,8 @@ def shared_with_errors(
     errors, k = mean.errors, latents.mean.shape[1] - N_TANGENTS
     whole = torch.cat([latents.mean[:, :k], latents.mean[:, k:] + errors.offset], dim=1)
     moments = processes.add_up(whole.T @ whole + latents.covariance.sum(0)).double()
-    shared = torch.linalg.solve(moments[:k, :k], moments[:k, k:]).T.float()
+    count = n_particles or len(whole)
+    shared = _beyond_chance(torch.linalg.solve(moments[:k, :k], moments[:k, k:]).T, moments, count).float()
     # The likelihood in terms of the latents and of what the regression leaves of the errors.
     precision = torch.linalg.inv(latents.covariance.double())
     projection = (precision @ latents.mean.double()[..., None])[..., 0]
@@ -281,9 +284,25 @@ def shared_with_errors(
     change = torch.eye(k + N_TANGENTS, dtype=torch.float64, device=shared.device)
     change[k:, :k] = shared
     tables = of_errors(change.T @ precision @ change, projection @ change)
-    joined = (processes.joined_parts(table, n_particles or len(whole)) for table in (*tables, errors.offset))
+    joined = (processes.joined_parts(table, count) for table in (*tables, errors.offset))
     deviation, gain = prior_deviation(*joined)
     return shared, replace(errors, deviation=deviation) if gain > LEAST_GAIN else None
+
+
+def _beyond_chance(regression: Tensor, moments: Tensor, count: int) -> Tensor:
+    """Regression (6, K) of pose errors on latents, less what chance explains.
+
+    Latents explain K / count of the variance of rotations (first three rows) and of shifts by chance. Left in,
+    it would grow: pose errors would move into the basis maps bit by bit. Basis maps explain them as well as
+    the tangents do, but have to be learnt.
+    """
+    k = regression.shape[1]
+    shrunk = torch.zeros_like(regression)
+    for rows in (slice(3), slice(3, 6)):
+        own = regression[rows]
+        explained = (own @ moments[:k, :k] @ own.T).trace() / moments[k:, k:][rows, rows].trace()
+        shrunk[rows] = own * (1 - CHANCE * k / count / explained.clamp_min(1e-12)).clamp(0, 1)
+    return shrunk
 
 
 def missing_information(

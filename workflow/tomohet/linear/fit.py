@@ -121,7 +121,7 @@ def fit_linear_model(
     held_out, poses = confirmed_directions(Poses.stated(store, particles), observe, zdim, iterations, seed)
     observations = observe(poses.store)
     mean = mean_map(observations)
-    mean = poses.errors_about(mean, observations)
+    mean, _ = poses.errors_about(mean, observations)
     detection = detect(observations, mean, seed)
     start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
     fitted = expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)

@@ -52,24 +52,23 @@ class Poses:
         poses = corrected(self.store.rotations(), of_all[owner])
         return replace(self, store=self.store.with_poses(*poses), offset=composed(self.offset, error))
 
-    def errors_about(self, mean: MeanMap, observations: Observations) -> MeanMap:
-        """The mean map with the pose errors that images of identical particles would imply.
+    def errors_about(self, mean: MeanMap, observations: Observations) -> tuple[MeanMap, "Poses"]:
+        """The mean map with the pose errors that images of identical particles would imply, and the poses as
+        these images would correct them.
 
-        Without errors, where the images do not tell that there are any.
+        Both as they are, where images do not tell that there are any errors.
         """
         maps = tangents(mean.volume)
         processes, count = observations.processes, len(observations.everyone)
         own = torch.as_tensor(self.offset[processes.part(count)], dtype=maps.dtype, device=maps.device)
-        tables = (
-            processes.joined_parts(table, count)
-            for table in (*likelihood(observations, replace(mean, errors=None), maps), own)
-        )
-        deviation, gain = prior_deviation(*tables)
+        tables = likelihood(observations, replace(mean, errors=None), maps)
+        deviation, gain = prior_deviation(*(processes.joined_parts(t, count) for t in (*tables, own)))
         if gain < LEAST_GAIN:
-            return mean
+            return mean, self
         errors = PoseErrors(maps, deviation, own)
         log.info("were all particles alike: %s", errors.sentence)
-        return replace(mean, errors=errors)
+        left = processes.joined_parts(errors.left(*tables)[0], count)
+        return replace(mean, errors=errors), self.moved(left.double().cpu().numpy())
 
     def errors_left(self, fitted: Fitted, observations: Observations) -> np.ndarray:
         """Posterior mean (N, 6) of the errors of the observed poses under a fitted model."""

@@ -7,6 +7,7 @@ room for noise. What is confirmed is then measured with maps that have settled.
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from tomohet.linear.start import compare
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.pose_errors import PoseErrors
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,9 @@ def confirmed_directions(
     for _ in range(POSE_ROUNDS):
         parts = tuple(observe(part) for part in split_tilts(poses.store))
         used = parts[0]
-        mean = poses.errors_about(mean_map(used), used)
-        found, fitted = _search(parts, mean, zdim, iterations, seed)
+        mean, if_alike = poses.errors_about(mean_map(used), used)
+        seen = used if if_alike is poses else observe(split_tilts(if_alike.store)[0])
+        found, fitted = _search(parts, mean, seen, zdim, iterations, seed)
         if fitted.mean.errors is None:
             break
         moved = poses.moved(poses.errors_left(fitted, observe(poses.store)))
@@ -55,14 +58,13 @@ def confirmed_directions(
         if small:
             break
     log.info("held-out tilts confirm %d directions of the latents", found.n_components)
-    count = len(used.everyone)
     if fitted.mean.errors is not None:
         parts = tuple(observe(part) for part in split_tilts(poses.store))
         used = parts[0]
-        mean = poses.errors_about(mean_map(used), used)
-    start = found.used_latents(max(zdim or 1, found.n_components))[used.processes.part(count)]
-    settled, _ = _fit(parts, mean, used, start, iterations, seed, SHARE_OF_POWER)
-    return found.measured_by(settled), poses
+        mean, _ = poses.errors_about(mean_map(used), used)
+    start = found.used_latents(max(zdim or 1, found.n_components))[used.processes.part(len(used.everyone))]
+    fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER)
+    return found.measured_by(_asked(parts, fitted, fitted.mean.errors, seed)), poses
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
@@ -78,16 +80,27 @@ def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> fl
 
 
 def _search(
-    parts: tuple[Observations, ...], mean: MeanMap, zdim: int | None, iterations: int, seed: int
+    parts: tuple[Observations, ...],
+    mean: MeanMap,
+    seen: Observations,
+    zdim: int | None,
+    iterations: int,
+    seed: int,
 ) -> tuple[HeldOut, Fitted]:
-    """With many maps; where these show nothing, longer with few."""
+    """With many maps; where these show nothing, longer with few.
+
+    seen: the images used, with poses as they would be corrected if all particles were alike. There the search
+    starts: what pose errors explain they shall explain. What is found must go beyond that.
+    """
     used, count = parts[0], len(parts[0].everyone)
 
     def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, Fitted]:
         """With so many maps, or zdim if that is more, from where the kernel says."""
         n_maps = max(zdim or 0, min(n_maps, count - 1))
-        first, start = _start(used, mean, n_maps, seed)
-        return _fit(parts, mean, first, start, min(most_iterations, iterations), seed)
+        compared, start = _start(seen, replace(mean, errors=None), n_maps, seed)
+        first = used.alike(compared)
+        fitted = expectation_maximisation(used, mean, first, start, min(most_iterations, iterations))
+        return _asked(parts, fitted, mean.errors, seed), fitted
 
     found = with_maps(MOST_BASIS, ITERATIONS_OF_MOST)
     if found[0].possible and not found[0].found:
@@ -96,21 +109,14 @@ def _search(
     return found
 
 
-def _fit(
-    parts: tuple[Observations, ...],
-    mean: MeanMap,
-    first: Observations,
-    start: Tensor,
-    most_iterations: int,
-    seed: int,
-    share: float = 1.0,
-) -> tuple[HeldOut, Fitted]:
-    """Fit maps to the images that are used; ask the others."""
-    fitted = expectation_maximisation(parts[0], mean, first, start, most_iterations, share)
-    return held_out_directions(parts, fitted.mean, fitted.basis, fitted.basis_variance, seed), fitted
+def _asked(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors | None, seed: int) -> HeldOut:
+    """What the images that were not used say of fitted maps, with these errors of the poses (on any grid)."""
+    errors = None if errors is None else errors.cropped(len(fitted.mean.volume))
+    mean = replace(fitted.mean, errors=errors)
+    return held_out_directions(parts, mean, fitted.basis, fitted.basis_variance, seed)
 
 
-def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[Observations, Tensor]:
-    """Those that are compared, and their latents (n, k); the difference maps have done their part then."""
+def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[np.ndarray, Tensor]:
+    """Particles that are compared, and their latents (n, k); difference maps are not kept."""
     seen = compare(observations, mean, seed)
-    return seen.observations, seen.latents(k)
+    return seen.observations.everyone, seen.latents(k)

@@ -145,6 +145,10 @@ class Store:
     def _file(self) -> RowFile:
         return RowFile(self.data, self.checksums)
 
+    @cached_property
+    def _corrections(self) -> np.ndarray:
+        return self.images[list(CORRECTIONS)].to_numpy(np.float32)
+
     def read(self, image_rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Half-planes (m, n_half, 2) of the given image rows as they are stored, into `out` if given, shifted
         by the corrections of their poses (`with_poses`).
@@ -155,7 +159,7 @@ class Store:
         image_rows = np.asarray(image_rows, np.int64)
         stored = self._file.read(self.data_rows[image_rows], out)
         if self.poses_corrected and len(stored):
-            shifts = torch.from_numpy(self.images[list(CORRECTIONS)].to_numpy(np.float32)[image_rows])
+            shifts = torch.from_numpy(self._corrections[image_rows])
             moved = shift_half_planes(complex_half_planes(torch.from_numpy(stored)), shifts, self.half_plane)
             stored[...] = torch.view_as_real(moved).numpy()
         return stored

@@ -77,6 +77,8 @@ class PoseErrors:
 
     def cropped(self, box: int) -> "PoseErrors":
         """The same on a coarser grid, as `MeanMap.cropped`."""
+        if box == self.maps.shape[-1]:
+            return self
         finer = self.maps.shape[-1] / box
         return replace(self, maps=finer**3 * torch.stack([crop_fourier(one, box) for one in self.maps]))
 
