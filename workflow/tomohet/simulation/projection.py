@@ -19,6 +19,9 @@ from tomohet.physics.nonuniform import fourier_sums
 from tomohet.physics.slicing import corners_at, gather, transform
 from tomohet.simulation.specimen import Specimen
 
+# Edge, in boxes, of the canvas on which a particle's surroundings are imaged before they are cropped.
+CANVAS = 2
+
 
 class MapSlices:
     """Central slices of maps (c, D, D, D): exact on a CPU, interpolated in padded transforms on a GPU."""
@@ -175,6 +178,13 @@ def extraction_weight(parameters: ImageParameters, frequency_cpp: Tensor) -> Ten
     )
     by_dose = dose_weight_at(parameters, frequency_cpp.double().norm(dim=-1))
     return torch.where(parameters.dose_weighted[:, None], weight * by_dose, weight)
+
+
+def middle(images: Tensor) -> Tensor:
+    """The box (..., D, D) in the middle, centre on centre, of images (..., E, E) of `CANVAS` boxes."""
+    box = images.shape[-1] // CANVAS
+    start = images.shape[-1] // 2 - box // 2
+    return images[..., start : start + box, start : start + box]
 
 
 def variance_in_circle(images: Tensor) -> Tensor:
