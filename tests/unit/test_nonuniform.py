@@ -7,6 +7,7 @@ import torch
 from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.physics.geometry import random_rotations
 from tomohet.physics.nonuniform import fourier_sums
+from tomohet.physics.slicing import transform
 from tomohet.simulation.projection import MapSlices
 
 
@@ -56,3 +57,18 @@ def test_the_slice_along_z_is_the_transform_of_the_sum_along_z():
     found = MapSlices(volume).at(half_plane(14).frequency, torch.eye(3)[None])[0, :, 0]
     expected = images_to_half_planes(volume.sum(dim=1))[0]
     assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("canvas", [1, 2])
+def test_slices_of_a_gpu_are_those_of_the_cpu_but_for_the_interpolation(canvas):
+    axis = np.arange(24) - 12
+    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    blob = np.exp(-((x - 3) ** 2 + (y + 2) ** 2 + (z - 1) ** 2) / 12) + np.exp(-(x**2 + y**2 + z**2) / 40)
+    volume = torch.from_numpy(blob[None]).float()
+    exact, interpolated = MapSlices(volume), MapSlices(volume)
+    # As on a GPU, where the maps are replaced by their transform.
+    interpolated.table = transform(volume)
+    rotation = torch.from_numpy(random_rotations(6, np.random.default_rng(3))).float()
+    frequency = half_plane(24 * canvas).frequency
+    one, other = exact.at(frequency, rotation), interpolated.at(frequency, rotation)
+    assert 0 < float((one - other).norm() / one.norm()) < 0.02
