@@ -24,3 +24,8 @@ def quoted(value: str) -> str:
             "are no UTF-8, or both kinds of quotes in one name; give another -o, or rename the file or folder"
         )
     return f"'{value}'" if '"' in value else f'"{value}"'
+
+
+def unquoted(token: str) -> str:
+    """A value of a STAR file without the quotes around it."""
+    return token[1:-1] if len(token) > 1 and token[0] in "'\"" and token[-1] == token[0] else token
