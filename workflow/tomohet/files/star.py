@@ -21,7 +21,7 @@ from pandas.errors import ParserError
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
-from tomohet.files.star_quoting import quoted, unquoted
+from tomohet.files.star_quoting import quoted, unquoted, without_comments
 from tomohet.files.star_repeats import columns_with_values, repeated_names, told_apart, without_repeats
 
 # Columns of names, file names and lists stay text even where all values look like numbers (tomogram "001").
@@ -34,7 +34,6 @@ BOM = b"\xef\xbb\xbf"  # some editors put this mark before UTF-8 text
 _BLOCK = re.compile(rb"data_(\S*)[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _LOOP = re.compile(rb"loop_[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _FIRST_ROW = re.compile(rb"[^ \t\r\n][^\n]*")
-_COMMENT_LINE = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
 _SINGLE_QUOTED = re.compile(rb"(?<![^ \t\r\n])'([^'\"\n]*)'(?![^ \t\r\n])")
 _QUOTED = re.compile(rb"(?<![^ \t\r\n])(?:\"[^\"\n]*\"|'[^'\n]*')(?![^ \t\r\n])")
 _TOKEN = re.compile(r"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
@@ -138,7 +137,7 @@ def _split_block(name: str, text: bytes, start: int, stop: int, path: Path) -> T
         )
     if any(_line_starts(_LOOP, body)):
         raise InputError(f"{path}: block data_{name} has a second `loop_`, expected one table per block")
-    if repeated_names(columns) and (row := _FIRST_ROW.search(_COMMENT_LINE.sub(b"", body))):
+    if repeated_names(columns) and (row := _FIRST_ROW.search(without_comments(body))):
         columns = columns_with_values(columns, row.group().decode(errors="replace"), _TOKEN)
     return TextBlock(name, head, body, tuple(columns), pairs)
 
@@ -154,7 +153,7 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     asked, only = only, None if repeated_names(block.columns) else only
     body = block.body
     if b"#" in body:
-        body = _COMMENT_LINE.sub(b"", body)
+        body = without_comments(body)
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     if not (first_row := _FIRST_ROW.search(body)):
