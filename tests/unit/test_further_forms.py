@@ -115,3 +115,16 @@ def test_a_set_without_hand_says_which_is_taken(tmp_path):
 
     [remark] = read_particles(edited_set(tmp_path, edit)).remarks
     assert remark.startswith("rlnTomoHand is missing") and "3 of 3 tomograms" in remark
+
+
+def test_a_set_joined_from_two_sessions_is_remarked(tmp_path):
+    """Particles of the second session have the tomogram names of the first, whose geometry they then get."""
+
+    def edit(blocks, _):
+        rows = blocks["particles"].drop(columns="rlnTomoParticleName")
+        second = rows.assign(rlnImageName="second/" + rows["rlnImageName"])
+        blocks["particles"] = pd.concat([rows, second], ignore_index=True)
+
+    read = read_particles(edited_set(tmp_path, edit))
+    assert len(read.particles) == 12
+    assert any("3 tomograms have image stacks in several folders, as 001" in r for r in read.remarks)
