@@ -117,8 +117,8 @@ FOUND_TO_SURVIVE = [
     Mutant("particles/volume_series.py", "shift_px * _pixel_size_A(series, pixel_size_A)", "shift_px"),
     Mutant(
         "particles/store.py",
-        'return (self.scale / self.images["noise_scale"])',
-        'return (self.images["noise_scale"] / self.scale)',
+        'return (usual / self.images["noise_scale"])',
+        'return (self.images["noise_scale"] / usual)',
     ),
 ]
 

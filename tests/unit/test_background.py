@@ -11,7 +11,13 @@ import yaml
 from tomohet.errors import InputError
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.store import write_store
-from tomohet.physics.background import INNER, background_planes, subtract_planes
+from tomohet.physics.background import (
+    INNER,
+    background_planes,
+    padding,
+    subtract_planes,
+    take_off_background,
+)
 from tomohet.preflight.sample import draw_sample
 from tomohet.reconstruction.half_maps import half_maps
 
@@ -164,3 +170,28 @@ def test_the_check_looks_at_the_images_that_are_prepared(tiny, tmp_path, kind):
         ratio = prepared[here] / sample.data[here]
         torch.testing.assert_close(ratio / ratio.flatten()[0], torch.ones_like(ratio), rtol=1e-2, atol=1e-2)
     assert sample.premultiplied == (kind == "premultiplied")
+
+
+@pytest.mark.parametrize("kind", ["edge", "circle"])
+@pytest.mark.parametrize("level", [0.0, 3.0, 1000.0])
+def test_padding_of_another_grey_level_leaves_no_trace(kind, level):
+    """Images at a tomogram's edge, or cropped to a circle, are filled up with 0 whatever their level."""
+    flat = noise()
+    box = flat.shape[-1]
+    position = torch.arange(box) - box // 2
+    circle = torch.hypot(position[:, None].float(), position[None].float()) > 0.42 * box
+    edge = (position[:, None] < position[0] + box // 8).expand(box, box)
+    padded = {"edge": edge, "circle": circle}[kind]
+    images = (flat + level).masked_fill(padded, 0.0)
+    take_off_background(images)
+    assert (images[:, padded] == 0).all()
+    error = (images - flat)[:, ~padded].abs()
+    assert error.mean() < 0.15  # the level's own error; an edge of 3 or 1000 would be seen
+
+
+def test_a_common_value_of_whole_numbers_is_no_padding():
+    images = (20 * noise()).round()
+    images[:, :2, :2] = 20.0
+    rows, padded = padding(images)
+    assert len(rows) == len(images)
+    assert padded[:, 4:, 4:].float().mean() < 1e-3

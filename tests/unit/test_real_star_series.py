@@ -110,9 +110,20 @@ def test_nextpyp_numbers_count_within_a_tomogram(real, name):
     np.testing.assert_array_equal(file.particle, images["particle"])
 
 
-def test_nextpyp_header_with_one_column_twice_is_refused(real):
-    with pytest.raises(InputError, match="tostar.star: .*column _rlnGroupNumber stands twice"):
-        read_particles(real / "nextpyp_format/tostar.star")
+def test_nextpyp_header_with_one_column_twice(real, tmp_path):
+    """18 values under 19 names: the file lacks doses and tilts, and is read once they are added."""
+    star = real / "nextpyp_format/tostar.star"
+    with pytest.raises(InputError, match="tostar.star: .*_rlnCtfBfactor, _rlnCtfScalefactor is missing"):
+        read_particles(star)
+    rows = read_star(star)["particles"]
+    assert rows["rlnRandomSubset"].isin((1, 2)).all() and rows["rlnTiltIndex"].tolist() == [*range(5)] * 6
+    rows["rlnImageName"] = rows["rlnImageName"].str.replace("@", f"@{real}/nextpyp_format/")
+    rows["rlnMicrographPreExposure"], rows["rlnTomoYTilt"] = 3.0 * rows["rlnTiltIndex"], 0.0
+    # The program writes group 1 in all rows; the particles are told apart by their coordinates here.
+    rows["rlnGroupNumber"] = rows.groupby(["rlnMicrographName", "rlnCoordinateX"], sort=False).ngroup()
+    optics = read_star(star)["optics"]
+    read = read_particles(write_text_star(tmp_path / "r.star", {"optics": optics, "particles": rows}))
+    assert (read.images.groupby("particle").size() == 5).all() and len(read.particles) == 6
 
 
 def test_numbers_that_begin_again_without_micrographs_count_within_a_stack(real, tmp_path):

@@ -79,10 +79,10 @@ def test_raw_images_are_the_transfer_times_the_slice_of_the_true_map(noiseless):
         turns = hp.frequency.double().numpy() @ [image.shift_x_px, image.shift_y_px]
         # The shift that the file asks for has yet to be applied; Warp's contrast makes protein light.
         expected[row] *= -transfer[row] * np.exp(2j * np.pi * turns)
-    assert relative_error(found, expected) < 0.02
-    # Almost all of that is the band beyond half of Nyquist, where trilinear interpolation is weakest.
+    assert relative_error(found, expected) < 0.01
+    # Almost all of that is the moving block beyond half of Nyquist, rendered anew on the grid of the map.
     inner = hp.prefix(6)
-    assert relative_error(found[:, :inner], expected[:, :inner]) < 0.01
+    assert relative_error(found[:, :inner], expected[:, :inner]) < 1e-3
 
 
 def test_slice_without_rotation_is_the_sum_along_z(noiseless):
@@ -91,8 +91,7 @@ def test_slice_without_rotation_is_the_sum_along_z(noiseless):
     found = slices.of(torch.eye(3)[None], np.zeros(1))[0].T
     maps = np.concatenate([truth.core_map[None], truth.block_maps])
     expected = images_to_half_planes(torch.from_numpy(maps.sum(axis=1)))
-    # On grid points nothing is interpolated, so the correction for interpolation overshoots.
-    assert relative_error(found.numpy(), expected.numpy()) < 0.03
+    assert relative_error(found.numpy(), expected.numpy()) < 1e-4
     np.testing.assert_allclose(slices.mass, maps.sum(axis=(1, 2, 3)), rtol=1e-5)
 
 
@@ -105,7 +104,7 @@ def test_turned_block_is_the_block_rendered_from_turned_atoms(noiseless):
         turned = truth.moving_map(angle)
         expected = exact_slices(turned, rotation.double().numpy(), slices.half_plane)
         inner = slices.half_plane.prefix(6)
-        assert relative_error(found[:, :inner], expected[:, :inner]) < 0.02
+        assert relative_error(found[:, :inner], expected[:, :inner]) < 2e-3
         still = exact_slices(truth.block_maps[4], rotation.double().numpy(), slices.half_plane)
         assert relative_error(still[:, :inner], expected[:, :inner]) > 0.1
 
@@ -156,7 +155,7 @@ def test_prepared_store_follows_the_physical_transfer_with_positive_contrast(noi
     )
     inner = store.half_plane.prefix(8)
     found = store.half_planes(rows).numpy()[:, :inner]
-    assert relative_error(found, (h.numpy() * slices)[:, :inner]) < 0.02
+    assert relative_error(found, (h.numpy() * slices)[:, :inner]) < 5e-3
 
 
 def test_noise_is_white_of_unit_deviation_and_the_snr_is_as_asked(noisy, tmp_path):

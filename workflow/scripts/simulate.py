@@ -12,7 +12,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="simulate",
         description="Simulate tilt-series particles of a heterogeneous assembly, with their truth.",
         epilog="Defaults in brackets. Options win over the configuration file, which may hold further keys: "
-        "blocks, defocus_A, astigmatism_A, total_dose, hidden_fraction, amplitude_loss, shift_px, ...",
+        "blocks, defocus_A, total_dose, hidden_fraction, shift_px, pose_error_deg, pose_error_A, "
+        "tilt_shift_A, defocus_error_A, neighbours, background_ratio, preferred_orientation, ...",
     )
     parser.add_argument("-o", "--outdir", required=True, metavar="DIR", help="folder for all files")
     parser.add_argument("--config", metavar="YAML", help="file of `key: value` lines")

@@ -21,7 +21,8 @@ from pandas.errors import ParserError
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
-from tomohet.files.star_quoting import quoted
+from tomohet.files.star_quoting import quoted, unquoted, without_comments
+from tomohet.files.star_repeats import columns_with_values, repeated_names, told_apart, without_repeats
 
 # Columns of names, file names and lists stay text even where all values look like numbers (tomogram "001").
 TEXT_ENDINGS = ("Name", "File", "Path", "Frames", "ParticleId", "GroupNumber")
@@ -33,7 +34,6 @@ BOM = b"\xef\xbb\xbf"  # some editors put this mark before UTF-8 text
 _BLOCK = re.compile(rb"data_(\S*)[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _LOOP = re.compile(rb"loop_[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _FIRST_ROW = re.compile(rb"[^ \t\r\n][^\n]*")
-_COMMENT_LINE = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
 _SINGLE_QUOTED = re.compile(rb"(?<![^ \t\r\n])'([^'\"\n]*)'(?![^ \t\r\n])")
 _QUOTED = re.compile(rb"(?<![^ \t\r\n])(?:\"[^\"\n]*\"|'[^'\n]*')(?![^ \t\r\n])")
 _TOKEN = re.compile(r"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
@@ -122,7 +122,7 @@ def _split_block(name: str, text: bytes, start: int, stop: int, path: Path) -> T
         elif line.startswith("_") and is_table:
             columns.append(line.split()[0][1:])
         elif line.startswith("_"):
-            tokens = [_unquoted(token) for token in _TOKEN.findall(line)]
+            tokens = [unquoted(token) for token in _TOKEN.findall(line)]
             if len(tokens) < 2:
                 raise InputError(f"{path}: block data_{name}: `{line}` has no value")
             pairs[tokens[0][1:]] = tokens[1]
@@ -137,6 +137,8 @@ def _split_block(name: str, text: bytes, start: int, stop: int, path: Path) -> T
         )
     if any(_line_starts(_LOOP, body)):
         raise InputError(f"{path}: block data_{name} has a second `loop_`, expected one table per block")
+    if repeated_names(columns) and (row := _FIRST_ROW.search(without_comments(body))):
+        columns = columns_with_values(columns, row.group().decode(errors="replace"), _TOKEN)
     return TextBlock(name, head, body, tuple(columns), pairs)
 
 
@@ -146,18 +148,16 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     `only` reads some of the columns, which saves time; then rows with too many values are not noticed.
     """
     where = f"{path}: table data_{block.name}"
-    columns = list(block.columns)
-    twice = sorted(column for column, count in Counter(columns).items() if count > 1)
-    if twice:
-        raise InputError(f"{where}: column _{twice[0]} stands twice in the header")
+    columns = told_apart(block.columns)
     require_columns(block, only or [], where)
+    asked, only = only, None if repeated_names(block.columns) else only
     body = block.body
     if b"#" in body:
-        body = _COMMENT_LINE.sub(b"", body)
+        body = without_comments(body)
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     if not (first_row := _FIRST_ROW.search(body)):
-        return pd.DataFrame({column: [] for column in columns if only is None or column in only})
+        return pd.DataFrame({column: [] for column in block.columns if asked is None or column in asked})
     if b"'" in body:
         both = b'"' in body
         body = _QUOTED.sub(_in_double_quotes, body) if both else _SINGLE_QUOTED.sub(rb'"\1"', body)
@@ -186,7 +186,8 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     except (ParserError, ValueError) as error:
         raise InputError(f"{where}: {_parser_message(str(error), body)}") from error
     _check_row_lengths(table, block, where)
-    return table if only is None else table[[column for column in wanted if column in only]]
+    table = without_repeats(table, where)
+    return table if asked is None else table[[column for column in table.columns if column in asked]]
 
 
 def _in_double_quotes(value: re.Match) -> bytes:
@@ -218,10 +219,6 @@ def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> Non
         found = len(_TOKEN.findall(rows[row].decode(errors="replace")))
         if found != len(block.columns):
             raise InputError(f"{where}: row {row + 1} has {found} values, expected {len(block.columns)}")
-
-
-def _unquoted(token: str) -> str:
-    return token[1:-1] if len(token) > 1 and token[0] in "'\"" and token[-1] == token[0] else token
 
 
 def require_columns(table: pd.DataFrame | TextBlock, columns: list[str], where: str) -> None:

@@ -39,7 +39,7 @@ def replaced(block: TextBlock, changes: Mapping[str, Sequence[str]]) -> TextBloc
         pairs = block.pairs | {name: values[0] for name, values in changes.items()}
         return replace(block, head=b"".join(lines), pairs=pairs)
     lines, is_row = block.lines()
-    place = sorted((block.columns.index(column), values) for column, values in written.items())
+    place = [(i, written[column]) for i, column in enumerate(block.columns) if column in written]
     for row, line_number in enumerate(np.flatnonzero(is_row)):
         line, pieces, end = lines[line_number], [], 0
         spans = [match.span() for match in _TOKEN.finditer(line)]

@@ -6,6 +6,9 @@ from tomohet.errors import InputError
 
 # What would be taken for two values, a comment, a quote, a column's name or a keyword if it stood bare.
 _SPECIAL = re.compile(r"[\s\0\"'#\\\ud800-\udfff]|^(?:[_;]|(?:data|loop|save|global|stop)_)", re.IGNORECASE)
+_COMMENT_LINE = re.compile(rb"^[ \t]*#[^\n]*\n?", re.MULTILINE)
+# A comment behind a row's values; group 1 keeps a quoted value, in which `#` begins no comment.
+_COMMENT_END = re.compile(rb"((?<![^ \t\r\n])(?:\"[^\"\n]*\"|'[^'\n]*')(?![^ \t\r\n]))|(?<=[ \t])#[^\n]*")
 _UNWRITABLE = re.compile(r"[\0\n\r\ud800-\udfff]")
 
 
@@ -24,3 +27,14 @@ def quoted(value: str) -> str:
             "are no UTF-8, or both kinds of quotes in one name; give another -o, or rename the file or folder"
         )
     return f"'{value}'" if '"' in value else f'"{value}"'
+
+
+def unquoted(token: str) -> str:
+    """A value of a STAR file without the quotes around it."""
+    return token[1:-1] if len(token) > 1 and token[0] in "'\"" and token[-1] == token[0] else token
+
+
+def without_comments(rows: bytes) -> bytes:
+    """The rows of a table without lines of comment and without comments behind their values."""
+    rows = _COMMENT_LINE.sub(b"", rows)
+    return _COMMENT_END.sub(rb"\1", rows) if b" #" in rows or b"\t#" in rows else rows

@@ -11,7 +11,7 @@ import torch
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_sections
 from tomohet.particles.rescaling import Grids
-from tomohet.physics.background import background_planes, subtract_planes
+from tomohet.physics.background import take_off_background
 from tomohet.physics.fourier import (
     HalfPlane,
     cosine_window,
@@ -80,8 +80,7 @@ class Preparation:
         """
         level = torch.zeros(len(images))
         if self.flat:
-            planes = background_planes(images, min(field, 1.0))
-            subtract_planes(images, planes)
+            planes = take_off_background(images, min(field, 1.0))
             level = planes.abs().mul_(torch.tensor([1, *2 * [images.shape[-1] / 2]])[:, None]).sum(0)
         quarter = int(images.shape[-1] * (1 - min(field, 1.0) / 2) / 2)
         middle = images[:, quarter : -quarter or None, quarter : -quarter or None].flatten(1)

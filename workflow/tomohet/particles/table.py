@@ -53,6 +53,14 @@ RELION_COLUMNS = {
     "defocus_u_A": "rlnDefocusU",
     "defocus_v_A": "rlnDefocusV",
 }
+ANGLE_COLUMNS = (
+    "rlnAngleRot",
+    "rlnAngleTilt",
+    "rlnAnglePsi",
+    "cisTEMAnglePhi",
+    "cisTEMAngleTheta",
+    "cisTEMAnglePsi",
+)
 LARGEST_POSITION_A = 1e6  # 0.1 mm; tomograms are a few µm wide
 LARGEST_ANGLE_DEG = 360.01  # angles run over one turn, rounded
 
@@ -190,15 +198,24 @@ def _distinct(pixel_size_A: np.ndarray) -> list[np.ndarray]:
     return np.split(ascending, np.flatnonzero(np.diff(ascending) > PIXEL_SIZE_TOLERANCE * ascending[:-1]) + 1)
 
 
-def refuse_duplicates(images: pd.DataFrame, where: str) -> None:
-    """Raise InputError when two rows point at the same section of the same stack."""
+def symmetry_expanded(rows: pd.DataFrame) -> str:
+    """What to say of two rows of a file that share an image: whether they give it several orientations."""
+    angles = rows[[column for column in rows.columns if column in ANGLE_COLUMNS]]
+    if not (angles.nunique() > 1).any():
+        return ""
+    return " with different angles: a symmetry-expanded file counts each image several times"
+
+
+def refuse_duplicates(images: pd.DataFrame, table: pd.DataFrame, where: str) -> None:
+    """Raise InputError when two rows of `table` point at the same section of the same stack."""
     repeated = images.duplicated(["stack", "section"], keep=False)
     if repeated.any():
         first = images[repeated].iloc[0]
         same = images[(images["stack"] == first["stack"]) & (images["section"] == first["section"])]
         raise InputError(
             f"{where}: duplicate: {first['section']}@{first['stack']} is used by input rows "
-            f"{', '.join(str(row + 1) for row in same['row'].iloc[:3])} ({int(repeated.sum())} rows share "
+            f"{', '.join(str(row + 1) for row in same['row'].iloc[:3])}"
+            f"{symmetry_expanded(table.iloc[same['row']])} ({int(repeated.sum())} rows share "
             "their image with another); remove the duplicate particles"
         )
 

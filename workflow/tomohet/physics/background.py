@@ -6,6 +6,9 @@ RELION's extraction normalises by, and out to the corners: the more pixels, the 
 the image. What lies there is cut into sectors, and a plane c + a x + b y is fitted to their means by Huber's
 estimate, so that a gold bead in a few of them moves it little. A slope costs more noise than a level and is
 rarely there: it is taken for as much as it stands out from chance (positive-part James-Stein).
+
+Images at a tomogram's edge, or cropped to a circle, are filled up with one value, often 0, whatever their
+grey level. Such pixels tell no level; they are set to it.
 """
 
 from functools import lru_cache
@@ -19,6 +22,9 @@ INNER, EDGE = 0.75, 1.0  # radii as fractions of half the box
 SECTORS = 16
 BOUND = 2.0  # robust standard deviations: residuals beyond count no more than this
 ROUNDS = 3
+CORNER = 2  # px; so many equal pixels square in a corner are padding
+NEIGHBOURS = 0.3  # share of equal pixels around one of padding; whole numbers are equal by chance too
+LEAST_READ = 0.1  # of a sector's pixels; a sector with fewer that are no padding tells no level
 SIGMA_OF_MAD = 1.4826  # of a normal distribution
 CHANCE = 16.0  # of a slope's squared length over its variance per axis; noise exceeds it once in 200 images
 
@@ -27,12 +33,17 @@ def background_planes(images: Tensor, field: float = 1.0) -> Tensor:
     """Level at the centre and slopes per pixel along x and y, (3, m), of images (m, D, D) on the CPU.
 
     field: the part of the images' field of view that is used; what lies beyond is not looked at. Images that
-    were cropped to a circle are read within it.
+    were padded or cropped to a circle are read where they are not.
     """
-    planes = _planes(images, round(field, 6), corners=True)
-    cropped = _blank_corners(images)
-    if cropped.any():
-        planes[:, cropped] = _planes(images[cropped], round(field, 6), corners=False)
+    return _with_padding(images, field)[0]
+
+
+def take_off_background(images: Tensor, field: float = 1.0) -> Tensor:
+    """Take the background off images (m, D, D) in place, padding becomes 0; the planes (3, m)."""
+    planes, rows, padded = _with_padding(images, field)
+    subtract_planes(images, planes)
+    if len(rows):
+        images[rows] = images[rows].masked_fill(padded, 0.0)
     return planes
 
 
@@ -45,9 +56,33 @@ def subtract_planes(images: Tensor, planes: Tensor) -> Tensor:
     return images
 
 
-def _planes(images: Tensor, field: float, corners: bool) -> Tensor:
+def _with_padding(images: Tensor, field: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Planes (3, m), which images have padding (k,), and where (k, D, D)."""
+    planes = _planes(images, round(field, 6), corners=True)
+    rows, padded = padding(images)
+    if len(rows):
+        planes[:, rows] = _planes(images[rows], round(field, 6), corners=False, padded=padded)
+    return planes, rows, padded
+
+
+def padding(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of images (m, D, D) have a corner of one value (k,), and their pixels of that value (k, D, D)."""
+    ends = (slice(None, CORNER), slice(-CORNER, None))
+    corners = torch.stack([images[:, y, x] for y in ends for x in ends], dim=1).flatten(2)
+    flat = (corners == corners[..., :1]).all(2)
+    rows = torch.nonzero(flat.any(1))[:, 0]
+    value = corners[rows, flat[rows].int().argmax(1), 0]
+    equal = images[rows] == value[:, None, None]
+    if not len(rows):
+        return rows, equal
+    around = torch.nn.functional.avg_pool2d(equal.float()[:, None], 3, 1, 1, count_include_pad=False)[:, 0]
+    return rows, equal & (around > NEIGHBOURS)
+
+
+def _planes(images: Tensor, field: float, corners: bool, padded: Tensor | None = None) -> Tensor:
     pixels, design, inverse = _sectors(images.shape[-1], field, corners)
-    values = images.flatten(1).index_select(1, pixels.flatten()).unflatten(1, pixels.shape).mean(1).T
+    values = _around(images, pixels)
+    values = (values.mean(1) if padded is None else _means(values, ~_around(padded, pixels))).T
     planes = torch.stack([_median(values), *torch.zeros(2, len(images))])
     # Sums, not matrix products, which would round an image by its place in the batch.
     for _ in range(ROUNDS):
@@ -61,10 +96,20 @@ def _planes(images: Tensor, field: float, corners: bool) -> Tensor:
     return planes
 
 
-def _blank_corners(images: Tensor) -> Tensor:
-    """Which images (m,) have one value in all four corners, pixel for pixel."""
-    corner = torch.stack([images[:, y, x] for y in (0, -1) for x in (0, 1, -2, -1)])
-    return (corner == corner[0]).all(0)
+def _around(images: Tensor, pixels: Tensor) -> Tensor:
+    """Values (m, n, s) of images (m, D, D) at pixels (n, s)."""
+    return images.flatten(1).index_select(1, pixels.flatten()).unflatten(1, pixels.shape)
+
+
+def _means(values: Tensor, read: Tensor) -> Tensor:
+    """Means (m, s) of the values (m, n, s) that are `read`.
+
+    A sector with too few of them has the mean of the whole image's; an image without any that of all values.
+    """
+    read = torch.where(read.any(dim=(1, 2), keepdim=True), read, True)
+    total, count = (values * read).sum(1), read.sum(1)
+    level = total.sum(1, keepdim=True) / count.sum(1, keepdim=True)
+    return torch.where(count >= LEAST_READ * values.shape[1], total / count.clamp_min(1), level)
 
 
 def _sums(matrix: Tensor, values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from tomohet.files.mrc import read_sections
 from tomohet.particles.normalisation import tomogram_of
 from tomohet.particles.preparation import Preparation, noise_deviation
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.background import background_planes, subtract_planes
+from tomohet.physics.background import take_off_background
 from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.preflight.check import Check
 
@@ -67,8 +67,9 @@ def _statistics(pixels: np.ndarray) -> pd.DataFrame:
     low, middle, high = np.percentile(clean, (16, 50, 84), axis=(1, 2))
     spread = np.maximum((high - low) / 2, 0.05 * deviation + 1e-30)
     extreme = np.abs(clean - middle[:, None, None]).max((1, 2)) / spread
-    planes = background_planes(torch.from_numpy(clean))
-    own = subtract_planes(torch.from_numpy(clean.copy()), planes).std((1, 2)).numpy() + 1e-30
+    flat = torch.from_numpy(clean.copy())
+    planes = take_off_background(flat)
+    own = flat.std((1, 2)).numpy() + 1e-30
     slope = planes[1:].norm(dim=0).numpy() * pixels.shape[-1] / 2
     constant = finite & (deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30))
     return pd.DataFrame(

@@ -17,6 +17,8 @@ EXTRACTION = ("premultiplied", "dose_weighted", "scaled", "inverted")
 CORE = "core"
 DEFAULT_BOX = 32
 DEFAULT_PIXEL_SIZE_A = 12.0
+# Beyond this mean number, neighbours often find no room around a particle.
+MOST_NEIGHBOURS = 6
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -66,6 +68,19 @@ class SimulationConfig:
     (premultiplied), by exp(-dose / 2 Nc) or, with `dose_b_factor_A2` above 0, exp(-B dose k^2 / 4)
     (dose_weighted), and by rlnCtfScalefactor, cos(tilt) (scaled); made light (inverted). By default all, as
     WarpTools does; its --dont_premultiply and RELION's --no_ctf leave [inverted].
+
+    Errors (0: none): the files state, for every particle, a rotation that is off by a random one of rms angle
+    `pose_error_deg` and an origin that is off by a normal deviate of `pose_error_A` along each axis, the same
+    for all its tilts; and for every tilt a defocus that is off by a normal deviate of `defocus_error_A`. The
+    content of every tilt image of every particle is off by a normal deviate of `tilt_shift_A` along x and
+    along y, of which the files say nothing. See `simulation.errors`.
+
+    Surroundings (0: none): `neighbours` is the mean number of other copies that touch a particle
+    (`simulation.neighbours`); `background_ratio` is the variance of the structured background inside the
+    circle, mean over all images, over that of the noise (`simulation.background`). Neither counts as signal
+    in `snr`. `preferred_orientation` is the mean cosine of the angle between the viewing direction and the
+    preferred one, 0 (uniform) to 1 (all alike), of a von Mises-Fisher distribution
+    (`simulation.orientations`).
     """
 
     n_particles: int = 400
@@ -96,6 +111,13 @@ class SimulationConfig:
     map_frequencies: tuple[float, ...] = ()
     extraction: tuple[str, ...] = EXTRACTION
     dose_b_factor_A2: float = 0.0
+    pose_error_deg: float = 0.0
+    pose_error_A: float = 0.0
+    tilt_shift_A: float = 0.0
+    defocus_error_A: float = 0.0
+    neighbours: float = 0.0
+    background_ratio: float = 0.0
+    preferred_orientation: float = 0.0
 
     def plain(self) -> dict:
         """The parameters as builtin types, as written to simulate.yaml and accepted by `read_config`."""
@@ -187,6 +209,12 @@ def _check(config: SimulationConfig) -> None:
         require(name, values[name] is None or values[name] > 0, "above 0")
     for name in ("dose_b_factor_A2", "total_dose", "astigmatism_A", "defocus_jitter_A", "shift_px", "cs_mm"):
         require(name, values[name] >= 0, "0 or more")
+    for name in ("pose_error_deg", "pose_error_A", "tilt_shift_A", "defocus_error_A", "background_ratio"):
+        require(name, 0 <= values[name] < math.inf, "0 or more, finite")
+    require("neighbours", 0 <= config.neighbours <= MOST_NEIGHBOURS, f"between 0 and {MOST_NEIGHBOURS}")
+    require("preferred_orientation", 0 <= config.preferred_orientation <= 1, "between 0 and 1")
+    has_noise = config.background_ratio == 0 or math.isfinite(config.snr)
+    require("background_ratio", has_noise, "0, as there is no noise to compare with (snr is infinite)")
     require("tilt_max", 0 <= config.tilt_max < 90, "between 0 and 90 degrees")
     require("hidden_fraction", 0 <= config.hidden_fraction < 1, "between 0 and 1")
     require("amplitude_contrast", 0 <= config.amplitude_contrast <= 1, "between 0 and 1")

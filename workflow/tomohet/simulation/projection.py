@@ -15,15 +15,38 @@ from tomohet.physics.imaging import (
     image_parameters,
     tilt_attenuation,
 )
-from tomohet.physics.slicing import corners, gather, transform
+from tomohet.physics.nonuniform import fourier_sums
+from tomohet.physics.slicing import corners_at, gather, transform
 from tomohet.simulation.specimen import Specimen
+
+# Edge, in boxes, of the canvas on which a particle's surroundings are imaged before they are cropped.
+CANVAS = 2
+
+
+class MapSlices:
+    """Central slices of maps (c, D, D, D): exact on a CPU, interpolated in padded transforms on a GPU."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self.maps, self.table = (None, transform(maps)) if maps.is_cuda else (maps, None)
+        self.box = maps.shape[-1]
+
+    def at(self, frequency_cpp: Tensor, rotation: Tensor) -> Tensor:
+        """Slices (m, n, c) complex64 at frequencies (n, 2), cycles per pixel; rotation (m, 3, 3), volume ->
+        image."""
+        points = frequency_cpp.to(rotation.dtype) @ rotation[:, :2]
+        if self.table is None:
+            return fourier_sums(self.maps, points)
+        return gather(self.table, *corners_at(self.box * points, self.box))
 
 
 class Slices:
-    """Central slices of a specimen's core and blocks, for any orientation and angle of the moving block."""
+    """Central slices of a specimen's core and blocks, for any orientation and angle of the moving block.
 
-    def __init__(self, specimen: Specimen, device: torch.device | str) -> None:
-        self.half_plane: HalfPlane = half_plane(specimen.box, device)
+    The slices are those of images of `canvas` times the edge of the specimen's box.
+    """
+
+    def __init__(self, specimen: Specimen, device: torch.device | str, canvas: int = 1) -> None:
+        self.half_plane: HalfPlane = half_plane(canvas * specimen.box, device)
         self.moving = specimen.moving
         self.n_blocks = len(specimen.blocks)
         self.hinge = specimen.hinge
@@ -33,8 +56,8 @@ class Slices:
         self.mass = maps.sum(dim=(1, 2, 3))
         still = [i for i in range(len(maps)) if self.moving is None or i != self.moving + 1]
         self.still = torch.as_tensor(still, device=device)
-        self.still_table = transform(maps[still])
-        self.moving_table = None if self.moving is None else transform(maps[self.moving + 1][None])
+        self.still_maps = MapSlices(maps[still])
+        self.moving_map = None if self.moving is None else MapSlices(maps[self.moving + 1][None])
 
     def of(self, rotation: Tensor, angle_deg: np.ndarray) -> Tensor:
         """Slices (m, n, 1 + b) complex of the core and of every block.
@@ -52,8 +75,7 @@ class Slices:
 
     def of_still(self, rotation: Tensor) -> Tensor:
         """Slices (m, n, u) complex of the core and the blocks that do not move, in the order of `still`."""
-        hp = self.half_plane
-        return gather(self.still_table, *corners(hp.k, rotation, hp.box))
+        return self.still_maps.at(self.half_plane.frequency, rotation)
 
     def of_moving(self, rotation: Tensor, angle_deg: np.ndarray) -> Tensor:
         """Slices (m, n) complex of the moving block alone."""
@@ -62,16 +84,18 @@ class Slices:
         hinge_px = self.hinge.point_A / self.pixel_size_A
         offset_px = torch.as_tensor(hinge_px - turn @ hinge_px).to(rotation)
         turn = torch.as_tensor(turn).to(rotation)
-        moved = gather(self.moving_table, *corners(hp.k, rotation @ turn, hp.box))[..., 0]
+        moved = self.moving_map.at(hp.frequency, rotation @ turn)[..., 0]
         shift_px = torch.einsum("mij,mj->mi", rotation[:, :2], offset_px)
         return shift_half_planes(moved, shift_px, hp)
 
 
 class Camera:
-    """Records tilt images of particles of a specimen."""
+    """Records tilt images of particles of a specimen: all of the box, or of a `canvas` times as wide."""
 
-    def __init__(self, specimen: Specimen, amplitude_loss: bool, device: torch.device | str) -> None:
-        self.slices = Slices(specimen, device)
+    def __init__(
+        self, specimen: Specimen, amplitude_loss: bool, device: torch.device | str, canvas: int = 1
+    ) -> None:
+        self.slices = Slices(specimen, device, canvas)
         self.amplitude_loss = amplitude_loss
         self.device = device
 
@@ -154,6 +178,13 @@ def extraction_weight(parameters: ImageParameters, frequency_cpp: Tensor) -> Ten
     )
     by_dose = dose_weight_at(parameters, frequency_cpp.double().norm(dim=-1))
     return torch.where(parameters.dose_weighted[:, None], weight * by_dose, weight)
+
+
+def middle(images: Tensor) -> Tensor:
+    """The box (..., D, D) in the middle, centre on centre, of images (..., E, E) of `CANVAS` boxes."""
+    box = images.shape[-1] // CANVAS
+    start = images.shape[-1] // 2 - box // 2
+    return images[..., start : start + box, start : start + box]
 
 
 def variance_in_circle(images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from tomohet.files.atomic import write_csv, write_yaml
 from tomohet.physics.geometry import euler_to_matrix
 from tomohet.progress import track
 from tomohet.simulation.config import CORE, SimulationConfig
+from tomohet.simulation.experiment import Experiment, draw_experiment
 from tomohet.simulation.model_file import write_model
-from tomohet.simulation.projection import Camera, variance_in_circle
-from tomohet.simulation.specimen import DIAMETER_BOXES, Specimen, make_specimen
-from tomohet.simulation.states import States, draw_states, state_table
-from tomohet.simulation.tilt_series import Particles, Tomogram, image_table, make_tomograms, place_particles
+from tomohet.simulation.projection import CANVAS, Camera, variance_in_circle
+from tomohet.simulation.specimen import Specimen
+from tomohet.simulation.states import state_table
+from tomohet.simulation.surroundings import Surroundings
 from tomohet.simulation.truth import Truth
 from tomohet.simulation.warp import WarpWriter, group_names, micrograph_name
 from tomohet.simulation.warptools import WarpToolsWriter, particle_names
@@ -28,31 +29,13 @@ log = logging.getLogger(__name__)
 # Files in the output folder, beside stacks and warptools/.
 WRITTEN = ("particles.star", "volumes.star", "model.cif", "units.csv", "truth.npz", "simulate.yaml")
 PARTICLES_FOR_SCALE = 100
+PARTICLES_FOR_BACKGROUND = 30
 # Working memory of one chunk of images, and what one image takes in it: eight grid corners per Fourier point.
 CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**32}
 BYTES_PER_PIXEL = 160
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """All that is drawn before the first image: specimen in image units, states, geometry, noise."""
-
-    config: SimulationConfig
-    specimen: Specimen
-    states: States
-    tomograms: list[Tomogram]
-    particles: Particles
-    noise_std: float
-    density_scale: float
-
-    def images_of(self, members: np.ndarray) -> pd.DataFrame:
-        """Image table of particles (m,) of one tomogram."""
-        tomogram = self.tomograms[self.particles.tomogram[members[0]]]
-        return image_table(tomogram, self.particles, members, self.config, self.specimen.pixel_size_A)
-
-    def members(self, tomogram: int) -> np.ndarray:
-        """Particles (m,) of a tomogram, ascending."""
-        return np.flatnonzero(self.particles.tomogram == tomogram)
+# By how much the canvas of the surroundings raises this. On a CPU, corners take no memory, and every chunk
+# costs a transform of all maps: larger chunks, which take up to three times the memory, are faster.
+CANVAS_COST = {"cpu": 1, "cuda": CANVAS**2}
 
 
 def simulate(config: SimulationConfig, folder: str | Path, device: torch.device | str = "cpu") -> None:
@@ -65,9 +48,9 @@ def simulate(config: SimulationConfig, folder: str | Path, device: torch.device 
     folder, device = Path(folder), torch.device(device)
     experiment = plan(config, device)
     folder.mkdir(parents=True, exist_ok=True)
-    clean_variance = _record(experiment, folder, device)
+    clean_variance, background_variance = _record(experiment, folder, device)
     _write_specimen(experiment.specimen, folder)
-    truth_of(experiment, clean_variance).save(folder / "truth.npz")
+    truth_of(experiment, clean_variance, background_variance).save(folder / "truth.npz")
     write_yaml(
         folder / "simulate.yaml",
         {
@@ -80,23 +63,24 @@ def simulate(config: SimulationConfig, folder: str | Path, device: torch.device 
 
 
 def plan(config: SimulationConfig, device: torch.device | str = "cpu") -> Experiment:
-    """Draw specimen, states and geometry, each from a random stream of its own, and set the noise.
+    """Draw an experiment and set its noise.
 
-    Densities are scaled so that noise of standard deviation 1 (0 for infinite SNR) gives the SNR asked for.
+    Densities are scaled so that noise of standard deviation 1 (0 for infinite SNR) gives the SNR asked for,
+    and the background so that it has the ratio asked for.
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(4)]
-    specimen = make_specimen(config, streams[0])
-    states = draw_states(specimen, config.n_particles, streams[1])
-    distance_A = config.diameter_A or DIAMETER_BOXES * specimen.box * specimen.pixel_size_A
-    particles = place_particles(config, specimen.pixel_size_A, distance_A, streams[2])
-    tomograms = make_tomograms(config, streams[3])
-    unscaled = Experiment(config, specimen, states, tomograms, particles, 0.0, 1.0)
-    variance = _typical_variance(unscaled, device)
+    unscaled = draw_experiment(config)
     noiseless = np.isinf(config.snr)
-    scale = float(np.sqrt((1.0 if noiseless else config.snr) / variance))
-    return Experiment(
-        config, specimen.scaled(scale), states, tomograms, particles, 0.0 if noiseless else 1.0, scale
+    scale = float(np.sqrt((1.0 if noiseless else config.snr) / _typical_variance(unscaled, device)))
+    experiment = replace(
+        unscaled,
+        specimen=unscaled.specimen.scaled(scale),
+        noise_std=0.0 if noiseless else 1.0,
+        density_scale=scale,
     )
+    if not config.background_ratio:
+        return experiment
+    variance = _typical_background(experiment, device) / experiment.noise_std**2
+    return replace(experiment, background_gain=float(np.sqrt(config.background_ratio / variance)))
 
 
 def _typical_variance(experiment: Experiment, device: torch.device | str) -> float:
@@ -104,19 +88,38 @@ def _typical_variance(experiment: Experiment, device: torch.device | str) -> flo
     camera = Camera(experiment.specimen, experiment.config.amplitude_loss, device)
     first = np.arange(min(PARTICLES_FOR_SCALE, experiment.config.n_particles))
     variances = []
-    for tomogram in range(len(experiment.tomograms)):
+    for tomogram in range(len(experiment.true.tomograms)):
         members = np.intersect1d(first, experiment.members(tomogram))
         for images, clean in _clean_chunks(experiment, camera, members):
-            visible = torch.as_tensor(images.visible.to_numpy(copy=True), device=clean.device)
-            variances.append(variance_in_circle(clean)[visible])
+            variances.append(_visible_variance(images, clean))
     return float(torch.cat(variances).double().mean())
+
+
+def _typical_background(experiment: Experiment, device: torch.device | str) -> float:
+    """As `_typical_variance`, of the background with gain 1, of fewer particles."""
+    surroundings = Surroundings(replace(experiment, background_gain=1.0), device)
+    first = np.arange(min(PARTICLES_FOR_BACKGROUND, experiment.config.n_particles))
+    variances = []
+    for index, tomogram in enumerate(experiment.true.tomograms):
+        for particle in np.intersect1d(first, experiment.members(index)):
+            images = experiment.images_of(np.array([particle]))
+            variances.append(_visible_variance(images, surroundings.background(images, tomogram)))
+    return float(torch.cat(variances).double().mean())
+
+
+def _visible_variance(images: pd.DataFrame, clean: torch.Tensor) -> torch.Tensor:
+    """Variance (v,) inside the circle of the v visible of images (m, D, D)."""
+    visible = torch.as_tensor(images.visible.to_numpy(copy=True), device=clean.device)
+    return variance_in_circle(clean)[visible]
 
 
 def _clean_chunks(experiment: Experiment, camera: Camera, members: np.ndarray):
     """Image tables and clean images (m, D, D) of particles of one tomogram, a bounded number at a time."""
-    n_tilts = len(experiment.tomograms[0].tilt_deg)
+    n_tilts, kind = len(experiment.true.tomograms[0].tilt_deg), torch.device(camera.device).type
     bytes_per_particle = n_tilts * BYTES_PER_PIXEL * experiment.specimen.box**2
-    step = max(1, CHUNK_BYTES[torch.device(camera.device).type] // bytes_per_particle)
+    if experiment.has_surroundings:
+        bytes_per_particle *= CANVAS_COST[kind]
+    step = max(1, CHUNK_BYTES[kind] // bytes_per_particle)
     for start in range(0, len(members), step):
         images = experiment.images_of(members[start : start + step])
         particle = images.particle.to_numpy()
@@ -126,10 +129,11 @@ def _clean_chunks(experiment: Experiment, camera: Camera, members: np.ndarray):
         )
 
 
-def _record(experiment: Experiment, folder: Path, device: torch.device) -> float:
-    """Write all images; returns the mean variance of the clean visible ones."""
-    config, specimen = experiment.config, experiment.specimen
+def _record(experiment: Experiment, folder: Path, device: torch.device) -> tuple[float, float]:
+    """Write all images; returns mean variances of the visible ones: clean, and of the background alone."""
+    config, specimen, stated = experiment.config, experiment.specimen, experiment.stated
     camera = Camera(specimen, config.amplitude_loss, device)
+    surroundings = Surroundings(experiment, device) if experiment.has_surroundings else None
     as_warp, as_warptools = (config.dialect in (name, "both") for name in ("warp", "warptools"))
     warp = WarpWriter(folder, config, specimen.box, specimen.pixel_size_A) if as_warp else None
     warptools = (
@@ -137,31 +141,37 @@ def _record(experiment: Experiment, folder: Path, device: torch.device) -> float
         if as_warptools
         else None
     )
-    total, count = 0.0, 0
+    total, background, count = 0.0, 0.0, 0
     with track(total=config.n_particles, unit="particles", description="simulating") as progress:
-        for index, tomogram in enumerate(experiment.tomograms):
+        for index, tomogram in enumerate(stated.tomograms):
             members = experiment.members(index)
             # Tomograms have their own noise, so that each could be made alone.
             noise = torch.Generator(device).manual_seed(_noise_seed(config.seed, index))
             with warp.tomogram(tomogram, len(members)) if warp else nullcontext() as stack:
                 for images, recorded in _clean_chunks(experiment, camera, members):
-                    visible = torch.as_tensor(images.visible.to_numpy(copy=True), device=device)
-                    total += float(variance_in_circle(recorded)[visible].double().sum())
-                    count += int(visible.sum())
+                    total += float(_visible_variance(images, recorded).double().sum())
+                    count += int(images.visible.sum())
+                    if surroundings:
+                        around, of_background = surroundings.images(images, experiment.true.tomograms[index])
+                        recorded += around
+                        background += float(_visible_variance(images, of_background).double().sum())
                     recorded += experiment.noise_std * torch.randn(
                         recorded.shape, generator=noise, device=device
                     )
+                    chunk = images.particle.unique()
+                    # The files state, and the extraction multiplies by, what is believed.
+                    if stated is not experiment.true or config.tilt_shift_A:
+                        images = experiment.stated_images_of(chunk)
                     if warp:
                         stack.add(recorded, images)
-                    chunk = images.particle.unique()
                     if warptools:
-                        warptools.add(recorded, images, tomogram, experiment.particles.number[chunk])
+                        warptools.add(recorded, images, tomogram, stated.particles.number[chunk])
                     progress.update(len(chunk))
     for writer in (warptools, warp):
         if writer:
-            writer.finish(experiment.tomograms, experiment.particles)
-    log.info("%d particles, %d images in %d tomograms", config.n_particles, count, len(experiment.tomograms))
-    return total / count
+            writer.finish(stated.tomograms, stated.particles)
+    log.info("%d particles, %d images in %d tomograms", config.n_particles, count, len(stated.tomograms))
+    return total / count, background / count
 
 
 def _noise_seed(seed: int, tomogram: int) -> int:
@@ -183,9 +193,11 @@ def _write_specimen(specimen: Specimen, folder: Path) -> None:
     write_csv(folder / "units.csv", units)
 
 
-def truth_of(experiment: Experiment, clean_variance: float) -> Truth:
-    """The truth of an experiment whose clean images had this mean variance."""
-    specimen, particles, hinge = experiment.specimen, experiment.particles, experiment.specimen.hinge
+def truth_of(experiment: Experiment, clean_variance: float, background_variance: float) -> Truth:
+    """The truth of an experiment whose clean images and whose background had these mean variances."""
+    specimen, hinge = experiment.specimen, experiment.specimen.hinge
+    tomograms, particles = experiment.true.tomograms, experiment.true.particles
+    errors, neighbours = experiment.errors, experiment.neighbours
     state_presence, state = state_table(experiment.states.presence)
     moving = np.zeros((0, 3))
     moving_weights = np.zeros(0)
@@ -194,10 +206,10 @@ def truth_of(experiment: Experiment, clean_variance: float) -> Truth:
         moving = specimen.atoms.loc[of_moving, ["x_A", "y_A", "z_A"]].to_numpy()
         moving_weights = specimen.atoms.Z[of_moving].to_numpy()
     noise_variance = experiment.noise_std**2
-    names = np.array([micrograph_name(t) for t in experiment.tomograms])
+    names = np.array([micrograph_name(t) for t in tomograms])
     return Truth(
-        particle_id=group_names(experiment.tomograms, particles),
-        particle_name=particle_names(experiment.tomograms, particles),
+        particle_id=group_names(tomograms, particles),
+        particle_name=particle_names(tomograms, particles),
         block_names=np.array(specimen.names, dtype=str),
         block_frequency=np.array([block.frequency for block in specimen.settings]),
         block_host=np.array([block.host or "" for block in specimen.settings], dtype=str),
@@ -227,4 +239,16 @@ def truth_of(experiment: Experiment, clean_variance: float) -> Truth:
         amplitude_loss=experiment.config.amplitude_loss,
         exclusive=specimen.exclusive,
         seed=experiment.config.seed,
+        pose_rotvec_deg=errors.pose_rotvec_deg,
+        pose_shift_A=errors.pose_shift_A,
+        tilt_shift_A=errors.tilt_shift_A,
+        defocus_error_A=errors.defocus_A,
+        preferred_direction=experiment.preferred_direction,
+        neighbour_particle=neighbours.particle,
+        neighbour_offset_A=neighbours.offset_A,
+        neighbour_rotation=neighbours.rotation,
+        neighbour_presence=neighbours.states.presence,
+        neighbour_angle_deg=neighbours.states.angle_deg,
+        background_gain=experiment.background_gain,
+        background_variance=background_variance,
     )

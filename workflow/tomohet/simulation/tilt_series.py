@@ -125,6 +125,19 @@ def _positions(n: int, distance_A: float, rng: np.random.Generator) -> np.ndarra
     return points[keep_apart(points, distance_A)[:n]] + distance_A / 2
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """Tilt series, and particles in them: as they were imaged, or as files state them."""
+
+    tomograms: list[Tomogram]
+    particles: Particles
+
+    def images(self, members: np.ndarray, config: SimulationConfig, pixel_size_A: float) -> pd.DataFrame:
+        """`image_table` of particles (m,) of one tomogram."""
+        tomogram = self.tomograms[self.particles.tomogram[members[0]]]
+        return image_table(tomogram, self.particles, members, config, pixel_size_A)
+
+
 def binning(pixel_size_A: float) -> int:
     """By how much the images are binned from the pixels of the tilt series."""
     return max(1, round(pixel_size_A / UNBINNED_PIXEL_SIZE_A))

@@ -13,12 +13,23 @@ core_map (D, D, D), block_maps (b, D, D, D): [z, y, x], the moving block at angl
 block_masks (b, D, D, D) bool
 rotation (n, 3, 3): particle in its tomogram; origin_px (n, 3); tomogram (n,) text
 noise_std of the raw images; snr asked for and snr_measured; clean_variance: mean over all visible images
+pose_rotvec_deg (n, 3), w: the files state the rotation R exp([w]x) of a particle whose true one is R
+pose_shift_A (n, 3), d: the files state an origin that is off by R d. rotation and origin_px are the true ones
+tilt_shift_A (n, t, 2), x and y: how far the content of each tilt image lies from where the files say, hidden
+    tilts included, in the order of the stage angle
+defocus_error_A (tomograms by name, t): stated minus true defocus of each tilt
+preferred_direction (3,): the direction in the particle along which it prefers to be seen, 0 for none
+neighbour_particle (q,): row of the particle that each neighbour touches; neighbour_offset_A (q, 3) between
+    their centres and neighbour_rotation (q, 3, 3), both in the axes of the tomogram; neighbour_presence
+    (q, b) and neighbour_angle_deg (q,): its state
+background_gain: times `simulation.background.background_field` of a particle (seed, row, D) is the density
+    around it, [z, y, x] in the axes of its tomogram; background_variance: mean over all visible images
 density_scale: units of the maps per atomic number / Å^3
 pixel_size_A; amplitude_loss: cos(tilt) is in the transfer; exclusive: blocks are whole maps, one per particle
 seed
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +78,26 @@ class Truth:
     amplitude_loss: bool
     exclusive: bool
     seed: int
+    # None where the file is of a version without them.
+    pose_rotvec_deg: np.ndarray | None = None
+    pose_shift_A: np.ndarray | None = None
+    tilt_shift_A: np.ndarray | None = None
+    defocus_error_A: np.ndarray | None = None
+    preferred_direction: np.ndarray | None = None
+    neighbour_particle: np.ndarray | None = None
+    neighbour_offset_A: np.ndarray | None = None
+    neighbour_rotation: np.ndarray | None = None
+    neighbour_presence: np.ndarray | None = None
+    neighbour_angle_deg: np.ndarray | None = None
+    background_gain: float | None = None
+    background_variance: float | None = None
 
     def save(self, path: str | Path) -> None:
         """Write the npz file, atomically."""
         with sealed(Path(path)), atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
+            np.savez_compressed(
+                file, **{name: value for name, value in vars(self).items() if value is not None}
+            )
 
     def specimen(self) -> Specimen:
         """The specimen in image units, without its still atoms."""
@@ -133,7 +159,7 @@ class Truth:
 def load_truth(path: str | Path) -> Truth:
     """Read truth.npz. Raises InputError when it is missing or something else."""
     arrays = read_arrays(path)
-    known = [f.name for f in fields(Truth)]
-    if missing := set(known) - set(arrays):
+    known = [f.name for f in fields(Truth) if f.name in arrays]
+    if missing := {f.name for f in fields(Truth) if f.default is MISSING} - set(known):
         raise InputError(f"{path}: no truth of a simulation: it lacks {', '.join(sorted(missing))}")
     return Truth(**{name: v.item() if (v := arrays[name]).ndim == 0 else v for name in known})

@@ -41,6 +41,7 @@ CTF_QUANTITIES = (
 )
 
 
+CORRECTIONS = {"rlnCtfDataArePhaseFlipped": "flipped phases", "rlnCtfDataAreCtfCorrected": "a corrected CTF"}
 STACK_SECTION_COLUMNS = ("rlnImageName", "cisTEMPositionInStack")  # one of them is in each table of images
 
 
@@ -81,6 +82,8 @@ def image_table(blocks: Blocks) -> tuple[str, pd.DataFrame]:
         return "particles", as_table(blocks["particles"])
     others = {name: block for name, block in blocks.items() if name != "optics"}
     tables = {name: block for name, block in others.items() if isinstance(block, pd.DataFrame)}
+    if len(tables) > 1:  # other lists may stand beside the images
+        tables = {n: table for n, table in tables.items() if set(table) & set(STACK_SECTION_COLUMNS)}
     # One image may stand as pairs, as may what else a file tells.
     tables = tables or {n: as_table(b) for n, b in others.items() if set(b) & set(STACK_SECTION_COLUMNS)}
     return next(iter(tables.items())) if len(tables) == 1 else ("", pd.DataFrame())
@@ -138,11 +141,11 @@ def read_image_series(
         raise InputError(f"{where} is empty, expected at least one row")
     known = identify(table, where)
     pixel_size_A = columns_of.pixel_sizes_A(table, where)
-    _refuse_phase_flipped(table, where)
+    _refuse_corrected(table, where)
 
     images = pd.DataFrame({"particle": known.particle, "row": np.arange(len(table))})
     images["stack"], images["section"] = _sections(table, star, datadir, where)
-    refuse_duplicates(images, where)
+    refuse_duplicates(images, table, where)
     headers = _locate(images, star, datadir)
     images["stack"] = images["stack"].map(headers["stack"])
 
@@ -206,13 +209,14 @@ def _flag(table: pd.DataFrame, column: str, where: str) -> np.ndarray | bool:
     return values == 1
 
 
-def _refuse_phase_flipped(table: pd.DataFrame, where: str) -> None:
-    flipped = np.flatnonzero(_flag(table, "rlnCtfDataArePhaseFlipped", where))
-    if len(flipped):
-        raise InputError(
-            f"{where}: column _rlnCtfDataArePhaseFlipped, row {flipped[0] + 1}: found 1, but images with "
-            f"flipped phases cannot be used ({len(flipped)} such rows); extract them without phase flipping"
-        )
+def _refuse_corrected(table: pd.DataFrame, where: str) -> None:
+    """Raise InputError for images with flipped phases or a corrected CTF, which cannot be modelled."""
+    for column, what in CORRECTIONS.items():
+        if len(rows := np.flatnonzero(_flag(table, column, where))):
+            raise InputError(
+                f"{where}: column _{column}, row {rows[0] + 1}: found 1, but images with {what} cannot be "
+                f"used ({len(rows)} such rows); extract them without that correction"
+            )
 
 
 def _sections(

@@ -18,6 +18,7 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.star import Blocks, as_pairs, as_table, numbers, read_star, require_columns
 from tomohet.particles.dialects.linked_files import find_linked
+from tomohet.particles.dialects.series_tomograms import equal_tomograms
 from tomohet.particles.dialects.set_coordinates import particle_poses, particle_positions
 from tomohet.particles.dialects.set_stacks import stack_headers, stack_sections, visible_frames
 from tomohet.particles.dialects.tilt_series import TiltSeries, read_tilt_series
@@ -120,6 +121,8 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
     centred_A, position_A, more = particle_positions(table, series, pixel_size_A, where)
     remarks += more
     headers = stack_headers(table, star, datadir, where)
+    stacks = pd.DataFrame({"rlnImageName": "1@" + table["rlnImageName"]})
+    remarks += equal_tomograms(stacks, table["rlnTomoName"].to_numpy())
     sections = stack_sections(visible, headers, where)
 
     n_frames = np.array([len(frames) for frames in visible])

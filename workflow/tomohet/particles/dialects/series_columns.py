@@ -213,8 +213,9 @@ def stage_tilts_deg(table: pd.DataFrame, where: str) -> tuple[np.ndarray | None,
         return _tilts_of(table, column, where), []
     if "rlnCtfScalefactor" in table.columns:
         cosine = numbers(table, "rlnCtfScalefactor", where)
-        if ((cosine < 0) | (cosine > MOST_COSINE)).any():
-            wrong = cosine[(cosine < 0) | (cosine > MOST_COSINE)][0]
+        no_cosine = (cosine < 0) | (cosine > MOST_COSINE) | (not cosine.any())
+        if no_cosine.any():
+            wrong = cosine[no_cosine][0]
             amplitudes = f"_rlnCtfScalefactor ({wrong:g}) is no cosine of the stage tilt and tells no tilts"
             return None, [amplitudes]
         cosine = np.minimum(cosine, 1.0)
@@ -224,12 +225,17 @@ def stage_tilts_deg(table: pd.DataFrame, where: str) -> tuple[np.ndarray | None,
             both = f"{where}: columns _rlnCtfScalefactor and cos(_tomodrgnPseudoStageTilt)"
             _refuse_no_radians(pseudo, where)
             _refuse_contradiction(cosine, np.cos(pseudo), COSINE_TOLERANCE, both, "")
-        return np.degrees(np.arccos(cosine)), []
+        return np.degrees(np.arccos(cosine)), _excluded_remark(cosine)
     if "tomodrgnPseudoStageTilt" in table.columns:
         pseudo = numbers(table, "tomodrgnPseudoStageTilt", where)
         _refuse_no_radians(pseudo, where)
         return np.degrees(pseudo), []
     return (_tilts_of(table, "cisTEMTiltAngle", where) if "cisTEMTiltAngle" in table.columns else None), []
+
+
+def _excluded_remark(cosine: np.ndarray) -> list[str]:
+    n_zero = int((cosine == 0).sum())
+    return [f"{n_zero} images have rlnCtfScalefactor 0, as excluded ones do"] if n_zero else []
 
 
 def _tilts_of(table: pd.DataFrame, column: str, where: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from tomohet.errors import InputError
 from tomohet.files.star import numbers
 from tomohet.particles.dialects.tilt_series import TiltSeries
 from tomohet.particles.paths import read_headers, resolve_stacks
+from tomohet.particles.table import symmetry_expanded
 
 
 def visible_frames(table: pd.DataFrame, series: dict[str, TiltSeries], where: str) -> list[np.ndarray]:
@@ -42,6 +43,7 @@ def stack_headers(table: pd.DataFrame, star: Path, datadir: str | Path | None, w
         rows = np.flatnonzero(names == names[twice].iloc[0])[:2] + 1
         raise InputError(
             f"{where}: duplicate particle: rows {rows[0]} and {rows[1]} use {names[twice].iloc[0]}"
+            f"{symmetry_expanded(table.iloc[rows - 1])}; remove the duplicate particles"
         )
     headers = read_headers(resolve_stacks(list(names), star, datadir))
     if "rlnImageSize" in table.columns:

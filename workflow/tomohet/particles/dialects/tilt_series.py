@@ -139,14 +139,14 @@ def _tilt_series(
         **defocus_A,
         defocus_angle_deg=numbers(table, "rlnDefocusAngle", where),
         phase_shift_deg=_optional(table, "rlnPhaseShift", where, 0.0),
-        dose_e_A2=numbers(table, "rlnMicrographPreExposure", where),
+        dose_e_A2=_doses_e_A2(table, where),
         tilt_deg=_tilt_deg(table, where, scale_factor, rotation),
         scale_factor=scale_factor,
         dose_b_factor_A2=float(_optional(overview, "rlnCtfBfactorPerElectronDose", summary, 0.0)[0]),
         size_A=_size_px(overview, summary) * pixel_size_A,
         pixel_size_A=pixel_size_A,
         by_warp=by_warp,
-        remarks=_remarks(table, where),
+        remarks=_remarks(table, where, overview),
     )
 
 
@@ -156,9 +156,22 @@ def _size_px(overview: pd.DataFrame, where: str) -> np.ndarray:
     return size_px if (size_px > 0).all() else np.full(3, np.nan)
 
 
-def _remarks(table: pd.DataFrame, where: str) -> tuple[str, ...]:
+def _doses_e_A2(table: pd.DataFrame, where: str) -> np.ndarray:
+    """Cumulative dose before each tilt (F,), e/Å². Raises InputError for a dose below 0."""
+    dose = numbers(table, "rlnMicrographPreExposure", where)
+    if (wrong := np.flatnonzero(dose < 0)).size:
+        raise InputError(
+            f"{where}: column _rlnMicrographPreExposure, row {wrong[0] + 1}: found {dose[wrong[0]]:g}, "
+            "expected a dose of 0 e/Å² or more"
+        )
+    return dose
+
+
+def _remarks(table: pd.DataFrame, where: str, overview: pd.DataFrame) -> tuple[str, ...]:
     """What of a table of tilts is not used, or is missing though RELION asks for it."""
     remarks = []
+    if "rlnTomoHand" not in overview.columns:
+        remarks.append("rlnTomoHand is missing from the tomograms file: taken as 1")
     if not set(PROJECTION_COLUMNS) <= set(table.columns) and not set(SHIFT_COLUMNS) <= set(table.columns):
         remarks.append("rlnTomoXShiftAngst and rlnTomoYShiftAngst are missing, which RELION asks for")
     if _optional(table, "rlnCtfBfactor", where, 0.0).any():
