@@ -36,9 +36,21 @@ def run(args: argparse.Namespace) -> None:
     if not (args.store / PARTICLES).exists():
         raise InputError(f"{args.store}: not a prepared store (it has no {PARTICLES})")
     particles = read_particles(args.store)
+    refuse_other_models(args.store, args.round_dir)
     table = particle_table(particles, load_indices(args.ind_ptcls), args.round_dir, args.volume_series)
     write_parquet(args.output, table)
     log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))
+
+
+def refuse_other_models(store: Path, round_dir: Path) -> None:
+    """Raise InputError when a model of the round was made from another dataset than the store."""
+    from tomohet.analysis.run_folder import RunFolder
+    from tomohet.particles.same_input import refuse_other_input
+    from tomohet.particles.store_files import read_description
+
+    description = read_description(store)
+    for model in ("linear", "train_vae") if description is not None else ():
+        refuse_other_input(RunFolder(round_dir / model).config(), description, round_dir / model, store)
 
 
 if __name__ == "__main__":

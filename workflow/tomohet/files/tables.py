@@ -50,14 +50,14 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
     return table
 
 
-def read_csv(path: str | Path, needed: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """A CSV table; arguments and errors as of `read_table`."""
+def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:
+    """A CSV table; `options` of `pandas.read_csv`, other arguments and errors as of `read_table`."""
     path = Path(path)
     check(path)
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, **options)
     except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as a CSV table ({reason(error)})") from error
     _refuse_other_columns(table, needed or {}, path)
