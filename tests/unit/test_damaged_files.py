@@ -160,6 +160,6 @@ def test_a_whole_folder_of_another_run_is_seen(results, foreign, tmp_path, folde
         path = root / "all" / model / "config.pkl"
         write_pickle(path, load_pickles(path)[0] | {"input_digests": ["another"]})
         digests.forget(path)
-    for reader in ("table",) if folder == "all/train_vae" else ("table", "states"):
+    for reader in ("table", "assess") if folder == "all/train_vae" else ("table", "assess", "states"):
         found = damaged.outcome(reader, root, tmp_path / reader)
         assert isinstance(found, str) and "another store" in found and str(root) in found, found

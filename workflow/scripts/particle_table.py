@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Write the table as parquet."""
+    from tomohet.analysis.run_folder import refuse_other_models
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_parquet
     from tomohet.files.pickles import load_indices
@@ -36,21 +37,10 @@ def run(args: argparse.Namespace) -> None:
     if not (args.store / PARTICLES).exists():
         raise InputError(f"{args.store}: not a prepared store (it has no {PARTICLES})")
     particles = read_particles(args.store)
-    refuse_other_models(args.store, args.round_dir)
+    refuse_other_models(args.round_dir, args.store)
     table = particle_table(particles, load_indices(args.ind_ptcls), args.round_dir, args.volume_series)
     write_parquet(args.output, table)
     log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))
-
-
-def refuse_other_models(store: Path, round_dir: Path) -> None:
-    """Raise InputError when a model of the round was made from another dataset than the store."""
-    from tomohet.analysis.run_folder import RunFolder
-    from tomohet.particles.same_input import refuse_other_input
-    from tomohet.particles.store_files import read_description
-
-    description = read_description(store)
-    for model in ("linear", "train_vae") if description is not None else ():
-        refuse_other_input(RunFolder(round_dir / model).config(), description, round_dir / model, store)
 
 
 if __name__ == "__main__":
