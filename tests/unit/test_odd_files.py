@@ -18,6 +18,7 @@ from tomohet.files.arrays import read_arrays
 from tomohet.files.grids import read_grid
 from tomohet.files.mrc import HEADER_DTYPE, read_volume, stack_header
 from tomohet.files.star import read_star
+from tomohet.files.tables import read_csv
 from tomohet.files.text import read_json, read_yaml
 from tomohet.files.volume_list import LIST, VolumeList
 from tomohet.particles.same_input import input_digests, refuse_other_input, same_input
@@ -163,6 +164,12 @@ def test_a_table_of_units(tmp_path, content):
     assert "units.csv" in refused(units_of_model, [tmp_path / "m.pdb"], tmp_path / "units.csv", True, True)
     (tmp_path / "m.cif").write_text("")
     refused(read_model, [tmp_path / "m.cif"])
+
+
+def test_a_table_of_countless_columns(tmp_path):
+    columns = range(10**5)
+    (tmp_path / "a.csv").write_text(",".join(map(str, columns)) + "\n")
+    assert "100000 columns" in refused(read_csv, tmp_path / "a.csv")
 
 
 def test_a_model_belongs_to_stores_of_the_same_particle_files():

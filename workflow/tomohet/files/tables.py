@@ -10,6 +10,7 @@ from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 
+MOST_COLUMNS = 10_000  # of a CSV table; more take minutes to read
 # What a column may hold, and whether a type is that; whole numbers are numbers too.
 KINDS = {
     "whole numbers": pd.api.types.is_integer_dtype,
@@ -56,6 +57,10 @@ def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **option
     check(path)
     if not path.is_file():
         raise InputError(f"{path}: no such table")
+    with open(path, "rb") as file:
+        columns = file.readline().count(b",") + 1
+    if columns > MOST_COLUMNS:
+        raise InputError(f"{path}: {columns} columns, expected {MOST_COLUMNS} at most")
     try:
         table = pd.read_csv(path, **options)
     except UNREADABLE as error:

@@ -69,7 +69,7 @@ def _units_by_table(model: pd.DataFrame, path: Path) -> pd.DataFrame:
     unknown = sorted(set(table.columns) - set(TABLE_COLUMNS))
     if "unit" not in table or unknown:
         raise InputError(
-            f"{path}: columns {list(table.columns)}, expected unit and any of {TABLE_COLUMNS[1:]}"
+            f"{path}: columns {str(list(table.columns))[:500]}, expected unit and any of {TABLE_COLUMNS[1:]}"
         )
     parts = []
     for line, row in enumerate(table.to_dict("records"), start=2):
