@@ -13,6 +13,7 @@ from tomohet.files.pickles import save_latents
 from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT
+from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 
 TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl")  # by later stages
@@ -81,6 +82,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         "scale": float(store.scale),
         "store": str(store.folder),
         "store_digest": store.digest,
+        "input_digests": input_digests(store.description),
         "particles": run.particles.tolist(),
         "tomograms": np.unique(store.particles["tomogram"].astype(str)).tolist(),
     }
