@@ -12,7 +12,8 @@ from conftest import TINY_NETWORK
 from tomohet import plots
 from tomohet.errors import InputError
 from tomohet.files import digests
-from tomohet.files.atomic import write_parquet
+from tomohet.files.atomic import write_parquet, write_pickle
+from tomohet.files.pickles import load_pickles
 from tomohet.files.rows import row_checksums
 from tomohet.files.tables import read_table
 from tomohet.particles.store import open_store
@@ -145,3 +146,20 @@ def test_every_single_bit_changes_the_checksum_of_a_row():
     # Derived by hand: words 1, 2, 3 with factors 1, 3, 5, and 2^32 - 1 with factor 3 modulo 2^32.
     words = np.array([[1, 2, 3], [0, 2**32 - 1, 0]], np.uint32)
     assert row_checksums(words).tolist() == [22, 2**32 - 3]
+
+
+@pytest.mark.parametrize("folder", ["prepared", "all/linear", "all/train_vae"])
+def test_a_whole_folder_of_another_run_is_seen(results, foreign, tmp_path, folder):
+    """With its own list of digests, so that only the model's note of its store can betray it."""
+    root = tmp_path / "results"
+    shutil.copytree(results, root)
+    shutil.rmtree(root / folder)
+    shutil.copytree(foreign / folder, root / folder)
+    # Both runs of the fixtures read one particle file; so that they do not, the models forget it.
+    for model in ("linear", "train_vae"):
+        path = root / "all" / model / "config.pkl"
+        write_pickle(path, load_pickles(path)[0] | {"input_digests": ["another"]})
+        digests.forget(path)
+    for reader in ("table", "assess") if folder == "all/train_vae" else ("table", "assess", "states"):
+        found = damaged.outcome(reader, root, tmp_path / reader)
+        assert isinstance(found, str) and "another store" in found and str(root) in found, found

@@ -75,9 +75,12 @@ def analyse(args: argparse.Namespace, training, epoch: int, outdir: Path) -> Non
     tomograms = None
     store_folder = args.store or config.get("store")
     if store_folder:
+        from tomohet.particles.same_input import refuse_other_input
         from tomohet.particles.store import open_store
 
-        table = leaks.nuisances(open_store(store_folder), particles)
+        store = open_store(store_folder)
+        refuse_other_input(config, store.description, training.path, store_folder)
+        table = leaks.nuisances(store, particles)
         tomograms = table["tomogram"].to_numpy()
         audit = leaks.audit(found.pcs.scores, table)
         numbers["leaks"] = leaks.describe(audit)

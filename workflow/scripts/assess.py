@@ -22,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Read, compare, write truth.json and a figure."""
+    from tomohet.analysis.run_folder import refuse_other_models
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_json
     from tomohet.files.digests import is_there
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     round_truth = assessment.RoundTruth(truth, truth.rows_of(table["source_id"].to_numpy()))
 
     store = open_store(args.store or args.round_dir.parent / "prepared")
+    refuse_other_models(args.round_dir, store.folder)
     odds = block_log_odds(store, truth)[table["particle"].to_numpy()]
     result = {
         "n_particles": len(table),

@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Write the table as parquet."""
+    from tomohet.analysis.run_folder import refuse_other_models
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_parquet
     from tomohet.files.pickles import load_indices
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> None:
     if not (args.store / PARTICLES).exists():
         raise InputError(f"{args.store}: not a prepared store (it has no {PARTICLES})")
     particles = read_particles(args.store)
+    refuse_other_models(args.round_dir, args.store)
     table = particle_table(particles, load_indices(args.ind_ptcls), args.round_dir, args.volume_series)
     write_parquet(args.output, table)
     log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))

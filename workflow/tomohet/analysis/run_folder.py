@@ -11,6 +11,8 @@ from tomohet.files.digests import check, is_there, missing
 from tomohet.files.pickles import as_array, load_indices, load_latents, load_pickles
 from tomohet.files.text import read_json
 from tomohet.files.values import LIST, TEXT, hold_to, maybe, whole
+from tomohet.particles.same_input import refuse_other_input
+from tomohet.particles.store_files import read_description
 
 FINAL = -1  # the files without an epoch number
 
@@ -96,6 +98,13 @@ class RunFolder:
             raise InputError(f"{self.path}: no such training folder")
         found = (re.fullmatch(pattern, file.name) for file in self.path.iterdir())
         return sorted(int(match[1]) for match in found if match)
+
+
+def refuse_other_models(round_dir: Path, store: Path) -> None:
+    """Raise InputError when a model in a round's folder was made from another dataset than the store."""
+    description = read_description(store)
+    for model in ("linear", "train_vae") if description is not None else ():
+        refuse_other_input(RunFolder(round_dir / model).config(), description, round_dir / model, store)
 
 
 def read_config(path: Path) -> dict:

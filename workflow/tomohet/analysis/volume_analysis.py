@@ -88,13 +88,17 @@ def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: VolumeSet) 
     the configuration names a store.
     """
     assignment = (voldir if voldir.is_dir() else voldir.parent) / "assignment.parquet"
-    store = read_config(config).get("store") if config is not None else None
+    training = read_config(config) if config is not None else {}
+    store = training.get("store")
     if store is None or not is_there(assignment):
         return None
+    from tomohet.particles.same_input import refuse_other_input
     from tomohet.particles.store import open_store
 
     table = read_table(assignment, dict.fromkeys(("particle", "volume"), "whole numbers"))
-    tomograms = open_store(store).particles["tomogram"].astype(str).to_numpy()
+    opened = open_store(store)
+    refuse_other_input(training, opened.description, config, store)
+    tomograms = opened.particles["tomogram"].astype(str).to_numpy()
     if len(table) and not 0 <= table["particle"].min() <= table["particle"].max() < len(tomograms):
         raise InputError(f"{assignment}: names particles that are not in the store {store}")
     row = pd.Series(np.arange(len(volumes.numbers)), index=volumes.numbers).reindex(table["volume"])

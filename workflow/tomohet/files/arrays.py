@@ -1,5 +1,6 @@
 """Archives of numpy arrays (.npz) that may be damaged; no code in them is run."""
 
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import numpy as np
 from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
+from tomohet.files.regular import refuse_irregular
+
+MOST_INFLATED = 100  # bytes that one byte of an archive stands for; empty maps reach a few tens
+ANY_SIZE = 2**28  # up to here archives may be as they like
 
 
 def read_arrays(path: str | Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]:
@@ -16,7 +21,9 @@ def read_arrays(path: str | Path, needed: Iterable[str] = ()) -> dict[str, np.nd
     Raises InputError when the file is missing, damaged or no such archive, or lacks one of `needed`.
     """
     check(path)
+    refuse_irregular(path)
     try:
+        _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except UNREADABLE as error:
@@ -24,3 +31,12 @@ def read_arrays(path: str | Path, needed: Iterable[str] = ()) -> dict[str, np.nd
     if missing := [name for name in needed if name not in arrays]:
         raise InputError(f"{path}: lacks {', '.join(missing)}; make it again")
     return arrays
+
+
+def _refuse_bomb(path: str | Path) -> None:
+    """Raise ValueError when the archive's content would take far more memory than any that numpy writes."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    most = max(ANY_SIZE, MOST_INFLATED * Path(path).stat().st_size)
+    if size > most:
+        raise ValueError(f"{size:,} bytes when decompressed, expected {most:,} at most")

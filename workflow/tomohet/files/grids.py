@@ -9,6 +9,7 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
+from tomohet.files.mrc import stack_header
 
 RELATIVE_TOLERANCE = 1e-3
 
@@ -45,6 +46,7 @@ def read_grid(path: str | Path) -> MapGrid:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such MRC file; check the path")
+    stack_header(path)  # as long as it says, before what precedes the voxels is read
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tomohet.files.atomic import write_json, written_files
+from tomohet.files.damage import UNREADABLE
 from tomohet.files.digests import forget
+from tomohet.files.regular import refuse_irregular
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +56,10 @@ def _below(folder: Path, paths: set[Path]) -> set[str]:
 
 def _listed(listing: Path) -> set[str]:
     """Names in a list; none when it is absent or damaged, and never one that leads out of the folder."""
+    refuse_irregular(listing)
     try:
         names = json.loads(listing.read_text())
-    except (FileNotFoundError, ValueError):
+    except UNREADABLE:
         return set()
     names = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
     return {name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}

@@ -16,6 +16,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
+from tomohet.files.regular import refuse_irregular
 
 REAL_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 UNREADABLE_MODES = {3: " (complex integers)", 4: " (complex numbers)", 101: " (4-bit numbers)"}
@@ -122,6 +123,7 @@ def _layout(path: Path) -> Layout:
 
 def _head(path: Path) -> tuple[bytes, bool]:
     """The first bytes, decompressed, and whether they had to be."""
+    refuse_irregular(path)
     try:
         with open(path, "rb") as file:
             content = file.read(HEADER_BYTES)

@@ -21,6 +21,7 @@ from pandas.errors import ParserError
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
+from tomohet.files.regular import refuse_irregular
 from tomohet.files.star_quoting import quoted, unquoted, without_comments
 from tomohet.files.star_repeats import columns_with_values, repeated_names, told_apart, without_repeats
 
@@ -82,9 +83,10 @@ def read_star(path: str | Path) -> Blocks:
 def read_text_blocks(path: str | Path) -> tuple[bytes, list[TextBlock]]:
     """Split a STAR file into the text before its first block and its blocks, nothing lost."""
     path = Path(path)
+    refuse_irregular(path)
     try:
         text = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise InputError(f"{path}: cannot be read as a STAR file ({error.strerror})") from error
     starts = list(_line_starts(_BLOCK, text))
     if b"\0" in text[:4096] or not starts:

@@ -10,6 +10,7 @@ from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 
+MOST_COLUMNS = 10_000  # of a CSV table; more take minutes to read
 # What a column may hold, and whether a type is that; whole numbers are numbers too.
 KINDS = {
     "whole numbers": pd.api.types.is_integer_dtype,
@@ -50,14 +51,18 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
     return table
 
 
-def read_csv(path: str | Path, needed: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """A CSV table; arguments and errors as of `read_table`."""
+def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:
+    """A CSV table; `options` of `pandas.read_csv`, other arguments and errors as of `read_table`."""
     path = Path(path)
     check(path)
     if not path.is_file():
         raise InputError(f"{path}: no such table")
+    with open(path, "rb") as file:
+        columns = file.readline().count(b",") + 1
+    if columns > MOST_COLUMNS:
+        raise InputError(f"{path}: {columns} columns, expected {MOST_COLUMNS} at most")
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, **options)
     except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as a CSV table ({reason(error)})") from error
     _refuse_other_columns(table, needed or {}, path)

@@ -16,11 +16,14 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_json
+from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.mrc import read_volume
 from tomohet.files.parts import content_digest, locked
+from tomohet.files.regular import refuse_irregular
 
 LIST = "volumes.json"
 NUMBERED = re.compile(r"_(\d+)$")
+NUMBER = re.compile(r"(\d{3,12})\.mrc")
 REMEDY = "decode the volumes again (eval_vol)"
 
 
@@ -62,8 +65,8 @@ class VolumeList:
             sections = _read(self.path)
             old = sections.get(self.prefix)
             if old is not None and not self._is_of_this(old):
-                for name in _names(self.prefix, old):
-                    (self.path.parent / name).unlink(missing_ok=True)
+                for path in _files(self.path.parent, self.prefix, old):
+                    path.unlink(missing_ok=True)
                 old = None
             section = old or self._new
             for number in numbers:
@@ -171,11 +174,16 @@ def latents_digest(z: np.ndarray) -> str:
     return content_digest(np.asarray(z, np.float32))
 
 
-def _names(prefix: str, section: dict) -> list[str]:
-    """Names of all files that a set may have left, written for good or not."""
+def _files(folder: Path, prefix: str, section: dict) -> list[Path]:
+    """All files that a set has left, written for good or not."""
     if section["stack"] is not None:
-        return [section["stack"]]
-    return [file_name(prefix, number) for number in range(section["count"])]
+        return [folder / section["stack"]]
+    numbered = ((path, NUMBER.fullmatch(path.name.removeprefix(prefix))) for path in folder.iterdir())
+    return [
+        path
+        for path, match in numbered
+        if match and int(match[1]) < section["count"] and path.name == file_name(prefix, int(match[1]))
+    ]
 
 
 def _named_checksums(prefix: str, section: dict) -> dict[str, int]:
@@ -202,6 +210,7 @@ def _refuse_unfinished(folder: Path, prefix: str, section: dict) -> None:
 
 def _read(path: Path) -> dict[str, dict]:
     """Sections of the list, by the start of the volumes' names; empty when there is no list."""
+    refuse_irregular(path)
     try:
         sections = json.loads(path.read_text())
         for section in sections.values():
@@ -209,12 +218,11 @@ def _read(path: Path) -> dict[str, dict]:
             if not isinstance(section["count"], int) or not isinstance(section["stack"], str | None):
                 raise ValueError("count or stack is not what it should be")
         # Files are removed by these names, and the folder may be somebody else's.
-        if any(
-            "/" in name for name in [*sections, *(section["stack"] or "" for section in sections.values())]
-        ):
+        names = [*sections, *(section["stack"] or "" for section in sections.values())]
+        if any("/" in name or "\0" in name or name in (".", "..") for name in names):
             raise ValueError("a name leads out of the folder")
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({error}); remove it and {REMEDY}") from error
+    except UNREADABLE as error:
+        raise InputError(f"{path}: damaged ({reason(error)}); remove it and {REMEDY}") from error
     return sections

@@ -16,6 +16,7 @@ from tomohet.linear.poses import POSE_COLUMNS, PoseEstimates
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.model.load import load_config, read_weights
 from tomohet.model.taught import MAP_BOX, stack_posterior
+from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.noise import Noise
@@ -129,12 +130,13 @@ class Teacher:
         frequency = self.config["training_args"]["max_frequency"]
         return Observations(store, particles, max_frequency=frequency, box=box, device=device)
 
-    def held_out(self, particles: np.ndarray, device: torch.device | str) -> SplitLikelihood:
+    def held_out(self, store: Store, particles: np.ndarray, device: torch.device | str) -> SplitLikelihood:
         """What the fit without a third of the tilts says of particles (store ordinals), along the directions
         that those confirm, as many as there are basis maps at most.
 
-        Raises InputError when the model was not fitted to all of them.
+        Raises InputError when the model was not fitted to all of them, or to another store's.
         """
+        refuse_other_input(self.config, store.description, self.folder, store.folder)
         known = np.asarray(self.config["particles"])
         rows = np.searchsorted(known, particles).clip(max=len(known) - 1)
         if (unknown := known[rows] != particles).any():

@@ -14,6 +14,7 @@ from tomohet.files.pickles import save_latents
 from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT, POSES
+from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 
 TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl")  # by later stages
@@ -84,6 +85,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         "pose_deviation": model.poses.prior.tolist(),
         "store": str(store.folder),
         "store_digest": store.digest,
+        "input_digests": input_digests(store.description),
         "particles": run.particles.tolist(),
         "tomograms": np.unique(store.particles["tomogram"].astype(str)).tolist(),
     }

@@ -16,6 +16,7 @@ from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.state_choice import StateChoice, choose_states
 from tomohet.linear.state_maps import state_maps
 from tomohet.linear.state_merging import states_of_number
+from tomohet.particles.same_input import warn_of_other_input
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
@@ -76,8 +77,9 @@ def fit_states(
         split = linear.held_out.confirmed.leading(len(linear.basis))
     else:
         teacher = Teacher.of(linear, store.box)
+        warn_of_other_input(teacher.config, store.description, linear, store.folder)
         if n_states is None:
-            split = teacher.held_out(particles, device)
+            split = teacher.held_out(store, particles, device)
         poses, mean = teacher.poses(store, particles), teacher.mean_map(store, device)
         variance, spectrum = (teacher.state[f"{of}_variance"].to(device) for of in ("local", "spectral"))
         basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)

@@ -76,7 +76,7 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict:
     check(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
-    _refuse_damaged(path)
+    refuse_damaged_archive(path)
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
@@ -86,8 +86,11 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict:
     return content
 
 
-def _refuse_damaged(path: Path) -> None:
-    """Compare the checksums that the file format has, which PyTorch writes but does not read."""
+def refuse_damaged_archive(path: Path) -> None:
+    """Compare the checksums that the format of weights has, which PyTorch writes but does not read.
+
+    Raises InputError where they differ, and for compressed content.
+    """
     if not zipfile.is_zipfile(path):
         return
     try:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 from tomohet.files.tables import read_table
+from tomohet.files.text import read_yaml
 from tomohet.files.values import LIST, MAPPING, TEXT, hold_to, number, one_of, whole
 from tomohet.particles.table import ROTATION_COLUMNS
 
@@ -52,11 +52,9 @@ def read_description(folder: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        description = yaml.safe_load(path.read_text())
-    except (*UNREADABLE, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path}: the store's description is damaged ({reason(error)}); {PREPARE_AGAIN}"
-        ) from error
+        description = read_yaml(path)
+    except InputError as error:
+        raise InputError(f"{error}; {PREPARE_AGAIN}") from error
     hold_to(description, {"format": whole(1, 1000)}, path)
     hold_to(description, _DESCRIBED, path)
     hold_to(description["preparation"], {"dtype": one_of("float32", "float16")}, f"{path}: preparation")

@@ -5,7 +5,9 @@ Every atom is a Gaussian of weight Z (its atomic number) and of standard deviati
 Densities are in atomic numbers per cubic Ångström: their sum times the voxel volume is the sum of Z.
 """
 
+import gzip
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,11 +17,15 @@ import pandas as pd
 from scipy.special import erf
 
 from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE, reason
 
 CUTOFF_SIGMAS = 5.0
 GRID_STEPS_PER_RESOLUTION = 3.0
 PADDING_RESOLUTIONS = 3.0
 ELEMENTS_PER_CHUNK = 2_000_000
+PDB_PLACES = (30, 38, 46)  # columns of x, y and z, of 8 characters each
+PDB_NUMBER = re.compile(rb"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
+LARGEST_MODEL_A = 10_000.0
 MODEL_COLUMNS = ("file", "unit", "chain", "label", "entity", "residue", "x_A", "y_A", "z_A", "Z")
 
 log = logging.getLogger(__name__)
@@ -212,12 +218,14 @@ def _read_one_model(path: Path, hydrogens: bool, waters: bool) -> pd.DataFrame:
         raise InputError(f"{path}: model file not found")
     try:
         structure = gemmi.read_structure(str(path))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: not readable as PDB or mmCIF ({str(error).splitlines()[0]})") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not readable as PDB or mmCIF ({reason(error)})") from None
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise InputError(f"{path}: no atoms found; expected a PDB or mmCIF model")
     if len(structure) > 1:
         log.info("%s: %d models, the first is used", path, len(structure))
+    if structure.input_format == gemmi.CoorFormat.Pdb:
+        _refuse_words_for_places(path)
     structure.remove_alternative_conformations()
     if not hydrogens:
         structure.remove_hydrogens()
@@ -240,9 +248,39 @@ def _read_one_model(path: Path, hydrogens: bool, waters: bool) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["chain", "label", "entity", "residue", "x_A", "y_A", "z_A", "Z"])
     name = path.name.removesuffix(".gz")
     table.insert(0, "file", Path(name).stem)
+    _refuse_wrong_places(table[["x_A", "y_A", "z_A"]].to_numpy(), path)
     unknown = int((table.Z == 0).sum())
     if unknown == len(table):
         raise InputError(f"{path}: no atom has a known element; expected element symbols in the model")
     if unknown:
         log.warning("%s: %d atoms of unknown element carry no density", path, unknown)
     return table
+
+
+def _refuse_words_for_places(path: Path) -> None:
+    """Raise InputError for coordinates of a PDB file that are no numbers: gemmi takes them for 0."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        for line, text in enumerate(file, start=1):
+            if text.startswith((b"ATOM  ", b"HETATM")):
+                words = [text[start : start + 8] for start in PDB_PLACES]
+                if not all(map(PDB_NUMBER.fullmatch, words)):
+                    found = b"".join(words).decode(errors="replace").strip()
+                    raise InputError(
+                        f"{path} line {line}: found the coordinates `{found}`, expected numbers in Å"
+                    )
+
+
+def _refuse_wrong_places(xyz_A: np.ndarray, path: Path) -> None:
+    """Raise InputError for atoms (a, 3) that are nowhere, or farther apart than any particle is large."""
+    lost = np.flatnonzero(~np.isfinite(xyz_A).all(axis=1))
+    if len(lost):
+        raise InputError(
+            f"{path}: {len(lost)} of {len(xyz_A)} atoms have no position, the first is number {lost[0] + 1}; "
+            "expected coordinates in Å; correct or remove them"
+        )
+    extent_A = np.ptp(xyz_A, axis=0).max()
+    if extent_A > LARGEST_MODEL_A:
+        raise InputError(
+            f"{path}: atoms lie up to {extent_A:.3g} Å apart, expected {LARGEST_MODEL_A:g} Å at most; "
+            "correct or remove those that lie far away"
+        )

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE
 from tomohet.files.tables import read_table
+from tomohet.files.text import read_yaml
 
 
 class Reader:
@@ -25,11 +26,11 @@ class Reader:
 
     def json(self, path: Path) -> dict:
         """A JSON object; empty when absent."""
-        return self._mapping(path, json.loads)
+        return self._mapping(path, lambda p: json.loads(p.read_text()))
 
     def yaml(self, path: Path) -> dict:
         """A YAML mapping; empty when absent."""
-        return self._mapping(path, yaml.safe_load)
+        return self._mapping(path, read_yaml)
 
     def parquet(self, path: Path) -> pd.DataFrame | None:
         """A parquet table, or None."""
@@ -52,8 +53,8 @@ class Reader:
         """`path` as the report names it: relative to the results folder."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
-    def _mapping(self, path: Path, parse: Callable[[str], object]) -> dict:
-        content = self._read(path, lambda p: parse(p.read_text()))
+    def _mapping(self, path: Path, parse: Callable[[Path], object]) -> dict:
+        content = self._read(path, parse)
         if content is None or isinstance(content, dict):
             return content or {}
         self.problem(path, ValueError(f"a {type(content).__name__}, expected names and values"))
@@ -64,7 +65,7 @@ class Reader:
             return None
         try:
             return read(path)
-        except (OSError, ValueError, RecursionError, yaml.YAMLError, InputError) as error:
+        except (*UNREADABLE, InputError) as error:
             self.problem(path, error)
             return None
 

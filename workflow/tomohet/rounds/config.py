@@ -4,10 +4,11 @@ import difflib
 import re
 from pathlib import Path
 
-import yaml
 from jsonschema import Draft202012Validator
 
 from tomohet.errors import InputError
+from tomohet.files.text import read_yaml
+from tomohet.files.values import refuse_vast
 from tomohet.rounds.inputs import WILDCARD, paths_of
 from tomohet.rounds.network import network_mistakes
 from tomohet.rounds.schema import read_schema, resolve, stages, with_defaults
@@ -22,6 +23,7 @@ TYPE_WORDS = {
     "object": "a section of keys",
     "null": "null",
 }
+MOST_PARTS = 10**6  # of a configuration, written out
 # YAML 1.1 reads 1e-3 as text: its numbers need a point and a signed exponent.
 LOOKS_LIKE_A_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -34,15 +36,15 @@ def read_config(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such configuration file")
-    try:
-        config = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    return complete_config(config or {}, source=str(path))
+    return complete_config(read_yaml(path) or {}, source=str(path))
 
 
 def complete_config(config: dict, source: str = "config") -> dict:
     """`config` with the schema's defaults; raises InputError listing every mistake."""
+    try:
+        refuse_vast(config, MOST_PARTS)  # Snakemake reads its configuration itself
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from error
     mistakes = config_mistakes(config)
     if mistakes:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"

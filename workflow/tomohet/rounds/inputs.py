@@ -81,6 +81,8 @@ def stack_digest(star: str, datadir: str | None) -> str:
 
 
 def _is_a_set(star: str) -> bool:
+    if not Path(star).is_file():  # a pipe would be waited for
+        return False
     with suppress(OSError), open(star, "rb") as file:
         return b"rlnTomoParticlesFile" in file.read(HEAD_BYTES)
     return False
@@ -99,7 +101,9 @@ def _found(names: list[str], star: str, datadir: str | None) -> list[str]:
 
 
 def _stacks_in(star: str) -> set[str]:
-    """Names of the stacks in a STAR file, as written."""
+    """Names of the stacks in a STAR file, as written; none in what is no file."""
+    if not Path(star).is_file():
+        return set()
     with open(star, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         if text.find(b'"') < 0 and text.find(b"'") < 0:
             found = {match[1] for match in IN_STACK.finditer(text)}

@@ -8,9 +8,8 @@ import typing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import yaml
-
 from tomohet.errors import InputError
+from tomohet.files.text import read_yaml
 
 DIALECTS = ("warp", "warptools", "both")
 EXTRACTION = ("premultiplied", "dose_weighted", "scaled", "inverted")
@@ -131,12 +130,7 @@ def read_config(path: str | Path | None, overrides: dict) -> SimulationConfig:
     """
     values = {}
     if path is not None:
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        except yaml.YAMLError as error:
-            raise InputError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+        values = read_yaml(path) or {}
         if not isinstance(values, dict):
             raise InputError(f"{path}: expected `key: value` lines, found a {type(values).__name__}")
     return config_from({**values, **{k: v for k, v in overrides.items() if v is not None}})

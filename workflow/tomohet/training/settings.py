@@ -14,6 +14,7 @@ from torch import Tensor
 from tomohet import __version__
 from tomohet.device import fast_bfloat16
 from tomohet.errors import InputError
+from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 from tomohet.physics.fourier import HalfPlane
 from tomohet.training.batches import LossRows
@@ -90,8 +91,9 @@ def _flag(name: str) -> str:
 def training_config(args: argparse.Namespace, store: Store, particles: np.ndarray, model_args: dict) -> dict:
     """The dictionary of config.pkl: sections and names as tomoDRGN's, plain builtin values only.
 
-    Besides them: `particles` (store ordinals, in the order of the latents), `store`, `store_digest`, `scale`
-    (real units per stored unit), and the options that tomoDRGN does not have.
+    Besides them: `particles` (store ordinals, in the order of the latents), `store`,
+    `store_digest`, `input_digests`, `scale` (real units per stored unit), and the options that tomoDRGN does
+    not have.
     """
     init = getattr(args, "init", None)
     return {
@@ -148,6 +150,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
         "scale": float(store.scale),
         "store": str(store.folder),
         "store_digest": store.digest,
+        "input_digests": input_digests(store.description),
         "particles": [int(particle) for particle in particles],
         "meta": {
             "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

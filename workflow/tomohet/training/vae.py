@@ -10,6 +10,7 @@ from tomohet.errors import InputError
 from tomohet.linear.inference import Teacher
 from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
+from tomohet.particles.same_input import warn_of_other_input
 from tomohet.particles.store import Store
 from tomohet.processes import ALONE, Processes
 from tomohet.training.batches import ParticleImages
@@ -49,7 +50,8 @@ def train_vae(
     tilts = np.diff(store.offsets)[particles]
     _refuse_too_few(particles, args.batch_size)
     teacher = Teacher.of(args.init, store.box) if args.init else None
-    if teacher:
+    if teacher is not None:
+        warn_of_other_input(teacher.config, store.description, args.init, store.folder)
         store = teacher.poses(store, particles).corrected(store, particles)
     args = _with_defaults(args, teacher)
     n_basis = min(teacher.n_basis, args.zdim) if teacher else 0

@@ -15,6 +15,7 @@ from tomohet.analysis.maven.masks import density_threshold, unit_mask
 from tomohet.errors import InputError
 from tomohet.files.grids import MapGrid, read_grid, same_grid, write_on_grid
 from tomohet.files.masks import read_mask
+from tomohet.files.tables import read_csv
 from tomohet.physics.molmap import molmap, read_model
 
 MODEL_NAMES = ("chain", "label", "entity")
@@ -64,11 +65,11 @@ def units_of_model(
 def _units_by_table(model: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"--units {path}: expected chain, label, entity or a CSV table, found no such file")
-    table = pd.read_csv(path, dtype=str, skipinitialspace=True)
+    table = read_csv(path, dtype=str, skipinitialspace=True)
     unknown = sorted(set(table.columns) - set(TABLE_COLUMNS))
     if "unit" not in table or unknown:
         raise InputError(
-            f"{path}: columns {list(table.columns)}, expected unit and any of {TABLE_COLUMNS[1:]}"
+            f"{path}: columns {str(list(table.columns))[:500]}, expected unit and any of {TABLE_COLUMNS[1:]}"
         )
     parts = []
     for line, row in enumerate(table.to_dict("records"), start=2):

@@ -4,7 +4,6 @@ Layers, preparation of maps and the scale of predictions are those of the publis
 also hold the loss as an object, for which the loader of plain tensors makes an exception.
 """
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ from torch import nn
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.device import device_of
 from tomohet.errors import InputError
+from tomohet.files.damage import UNREADABLE, reason
+from tomohet.model.load import refuse_damaged_archive
 from tomohet.physics.fourier import crop_fourier, pad_fourier
 
 BOX = 64
@@ -54,12 +55,12 @@ def load_network(path: Path) -> nn.Sequential:
     """
     if not path.is_file():
         raise InputError(f"--cnn-weights {path}: no such file")
+    refuse_damaged_archive(path)
     try:
         with torch.serialization.safe_globals([nn.MSELoss, set]):
             held = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--cnn-weights {path}: refused as a file of weights ({reason})") from error
+    except UNREADABLE as error:
+        raise InputError(f"--cnn-weights {path}: refused as a file of weights ({reason(error)})") from error
     empty = network()
     expected = empty.state_dict()
     for state in _state_dictionaries(held):

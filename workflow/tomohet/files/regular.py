@@ -1,0 +1,22 @@
+"""An input is a file: a pipe or a device may be read for ever."""
+
+import os
+import stat
+from pathlib import Path
+
+from tomohet.errors import InputError
+
+
+def refuse_irregular(path: str | Path) -> None:
+    """Raise InputError for a pipe, a socket or a device, and for a name that no file can have.
+
+    What is missing, or is a folder, is left to the reader, who knows what it should be.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL in it
+        raise InputError(f"{str(path)!r}: cannot be read: no file can have this name") from error
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: cannot be read: a pipe or device, expected a file; write it to one first")
