@@ -293,8 +293,8 @@ def _beyond_chance(regression: Tensor, moments: Tensor, count: int) -> Tensor:
     """Regression (6, K) of pose errors on latents, less what chance explains.
 
     Latents explain K / count of the variance of rotations (first three rows) and of shifts by chance. Left
-    in, it would grow: pose errors would move into the basis maps bit by bit. Basis maps explain them as well as
-    the tangents do, but have to be learnt.
+    in, it would grow: pose errors would move into the basis maps bit by bit. Basis maps explain them as
+    well as the tangents do, but have to be learnt.
     """
     k = regression.shape[1]
     shrunk = torch.zeros_like(regression)
