@@ -7,7 +7,9 @@ from textbook_maps import backproject as backproject_plainly
 from workloads import STAR, STORE
 
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.store import DESCRIPTION, open_store, write_store
+from tomohet.particles.store import open_store
+from tomohet.particles.store_files import DESCRIPTION
+from tomohet.particles.store_writing import write_store
 from tomohet.reconstruction.half_maps import accumulate
 
 

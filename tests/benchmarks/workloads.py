@@ -10,7 +10,8 @@ import torch
 from tomohet.files.mrc import write_stack
 from tomohet.files.star import write_star
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.store import Store, write_store
+from tomohet.particles.store import Store
+from tomohet.particles.store_writing import write_store
 from tomohet.physics.fourier import half_ball
 from tomohet.physics.imaging import image_parameters
 from tomohet.training.batches import LossRows

@@ -10,7 +10,7 @@ import yaml
 
 from tomohet.errors import InputError
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.store import write_store
+from tomohet.particles.store_writing import write_store
 from tomohet.physics.background import (
     INNER,
     background_planes,

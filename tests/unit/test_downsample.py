@@ -24,7 +24,7 @@ from tomohet.files.star import as_table, read_star
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.downsampling import images_of_stacks, rescaled_file, write_downsampled
 from tomohet.particles.export import read_particle_file
-from tomohet.particles.store import write_store
+from tomohet.particles.store_writing import write_store
 
 SMALL = 12
 COARSE_A = PIXEL_SIZE_A * BOX / SMALL

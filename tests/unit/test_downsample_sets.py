@@ -20,7 +20,7 @@ from particle_files import (
 from tomohet.files.mrc import read_sections, read_volume, stack_header
 from tomohet.files.star import read_star
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.store import write_store
+from tomohet.particles.store_writing import write_store
 
 SMALL = 12
 COARSE_A = PIXEL_SIZE_A * BOX / SMALL

@@ -12,7 +12,8 @@ from test_background import FILES, changed
 from tomohet.linear.fit import fit_linear_model
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.normalisation import grey_levels
-from tomohet.particles.store import open_store, write_store
+from tomohet.particles.store import open_store
+from tomohet.particles.store_writing import write_store
 from tomohet.physics.imaging import ctf_of
 from tomohet.preflight.hypotheses import examine, premultiplication
 from tomohet.preflight.image_sample import check_images, sample_images

@@ -15,7 +15,8 @@ from tomohet.cli import command
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.store import open_store, write_store
+from tomohet.particles.store import open_store
+from tomohet.particles.store_writing import write_store
 from tomohet.physics.fourier import mirror_z
 from tomohet.physics.fsc import correlation, fsc, resolution_at, shell_frequencies
 from tomohet.physics.masks import sphere_mask, tight_mask

@@ -12,7 +12,8 @@ from tomohet.linear.em import expectation
 from tomohet.linear.inference import noise_of
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.noise_levels import relative_noise, shrunk
-from tomohet.particles.store import open_store, write_store
+from tomohet.particles.store import open_store
+from tomohet.particles.store_writing import write_store
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.noise import Noise, residual_noise
 from tomohet.reconstruction.observations import Observations

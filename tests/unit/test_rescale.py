@@ -11,7 +11,7 @@ from particle_files import BOX, write_image_series, write_stack
 from tomohet.errors import InputError
 from tomohet.particles import rescaling
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.store import write_store
+from tomohet.particles.store_writing import write_store
 from tomohet.particles.table import refuse_bad_pixel_sizes
 from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.physics.resampling import crop_spectrum, field_mask, resample_to_half_planes

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_sections
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.store import write_store
+from tomohet.particles.store_writing import write_store
 from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.physics.imaging import ctf_of, dose_attenuation, image_parameters, physical_transfer
 from tomohet.simulation import simulate as simulation

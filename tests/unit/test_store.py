@@ -16,7 +16,8 @@ from tomohet.files.atomic import write_pickle
 from tomohet.particles import preparation
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.source import open_particles
-from tomohet.particles.store import open_store, write_store
+from tomohet.particles.store import open_store
+from tomohet.particles.store_writing import write_store
 from tomohet.physics.fourier import cosine_window, shift_half_planes
 
 TOY = "data/tomodrgn-tests/10076_both_32_sim.star"
@@ -198,7 +199,7 @@ def test_interrupted_preparation_leaves_no_store(series, tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tomohet.particles.store.shift_half_planes", fail)
+    monkeypatch.setattr("tomohet.particles.store_writing.shift_half_planes", fail)
     with pytest.raises(KeyboardInterrupt):
         write_store(folder, read_particles(series), window=False)
     with pytest.raises(InputError, match="no prepared store"):

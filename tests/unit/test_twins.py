@@ -6,7 +6,7 @@ import torch
 
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.noise_levels import relative_noise
-from tomohet.particles.store import write_store
+from tomohet.particles.store_writing import write_store
 from tomohet.physics.imaging import image_parameters, physical_transfer
 from tomohet.reconstruction.half_maps import half_maps
 from tomohet.simulation.config import config_from

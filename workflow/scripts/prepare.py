@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.particles.dialects import read_particles
     from tomohet.particles.filtering import filter_particles
     from tomohet.particles.source import preparation_options, selection_of
-    from tomohet.particles.store import write_store
+    from tomohet.particles.store_writing import write_store
 
     if args.invert_data and args.uninvert_data:
         raise InputError("--invert-data and --uninvert-data exclude each other")

@@ -10,7 +10,8 @@ from tomohet.errors import InputError
 from tomohet.files.pickles import load_indices
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.filtering import Selection, filter_particles
-from tomohet.particles.store import Store, open_store, write_store
+from tomohet.particles.store import Store, open_store
+from tomohet.particles.store_writing import write_store
 
 log = logging.getLogger(__name__)
 
