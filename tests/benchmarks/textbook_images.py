@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tomohet.physics.background import take_off_background
+
 OPTICS = (
     "pixel_size_A", "defocus_u_A", "defocus_v_A", "defocus_angle_deg", "voltage_kV", "cs_mm",
     "amplitude_contrast", "phase_shift_deg",
@@ -34,6 +36,13 @@ def window(box: int, inner: float = 0.8, outer: float = 0.9) -> np.ndarray:
     return (0.5 * (1 + np.cos(np.pi * fall))).astype(np.float32)
 
 
+def without_background(pixels: np.ndarray) -> np.ndarray:
+    """An image (D, D) less its background: by our own function, as it is not this that is compared."""
+    image = torch.from_numpy(pixels)[None]
+    take_off_background(image)
+    return image[0].numpy()
+
+
 def spectra(images: pd.DataFrame, box: int) -> Iterator[tuple[np.ndarray, float]]:
     """Each image's transform (D + 1, D + 1), windowed, dark protein made light, over its noise; the noise.
 
@@ -47,7 +56,7 @@ def spectra(images: pd.DataFrame, box: int) -> Iterator[tuple[np.ndarray, float]
     for stack, section in zip(images["stack"], images["section"], strict=True):
         if stack not in stacks:
             stacks[stack] = mrcfile.mmap(stack, permissive=True)
-        pixels = stacks[stack].data[section - 1].astype(np.float32) * round_window
+        pixels = without_background(stacks[stack].data[section - 1].astype(np.float32)) * round_window
         transform = -np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(pixels)))
         # The first row and column come again after the last, so that every k has its -k.
         spectrum = np.pad(transform, ((0, 1), (0, 1)), mode="wrap")

@@ -21,8 +21,10 @@ PARTICLES = np.arange(24)
 
 
 @pytest.fixture(scope="module")
-def store(tiny_store):
-    return open_store(tiny_store)
+def store(tiny_store, tiny_linear):
+    """With the poses as the linear model corrects them."""
+    stated = open_store(tiny_store)
+    return Teacher.of(tiny_linear, stated.box).poses(stated, PARTICLES).corrected(stated, PARTICLES)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_the_estimates_take_the_stated_poses_to_the_true_ones(same_particles):
     for part in (slice(3), slice(3, None)):
         left = (model.poses.error - truth)[:, part]
         left = left - left.mean(0)  # all particles together may turn and move with the mean map
-        assert np.square(left).mean() < 0.5 * np.square(truth[:, part]).mean()
+        assert np.square(left).mean() < 0.7 * np.square(truth[:, part]).mean()
         expected = np.square(model.poses.deviation[:, part]).mean()
         assert 0.5 < np.square(left).mean() / expected < 2, "the posterior knows how wrong it is"
 

@@ -112,14 +112,14 @@ def test_a_network_that_learns_nothing_leaves_the_linear_latents(
     monkeypatch.setattr(
         "tomohet.training.teaching.fit_latent_prior", lambda a, b, seed: standard_prior(a.shape[1])
     )
+    if encoder == "free":
+        # Free latents take the decoder's maps as known: the linear model knows how uncertain its own are.
+        monkeypatch.setattr(Teacher, "basis_variance", lambda *_: None)
     folder = taught(encoder, "--lr", "1e-12")
     assert (folder / "held_out.csv").is_file()
     found, _ = load_latents(folder / "z.train.pkl")
     store = open_store(tiny_store)
     teacher = Teacher.of(tiny_linear, store.box)
-    if encoder == "free":
-        # Free latents take the decoder's maps as known: the linear model knows how uncertain its own are.
-        monkeypatch.setattr(Teacher, "basis_variance", lambda *_: None)
     expected = teacher.posterior(store, np.arange(len(store.particles)), CPU)[:, 0]
     # Noise by tomogram is shell by shell in the linear model, and one number for latents in closed form.
     np.testing.assert_allclose(found, expected, atol=0.03 if encoder == "free" else 1e-4)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 from tomohet.errors import InputError
 
+OPENED = ("/dev/fd/", "/proc/self/fd/")
+
 
 def refuse_irregular(path: str | Path) -> None:
     """Raise InputError for a pipe, a socket or a device, and for a name that no file can have.
 
-    What is missing, or is a folder, is left to the reader, who knows what it should be.
+    A pipe that the shell has opened, `<(command)`, has a writer and ends. What is missing, or is a folder, is
+    left to the reader, who knows what it should be.
     """
     try:
         mode = os.stat(path).st_mode
@@ -18,5 +21,6 @@ def refuse_irregular(path: str | Path) -> None:
         raise InputError(f"{str(path)!r}: cannot be read: no file can have this name") from error
     except OSError:
         return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    opened = stat.S_ISFIFO(mode) and str(path).startswith(OPENED)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or opened):
         raise InputError(f"{path}: cannot be read: a pipe or device, expected a file; write it to one first")

@@ -90,11 +90,14 @@ class Teacher:
         return (self.config["scale"] / store.scale) ** 2 * self.state["basis_variance"].to(device)
 
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
-        """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form."""
-        store, mean = self.poses(store, particles).applied(store, particles, self.mean_map(store, device))
+        """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form.
+
+        Poses are taken as corrected, and errors that are left as none, as networks do.
+        """
+        store = self.poses(store, particles).corrected(store, particles)
         observations = self._observations(store, particles, device)
         basis = self.maps(store, self.n_basis)[1].to(device), self.basis_variance(store, device)
-        latents = expectation(observations, mean, *basis, accumulate=False)[0].first(self.n_basis)
+        latents, _ = expectation(observations, self.mean_map(store, device), *basis, accumulate=False)
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
 
     def particle_maps(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
@@ -102,9 +105,9 @@ class Teacher:
 
         Each has unit root mean square, which is that of noise: particles have different numbers of tilts.
         """
-        store, mean = self.poses(store, particles).applied(store, particles, self.mean_map(store, device))
+        store = self.poses(store, particles).corrected(store, particles)
         observations = self._observations(store, particles, device, MAP_BOX)
-        maps = particle_maps(observations, mean).flatten(1)
+        maps = particle_maps(observations, self.mean_map(store, device)).flatten(1)
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
     def mean_map(self, store: Store, device: torch.device | str) -> MeanMap:

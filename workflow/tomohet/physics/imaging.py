@@ -177,7 +177,8 @@ def physical_transfer(
         fade = dose_attenuation(params, hp)
         g, h = g * fade, h * fade
     multiplied = divided = params.scale_factor[:, None].expand_as(ctf)
-    if weighted.any():
+    # A GPU would have to be waited for, to be asked whether any image is weighted.
+    if dose or weighted.any():
         by_dose = torch.where(weighted, multiplied * extraction_dose_weight(params, hp), multiplied)
         multiplied, divided = by_dose, by_dose if dose else divided
     g, h = g * divided / (divided.square() + ROUNDING**2), h * multiplied
