@@ -24,6 +24,7 @@ from tomohet.physics.fourier import HalfPlane, hartley2, hartley_values, symmetr
 from tomohet.physics.imaging import image_parameters, physical_transfer
 
 SAMPLE_FOR_SCALE = 10_000  # images from which scales are estimated; all where there are fewer
+SAMPLE_FOR_LEVELS = 2_000  # images at random, from which the tomograms' noise levels are estimated
 FEWEST_PER_TOMOGRAM = 20  # of these, where it has so many
 
 
@@ -65,8 +66,9 @@ def tomogram_of(particle_set: ParticleSet) -> np.ndarray:
 def expected_noise(images: pd.DataFrame, hp: HalfPlane) -> np.ndarray:
     """Noise power (m,) at |k| >= 0.75 Nyquist that extraction left of white noise of power 1."""
     outer = hp.prefix(NOISE_SHELLS * hp.box / 2)
-    transfer, gain = physical_transfer(image_parameters(images), hp, dose=True, tilt=True)
-    return noise_gain(transfer[:, outer:], gain[:, outer:]).mean(1).double().numpy()
+    beyond = HalfPlane(hp.box, hp.k[outer:], hp.radius[outer:], hp.frequency[outer:])
+    transfer, gain = physical_transfer(image_parameters(images), beyond, dose=True, tilt=True)
+    return noise_gain(transfer, gain).mean(1).double().numpy()
 
 
 def grey_levels(power: np.ndarray, expected: np.ndarray, tomogram: np.ndarray) -> pd.Series:
@@ -85,10 +87,10 @@ def grey_scales(noise_scale: np.ndarray, images: pd.DataFrame, tomogram: np.ndar
 
 
 def _spread(tomogram: np.ndarray) -> np.ndarray:
-    """Places (ascending) of images at random, as many of each tomogram as make `SAMPLE_FOR_SCALE` in all."""
+    """Places (ascending) of images at random, as many of each tomogram as make `SAMPLE_FOR_LEVELS` in all."""
     order = np.random.default_rng(0).permutation(len(tomogram))
     shuffled = pd.Series(tomogram[order])
-    limit = max(FEWEST_PER_TOMOGRAM, SAMPLE_FOR_SCALE // shuffled.nunique())
+    limit = max(FEWEST_PER_TOMOGRAM, SAMPLE_FOR_LEVELS // shuffled.nunique())
     return np.sort(order[(shuffled.groupby(shuffled).cumcount() < limit).to_numpy()])
 
 
