@@ -63,7 +63,8 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "sizes": cluster_sizes(round_),
         "detection": summaries["linear"].get("verdict"),
         "linear": stage_numbers(
-            summaries["linear"], ("kernel_eigenvalues", "noise_eigenvalues", "verdict", "leaks")
+            summaries["linear"],
+            ("kernel_eigenvalues", "noise_eigenvalues", "verdict", "leaks", "poses", "pose_errors"),
         ),
         "linear_leaks": summaries["linear"].get("leaks") or [],
         "spectrum": spectrum(summaries["linear"]),
@@ -104,6 +105,12 @@ def tiles(round_: Round) -> list[dict]:
     if reliability and not math.isnan(max(reliability)):
         note = "share of it that is structure, by held-out tilts"
         found.append({"label": "Best linear latent", "value": f"{max(reliability):.2f}", "note": note})
+    errors = round_.summaries["linear"].get("pose_errors")
+    sizes = [errors.get(name) for name in ("rotation_deg", "shift_A")] if isinstance(errors, dict) else [None]
+    if all(isinstance(size, int | float) for size in sizes):
+        rotation_deg, shift_A = sizes
+        value = f"{rotation_deg:.1f}°, {shift_A:.1f} Å" if rotation_deg or shift_A else "none found"
+        found.append({"label": "Errors of poses", "value": value, "note": "rms rotation; shift per axis"})
     convergence = round_.summaries["convergence"]
     if convergence.get("epoch") is not None:
         note = text_of(convergence["verdict"]) if "verdict" in convergence else ""
