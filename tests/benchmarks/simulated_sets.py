@@ -21,17 +21,19 @@ def command(name: str, *arguments) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def simulated(place: Path, *options, blocks: list[dict] | None = None) -> None:
+def simulated(place: Path, *options, blocks: list[dict] | None = None, settings: dict | None = None) -> None:
     """Simulate to place/simulated and prepare the store place/prepared, unless it is there.
 
-    options: of the command `simulate`; blocks: of its configuration, the default ones if None.
+    options: of the command `simulate`; blocks: of its configuration, the default ones if None; settings:
+    further keys of its configuration.
     """
     if (place / "prepared" / "store.yaml").is_file():
         return
-    if blocks is not None:
+    settings = (settings or {}) | ({} if blocks is None else {"blocks": blocks})
+    if settings:
         place.mkdir(parents=True, exist_ok=True)
         config = place / "simulation.yaml"
-        config.write_text(yaml.safe_dump({"blocks": blocks}))
+        config.write_text(yaml.safe_dump(settings))
         options = [*options, "--config", config]
     command("simulate", "-o", place / "simulated", *options)
     command("prepare", place / "simulated" / "particles.star", "-o", place / "prepared")

@@ -1,0 +1,115 @@
+"""What the linear model says of particles whose stated poses are wrong, and what it makes of these poses.
+
+    python tests/benchmarks/bench_poses.py [--degrees 0 2 3 5] [--snr 0.05] [--particles 300] [--seeds 5]
+        [--homogeneous] [--surroundings]
+
+Shifts are off by as many Å along each axis as rotations by degrees (rms). Prints, for each data set, whether
+heterogeneity is found, how many components, the errors of the poses as estimated and as they are, and what is
+left of them after the correction (the share of the rms, each less its mean: all particles may turn together
+with the mean map). Without --homogeneous also the AUC of each block by a cross-validated linear read-out of
+the latents. --surroundings: neighbours and a structured background besides.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.spatial.transform import Rotation
+from simulated_sets import simulated
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import cross_val_predict
+
+from tomohet.linear.fit import LinearModel, fit_linear_model
+from tomohet.particles.store import open_store
+from tomohet.simulation.assessment import auc
+from tomohet.simulation.truth import Truth, load_truth
+
+SURROUNDINGS = ("neighbours", 1.0), ("background_ratio", 0.5)
+
+
+def of_poses(model: LinearModel, truth: Truth, rows: np.ndarray, pixel_size_A: float) -> dict:
+    """Errors of the poses: estimated, true, and the share that the correction leaves.
+
+    The files state the rotation R exp([w]x) and a shift of the images that is R d too far: the particle, in the
+    stated frame, is turned by -w and moved by d.
+    """
+    turned = Rotation.from_rotvec(np.radians(truth.pose_rotvec_deg[rows]))
+    true = np.concatenate([-turned.as_rotvec(), turned.inv().apply(truth.pose_shift_A[rows])], axis=1)
+    found = model.poses.error * np.repeat([1.0, pixel_size_A], 3)
+    rotation_deg, shift_A = model.poses.spread(pixel_size_A)
+    row = {"rotation": rotation_deg, "true": np.degrees(np.sqrt((true[:, :3] ** 2).sum(1).mean()))}
+    row |= {"shift": shift_A, "true A": true[:, 3:].std()}
+    for name, part in (("left", slice(3)), ("left A", slice(3, None))):
+        left = (found - true)[:, part]
+        before = true[:, part] - true[:, part].mean(0)
+        row[name] = np.sqrt(np.square(left - left.mean(0)).mean() / max(np.square(before).mean(), 1e-12))
+    return row
+
+
+def of_blocks(model: LinearModel, truth: Truth, rows: np.ndarray) -> dict:
+    """AUC of each block that comes and goes, among particles that have its host."""
+    present, z = truth.presence[rows].astype(bool), model.latents.mean.cpu().numpy()
+    names, found = list(truth.block_names), {}
+    for index, (name, host) in enumerate(zip(names, truth.block_host, strict=True)):
+        among = present[:, names.index(host)] if host else np.ones(len(rows), bool)
+        here = present[among, index]
+        if here.any() and not here.all():
+            read = cross_val_predict(LinearRegression(), z[among], here.astype(float), cv=5)
+            found[name] = auc(here, read)
+    return found
+
+
+def main() -> None:
+    """Simulate, fit, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--degrees", type=float, nargs="+", default=[0, 2, 3, 5])
+    parser.add_argument("--snr", type=float, nargs="+", default=[0.05])
+    parser.add_argument("--particles", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--homogeneous", action="store_true", help="all particles alike")
+    parser.add_argument("--surroundings", action="store_true", help="with neighbours and background")
+    args = parser.parse_args()
+    rows = []
+    for snr in args.snr:
+        for degrees in args.degrees:
+            for seed in range(args.seeds):
+                settings = {"pose_error_deg": degrees, "pose_error_A": degrees}
+                settings |= dict(SURROUNDINGS) if args.surroundings else {}
+                if args.homogeneous:
+                    settings["blocks"] = [{"name": "S1", "mass": 0.08, "frequency": 1.0}]
+                with tempfile.TemporaryDirectory() as folder:
+                    place = Path(folder)
+                    options = (
+                        "--snr",
+                        snr,
+                        "--particles",
+                        args.particles,
+                        "--seed",
+                        seed,
+                        "--dialect",
+                        "warp",
+                    )
+                    simulated(place, *options, settings=settings)
+                    store, truth = (
+                        open_store(place / "prepared"),
+                        load_truth(place / "simulated" / "truth.npz"),
+                    )
+                    start = time.process_time()
+                    model = fit_linear_model(store, np.arange(len(store.particles)))
+                    seconds = time.process_time() - start
+                of_truth = truth.rows_of(store.particles["source_id"].to_numpy())
+                row = {"SNR": snr, "degrees": degrees, "seed": seed, "found": float(model.heterogeneous)}
+                row["components"] = model.held_out.n_components if model.held_out.found else 0
+                row |= of_poses(model, truth, of_truth, store.pixel_size_A)
+                row |= {} if args.homogeneous else of_blocks(model, truth, of_truth)
+                rows.append(row | {"CPU s": seconds})
+                print({name: round(value, 3) for name, value in rows[-1].items()}, flush=True)
+    table = pd.DataFrame(rows).drop(columns="seed").groupby(["SNR", "degrees"], sort=False)
+    print(table.mean().round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
