@@ -33,8 +33,8 @@ SURROUNDINGS = ("neighbours", 1.0), ("background_ratio", 0.5)
 def of_poses(model: LinearModel, truth: Truth, rows: np.ndarray, pixel_size_A: float) -> dict:
     """Errors of the poses: estimated, true, and the share that the correction leaves.
 
-    The files state the rotation R exp([w]x) and a shift of the images that is R d too far: the particle, in the
-    stated frame, is turned by -w and moved by d.
+    The files state the rotation R exp([w]x) and a shift of the images that is R d too far: in the stated
+    frame the particle is turned by -w and moved by d.
     """
     turned = Rotation.from_rotvec(np.radians(truth.pose_rotvec_deg[rows]))
     true = np.concatenate([-turned.as_rotvec(), turned.inv().apply(truth.pose_shift_A[rows])], axis=1)
