@@ -106,7 +106,7 @@ def main() -> None:
                 row |= of_poses(model, truth, of_truth, store.pixel_size_A)
                 row |= {} if args.homogeneous else of_blocks(model, truth, of_truth)
                 rows.append(row | {"CPU s": seconds})
-                print({name: round(value, 3) for name, value in rows[-1].items()}, flush=True)
+                print({name: round(float(value), 3) for name, value in rows[-1].items()}, flush=True)
     table = pd.DataFrame(rows).drop(columns="seed").groupby(["SNR", "degrees"], sort=False)
     print(table.mean().round(3).to_string())
 
