@@ -76,3 +76,10 @@ def test_a_command_takes_its_folder_once(tmp_path):
         with pytest.raises(InputError, match="is writing there"), writing(tmp_path / "out"):
             pass
     assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_failed_holds_nothing_in_its_process(tmp_path):
+    with pytest.raises(InputError), holding_outputs(argparse.Namespace(outdir=tmp_path / "first")):
+        raise InputError("wrong")
+    take_output(tmp_path / "second")
+    assert not list(tmp_path.iterdir()), "the failed command's lock is gone, and none was taken after it"

@@ -25,8 +25,9 @@ def holding_outputs(arguments: argparse.Namespace) -> Iterator[None]:
                 take_output(Path(folder))
             yield
         finally:
+            _held.close()
+            _held = None
             _taken.clear()
-    _held = None
 
 
 def take_output(folder: Path, shared: bool = False) -> Path:
