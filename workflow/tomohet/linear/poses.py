@@ -97,7 +97,7 @@ class PoseEstimates:
 
     @classmethod
     def none(cls, n: int) -> "PoseEstimates":
-        """Of n particles whose images do not tell that their poses have errors."""
+        """Estimates for n particles whose images do not tell that their poses have errors."""
         return cls(np.zeros((n, N_TANGENTS)), np.zeros((n, N_TANGENTS)), np.zeros(2))
 
     @classmethod

@@ -74,7 +74,7 @@ def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> fl
     squares = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
     radius2 = float((density * squares).sum() / density.sum())
     rotation, shift = (np.square(error[:, part]).mean() for part in (slice(3), slice(3, None)))
-    # A rotation about a random axis moves a point at distance r by sqrt(2/3) of r times its angle.
+    # Rotations of variance v about each axis move a point at distance r by a variance of 2/3 v r^2 along each.
     moved2 = shift + 2 / 3 * radius2 * rotation
     return float(2 * np.pi * observations.max_frequency * np.sqrt(moved2))
 
@@ -90,7 +90,7 @@ def _search(
     """With many maps; where these show nothing, longer with few.
 
     seen: the images used, with poses as they would be corrected if all particles were alike. There the search
-    starts: what pose errors explain they shall explain. What is found must go beyond that.
+    starts, so that pose errors keep the differences that they explain, and a finding must go beyond these.
     """
     used, count = parts[0], len(parts[0].everyone)
 
