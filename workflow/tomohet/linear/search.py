@@ -74,7 +74,7 @@ def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> fl
     squares = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
     radius2 = float((density * squares).sum() / density.sum())
     rotation, shift = (np.square(error[:, part]).mean() for part in (slice(3), slice(3, None)))
-    # Rotations of variance v about each axis move a point at distance r by a variance of 2/3 v r^2 along each.
+    # Rotations of variance v about each axis move a point at distance r by 2/3 v r^2 (variance along an axis).
     moved2 = shift + 2 / 3 * radius2 * rotation
     return float(2 * np.pi * observations.max_frequency * np.sqrt(moved2))
 
