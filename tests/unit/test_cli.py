@@ -35,6 +35,20 @@ atexit.register(interrupt)
 command(argparse.ArgumentParser(), interrupt, [])
 """
 
+BROKEN_PIPE = """
+import argparse, os, sys
+from tomohet.cli import command
+
+def write_for_nobody(_):
+    read, write = (os.pipe() if {another} else (None, 1))
+    if read is not None:
+        os.close(read)
+    while True:
+        os.write(write, b"words")
+
+command(argparse.ArgumentParser(), write_for_nobody, [])
+"""
+
 
 @pytest.fixture(autouse=True)
 def ctrl_c_as_it_was():
@@ -48,6 +62,22 @@ def test_a_second_ctrl_c_while_python_closes_down_shows_no_traceback():
     done = subprocess.run([sys.executable, "-c", INTERRUPTED_TWICE], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr.splitlines() == ["error: interrupted"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    code = BROKEN_PIPE.format(another=False)
+    done = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert done.stdout.read(5) == "words"
+    done.stdout.close()
+    assert (done.stderr.read(), done.wait()) == ("", 128 + signal.SIGPIPE)
+
+
+def test_another_broken_pipe_is_a_failure():
+    code = BROKEN_PIPE.format(another=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 32] Broken pipe\n")
 
 
 @pytest.mark.parametrize("name", commands())

@@ -4,6 +4,7 @@ import argparse
 import errno
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from tomohet.cli.outputs import holding_outputs
 from tomohet.errors import InputError
 
 INTERRUPTED = 130
+READER_GONE = 128 + signal.SIGPIPE
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ def command(
     """Parse `argv` (default: the process's arguments) with `parser`, call `run`, exit on failure.
 
     Exit status 0 when `run` returns; 1 with `error: ...` for a user's mistake, a full disk or an unreadable
-    file; 1 with a traceback for a fault of the program; 2 for a wrong command line; 130 on Ctrl-C.
+    file; 1 with a traceback for a fault of the program; 2 for a wrong command line; 130 on Ctrl-C; 141 when
+    the reader of its output has gone, as other programs do.
     """
     parser.prog = f"tomohet {Path(run.__code__.co_filename).stem}"
     arguments = parser.parse_args(argv)
@@ -42,14 +45,24 @@ def command(
             signal.SIGINT, signal.SIG_IGN
         )  # a second Ctrl-C, while Python closes down, says nothing
         _fail("interrupted", status=INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output (`| head`) has gone: nothing is wrong, and Python shall not complain.
+    except BrokenPipeError as failure:
+        if not _reader_has_gone():  # another pipe than our output: work was left undone
+            _fail(_in_one_line(failure))
+        # The reader of our output (`| head`) has seen enough, and Python shall not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(READER_GONE)
     except OSError as failure:
         _fail(_in_one_line(failure))
     except Exception:
         log.critical("stopped by a fault of the program", exc_info=True)
         sys.exit(1)
+
+
+def _reader_has_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _in_one_line(failure: OSError) -> str:
