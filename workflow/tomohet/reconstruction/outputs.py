@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from tomohet import plots
 from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.physics.fourier import mirror_z
-from tomohet.plots import PALETTE, figure, save
 from tomohet.reconstruction.half_maps import HALF_BIT_LIKE, SIGNIFICANT, HalfMaps
 
 
@@ -66,13 +66,13 @@ def write_half_maps(result: HalfMaps, files: MapFiles, *, flip: bool, plot_forma
 
 def plot_fsc(result: HalfMaps, path: Path) -> None:
     """The four FSC curves against resolution in Å."""
-    fig, ax = figure(width=5.2, height=3.6)
+    fig, ax = plots.figure(width=5.2, height=3.6)
     curves = result.fsc.iloc[1:]
     styles = {
         "corrected": {"color": "black", "linewidth": 2.0},
-        "masked": {"color": PALETTE[0]},
-        "unmasked": {"color": PALETTE[2]},
-        "randomised": {"color": PALETTE[4], "linestyle": ":"},
+        "masked": {"color": plots.PALETTE[0]},
+        "unmasked": {"color": plots.PALETTE[2]},
+        "randomised": {"color": plots.PALETTE[4], "linestyle": ":"},
     }
     names = {"randomised": "phases randomised"}
     for name, style in styles.items():
@@ -93,12 +93,12 @@ def plot_fsc(result: HalfMaps, path: Path) -> None:
         f"{result.resolution_05_A:.1f} Å at {HALF_BIT_LIKE}",
     )
     ax.legend(fontsize=8)
-    save(fig, path)
+    plots.save(fig, path)
 
 
 def plot_tilt_counts(n_tilts: np.ndarray, path: Path) -> None:
     """How many particles have how many tilt images."""
-    fig, ax = figure()
+    fig, ax = plots.figure()
     counts = np.bincount(n_tilts)
     shown = np.arange(n_tilts.min(), n_tilts.max() + 1)
     ax.bar(shown, counts[shown], width=0.9)
@@ -109,4 +109,4 @@ def plot_tilt_counts(n_tilts: np.ndarray, path: Path) -> None:
         ylabel="particles",
         title=f"{len(n_tilts)} particles, {int(n_tilts.sum())} images",
     )
-    save(fig, path)
+    plots.save(fig, path)
