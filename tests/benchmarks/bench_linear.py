@@ -21,7 +21,7 @@ from known_labels import auc_with_known_labels
 from simulated_sets import simulated
 
 from tomohet.linear.fit import fit_linear_model
-from tomohet.linear.held_out import auc_of_halves
+from tomohet.linear.reliability import auc_of_halves
 from tomohet.particles.store import Store, open_store
 from tomohet.simulation.assessment import auc
 from tomohet.simulation.oracle import block_log_odds

@@ -135,6 +135,7 @@ def blob_store(
         dose_weighted=False,
         scale_factor=1.0,
         dose_b_factor_A2=0.0,
+        noise_scale=1.0,
     )
     params, hp = image_parameters(images), half_plane(box)
     index, weight = slicing.corners(hp.k, params.rotation, box)

@@ -10,9 +10,10 @@ from blob_store import blob_store
 from tomohet.linear.basis_maps import coarse_box
 from tomohet.linear.detection import TILT_GROUPS, detect_heterogeneity
 from tomohet.linear.fit import fit_linear_model
-from tomohet.linear.held_out import HeldOut, auc_of_halves, common_directions, shared_variance
+from tomohet.linear.held_out import HeldOut, common_directions
 from tomohet.linear.output import LinearRun, summary
 from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.reliability import auc_of_halves, shared_variance
 from tomohet.linear.start import KERNEL_PARTICLES, kernel_box
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations

@@ -31,6 +31,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="F",
         help="highest spatial frequency used, cycles per pixel; 0.5 is Nyquist (0.25)",
     )
+    parser.add_argument(
+        "--structure-may-follow",
+        nargs="+",
+        default=[],
+        choices=("view", "defocus", "tomogram", "tilts", "noise"),
+        help="count components although one of these explains them, such as tomogram where the tomograms are "
+        "of different samples (default: none)",
+    )
     options.add_particle_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)
@@ -60,6 +68,7 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     from tomohet.files.atomic import write_csv
     from tomohet.linear.figures import write_figures
     from tomohet.linear.fit import fit_linear_model
+    from tomohet.linear.nuisances import CONDITIONS
     from tomohet.linear.output import LinearRun, write_run
 
     if len(particles) < 2:
@@ -67,16 +76,17 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     if args.zdim is not None and not 1 <= args.zdim < len(particles):
         raise InputError(f"--zdim {args.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
     fit = {"iterations": args.iterations, "max_frequency": args.max_frequency, "seed": args.seed}
-    model = fit_linear_model(store, particles, zdim=args.zdim, device=device, processes=processes, **fit)
+    nuisances = [condition for condition in CONDITIONS if condition not in args.structure_may_follow]
+    where = {"device": device, "processes": processes}
+    model = fit_linear_model(store, particles, zdim=args.zdim, nuisances=nuisances, **where, **fit)
     if not processes.leads:
         return
     write_figures(model, args.outdir, args.plot_format)
     audit = leaks.audit(model.latents.mean.cpu().numpy(), leaks.nuisances(store, particles))
     leaks.warn(audit)
     write_csv(args.outdir / "leaks.csv", audit.tests)
-    write_run(
-        args.outdir, LinearRun(store, particles, fit | {"zdim": args.zdim}), model, leaks.describe(audit)
-    )
+    run = LinearRun(store, particles, fit | {"zdim": args.zdim, "nuisances": nuisances})
+    write_run(args.outdir, run, model, leaks.describe(audit))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tomohet.particles.conditions import imaging_conditions
+
 log = logging.getLogger(__name__)
 
 NOISE_BAND = 0.75  # of Nyquist: beyond it single images hold practically no signal
@@ -41,38 +43,16 @@ class Audit:
 
 
 def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
-    """How each of `particles` (store ordinals, (n,)) was imaged; one row per particle, columns of MEANING.
-
-    `view` is three columns, the unit vector of the projection direction in the volume's frame.
+    """How each of `particles` (store ordinals, (n,)) was imaged; one row per particle, columns as of
+    `imaging_conditions`, and noise_power and signal_power.
     """
-    counts = np.diff(store.offsets)[particles]
-    rows = store.images_of(particles)
-    owner = np.repeat(np.arange(len(particles)), counts)
-    images = store.images.iloc[rows]
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(owner, weights=values, minlength=len(particles)) / np.maximum(counts, 1)
-
-    noise, signal = band_powers(store, rows)
-    # Row 2 of volume -> image is the beam in the volume's frame; the lowest tilt stands for the particle.
-    lowest = images.assign(owner=owner, size=images["tilt_deg"].abs()).sort_values(["owner", "size"])
-    view = lowest.drop_duplicates("owner")[["r20", "r21", "r22"]].to_numpy(np.float64)
-    defocus_u, defocus_v = (images[f"defocus_{axis}_A"].to_numpy(np.float64) for axis in "uv")
-    return pd.DataFrame(
-        {
-            "n_tilts": counts,
-            "mean_dose_e_A2": mean(images["dose_e_A2"].to_numpy(np.float64)),
-            "defocus_A": mean((defocus_u + defocus_v) / 2),
-            "astigmatism_A": mean(np.abs(defocus_u - defocus_v)),
-            "noise_scale": mean(images["noise_scale"].to_numpy(np.float64)),
-            "noise_power": mean(noise),
-            "signal_power": mean(signal),
-            "tomogram": store.particles["tomogram"].astype(str).to_numpy()[particles],
-            "view_x": view[:, 0],
-            "view_y": view[:, 1],
-            "view_z": view[:, 2],
-        }
+    conditions = imaging_conditions(store, particles)
+    owner = np.repeat(np.arange(len(particles)), conditions["n_tilts"])
+    noise, signal = (
+        np.bincount(owner, weights=power, minlength=len(particles)) / conditions["n_tilts"].clip(lower=1)
+        for power in band_powers(store, store.images_of(particles))
     )
+    return conditions.assign(noise_power=noise, signal_power=signal)
 
 
 def band_powers(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

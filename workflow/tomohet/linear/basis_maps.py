@@ -18,6 +18,7 @@ from tomohet.linear.em import (
     shared_with_errors,
 )
 from tomohet.linear.locality import coefficient_variance, local_variance
+from tomohet.linear.nuisances import complement, followed
 from tomohet.linear.prior_power import shell_scales
 from tomohet.physics.fourier import pad_fourier
 from tomohet.progress import track
@@ -50,9 +51,24 @@ class Fitted:
     local_variance: Tensor
 
     def fine_basis(self, box: int) -> Tensor:
-        """Basis maps (K, D, D, D); each latent grows with density where its map changes most."""
-        basis = self.basis * self.basis.pow(3).sum((1, 2, 3), keepdim=True).sign()
-        return (self.basis.shape[-1] / box) ** 3 * pad_fourier(basis, box)
+        """Basis maps (K, D, D, D)."""
+        return (self.basis.shape[-1] / box) ** 3 * pad_fourier(self.basis, box)
+
+    def turned(self, rotation: Tensor) -> "Fitted":
+        """The same model with latents z' = R' z for an orthogonal R (K, K)."""
+        mixed = rotation.T.square()
+        basis = torch.einsum("jk,jzyx->kzyx", rotation, self.basis)
+        local = torch.einsum("kj,jzyx->kzyx", mixed * self.scales.mean(1), self.local_variance)
+        scales = mixed @ self.scales
+        local = local / scales.mean(1).clamp_min(1e-30)[:, None, None, None]
+        return replace(
+            self, basis=basis, basis_variance=mixed @ self.basis_variance, scales=scales, local_variance=local
+        )
+
+    def first(self, k: int) -> "Fitted":
+        """The first k maps of it."""
+        names = "basis", "basis_variance", "scales", "local_variance"
+        return replace(self, **{name: getattr(self, name)[:k] for name in names})
 
     def with_errors_of(self, mean: MeanMap) -> MeanMap:
         """A mean map on the fine grid, with pose errors as large as they were found here."""
@@ -130,7 +146,26 @@ def expectation_maximisation(
         variance = mixing.T.square() @ coefficient_variance(mean, scales, precision, local)
         if last:
             break
-    return Fitted(mean, basis, variance, scales, local)
+    return Fitted(mean, signs(basis)[:, None, None, None] * basis, variance, scales, local)
+
+
+def signs(basis: Tensor) -> Tensor:
+    """(K,) signs with which each latent grows with density where its map changes most."""
+    return torch.where(basis.pow(3).sum((1, 2, 3)) < 0, -1.0, 1.0)
+
+
+def structure_first(fitted: Fitted, latents: Tensor, nuisance: Tensor) -> Tensor:
+    """An orthogonal R (K, K): of latents R' z (`Fitted.turned`) the last J follow nuisance latents (N, J),
+    the others are ordered by the power of their maps.
+
+    latents (N, K): posterior means under the fitted model.
+    """
+    away = followed(latents, nuisance)
+    rest = complement(away)
+    flat = fitted.basis.flatten(1)
+    by_power = torch.linalg.eigh((rest.T @ (flat @ flat.T) @ rest).double())[1].flip(1).to(rest)
+    rotation = torch.cat([rest @ by_power, away], dim=1)
+    return rotation * signs(fitted.turned(rotation).basis)
 
 
 def fit_basis(equations: Equations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:

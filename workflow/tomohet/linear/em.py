@@ -32,7 +32,14 @@ from tomohet.physics.slicing import (
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
-from tomohet.reconstruction.pose_errors import LEAST_GAIN, N_TANGENTS, PoseErrors, of_errors, prior_deviation
+from tomohet.reconstruction.pose_errors import (
+    LEAST_GAIN,
+    N_TANGENTS,
+    PoseErrors,
+    of_errors,
+    prior_deviation,
+    without_last,
+)
 from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
@@ -58,6 +65,13 @@ class Latents:
     def first(self, k: int) -> "Latents":
         """The posterior of the first k, the others integrated out."""
         return Latents(self.mean[:, :k], self.covariance[:, :k, :k])
+
+    def turned(self, rotation: Tensor) -> "Latents":
+        """The posterior of R' z for an orthogonal R (k, k) of the first k, the others as they are."""
+        k = len(rotation)
+        whole = torch.eye(self.mean.shape[1], dtype=rotation.dtype, device=rotation.device)
+        whole[:k, :k] = rotation
+        return Latents(self.mean @ whole, whole.T @ self.covariance @ whole)
 
 
 def posterior(chunk: Chunk, slices: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,11 +224,15 @@ def likelihood(
 
 
 def latent_likelihood(
-    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
+    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None, k: int
 ) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of the latents of the basis maps, pose errors integrated out."""
-    tables = likelihood(observations, mean, basis, variance)
-    return tables if mean.errors is None else mean.errors.marginal(*tables)
+    """A (N, k, k) and b (N, k) of the latents of the first k basis maps, the others and pose errors
+    integrated out."""
+    a, b = likelihood(observations, mean, basis, variance)
+    if mean.errors is not None:
+        a, b = mean.errors.marginal(a, b)
+    prior = torch.diag((torch.arange(len(basis), device=a.device) >= k).to(a))
+    return without_last(a + prior, b, len(basis) - k)
 
 
 def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):

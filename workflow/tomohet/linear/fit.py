@@ -1,19 +1,24 @@
 """Fit the linear latent model: mean map, start, EM; with tests whether there is anything to fit."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation
+from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation, structure_first
 from tomohet.linear.detection import Detection
 from tomohet.linear.em import Latents, expectation
-from tomohet.linear.held_out import HeldOut, auc_of_halves
+from tomohet.linear.held_out import HeldOut, structural_directions
+from tomohet.linear.nuisances import CONDITIONS, sentence
 from tomohet.linear.poses import PoseEstimates, Poses
+from tomohet.linear.reliability import auc_of_halves
 from tomohet.linear.search import confirmed_directions
 from tomohet.linear.start import detect
+from tomohet.particles.conditions import imaging_conditions
 from tomohet.particles.store import Store
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
@@ -28,7 +33,9 @@ class LinearModel:
     variance of its coefficients; latents: posteriors; poses: errors of the particles' poses; prior_scale
     (K, shells) power of each basis map relative to the mean map's; local_variance (D, D, D) of differences
     between particles, relative to its mean; detection: whether there is anything to find; held_out: what
-    images that were not used confirm.
+    images that were not used confirm; nuisance (J, D, D, D) and nuisance_variance (J, shells): further basis
+    maps and their variance, of what the conditions of imaging explain (`linear.nuisances`). Their latents
+    are integrated out.
     """
 
     mean: MeanMap
@@ -40,6 +47,8 @@ class LinearModel:
     local_variance: Tensor
     detection: Detection
     held_out: HeldOut
+    nuisance: Tensor
+    nuisance_variance: Tensor
 
     @property
     def spectral_variance(self) -> Tensor:
@@ -55,7 +64,11 @@ class LinearModel:
 
     @property
     def verdict(self) -> str:
-        """One sentence for people."""
+        """What is found, for people."""
+        return "; ".join(filter(None, [self._found, sentence(self.held_out.nuisances)]))
+
+    @property
+    def _found(self) -> str:
         if self.held_out.found:
             count = self.held_out.n_components
             components = "1 component" if count == 1 else f"{count} components"
@@ -99,6 +112,7 @@ def fit_linear_model(
     iterations: int = 40,
     max_frequency: float = 0.25,
     seed: int = 0,
+    nuisances: Sequence[str] = tuple(CONDITIONS),
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
 ) -> LinearModel:
@@ -110,6 +124,7 @@ def fit_linear_model(
     zdim: None takes as many as held-out tilt images confirm, at least 1 and at most MOST_BASIS.
     iterations: of EM at most; it ends when the latents have settled.
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
+    nuisances: of CONDITIONS: components that one of them explains count for nothing.
     processes: those that call this with the same arguments at the same time; all get the whole model.
     """
 
@@ -118,28 +133,39 @@ def fit_linear_model(
         where = {"device": device, "processes": processes}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
-    held_out, poses = confirmed_directions(Poses.stated(store, particles), observe, zdim, iterations, seed)
+    conditions = imaging_conditions(store, particles) if nuisances else None
+    ask = partial(structural_directions, conditions=conditions, names=nuisances, seed=seed)
+    stated = Poses.stated(store, particles)
+    held_out, poses = confirmed_directions(stated, observe, ask, zdim, iterations, seed)
     observations = observe(poses.store)
     mean = mean_map(observations)
     mean, _ = poses.errors_about(mean, observations)
     detection = detect(observations, mean, seed)
-    start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
+    n_basis = zdim or max(1, held_out.n_components)
+    start = held_out.latents(n_basis)[processes.part(len(particles))]
     fitted = expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)
     basis = fitted.fine_basis(store.box)
     mean = fitted.with_errors_of(mean)
     latents, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
     joined = (processes.joined_parts(table, len(particles)) for table in (latents.mean, latents.covariance))
     latents = Latents(*joined)
+    if held_out.nuisance is not None:
+        turn = structure_first(fitted, latents.mean[:, : len(basis)], held_out.nuisance.latents)
+        fitted, latents = fitted.turned(turn), latents.turned(turn)
+        basis = fitted.fine_basis(store.box)
+    variance, fitted = fitted.basis_variance, fitted.first(n_basis)
     model = LinearModel(
         mean=replace(mean, errors=None),
-        basis=basis,
-        basis_variance=fitted.basis_variance,
-        latents=latents.first(len(basis)),
+        basis=basis[:n_basis],
+        basis_variance=variance[:n_basis],
+        latents=latents.first(n_basis),
         poses=PoseEstimates.of(poses, mean, latents),
         prior_scale=fitted.scales,
         local_variance=fitted.fine_variance(store.box),
         detection=detection,
         held_out=held_out,
+        nuisance=basis[n_basis:],
+        nuisance_variance=variance[n_basis:],
     )
     log.info(model.verdict)
     log.info(model.poses.sentence(store.pixel_size_A))

@@ -23,13 +23,15 @@ is measured with as many maps as are confirmed, fitted to the same images until 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 from tomohet.linear.detection import SIGNIFICANCE, gumbel
 from tomohet.linear.em import likelihood
+from tomohet.linear.nuisances import Nuisance, followed, nuisance_directions
 from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.reliability import auc_of_halves, by_all_images, shared_variance
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
@@ -51,7 +53,9 @@ class HeldOut:
     in nats, and null (draws, K) the same by chance, of the directions one after the other; likelihood: along
     them, or (`measured_by`) along those of other maps, of the images used and of those held out; reliability:
     share of these latents' variance, by all images, that is structure, NaN if there are too few tilts to
-    tell, and that less one standard error (least_reliability).
+    tell, and that less one standard error (least_reliability). directions (k, K): these directions, of k
+    latents. nuisances: of further directions that count for nothing (`linear.nuisances`), and nuisance: the
+    likelihood along them; the other latents' has them integrated out.
     """
 
     moment: np.ndarray
@@ -59,18 +63,41 @@ class HeldOut:
     likelihood: SplitLikelihood
     reliability: np.ndarray
     least_reliability: np.ndarray
+    directions: Tensor | None = None
+    nuisances: tuple[Nuisance, ...] = ()
+    nuisance: SplitLikelihood | None = None
 
     def latents(self, k: int) -> Tensor:
-        """(N, k) latents along the first directions by all images, uncorrelated and of unit variance."""
-        return _uncorrelated(self.likelihood.latents[:, :k])
+        """(N, k + J) latents along the first directions and along the nuisances by all images, uncorrelated
+        and of unit variance."""
+        return self._start(k, "latents")
 
     def used_latents(self, k: int) -> Tensor:
         """The same by the images that were not held out."""
-        return _uncorrelated(self.likelihood.used[:, :k])
+        return self._start(k, "used")
 
-    def measured_by(self, settled: "HeldOut") -> "HeldOut":
+    def _start(self, k: int, by: str) -> Tensor:
+        z = getattr(self.likelihood, by)[:, :k]
+        if z.shape[1] < k:  # nuisances take all directions: from anywhere
+            draw = torch.Generator().manual_seed(0)
+            z = torch.cat([z, torch.randn(len(z), k - z.shape[1], generator=draw).to(z)], dim=1)
+        return _uncorrelated(
+            z if self.nuisance is None else torch.cat([z, getattr(self.nuisance, by)], dim=1)
+        )
+
+    def measured_by(self, splits: "Splits", seed: int) -> "HeldOut":
         """What this search confirms, measured with other maps of the same images: latents and reliability."""
-        return replace(settled, moment=self.moment, null=self.null)
+        if self.nuisance is None:
+            return replace(common_directions(*splits, seed), moment=self.moment, null=self.null)
+        nuisance = followed(splits[0].used, self.nuisance.used)
+        settled = common_directions(*(split.without(nuisance) for split in splits), seed)
+        return replace(
+            settled,
+            moment=self.moment,
+            null=self.null,
+            nuisances=self.nuisances,
+            nuisance=splits[0].along(nuisance),
+        )
 
     @property
     def p_values(self) -> np.ndarray:
@@ -82,12 +109,12 @@ class HeldOut:
     @property
     def possible(self) -> bool:
         """Whether any tilt images were held out."""
-        return bool(self.likelihood.new_a.any())
+        return bool(self.nuisances) or bool(self.likelihood.new_a.any())
 
     @property
     def p_value(self) -> float:
         """Probability that any of the searches finds so much by chance (Bonferroni)."""
-        return float(min(1.0, SEARCHES * self.p_values[0]))
+        return float(min(1.0, SEARCHES * self.p_values[:1].min(initial=1.0)))
 
     @property
     def found(self) -> bool:
@@ -111,15 +138,6 @@ class HeldOut:
         return int((auc_of_halves(self.least_reliability)[: self.n_components] >= CLEAR_AUC).sum())
 
 
-def auc_of_halves(reliability: np.ndarray) -> np.ndarray:
-    """With which latents of such reliability would tell two equal halves of the particles apart.
-
-    Halves d standard deviations of the noise apart have the reliability (d/2)^2 / (1 + (d/2)^2), and the AUC
-    Phi(d / sqrt 2).
-    """
-    return norm.cdf(np.sqrt(2 * reliability / (1 - reliability).clip(1e-9)))
-
-
 def _uncorrelated(latents: Tensor) -> Tensor:
     return torch.linalg.qr(latents - latents.mean(0)).Q * np.sqrt(len(latents))
 
@@ -131,17 +149,18 @@ def split_tilts(store: Store) -> tuple[Store, Store, Store]:
     return tuple(store.restricted(part) for part in (~held_out, held_out & ~second, held_out & second))
 
 
-def held_out_directions(
-    parts: tuple[Observations, Observations, Observations],
-    mean: MeanMap,
-    basis: Tensor,
-    variance: Tensor,
-    seed: int,
-) -> HeldOut:
-    """Test what was found without the tilts held out.
+Tables = tuple[Tensor, Tensor]
+# Of the images used and of those held out; the same with one half and with the other half of the latter.
+Splits = tuple[SplitLikelihood, SplitLikelihood, SplitLikelihood]
+
+
+def split_likelihoods(
+    parts: tuple[Observations, Observations, Observations], mean: MeanMap, basis: Tensor, variance: Tensor
+) -> Splits:
+    """What the images used and those held out say of latents, of all processes' particles.
 
     parts: the particles in `split_tilts`; mean, basis (K, d, d, d) and variance (K, shells) of the latter's
-    coefficients, fitted to the first of them on a grid of its own; seed: of the draws.
+    coefficients, fitted to the first of them on a grid of its own.
     """
     used, first, second = (
         likelihood(part.alike(part.everyone, len(mean.volume)), mean, basis, variance) for part in parts
@@ -151,10 +170,26 @@ def held_out_directions(
         own = _given_used(used, looks, mean.errors)
         joined = (parts[0].processes.joined_parts(table, len(parts[0].everyone)) for table in own)
         splits.append(SplitLikelihood(*joined))
-    return common_directions(*splits, seed)
+    return tuple(splits)
 
 
-Tables = tuple[Tensor, Tensor]
+def structural_directions(splits: Splits, conditions: pd.DataFrame, names: list[str], seed: int) -> HeldOut:
+    """Directions that held-out images confirm, without those that conditions (`names`) explain.
+
+    conditions: of all particles, as of `imaging_conditions`. Directions that are explained are integrated
+    out, and the others tested anew.
+    """
+    found = common_directions(*splits, seed)
+    count = found.n_components if found.found else 0
+    if not count or not names:
+        return found
+    latents = found.likelihood.latents[:, :count].double().cpu().numpy()
+    directions, nuisances = nuisance_directions(latents, found.reliability[:count], conditions, names)
+    if not nuisances:
+        return found
+    nuisance = found.directions[:, :count] @ torch.as_tensor(directions).to(found.directions)
+    rest = common_directions(*(split.without(nuisance) for split in splits), seed)
+    return replace(rest, nuisances=nuisances, nuisance=splits[0].along(nuisance))
 
 
 def _given_used(used: Tables, looks: tuple[Tables, ...], errors: PoseErrors | None) -> tuple[Tensor, ...]:
@@ -198,42 +233,7 @@ def common_directions(
         values, vectors = torch.linalg.eigh((common + common.mT) / 2)
         moments.append(values[:, -1])
         tested = torch.cat([tested, rest @ vectors[0, :, -1:].to(z)], dim=1)
-    found = torch.stack(moments, dim=1).cpu().numpy()
+    found = torch.stack(moments, dim=1).cpu().numpy() if moments else np.zeros((1 + DRAWS, 0))
     shared, error = shared_variance(first.along(tested), second.along(tested))
-    reliability = _by_all_images(shared), _by_all_images(shared - error)
-    return HeldOut(found[0], found[1:], split.along(tested), *reliability)
-
-
-def _by_all_images(shared: np.ndarray) -> np.ndarray:
-    """Share of structure in latents by all images, from that by the images used: noise averages out."""
-    shared = shared.clip(0, 1)
-    odds = shared / (1 - shared).clip(1e-9) * EVERY / (EVERY - 1)
-    return odds / (1 + odds)
-
-
-def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) squared correlation of the latents by the images used with what other images see, as estimated
-    (chance may lift it above 1), and its standard error by the jackknife over particles.
-
-    With g_1 and g_2 what two halves of other images see along a latent z, what the other latents predict
-    taken off, cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)): noise, however much, has no part in it. NaN
-    where no particle has tilt images for two halves.
-    """
-    if not (first.new_a.any() and second.new_a.any()):
-        return (np.full(first.b.shape[1], np.nan),) * 2
-    z = first.used - first.used.mean(0)
-    seen = []
-    for look in (first, second):
-        own = look.new_a.diagonal(dim1=1, dim2=2) * z
-        along = look.new_b - (look.new_a @ z[..., None])[..., 0] + own
-        seen.append(along - along.mean(0))
-    terms = torch.stack([z * (seen[0] + seen[1]), z.square(), seen[0] * seen[1]]).double()
-
-    def share(sums: Tensor) -> Tensor:
-        together, power, common = sums
-        return torch.where(common > 0, together.clamp_min(0).square() / (4 * power * common), 0)
-
-    count = len(z)
-    without = share((terms.sum(1, keepdim=True) - terms) / (count - 1))
-    error = (count - 1) * (without - without.mean(0)).square().mean(0)
-    return share(terms.mean(1)).cpu().numpy(), error.sqrt().cpu().numpy()
+    reliability = by_all_images(shared, EVERY), by_all_images(shared - error, EVERY)
+    return HeldOut(found[0], found[1:], split.along(tested), *reliability, tested)

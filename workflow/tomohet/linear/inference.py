@@ -48,7 +48,7 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
     )
     hold_to(config["training_args"], {"max_frequency": number(1e-6, 0.5)}, folder / "config.pkl")
     weights = read_weights(folder / "weights.pkl")
-    if "spectral_variance" not in weights.get("posterior", {}):
+    if "nuisance" not in weights.get("posterior", {}):
         raise InputError(f"{folder}: fitted by an earlier version; run train_linear again")
     state = weights["model_state_dict"] | weights["posterior"]
     fitted, tomograms = config["model_args"]["zdim"], len(config["tomograms"])
@@ -85,9 +85,15 @@ class Teacher:
         unit = self.config["scale"] / store.scale
         return unit * self.state["mean"], unit * self.state["basis"][:n_basis]
 
-    def basis_variance(self, store: Store, device: torch.device | str) -> Tensor:
-        """Posterior variance (K, shells) of coefficients of the basis maps, in the units of the images."""
-        return (self.config["scale"] / store.scale) ** 2 * self.state["basis_variance"].to(device)
+    def all_maps(self, store: Store, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Basis maps and then nuisance maps (K + J, D, D, D), and posterior variance (K + J, shells) of their
+        coefficients, in the units of the images."""
+        unit = self.config["scale"] / store.scale
+        maps, variance = (
+            torch.cat([self.state[f"basis{of}"], self.state[f"nuisance{of}"]]).to(device)
+            for of in ("", "_variance")
+        )
+        return unit * maps, unit**2 * variance
 
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
         """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form.
@@ -96,8 +102,10 @@ class Teacher:
         """
         store = self.poses(store, particles).corrected(store, particles)
         observations = self._observations(store, particles, device)
-        basis = self.maps(store, self.n_basis)[1].to(device), self.basis_variance(store, device)
-        latents, _ = expectation(observations, self.mean_map(store, device), *basis, accumulate=False)
+        latents, _ = expectation(
+            observations, self.mean_map(store, device), *self.all_maps(store, device), accumulate=False
+        )
+        latents = latents.first(self.n_basis)
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
 
     def particle_maps(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:

@@ -46,6 +46,8 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
     # What posteriors of other particles need besides.
     posterior = {
         "basis_variance": model.basis_variance.cpu(),
+        "nuisance": model.nuisance.cpu(),
+        "nuisance_variance": model.nuisance_variance.cpu(),
         "mask": model.mean.mask.cpu(),
         "noise": model.mean.noise.common.cpu(),
         "tomogram_noise": model.mean.noise.by_tomogram.cpu().contiguous(),
@@ -114,6 +116,7 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "held_out_reliability": model.held_out.reliability[: model.held_out.n_components],
         "held_out_reliability_less_error": model.held_out.least_reliability[: model.held_out.n_components],
         "components_clear_in_particles": model.held_out.n_clear,
+        "nuisances": [vars(nuisance) for nuisance in model.held_out.nuisances],
         "prior_scale": model.prior_scale.mean(1).cpu().numpy(),
         "poses": model.poses.sentence(run.store.pixel_size_A),
         "pose_errors": pose_errors(run, model),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tomohet.reconstruction.pose_errors import without_last
+
 
 @dataclass(frozen=True)
 class SplitLikelihood:
@@ -38,6 +40,18 @@ class SplitLikelihood:
         """The same for latents along orthonormal directions, the columns of (K, k)."""
         a, new_a = (directions.T @ table @ directions for table in (self.a, self.new_a))
         return SplitLikelihood(a, self.b @ directions, new_a, self.new_b @ directions)
+
+    def without(self, directions: Tensor) -> "SplitLikelihood":
+        """The same for latents at right angles to orthonormal directions, the columns of (K, J), along which
+        they are integrated out."""
+        n = directions.shape[1]
+        turned = self.along(torch.linalg.qr(directions, mode="complete").Q.roll(-n, dims=1))
+        unit = torch.zeros_like(turned._prior)
+        unit.diagonal()[len(unit) - n :] = 1
+        both_a, both_b = turned.all_images
+        used = without_last(turned.a + unit, turned.b, n)
+        both = without_last(both_a + unit, both_b, n)
+        return SplitLikelihood(*used, *(whole - own for whole, own in zip(both, used, strict=True)))
 
     def leading(self, k: int) -> "SplitLikelihood":
         """That of the first k latents, the others being 0."""

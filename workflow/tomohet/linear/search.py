@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from tomohet.linear.basis_maps import SHARE_OF_POWER, Fitted, expectation_maximisation
-from tomohet.linear.held_out import HeldOut, held_out_directions, split_tilts
+from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_tilts
+from tomohet.linear.nuisances import CONDITIONS
 from tomohet.linear.poses import Poses
 from tomohet.linear.start import compare
 from tomohet.particles.store import Store
@@ -35,21 +36,23 @@ LINEAR_RAD = 0.5
 def confirmed_directions(
     poses: Poses,
     observe: Callable[[Store], Observations],
+    ask: Callable[[Splits], HeldOut],
     zdim: int | None,
     iterations: int,
     seed: int,
 ) -> tuple[HeldOut, Poses]:
     """What held-out tilt images confirm, of `zdim` latents at least, and the poses as corrected meanwhile.
 
-    observe: makes observations of the particles from a part of the store; iterations: of EM at most; seed: of
-    random draws.
+    observe: makes observations of the particles from a part of the store; ask: finds the directions that
+    held-out images confirm (`held_out.structural_directions`); iterations: of EM at most; seed: of random
+    draws.
     """
     for _ in range(POSE_ROUNDS):
         parts = tuple(observe(part) for part in split_tilts(poses.store))
         used = parts[0]
         mean, if_alike = poses.errors_about(mean_map(used), used)
         seen = used if if_alike is poses else observe(split_tilts(if_alike.store)[0])
-        found, fitted = _search(parts, mean, seen, zdim, iterations, seed)
+        found, fitted = _search(parts, mean, seen, ask, zdim, iterations, seed)
         if fitted.mean.errors is None:
             break
         moved = poses.moved(poses.errors_left(fitted, observe(poses.store)))
@@ -58,13 +61,15 @@ def confirmed_directions(
         if small:
             break
     log.info("held-out tilts confirm %d directions of the latents", found.n_components)
+    for nuisance in found.nuisances:
+        log.info("%s explains %.2f of a further one", CONDITIONS[nuisance.condition], nuisance.share)
     if fitted.mean.errors is not None:
         parts = tuple(observe(part) for part in split_tilts(poses.store))
         used = parts[0]
         mean, _ = poses.errors_about(mean_map(used), used)
     start = found.used_latents(max(zdim or 1, found.n_components))[used.processes.part(len(used.everyone))]
     fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER)
-    return found.measured_by(_asked(parts, fitted, fitted.mean.errors, seed)), poses
+    return found.measured_by(_splits(parts, fitted, fitted.mean.errors), seed), poses
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
@@ -74,7 +79,7 @@ def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> fl
     squares = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
     radius2 = float((density * squares).sum() / density.sum())
     rotation, shift = (np.square(error[:, part]).mean() for part in (slice(3), slice(3, None)))
-    # Rotations of variance v about each axis move a point at distance r by 2/3 v r^2 (variance along an axis).
+    # Rotations of variance v about each axis move a point at distance r by 2/3 v r^2 along an axis.
     moved2 = shift + 2 / 3 * radius2 * rotation
     return float(2 * np.pi * observations.max_frequency * np.sqrt(moved2))
 
@@ -83,6 +88,7 @@ def _search(
     parts: tuple[Observations, ...],
     mean: MeanMap,
     seen: Observations,
+    ask: Callable[[Splits], HeldOut],
     zdim: int | None,
     iterations: int,
     seed: int,
@@ -100,20 +106,20 @@ def _search(
         compared, start = _start(seen, replace(mean, errors=None), n_maps, seed)
         first = used.alike(compared)
         fitted = expectation_maximisation(used, mean, first, start, min(most_iterations, iterations))
-        return _asked(parts, fitted, mean.errors, seed), fitted
+        return ask(_splits(parts, fitted, mean.errors)), fitted
 
     found = with_maps(MOST_BASIS, ITERATIONS_OF_MOST)
-    if found[0].possible and not found[0].found:
+    if found[0].possible and not found[0].found and not found[0].nuisances:
         log.info("nothing found (p = %.2g); a longer search with fewer maps", found[0].p_value)
         found = min(found, with_maps(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one[0].p_value)
     return found
 
 
-def _asked(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors | None, seed: int) -> HeldOut:
-    """What the images that were not used say of fitted maps, with these errors of the poses (on any grid)."""
+def _splits(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors | None) -> Splits:
+    """What images, used and not, say of fitted maps, with these errors of the poses (on any grid)."""
     errors = None if errors is None else errors.cropped(len(fitted.mean.volume))
     mean = replace(fitted.mean, errors=errors)
-    return held_out_directions(parts, mean, fitted.basis, fitted.basis_variance, seed)
+    return split_likelihoods(parts, mean, fitted.basis, fitted.basis_variance)
 
 
 def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[np.ndarray, Tensor]:

@@ -72,9 +72,11 @@ def fit_states(
     """
     split = None
     if isinstance(linear, LinearModel):
-        poses, mean, basis = linear.poses, linear.mean, (linear.basis, linear.basis_variance)
+        poses, mean, n_basis = linear.poses, linear.mean, len(linear.basis)
+        maps = torch.cat([linear.basis, linear.nuisance])
+        uncertain = torch.cat([linear.basis_variance, linear.nuisance_variance])
         variance, spectrum = linear.local_variance, linear.spectral_variance
-        split = linear.held_out.confirmed.leading(len(linear.basis))
+        split = linear.held_out.confirmed.leading(n_basis)
     else:
         teacher = Teacher.of(linear, store.box)
         warn_of_other_input(teacher.config, store.description, linear, store.folder)
@@ -82,11 +84,11 @@ def fit_states(
             split = teacher.held_out(store, particles, device)
         poses, mean = teacher.poses(store, particles), teacher.mean_map(store, device)
         variance, spectrum = (teacher.state[f"{of}_variance"].to(device) for of in ("local", "spectral"))
-        basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
+        (maps, uncertain), n_basis = teacher.all_maps(store, device), teacher.n_basis
         max_frequency = teacher.config["training_args"]["max_frequency"]
     store, mean = poses.applied(store, particles, mean)
     observations = Observations(store, particles, max_frequency=max_frequency, device=device)
-    tables = latent_likelihood(observations, mean, *basis)
+    tables = latent_likelihood(observations, mean, maps, uncertain, n_basis)
     if n_states is None:
         choice, states = choose_states(split, min(most, len(particles)), seed)
         log.info(choice.sentence)

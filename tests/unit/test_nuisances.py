@@ -1,0 +1,180 @@
+"""Components that the conditions of imaging explain: which are found, and what the model makes of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from blob_store import blob_store
+
+from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.nuisances import CONDITIONS, nuisance_directions, orthonormal_functions, sentence
+from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.states import fit_states
+from tomohet.particles.conditions import imaging_conditions
+from tomohet.particles.table import ROTATION_COLUMNS
+from tomohet.physics.geometry import random_rotations
+
+N = 300
+
+
+def conditions(n=N, seed=0, n_tomograms=6):
+    rng = np.random.default_rng(seed)
+    rotations = pd.DataFrame(
+        np.asarray(random_rotations(n, rng)).reshape(n, 9), columns=list(ROTATION_COLUMNS)
+    )
+    return rotations.assign(
+        tomogram=rng.integers(n_tomograms, size=n).astype(str),
+        defocus_A=rng.uniform(15_000, 30_000, n),
+        astigmatism_A=rng.uniform(0, 500, n),
+        n_tilts=rng.integers(30, 42, n),
+        mean_dose_e_A2=rng.uniform(40, 60, n),
+        noise_scale=rng.uniform(0.9, 1.1, n),
+    )
+
+
+def noisy(structure, reliability, seed=0):
+    """Latents (N, K) of structure and noise, whose share of structure this is."""
+    rng = np.random.default_rng([seed, 1])
+    structure = (structure - structure.mean(0)) / structure.std(0)
+    return np.sqrt(reliability) * structure + np.sqrt(1 - reliability) * rng.normal(size=structure.shape)
+
+
+@pytest.mark.parametrize("reliability", [0.95, 0.3])
+@pytest.mark.parametrize(
+    ("name", "follows"),
+    [
+        ("view", lambda table: table["r20"] * table["r21"] + 0.3 * table["r22"]),
+        ("view", lambda table: table["r00"] * table["r21"]),
+        ("defocus", lambda table: np.abs(table["defocus_A"] - 22_000)),
+        ("tomogram", lambda table: np.sin(table["tomogram"].astype(int))),
+        ("tilts", lambda table: table["mean_dose_e_A2"]),
+        ("noise", lambda table: np.log(table["noise_scale"])),
+    ],
+)
+def test_what_a_condition_explains_is_found_in_any_mixture(name, follows, reliability):
+    table, rng = conditions(), np.random.default_rng(1)
+    structure = np.stack([rng.random(N) < 0.4, follows(table), rng.normal(size=N)], axis=1)
+    structure = (structure - structure.mean(0)) / structure.std(0)
+    turn = np.linalg.qr(rng.normal(size=(3, 3))).Q
+    latents = noisy(structure @ turn, reliability)
+    directions, nuisances = nuisance_directions(latents, np.full(3, reliability), table, CONDITIONS)
+    assert [nuisance.condition for nuisance in nuisances] == [name]
+    assert nuisances[0].share > 0.6
+    assert abs(directions[:, 0] @ turn[1]) > 0.9, "the direction that follows the condition"
+
+
+def test_structure_is_seldom_taken_for_a_nuisance():
+    """Two hundred sets of four components of structure, much noise and many tomograms among them."""
+    taken = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        table = conditions(120 if seed % 2 else N, seed, n_tomograms=40 if seed % 4 == 0 else 4)
+        structure = (rng.random((len(table), 4)) < [0.5, 0.3, 0.1, 0.5]).astype(float)
+        reliability = 0.1 if seed % 3 == 0 else 0.9
+        latents = noisy(structure, reliability, seed)
+        taken += bool(nuisance_directions(latents, np.full(4, reliability), table, CONDITIONS)[1])
+    assert taken <= 1
+
+
+def test_functions_of_a_condition_are_orthonormal_and_never_too_many():
+    table = conditions(60, n_tomograms=50).assign(n_tilts=41, mean_dose_e_A2=50.0)
+    for name in CONDITIONS:
+        functions = orthonormal_functions(name, table)
+        assert functions.shape[1] <= 12
+        np.testing.assert_allclose(functions.T @ functions, np.eye(functions.shape[1]), atol=1e-9)
+        np.testing.assert_allclose(functions.sum(0), 0, atol=1e-9)
+    assert orthonormal_functions("tilts", table).shape[1] == 0, "the same for all particles"
+
+
+def test_latents_integrated_out_by_a_grid():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(2, 1, 3, 3))
+    a, new_a = (torch.tensor(f @ f.transpose(0, 2, 1)) for f in factor)
+    b, new_b = torch.tensor(rng.normal(size=(2, 1, 3)))
+    direction = torch.linalg.qr(torch.tensor(rng.normal(size=(3, 1)))).Q
+    rest = SplitLikelihood(a, b, new_a, new_b).without(direction)
+    turned = torch.linalg.qr(direction, mode="complete").Q
+    z = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+
+    def log_integral(a, b, kept):
+        points = kept + z[:, None] * turned[:, 0]
+        log_p = points @ b[0] - torch.einsum("gi,ij,gj->g", points, a[0], points) / 2 - z**2 / 2
+        return torch.logsumexp(log_p, 0)
+
+    kept = [
+        torch.zeros(3, dtype=torch.float64),
+        turned[:, 1:] @ torch.tensor([0.7, -0.4], dtype=torch.float64),
+    ]
+    at = torch.tensor([0.7, -0.4], dtype=torch.float64)
+    for tables, own_a, own_b in (
+        ((a, b), rest.a, rest.b),
+        ((a + new_a, b + new_b), *rest.all_images),
+    ):
+        expected = log_integral(*tables, kept[1]) - log_integral(*tables, kept[0])
+        found = own_b[0] @ at - at @ own_a[0] @ at / 2
+        assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    """A store, and particles in which the first block is there where the beam comes along z, or nearly."""
+    store = blob_store(2 * N, snr=1.0)
+    view = imaging_conditions(store, np.arange(2 * N))["view_z"].to_numpy() ** 2
+    along = view > np.median(view)
+    return store, np.flatnonzero(store.presence[:, 0].astype(bool) == along)
+
+
+def test_a_component_that_follows_the_view_is_not_counted(chosen):
+    store, particles = chosen
+    model = fit_linear_model(store, particles, max_frequency=0.4)
+    assert model.held_out.n_components == 1 and model.heterogeneous
+    assert [nuisance.condition for nuisance in model.held_out.nuisances] == ["view"]
+    assert "confirm 1 component;" in model.verdict
+    assert model.verdict.endswith("; 1 further component is not counted, because the orientation explains it")
+    z, presence = model.latents.mean.numpy(), store.presence[particles].astype(float)
+    assert z.shape[1] == 1 and len(model.nuisance) == 1
+    rho = np.abs(np.corrcoef(np.column_stack([z, presence]), rowvar=False)[0, 1:])
+    assert rho[0] < 0.2 and rho[1] > 0.9
+    with_block, without = (
+        model.nuisance[0].flatten() @ block.flatten() / (model.nuisance[0].norm() * block.norm())
+        for block in store.maps[1:]
+    )
+    assert abs(with_block) > 0.8 > 0.3 > abs(without), "the nuisance's map is the first block's"
+
+
+def test_states_do_not_use_it(chosen):
+    store, particles = chosen
+    model = fit_linear_model(store, particles, max_frequency=0.4)
+    states = fit_states(store, particles, model, max_frequency=0.4)
+    assert len(states.maps) == 2
+    presence = store.presence[particles].astype(bool)
+    for block, (least, most) in enumerate([(0.4, 0.6), (0.95, 1.0)]):
+        same = (states.state.numpy().astype(bool) == presence[:, block]).mean()
+        assert least <= max(same, 1 - same) <= most
+
+
+def test_it_counts_when_structure_may_follow_the_view(chosen):
+    store, particles = chosen
+    names = [name for name in CONDITIONS if name != "view"]
+    model = fit_linear_model(store, particles, max_frequency=0.4, nuisances=names)
+    assert model.held_out.n_components == 2 and not model.held_out.nuisances
+
+
+def test_nothing_is_found_where_a_nuisance_is_all_there_is(chosen):
+    store, particles = chosen
+    without_second = particles[~store.presence[particles, 1].astype(bool)]
+    model = fit_linear_model(store, without_second, max_frequency=0.4)
+    assert not model.heterogeneous and model.held_out.p_value > 0.01
+    assert model.verdict.startswith("no heterogeneity found")
+    assert model.verdict.endswith("; 1 further component is not counted, because the orientation explains it")
+
+
+def test_the_sentence_counts():
+    from tomohet.linear.nuisances import Nuisance
+
+    several = tuple(Nuisance(name, 0.8) for name in ("view", "tomogram", "view"))
+    assert sentence(several) == (
+        "3 further components are not counted, because the orientation explains 2 and the tomogram explains "
+        "1 of them"
+    )
+    assert sentence(()) == ""

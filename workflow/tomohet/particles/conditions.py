@@ -1,0 +1,40 @@
+"""How each particle was imaged: what its latents must not follow."""
+
+import numpy as np
+import pandas as pd
+
+from tomohet.particles.table import ROTATION_COLUMNS
+
+
+def imaging_conditions(store, particles: np.ndarray) -> pd.DataFrame:
+    """How each of `particles` (store ordinals, (n,)) was imaged; a row per particle.
+
+    n_tilts; means over its tilt images of dose (e/Å²), defocus, astigmatism (Å) and noise_scale (divisor of
+    the raw images in the store); tomogram; view_x, view_y, view_z, the direction of the beam at the lowest
+    tilt in the volume's frame (unit vector); r00 to r22, the rotation (volume -> image) of that tilt image.
+    """
+    counts = np.diff(store.offsets)[particles]
+    rows = store.images_of(particles)
+    owner = np.repeat(np.arange(len(particles)), counts)
+    images = store.images.iloc[rows].assign(owner=owner)
+
+    def mean(values: pd.Series) -> np.ndarray:
+        sums = np.bincount(owner, weights=values.to_numpy(np.float64), minlength=len(particles))
+        return sums / np.maximum(counts, 1)
+
+    lowest = images.assign(size=images["tilt_deg"].abs()).sort_values(["owner", "size"], kind="stable")
+    rotation = lowest.drop_duplicates("owner")[list(ROTATION_COLUMNS)].to_numpy(np.float64)
+    defocus_u, defocus_v = images["defocus_u_A"], images["defocus_v_A"]
+    return pd.DataFrame(
+        {
+            "n_tilts": counts,
+            "mean_dose_e_A2": mean(images["dose_e_A2"]),
+            "defocus_A": mean((defocus_u + defocus_v) / 2),
+            "astigmatism_A": mean((defocus_u - defocus_v).abs()),
+            "noise_scale": mean(images["noise_scale"]),
+            "tomogram": store.particles["tomogram"].astype(str).to_numpy()[particles],
+            # The beam is the third row of the rotation from the volume to the image.
+            **dict(zip(("view_x", "view_y", "view_z"), rotation[:, 6:].T, strict=True)),
+            **dict(zip(ROTATION_COLUMNS, rotation.T, strict=True)),
+        }
+    )
