@@ -176,8 +176,8 @@ def expectation(
     z = basis.new_empty(len(observations), n_latents)
     covariance = basis.new_empty(len(observations), n_latents, n_latents)
     equations = Equations(observations.box, n_basis, observations.device) if accumulate else None
-    prior = torch.diag((torch.arange(n_latents, device=basis.device) < n_basis).to(basis))
-    for chunk, residual, slices, a, b in _likelihoods(observations, mean, basis, variance):
+    prior = latent_prior(basis, mean)
+    for chunk, residual, slices, a, b in likelihoods(observations, mean, basis, variance):
         part = chunk.part
         if mean.errors is not None:
             a, b = mean.errors.with_prior(a, b, part)
@@ -195,6 +195,12 @@ def expectation(
 def n_latents_of(basis: Tensor, mean: MeanMap) -> int:
     """Number of latents of a particle: one of each basis map, and those of pose errors."""
     return len(basis) + (0 if mean.errors is None else N_TANGENTS)
+
+
+def latent_prior(basis: Tensor, mean: MeanMap) -> Tensor:
+    """Prior precision (K, K) of the latents of basis maps, and 0 of pose errors (K + 6, K + 6)."""
+    n_latents = n_latents_of(basis, mean)
+    return torch.diag((torch.arange(n_latents, device=basis.device) < len(basis)).to(basis))
 
 
 def _moved(chunk: Chunk, slices: Tensor, latents: Latents, n_basis: int) -> Tensor:
@@ -218,7 +224,7 @@ def likelihood(
     n_latents = n_latents_of(basis, mean)
     precision = basis.new_empty(len(observations), n_latents, n_latents)
     projection = basis.new_empty(len(observations), n_latents)
-    for chunk, _, _, a, b in _likelihoods(observations, mean, basis, variance):
+    for chunk, _, _, a, b in likelihoods(observations, mean, basis, variance):
         precision[chunk.part], projection[chunk.part] = a, b
     return precision, projection
 
@@ -235,7 +241,7 @@ def latent_likelihood(
     return without_last(a + prior, b, len(basis) - k)
 
 
-def _likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):
+def likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):
     """Chunk by chunk: the whitened chunk, its residual q - w S mu, the slices of all maps, A and b."""
     known = [] if mean.errors is None else [mean.errors.maps]
     table = transform(torch.cat([mean.volume[None], basis, *known]))
@@ -284,7 +290,8 @@ def shared_with_errors(
     latents: Latents, mean: MeanMap, processes: Processes = ALONE, n_particles: int | None = None
 ) -> tuple[Tensor, PoseErrors | None]:
     """PX for pose errors: their regression (6, K) on the latents, which moves into the basis maps, and the
-    errors that are left, of maximum marginal likelihood; None where images do not tell that there are any.
+    errors that are left, of maximum marginal likelihood (or as they are, where their size is settled); None
+    where images do not tell that there are any.
 
     latents: posterior of the process's particles, pose errors as the last six.
     """
@@ -293,6 +300,8 @@ def shared_with_errors(
     moments = processes.add_up(whole.T @ whole + latents.covariance.sum(0)).double()
     count = n_particles or len(whole)
     shared = _beyond_chance(torch.linalg.solve(moments[:k, :k], moments[:k, k:]).T, moments, count).float()
+    if errors.settled:
+        return shared, errors
     # The likelihood in terms of the latents and of what the regression leaves of the errors.
     precision = torch.linalg.inv(latents.covariance.double())
     projection = (precision @ latents.mean.double()[..., None])[..., 0]

@@ -35,7 +35,8 @@ class LinearModel:
     between particles, relative to its mean; detection: whether there is anything to find; held_out: what
     images that were not used confirm; nuisance (J, D, D, D) and nuisance_variance (J, shells): further basis
     maps and their variance, of what the conditions of imaging explain (`linear.nuisances`). Their latents
-    are integrated out.
+    are integrated out. surroundings, apart: whether images show what surrounds the particles
+    (`search.Found`).
     """
 
     mean: MeanMap
@@ -49,6 +50,8 @@ class LinearModel:
     held_out: HeldOut
     nuisance: Tensor
     nuisance_variance: Tensor
+    surroundings: float | None
+    apart: bool
 
     @property
     def spectral_variance(self) -> Tensor:
@@ -65,7 +68,13 @@ class LinearModel:
     @property
     def verdict(self) -> str:
         """What is found, for people."""
-        return "; ".join(filter(None, [self._found, sentence(self.held_out.nuisances)]))
+        return "; ".join(filter(None, [self._found, sentence(self.held_out.nuisances), self._surrounded]))
+
+    @property
+    def _surrounded(self) -> str:
+        if not self.apart:
+            return ""
+        return f"neighbours or background are seen (z = {self.surroundings:.0f}) and do not count"
 
     @property
     def _found(self) -> str:
@@ -83,7 +92,8 @@ class LinearModel:
             )
         count = f"at this number of particles ({len(self.latents.mean):,})"
         images = f"tilt images that were held out confirm none (p = {self.held_out.p_value:.2g})"
-        return f"no heterogeneity found {count}: {images}; p = {self.detection.p_value:.2g} by the kernel"
+        kernel = "" if self.apart else f"; p = {self.detection.p_value:.2g} by the kernel"
+        return f"no heterogeneity found {count}: {images}{kernel}"
 
     @property
     def _clearness(self) -> str:
@@ -128,18 +138,22 @@ def fit_linear_model(
     processes: those that call this with the same arguments at the same time; all get the whole model.
     """
 
-    def observe(part: Store) -> Observations:
-        """Their images in a part of the store."""
-        where = {"device": device, "processes": processes}
+    def observe(part: Store, apart_from: tuple[Store, ...] = ()) -> Observations:
+        """Their images in a part of the store, or what of these is apart from other parts."""
+        where = {"device": device, "processes": processes, "apart_from": apart_from}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
     conditions = imaging_conditions(store, particles) if nuisances else None
     ask = partial(structural_directions, conditions=conditions, names=nuisances, seed=seed)
     stated = Poses.stated(store, particles)
-    held_out, poses = confirmed_directions(stated, observe, ask, zdim, iterations, seed)
+    search = confirmed_directions(stated, observe, ask, zdim, iterations, seed)
+    held_out, poses = search.held_out, search.poses
     observations = observe(poses.store)
     mean = mean_map(observations)
-    mean, _ = poses.errors_about(mean, observations)
+    if search.apart:
+        mean = poses.with_errors(mean, search.errors)
+    else:
+        mean, _ = poses.errors_about(mean, observations)
     detection = detect(observations, mean, seed)
     n_basis = zdim or max(1, held_out.n_components)
     start = held_out.latents(n_basis)[processes.part(len(particles))]
@@ -164,6 +178,8 @@ def fit_linear_model(
         local_variance=fitted.fine_variance(store.box),
         detection=detection,
         held_out=held_out,
+        surroundings=search.surroundings,
+        apart=search.apart,
         nuisance=basis[n_basis:],
         nuisance_variance=variance[n_basis:],
     )

@@ -116,6 +116,9 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "held_out_reliability": model.held_out.reliability[: model.held_out.n_components],
         "held_out_reliability_less_error": model.held_out.least_reliability[: model.held_out.n_components],
         "components_clear_in_particles": model.held_out.n_clear,
+        # How alike neighbouring tilts are beyond what the model explains, in standard deviations.
+        "surroundings_z": model.surroundings,
+        "surroundings_found": model.apart,
         "nuisances": [vars(nuisance) for nuisance in model.held_out.nuisances],
         "prior_scale": model.prior_scale.mean(1).cpu().numpy(),
         "poses": model.poses.sentence(run.store.pixel_size_A),

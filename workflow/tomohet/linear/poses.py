@@ -52,23 +52,35 @@ class Poses:
         poses = corrected(self.store.rotations(), of_all[owner])
         return replace(self, store=self.store.with_poses(*poses), offset=composed(self.offset, error))
 
-    def errors_about(self, mean: MeanMap, observations: Observations) -> tuple[MeanMap, "Poses"]:
+    def errors_about(
+        self, mean: MeanMap, observations: Observations, others: tuple[Observations, ...] = ()
+    ) -> tuple[MeanMap, "Poses"]:
         """The mean map with the pose errors that images of identical particles would imply, and the poses as
         these images would correct them.
 
-        Both as they are, where images do not tell that there are any errors.
+        Both as they are, where images do not tell that there are any errors. others: further images of the
+        particles, which have to confirm the errors where they are given.
         """
         maps = tangents(mean.volume)
         processes, count = observations.processes, len(observations.everyone)
         own = torch.as_tensor(self.offset[processes.part(count)], dtype=maps.dtype, device=maps.device)
         tables = likelihood(observations, replace(mean, errors=None), maps)
-        deviation, gain = prior_deviation(*(processes.joined_parts(t, count) for t in (*tables, own)))
+        more = [likelihood(part, replace(mean, errors=None), maps) for part in others]
+        both = [sum(terms) for terms in zip(tables, *more, strict=True)]
+        both, of_all, joined = (
+            [processes.joined_parts(table, count) for table in part] for part in (both, [own], tables)
+        )
+        deviation, gain = prior_deviation(*both, *of_all, given=tuple(joined) if others else None)
         if gain < LEAST_GAIN:
             return mean, self
-        errors = PoseErrors(maps, deviation, own)
+        errors = PoseErrors(maps, deviation, own, settled=bool(others))
         log.info("were all particles alike: %s", errors.sentence)
         left = processes.joined_parts(errors.left(*tables)[0], count)
         return replace(mean, errors=errors), self.moved(left.double().cpu().numpy())
+
+    def with_errors(self, mean: MeanMap, errors: PoseErrors | None) -> MeanMap:
+        """The mean map with errors (of these poses) as large as those about another mean map; None: without."""
+        return replace(mean, errors=errors and replace(errors, maps=tangents(mean.volume)))
 
     def errors_left(self, fitted: Fitted, observations: Observations) -> np.ndarray:
         """Posterior mean (N, 6) of the errors of the observed poses under a fitted model."""

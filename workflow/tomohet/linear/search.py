@@ -7,7 +7,7 @@ room for noise. What is confirmed is then measured with maps that have settled.
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_ti
 from tomohet.linear.nuisances import CONDITIONS
 from tomohet.linear.poses import Poses
 from tomohet.linear.start import compare
-from tomohet.particles.store import Store
+from tomohet.linear.surroundings import SEEN, alike_beyond, wedges
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import PoseErrors
@@ -33,43 +33,101 @@ POSE_ROUNDS = 3
 LINEAR_RAD = 0.5
 
 
+@dataclass(frozen=True)
+class Found:
+    """held_out: what held-out tilt images confirm; poses: as corrected meanwhile; errors: of them about the
+    mean map, None where there are none; surroundings: how alike neighbouring tilts are beyond what the model
+    explains (`surroundings.alike_beyond`), where that was asked; apart: whether that is so much that
+    held-out images are far from those used."""
+
+    held_out: HeldOut
+    poses: Poses
+    errors: PoseErrors | None
+    surroundings: float | None = None
+    apart: bool = False
+
+
+Observe = Callable[..., Observations]  # of a part of the store, and what it shall be apart from
+Ask = Callable[[Splits], HeldOut]
+
+
 def confirmed_directions(
-    poses: Poses,
-    observe: Callable[[Store], Observations],
-    ask: Callable[[Splits], HeldOut],
-    zdim: int | None,
-    iterations: int,
-    seed: int,
-) -> tuple[HeldOut, Poses]:
+    poses: Poses, observe: Observe, ask: Ask, zdim: int | None, iterations: int, seed: int
+) -> Found:
     """What held-out tilt images confirm, of `zdim` latents at least, and the poses as corrected meanwhile.
 
     observe: makes observations of the particles from a part of the store; ask: finds the directions that
     held-out images confirm (`held_out.structural_directions`); iterations: of EM at most; seed: of random
     draws.
+
+    Held-out images lie between those used, which tells most. Where neighbouring tilts show that they share
+    what surrounds the particles, the search is made again with held-out images that are far from those used.
     """
+    options = observe, ask, zdim, iterations, seed
+    found, seen = _in_rounds(poses, False, *options)
+    if not (found.held_out.found or found.errors):
+        return _measured(found, *options)
+    used, fitted = seen
+    box = len(fitted.mean.volume)
+    maps = fitted.mean, fitted.basis, fitted.basis_variance
+    beyond = alike_beyond(used.alike(used.everyone, box), *maps)
+    if beyond < SEEN:
+        return _measured(replace(found, surroundings=beyond), *options)
+    log.info(
+        "neighbouring tilts are alike beyond the model (z = %.1f), by what surrounds the particles: images "
+        "held out are now far from those used",
+        beyond,
+    )
+    found, _ = _in_rounds(poses, True, *options)
+    return _measured(replace(found, surroundings=beyond), *options)
+
+
+def _parts(poses: Poses, observe: Observe, apart: bool) -> tuple[Observations, Observations, Observations]:
+    """The images used, and two halves of those held out."""
+    if not apart:
+        return tuple(observe(part) for part in split_tilts(poses.store))
+    used, first, second = wedges(poses.store)
+    return observe(used), observe(first, (used,)), observe(second, (used, first))
+
+
+def _in_rounds(
+    poses: Poses, apart: bool, observe: Observe, ask: Ask, zdim: int | None, iterations: int, seed: int
+) -> tuple[Found, tuple[Observations, Fitted]]:
+    """Search, correct poses, and search again where they were far off; and the last images used and fit."""
     for _ in range(POSE_ROUNDS):
-        parts = tuple(observe(part) for part in split_tilts(poses.store))
+        parts = _parts(poses, observe, apart)
         used = parts[0]
-        mean, if_alike = poses.errors_about(mean_map(used), used)
-        seen = used if if_alike is poses else observe(split_tilts(if_alike.store)[0])
+        mean, if_alike = poses.errors_about(mean_map(used), used, parts[1:] if apart else ())
+        seen = used if if_alike is poses else _parts(if_alike, observe, apart)[0]
         found, fitted = _search(parts, mean, seen, ask, zdim, iterations, seed)
-        if fitted.mean.errors is None:
+        errors = fitted.mean.errors
+        if errors is None:
             break
         moved = poses.moved(poses.errors_left(fitted, observe(poses.store)))
         small = phase_of(moved.offset - poses.offset, mean, used) < LINEAR_RAD
         poses = moved
         if small:
             break
+    return Found(found, poses, errors, apart=apart), (used, fitted)
+
+
+def _measured(
+    search: Found, observe: Observe, ask: Ask, zdim: int | None, iterations: int, seed: int
+) -> Found:
+    """What is confirmed, measured with maps that have settled, and the errors of the poses about them."""
+    found, poses = search.held_out, search.poses
     log.info("held-out tilts confirm %d directions of the latents", found.n_components)
     for nuisance in found.nuisances:
         log.info("%s explains %.2f of a further one", CONDITIONS[nuisance.condition], nuisance.share)
-    if fitted.mean.errors is not None:
-        parts = tuple(observe(part) for part in split_tilts(poses.store))
-        used = parts[0]
-        mean, _ = poses.errors_about(mean_map(used), used)
+    parts = _parts(poses, observe, search.apart)
+    used = parts[0]
+    mean = mean_map(used)
+    if search.errors is not None:
+        mean, _ = poses.errors_about(mean, used, parts[1:] if search.apart else ())
     start = found.used_latents(max(zdim or 1, found.n_components))[used.processes.part(len(used.everyone))]
     fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER)
-    return found.measured_by(_splits(parts, fitted, fitted.mean.errors), seed), poses
+    settled = found.measured_by(_splits(parts, fitted, fitted.mean.errors), seed)
+    return replace(search, held_out=settled, errors=mean.errors)
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
@@ -88,7 +146,7 @@ def _search(
     parts: tuple[Observations, ...],
     mean: MeanMap,
     seen: Observations,
-    ask: Callable[[Splits], HeldOut],
+    ask: Ask,
     zdim: int | None,
     iterations: int,
     seed: int,

@@ -22,6 +22,8 @@ from tomohet.physics.imaging import ImageParameters, image_parameters, physical_
 from tomohet.physics.slicing import corners
 from tomohet.processes import ALONE, Processes
 
+# Coefficients of a density that fills the box without order are independent at this distance.
+APART_PX = 1.0
 # About 700 bytes each with ten basis maps.
 ROWS_PER_CHUNK = {"cpu": 400_000, "cuda": 4_000_000}
 
@@ -61,7 +63,8 @@ class Observations:
     store: prepared store; particles: ordinals in the store, ascending; max_frequency: cycles per pixel;
     box: box in which slices are cut, at least twice the highest lattice radius (default: the store's);
     processes: those that share the particles, each with its own part, which is what length, chunks and
-    `particles` speak of. `everyone`: all of them.
+    `particles` speak of. `everyone`: all of them. apart_from: parts of the store with other images of the
+    particles; what lies within APART_PX of their slices has no weight.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class Observations:
         box: int | None = None,
         device: torch.device | str = "cpu",
         processes: Processes = ALONE,
+        apart_from: tuple[Store, ...] = (),
     ) -> None:
         self.store, self.device, self.processes = store, torch.device(device), processes
+        self.apart_from = apart_from
         self.everyone = np.asarray(particles)
         self.particles = self.everyone[processes.part(len(self.everyone))]
         self.max_frequency = max_frequency
@@ -109,7 +114,7 @@ class Observations:
         """Other particles of the store, shared by the same processes; box: default the store's."""
         return Observations(
             self.store, particles, max_frequency=self.max_frequency, box=box, device=self.device,
-            processes=self.processes,
+            processes=self.processes, apart_from=self.apart_from,
         )  # fmt: skip
 
     def chunks(self) -> Iterator[Chunk]:
@@ -124,6 +129,8 @@ class Observations:
             transfer, gain = stored_transfer(params, self.half_plane, own_gain, dose=True, tilt=True)
             factor = self._on_device(self.store.noise_factor[rows])[:, None]
             index, corner_weight = corners(self.half_plane.k, params.rotation, self.box)
+            if self.apart_from:
+                gain = gain * self._far(chosen, counts[chosen], params.rotation)
             yield Chunk(
                 part=slice(int(part[0]), int(part[-1]) + 1),
                 counts=counts[chosen],
@@ -138,6 +145,26 @@ class Observations:
                 index=index,
                 corner_weight=corner_weight,
             )
+
+    def _far(self, particles: np.ndarray, counts: np.ndarray, rotation: Tensor) -> Tensor:
+        """(m, n) whether points of images, `counts` of each particle, are far from all slices of the images
+        that these shall be apart from."""
+        normals = [self._normals(store, particles) for store in self.apart_from if len(store.images)]
+        number = np.repeat(np.arange(len(particles)), counts)
+        far = torch.ones(len(rotation), self.n_rows, dtype=torch.bool, device=self.device)
+        plane = self.half_plane.k.to(rotation)
+        for normal in torch.cat(normals, dim=1)[self._on_device(number)].unbind(1):
+            # k in the volume's frame is x e_1 + y e_2: e_1 and e_2 are the first two rows of the rotation.
+            along = torch.einsum("mil,ml->mi", rotation[:, :2], normal)
+            far &= (along @ plane.T).abs() > APART_PX
+        return far
+
+    def _normals(self, store: Store, particles: np.ndarray) -> Tensor:
+        """(P, most images, 3) normals of the slices of particles, the last one of each repeated."""
+        first, last = store.offsets[particles], store.offsets[particles + 1]
+        most = int((last - first).max())
+        rows = np.minimum(first[:, None] + np.arange(most), (last - 1)[:, None]).clip(0)
+        return self._on_device(store.images[["r20", "r21", "r22"]].to_numpy(np.float32)[rows])
 
     def _on_device(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, device=self.device)

@@ -52,11 +52,12 @@ def tangents(volume: Tensor) -> Tensor:
 class PoseErrors:
     """maps (6, D, D, D): tangents of the mean map; deviation (2,): prior standard deviation of a rotation
     (rad) and of a shift (px of the fine grid) along one axis; offset (N, 6): corrections of the particles'
-    poses so far, in the frame of the corrected pose."""
+    poses so far, in the frame of the corrected pose; settled: whether the deviations are to stay."""
 
     maps: Tensor
     deviation: np.ndarray
     offset: Tensor
+    settled: bool = False
 
     @property
     def precision(self) -> Tensor:
@@ -118,16 +119,24 @@ def of_errors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a[:, k:, k:] - taken[..., :-1], b[:, k:] - taken[..., -1]
 
 
-def prior_deviation(a: Tensor, b: Tensor, offset: Tensor) -> tuple[np.ndarray, float]:
+def prior_deviation(
+    a: Tensor, b: Tensor, offset: Tensor, given: tuple[Tensor, Tensor] | None = None
+) -> tuple[np.ndarray, float]:
     """Standard deviations (2,) of rotations and shifts that maximise the marginal likelihood of A (N, 6, 6)
     and b (N, 6), and the gain (nats) over poses without errors.
 
     With P = A + V^-1, log p = (b - V^-1 o)' P^-1 (b - V^-1 o) / 2 - o' V^-1 o / 2 - log |V P| / 2.
+    given: A and b of some of the images. Then the likelihood is that of the others, given these: errors must
+    be the same in both.
     """
     some = slice(None, None, -(-len(a) // MOST_PARTICLES))
-    a, b, offset = a[some].double(), b[some].double(), offset[some].double()
+    offset = offset[some].double()
+    tables = [[table[some].double() for table in pair] for pair in ((a, b), *([given] if given else []))]
 
     def log_likelihood(log_deviation: np.ndarray) -> float:
+        return marginal(log_deviation, *tables[0]) - sum(marginal(log_deviation, *t) for t in tables[1:])
+
+    def marginal(log_deviation: np.ndarray, a: Tensor, b: Tensor) -> float:
         precision = torch.as_tensor(np.repeat(np.exp(-2 * log_deviation), 3), device=a.device)
         factor = torch.linalg.cholesky(a + torch.diag(precision))
         right = (b - precision * offset)[..., None]
