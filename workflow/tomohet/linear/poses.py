@@ -79,7 +79,7 @@ class Poses:
         return replace(mean, errors=errors), self.moved(left.double().cpu().numpy())
 
     def with_errors(self, mean: MeanMap, errors: PoseErrors | None) -> MeanMap:
-        """The mean map with errors (of these poses) as large as those about another mean map; None: without."""
+        """The mean map with errors of the poses as large as those about another one; None: without."""
         return replace(mean, errors=errors and replace(errors, maps=tangents(mean.volume)))
 
     def errors_left(self, fitted: Fitted, observations: Observations) -> np.ndarray:
