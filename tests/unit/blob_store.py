@@ -83,6 +83,7 @@ def blob_store(
     host: bool = False,
     graded: bool = False,
     noise: tuple[float, ...] = (1.0,),
+    surroundings: float = 0.0,
 ) -> BlobStore:
     """Simulate; the second tilt of odd particles is missing, so that tilt counts differ.
 
@@ -90,7 +91,7 @@ def blob_store(
     variance 1. blocks: whether the blobs come and go, with these frequencies; else all particles have the
     first. host: whether the second is there with the first alone. graded: each in any proportion, instead of
     present or absent. noise: that variance in each of the tomograms, which take turns in the particles, two
-    by two.
+    by two. surroundings: variance, over that of the noise, of a random density around every particle.
     """
     rng = np.random.default_rng(seed)
     axis = np.arange(box) - box // 2
@@ -150,4 +151,24 @@ def blob_store(
     drawn *= torch.tensor(noise, dtype=torch.float32).sqrt()[tomogram[particle], None, None]
     offsets = np.searchsorted(particle, np.arange(n_particles + 1))
     values = clean * factor + torch.view_as_complex(drawn)
+    if surroundings:
+        around = transfer * random_densities(n_particles, box, index, weight, particle, rng)
+        values = values + around * torch.sqrt(2 * surroundings / around.abs().square().mean())
     return BlobStore(images, offsets, values, presence, maps * factor, box, tomogram)
+
+
+def random_densities(
+    n: int,
+    box: int,
+    index: torch.Tensor,
+    weight: torch.Tensor,
+    particle: np.ndarray,
+    rng: np.random.Generator,
+) -> torch.Tensor:
+    """Slices (m, n) of white noise in the box of each particle."""
+    fields = torch.as_tensor(rng.standard_normal((n, box, box, box)), dtype=torch.float32)
+    slices = []
+    for number, field in enumerate(fields):
+        own = particle == number
+        slices.append(slicing.gather(slicing.transform(field[None]), index[own], weight[own])[..., 0])
+    return torch.cat(slices)

@@ -1,0 +1,97 @@
+"""What surrounds particles: whether it is seen, and that it is not taken for structure."""
+
+import numpy as np
+import pytest
+import torch
+from blob_store import blob_store
+
+from tomohet.linear.basis_maps import expectation_maximisation
+from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.surroundings import SEEN, alike_beyond, wedges
+from tomohet.reconstruction.mean_map import mean_map
+from tomohet.reconstruction.observations import APART_PX, Observations
+
+N, FREQUENCY = 200, 0.4
+
+
+def left_over(store, basis_maps=0):
+    """`alike_beyond` of the mean map and so many basis maps fitted from random latents."""
+    observations = Observations(store, np.arange(N), max_frequency=FREQUENCY)
+    mean = mean_map(observations)
+    if not basis_maps:
+        return alike_beyond(observations, mean, torch.zeros(0, *mean.volume.shape))
+    start = torch.randn(N, basis_maps, generator=torch.Generator().manual_seed(0))
+    fitted = expectation_maximisation(observations, mean, observations, start, 10)
+    there = observations.alike(observations.everyone, len(fitted.mean.volume))
+    return alike_beyond(there, fitted.mean, fitted.basis, fitted.basis_variance)
+
+
+def test_noise_leaves_a_standard_normal_number():
+    found = [left_over(blob_store(N, snr=0.3, blocks=False, seed=seed)) for seed in range(20)]
+    assert abs(np.mean(found)) < 0.8 and 0.4 < np.std(found) < 1.6
+    assert max(found) < SEEN
+
+
+def test_what_surrounds_particles_is_seen():
+    assert left_over(blob_store(N, snr=0.3, blocks=False, surroundings=0.5)) > 2 * SEEN
+
+
+def test_structure_that_the_model_explains_is_none():
+    store = blob_store(N, snr=1.0)
+    assert left_over(store) > SEEN, "not explained, it is alike in neighbouring tilts as well"
+    assert left_over(store, basis_maps=2) < SEEN
+
+
+def test_wedges_divide_each_particles_tilts_by_angle():
+    store = blob_store(12, snr=1.0, n_tilts=12)
+    parts = wedges(store)
+    angle = [part.images["tilt_deg"].to_numpy() for part in parts]
+    for particle in range(12):
+        used, first, second = (
+            own[slice(*part.offsets[particle : particle + 2])] for own, part in zip(angle, parts, strict=True)
+        )
+        assert len(used) + len(first) + len(second) == np.diff(store.offsets)[particle]
+        assert 0.55 < len(used) / (len(used) + len(first) + len(second)) < 0.75 and len(first) and len(second)
+        side = -1 if particle % 2 else 1
+        assert max(side * used) < min(side * first) and max(side * first) < min(side * second)
+
+
+def test_images_apart_have_no_weight_near_the_others_slices():
+    store = blob_store(8, snr=1.0, n_tilts=12)
+    used, first, second = wedges(store)
+    whole = Observations(second, np.arange(8), max_frequency=FREQUENCY)
+    apart = Observations(second, np.arange(8), max_frequency=FREQUENCY, apart_from=(used, first))
+    images, others = second.images, [used.images, first.images]
+    rotation = images[[f"r{i}{j}" for i in range(3) for j in range(3)]].to_numpy().reshape(-1, 3, 3)
+    k = whole.half_plane.k.numpy().astype(float)
+    kept = 0
+    for chunk, all_of_it in zip(apart.chunks(), whole.chunks(), strict=True):
+        for image in range(len(images)):
+            points = k @ rotation[image][:2]
+            own = [other[other["particle"] == images["particle"][image]] for other in others]
+            normals = np.concatenate([other[["r20", "r21", "r22"]].to_numpy() for other in own])
+            nearest = np.abs(points @ normals.T).min(1)
+            clear = np.abs(nearest - APART_PX) > 1e-4
+            far = torch.as_tensor(nearest > APART_PX)
+            expected = all_of_it.weight[image] * far
+            np.testing.assert_allclose(chunk.weight[image][clear], expected[clear], rtol=1e-6)
+            expected = all_of_it.numerator[image] * far
+            np.testing.assert_allclose(chunk.numerator[image][clear], expected[clear], rtol=1e-6)
+            kept += int(far.sum())
+    assert 0 < kept < len(images) * len(k)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_identical_particles_with_surroundings_are_identical(seed):
+    store = blob_store(N, snr=1.0, blocks=False, surroundings=1.0, seed=seed)
+    model = fit_linear_model(store, np.arange(N), max_frequency=FREQUENCY)
+    assert not model.heterogeneous and not model.poses.found
+    assert model.apart is (model.surroundings is not None)
+
+
+def test_structure_among_surroundings_is_found():
+    store = blob_store(N, snr=1.0, surroundings=1.0)
+    model = fit_linear_model(store, np.arange(N), max_frequency=FREQUENCY)
+    assert model.apart and model.surroundings > SEEN
+    assert model.held_out.n_components == 2
+    assert "neighbours or background are seen (z = " in model.verdict
