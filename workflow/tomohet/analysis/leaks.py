@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tomohet.particles.copies import numbered_sources
+
 log = logging.getLogger(__name__)
 
 NOISE_BAND = 0.75  # of Nyquist: beyond it single images hold practically no signal
@@ -43,7 +45,8 @@ class Audit:
 def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
     """How each of `particles` (store ordinals, (n,)) was imaged; one row per particle, columns of MEANING.
 
-    `view` is three columns, the unit vector of the projection direction in the volume's frame.
+    `view` is three columns, the unit vector of the projection direction in the volume's frame; `source` the
+    number of the particle whose images each has, where some are copies.
     """
     counts = np.diff(store.offsets)[particles]
     rows = store.images_of(particles)
@@ -58,7 +61,8 @@ def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
     lowest = images.assign(owner=owner, size=images["tilt_deg"].abs()).sort_values(["owner", "size"])
     view = lowest.drop_duplicates("owner")[["r20", "r21", "r22"]].to_numpy(np.float64)
     defocus_u, defocus_v = (images[f"defocus_{axis}_A"].to_numpy(np.float64) for axis in "uv")
-    return pd.DataFrame(
+    source = numbered_sources(store.particles, particles)
+    table = pd.DataFrame(
         {
             "n_tilts": counts,
             "mean_dose_e_A2": mean(images["dose_e_A2"].to_numpy(np.float64)),
@@ -73,6 +77,7 @@ def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
             "view_z": view[:, 2],
         }
     )
+    return table if source is None else table.assign(source=source)
 
 
 def band_powers(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,8 +101,12 @@ def audit(scores: np.ndarray, table: pd.DataFrame) -> Audit:
 
     Numbers: Spearman's rho (its square is the explained fraction) and the AUC of the component for telling
     the upper from the lower half of the nuisance. Tomogram: adjusted R² of a one-way analysis of variance.
-    View: adjusted R² of a quadratic function of the direction. `p` is two-sided, uncorrected.
+    View: adjusted R² of a quadratic function of the direction. `p` is two-sided, uncorrected. Copies of one
+    particle were imaged once: of each particle the first is compared.
     """
+    if "source" in table:
+        first = ~table["source"].duplicated().to_numpy()
+        scores, table = scores[first], table[first].reset_index(drop=True)
     scores = np.asarray(scores[:, :COMPONENTS], np.float64)
     rows = []
     for name in MEANING:

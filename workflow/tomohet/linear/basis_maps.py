@@ -122,7 +122,7 @@ def expectation_maximisation(
         if not last:
             basis = basis + missing_information(of_maps, *everyone)[:, None, None, None] * (basis - before)
         if mean.errors is not None:
-            shared, left = shared_with_errors(latents, mean, *everyone)
+            shared, left = shared_with_errors(latents, mean, *everyone, observations.copies)
             if not last:
                 basis = basis + torch.einsum("tj,tzyx->jzyx", shared, mean.errors.maps)
             mean = replace(mean, errors=left)

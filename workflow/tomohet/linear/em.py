@@ -263,18 +263,24 @@ def expansion(
 
 
 def shared_with_errors(
-    latents: Latents, mean: MeanMap, processes: Processes = ALONE, n_particles: int | None = None
+    latents: Latents,
+    mean: MeanMap,
+    processes: Processes = ALONE,
+    n_particles: int | None = None,
+    copies: float = 1.0,
 ) -> tuple[Tensor, PoseErrors | None]:
     """PX for pose errors: their regression (6, K) on the latents, which moves into the basis maps, and the
     errors that are left, of maximum marginal likelihood; None where images do not tell that there are any.
 
-    latents: posterior of the process's particles, pose errors as the last six.
+    latents: posterior of the process's particles, pose errors as the last six; copies: how many times the
+    same images are among them, on average.
     """
     errors, k = mean.errors, latents.mean.shape[1] - N_TANGENTS
     whole = torch.cat([latents.mean[:, :k], latents.mean[:, k:] + errors.offset], dim=1)
     moments = processes.add_up(whole.T @ whole + latents.covariance.sum(0)).double()
     count = n_particles or len(whole)
-    shared = _beyond_chance(torch.linalg.solve(moments[:k, :k], moments[:k, k:]).T, moments, count).float()
+    shared = torch.linalg.solve(moments[:k, :k], moments[:k, k:]).T
+    shared = _beyond_chance(shared, moments, count / copies).float()
     # The likelihood in terms of the latents and of what the regression leaves of the errors.
     precision = torch.linalg.inv(latents.covariance.double())
     projection = (precision @ latents.mean.double()[..., None])[..., 0]
@@ -286,10 +292,10 @@ def shared_with_errors(
     tables = of_errors(change.T @ precision @ change, projection @ change)
     joined = (processes.joined_parts(table, count) for table in (*tables, errors.offset))
     deviation, gain = prior_deviation(*joined)
-    return shared, replace(errors, deviation=deviation) if gain > LEAST_GAIN else None
+    return shared, replace(errors, deviation=deviation) if gain > LEAST_GAIN * copies else None
 
 
-def _beyond_chance(regression: Tensor, moments: Tensor, count: int) -> Tensor:
+def _beyond_chance(regression: Tensor, moments: Tensor, count: float) -> Tensor:
     """Regression (6, K) of pose errors on latents, less what chance explains.
 
     Latents explain K / count of the variance of rotations (first three rows) and of shifts by chance. Left

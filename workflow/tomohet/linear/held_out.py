@@ -29,7 +29,8 @@ from torch import Tensor
 
 from tomohet.linear.detection import SIGNIFICANCE, gumbel
 from tomohet.linear.em import likelihood
-from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.prediction import SplitLikelihood, source_tensor
+from tomohet.particles.copies import distinct_images
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
@@ -150,7 +151,8 @@ def held_out_directions(
     for looks in ((first, second), (first,), (second,)):
         own = _given_used(used, looks, mean.errors)
         joined = (parts[0].processes.joined_parts(table, len(parts[0].everyone)) for table in own)
-        splits.append(SplitLikelihood(*joined))
+        source = source_tensor(parts[0].store, parts[0].everyone, parts[0].device)
+        splits.append(SplitLikelihood(*joined, source))
     return common_directions(*splits, seed)
 
 
@@ -169,9 +171,11 @@ def _given_used(used: Tables, looks: tuple[Tables, ...], errors: PoseErrors | No
 
 
 def tilt_number(store: Store) -> np.ndarray:
-    """(n_images,) number of each image within its particle, from 0."""
-    counts = np.diff(store.offsets)
-    return np.arange(counts.sum()) - np.repeat(store.offsets[:-1], counts)
+    """(n_images,) number of each image within its particle, from 0; the same for all copies of an image."""
+    particle, image = distinct_images(store, np.arange(len(store.images)))
+    owner = np.zeros(image.max(initial=-1) + 1, np.int64)
+    owner[image] = particle
+    return image - np.searchsorted(owner, particle)
 
 
 def common_directions(
@@ -180,14 +184,18 @@ def common_directions(
     """Find and test directions of the latents, one after the other.
 
     split: of the images used and of those held out; first, second: of one half and the other of the latter.
-    What all particles have in common belongs to the mean map: latents count from their mean.
+    What all particles have in common belongs to the mean map: latents count from their mean. Copies of one
+    particle have the same noise, and so get the same sign.
     """
     z = split.used
     z = z - z.mean(0)
     draw = torch.Generator().manual_seed(seed)
     # Byte by byte: there are a hundred for every particle.
-    drawn = [torch.randint(2, (len(z),), generator=draw).to(torch.int8) for _ in range(DRAWS)]
+    count = len(z) if split.source is None else int(split.source.max()) + 1
+    drawn = [torch.randint(2, (count,), generator=draw).to(torch.int8) for _ in range(DRAWS)]
     signs = (2 * torch.stack([torch.ones_like(drawn[0]), *drawn]) - 1).to(z.device)
+    if split.source is not None:
+        signs = signs[:, split.source]
     tested, moments = z.new_zeros(z.shape[1], 0), []
     for number in range(z.shape[1]):
         rest = torch.linalg.qr(tested, mode="complete").Q[:, number:]
@@ -213,7 +221,8 @@ def _by_all_images(shared: np.ndarray) -> np.ndarray:
 
 def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np.ndarray, np.ndarray]:
     """(K,) squared correlation of the latents by the images used with what other images see, as estimated
-    (chance may lift it above 1), and its standard error by the jackknife over particles.
+    (chance may lift it above 1), and its standard error by the jackknife over particles (all copies of one
+    together).
 
     With g_1 and g_2 what two halves of other images see along a latent z, what the other latents predict
     taken off, cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)): noise, however much, has no part in it. NaN
@@ -233,7 +242,8 @@ def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np
         together, power, common = sums
         return torch.where(common > 0, together.clamp_min(0).square() / (4 * power * common), 0)
 
-    count = len(z)
-    without = share((terms.sum(1, keepdim=True) - terms) / (count - 1))
+    by_source = first.of_sources(terms.transpose(0, 1)).transpose(0, 1)
+    count = by_source.shape[1]
+    without = share(by_source.sum(1, keepdim=True) - by_source)
     error = (count - 1) * (without - without.mean(0)).square().mean(0)
     return share(terms.mean(1)).cpu().numpy(), error.sqrt().cpu().numpy()

@@ -1,6 +1,6 @@
 """A linear model that has been fitted, and what it says of any particles: what a network is taught."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from tomohet.files.tables import read_table
 from tomohet.files.values import LIST, MAPPING, hold_to, number
 from tomohet.linear.em import expectation
 from tomohet.linear.poses import POSE_COLUMNS, PoseEstimates
-from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.prediction import TABLES, SplitLikelihood, source_tensor
 from tomohet.model.load import load_config, read_weights
 from tomohet.model.taught import MAP_BOX, stack_posterior
 from tomohet.particles.same_input import refuse_other_input
@@ -147,13 +147,14 @@ class Teacher:
                 f"{self.folder}: fitted without {unknown.sum():,} of {len(particles):,} particles, so that "
                 "the number of states cannot be found; fit train_linear to these particles, or give --states"
             )
-        path, names = self.folder / HELD_OUT, [field.name for field in fields(SplitLikelihood)]
-        tables = read_arrays(path, names)
-        if any(len(tables[name]) != len(known) or tables[name].dtype.kind != "f" for name in names):
+        path = self.folder / HELD_OUT
+        tables = read_arrays(path, list(TABLES))
+        if any(len(tables[name]) != len(known) or tables[name].dtype.kind != "f" for name in TABLES):
             raise InputError(
                 f"{path}: not of the {len(known)} particles of config.pkl; run train_linear again"
             )
-        return SplitLikelihood(**{name: torch.as_tensor(tables[name][rows]).to(device) for name in names})
+        found = (torch.as_tensor(tables[name][rows]).to(device) for name in TABLES)
+        return SplitLikelihood(*found, source_tensor(store, particles, device))
 
     def noise(self, device: torch.device) -> Tensor:
         """(rows,) noise variance of the half-plane rows that the model was fitted to."""

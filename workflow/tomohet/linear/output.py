@@ -14,6 +14,7 @@ from tomohet.files.pickles import save_latents
 from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT, POSES
+from tomohet.linear.prediction import TABLES
 from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 
@@ -65,7 +66,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         np.save(file, covariance.numpy())
     kept = model.held_out.confirmed.leading(len(model.basis))
     with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{name: table.cpu().numpy() for name, table in vars(kept).items()})
+        np.savez(file, **{name: getattr(kept, name).cpu().numpy() for name in TABLES})
     write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
     write_parquet(outdir / POSES, model.poses.table(run.particles, store.pixel_size_A))
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)

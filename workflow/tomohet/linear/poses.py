@@ -63,7 +63,7 @@ class Poses:
         own = torch.as_tensor(self.offset[processes.part(count)], dtype=maps.dtype, device=maps.device)
         tables = likelihood(observations, replace(mean, errors=None), maps)
         deviation, gain = prior_deviation(*(processes.joined_parts(t, count) for t in (*tables, own)))
-        if gain < LEAST_GAIN:
+        if gain < LEAST_GAIN * observations.copies:  # the same images say it again in each copy
             return mean, self
         errors = PoseErrors(maps, deviation, own)
         log.info("were all particles alike: %s", errors.sentence)

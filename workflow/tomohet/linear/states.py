@@ -12,7 +12,7 @@ from tomohet.linear.em import latent_likelihood
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import Teacher
 from tomohet.linear.latent_states import fit_latent_states
-from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.prediction import SplitLikelihood, source_tensor
 from tomohet.linear.state_choice import StateChoice, choose_states
 from tomohet.linear.state_maps import state_maps
 from tomohet.linear.state_merging import states_of_number
@@ -93,7 +93,8 @@ def fit_states(
         found = states.log_responsibility(*split.all_images).exp()
         states = fit_latent_states(*tables, found)
     else:
-        choice, states = None, states_of_number(SplitLikelihood(*tables, *tables), n_states, seed)
+        source = source_tensor(store, particles, device)
+        choice, states = None, states_of_number(SplitLikelihood(*tables, *tables, source), n_states, seed)
     responsibility = states.log_responsibility(*tables).exp().float()
     size = torch.bincount(responsibility.argmax(1), minlength=responsibility.shape[1])
     responsibility = responsibility[:, torch.argsort(size, descending=True, stable=True)]
