@@ -8,8 +8,8 @@ particle has one image of each exposure, so that two of one exposure from differ
 images of two molecules: numbers (rlnGroupNumber, ...) then count within their stack, and equal names are
 refused.
 
-Rows of one name and one image are copies (`particles.copies`): the first such row of each image belongs to
-the first copy, the second to the second, and so on.
+Rows of one name and one image, which differ in other columns, are copies (`particles.copies`): the first such
+row of each image belongs to the first copy, the second to the second, and so on.
 """
 
 from typing import NamedTuple
@@ -75,29 +75,29 @@ def identify(table: pd.DataFrame, where: str) -> SeriesParticles:
         )
     table = table.reset_index(drop=True)
     texts = _texts(table, column, where)
-    copy = _copies(table, texts)
-    if not copy.any():
+    image = _images(table)
+    if image is None:
         return _identify(table, texts, column, where)
+    copy = pd.Series(image).groupby(image).cumcount().to_numpy()
     # Whose images they are the first copies tell; the others have the same.
     known = _identify(table[copy == 0], texts[copy == 0], column, where)
-    images = pd.MultiIndex.from_arrays([texts, *_image_columns(table)])
-    source = known.particle[images[copy == 0].get_indexer(images)]
+    source = known.particle[image]
     particle = _within(source, copy)
     first = first_rows(particle)
     names = copy_names(pd.Series(known.names[source[first]], dtype=object), copy[first]).to_numpy()
     return SeriesParticles(particle, names, known.tomogram[source[first]], known.remarks, copy[first])
 
 
-def _image_columns(table: pd.DataFrame) -> list[pd.Series]:
-    return [table[column] for column in (*STACK_COLUMNS, SECTION_COLUMN) if column in table.columns]
-
-
-def _copies(table: pd.DataFrame, texts: pd.Series) -> np.ndarray:
-    """(n,) how many rows before have the same particle's name and the same image."""
-    keys = [texts, *_image_columns(table)]
-    if len(keys) == 1 or not pd.concat(keys, axis=1).duplicated().any():
-        return np.zeros(len(table), np.int64)
-    return texts.groupby(keys, sort=False).cumcount().to_numpy(np.int64)
+def _images(table: pd.DataFrame) -> np.ndarray | None:
+    """(n,) number, by first appearance, of the image of each row: of one name, stack, section and exposure.
+    None where no image occurs twice."""
+    stacks = [name for name in (*STACK_COLUMNS, SECTION_COLUMN) if name in table.columns]
+    if not stacks or not table.duplicated(stacks).any():
+        return None
+    columns = identity_columns(tuple(table.columns))
+    if not table.duplicated(columns).any():
+        return None
+    return table.groupby(columns, sort=False, dropna=False).ngroup().to_numpy()
 
 
 def _identify(table: pd.DataFrame, texts: pd.Series, column: str, where: str) -> SeriesParticles:
