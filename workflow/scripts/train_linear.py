@@ -31,6 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="F",
         help="highest spatial frequency used, cycles per pixel; 0.5 is Nyquist (0.25)",
     )
+    parser.add_argument(
+        "--focus-mask",
+        type=Path,
+        metavar="MRC",
+        help="model differences inside of this mask alone; those outside are nuisance, fitted and integrated "
+        "out (default: differences anywhere)",
+    )
     options.add_particle_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)
@@ -58,6 +65,7 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     from tomohet.analysis import leaks
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_csv
+    from tomohet.files.masks import read_mask
     from tomohet.linear.figures import write_figures
     from tomohet.linear.fit import fit_linear_model
     from tomohet.linear.output import LinearRun, write_run
@@ -67,7 +75,9 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     if args.zdim is not None and not 1 <= args.zdim < len(particles):
         raise InputError(f"--zdim {args.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
     fit = {"iterations": args.iterations, "max_frequency": args.max_frequency, "seed": args.seed}
-    model = fit_linear_model(store, particles, zdim=args.zdim, device=device, processes=processes, **fit)
+    focus = None if args.focus_mask is None else read_mask(args.focus_mask, store.box, store.pixel_size_A)
+    where = {"focus": focus, "device": device, "processes": processes}
+    model = fit_linear_model(store, particles, zdim=args.zdim, **where, **fit)
     if not processes.leads:
         return
     write_figures(model, args.outdir, args.plot_format)
@@ -75,8 +85,16 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     leaks.warn(audit)
     write_csv(args.outdir / "leaks.csv", audit.tests)
     write_run(
-        args.outdir, LinearRun(store, particles, fit | {"zdim": args.zdim}), model, leaks.describe(audit)
+        args.outdir,
+        LinearRun(store, particles, fit | {"zdim": args.zdim} | focus_of(args)),
+        model,
+        leaks.describe(audit),
     )
+
+
+def focus_of(args: argparse.Namespace) -> dict:
+    """The focus mask as an option of the fit, where there is one."""
+    return {} if args.focus_mask is None else {"focus_mask": str(args.focus_mask.resolve())}
 
 
 if __name__ == "__main__":

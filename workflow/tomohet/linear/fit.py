@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.errors import InputError
 from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation
 from tomohet.linear.detection import Detection
 from tomohet.linear.em import Latents, expectation
@@ -20,6 +21,9 @@ from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
 
 log = logging.getLogger(__name__)
+
+# Share of the particle inside of a focus mask at which nothing is left to take up what varies outside.
+MOST_INSIDE = 0.98
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class LinearModel:
     @property
     def verdict(self) -> str:
         """One sentence for people."""
+        where = "" if self.mean.focus is None else "inside of the focus mask: "
+        return where + self._finding
+
+    @property
+    def _finding(self) -> str:
         if self.held_out.found:
             count = self.held_out.n_components
             components = "1 component" if count == 1 else f"{count} components"
@@ -91,6 +100,24 @@ class LinearModel:
         return self.detection.eigenvalues
 
 
+def focused(mean: MeanMap, focus: np.ndarray | None) -> MeanMap:
+    """The mean map with a focus mask (D, D, D), None where there is none.
+
+    Raises InputError where mask and density do not meet, and where nothing is left outside of it.
+    """
+    if focus is None:
+        return mean
+    focus = torch.as_tensor(focus, dtype=mean.mask.dtype, device=mean.mask.device)
+    inside = float((mean.mask * focus).sum() / mean.mask.sum())
+    if not 0 < inside < MOST_INSIDE:
+        raise InputError(
+            f"--focus-mask: {100 * inside:.2g} % of the particle is inside of the mask, expected more than 0 "
+            f"and less than {100 * MOST_INSIDE:g} %; give a mask of a part of it (mask.mrc of a fit without "
+            "focus shows where the particle is), or none"
+        )
+    return replace(mean, focus=focus)
+
+
 def fit_linear_model(
     store: Store,
     particles: np.ndarray,
@@ -99,6 +126,7 @@ def fit_linear_model(
     iterations: int = 40,
     max_frequency: float = 0.25,
     seed: int = 0,
+    focus: np.ndarray | None = None,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
 ) -> LinearModel:
@@ -109,6 +137,7 @@ def fit_linear_model(
 
     zdim: None takes as many as held-out tilt images confirm, at least 1 and at most MOST_BASIS.
     iterations: of EM at most; it ends when the latents have settled.
+    focus: mask (D, D, D) inside of which differences are asked for; those outside are nuisance.
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
     processes: those that call this with the same arguments at the same time; all get the whole model.
     """
@@ -118,13 +147,19 @@ def fit_linear_model(
         where = {"device": device, "processes": processes}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
-    held_out, poses = confirmed_directions(Poses.stated(store, particles), observe, zdim, iterations, seed)
+    def mean_of(part: Observations) -> MeanMap:
+        return focused(mean_map(part), focus)
+
+    stated = Poses.stated(store, particles)
+    held_out, poses, aside = confirmed_directions(stated, observe, zdim, iterations, seed, mean_of)
     observations = observe(poses.store)
-    mean = mean_map(observations)
+    mean = mean_of(observations)
     mean, _ = poses.errors_about(mean, observations)
     detection = detect(observations, mean, seed)
     start = held_out.latents(zdim or max(1, held_out.n_components))[processes.part(len(particles))]
-    fitted = expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)
+    fitted = expectation_maximisation(
+        observations, mean, observations, start, iterations, SHARE_OF_POWER, aside
+    )
     basis = fitted.fine_basis(store.box)
     mean = fitted.with_errors_of(mean)
     latents, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)

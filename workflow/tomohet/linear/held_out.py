@@ -34,7 +34,6 @@ from tomohet.particles.copies import distinct_images
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.pose_errors import PoseErrors
 
 EVERY = 3
 DRAWS = 100
@@ -149,7 +148,7 @@ def held_out_directions(
     )
     splits = []
     for looks in ((first, second), (first,), (second,)):
-        own = _given_used(used, looks, mean.errors)
+        own = _given_used(used, looks, mean)
         joined = (parts[0].processes.joined_parts(table, len(parts[0].everyone)) for table in own)
         source = source_tensor(parts[0].store, parts[0].everyone, parts[0].device)
         splits.append(SplitLikelihood(*joined, source))
@@ -159,14 +158,14 @@ def held_out_directions(
 Tables = tuple[Tensor, Tensor]
 
 
-def _given_used(used: Tables, looks: tuple[Tables, ...], errors: PoseErrors | None) -> tuple[Tensor, ...]:
-    """A, b of the latents by the images used, and A', b' that other images add, pose errors integrated out.
+def _given_used(used: Tables, looks: tuple[Tables, ...], mean: MeanMap) -> tuple[Tensor, ...]:
+    """A, b of the latents by the images used, and A', b' that other images add, nuisance and pose errors
+    integrated out.
 
-    All images of a particle share its pose error: others are asked after the images used have told of it.
+    All images of a particle share these: others are asked after the images used have told of them.
     """
     both = tuple(sum(tables) for tables in zip(used, *looks, strict=True))
-    if errors is not None:
-        used, both = errors.marginal(*used), errors.marginal(*both)
+    used, both = mean.marginal(*used), mean.marginal(*both)
     return *used, *(all_images - own for all_images, own in zip(both, used, strict=True))
 
 

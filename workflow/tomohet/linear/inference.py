@@ -20,6 +20,7 @@ from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.noise import Noise
+from tomohet.reconstruction.nuisance import Nuisance
 from tomohet.reconstruction.observations import Observations, tomograms_of
 from tomohet.reconstruction.particle_maps import particle_maps
 
@@ -90,7 +91,8 @@ class Teacher:
         return (self.config["scale"] / store.scale) ** 2 * self.state["basis_variance"].to(device)
 
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
-        """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form.
+        """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form, nuisance
+        integrated out.
 
         Poses are taken as corrected, and errors that are left as none, as networks do.
         """
@@ -98,6 +100,7 @@ class Teacher:
         observations = self._observations(store, particles, device)
         basis = self.maps(store, self.n_basis)[1].to(device), self.basis_variance(store, device)
         latents, _ = expectation(observations, self.mean_map(store, device), *basis, accumulate=False)
+        latents = latents.first(self.n_basis)
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
 
     def particle_maps(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
@@ -111,10 +114,15 @@ class Teacher:
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
     def mean_map(self, store: Store, device: torch.device | str) -> MeanMap:
-        """The mean map, in the units of the store's images, and the noise of its tomograms."""
+        """The mean map, in the units of the store's images, the noise of its tomograms, and the nuisance of a
+        model with a focus mask."""
         unit = self.config["scale"] / store.scale
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
-        return MeanMap(unit * mean, mask, self._noise(tomograms_of(store)[0], device), unit**2 * power)
+        noise, nuisance = self._noise(tomograms_of(store)[0], device), None
+        if "nuisance" in self.state:
+            maps, variance = (self.state[name].to(device) for name in ("nuisance", "nuisance_variance"))
+            nuisance = Nuisance(unit * maps, unit**2 * variance)
+        return MeanMap(unit * mean, mask, noise, unit**2 * power, nuisance=nuisance)
 
     def poses(self, store: Store, particles: np.ndarray) -> PoseEstimates:
         """Errors of the poses of particles (store ordinals), 0 for those that the model was not fitted to."""

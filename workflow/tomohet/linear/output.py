@@ -54,6 +54,9 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         "local_variance": model.local_variance.cpu(),
         "spectral_variance": model.spectral_variance.cpu(),
     }
+    if model.mean.nuisance is not None:
+        posterior["nuisance"] = model.mean.nuisance.maps.cpu()
+        posterior["nuisance_variance"] = model.mean.nuisance.variance.cpu()
     # Through an open file: given a path, torch.save writes its (temporary) name into the file, and the same
     # model saved twice would differ.
     with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:

@@ -77,7 +77,7 @@ class Poses:
         latents, _ = expectation(
             observations, fitted.mean, fitted.basis, fitted.basis_variance, accumulate=False
         )
-        left = latents.mean[:, len(fitted.basis) :].contiguous()
+        left = latents.mean[:, -N_TANGENTS:].contiguous()
         return processes.joined_parts(left, count).double().cpu().numpy()
 
 

@@ -19,12 +19,15 @@ from tomohet.linear.poses import Poses
 from tomohet.linear.start import compare
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.nuisance import outside
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import PoseErrors
 
 log = logging.getLogger(__name__)
 
 MOST_BASIS, ITERATIONS_OF_MOST = 10, 6
+# Inside of a focus mask, and beside it.
+MOST_IN_FOCUS, NUISANCES = 6, 6
 FEW_BASIS, ITERATIONS_OF_FEW = 3, 20
 # Poses are corrected and the search repeated at most so often.
 POSE_ROUNDS = 3
@@ -38,16 +41,18 @@ def confirmed_directions(
     zdim: int | None,
     iterations: int,
     seed: int,
-) -> tuple[HeldOut, Poses]:
-    """What held-out tilt images confirm, of `zdim` latents at least, and the poses as corrected meanwhile.
+    mean_of: Callable[[Observations], MeanMap] = mean_map,
+) -> tuple[HeldOut, Poses, Tensor | None]:
+    """What held-out tilt images confirm, of `zdim` latents at least, the poses as corrected meanwhile, and
+    `Fitted.aside` by the images used.
 
     observe: makes observations of the particles from a part of the store; iterations: of EM at most; seed: of
-    random draws.
+    random draws; mean_of: makes the mean map of observations, with its focus.
     """
     for _ in range(POSE_ROUNDS):
         parts = tuple(observe(part) for part in split_tilts(poses.store))
         used = parts[0]
-        mean, if_alike = poses.errors_about(mean_map(used), used)
+        mean, if_alike = poses.errors_about(mean_of(used), used)
         seen = used if if_alike is poses else observe(split_tilts(if_alike.store)[0])
         found, fitted = _search(parts, mean, seen, zdim, iterations, seed)
         if fitted.mean.errors is None:
@@ -61,10 +66,10 @@ def confirmed_directions(
     if fitted.mean.errors is not None:
         parts = tuple(observe(part) for part in split_tilts(poses.store))
         used = parts[0]
-        mean, _ = poses.errors_about(mean_map(used), used)
+        mean, _ = poses.errors_about(mean_of(used), used)
     start = found.used_latents(max(zdim or 1, found.n_components))[used.processes.part(len(used.everyone))]
-    fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER)
-    return found.measured_by(_asked(parts, fitted, fitted.mean.errors, seed)), poses
+    fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER, fitted.aside)
+    return found.measured_by(_asked(parts, fitted, fitted.mean.errors, seed)), poses, fitted.aside
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
@@ -97,12 +102,12 @@ def _search(
     def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, Fitted]:
         """With so many maps, or zdim if that is more, from where the kernel says."""
         n_maps = max(zdim or 0, min(n_maps, count - 1))
-        compared, start = _start(seen, replace(mean, errors=None), n_maps, seed)
-        first = used.alike(compared)
-        fitted = expectation_maximisation(used, mean, first, start, min(most_iterations, iterations))
+        compared, start, aside = _start(seen, replace(mean, errors=None), n_maps, seed)
+        first, most = used.alike(compared), min(most_iterations, iterations)
+        fitted = expectation_maximisation(used, mean, first, start, most, aside=aside)
         return _asked(parts, fitted, mean.errors, seed), fitted
 
-    found = with_maps(MOST_BASIS, ITERATIONS_OF_MOST)
+    found = with_maps(MOST_BASIS if mean.focus is None else MOST_IN_FOCUS, ITERATIONS_OF_MOST)
     if found[0].possible and not found[0].found:
         log.info("nothing found (p = %.2g); a longer search with fewer maps", found[0].p_value)
         found = min(found, with_maps(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one[0].p_value)
@@ -116,7 +121,19 @@ def _asked(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors |
     return held_out_directions(parts, mean, fitted.basis, fitted.basis_variance, seed)
 
 
-def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[np.ndarray, Tensor]:
-    """Particles that are compared, and their latents (n, k); difference maps are not kept."""
-    seen = compare(observations, mean, seed)
-    return seen.observations.everyone, seen.latents(k)
+def _start(
+    observations: Observations, mean: MeanMap, k: int, seed: int
+) -> tuple[np.ndarray, Tensor, Tensor | None]:
+    """Particles that are compared, and their latents (n, k), with a focus those inside and those outside of
+    it; difference maps are not kept."""
+
+    def latents(mask: Tensor, n: int) -> tuple[np.ndarray, Tensor]:
+        seen = compare(observations, replace(mean, mask=mask), seed)
+        return seen.observations.everyone, seen.latents(n)
+
+    if mean.focus is None:
+        return *latents(mean.mask, k), None
+    elsewhere = outside(mean.focus, 0.5 / observations.max_frequency)
+    n_aside = min(NUISANCES, len(observations.everyone) - 1)
+    _, aside = latents(mean.mask * elsewhere, n_aside)
+    return *latents(mean.mask * mean.focus, k), aside

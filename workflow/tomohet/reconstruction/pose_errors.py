@@ -92,7 +92,7 @@ class PoseErrors:
 
     def marginal(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """A (N, K, K) and b (N, K) of the latents alone, pose errors integrated out."""
-        return _without_last(*self.with_prior(a, b))
+        return without_last(*self.with_prior(a, b), N_TANGENTS)
 
     def left(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean (N, 6) and covariance (N, 6, 6) of the errors left, from A and b of them alone."""
@@ -101,9 +101,9 @@ class PoseErrors:
         return (covariance @ projection[..., None])[..., 0], covariance
 
 
-def _without_last(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Gaussian log-density b x - x A x / 2 with the last six variables integrated out."""
-    k = a.shape[1] - N_TANGENTS
+def without_last(a: Tensor, b: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Gaussian log-density b x - x A x / 2 with the last n variables integrated out."""
+    k = a.shape[1] - n
     solved = torch.linalg.solve(a[:, k:, k:], torch.cat([a[:, k:, :k], b[:, k:, None]], dim=2))
     taken = a[:, :k, k:] @ solved
     return a[:, :k, :k] - taken[..., :k], b[:, :k] - taken[..., k]
