@@ -81,6 +81,13 @@ class Teacher:
         """Number of basis maps."""
         return self.config["model_args"]["zdim"]
 
+    @property
+    def nuisance(self) -> Nuisance | None:
+        """What varies outside of the focus mask, None for a model without one."""
+        if "nuisance" not in self.state:
+            return None
+        return Nuisance(self.state["nuisance"], self.state["nuisance_variance"])
+
     def maps(self, store: Store, n_basis: int) -> tuple[Tensor, Tensor]:
         """Mean (D, D, D) and the first basis maps (n_basis, D, D, D), in the units of the store's images."""
         unit = self.config["scale"] / store.scale
@@ -118,9 +125,9 @@ class Teacher:
         model with a focus mask."""
         unit = self.config["scale"] / store.scale
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
-        noise, nuisance = self._noise(tomograms_of(store)[0], device), None
-        if "nuisance" in self.state:
-            maps, variance = (self.state[name].to(device) for name in ("nuisance", "nuisance_variance"))
+        noise, nuisance = self._noise(tomograms_of(store)[0], device), self.nuisance
+        if nuisance is not None:
+            maps, variance = nuisance.maps.to(device), nuisance.variance.to(device)
             nuisance = Nuisance(unit * maps, unit**2 * variance)
         return MeanMap(unit * mean, mask, noise, unit**2 * power, nuisance=nuisance)
 
