@@ -1,7 +1,7 @@
 """What the linear model finds inside of a focus mask, with what varies outside as nuisance or merely masked.
 
     python tests/benchmarks/bench_focus.py [--snr 0.05] [--particles 300] [--seeds 5] [--place DIR]
-        [--pose-error 0]
+        [--pose-error 0] [--masses 0.06 0.06] [--preferred 0]
 
 Two blocks come and go, each by itself. Five fits of each data set: of the whole particle; with the focus on
 either block; on a piece of the core, where nothing varies; and there, and on the first block, with the maps
@@ -27,10 +27,6 @@ from tomohet.linear.fit import LinearModel, fit_linear_model
 from tomohet.particles.store import open_store
 from tomohet.simulation.truth import Truth, load_truth
 
-BLOCKS = [
-    {"name": "S1", "mass": 0.06, "frequency": 0.5},
-    {"name": "S2", "mass": 0.06, "frequency": 0.4},
-]
 EDGE_PX = 2.0
 
 
@@ -74,20 +70,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--pose-error", type=float, default=0.0)
+    parser.add_argument("--masses", type=float, nargs=2, default=[0.06, 0.06], help="of the blocks")
+    parser.add_argument("--preferred", type=float, default=0.0, help="`preferred_orientation` of simulate")
     parser.add_argument("--place", type=Path, help="keep the simulated sets here")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         for snr in args.snr:
             for seed in range(args.first_seed, args.first_seed + args.seeds):
-                name = f"snr{snr:g}_{args.particles}_{args.pose_error:g}_{seed}"
+                first, second = args.masses
+                name = f"{snr:g}_{args.particles}_{args.pose_error:g}_{first:g}_{second:g}_{args.preferred:g}"
+                name = f"{name}_{seed}"
                 compare(args, snr, seed, (args.place or Path(temporary)) / name)
 
 
 def compare(args: argparse.Namespace, snr: float, seed: int, place: Path) -> None:
     """All fits of one data set."""
     options = ("--particles", args.particles, "--box", 32, "--pixel-size", 12, "--snr", snr, "--seed", seed)
-    error = {"pose_error_deg": args.pose_error, "pose_error_A": args.pose_error}
-    simulated(place, *options, blocks=BLOCKS, settings=error)
+    settings = {"pose_error_deg": args.pose_error, "pose_error_A": args.pose_error}
+    settings |= {"preferred_orientation": args.preferred}
+    blocks = [
+        {"name": name, "mass": mass, "frequency": frequency}
+        for name, mass, frequency in zip(("S1", "S2"), args.masses, (0.5, 0.4), strict=True)
+    ]
+    simulated(place, *options, blocks=blocks, settings=settings)
     store, truth = open_store(place / "prepared"), load_truth(place / "simulated" / "truth.npz")
     particles = np.arange(len(store.particles))
     rows = truth.rows_of(store.particles["source_id"].to_numpy())
