@@ -29,6 +29,7 @@ class BlobStore:
     pixel_size_A: float = 10.0
     scale: float = 1.0
     window_power: float = 1.0
+    copy_of: np.ndarray | None = None
 
     @property
     def half_plane(self) -> HalfPlane:
@@ -40,7 +41,8 @@ class BlobStore:
 
     @property
     def particles(self) -> pd.DataFrame:
-        return pd.DataFrame({"tomogram": self.tomogram})
+        table = pd.DataFrame({"tomogram": self.tomogram})
+        return table if self.copy_of is None else table.assign(copy_of=self.copy_of)
 
     @property
     def own_noise(self) -> np.ndarray:
@@ -84,6 +86,7 @@ def blob_store(
     graded: bool = False,
     noise: tuple[float, ...] = (1.0,),
     surroundings: float = 0.0,
+    symmetric: bool = False,
 ) -> BlobStore:
     """Simulate; the second tilt of odd particles is missing, so that tilt counts differ.
 
@@ -92,6 +95,7 @@ def blob_store(
     first. host: whether the second is there with the first alone. graded: each in any proportion, instead of
     present or absent. noise: that variance in each of the tomograms, which take turns in the particles, two
     by two. surroundings: variance, over that of the noise, of a random density around every particle.
+    symmetric: all maps are C2 about z.
     """
     rng = np.random.default_rng(seed)
     axis = np.arange(box) - box // 2
@@ -102,6 +106,8 @@ def blob_store(
 
     core = 2 * blob([0, 0, 0], 2.0) + blob([2, -1, 1], 1.3)
     maps = torch.tensor(np.stack([core, blob([4, 1, 0], 1.2), blob([-1, -4, 2], 1.2)]), dtype=torch.float32)
+    if symmetric:
+        maps = (maps + maps.flip(-1, -2).roll((1, 1), (-1, -2))) / 2
     presence = rng.random((n_particles, 2)) < frequencies
     presence = presence if blocks else np.broadcast_to([True, False], presence.shape)
     if host:
@@ -122,6 +128,7 @@ def blob_store(
     defocus = rng.uniform(15_000, 30_000, len(images))
     images = images.assign(
         particle=particle,
+        tilt=number,
         pixel_size_A=10.0,
         defocus_u_A=defocus,
         defocus_v_A=defocus - 400,
@@ -172,3 +179,25 @@ def random_densities(
         own = particle == number
         slices.append(slicing.gather(slicing.transform(field[None]), index[own], weight[own])[..., 0])
     return torch.cat(slices)
+
+
+def expanded_by_c2(store: BlobStore) -> BlobStore:
+    """Every particle and its copy, turned by 180 degrees about z, in turns; `copy_of` says so."""
+    n = len(store.offsets) - 1
+    particle = np.repeat(np.arange(n), 2)
+    rows = store.images_of(particle)
+    counts = np.diff(store.offsets)[particle]
+    images = store.images.iloc[rows].reset_index(drop=True)
+    turned = np.repeat(np.arange(2 * n) % 2 == 1, counts)[:, None, None]
+    rotations = images[list(ROTATION_COLUMNS)].to_numpy(np.float64).reshape(-1, 3, 3)
+    rotations = np.where(turned, rotations @ np.diag([-1.0, -1.0, 1.0]), rotations)
+    images = images.assign(particle=np.repeat(np.arange(2 * n), counts), **rotation_frame(rotations))
+    return replace(
+        store,
+        images=images,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        values=store.values[torch.as_tensor(rows)],
+        presence=store.presence[particle],
+        tomogram=store.tomogram[particle],
+        copy_of=2 * particle,
+    )

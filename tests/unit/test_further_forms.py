@@ -3,8 +3,6 @@
 Each form is a small edit of files written by other code; the expected table is that of the unedited files.
 """
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,30 +73,10 @@ def test_images_with_a_corrected_ctf_are_refused(tmp_path):
         read_particles(star)
 
 
-def test_symmetry_expanded_series(tmp_path):
-    def edit(table):
-        return {"": pd.concat([table, table.assign(rlnAngleRot=table["rlnAngleRot"] - 60)])}
-
-    with pytest.raises(InputError, match="rows 1, 31 with different angles: a symmetry-expanded file"):
-        read_particles(edited_series(tmp_path, edit))
-
-
 def test_repeated_rows_are_not_called_symmetry_expanded(tmp_path):
     with pytest.raises(InputError) as refused:
         read_particles(edited_series(tmp_path, lambda table: {"": pd.concat([table, table.iloc[:1]])}))
     assert "symmetry" not in str(refused.value)
-
-
-def test_symmetry_expanded_set(tmp_path):
-    def edit(blocks, _):
-        rows = blocks["particles"]
-        turned = rows.assign(rlnAngleRot=rows["rlnAngleRot"] - 90)
-        turned["rlnTomoParticleName"] += "s"
-        blocks["particles"] = pd.concat([rows, turned], ignore_index=True)
-
-    said = "rows 1 and 7 use stacks/001/p0.mrcs with different angles: a symmetry-expanded file"
-    with pytest.raises(InputError, match=re.escape(said)):
-        read_particles(edited_set(tmp_path, edit))
 
 
 def test_a_dose_below_0_in_a_set_is_refused(tmp_path):

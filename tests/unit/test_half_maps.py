@@ -34,7 +34,11 @@ def fake_store(counts, half=None):
         return np.concatenate([np.arange(offsets[p], offsets[p + 1]) for p in particles])
 
     return SimpleNamespace(
-        folder="store", offsets=offsets, particles=pd.DataFrame({"half": halves}), images_of=images_of
+        folder="store",
+        offsets=offsets,
+        particles=pd.DataFrame({"half": halves}),
+        images=pd.DataFrame({"particle": np.repeat(np.arange(len(counts)), counts)}),
+        images_of=images_of,
     )
 
 

@@ -5,6 +5,7 @@ rule train_linear:
     input:
         store="<results>/prepared/store.yaml",
         indices="<results>/{round}/subset/indices.pkl",
+        named=named("linear"),
     output:
         weights="<results>/{round}/linear/weights.pkl",
         held_out="<results>/{round}/linear/held_out.npz",

@@ -27,7 +27,10 @@ rule validate:
         # What preparation will do to the images belongs to the question whether they are right.
         prepared=lambda wildcards: command_line(
             "prepare",
-            {key: CONFIG["prepare"][key] for key in ("source_software", "uninvert_data", "rescale")},
+            {
+                key: CONFIG["prepare"][key]
+                for key in ("source_software", "symmetry_expanded", "uninvert_data", "rescale")
+            },
         ),
         series=lambda wildcards, input: (
             f"--volume-series {shlex.quote(str(input.volume_series))}" if input.volume_series else ""

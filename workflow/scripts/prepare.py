@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.invert_data and args.uninvert_data:
         raise InputError("--invert-data and --uninvert-data exclude each other")
-    particle_set = read_particles(args.particles, args.datadir, args.source_software)
+    particle_set = read_particles(args.particles, args.datadir, args.source_software, args.symmetry_expanded)
     for remark in particle_set.remarks:
         log.warning("%s", remark)
     n_input_images = particle_set.n_input["images"]

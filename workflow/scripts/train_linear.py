@@ -39,6 +39,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="count components although one of these explains them, such as tomogram where the tomograms are "
         "of different samples (default: none)",
     )
+    parser.add_argument(
+        "--focus-mask",
+        type=Path,
+        metavar="MRC",
+        help="model differences inside of this mask alone; those outside are nuisance, fitted and integrated "
+        "out (default: differences anywhere)",
+    )
     options.add_particle_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)
@@ -66,9 +73,10 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     from tomohet.analysis import leaks
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_csv
+    from tomohet.files.masks import read_mask
+    from tomohet.linear.explained import CONDITIONS
     from tomohet.linear.figures import write_figures
     from tomohet.linear.fit import fit_linear_model
-    from tomohet.linear.nuisances import CONDITIONS
     from tomohet.linear.output import LinearRun, write_run
 
     if len(particles) < 2:
@@ -76,17 +84,24 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     if args.zdim is not None and not 1 <= args.zdim < len(particles):
         raise InputError(f"--zdim {args.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
     fit = {"iterations": args.iterations, "max_frequency": args.max_frequency, "seed": args.seed}
+    focus = None if args.focus_mask is None else read_mask(args.focus_mask, store.box, store.pixel_size_A)
     nuisances = [condition for condition in CONDITIONS if condition not in args.structure_may_follow]
-    where = {"device": device, "processes": processes}
-    model = fit_linear_model(store, particles, zdim=args.zdim, nuisances=nuisances, **where, **fit)
+    asked = {"zdim": args.zdim, "nuisances": nuisances}
+    where = {"focus": focus, "device": device, "processes": processes}
+    model = fit_linear_model(store, particles, **asked, **where, **fit)
     if not processes.leads:
         return
     write_figures(model, args.outdir, args.plot_format)
     audit = leaks.audit(model.latents.mean.cpu().numpy(), leaks.nuisances(store, particles))
     leaks.warn(audit)
     write_csv(args.outdir / "leaks.csv", audit.tests)
-    run = LinearRun(store, particles, fit | {"zdim": args.zdim, "nuisances": nuisances})
+    run = LinearRun(store, particles, fit | asked | focus_of(args))
     write_run(args.outdir, run, model, leaks.describe(audit))
+
+
+def focus_of(args: argparse.Namespace) -> dict:
+    """The focus mask as an option of the fit, where there is one."""
+    return {} if args.focus_mask is None else {"focus_mask": str(args.focus_mask.resolve())}
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=options.SOURCE_SOFTWARE,
         help="dialect of the STAR file (auto)",
     )
+    options.add_symmetry_expanded(parser)
     parser.add_argument(
         "--rescale",
         type=float,
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.particles.positions import positions_from_volume_series
     from tomohet.preflight import overall, preflight, summary, write_validation
 
-    particle_set = read_particles(args.particles, args.datadir, args.source_software)
+    particle_set = read_particles(args.particles, args.datadir, args.source_software, args.symmetry_expanded)
     if args.volume_series and particle_set.particles["x_A"].isna().all():
         positions = positions_from_volume_series(args.volume_series, particle_set.particles["source_id"])
         particle_set = replace(particle_set, particles=particle_set.particles.assign(**positions))

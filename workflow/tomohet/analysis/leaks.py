@@ -76,8 +76,12 @@ def audit(scores: np.ndarray, table: pd.DataFrame) -> Audit:
 
     Numbers: Spearman's rho (its square is the explained fraction) and the AUC of the component for telling
     the upper from the lower half of the nuisance. Tomogram: adjusted R² of a one-way analysis of variance.
-    View: adjusted R² of a quadratic function of the direction. `p` is two-sided, uncorrected.
+    View: adjusted R² of a quadratic function of the direction. `p` is two-sided, uncorrected. Copies of one
+    particle were imaged once: of each particle the first is compared.
     """
+    if "source" in table:
+        first = ~table["source"].duplicated().to_numpy()
+        scores, table = scores[first], table[first].reset_index(drop=True)
     scores = np.asarray(scores[:, :COMPONENTS], np.float64)
     rows = []
     for name in MEANING:

@@ -25,6 +25,7 @@ def add_particle_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--datadir", help="folder in which the image stacks are found (the STAR file's folder)"
     )
+    add_symmetry_expanded(group)
     group.add_argument("--ind-ptcls", metavar="PKL", help="indices of the particles to keep (0-based)")
     group.add_argument("--ind-imgs", metavar="PKL", help="indices of the tilt images to keep (0-based)")
     group.add_argument(
@@ -72,6 +73,16 @@ def add_particle_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read images from disk as needed, a gigabyte at most at once, even if they fit in memory (other "
         "commands than trainings and eval_images always do)",
+    )
+
+
+def add_symmetry_expanded(parser) -> None:
+    """Whether several poses of one particle are meant; `particles.copies` asks."""
+    parser.add_argument(
+        "--symmetry-expanded",
+        action="store_true",
+        help="the file is symmetry-expanded: each particle occurs several times, in poses that its point "
+        "group relates; copies stay together in half sets and tests (default: such a file is asked about)",
     )
 
 

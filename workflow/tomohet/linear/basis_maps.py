@@ -10,19 +10,22 @@ from torch import Tensor
 
 from tomohet.linear.em import (
     Equations,
-    expansion,
     expectation,
     first_equations,
+)
+from tomohet.linear.explained import complement, followed
+from tomohet.linear.locality import coefficient_variance, local_variance
+from tomohet.linear.parameter_expansion import (
+    expansion_of_parts,
     missing_information,
     out_of_span,
     shared_with_errors,
 )
-from tomohet.linear.locality import coefficient_variance, local_variance
-from tomohet.linear.nuisances import complement, followed
 from tomohet.linear.prior_power import shell_scales
 from tomohet.physics.fourier import pad_fourier
 from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.nuisance import Nuisance, outside
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.prior import SpectralPrior
 
@@ -41,14 +44,16 @@ MARGIN = 1.2
 
 @dataclass(frozen=True)
 class Fitted:
-    """On the coarse grid: mean map, basis maps (K, d, d, d), prior scales (K, shells), local variance
-    (K, d, d, d); basis_variance (K, shells), of any grid."""
+    """On the coarse grid: mean map, with the nuisance of its focus, basis maps (K, d, d, d), prior scales
+    (K, shells), local variance (K, d, d, d); basis_variance (K, shells), of any grid. aside (n, k): latents
+    of the nuisance, of the process's part."""
 
     mean: MeanMap
     basis: Tensor
     basis_variance: Tensor
     scales: Tensor
     local_variance: Tensor
+    aside: Tensor | None = None
 
     def fine_basis(self, box: int) -> Tensor:
         """Basis maps (K, D, D, D)."""
@@ -71,7 +76,9 @@ class Fitted:
         return replace(self, **{name: getattr(self, name)[:k] for name in names})
 
     def with_errors_of(self, mean: MeanMap) -> MeanMap:
-        """A mean map on the fine grid, with pose errors as large as they were found here."""
+        """A mean map on the fine grid, with nuisance, and pose errors as large as they were found here."""
+        nuisance = self.mean.nuisance
+        mean = replace(mean, nuisance=None if nuisance is None else nuisance.on_grid(len(mean.volume)))
         if mean.errors is None or self.mean.errors is None:
             return replace(mean, errors=None)
         return replace(mean, errors=replace(mean.errors, deviation=self.mean.errors.deviation))
@@ -79,7 +86,10 @@ class Fitted:
     def fine_variance(self, box: int) -> Tensor:
         """Local variance (D, D, D) of all basis maps together."""
         share = self.scales.mean(1) / self.scales.mean(1).sum()
-        return pad_fourier(torch.einsum("j,jzyx->zyx", share, self.local_variance), box).clamp_min(0)
+        local = torch.einsum("j,jzyx->zyx", share, self.local_variance)
+        if self.mean.focus is not None:
+            local = local * self.mean.focus.square()
+        return pad_fourier(local, box).clamp_min(0)
 
 
 def coarse_box(box: int, max_frequency: float) -> int:
@@ -96,6 +106,7 @@ def expectation_maximisation(
     start: Tensor,
     iterations: int,
     share: float = 1.0,
+    aside: Tensor | None = None,
 ) -> Fitted:
     """EM from latents `start` (n, K) of the particles of `first`, on the coarse grid, until it has settled.
 
@@ -103,29 +114,34 @@ def expectation_maximisation(
     of the prior, which is 1. Each map goes on for this part of its way (over-relaxed EM, Salakhutdinov and
     Roweis 2003, who try factors out). iterations: at most; share: of the prior power that follows from the
     maps.
+
+    With a focus (`reconstruction.nuisance`) basis maps lie inside of it, and others, which start at the
+    latents aside (n, k), outside.
     """
     grid = coarse_box(len(mean.volume), observations.max_frequency)
     mean, observations = mean.cropped(grid), observations.alike(observations.everyone, grid)
+    n_maps, start = start.shape[1], start if aside is None else torch.cat([start, aside], dim=1)
     equations = first_equations(first.alike(first.everyone, grid), mean, start)
     # Half the period of the highest frequency.
     smoothing_px = grid / (2 * (observations.n_shells - 1))
+    where = mean if aside is None else replace(mean, mask=_masks(mean, n_maps, aside.shape[1], smoothing_px))
     everyone = observations.processes, len(observations.everyone)
     size = equations.n_basis, len(mean.power)
     scales = torch.full(size, FIRST_PRIOR_SCALE, device=observations.device)
     local = torch.ones_like(mean.volume).expand(len(scales), -1, -1, -1)
     precision = equations.precision(len(mean.power))
-    basis = fit_basis(equations, mean, scales, local)
-    variance = coefficient_variance(mean, scales, precision, local)
+    basis = fit_basis(equations, where, scales, local)
+    variance = coefficient_variance(where, scales, precision, local)
     known = None  # latents of the iteration before
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
         del equations  # not to be held beside the next ones
         latents, equations = expectation(observations, mean, basis, variance, accumulate=True)
         of_maps = latents.first(len(basis))
         moved = 1.0 if known is None else out_of_span(of_maps.mean, known, observations.processes)
-        known, before, basis = of_maps.mean, basis, fit_basis(equations, mean, scales, local)
+        known, before, basis = of_maps.mean, basis, fit_basis(equations, where, scales, local)
         precision = equations.precision(len(mean.power))
-        scales = share * shell_scales(basis, mean, precision, scales, local)
-        local = local_variance(basis, mean, scales, precision, local, smoothing_px)
+        scales = share * shell_scales(basis, where, precision, scales, local)
+        local = local_variance(basis, where, scales, precision, local, smoothing_px)
         log.info(
             "EM iteration %d: prior scales %s, %.2g of the latents moved%s",
             iteration + 1,
@@ -133,20 +149,31 @@ def expectation_maximisation(
             moved,
             "" if mean.errors is None else f", {mean.errors.sentence}",
         )
-        mixing = expansion(basis, of_maps, *everyone)
+        mixing = expansion_of_parts(basis, of_maps, n_maps, *everyone)
         last = moved < SETTLED or iteration == iterations - 1
         if not last:
             basis = basis + missing_information(of_maps, *everyone)[:, None, None, None] * (basis - before)
         if mean.errors is not None:
-            shared, left = shared_with_errors(latents, mean, *everyone)
-            if not last:
+            shared, left = shared_with_errors(latents, mean, *everyone, observations.copies)
+            if not last and aside is None:  # maps of errors are everywhere
                 basis = basis + torch.einsum("tj,tzyx->jzyx", shared, mean.errors.maps)
             mean = replace(mean, errors=left)
         basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
-        variance = mixing.T.square() @ coefficient_variance(mean, scales, precision, local)
+        variance = mixing.T.square() @ coefficient_variance(where, scales, precision, local)
         if last:
             break
-    return Fitted(mean, signs(basis)[:, None, None, None] * basis, variance, scales, local)
+    if aside is not None:
+        mean = replace(mean, nuisance=Nuisance(basis[n_maps:], variance[n_maps:]))
+        aside = known[:, n_maps:]
+    basis, variance = basis[:n_maps], variance[:n_maps]
+    basis = signs(basis)[:, None, None, None] * basis
+    return Fitted(mean, basis, variance, scales[:n_maps], local[:n_maps], aside)
+
+
+def _masks(mean: MeanMap, n_maps: int, n_aside: int, smoothing_px: float) -> Tensor:
+    """(n_maps + n_aside, D, D, D): where maps inside of the focus lie, and where those outside."""
+    inside, others = mean.focus, outside(mean.focus, smoothing_px)
+    return mean.mask * torch.stack([inside] * n_maps + [others] * n_aside)
 
 
 def signs(basis: Tensor) -> Tensor:

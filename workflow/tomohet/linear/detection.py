@@ -54,15 +54,19 @@ def detect_heterogeneity(
     seed: int = 0,
     processes: Processes = ALONE,
     n_particles: int | None = None,
+    source: np.ndarray | None = None,
 ) -> Detection:
     """Test difference maps of particles, in TILT_GROUPS groups of tilts, for heterogeneity.
 
-    grouped: those of the process's part of n_particles.
+    grouped: those of the process's part of n_particles; source (N,): of `copies.numbered_sources`.
     """
     count = n_particles or len(grouped.rms)
     n_eigenvalues = min(n_eigenvalues, count - 1)
     draw = torch.Generator().manual_seed(seed)
-    drawn = _BALANCED[torch.randint(len(_BALANCED), (DRAWS, count), generator=draw)[:, processes.part(count)]]
+    of_each = torch.randint(len(_BALANCED), (DRAWS, count), generator=draw)
+    if source is not None:  # copies have the same noise: they get the signs of the first
+        of_each = of_each[:, torch.as_tensor(source)]
+    drawn = _BALANCED[of_each[:, processes.part(count)]]
     # The images as they are, and the draws: all by the same steps.
     signs = torch.cat([torch.ones_like(drawn[:1]), drawn]).to(grouped.rms)
     start = torch.randn(count, len(signs), generator=draw).to(grouped.rms)

@@ -8,7 +8,8 @@ E: A_p = 2 Re sum (h S U)^H (h S U) / s2, b_p = 2 Re sum (S U)^H (q - w S mu) / 
    mostly noise so tells little, and weak blocks are not lost to it.
 M: all basis maps together by conjugate gradients on sum_l T_jl U_l = B_j in whitened variables, with T_jl the
    Toeplitz operator of w (z_j z_l + C_jl) / s2 and B_j = sum S^H (q - w S mu) z_j / s2.
-PX (parameter expansion): the second moment of z is moved into U, which keeps z ~ N(0, 1) and speeds EM up.
+PX (parameter expansion): the second moment of z is moved into U, which keeps z ~ N(0, 1) and speeds EM up
+(`parameter_expansion`).
 EB (empirical Bayes): each basis map's prior follows from its posterior (`prior_power`, `locality`).
 
 Where poses have errors (`reconstruction.pose_errors`), these are six further latents of known maps T, the
@@ -16,7 +17,7 @@ tangents of mu: E finds the posterior of both, M takes what the errors add to th
 w S T E[a z_j], and PX moves into U what errors and latents have in common.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,17 +30,10 @@ from tomohet.physics.slicing import (
     transform,
     transform_adjoint,
 )
-from tomohet.processes import ALONE, Processes
+from tomohet.processes import Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
-from tomohet.reconstruction.pose_errors import (
-    LEAST_GAIN,
-    N_TANGENTS,
-    PoseErrors,
-    of_errors,
-    prior_deviation,
-    without_last,
-)
+from tomohet.reconstruction.pose_errors import N_TANGENTS
 from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
@@ -48,15 +42,14 @@ from tomohet.reconstruction.prior import (
 )
 
 CG_ITERATIONS = 12
-# Of the variance that latents explain by chance: to be left out with some margin.
-CHANCE = 3.0
 
 
 @dataclass(frozen=True)
 class Latents:
     """Posterior of every particle: mean (N, K), covariance (N, K, K).
 
-    Where the mean map has pose errors, those that are left are the last six of them.
+    Behind the latents of the basis maps are those of the mean map's nuisance, if it has any, and the last six
+    are the pose errors that are left, where it has any.
     """
 
     mean: Tensor
@@ -193,14 +186,19 @@ def expectation(
 
 
 def n_latents_of(basis: Tensor, mean: MeanMap) -> int:
-    """Number of latents of a particle: one of each basis map, and those of pose errors."""
-    return len(basis) + (0 if mean.errors is None else N_TANGENTS)
+    """Number of latents of a particle: one of each basis map, those of the nuisance and of pose errors."""
+    others = (
+        0 if mean.nuisance is None else len(mean.nuisance.maps),
+        0 if mean.errors is None else N_TANGENTS,
+    )
+    return len(basis) + sum(others)
 
 
 def latent_prior(basis: Tensor, mean: MeanMap) -> Tensor:
-    """Prior precision (K, K) of the latents of basis maps, and 0 of pose errors (K + 6, K + 6)."""
+    """Prior precision of the latents of a particle; 0 for pose errors, whose prior is their own."""
     n_latents = n_latents_of(basis, mean)
-    return torch.diag((torch.arange(n_latents, device=basis.device) < len(basis)).to(basis))
+    n_errors = 0 if mean.errors is None else N_TANGENTS
+    return torch.diag((torch.arange(n_latents, device=basis.device) < n_latents - n_errors).to(basis))
 
 
 def _moved(chunk: Chunk, slices: Tensor, latents: Latents, n_basis: int) -> Tensor:
@@ -216,8 +214,8 @@ def _moved(chunk: Chunk, slices: Tensor, latents: Latents, n_basis: int) -> Tens
 def likelihood(
     observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of the process's particles; arguments as of `expectation`, pose errors as the
-    last six latents.
+    """A (N, K, K) and b (N, K) of the process's particles; arguments as of `expectation`, latents as of
+    `Latents`.
 
     log p(y | z) = b z - z A z / 2 + what z does not change.
     """
@@ -230,19 +228,17 @@ def likelihood(
 
 
 def latent_likelihood(
-    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None, k: int
+    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A (N, k, k) and b (N, k) of the latents of the first k basis maps, the others and pose errors
-    integrated out."""
-    a, b = likelihood(observations, mean, basis, variance)
-    if mean.errors is not None:
-        a, b = mean.errors.marginal(a, b)
-    prior = torch.diag((torch.arange(len(basis), device=a.device) >= k).to(a))
-    return without_last(a + prior, b, len(basis) - k)
+    """A (N, K, K) and b (N, K) of the latents of the basis maps, nuisance and pose errors integrated out."""
+    return mean.marginal(*likelihood(observations, mean, basis, variance))
 
 
 def likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):
     """Chunk by chunk: the whitened chunk, its residual q - w S mu, the slices of all maps, A and b."""
+    if mean.nuisance is not None:
+        basis = torch.cat([basis, mean.nuisance.maps])
+        variance = None if variance is None else torch.cat([variance, mean.nuisance.variance])
     known = [] if mean.errors is None else [mean.errors.maps]
     table = transform(torch.cat([mean.volume[None], basis, *known]))
     of_row = None if variance is None else 2 * variance[:, observations.shell].T
@@ -269,91 +265,3 @@ def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equ
         residual = chunk.numerator - chunk.weight * slices
         equations.add(chunk, residual, Latents(latents.mean[part], latents.covariance[part]))
     return equations.add_up(observations.processes)
-
-
-def expansion(
-    basis: Tensor, latents: Latents, processes: Processes = ALONE, n_particles: int | None = None
-) -> Tensor:
-    """PX: (K, K) whose columns are new basis maps in terms of the old ones.
-
-    They give the latents unit second moment, and are ordered by power in the maps. latents: of the process's
-    particles; the moment is that of all n_particles.
-    """
-    sums = processes.add_up(latents.mean.T @ latents.mean + latents.covariance.sum(0))
-    second = sums / (n_particles or len(latents.mean))
-    factor = torch.linalg.cholesky(second.double())
-    rotation = torch.linalg.eigh(factor.T @ _gram(basis).double() @ factor)[1]
-    return (factor @ rotation.flip(1)).float()
-
-
-def shared_with_errors(
-    latents: Latents, mean: MeanMap, processes: Processes = ALONE, n_particles: int | None = None
-) -> tuple[Tensor, PoseErrors | None]:
-    """PX for pose errors: their regression (6, K) on the latents, which moves into the basis maps, and the
-    errors that are left, of maximum marginal likelihood (or as they are, where their size is settled); None
-    where images do not tell that there are any.
-
-    latents: posterior of the process's particles, pose errors as the last six.
-    """
-    errors, k = mean.errors, latents.mean.shape[1] - N_TANGENTS
-    whole = torch.cat([latents.mean[:, :k], latents.mean[:, k:] + errors.offset], dim=1)
-    moments = processes.add_up(whole.T @ whole + latents.covariance.sum(0)).double()
-    count = n_particles or len(whole)
-    shared = _beyond_chance(torch.linalg.solve(moments[:k, :k], moments[:k, k:]).T, moments, count).float()
-    if errors.settled:
-        return shared, errors
-    # The likelihood in terms of the latents and of what the regression leaves of the errors.
-    precision = torch.linalg.inv(latents.covariance.double())
-    projection = (precision @ latents.mean.double()[..., None])[..., 0]
-    prior = torch.cat([torch.ones_like(errors.precision[:1]).expand(k), errors.precision]).double()
-    precision = precision - torch.diag(prior)
-    projection[:, k:] += errors.precision.double() * errors.offset.double()
-    change = torch.eye(k + N_TANGENTS, dtype=torch.float64, device=shared.device)
-    change[k:, :k] = shared
-    tables = of_errors(change.T @ precision @ change, projection @ change)
-    joined = (processes.joined_parts(table, count) for table in (*tables, errors.offset))
-    deviation, gain = prior_deviation(*joined)
-    return shared, replace(errors, deviation=deviation) if gain > LEAST_GAIN else None
-
-
-def _beyond_chance(regression: Tensor, moments: Tensor, count: int) -> Tensor:
-    """Regression (6, K) of pose errors on latents, less what chance explains.
-
-    Latents explain K / count of the variance of rotations (first three rows) and of shifts by chance. Left
-    in, it would grow: pose errors would move into the basis maps bit by bit. Basis maps explain them as
-    well as the tangents do, but have to be learnt.
-    """
-    k = regression.shape[1]
-    shrunk = torch.zeros_like(regression)
-    for rows in (slice(3), slice(3, 6)):
-        own = regression[rows]
-        explained = (own @ moments[:k, :k] @ own.T).trace() / moments[k:, k:][rows, rows].trace()
-        shrunk[rows] = own * (1 - CHANCE * k / count / explained.clamp_min(1e-12)).clamp(0, 1)
-    return shrunk
-
-
-def missing_information(
-    latents: Latents, processes: Processes = ALONE, n_particles: int | None = None
-) -> Tensor:
-    """(K,) mean posterior variance of each latent, 0 to 1: the share of its variance that images leave.
-
-    Of the distance to where EM settles each iteration leaves about this share (Dempster, Laird & Rubin 1977).
-    """
-    left = processes.add_up(torch.diagonal(latents.covariance, dim1=1, dim2=2).sum(0))
-    return left / (n_particles or len(latents.mean))
-
-
-def out_of_span(latents: Tensor, known: Tensor, processes: Processes = ALONE) -> float:
-    """Share of the second moment of latents (N, K) that no combination of the latents `known` (N, K) gives.
-
-    Rows are the process's particles; the share is that of all.
-    """
-    pairs = (latents, latents), (known, known), (known, latents)
-    moments = torch.stack([left.double().T @ right.double() for left, right in pairs])
-    own, old, common = processes.add_up(moments)
-    return float(1 - (common * (torch.linalg.pinv(old, hermitian=True) @ common)).sum() / own.trace())
-
-
-def _gram(maps: Tensor) -> Tensor:
-    flat = maps.flatten(1)
-    return flat @ flat.T

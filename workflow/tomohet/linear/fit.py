@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.errors import InputError
 from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation, structure_first
 from tomohet.linear.detection import Detection
 from tomohet.linear.em import Latents, expectation
+from tomohet.linear.explained import CONDITIONS, sentence
 from tomohet.linear.held_out import HeldOut, structural_directions
-from tomohet.linear.nuisances import CONDITIONS, sentence
 from tomohet.linear.poses import PoseEstimates, Poses
 from tomohet.linear.reliability import auc_of_halves
 from tomohet.linear.search import confirmed_directions
@@ -22,9 +23,13 @@ from tomohet.particles.conditions import imaging_conditions
 from tomohet.particles.store import Store
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.nuisance import Nuisance
 from tomohet.reconstruction.observations import Observations
 
 log = logging.getLogger(__name__)
+
+# Share of the particle inside of a focus mask at which nothing is left to take up what varies outside.
+MOST_INSIDE = 0.98
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,8 @@ class LinearModel:
     variance of its coefficients; latents: posteriors; poses: errors of the particles' poses; prior_scale
     (K, shells) power of each basis map relative to the mean map's; local_variance (D, D, D) of differences
     between particles, relative to its mean; detection: whether there is anything to find; held_out: what
-    images that were not used confirm; nuisance (J, D, D, D) and nuisance_variance (J, shells): further basis
-    maps and their variance, of what the conditions of imaging explain (`linear.nuisances`). Their latents
-    are integrated out. surroundings, apart: whether images show what surrounds the particles
-    (`search.Found`).
+    images that were not used confirm; surroundings, apart: whether images show what surrounds the particles
+    (`search.Found`). What conditions of imaging explain (`linear.explained`) is nuisance of the mean map.
     """
 
     mean: MeanMap
@@ -48,8 +51,6 @@ class LinearModel:
     local_variance: Tensor
     detection: Detection
     held_out: HeldOut
-    nuisance: Tensor
-    nuisance_variance: Tensor
     surroundings: float | None
     apart: bool
 
@@ -68,7 +69,9 @@ class LinearModel:
     @property
     def verdict(self) -> str:
         """What is found, for people."""
-        return "; ".join(filter(None, [self._found, sentence(self.held_out.nuisances), self._surrounded]))
+        where = "" if self.mean.focus is None else "inside of the focus mask: "
+        parts = where + self._found, sentence(self.held_out.explained), self._surrounded
+        return "; ".join(filter(None, parts))
 
     @property
     def _surrounded(self) -> str:
@@ -114,6 +117,24 @@ class LinearModel:
         return self.detection.eigenvalues
 
 
+def focused(mean: MeanMap, focus: np.ndarray | None) -> MeanMap:
+    """The mean map with a focus mask (D, D, D), None where there is none.
+
+    Raises InputError where mask and density do not meet, and where nothing is left outside of it.
+    """
+    if focus is None:
+        return mean
+    focus = torch.as_tensor(focus, dtype=mean.mask.dtype, device=mean.mask.device)
+    inside = float((mean.mask * focus).sum() / mean.mask.sum())
+    if not 0 < inside < MOST_INSIDE:
+        raise InputError(
+            f"--focus-mask: {100 * inside:.2g} % of the particle is inside of the mask, expected more than 0 "
+            f"and less than {100 * MOST_INSIDE:g} %; give a mask of a part of it (mask.mrc of a fit without "
+            "focus shows where the particle is), or none"
+        )
+    return replace(mean, focus=focus)
+
+
 def fit_linear_model(
     store: Store,
     particles: np.ndarray,
@@ -123,6 +144,7 @@ def fit_linear_model(
     max_frequency: float = 0.25,
     seed: int = 0,
     nuisances: Sequence[str] = tuple(CONDITIONS),
+    focus: np.ndarray | None = None,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
 ) -> LinearModel:
@@ -133,6 +155,7 @@ def fit_linear_model(
 
     zdim: None takes as many as held-out tilt images confirm, at least 1 and at most MOST_BASIS.
     iterations: of EM at most; it ends when the latents have settled.
+    focus: mask (D, D, D) inside of which differences are asked for; those outside are nuisance.
     max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
     nuisances: of CONDITIONS: components that one of them explains count for nothing.
     processes: those that call this with the same arguments at the same time; all get the whole model.
@@ -143,13 +166,16 @@ def fit_linear_model(
         where = {"device": device, "processes": processes, "apart_from": apart_from}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
+    def mean_of(part: Observations) -> MeanMap:
+        return focused(mean_map(part), focus)
+
     conditions = imaging_conditions(store, particles) if nuisances else None
     ask = partial(structural_directions, conditions=conditions, names=nuisances, seed=seed)
     stated = Poses.stated(store, particles)
-    search = confirmed_directions(stated, observe, ask, zdim, iterations, seed)
+    search = confirmed_directions(stated, observe, mean_of, ask, zdim, iterations, seed)
     held_out, poses = search.held_out, search.poses
     observations = observe(poses.store)
-    mean = mean_map(observations)
+    mean = mean_of(observations)
     if search.apart:
         mean = poses.with_errors(mean, search.errors)
     else:
@@ -157,7 +183,9 @@ def fit_linear_model(
     detection = detect(observations, mean, seed)
     n_basis = zdim or max(1, held_out.n_components)
     start = held_out.latents(n_basis)[processes.part(len(particles))]
-    fitted = expectation_maximisation(observations, mean, observations, start, iterations, SHARE_OF_POWER)
+    fitted = expectation_maximisation(
+        observations, mean, observations, start, iterations, SHARE_OF_POWER, search.aside
+    )
     basis = fitted.fine_basis(store.box)
     mean = fitted.with_errors_of(mean)
     latents, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
@@ -167,11 +195,12 @@ def fit_linear_model(
         turn = structure_first(fitted, latents.mean[:, : len(basis)], held_out.nuisance.latents)
         fitted, latents = fitted.turned(turn), latents.turned(turn)
         basis = fitted.fine_basis(store.box)
-    variance, fitted = fitted.basis_variance, fitted.first(n_basis)
+    others = Nuisance(basis[n_basis:], fitted.basis_variance[n_basis:])
+    fitted = fitted.first(n_basis)
     model = LinearModel(
-        mean=replace(mean, errors=None),
+        mean=replace(mean, errors=None, nuisance=others.beside(mean.nuisance)),
         basis=basis[:n_basis],
-        basis_variance=variance[:n_basis],
+        basis_variance=fitted.basis_variance,
         latents=latents.first(n_basis),
         poses=PoseEstimates.of(poses, mean, latents),
         prior_scale=fitted.scales,
@@ -180,8 +209,6 @@ def fit_linear_model(
         held_out=held_out,
         surroundings=search.surroundings,
         apart=search.apart,
-        nuisance=basis[n_basis:],
-        nuisance_variance=variance[n_basis:],
     )
     log.info(model.verdict)
     log.info(model.poses.sentence(store.pixel_size_A))

@@ -29,13 +29,13 @@ from torch import Tensor
 
 from tomohet.linear.detection import SIGNIFICANCE, gumbel
 from tomohet.linear.em import likelihood
-from tomohet.linear.nuisances import Nuisance, followed, nuisance_directions
-from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.explained import Explained, explained_directions, followed
+from tomohet.linear.prediction import SplitLikelihood, source_tensor
 from tomohet.linear.reliability import auc_of_halves, by_all_images, shared_variance
+from tomohet.particles.copies import distinct_images
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.pose_errors import PoseErrors
 
 EVERY = 3
 DRAWS = 100
@@ -54,7 +54,7 @@ class HeldOut:
     them, or (`measured_by`) along those of other maps, of the images used and of those held out; reliability:
     share of these latents' variance, by all images, that is structure, NaN if there are too few tilts to
     tell, and that less one standard error (least_reliability). directions (k, K): these directions, of k
-    latents. nuisances: of further directions that count for nothing (`linear.nuisances`), and nuisance: the
+    latents. explained: of further directions that count for nothing (`linear.explained`), and nuisance: the
     likelihood along them; the other latents' has them integrated out.
     """
 
@@ -64,7 +64,7 @@ class HeldOut:
     reliability: np.ndarray
     least_reliability: np.ndarray
     directions: Tensor | None = None
-    nuisances: tuple[Nuisance, ...] = ()
+    explained: tuple[Explained, ...] = ()
     nuisance: SplitLikelihood | None = None
 
     def latents(self, k: int) -> Tensor:
@@ -95,7 +95,7 @@ class HeldOut:
             settled,
             moment=self.moment,
             null=self.null,
-            nuisances=self.nuisances,
+            explained=self.explained,
             nuisance=splits[0].along(nuisance),
         )
 
@@ -109,7 +109,7 @@ class HeldOut:
     @property
     def possible(self) -> bool:
         """Whether any tilt images were held out."""
-        return bool(self.nuisances) or bool(self.likelihood.new_a.any())
+        return bool(self.explained) or bool(self.likelihood.new_a.any())
 
     @property
     def p_value(self) -> float:
@@ -167,9 +167,10 @@ def split_likelihoods(
     )
     splits = []
     for looks in ((first, second), (first,), (second,)):
-        own = _given_used(used, looks, mean.errors)
+        own = _given_used(used, looks, mean)
         joined = (parts[0].processes.joined_parts(table, len(parts[0].everyone)) for table in own)
-        splits.append(SplitLikelihood(*joined))
+        source = source_tensor(parts[0].store, parts[0].everyone, parts[0].device)
+        splits.append(SplitLikelihood(*joined, source))
     return tuple(splits)
 
 
@@ -184,29 +185,31 @@ def structural_directions(splits: Splits, conditions: pd.DataFrame, names: list[
     if not count or not names:
         return found
     latents = found.likelihood.latents[:, :count].double().cpu().numpy()
-    directions, nuisances = nuisance_directions(latents, found.reliability[:count], conditions, names)
-    if not nuisances:
+    directions, explained = explained_directions(latents, found.reliability[:count], conditions, names)
+    if not explained:
         return found
     nuisance = found.directions[:, :count] @ torch.as_tensor(directions).to(found.directions)
     rest = common_directions(*(split.without(nuisance) for split in splits), seed)
-    return replace(rest, nuisances=nuisances, nuisance=splits[0].along(nuisance))
+    return replace(rest, explained=explained, nuisance=splits[0].along(nuisance))
 
 
-def _given_used(used: Tables, looks: tuple[Tables, ...], errors: PoseErrors | None) -> tuple[Tensor, ...]:
-    """A, b of the latents by the images used, and A', b' that other images add, pose errors integrated out.
+def _given_used(used: Tables, looks: tuple[Tables, ...], mean: MeanMap) -> tuple[Tensor, ...]:
+    """A, b of the latents by the images used, and A', b' that other images add, nuisance and pose errors
+    integrated out.
 
-    All images of a particle share its pose error: others are asked after the images used have told of it.
+    All images of a particle share these: others are asked after the images used have told of them.
     """
     both = tuple(sum(tables) for tables in zip(used, *looks, strict=True))
-    if errors is not None:
-        used, both = errors.marginal(*used), errors.marginal(*both)
+    used, both = mean.marginal(*used), mean.marginal(*both)
     return *used, *(all_images - own for all_images, own in zip(both, used, strict=True))
 
 
 def tilt_number(store: Store) -> np.ndarray:
-    """(n_images,) number of each image within its particle, from 0."""
-    counts = np.diff(store.offsets)
-    return np.arange(counts.sum()) - np.repeat(store.offsets[:-1], counts)
+    """(n_images,) number of each image within its particle, from 0; the same for all copies of an image."""
+    particle, image = distinct_images(store, np.arange(len(store.images)))
+    owner = np.zeros(image.max(initial=-1) + 1, np.int64)
+    owner[image] = particle
+    return image - np.searchsorted(owner, particle)
 
 
 def common_directions(
@@ -215,14 +218,18 @@ def common_directions(
     """Find and test directions of the latents, one after the other.
 
     split: of the images used and of those held out; first, second: of one half and the other of the latter.
-    What all particles have in common belongs to the mean map: latents count from their mean.
+    What all particles have in common belongs to the mean map: latents count from their mean. Copies of one
+    particle have the same noise, and so get the same sign.
     """
     z = split.used
     z = z - z.mean(0)
     draw = torch.Generator().manual_seed(seed)
     # Byte by byte: there are a hundred for every particle.
-    drawn = [torch.randint(2, (len(z),), generator=draw).to(torch.int8) for _ in range(DRAWS)]
+    count = len(z) if split.source is None else int(split.source.max()) + 1
+    drawn = [torch.randint(2, (count,), generator=draw).to(torch.int8) for _ in range(DRAWS)]
     signs = (2 * torch.stack([torch.ones_like(drawn[0]), *drawn]) - 1).to(z.device)
+    if split.source is not None:
+        signs = signs[:, split.source]
     tested, moments = z.new_zeros(z.shape[1], 0), []
     for number in range(z.shape[1]):
         rest = torch.linalg.qr(tested, mode="complete").Q[:, number:]

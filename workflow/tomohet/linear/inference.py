@@ -1,6 +1,6 @@
 """A linear model that has been fitted, and what it says of any particles: what a network is taught."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,14 @@ from tomohet.files.tables import read_table
 from tomohet.files.values import LIST, MAPPING, hold_to, number
 from tomohet.linear.em import expectation
 from tomohet.linear.poses import POSE_COLUMNS, PoseEstimates
-from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.prediction import TABLES, SplitLikelihood, source_tensor
 from tomohet.model.load import load_config, read_weights
 from tomohet.model.taught import MAP_BOX, stack_posterior
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.noise import Noise
+from tomohet.reconstruction.nuisance import Nuisance
 from tomohet.reconstruction.observations import Observations, tomograms_of
 from tomohet.reconstruction.particle_maps import particle_maps
 
@@ -48,7 +49,7 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
     )
     hold_to(config["training_args"], {"max_frequency": number(1e-6, 0.5)}, folder / "config.pkl")
     weights = read_weights(folder / "weights.pkl")
-    if "nuisance" not in weights.get("posterior", {}):
+    if "spectral_variance" not in weights.get("posterior", {}):
         raise InputError(f"{folder}: fitted by an earlier version; run train_linear again")
     state = weights["model_state_dict"] | weights["posterior"]
     fitted, tomograms = config["model_args"]["zdim"], len(config["tomograms"])
@@ -80,31 +81,32 @@ class Teacher:
         """Number of basis maps."""
         return self.config["model_args"]["zdim"]
 
+    @property
+    def nuisance(self) -> Nuisance | None:
+        """What varies outside of the focus mask, or is explained by conditions of imaging; None without."""
+        if "nuisance" not in self.state:
+            return None
+        return Nuisance(self.state["nuisance"], self.state["nuisance_variance"])
+
     def maps(self, store: Store, n_basis: int) -> tuple[Tensor, Tensor]:
         """Mean (D, D, D) and the first basis maps (n_basis, D, D, D), in the units of the store's images."""
         unit = self.config["scale"] / store.scale
         return unit * self.state["mean"], unit * self.state["basis"][:n_basis]
 
-    def all_maps(self, store: Store, device: torch.device | str) -> tuple[Tensor, Tensor]:
-        """Basis maps and then nuisance maps (K + J, D, D, D), and posterior variance (K + J, shells) of their
-        coefficients, in the units of the images."""
-        unit = self.config["scale"] / store.scale
-        maps, variance = (
-            torch.cat([self.state[f"basis{of}"], self.state[f"nuisance{of}"]]).to(device)
-            for of in ("", "_variance")
-        )
-        return unit * maps, unit**2 * variance
+    def basis_variance(self, store: Store, device: torch.device | str) -> Tensor:
+        """Posterior variance (K, shells) of coefficients of the basis maps, in the units of the images."""
+        return (self.config["scale"] / store.scale) ** 2 * self.state["basis_variance"].to(device)
 
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
-        """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form.
+        """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form, nuisance
+        integrated out.
 
         Poses are taken as corrected, and errors that are left as none, as networks do.
         """
         store = self.poses(store, particles).corrected(store, particles)
         observations = self._observations(store, particles, device)
-        latents, _ = expectation(
-            observations, self.mean_map(store, device), *self.all_maps(store, device), accumulate=False
-        )
+        basis = self.maps(store, self.n_basis)[1].to(device), self.basis_variance(store, device)
+        latents, _ = expectation(observations, self.mean_map(store, device), *basis, accumulate=False)
         latents = latents.first(self.n_basis)
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
 
@@ -119,10 +121,14 @@ class Teacher:
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
     def mean_map(self, store: Store, device: torch.device | str) -> MeanMap:
-        """The mean map, in the units of the store's images, and the noise of its tomograms."""
+        """The mean map, in the units of the store's images, the noise of its tomograms, and the nuisance."""
         unit = self.config["scale"] / store.scale
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
-        return MeanMap(unit * mean, mask, self._noise(tomograms_of(store)[0], device), unit**2 * power)
+        noise, nuisance = self._noise(tomograms_of(store)[0], device), self.nuisance
+        if nuisance is not None:
+            maps, variance = nuisance.maps.to(device), nuisance.variance.to(device)
+            nuisance = Nuisance(unit * maps, unit**2 * variance)
+        return MeanMap(unit * mean, mask, noise, unit**2 * power, nuisance=nuisance)
 
     def poses(self, store: Store, particles: np.ndarray) -> PoseEstimates:
         """Errors of the poses of particles (store ordinals), 0 for those that the model was not fitted to."""
@@ -155,13 +161,14 @@ class Teacher:
                 f"{self.folder}: fitted without {unknown.sum():,} of {len(particles):,} particles, so that "
                 "the number of states cannot be found; fit train_linear to these particles, or give --states"
             )
-        path, names = self.folder / HELD_OUT, [field.name for field in fields(SplitLikelihood)]
-        tables = read_arrays(path, names)
-        if any(len(tables[name]) != len(known) or tables[name].dtype.kind != "f" for name in names):
+        path = self.folder / HELD_OUT
+        tables = read_arrays(path, list(TABLES))
+        if any(len(tables[name]) != len(known) or tables[name].dtype.kind != "f" for name in TABLES):
             raise InputError(
                 f"{path}: not of the {len(known)} particles of config.pkl; run train_linear again"
             )
-        return SplitLikelihood(**{name: torch.as_tensor(tables[name][rows]).to(device) for name in names})
+        found = (torch.as_tensor(tables[name][rows]).to(device) for name in TABLES)
+        return SplitLikelihood(*found, source_tensor(store, particles, device))
 
     def noise(self, device: torch.device) -> Tensor:
         """(rows,) noise variance of the half-plane rows that the model was fitted to."""

@@ -30,12 +30,13 @@ def local_variance(
     precision: of the data per shell, (K, n_shells), as of `Equations.precision`; smoothing_px: standard
     deviation.
     """
-    mask = mean.mask.square()
-    within = smooth(mask, smoothing_px).clamp_min(LEAST)
+    masks = mean.mask.square().reshape(-1, *basis.shape[1:])  # one for all maps, or one for each
+    within = [smooth(mask, smoothing_px).clamp_min(LEAST) for mask in masks]
+    maps = zip(basis, scales, precision, variance, strict=True)
     return torch.stack(
         [
-            _of_one(*one, mean, mask, within, smoothing_px)
-            for one in zip(basis, scales, precision, variance, strict=True)
+            _of_one(*one, mean, masks[j % len(masks)], within[j % len(masks)], smoothing_px)
+            for j, one in enumerate(maps)
         ]
     )
 

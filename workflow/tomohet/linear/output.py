@@ -14,6 +14,7 @@ from tomohet.files.pickles import save_latents
 from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT, POSES
+from tomohet.linear.prediction import TABLES
 from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 
@@ -46,8 +47,6 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
     # What posteriors of other particles need besides.
     posterior = {
         "basis_variance": model.basis_variance.cpu(),
-        "nuisance": model.nuisance.cpu(),
-        "nuisance_variance": model.nuisance_variance.cpu(),
         "mask": model.mean.mask.cpu(),
         "noise": model.mean.noise.common.cpu(),
         "tomogram_noise": model.mean.noise.by_tomogram.cpu().contiguous(),
@@ -55,6 +54,9 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         "local_variance": model.local_variance.cpu(),
         "spectral_variance": model.spectral_variance.cpu(),
     }
+    if model.mean.nuisance is not None:
+        posterior["nuisance"] = model.mean.nuisance.maps.cpu()
+        posterior["nuisance_variance"] = model.mean.nuisance.variance.cpu()
     # Through an open file: given a path, torch.save writes its (temporary) name into the file, and the same
     # model saved twice would differ.
     with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:
@@ -67,7 +69,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         np.save(file, covariance.numpy())
     kept = model.held_out.confirmed.leading(len(model.basis))
     with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{name: table.cpu().numpy() for name, table in vars(kept).items()})
+        np.savez(file, **{name: getattr(kept, name).cpu().numpy() for name in TABLES})
     write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
     write_parquet(outdir / POSES, model.poses.table(run.particles, store.pixel_size_A))
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
@@ -119,7 +121,7 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         # How alike neighbouring tilts are beyond what the model explains, in standard deviations.
         "surroundings_z": model.surroundings,
         "surroundings_found": model.apart,
-        "nuisances": [vars(nuisance) for nuisance in model.held_out.nuisances],
+        "explained_by_conditions": [vars(one) for one in model.held_out.explained],
         "prior_scale": model.prior_scale.mean(1).cpu().numpy(),
         "poses": model.poses.sentence(run.store.pixel_size_A),
         "pose_errors": pose_errors(run, model),

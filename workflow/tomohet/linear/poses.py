@@ -71,7 +71,7 @@ class Poses:
             [processes.joined_parts(table, count) for table in part] for part in (both, [own], tables)
         )
         deviation, gain = prior_deviation(*both, *of_all, given=tuple(joined) if others else None)
-        if gain < LEAST_GAIN:
+        if gain < LEAST_GAIN * observations.copies:  # the same images say it again in each copy
             return mean, self
         errors = PoseErrors(maps, deviation, own, settled=bool(others))
         log.info("were all particles alike: %s", errors.sentence)
@@ -89,7 +89,7 @@ class Poses:
         latents, _ = expectation(
             observations, fitted.mean, fitted.basis, fitted.basis_variance, accumulate=False
         )
-        left = latents.mean[:, len(fitted.basis) :].contiguous()
+        left = latents.mean[:, -N_TANGENTS:].contiguous()
         return processes.joined_parts(left, count).double().cpu().numpy()
 
 

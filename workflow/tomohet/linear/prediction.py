@@ -2,23 +2,30 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.particles.copies import numbered_sources
+from tomohet.particles.store import Store
 from tomohet.reconstruction.pose_errors import without_last
+
+TABLES = ("a", "b", "new_a", "new_b")
 
 
 @dataclass(frozen=True)
 class SplitLikelihood:
     """Likelihood of two sets of the same particles' images, log p(y | z) = b z - z A z / 2.
 
-    a, b: images used, (N, K, K) and (N, K), as of `em.likelihood`; new_a, new_b: those held out.
+    a, b: images used, (N, K, K) and (N, K), as of `em.likelihood`; new_a, new_b: those held out. source (N,):
+    number of the particle whose images each has, where some are copies (`particles.copies`).
     """
 
     a: Tensor
     b: Tensor
     new_a: Tensor
     new_b: Tensor
+    source: Tensor | None = None
 
     @property
     def used(self) -> Tensor:
@@ -39,7 +46,7 @@ class SplitLikelihood:
     def along(self, directions: Tensor) -> "SplitLikelihood":
         """The same for latents along orthonormal directions, the columns of (K, k)."""
         a, new_a = (directions.T @ table @ directions for table in (self.a, self.new_a))
-        return SplitLikelihood(a, self.b @ directions, new_a, self.new_b @ directions)
+        return SplitLikelihood(a, self.b @ directions, new_a, self.new_b @ directions, self.source)
 
     def without(self, directions: Tensor) -> "SplitLikelihood":
         """The same for latents at right angles to orthonormal directions, the columns of (K, J), along which
@@ -55,7 +62,12 @@ class SplitLikelihood:
 
     def leading(self, k: int) -> "SplitLikelihood":
         """That of the first k latents, the others being 0."""
-        return SplitLikelihood(self.a[:, :k, :k], self.b[:, :k], self.new_a[:, :k, :k], self.new_b[:, :k])
+        a, new_a = (table[:, :k, :k] for table in (self.a, self.new_a))
+        return SplitLikelihood(a, self.b[:, :k], new_a, self.new_b[:, :k], self.source)
+
+    def of_sources(self, values: Tensor) -> Tensor:
+        """Sums (S, ...) of values (N, ...) over the copies of each particle, which are not independent."""
+        return summed_copies(values, self.source)
 
     @property
     def gain(self) -> Tensor:
@@ -72,6 +84,19 @@ class SplitLikelihood:
     @property
     def _prior(self) -> Tensor:
         return torch.eye(self.b.shape[1], dtype=self.b.dtype, device=self.b.device)
+
+
+def source_tensor(store: Store, particles: np.ndarray, device: torch.device | str) -> Tensor | None:
+    """`SplitLikelihood.source` of particles (store ordinals)."""
+    numbers = numbered_sources(store.particles, particles)
+    return None if numbers is None else torch.as_tensor(numbers, device=device)
+
+
+def summed_copies(values: Tensor, source: Tensor | None) -> Tensor:
+    """Sums (S, ...) of values (N, ...) over particles of one source (N,), from 0; None: no copies."""
+    if source is None:
+        return values
+    return values.new_zeros(int(source.max()) + 1, *values.shape[1:]).index_add_(0, source, values)
 
 
 def _quadratic(matrix: Tensor, vector: Tensor) -> Tensor:

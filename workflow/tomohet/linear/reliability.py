@@ -27,7 +27,8 @@ def by_all_images(shared: np.ndarray, every: int) -> np.ndarray:
 
 def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np.ndarray, np.ndarray]:
     """(K,) squared correlation of the latents by the images used with what other images see, as estimated
-    (chance may lift it above 1), and its standard error by the jackknife over particles.
+    (chance may lift it above 1), and its standard error by the jackknife over particles (all copies of one
+    together).
 
     With g_1 and g_2 what two halves of other images see along a latent z, what the other latents predict
     taken off, cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)): noise, however much, has no part in it. NaN
@@ -47,7 +48,8 @@ def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np
         together, power, common = sums
         return torch.where(common > 0, together.clamp_min(0).square() / (4 * power * common), 0)
 
-    count = len(z)
-    without = share((terms.sum(1, keepdim=True) - terms) / (count - 1))
+    by_source = first.of_sources(terms.transpose(0, 1)).transpose(0, 1)
+    count = by_source.shape[1]
+    without = share(by_source.sum(1, keepdim=True) - by_source)
     error = (count - 1) * (without - without.mean(0)).square().mean(0)
     return share(terms.mean(1)).cpu().numpy(), error.sqrt().cpu().numpy()

@@ -14,18 +14,21 @@ import torch
 from torch import Tensor
 
 from tomohet.linear.basis_maps import SHARE_OF_POWER, Fitted, expectation_maximisation
+from tomohet.linear.explained import CONDITIONS
 from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_tilts
-from tomohet.linear.nuisances import CONDITIONS
 from tomohet.linear.poses import Poses
 from tomohet.linear.start import compare
 from tomohet.linear.surroundings import SEEN, alike_beyond, wedges
-from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.nuisance import outside
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import PoseErrors
 
 log = logging.getLogger(__name__)
 
 MOST_BASIS, ITERATIONS_OF_MOST = 10, 6
+# Inside of a focus mask, and beside it.
+MOST_IN_FOCUS, NUISANCES = 6, 6
 FEW_BASIS, ITERATIONS_OF_FEW = 3, 20
 # Poses are corrected and the search repeated at most so often.
 POSE_ROUNDS = 3
@@ -38,32 +41,41 @@ class Found:
     """held_out: what held-out tilt images confirm; poses: as corrected meanwhile; errors: of them about the
     mean map, None where there are none; surroundings: how alike neighbouring tilts are beyond what the model
     explains (`surroundings.alike_beyond`), where that was asked; apart: whether that is so much that
-    held-out images are far from those used."""
+    held-out images are far from those used; aside: latents of the nuisance of a focus (`Fitted`), by the
+    images used."""
 
     held_out: HeldOut
     poses: Poses
     errors: PoseErrors | None
     surroundings: float | None = None
     apart: bool = False
+    aside: Tensor | None = None
 
 
 Observe = Callable[..., Observations]  # of a part of the store, and what it shall be apart from
+MeanOf = Callable[[Observations], MeanMap]
 Ask = Callable[[Splits], HeldOut]
 
 
 def confirmed_directions(
-    poses: Poses, observe: Observe, ask: Ask, zdim: int | None, iterations: int, seed: int
+    poses: Poses,
+    observe: Observe,
+    mean_of: MeanOf,
+    ask: Ask,
+    zdim: int | None,
+    iterations: int,
+    seed: int,
 ) -> Found:
     """What held-out tilt images confirm, of `zdim` latents at least, and the poses as corrected meanwhile.
 
-    observe: makes observations of the particles from a part of the store; ask: finds the directions that
-    held-out images confirm (`held_out.structural_directions`); iterations: of EM at most; seed: of random
-    draws.
+    observe: makes observations of the particles from a part of the store; mean_of: the mean map of
+    observations, with its focus; ask: finds the directions that held-out images confirm
+    (`held_out.structural_directions`); iterations: of EM at most; seed: of random draws.
 
     Held-out images lie between those used, which tells most. Where neighbouring tilts show that they share
     what surrounds the particles, the search is made again with held-out images that are far from those used.
     """
-    options = observe, ask, zdim, iterations, seed
+    options = observe, mean_of, ask, zdim, iterations, seed
     found, seen = _in_rounds(poses, False, *options)
     if not (found.held_out.found or found.errors):
         return _measured(found, *options)
@@ -91,13 +103,20 @@ def _parts(poses: Poses, observe: Observe, apart: bool) -> tuple[Observations, O
 
 
 def _in_rounds(
-    poses: Poses, apart: bool, observe: Observe, ask: Ask, zdim: int | None, iterations: int, seed: int
+    poses: Poses,
+    apart: bool,
+    observe: Observe,
+    mean_of: MeanOf,
+    ask: Ask,
+    zdim: int | None,
+    iterations: int,
+    seed: int,
 ) -> tuple[Found, tuple[Observations, Fitted]]:
     """Search, correct poses, and search again where they were far off; and the last images used and fit."""
     for _ in range(POSE_ROUNDS):
         parts = _parts(poses, observe, apart)
         used = parts[0]
-        mean, if_alike = poses.errors_about(mean_map(used), used, parts[1:] if apart else ())
+        mean, if_alike = poses.errors_about(mean_of(used), used, parts[1:] if apart else ())
         seen = used if if_alike is poses else _parts(if_alike, observe, apart)[0]
         found, fitted = _search(parts, mean, seen, ask, zdim, iterations, seed)
         errors = fitted.mean.errors
@@ -108,26 +127,32 @@ def _in_rounds(
         poses = moved
         if small:
             break
-    return Found(found, poses, errors, apart=apart), (used, fitted)
+    return Found(found, poses, errors, apart=apart, aside=fitted.aside), (used, fitted)
 
 
 def _measured(
-    search: Found, observe: Observe, ask: Ask, zdim: int | None, iterations: int, seed: int
+    search: Found,
+    observe: Observe,
+    mean_of: MeanOf,
+    ask: Ask,
+    zdim: int | None,
+    iterations: int,
+    seed: int,
 ) -> Found:
     """What is confirmed, measured with maps that have settled, and the errors of the poses about them."""
     found, poses = search.held_out, search.poses
     log.info("held-out tilts confirm %d directions of the latents", found.n_components)
-    for nuisance in found.nuisances:
-        log.info("%s explains %.2f of a further one", CONDITIONS[nuisance.condition], nuisance.share)
+    for one in found.explained:
+        log.info("%s explains %.2f of a further one", CONDITIONS[one.condition], one.share)
     parts = _parts(poses, observe, search.apart)
     used = parts[0]
-    mean = mean_map(used)
+    mean = mean_of(used)
     if search.errors is not None:
         mean, _ = poses.errors_about(mean, used, parts[1:] if search.apart else ())
     start = found.used_latents(max(zdim or 1, found.n_components))[used.processes.part(len(used.everyone))]
-    fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER)
+    fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER, search.aside)
     settled = found.measured_by(_splits(parts, fitted, fitted.mean.errors), seed)
-    return replace(search, held_out=settled, errors=mean.errors)
+    return replace(search, held_out=settled, errors=mean.errors, aside=fitted.aside)
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
@@ -161,13 +186,13 @@ def _search(
     def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, Fitted]:
         """With so many maps, or zdim if that is more, from where the kernel says."""
         n_maps = max(zdim or 0, min(n_maps, count - 1))
-        compared, start = _start(seen, replace(mean, errors=None), n_maps, seed)
-        first = used.alike(compared)
-        fitted = expectation_maximisation(used, mean, first, start, min(most_iterations, iterations))
+        compared, start, aside = _start(seen, replace(mean, errors=None), n_maps, seed)
+        first, most = used.alike(compared), min(most_iterations, iterations)
+        fitted = expectation_maximisation(used, mean, first, start, most, aside=aside)
         return ask(_splits(parts, fitted, mean.errors)), fitted
 
-    found = with_maps(MOST_BASIS, ITERATIONS_OF_MOST)
-    if found[0].possible and not found[0].found and not found[0].nuisances:
+    found = with_maps(MOST_BASIS if mean.focus is None else MOST_IN_FOCUS, ITERATIONS_OF_MOST)
+    if found[0].possible and not found[0].found and not found[0].explained:
         log.info("nothing found (p = %.2g); a longer search with fewer maps", found[0].p_value)
         found = min(found, with_maps(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one[0].p_value)
     return found
@@ -180,7 +205,19 @@ def _splits(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors 
     return split_likelihoods(parts, mean, fitted.basis, fitted.basis_variance)
 
 
-def _start(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[np.ndarray, Tensor]:
-    """Particles that are compared, and their latents (n, k); difference maps are not kept."""
-    seen = compare(observations, mean, seed)
-    return seen.observations.everyone, seen.latents(k)
+def _start(
+    observations: Observations, mean: MeanMap, k: int, seed: int
+) -> tuple[np.ndarray, Tensor, Tensor | None]:
+    """Particles that are compared, and their latents (n, k), with a focus those inside and those outside of
+    it; difference maps are not kept."""
+
+    def latents(mask: Tensor, n: int) -> tuple[np.ndarray, Tensor]:
+        seen = compare(observations, replace(mean, mask=mask), seed)
+        return seen.observations.everyone, seen.latents(n)
+
+    if mean.focus is None:
+        return *latents(mean.mask, k), None
+    elsewhere = outside(mean.focus, 0.5 / observations.max_frequency)
+    n_aside = min(NUISANCES, len(observations.everyone) - 1)
+    _, aside = latents(mean.mask * elsewhere, n_aside)
+    return *latents(mean.mask * mean.focus, k), aside

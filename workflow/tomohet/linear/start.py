@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tomohet.linear.detection import TILT_GROUPS, Detection, detect_heterogeneity
 from tomohet.linear.spectral import kernel_spectrum
+from tomohet.particles.copies import numbered_sources
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.particle_maps import DifferenceMaps, grouped_particle_maps
@@ -53,7 +54,9 @@ def detect(observations: Observations, mean: MeanMap, seed: int) -> Detection:
     """Whether the kernel of the observed particles shows anything to find."""
     seen = compare(observations, mean, seed, TILT_GROUPS)
     processes = observations.processes
-    return detect_heterogeneity(seen.maps, N_EIGENVALUES, seed, processes, len(seen.observations.everyone))
+    everyone = seen.observations.everyone
+    source = numbered_sources(observations.store.particles, everyone)
+    return detect_heterogeneity(seen.maps, N_EIGENVALUES, seed, processes, len(everyone), source)
 
 
 def kernel_particles(particles: np.ndarray, seed: int) -> np.ndarray:

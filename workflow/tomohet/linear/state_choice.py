@@ -21,7 +21,8 @@ SIGNIFICANT = 3.0  # standard errors
 
 @dataclass(frozen=True)
 class StateChoice:
-    """How much better than by the mean map held-out images are predicted, log likelihood in nats.
+    """How much better than by the mean map held-out images are predicted, log likelihood in nats, of all
+    copies of a particle together (N particles without their copies).
 
     states (N, most): each particle's by 1, 2, ... states; spread (N, most): by these states, if each fills
     the space to its neighbour (`LatentStates.spread_scores`); distance (most,): of the two of these states
@@ -116,12 +117,10 @@ def choose_states(split: SplitLikelihood, most: int, seed: int) -> tuple[StateCh
         for gains, scores in ((discrete, states.scores), (spread, states.spread_scores)):
             gains.append(states.log_likelihood(scores(*everything)) - states.log_likelihood(scores(*used)))
     linear = [split.leading(directions).gain for directions in range(1, k + 1)]
-    choice = StateChoice(
-        states=torch.stack(discrete, 1).cpu().numpy(),
-        spread=torch.stack(spread, 1).cpu().numpy(),
-        distance=np.array([merged.least_distance for merged in found]),
-        linear=torch.stack(linear, 1).cpu().numpy(),
-    )
+    gains = (split.of_sources(torch.stack(of, 1)).cpu().numpy() for of in (discrete, spread, linear))
+    states, spread, linear = gains
+    distance = np.array([merged.least_distance for merged in found])
+    choice = StateChoice(states, spread, distance, linear)
     return choice, found[choice.n_states - 1].states
 
 

@@ -12,7 +12,8 @@ particles of s is Y_st = sum x / sum i. The distance of s and t over its standar
     (Y_st + Y_ts - 1) / sqrt(f (1 / sum_s i + 1 / sum_t i)),
 
 follows N(0, 1) where they are the same. f is how much more than by noise particles of a state differ from
-each other, chi^2 / (n_s + n_t - 2), but at least 1.
+each other, chi^2 / (n_s + n_t - 2), but at least 1. Copies of one particle (`particles.copies`) share their
+noise: 1 / sum i grows by what their residuals x - i Y have in common, sum_source (sum r)^2 / sum r^2.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tomohet.linear.latent_states import LatentStates, fit_latent_states, k_means_states
-from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.prediction import SplitLikelihood, summed_copies
 
 # How many times as many states there are at first.
 CROWD = 2
@@ -69,6 +70,7 @@ def held_out_distance(point: Tensor, label: Tensor, split: SplitLikelihood) -> T
     """(S, S) distances of states at `point` (S, K), in standard errors; label (N,): each particle's state."""
     n_states = len(point)
     information, seen, squares = point.new_zeros(3, n_states, n_states)
+    shared = torch.ones_like(information)
     for state in range(n_states):
         its = label == state
         precision, projection = split.new_a[its].double().flatten(1), split.new_b[its].double()
@@ -77,11 +79,16 @@ def held_out_distance(point: Tensor, label: Tensor, split: SplitLikelihood) -> T
         x = projection @ line.T - precision @ (line[:, :, None] * point[:, None, :]).flatten(1).T
         information[state], seen[state] = i.sum(0), x.sum(0)
         squares[state] = (x.square() / i.clamp_min(torch.finfo(i.dtype).tiny)).sum(0)
+        if split.source is not None and its.any():
+            left = x - i * (seen[state] / information[state]).nan_to_num()
+            together = summed_copies(left, split.source[its]).square().sum(0)
+            shared[state] = (together / left.square().sum(0)).nan_to_num(nan=1.0).clamp_min(1)
     place = seen / information
     chi_square = squares - seen * place
     count = torch.bincount(label, minlength=n_states)
     freedom = (count[:, None] + count - 2).clamp_min(1)
     excess = ((chi_square + chi_square.T) / freedom).clamp_min(1)
-    variance = excess * (1 / information + 1 / information.T)
+    own = shared / information
+    variance = excess * (own + own.T)
     distance = ((place + place.T - 1) / variance.sqrt()).nan_to_num(nan=-torch.inf)
     return distance.fill_diagonal_(torch.inf)

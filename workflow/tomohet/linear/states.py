@@ -12,7 +12,7 @@ from tomohet.linear.em import latent_likelihood
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import Teacher
 from tomohet.linear.latent_states import fit_latent_states
-from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.prediction import SplitLikelihood, source_tensor
 from tomohet.linear.state_choice import StateChoice, choose_states
 from tomohet.linear.state_maps import state_maps
 from tomohet.linear.state_merging import states_of_number
@@ -72,11 +72,9 @@ def fit_states(
     """
     split = None
     if isinstance(linear, LinearModel):
-        poses, mean, n_basis = linear.poses, linear.mean, len(linear.basis)
-        maps = torch.cat([linear.basis, linear.nuisance])
-        uncertain = torch.cat([linear.basis_variance, linear.nuisance_variance])
+        poses, mean, basis = linear.poses, linear.mean, (linear.basis, linear.basis_variance)
         variance, spectrum = linear.local_variance, linear.spectral_variance
-        split = linear.held_out.confirmed.leading(n_basis)
+        split = linear.held_out.confirmed.leading(len(linear.basis))
     else:
         teacher = Teacher.of(linear, store.box)
         warn_of_other_input(teacher.config, store.description, linear, store.folder)
@@ -84,18 +82,19 @@ def fit_states(
             split = teacher.held_out(store, particles, device)
         poses, mean = teacher.poses(store, particles), teacher.mean_map(store, device)
         variance, spectrum = (teacher.state[f"{of}_variance"].to(device) for of in ("local", "spectral"))
-        (maps, uncertain), n_basis = teacher.all_maps(store, device), teacher.n_basis
+        basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
         max_frequency = teacher.config["training_args"]["max_frequency"]
     store, mean = poses.applied(store, particles, mean)
     observations = Observations(store, particles, max_frequency=max_frequency, device=device)
-    tables = latent_likelihood(observations, mean, maps, uncertain, n_basis)
+    tables = latent_likelihood(observations, mean, *basis)
     if n_states is None:
         choice, states = choose_states(split, min(most, len(particles)), seed)
         log.info(choice.sentence)
         found = states.log_responsibility(*split.all_images).exp()
         states = fit_latent_states(*tables, found)
     else:
-        choice, states = None, states_of_number(SplitLikelihood(*tables, *tables), n_states, seed)
+        source = source_tensor(store, particles, device)
+        choice, states = None, states_of_number(SplitLikelihood(*tables, *tables, source), n_states, seed)
     responsibility = states.log_responsibility(*tables).exp().float()
     size = torch.bincount(responsibility.argmax(1), minlength=responsibility.shape[1])
     responsibility = responsibility[:, torch.argsort(size, descending=True, stable=True)]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tomohet.linear.em import latent_prior, likelihoods
+from tomohet.particles.copies import sources
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
@@ -30,13 +31,15 @@ USED, FIRST = 2 / 3, 5 / 6
 
 def wedges(store: Store) -> tuple[Store, Store, Store]:
     """Parts of a store: tilt images to be used, two thirds of a particle's from one end of its tilt range,
-    and two halves of the others, which are held out. Of odd particles it is the range's other end."""
+    and two halves of the others, which are held out. Of odd particles (and their copies) it is the range's
+    other end."""
     counts = np.diff(store.offsets)
     owner = np.repeat(np.arange(len(counts)), counts)
     rank = np.empty(len(owner), int)
     rank[np.lexsort((store.images["tilt_deg"].to_numpy(), owner))] = np.arange(len(owner))
     share = (rank - store.offsets[:-1][owner] + 0.5) / counts[owner]
-    share = np.where(owner % 2 == 1, 1 - share, share)
+    odd = np.unique(sources(store.particles), return_inverse=True)[1][owner] % 2 == 1
+    share = np.where(odd, 1 - share, share)
     parts = share < USED, (share >= USED) & (share < FIRST), share >= FIRST
     return tuple(store.restricted(part) for part in parts)
 
@@ -72,7 +75,8 @@ def alike_beyond(
             sums[number].index_add_(0, observations.shell, by_shell)
     excess, chance = observations.processes.add_up(sums)
     seen = chance > 0
-    return float((excess[seen] / chance[seen].sqrt()).sum() / seen.sum().clamp_min(1).sqrt())
+    deviations = (excess[seen] / chance[seen].sqrt()).sum() / seen.sum().clamp_min(1).sqrt()
+    return float(deviations) / np.sqrt(observations.copies)  # copies of a particle have the same noise
 
 
 def _neighbours(observations: Observations, chunk: Chunk) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from tomohet.particles.copies import numbered_sources
 from tomohet.particles.table import ROTATION_COLUMNS
 
 
@@ -11,7 +12,8 @@ def imaging_conditions(store, particles: np.ndarray) -> pd.DataFrame:
 
     n_tilts; means over its tilt images of dose (e/Å²), defocus, astigmatism (Å) and noise_scale (divisor of
     the raw images in the store); tomogram; view_x, view_y, view_z, the direction of the beam at the lowest
-    tilt in the volume's frame (unit vector); r00 to r22, the rotation (volume -> image) of that tilt image.
+    tilt in the volume's frame (unit vector); r00 to r22, the rotation (volume -> image) of that tilt image;
+    source, the number of the particle whose images each has, where some are copies.
     """
     counts = np.diff(store.offsets)[particles]
     rows = store.images_of(particles)
@@ -25,7 +27,7 @@ def imaging_conditions(store, particles: np.ndarray) -> pd.DataFrame:
     lowest = images.assign(size=images["tilt_deg"].abs()).sort_values(["owner", "size"], kind="stable")
     rotation = lowest.drop_duplicates("owner")[list(ROTATION_COLUMNS)].to_numpy(np.float64)
     defocus_u, defocus_v = images["defocus_u_A"], images["defocus_v_A"]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "n_tilts": counts,
             "mean_dose_e_A2": mean(images["dose_e_A2"]),
@@ -38,3 +40,5 @@ def imaging_conditions(store, particles: np.ndarray) -> pd.DataFrame:
             **dict(zip(ROTATION_COLUMNS, rotation.T, strict=True)),
         }
     )
+    source = numbered_sources(store.particles, particles)
+    return table if source is None else table.assign(source=source)

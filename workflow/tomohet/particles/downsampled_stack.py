@@ -61,7 +61,12 @@ def images_of_star(star: Path, datadir: Path | None, software: str) -> Source:
 
     Hidden tilts of a set are left out. Raises InputError as the readers do, and when stacks differ in box.
     """
-    particle_set = read_particles(star, datadir, software)
+    particle_set = read_particles(star, datadir, software, expanded=None)
+    if particle_set.expansion:
+        raise InputError(
+            f"{star}: {particle_set.expansion}; one stack would hold each image several times: downsample "
+            "the file from before the expansion, or give -o a .star, which keeps the stacks"
+        )
     is_set = export.detect_type(star) == "optimisation_set"
     file = None if is_set else down.particle_file(star)
     names = None if file is None else file.column("rlnImageName")

@@ -110,7 +110,7 @@ def downsample_star(star: Path, path: Path, box: int, datadir: Path | None, soft
     Returns the number of stacks. Raises InputError, before anything is written, as the readers do, when
     stacks differ in box, an input would be replaced, or a name cannot stand in a STAR file.
     """
-    particle_set = read_particles(star, datadir, software)
+    particle_set = read_particles(star, datadir, software, expanded=None)
     is_set = export.detect_type(star) == "optimisation_set"
     file, tomograms = export.read_optimisation_set(star, datadir) if is_set else (particle_file(star), None)
     sections, stacks = export.split_image_names(_image_names(file))

@@ -17,6 +17,7 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.star import TextBlock, as_pairs, read_star, read_text_blocks
 from tomohet.files.star_editing import names_in, replaced, table_in, write_text_blocks
+from tomohet.particles.copies import copy_names, numbered_copies
 from tomohet.particles.dialects.linked_files import candidates
 from tomohet.particles.dialects.optimisation_set import FILES, linked_files
 from tomohet.particles.dialects.series_columns import DOSE_COLUMNS, PARTICLE_ID_COLUMNS, TOMOGRAM_COLUMNS
@@ -39,7 +40,8 @@ class ParticleFile:
     """A STAR file of particles as text: its table of particles or tilt images, and whose row is whose.
 
     `particle` (int64, one per row) numbers particles from 0 by first appearance. `tomogram` (text, one per
-    particle) is known of image series.
+    particle) is known of image series. `copy` (one per particle): which copy of its images each is, from 0,
+    in symmetry-expanded files.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class ParticleFile:
     table: int
     particle: np.ndarray
     tomogram: np.ndarray | None = None
+    copy: np.ndarray | None = None
 
     @property
     def n_rows(self) -> int:
@@ -137,7 +140,8 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
     if n_rows == 0:
         raise InputError(f"{path}: table data_{block.name} is empty, expected at least one particle")
     if star_type != "imageseries":
-        return ParticleFile(path, preamble, blocks, number, np.arange(n_rows))
+        file = ParticleFile(path, preamble, blocks, number, np.arange(n_rows))
+        return replace(file, copy=_copies(file))
     if not any(column in names_in(block) for column in PARTICLE_ID_COLUMNS):
         raise InputError(
             f"{path}: column _rlnGroupName is missing, an image series needs it; is this a volume series "
@@ -145,7 +149,20 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
         )
     table = table_in(block, path, identity_columns(names_in(block)))
     known = identify(table, f"{path}: table data_{block.name}")
-    return ParticleFile(path, preamble, blocks, number, known.particle, known.tomogram)
+    copy = known.copy if known.copy.any() else None
+    return ParticleFile(path, preamble, blocks, number, known.particle, known.tomogram, copy)
+
+
+def _copies(file: ParticleFile) -> np.ndarray | None:
+    """Which copy each row is, where particles of one name have one stack; None without copies."""
+    columns = [
+        next((c for c in some if file.column(c) is not None), None) for some in (NAME_COLUMNS, STACK_COLUMNS)
+    ]
+    if None in columns:
+        return None
+    keys = [file.column(column) for column in columns]
+    copy = keys[0].groupby(keys).cumcount().to_numpy()
+    return copy if copy.any() else None
 
 
 def read_optimisation_set(path: Path, datadir: Path | None = None) -> tuple[ParticleFile, Path]:
@@ -232,6 +249,8 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
 
     Particles are joined by name where both files name them, else row i of `file` is particle i.
 
+    Copies in symmetry-expanded files have the same name, in the same order.
+
     Raises InputError when a name is missing from `file` or stands for several rows of it, or, without
     names, when the numbers of particles differ.
     """
@@ -244,12 +263,15 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
                 f"files without {' or '.join(NAME_COLUMNS)} are joined by row and need equal numbers"
             )
         return file
-    names = file.column(column)
+    names, known_names = file.column(column), other.column(known)
+    if other.copy is not None:
+        names = numbered_copies(names)
+        known_names = copy_names(known_names, other.copy[other.particle])
     if names.duplicated().any():
         raise InputError(
             f"{file.path}: _{column} `{names[names.duplicated()].iloc[0]}` stands in several rows"
         )
-    ordinals = pd.Series(other.particle, index=other.column(known))
+    ordinals = pd.Series(other.particle, index=known_names)
     ordinals = ordinals[~pd.Series(other.particle).duplicated().to_numpy()]
     if ordinals.index.has_duplicates:
         twice = ordinals.index[ordinals.index.duplicated()][0]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.particles.copies import numbered_copies, original_names
 from tomohet.particles.volume_series import positions_A, read_volume_series
 
 POSITION_COLUMNS = ["x_A", "y_A", "z_A"]
@@ -17,8 +18,9 @@ def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.nd
     """Positions x_A, y_A, z_A (n, 3) in Å from the tomogram's corner, row i that of particle `source_ids[i]`.
 
     Particles are found by name (rlnTomoParticleName or rlnGroupName, or tomogram/name where names are unique
-    only within a tomogram); those that the file does not name get NaN. Rows of a file without names are taken
-    in order. Refined shifts (rlnOrigin...) are not taken off, as in positions that optimisation sets give.
+    only within a tomogram; copies of a particle by the same name again); those that the file does not name
+    get NaN. Rows of a file without names are taken in order. Refined shifts (rlnOrigin...) are not taken off,
+    as in positions that optimisation sets give.
     Raises InputError when coordinates or their unit are missing, a name stands twice or none is known, or
     rows without names are more or fewer than the particles.
     """
@@ -36,6 +38,9 @@ def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.nd
         return position
     columns += [f"{place}, _{name}" for place in PLACE_COLUMNS if place in table for name in columns]
     names = [pd.Index(_joined(table, column.split(", _"))) for column in columns]
+    copies = original_names(source_ids.to_series()).to_numpy() != source_ids
+    if copies.any():
+        names = [pd.Index(numbered_copies(index.to_series())) for index in names]
     matches = [int(source_ids.isin(index).sum()) for index in names]
     best = int(np.argmax(matches))
     if not matches[best]:
@@ -43,6 +48,11 @@ def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.nd
             f"{where}: column _{columns[best]}: names none of the {len(source_ids)} particles, found "
             f"`{names[best][0]}`, expected names like `{source_ids[0]}`; give the volume series of "
             "the same particles"
+        )
+    if copies.any() and not names[best].isin(source_ids[copies]).any():
+        raise InputError(
+            f"{where}: column _{columns[best]}: names each particle once, but the particles are "
+            "symmetry-expanded; expand the volume series likewise"
         )
     repeated = names[best].duplicated() & names[best].isin(source_ids)
     if repeated.any():

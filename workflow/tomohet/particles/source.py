@@ -8,6 +8,7 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_indices
+from tomohet.particles.copies import COPY_OF, OPTION
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.filtering import Selection, filter_particles
 from tomohet.particles.store import Store, open_store
@@ -33,7 +34,9 @@ def open_particles(path: str | Path, options: argparse.Namespace) -> tuple[Store
         n_input_images = store.description["counts"]["in_input"]["images"]
         store = store.restricted(selection.keep(store.particles, store.images, n_input_images))
     else:
-        particle_set = read_particles(path, options.datadir, options.source_software)
+        particle_set = read_particles(
+            path, options.datadir, options.source_software, options.symmetry_expanded
+        )
         keep = selection.keep(particle_set.particles, particle_set.images, particle_set.n_input["images"])
         chosen = filter_particles(particle_set, keep)
         store = write_store(Path(options.outdir) / "prepared", chosen, **preparation_options(options))
@@ -85,6 +88,8 @@ def _refuse_other_preparation(store: Store, options: argparse.Namespace) -> None
         contradicted.append("--norm")
     if asked["rescale"] is not None and asked["rescale"] != stored.get("rescale"):
         contradicted.append("--rescale")
+    if options.symmetry_expanded and COPY_OF not in store.particles:
+        contradicted.append(OPTION)
     if asked["box"] is not None and asked["box"] != store.box:
         contradicted.append("--box")
     if contradicted:

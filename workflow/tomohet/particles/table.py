@@ -53,14 +53,6 @@ RELION_COLUMNS = {
     "defocus_u_A": "rlnDefocusU",
     "defocus_v_A": "rlnDefocusV",
 }
-ANGLE_COLUMNS = (
-    "rlnAngleRot",
-    "rlnAngleTilt",
-    "rlnAnglePsi",
-    "cisTEMAnglePhi",
-    "cisTEMAngleTheta",
-    "cisTEMAnglePsi",
-)
 LARGEST_POSITION_A = 1e6  # 0.1 mm; tomograms are a few µm wide
 LARGEST_ANGLE_DEG = 360.01  # angles run over one turn, rounded
 
@@ -78,7 +70,9 @@ class ParticleSet:
     extraction multiplied into the images (`physics.imaging.ImageParameters`). `row` numbers the image in the
     input, hidden tilts included (what `--ind-imgs` counts).
     `n_input`: counts before anything was left out: particles, images, tomograms.
-    `remarks`: what the reader noticed and the user should know.
+    `remarks`: what the reader noticed and the user should know. `expansion`: where images occur several
+    times, in poses that a point group relates, that in words; `particles` then has `copy_of`
+    (`particles.copies`).
     """
 
     particles: pd.DataFrame
@@ -90,6 +84,7 @@ class ParticleSet:
     inputs: tuple[Path, ...]
     header_pixel_size_A: float
     remarks: tuple[str, ...] = field(default=())
+    expansion: str = ""
 
     @property
     def pixel_sizes_A(self) -> np.ndarray:
@@ -196,28 +191,6 @@ def _distinct(pixel_size_A: np.ndarray) -> list[np.ndarray]:
     """Pixel sizes, ascending, cut into groups wherever two neighbours differ by more than rounding."""
     ascending = np.sort(np.asarray(pixel_size_A, dtype=np.float64))
     return np.split(ascending, np.flatnonzero(np.diff(ascending) > PIXEL_SIZE_TOLERANCE * ascending[:-1]) + 1)
-
-
-def symmetry_expanded(rows: pd.DataFrame) -> str:
-    """What to say of two rows of a file that share an image: whether they give it several orientations."""
-    angles = rows[[column for column in rows.columns if column in ANGLE_COLUMNS]]
-    if not (angles.nunique() > 1).any():
-        return ""
-    return " with different angles: a symmetry-expanded file counts each image several times"
-
-
-def refuse_duplicates(images: pd.DataFrame, table: pd.DataFrame, where: str) -> None:
-    """Raise InputError when two rows of `table` point at the same section of the same stack."""
-    repeated = images.duplicated(["stack", "section"], keep=False)
-    if repeated.any():
-        first = images[repeated].iloc[0]
-        same = images[(images["stack"] == first["stack"]) & (images["section"] == first["section"])]
-        raise InputError(
-            f"{where}: duplicate: {first['section']}@{first['stack']} is used by input rows "
-            f"{', '.join(str(row + 1) for row in same['row'].iloc[:3])}"
-            f"{symmetry_expanded(table.iloc[same['row']])} ({int(repeated.sum())} rows share "
-            "their image with another); remove the duplicate particles"
-        )
 
 
 def refuse_impossible_positions(position_A: np.ndarray, where: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tomohet.particles.copies import copies_apart, sources
 from tomohet.particles.paths import read_any_headers
 from tomohet.particles.table import PIXEL_SIZE_TOLERANCE, ParticleSet
 from tomohet.preflight.check import Check, overall
@@ -50,6 +51,7 @@ def validate(
         _counts(particle_set),
         _tilts_per_particle(particle_set),
         _particles_per_tomogram(particle_set),
+        *_symmetry(particle_set),
         _half_sets(particle_set),
         _mixed_pixel_sizes(particle_set, rescale_A),
         _pixel_size(particle_set, headers),
@@ -134,6 +136,13 @@ def _particles_per_tomogram(s: ParticleSet) -> Check:
     return Check("particles per tomogram", "pass", text)
 
 
+def _symmetry(s: ParticleSet) -> list[Check]:
+    if not s.expansion:
+        return []
+    text = f"{s.expansion}; each copy counts as a particle, copies stay together in half sets and tests"
+    return [Check("symmetry", "pass", text)]
+
+
 def _half_sets(s: ParticleSet) -> Check:
     half = s.particles["half"][s.particles["n_tilts"] > 0]
     if half.isna().all():
@@ -144,6 +153,10 @@ def _half_sets(s: ParticleSet) -> Check:
         return Check(
             "half sets", "look", f"{text}, {none:,} particles are in neither", "give every particle a subset"
         )
+    if copies_apart(s.particles["half"], sources(s.particles)):
+        text = f"{text}: copies of one particle are in both"
+        remedy = "random half sets are used, copies together; expand after the half sets are made"
+        return Check("half sets", "look", text, remedy)
     if min(one, two) < (0.5 - HALF_SET_BALANCE) * len(half):
         return Check("half sets", "look", f"{text}: uneven", "split again, unless it is meant")
     return Check("half sets", "pass", text)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from tomohet.particles.copies import sources
 from tomohet.particles.table import ROTATION_COLUMNS, ParticleSet
 from tomohet.preflight.check import Check
 
@@ -78,8 +79,9 @@ def check_duplicates(s: ParticleSet) -> Check:
 
 
 def positioned(s: ParticleSet) -> pd.DataFrame:
-    """The particles whose position in the tomogram is known."""
-    return s.particles.dropna(subset=["x_A", "y_A", "z_A"])
+    """The particles whose position in the tomogram is known, each without its copies."""
+    own = sources(s.particles) == np.arange(len(s.particles))
+    return s.particles[own].dropna(subset=["x_A", "y_A", "z_A"])
 
 
 def has_near_duplicate(position_A: np.ndarray, distance_A: float) -> np.ndarray:

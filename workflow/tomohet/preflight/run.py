@@ -1,6 +1,7 @@
 """The whole pre-flight check: the tables, then a sample of the images, then what these say of the flags."""
 
 from tomohet.errors import InputError
+from tomohet.particles.copies import one_of_each
 from tomohet.particles.table import ParticleSet
 from tomohet.preflight.check import Check
 from tomohet.preflight.checks import validate
@@ -29,6 +30,7 @@ def preflight(
     checks = validate(particle_set, rescale_A=rescale_A, schemes=schemes)
     if not look_at_images:
         return checks, schemes, Evidence()
+    particle_set = one_of_each(particle_set)  # copies have the same pixels
     sample = sample_images(particle_set)
     if sample is None or len(particle_set.pixel_sizes_A) > 1:
         checks.append(

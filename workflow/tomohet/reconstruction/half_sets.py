@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from tomohet.errors import InputError
+from tomohet.particles.copies import copies_apart, distinct_images, sources
 from tomohet.particles.store import Store
 
 HalfBy = Literal["particle", "tilt"]
@@ -17,18 +18,23 @@ def half_of_images(
 
     by "particle": the upstream half sets where every particle has one, for only these are independent of each
     other's alignment; else half of the particles at random. by "tilt": half of each particle's tilts at
-    random. Raises InputError when a half would be empty.
+    random. Copies of one particle (`particles.copies`) share their images, and so their half.
+    Raises InputError when a half would be empty.
     """
     rows = store.images_of(particles)
     counts = np.diff(store.offsets)[particles]
+    source = sources(store.particles)[particles]
     if by == "tilt":
-        half, how = _random_tilts(counts, rng), "each particle's tilts at random"
+        half, how = _random_tilts(store, rows, rng), "each particle's tilts at random"
     else:
         upstream = store.particles["half"].iloc[particles]
-        if upstream.notna().all() and upstream.nunique() == 2:
+        together = not copies_apart(upstream, source)
+        if upstream.notna().all() and upstream.nunique() == 2 and together:
             half_of_particle, how = upstream.to_numpy(np.int64) - 1, "the half sets of the input"
         else:
-            half_of_particle, how = rng.permutation(np.arange(len(particles)) % 2), "particles at random"
+            names, number = np.unique(source, return_inverse=True)
+            half_of_particle = rng.permutation(np.arange(len(names)) % 2)[number]
+            how = "particles at random" if together else "particles at random, copies together"
         half = np.repeat(half_of_particle, counts)
     if len(np.unique(half)) < 2:
         raise InputError(
@@ -38,11 +44,14 @@ def half_of_images(
     return rows, half, how
 
 
-def _random_tilts(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Halves (sum of counts,) that alternate over each particle's images in random order."""
-    particle = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((rng.random(len(particle)), particle))
-    rank = np.empty(len(particle), np.int64)
-    rank[order] = np.arange(len(particle)) - np.repeat(np.cumsum(counts) - counts, counts)
+def _random_tilts(store: Store, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Halves (m,) of image rows that alternate over each particle's images in random order."""
+    particle, image = distinct_images(store, rows)
+    first = np.unique(image, return_index=True)[1]
+    of_first = np.unique(particle[first], return_inverse=True)[1]
+    order = np.lexsort((rng.random(len(first)), of_first))
+    counts = np.bincount(of_first)
+    rank = np.empty(len(first), np.int64)
+    rank[order] = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
     # The odd tilt out goes to either half by chance, so that neither collects more images.
-    return (rank + np.repeat(rng.integers(0, 2, len(counts)), counts)) % 2
+    return ((rank + rng.integers(0, 2, len(counts))[of_first]) % 2)[image]

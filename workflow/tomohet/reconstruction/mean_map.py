@@ -19,6 +19,7 @@ from tomohet.physics.slicing import (
     transform_adjoint,
 )
 from tomohet.reconstruction.noise import Noise, residual_noise
+from tomohet.reconstruction.nuisance import Nuisance
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import PoseErrors
 from tomohet.reconstruction.prior import (
@@ -41,13 +42,16 @@ FIRST_LOOK = 32
 @dataclass(frozen=True)
 class MeanMap:
     """volume and mask (D, D, D); noise of the images; power (D//2+1,) of the map per shell, |F|^2; errors of
-    the particles' poses about it, None where poses are taken as right."""
+    the particles' poses about it, None where poses are taken as right. focus (D, D, D): where differences are
+    asked for, None is everywhere; nuisance: differences elsewhere, where they are known."""
 
     volume: Tensor
     mask: Tensor
     noise: Noise
     power: Tensor
     errors: PoseErrors | None = None
+    focus: Tensor | None = None
+    nuisance: Nuisance | None = None
 
     def cropped(self, box: int) -> "MeanMap":
         """The same on a coarser grid, of which the transform's coefficients are those of the fine one."""
@@ -59,7 +63,15 @@ class MeanMap:
             self.noise,
             self.power[: box // 2 + 1],
             None if self.errors is None else self.errors.cropped(box),
+            None if self.focus is None else crop_fourier(self.focus, box).clamp(0, 1),
+            None if self.nuisance is None else self.nuisance.on_grid(box),
         )
+
+    def marginal(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """A (N, K, K) and b (N, K) of the latents alone, pose errors and nuisance integrated out."""
+        for other in (self.errors, self.nuisance):
+            a, b = (a, b) if other is None else other.marginal(a, b)
+        return a, b
 
 
 def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None = None) -> MeanMap:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.particles.copies import sources
 from tomohet.particles.noise_levels import noise_gain
 from tomohet.particles.store import Store
 from tomohet.physics.fourier import HalfPlane
@@ -103,6 +104,11 @@ class Observations:
 
     def __len__(self) -> int:
         return len(self.particles)
+
+    @property
+    def copies(self) -> float:
+        """Mean number of times that a particle occurs among everyone (`particles.copies`)."""
+        return len(self.everyone) / len(np.unique(sources(self.store.particles)[self.everyone]))
 
     def first(self, n: int) -> "Observations":
         """The first n of everyone's particles, the same in all processes."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomohet.errors import InputError
+from tomohet.particles.copies import distinct_images
 from tomohet.particles.store import Store
 from tomohet.training.batches import split_tilts
 
@@ -21,6 +22,19 @@ class TiltSplit:
     trained: np.ndarray
     judging: np.ndarray
     test: np.ndarray
+
+    @classmethod
+    def of_store(
+        cls, store: Store, particles: np.ndarray, fraction_train: float, taught: bool, seed: int
+    ) -> "TiltSplit":
+        """`of` the images of particles (store ordinals); all copies of one image are on the same side."""
+        particle, image = distinct_images(store, store.images_of(particles))
+        first = np.unique(image, return_index=True)[1]
+        if len(first) == len(image):
+            return cls.of(np.diff(store.offsets)[particles], fraction_train, taught, seed)
+        tilts = np.unique(particle[first], return_counts=True)[1]
+        split = cls.of(tilts, fraction_train, taught, seed)
+        return cls(split.trained[image], split.judging[image], split.test[image])
 
     @classmethod
     def of(cls, tilts: np.ndarray, fraction_train: float, taught: bool, seed: int) -> "TiltSplit":

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tomohet.linear.inference import Teacher
+from tomohet.linear.prediction import source_tensor, summed_copies
 from tomohet.model.latent_prior import fit_latent_prior
 from tomohet.model.latent_terms import network_share
 from tomohet.model.mlp import scale_, scale_inputs_
@@ -48,6 +49,7 @@ class Teaching:
     whole : the images of both
         Each has the linear posteriors from its own images in `start`, but for `unseen`.
     near : likelihood of the rows that the linear model was fitted to
+    source : (P,) number of the particle whose images each has, where some are copies
     folder : gets held_out.csv and the verdict on it (`held_out`)
     """
 
@@ -62,6 +64,7 @@ class Teaching:
     history: list[dict] = field(default_factory=list)
     own: Tensor | None = None  # (P, 2, zdim): latents in closed form from all images
     linear: Tensor | None = None  # (P, 2, zdim): the linear posteriors from the fitted images
+    source: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.linear = padded(self.fitted.start, self.model.decoder.zdim)
@@ -120,7 +123,7 @@ class Teaching:
         share = _summed(self.unseen, decoder, self.near.everywhere(), self.fitted.start[:, 0])
         product, power = share.double().unbind(2)
         factors = (product.sum(0) / power.sum(0).clamp_min(1e-30)).clamp(0, 1)
-        gains = 2 * factors * product - factors**2 * power
+        gains = summed_copies(2 * factors * product - factors**2 * power, self.source)
         best = int(gains.sum(0).argmax())
         factor, of_latents = float(factors[best]), FACTORS_OF_LATENTS[best]
         scale_inputs_(first, decoder.n_features, of_latents)
@@ -158,11 +161,12 @@ class Teaching:
         return torch.stack((mean, torch.diagonal(covariance, dim1=1, dim2=2).log()), dim=1)
 
     def _gain(self, z: Tensor) -> Tensor:
-        """(P,) how much better latents `z` predict held-out images than the linear ones, in nats."""
+        """How much better latents `z` predict held-out images than the linear ones, in nats, of each particle
+        (all its copies together)."""
         both = [
             all_terms(self.model.decoder, self.unseen, self.near, x).misfit for x in (self.linear[:, 0], z)
         ]
-        return (both[0] - both[1]).double()
+        return summed_copies((both[0] - both[1]).double(), self.source)
 
 
 def _beyond_chance(gain: Tensor) -> bool:
@@ -208,7 +212,8 @@ def teach(
     take_posteriors(whole, teacher, model, store, particles, split.trained | split.judging)
     unseen.noise = teacher.relative_noise(store, store.images_of(particles)[split.judging], unseen.device)
     near = Likelihood(fitted.half_plane, teacher.noise(fitted.device))
-    return Teaching(model, fitted, unseen, whole, near, **course)
+    source = source_tensor(store, particles, fitted.device)
+    return Teaching(model, fitted, unseen, whole, near, source=source, **course)
 
 
 def take_posteriors(

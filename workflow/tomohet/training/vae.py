@@ -59,7 +59,12 @@ def train_vae(
         log.warning("--zdim %d: taught by the first %d of %d basis maps", args.zdim, n_basis, teacher.n_basis)
     config = training_config(args, store, particles, vae_arguments(args, int(tilts.max()), n_basis))
     training_args = config["training_args"]
-    split = TiltSplit.of(tilts, args.fraction_train, teacher is not None, args.seed)
+    if teacher and teacher.nuisance is not None:
+        log.warning(
+            "the network is not confined to the focus mask of its linear model: what it adds to the linear "
+            "maps, and latents of its own, may follow what varies outside"
+        )
+    split = TiltSplit.of_store(store, particles, args.fraction_train, teacher is not None, args.seed)
 
     def images(mask: np.ndarray, place: Place | None = None) -> ParticleImages:
         options = {"loading": Loading.of(args), "processes": processes, "loss_rows": loss_rows(config)}

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.star import Blocks, read_star
+from tomohet.particles.copies import ask
 from tomohet.particles.dialects import optimisation_set
 from tomohet.particles.dialects.image_series import ImageSeries, all_columns, image_table, missing_columns
 from tomohet.particles.dialects.series_dialects import CISTEM, CRYODRGN, IMAGE_SERIES
@@ -38,16 +39,24 @@ DIALECTS: tuple[Dialect | ImageSeries, ...] = (_declared_by(optimisation_set), *
 
 
 def read_particles(
-    star: str | Path, datadir: str | Path | None = None, source_software: str = "auto"
+    star: str | Path,
+    datadir: str | Path | None = None,
+    source_software: str = "auto",
+    expanded: bool | None = False,
 ) -> ParticleSet:
     """Read particles and tilt images from a STAR file of any dialect into the one table.
 
     All stacks are located and their headers read, so that missing files, wrong boxes and sections out of
-    range are found here. Raises InputError for these and for everything else that cannot be right.
+    range are found here. expanded: whether the file is meant to be symmetry-expanded; None does not ask.
+    Raises InputError for these, where the file is or is not expanded, against what is meant, and for
+    everything else that cannot be right.
     """
     star = Path(star)
     blocks = read_star(star)
-    return find_dialect(blocks, star, source_software).read(blocks, star, datadir)
+    particle_set = find_dialect(blocks, star, source_software).read(blocks, star, datadir)
+    if expanded is not None:
+        ask(particle_set, expanded)
+    return particle_set
 
 
 def find_dialect(blocks: Blocks, star: Path, source_software: str = "auto") -> Dialect | ImageSeries:

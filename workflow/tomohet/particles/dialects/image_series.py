@@ -14,6 +14,7 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.star import Blocks, as_table, numbers, require_columns
+from tomohet.particles.copies import with_copies_told
 from tomohet.particles.dialects import series_columns as columns_of
 from tomohet.particles.dialects.series_columns import first_column
 from tomohet.particles.dialects.series_identity import SeriesParticles, identify
@@ -25,7 +26,6 @@ from tomohet.particles.table import (
     half_sets,
     number_images,
     particle_rotations,
-    refuse_duplicates,
     refuse_impossible_optics,
     refuse_impossible_positions,
     rotation_frame,
@@ -145,7 +145,6 @@ def read_image_series(
 
     images = pd.DataFrame({"particle": known.particle, "row": np.arange(len(table))})
     images["stack"], images["section"] = _sections(table, star, datadir, where)
-    refuse_duplicates(images, table, where)
     headers = _locate(images, star, datadir)
     images["stack"] = images["stack"].map(headers["stack"])
 
@@ -180,9 +179,17 @@ def read_image_series(
     images["tilt"] = images.groupby("particle").cumcount()
 
     particles = _particles(table, known, pixel_size_A, where)
-    return ParticleSet(
+    images = number_images(images)
+
+    def rows_of(some: np.ndarray) -> str:
+        rows = np.sort(images["row"].to_numpy()[some])
+        return f"{where}: duplicate: {_image_name(table, rows[0])} is used by input rows " + ", ".join(
+            str(row + 1) for row in rows[:3]
+        )
+
+    read = ParticleSet(
         particles=particles,
-        images=number_images(images),
+        images=images,
         dialect=dialect,
         source=star,
         box=int(headers["box"].mode().iloc[0]),
@@ -195,6 +202,12 @@ def read_image_series(
         header_pixel_size_A=float(headers["pixel_size_A"].median()),
         remarks=tuple(remarks),
     )
+    return with_copies_told(read, rows_of)
+
+
+def _image_name(table: pd.DataFrame, row: int) -> str:
+    """The image of a row as the file names it."""
+    return str(table[next(column for column in STACK_SECTION_COLUMNS if column in table)].iloc[row])
 
 
 def _flag(table: pd.DataFrame, column: str, where: str) -> np.ndarray | bool:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.star import Blocks, as_pairs, as_table, numbers, read_star, require_columns
+from tomohet.particles.copies import numbered_copies, with_copies_told
 from tomohet.particles.dialects.linked_files import find_linked
 from tomohet.particles.dialects.series_tomograms import equal_tomograms
 from tomohet.particles.dialects.set_coordinates import particle_poses, particle_positions
@@ -162,9 +163,17 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
     particles["half"] = half_sets(table.get("rlnRandomSubset"), len(table))
     if n_hidden := int((particles["n_tilts"] == 0).sum()):
         remarks.append(f"{n_hidden} particles have no visible tilt and are left out of everything")
-    return ParticleSet(
+    images = number_images(images)
+
+    def rows_of(some: np.ndarray) -> str:
+        rows = np.sort(images["particle"].to_numpy()[some])
+        return f"{where}: duplicate particle: rows {rows[0] + 1} and {rows[1] + 1} use " + str(
+            table["rlnImageName"].iloc[rows[0]]
+        )
+
+    read = ParticleSet(
         particles=particles,
-        images=number_images(images),
+        images=images,
         dialect=NAME,
         source=star,
         box=int(headers["box"].iloc[0]),
@@ -173,6 +182,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         header_pixel_size_A=float(headers["pixel_size_A"].median()),
         remarks=tuple(remarks),
     )
+    return with_copies_told(read, rows_of)
 
 
 def _particle_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -273,13 +283,14 @@ def _with_optics(
 
 
 def _source_ids(table: pd.DataFrame, where: str) -> pd.Series:
-    """The particles' own names, or tomogram/row; raises InputError when a name stands twice."""
+    """The particles' own names, or tomogram/row; raises InputError when one name stands for two stacks."""
     if "rlnTomoParticleName" not in table.columns:
         return table["rlnTomoName"] + "/" + (table.groupby("rlnTomoName").cumcount() + 1).astype(str)
     names = table["rlnTomoParticleName"]
-    if (twice := names.duplicated()).any():
+    copies = table.duplicated(["rlnTomoParticleName", "rlnImageName"])
+    if (twice := names.duplicated() & ~copies).any():
         rows = np.flatnonzero(names == names[twice].iloc[0])[:2] + 1
         raise InputError(
             f"{where}: duplicate particle {names[twice].iloc[0]} in rows {rows[0]} and {rows[1]}"
         )
-    return names
+    return numbered_copies(names)

@@ -7,6 +7,9 @@ names apart; rlnMicrographName does, unless it names tilt images (M, `cryodrgn p
 particle has one image of each exposure, so that two of one exposure from different stacks or tilt images are
 images of two molecules: numbers (rlnGroupNumber, ...) then count within their stack, and equal names are
 refused.
+
+Rows of one name and one image, which differ in other columns, are copies (`particles.copies`): the first such
+row of each image belongs to the first copy, the second to the second, and so on.
 """
 
 from typing import NamedTuple
@@ -15,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.particles.copies import copy_names
 from tomohet.particles.dialects.series_columns import (
     DOSE_COLUMNS,
     PARTICLE_ID_COLUMNS,
@@ -27,6 +31,7 @@ from tomohet.particles.dialects.series_columns import (
 )
 from tomohet.particles.dialects.series_tomograms import equal_tomograms, first_rows, tomograms
 
+SECTION_COLUMN = "cisTEMPositionInStack"
 NUMBER_COLUMNS = ("rlnGroupNumber", "rlnTomoParticleId", "cisTEMParticleGroup")
 # Columns that tell the tilt images of one tilt series apart where the doses do not.
 EXPOSURE_COLUMNS = ("rlnTiltIndex", *TILT_COLUMNS, "cisTEMTiltAngle")
@@ -38,18 +43,21 @@ MOST_IMAGES_OF_A_TILT = 2
 class SeriesParticles(NamedTuple):
     """Whose images the n rows are: `particle` (n,) int64 counts p particles by first appearance.
 
-    `names` and `tomogram` (p,) are text, names are unique; `remarks` are for the user.
+    `names` and `tomogram` (p,) are text, names are unique; `remarks` are for the user; `copy` (p,): which
+    copy of its images each is, from 0.
     """
 
     particle: np.ndarray
     names: np.ndarray
     tomogram: np.ndarray
     remarks: tuple[str, ...]
+    copy: np.ndarray
 
 
 def identity_columns(columns: tuple[str, ...]) -> list[str]:
     """Columns among `columns` that `identify` looks at."""
     asked = {*PARTICLE_ID_COLUMNS, *TOMOGRAM_COLUMNS, *STACK_COLUMNS, *EXPOSURE_COLUMNS, *DOSE_COLUMNS}
+    asked |= {SECTION_COLUMN}
     return [column for column in columns if column in asked]
 
 
@@ -65,7 +73,36 @@ def identify(table: pd.DataFrame, where: str) -> SeriesParticles:
             f"{where}: no column tells which images belong to one particle, expected one of "
             f"{', '.join(f'_{name}' for name in PARTICLE_ID_COLUMNS)}"
         )
-    name, names = pd.factorize(_texts(table, column, where))
+    table = table.reset_index(drop=True)
+    texts = _texts(table, column, where)
+    image = _images(table)
+    if image is None:
+        return _identify(table, texts, column, where)
+    copy = pd.Series(image).groupby(image).cumcount().to_numpy()
+    # Whose images they are the first copies tell; the others have the same.
+    known = _identify(table[copy == 0], texts[copy == 0], column, where)
+    source = known.particle[image]
+    particle = _within(source, copy)
+    first = first_rows(particle)
+    names = copy_names(pd.Series(known.names[source[first]], dtype=object), copy[first]).to_numpy()
+    return SeriesParticles(particle, names, known.tomogram[source[first]], known.remarks, copy[first])
+
+
+def _images(table: pd.DataFrame) -> np.ndarray | None:
+    """(n,) number, by first appearance, of the image of each row: of one name, stack, section and exposure.
+    None where no image occurs twice."""
+    stacks = [name for name in (*STACK_COLUMNS, SECTION_COLUMN) if name in table.columns]
+    if not stacks or not table.duplicated(stacks).any():
+        return None
+    columns = identity_columns(tuple(table.columns))
+    if not table.duplicated(columns).any():
+        return None
+    return table.groupby(columns, sort=False, dropna=False).ngroup().to_numpy()
+
+
+def _identify(table: pd.DataFrame, texts: pd.Series, column: str, where: str) -> SeriesParticles:
+    """Particles and tomograms of rows of different images; texts (n,): the particles' names in `column`."""
+    name, names = pd.factorize(texts)
     exposure = _exposures(table)
     place = _tomogram_column(table, name, exposure)
     particle = name if place is None else _within(name, pd.factorize(table[place].astype(str))[0])
@@ -83,7 +120,11 @@ def identify(table: pd.DataFrame, where: str) -> SeriesParticles:
     tomogram = tomograms(table, particle, own, place, by_stack)
     remarks = [f"_{column} begins again in each stack: particles are counted by stack"] if by_stack else []
     return SeriesParticles(
-        particle, _unique_names(rows, own, tomogram), tomogram, (*remarks, *equal_tomograms(rows, tomogram))
+        particle,
+        _unique_names(rows, own, tomogram),
+        tomogram,
+        (*remarks, *equal_tomograms(rows, tomogram)),
+        np.zeros(len(first), np.int64),
     )
 
 
@@ -166,9 +207,9 @@ def _two_molecules(table: pd.DataFrame, column: str, rows: tuple[int, int]) -> s
     if first == second:
         first, second = pair["rlnMicrographName"]
     return (
-        f"duplicate particle {pair[column].iloc[0]}: rows {rows[0] + 1} and {rows[1] + 1} are images of one "
-        f"exposure, from {first} and from {second}, expected one image of each exposure; give particles of "
-        f"different sessions names (_{column}) or tomograms (_rlnTomoName) of their own"
+        f"duplicate particle {pair[column].iloc[0]}: rows {pair.index[0] + 1} and {pair.index[1] + 1} are "
+        f"images of one exposure, from {first} and from {second}, expected one image of each exposure; give "
+        f"particles of different sessions names (_{column}) or tomograms (_rlnTomoName) of their own"
     )
 
 

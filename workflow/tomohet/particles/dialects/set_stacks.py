@@ -9,7 +9,6 @@ from tomohet.errors import InputError
 from tomohet.files.star import numbers
 from tomohet.particles.dialects.tilt_series import TiltSeries
 from tomohet.particles.paths import read_headers, resolve_stacks
-from tomohet.particles.table import symmetry_expanded
 
 
 def visible_frames(table: pd.DataFrame, series: dict[str, TiltSeries], where: str) -> list[np.ndarray]:
@@ -39,13 +38,9 @@ def stack_headers(table: pd.DataFrame, star: Path, datadir: str | Path | None, w
         raise InputError(
             f"{where}: rlnImageName `{names[at].iloc[0]}`, expected one whole stack per particle"
         )
-    if (twice := names.duplicated()).any():
-        rows = np.flatnonzero(names == names[twice].iloc[0])[:2] + 1
-        raise InputError(
-            f"{where}: duplicate particle: rows {rows[0]} and {rows[1]} use {names[twice].iloc[0]}"
-            f"{symmetry_expanded(table.iloc[rows - 1])}; remove the duplicate particles"
-        )
-    headers = read_headers(resolve_stacks(list(names), star, datadir))
+    distinct = list(names.unique())  # copies share their stack
+    headers = read_headers(resolve_stacks(distinct, star, datadir))
+    headers = headers.iloc[pd.Index(distinct).get_indexer(names)].reset_index(drop=True)
     if "rlnImageSize" in table.columns:
         stated = numbers(table, "rlnImageSize", where)
         if (wrong := np.flatnonzero(stated != headers["box"])).size:

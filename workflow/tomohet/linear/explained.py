@@ -41,35 +41,39 @@ LEAST_RELIABILITY = 0.05
 
 
 @dataclass(frozen=True)
-class Nuisance:
+class Explained:
     """A direction of the latents, the condition that explains it, and the explained share of its variance."""
 
     condition: str
     share: float
 
 
-def nuisance_directions(
+def explained_directions(
     latents: np.ndarray, reliability: np.ndarray, conditions: pd.DataFrame, names: Iterable[str]
-) -> tuple[np.ndarray, tuple[Nuisance, ...]]:
+) -> tuple[np.ndarray, tuple[Explained, ...]]:
     """Orthonormal directions (K, J) of latents (N, K) that conditions explain, the most explained one first.
 
     reliability (K,): share of the latents' variance that is structure; where it is not known (NaN) all of it
     counts as structure. conditions: as of `imaging_conditions`, a row per particle; names: of CONDITIONS.
+    Of copies of one particle the first counts.
     """
+    if "source" in conditions:
+        first = ~conditions["source"].duplicated().to_numpy()
+        latents, conditions = latents[first], conditions[first].reset_index(drop=True)
     share = np.nan_to_num(reliability, nan=1.0).clip(LEAST_RELIABILITY, 1.0)
     z = latents - latents.mean(0)
     z = z / z.std(0).clip(1e-12) / np.sqrt(share)
     designs = {name: orthonormal_functions(name, conditions) for name in names}
-    rest, found, nuisances = np.eye(z.shape[1]), [], []
+    rest, found, about = np.eye(z.shape[1]), [], []
     while rest.shape[1]:
         tried = [(*_most_explained(z @ rest, q), name) for name, q in designs.items() if q.shape[1]]
         explained, p_value, direction, name = max(tried, key=lambda one: one[0], default=(0.0, 1.0, None, ""))
         if explained < EXPLAINED or p_value * len(tried) * z.shape[1] > SIGNIFICANCE:
             break
         found.append(rest @ direction)
-        nuisances.append(Nuisance(name, float(min(explained, 1.0))))
+        about.append(Explained(name, float(min(explained, 1.0))))
         rest = rest @ complement(torch.as_tensor(direction[:, None])).numpy()
-    return np.stack(found, axis=1) if found else np.zeros((z.shape[1], 0)), tuple(nuisances)
+    return np.stack(found, axis=1) if found else np.zeros((z.shape[1], 0)), tuple(about)
 
 
 def _most_explained(z: np.ndarray, functions: np.ndarray) -> tuple[float, float, np.ndarray]:
@@ -138,11 +142,11 @@ def followed(latents: Tensor, nuisance: Tensor) -> Tensor:
     return torch.linalg.qr(torch.linalg.lstsq(z, target).solution).Q.to(latents)
 
 
-def sentence(nuisances: tuple[Nuisance, ...]) -> str:
+def sentence(explained: tuple[Explained, ...]) -> str:
     """What is not counted, and why; empty where there is nothing."""
-    if not nuisances:
+    if not explained:
         return ""
-    names = [nuisance.condition for nuisance in nuisances]
+    names = [one.condition for one in explained]
     counts = [(names.count(name), meaning) for name, meaning in CONDITIONS.items() if name in names]
     if len(names) == 1:
         return f"1 further component is not counted, because {counts[0][1]} explains it"

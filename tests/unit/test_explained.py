@@ -6,8 +6,8 @@ import pytest
 import torch
 from blob_store import blob_store
 
+from tomohet.linear.explained import CONDITIONS, explained_directions, orthonormal_functions, sentence
 from tomohet.linear.fit import fit_linear_model
-from tomohet.linear.nuisances import CONDITIONS, nuisance_directions, orthonormal_functions, sentence
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.states import fit_states
 from tomohet.particles.conditions import imaging_conditions
@@ -57,7 +57,7 @@ def test_what_a_condition_explains_is_found_in_any_mixture(name, follows, reliab
     structure = (structure - structure.mean(0)) / structure.std(0)
     turn = np.linalg.qr(rng.normal(size=(3, 3))).Q
     latents = noisy(structure @ turn, reliability)
-    directions, nuisances = nuisance_directions(latents, np.full(3, reliability), table, CONDITIONS)
+    directions, nuisances = explained_directions(latents, np.full(3, reliability), table, CONDITIONS)
     assert [nuisance.condition for nuisance in nuisances] == [name]
     assert nuisances[0].share > 0.6
     assert abs(directions[:, 0] @ turn[1]) > 0.9, "the direction that follows the condition"
@@ -72,7 +72,7 @@ def test_structure_is_seldom_taken_for_a_nuisance():
         structure = (rng.random((len(table), 4)) < [0.5, 0.3, 0.1, 0.5]).astype(float)
         reliability = 0.1 if seed % 3 == 0 else 0.9
         latents = noisy(structure, reliability, seed)
-        taken += bool(nuisance_directions(latents, np.full(4, reliability), table, CONDITIONS)[1])
+        taken += bool(explained_directions(latents, np.full(4, reliability), table, CONDITIONS)[1])
     assert taken <= 1
 
 
@@ -128,15 +128,17 @@ def test_a_component_that_follows_the_view_is_not_counted(chosen):
     store, particles = chosen
     model = fit_linear_model(store, particles, max_frequency=0.4)
     assert model.held_out.n_components == 1 and model.heterogeneous
-    assert [nuisance.condition for nuisance in model.held_out.nuisances] == ["view"]
+    assert [nuisance.condition for nuisance in model.held_out.explained] == ["view"]
     assert "confirm 1 component;" in model.verdict
     assert model.verdict.endswith("; 1 further component is not counted, because the orientation explains it")
     z, presence = model.latents.mean.numpy(), store.presence[particles].astype(float)
-    assert z.shape[1] == 1 and len(model.nuisance) == 1
+    assert z.shape[1] == 1 and len(model.mean.nuisance.maps) == 1
     rho = np.abs(np.corrcoef(np.column_stack([z, presence]), rowvar=False)[0, 1:])
     assert rho[0] < 0.2 and rho[1] > 0.9
     with_block, without = (
-        model.nuisance[0].flatten() @ block.flatten() / (model.nuisance[0].norm() * block.norm())
+        model.mean.nuisance.maps[0].flatten()
+        @ block.flatten()
+        / (model.mean.nuisance.maps[0].norm() * block.norm())
         for block in store.maps[1:]
     )
     assert abs(with_block) > 0.8 > 0.3 > abs(without), "the nuisance's map is the first block's"
@@ -157,7 +159,7 @@ def test_it_counts_when_structure_may_follow_the_view(chosen):
     store, particles = chosen
     names = [name for name in CONDITIONS if name != "view"]
     model = fit_linear_model(store, particles, max_frequency=0.4, nuisances=names)
-    assert model.held_out.n_components == 2 and not model.held_out.nuisances
+    assert model.held_out.n_components == 2 and not model.held_out.explained
 
 
 def test_nothing_is_found_where_a_nuisance_is_all_there_is(chosen):
@@ -170,9 +172,9 @@ def test_nothing_is_found_where_a_nuisance_is_all_there_is(chosen):
 
 
 def test_the_sentence_counts():
-    from tomohet.linear.nuisances import Nuisance
+    from tomohet.linear.explained import Explained
 
-    several = tuple(Nuisance(name, 0.8) for name in ("view", "tomogram", "view"))
+    several = tuple(Explained(name, 0.8) for name in ("view", "tomogram", "view"))
     assert sentence(several) == (
         "3 further components are not counted, because the orientation explains 2 and the tomogram explains "
         "1 of them"
