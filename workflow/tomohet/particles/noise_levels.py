@@ -71,6 +71,6 @@ def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor]:
 def noise_gain(transfer: Tensor, gain: Tensor) -> Tensor:
     """Variance of an image's noise relative to an untreated image's, from h and g of `physical_transfer`.
 
-    1 where both are 0, of which nothing is known.
+    0 where the gain is: such values hold neither signal nor noise.
     """
-    return torch.where(gain != 0, transfer / gain, torch.ones_like(gain))
+    return torch.where(gain != 0, transfer / gain, torch.zeros_like(gain))
