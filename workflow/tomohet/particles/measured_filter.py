@@ -161,6 +161,20 @@ def measured_filter(
 
     hp, grids: of the images as they are read. Raises InputError as `read_half_planes` does.
     """
+    sums = sampled(particle_set, preparation, hp, grids)
+    if sums is None:
+        return None
+    found = judged(sums)
+    (log.warning if found.verdict in ("wrong", "unknown") else log.info)(
+        "what was multiplied into the images: %s", found.message
+    )
+    return found
+
+
+def sampled(
+    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
+) -> ShellSums | None:
+    """Shell sums of premultiplied images of particles at random, `IMAGES` in all; None without any."""
     images = particle_set.images
     treated = images["ctf_premultiplied"].to_numpy(bool) & (images["scale_factor"].to_numpy() != 0)
     rows = _whole_particles(images["particle"].to_numpy(), treated)
@@ -170,11 +184,7 @@ def measured_filter(
     place[rows] = np.arange(len(rows))
     chosen = images.iloc[rows]
     chunks = ((place[here], values) for here, values in read_half_planes(images, rows, grids, preparation))
-    found = judged(ShellSums.of(chunks, image_parameters(chosen), hp, chosen["particle"].to_numpy()))
-    (log.warning if found.verdict in ("wrong", "unknown") else log.info)(
-        "what was multiplied into the images: %s", found.message
-    )
-    return found
+    return ShellSums.of(chunks, image_parameters(chosen), hp, chosen["particle"].to_numpy())
 
 
 def _whole_particles(particle: np.ndarray, usable: np.ndarray) -> np.ndarray:
