@@ -84,7 +84,9 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     row = {"SNR": snr, "seed": seed, "images": name}
                     rows.append(row | measured(Path(folder), name, snr, seed, args))
-                print({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+                print(
+                    {k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True
+                )
     table = pd.DataFrame(rows)
     print(table.groupby(["SNR", "images"], sort=False).mean(numeric_only=True).round(4).to_string())
     for column in table.columns[table.columns.str.startswith("wrong: ")]:

@@ -38,6 +38,7 @@ DECISIVE = 5.0  # z of one filter over another
 FITS, MISFIT = 0.1, 0.4
 # Shells on either side of an edge that are compared with each other, and those in between, where it leaks.
 BESIDE_PX, EDGE_PX = 6.0, 1.5
+HALFWAY = 0.35  # between exponents of a scale factor that is in the noise and one that is not
 CUT = 0.5  # share of the power beyond the optimal dose below which it has been cut off
 
 
@@ -176,7 +177,7 @@ class ShellSums:
 
     def scale_exponents(self, fit: "Fit") -> tuple[str, list[tuple[float, float]]]:
         """Which scale factor shows, "stated" or the "cosine" of the tilt where the file states none, and for
-        two bands of frequencies its exponent in the amplitude of the noise, with z of more than a half.
+        two bands of frequencies its exponent in the amplitude of the noise, with z of more than `HALFWAY`.
 
         Each particle's images are compared among themselves: tomograms have grey levels of their own. What
         else fades with the tilts, structures in the ice, fades with frequency too.
@@ -196,7 +197,7 @@ class ShellSums:
             x, y = (used * (v - (np.bincount(owner, used * v) / count)[owner]) for v in (x, y))
             spread = np.square(x).sum()
             exponent = float((x * y).sum() / spread) if spread > 1e-3 else float("nan")
-            found.append((exponent, z_over_particles(x * y - x * x / 2, self.particle)))
+            found.append((exponent, z_over_particles(x * y - HALFWAY * x * x, self.particle)))
         return name, found
 
 

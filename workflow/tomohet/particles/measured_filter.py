@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 IMAGES = 1500  # whole particles at random, of so many images in all
 CUT_DECISIVE = 4.0
-# Exponents of the scale factor in the amplitude of the noise that say that it is in it, or not.
-NO_SCALE, SCALE = (-0.4, 0.3), (0.7, 1.3)
+# Exponents of the scale factor in the amplitude of the noise that say that it is in it, or not. What the
+# window lets leak from low frequencies into those that hardly hold anything makes them smaller.
+NO_SCALE, SCALE = (-0.6, 0.2), (0.5, 1.3)
 SCALE_MISFIT = 0.07  # beyond, structures in the ice weaken with the tilt as a scale factor would
 BETTER = 0.6  # misfit of a B-factor beside that of the published filters, to be believed
 
@@ -66,7 +67,8 @@ class MeasuredFilter:
         if self.verdict == "undecided":
             return f"{stated}; too few images to tell (z = {self.z:.1f})"
         scale = self.scale_stated if self.scale_found is None else self.scale_found
-        return f"{stated}; found in the noise: {_named(self.found, scale)} (z = {self.z:.1f})"
+        text = f"{stated}; found in the noise: {_named(self.found, scale)} (z = {self.z:.1f})"
+        return text if self.scale_found is not None else f"{text}; the scale factor cannot be told"
 
     def described(self) -> dict:
         """Plain values for `store.yaml`."""

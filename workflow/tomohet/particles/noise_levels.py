@@ -55,8 +55,8 @@ def relative_noise(store) -> np.ndarray:
 
 
 def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """(m,) power of images at high |k|, that of unit noise after what was multiplied into them, and the number
-    of points where they hold any."""
+    """(m,) power of images at high |k|, that of unit noise after what was multiplied into them, and number of
+    points where they hold any."""
     half_plane = store.half_plane
     outer = slice(half_plane.prefix(NOISE_SHELLS * store.box / 2), None)
     data = store.half_planes(rows)[:, outer]

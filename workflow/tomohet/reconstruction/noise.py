@@ -27,7 +27,8 @@ class Noise:
     """Variance of the complex noise of an untreated image at each half-plane row, constant within a shell.
 
     common (rows,): of all images; by_tomogram (T, rows): in the order of `Observations.tomograms`; by_dose
-    (T, B, shells): of each tomogram's images of similar dose (`observations.dose_bins`), None where all have the tomogram's.
+    (T, B, shells): of each tomogram's images of similar dose (`observations.dose_bins`), None where all have
+    the tomogram's.
     """
 
     common: Tensor
@@ -89,7 +90,7 @@ def _sums(observations: Observations, volume: Tensor) -> Tensor:
 
 
 def _deviations(power: Tensor, gain: Tensor, count: Tensor, variance: Tensor) -> Tensor:
-    """Logarithm (G, shells) of each group's variance over `variance`: its level and what is left per shell."""
+    """Logarithm (G, shells) of each group's variance over `variance`: its level, and the rest per shell."""
     expected = gain * variance
     level = shrunk(_log_ratio(power.sum(1), expected.sum(1)), count.sum(1))[:, None]
     # In units of the group's own level each shell counts alike.

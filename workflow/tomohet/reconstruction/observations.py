@@ -34,9 +34,10 @@ class Chunk:
 
     part: the particles' positions among the process's own; counts: images of each, on the host. owner (m,)
     position of each image's particle within the chunk; tomogram (m,) number of its tomogram in
-    `Observations.tomograms`; dose_bin (m,) of its dose (`dose_bins`); data (m, n) complex; transfer (m, n); numerator q (m, n) complex; weight w
-    (m, n); noise_gain (m, n) variance of the noise in `data` relative to that of an untreated image without
-    a window; rotation (m, 3, 3) volume -> image; index and corner_weight (m, n, 8) of the slice points.
+    `Observations.tomograms`; dose_bin (m,) of its dose (`dose_bins`); data (m, n) complex; transfer (m, n);
+    numerator q (m, n) complex; weight w (m, n); noise_gain (m, n) variance of the noise in `data` relative to
+    that of an untreated image without a window, 0 where they hold none; rotation (m, 3, 3) volume -> image;
+    index and corner_weight (m, n, 8) of the slice points.
     """
 
     part: slice
