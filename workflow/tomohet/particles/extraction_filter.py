@@ -23,7 +23,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from tomohet.particles.scores import z_over_particles
+from tomohet.particles.scores import MOST_Z, z_over_particles
 from tomohet.physics.dose import optimal_frequency
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import EXTRACTION_KV, ImageParameters, ctf_of, dose_weight_at
@@ -153,7 +153,10 @@ class ShellSums:
             return float("nan"), 0.0
         share = (ratio / (colour * level.clamp_min(1e-30)[:, None])).clamp_max(1.5)
         score = (above * (share - CUT)).sum(1).double().numpy()
-        return float((above * share).sum() / above.sum()), z_over_particles(score, self.particle)
+        z = z_over_particles(score, self.particle)
+        if not share[above > 0].any():  # nothing at all is left there: no scatter to compare with
+            z = -MOST_Z
+        return float((above * share).sum() / above.sum()), z
 
     def misfit(self, fit: "Fit") -> float:
         """Rms of the logarithm of power over what is expected, over groups of doses and shells, less what

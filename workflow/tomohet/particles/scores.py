@@ -5,6 +5,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 LEAST_PROBABILITY = 1e-300  # of a normal deviate: less than this underflows
+MOST_Z = float(norm.isf(LEAST_PROBABILITY))
 
 
 def z_over_particles(score: np.ndarray, particle: np.ndarray) -> float:
