@@ -2,12 +2,13 @@
 in: what the linear model makes of them, and what `validate` says of the filter.
 
     python tests/benchmarks/bench_filters.py [--seeds 2] [--first-seed 0] [--snr 0.005] [--particles 1000]
-        [--filters ...] [--homogeneous] [--only-validate]
+        [--filters ...] [--homogeneous] [--only-validate] [--true-maps]
 
 Prints for each filter the verdict on what the file states and on wrong statements (dose weights left out or
-put in, scale factor likewise), whether heterogeneity is found, the number of components, and the AUC of each
-block by a cross-validated linear read-out of the latents; then each filter's difference from raw images of
-the same particles. Pixels of 8 Å and a dose of 150 e-/Å^2: the optimal dose lies below Nyquist in half of
+put in, scale factor likewise), whether heterogeneity is found, the number of components, and for each block
+the AUC of a cross-validated linear read-out of the latents, those of the true maps (which show what the
+images' weights are worth, whatever maps are found) and those of the fitted ones; then each filter's
+difference from raw images of the same particles. Pixels of 8 Å and a dose of 150 e-/Å^2: the optimal dose lies below Nyquist in half of
 the tilts.
 """
 
@@ -16,22 +17,28 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import torch
 from bench_poses import of_blocks
 
+from tomohet.linear.em import Latents, expectation
 from tomohet.linear.fit import fit_linear_model
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.measured_filter import judged, sampled
 from tomohet.particles.preparation import Preparation
 from tomohet.particles.rescaling import common_grid
+from tomohet.particles.store import Store
 from tomohet.particles.store_writing import write_store
 from tomohet.particles.table import ParticleSet
 from tomohet.physics.fourier import half_plane
+from tomohet.reconstruction.mean_map import mean_map
+from tomohet.reconstruction.observations import Observations
 from tomohet.simulation.config import config_from
 from tomohet.simulation.simulate import simulate
-from tomohet.simulation.truth import load_truth
+from tomohet.simulation.truth import Truth, load_truth
 
 TREATED = ["premultiplied", "inverted"]
 FILTERS = {
@@ -76,6 +83,7 @@ def main() -> None:
     parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
     parser.add_argument("--homogeneous", action="store_true", help="all particles alike")
     parser.add_argument("--only-validate", action="store_true", help="without fits")
+    parser.add_argument("--true-maps", action="store_true", help="without fits, but with the true maps")
     args = parser.parse_args()
     rows = []
     for snr in args.snr:
@@ -112,14 +120,32 @@ def measured(place: Path, name: str, snr: float, seed: int, args: argparse.Names
     if args.only_validate:
         return row
     store, truth = write_store(place / "store", particle_set), load_truth(place / "truth.npz")
+    of_truth = truth.rows_of(store.particles["source_id"].to_numpy())
+    if not args.homogeneous:
+        latents = latents_of_true_maps(store, truth, of_truth)
+        areas = of_blocks(SimpleNamespace(latents=latents), truth, of_truth)
+        row |= {f"AUC {block}, true maps": area for block, area in areas.items()}
+    if args.true_maps:
+        return row
     start = time.process_time()
     model = fit_linear_model(store, np.arange(len(store.particles)))
     row |= {"CPU s": time.process_time() - start, "found": float(model.heterogeneous)}
     row["components"] = float(model.held_out.n_components if model.held_out.found else 0)
-    if args.homogeneous:
-        return row
-    of_truth = truth.rows_of(store.particles["source_id"].to_numpy())
-    return row | {f"AUC {block}": area for block, area in of_blocks(model, truth, of_truth).items()}
+    areas = {} if args.homogeneous else of_blocks(model, truth, of_truth)
+    return row | {f"AUC {block}": area for block, area in areas.items()}
+
+
+def latents_of_true_maps(store: Store, truth: Truth, rows: np.ndarray) -> Latents:
+    """Posterior of the blocks that come and go, with the noise that the mean map leaves."""
+    observations = Observations(store, np.arange(len(store.particles)), max_frequency=0.4)
+    mean = mean_map(observations)
+    present = truth.presence[rows].mean(0)
+    whole = truth.core_map + np.tensordot(present, truth.block_maps, 1)
+    whole = torch.as_tensor(whole, dtype=torch.float32)
+    scale = (mean.volume * whole).sum() / whole.square().sum()
+    varying = truth.block_maps[(present > 0) & (present < 1)]
+    blocks = scale * torch.as_tensor(varying, dtype=torch.float32)
+    return expectation(observations, replace(mean, volume=scale * whole), blocks, accumulate=False)[0]
 
 
 if __name__ == "__main__":
