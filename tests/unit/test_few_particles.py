@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tomohet.particles.dialects import read_particles
+from tomohet.particles.scores import normal_deviate, z_over_particles
 from tomohet.preflight.evidence import DATA_WEIGHTS, contrast_score
 from tomohet.preflight.hypotheses import DECISIVE, LIKELY
 from tomohet.preflight.sample import draw_sample
-from tomohet.preflight.spectrum import normal_deviate, z_over_particles
 
 N_TILTS = 5
 

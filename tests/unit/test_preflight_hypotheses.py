@@ -46,10 +46,10 @@ def with_images(particle_set, **columns):
 @pytest.mark.parametrize("data", FILES)
 def test_right_statements_pass(simulated, data):
     result = examine(read_particles(simulated / FILES[data], None, "auto"))
-    assert [f.name for f in result.findings] == ["premultiplication", "contrast", "hand"]
+    assert [f.name for f in result.findings] == ["premultiplication", "extraction filter", "contrast", "hand"]
     assert {f.verdict for f in result.findings} == {"pass"}
     assert result.findings[0].found == data
-    assert all(f.z > 6 for f in result.findings[:2])
+    assert all(f.z > 6 for f in (result.findings[0], result.findings[2]))
     assert set(result.fsc) == set(result.maps) == set(DATA_WEIGHTS)
     frequency, curve = result.fsc[data]
     assert len(frequency) == len(curve) == 17 and curve[2] > 0.9
@@ -193,19 +193,23 @@ def test_one_particle_is_refused(clear):
 
 def test_real_light_raw_series_needs_uninvert_data(shared):
     path = shared / "data" / "tomodrgn-tests" / "10076_both_32_sim.star"
-    flag, sign, _ = examine(read_particles(path, None, "auto")).findings
+    flag, filter_, sign, _ = examine(read_particles(path, None, "auto")).findings
+    assert filter_.verdict == "pass", filter_
     assert (flag.found, flag.verdict) == ("raw", "pass")
     assert (sign.found, sign.verdict) == ("dark protein", "stop") and "--uninvert-data" in sign.remedy
 
 
 def test_keeping_the_sign_of_a_light_series_is_right(shared):
     path = shared / "data" / "tomodrgn-tests" / "10076_both_32_sim.star"
-    sign = examine(read_particles(path, None, "auto"), uninvert=True).findings[1]
+    sign = examine(read_particles(path, None, "auto"), uninvert=True).findings[2]
     assert sign.verdict == "pass" and sign.z > 6 and "--uninvert-data" in sign.message
 
 
 def test_real_warptools_set_is_premultiplied_and_light(shared):
     name = "warptools_test_4-tomos_10-ptcls_box-32_angpix-12_optimisation_set.star"
-    flag, sign, _ = examine(read_particles(shared / "data" / "tomodrgn-tests" / name, None, "auto")).findings
+    flag, filter_, sign, _ = examine(
+        read_particles(shared / "data" / "tomodrgn-tests" / name, None, "auto")
+    ).findings
+    assert filter_.verdict == "pass" and filter_.found in ("undecided", filter_.stated)
     assert (flag.found, flag.verdict) == ("premultiplied", "pass")
     assert (sign.found, sign.verdict) == ("light protein", "pass")

@@ -183,7 +183,8 @@ class Teacher:
         return level[own] * torch.as_tensor(store.noise_factor[rows], device=device)
 
     def _noise(self, tomograms: list[str], device: torch.device | str) -> Noise:
-        state = {name: self.state[name].to(device) for name in ("noise", "tomogram_noise")}
+        names = ("noise", "tomogram_noise", "dose_noise")
+        state = {name: self.state[name].to(device) for name in names if name in self.state}
         return noise_of(self.config["tomograms"], state, tomograms)
 
 
@@ -192,4 +193,8 @@ def noise_of(known: list[str], state: dict[str, Tensor], tomograms: list[str]) -
     common = state["noise"]
     number = {name: index for index, name in enumerate(known)}
     rows = [state["tomogram_noise"][number[name]] if name in number else common for name in tomograms]
-    return Noise(common, torch.stack(rows))
+    by_dose = state.get("dose_noise")
+    if by_dose is not None:
+        typical = by_dose.log().mean(0).exp()
+        by_dose = torch.stack([by_dose[number[name]] if name in number else typical for name in tomograms])
+    return Noise(common, torch.stack(rows), by_dose)

@@ -50,6 +50,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         "mask": model.mean.mask.cpu(),
         "noise": model.mean.noise.common.cpu(),
         "tomogram_noise": model.mean.noise.by_tomogram.cpu().contiguous(),
+        "dose_noise": model.mean.noise.by_dose.cpu(),
         "power": model.mean.power.cpu(),
         "local_variance": model.local_variance.cpu(),
         "spectral_variance": model.spectral_variance.cpu(),

@@ -32,7 +32,8 @@ def relative_noise(store) -> np.ndarray:
 
     From the power at |k| >= 0.75 Nyquist, where a single image is noise, beside what the extraction made of
     white noise. 1 for the images that have been divided by their own noise (`store.own_noise`): nothing is
-    left to correct; and for empty ones (rlnCtfScalefactor 0). Differences that the few points of small images
+    left to correct; and for those that hold nothing there: empty ones (rlnCtfScalefactor 0), and those that
+    have been cut off at a lower frequency. Differences that the few points of small images
     show by chance are taken back (`shrunk`).
     """
     rows = np.flatnonzero(~store.own_noise)
@@ -40,23 +41,22 @@ def relative_noise(store) -> np.ndarray:
     if not len(rows):
         return factor
     parts = np.array_split(rows, -(-len(rows) // IMAGES_AT_ONCE))
-    power, expected = (torch.cat(column) for column in zip(*(_outer(store, p) for p in parts), strict=True))
+    columns = zip(*(_outer(store, part) for part in parts), strict=True)
+    power, expected, count = (torch.cat(column) for column in columns)
     _, tomogram = np.unique(store.particles["tomogram"].to_numpy(), return_inverse=True)
     tomogram = torch.as_tensor(tomogram[store.images["particle"].to_numpy()[rows]])
     sums = torch.zeros(2, int(tomogram.max()) + 1, dtype=torch.float64)
     sums.index_add_(1, tomogram, torch.stack([power, expected]))
     level = (sums[0] / sums[1].clamp_min(1e-30))[tomogram]
-    half_plane = store.half_plane
-    n_points = half_plane.n - half_plane.prefix(NOISE_SHELLS * store.box / 2)
     empty = expected == 0
     deviation = torch.log((power / torch.where(empty, power, expected * level)).nan_to_num(1).clamp_min(1e-6))
-    count = torch.full_like(deviation, n_points).masked_fill(empty, 0)
-    factor[rows] = torch.where(empty, 1, torch.exp(shrunk(deviation, count))).numpy()
+    factor[rows] = torch.exp(shrunk(deviation, count)).numpy()
     return factor
 
 
-def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """(m,) power of images at high |k|, and that of unit noise after what was multiplied into them."""
+def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """(m,) power of images at high |k|, that of unit noise after what was multiplied into them, and number of
+    points where they hold any."""
     half_plane = store.half_plane
     outer = slice(half_plane.prefix(NOISE_SHELLS * store.box / 2), None)
     data = store.half_planes(rows)[:, outer]
@@ -64,13 +64,14 @@ def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     transfer, gain = (x[:, outer] for x in physical_transfer(params, half_plane, dose=True, tilt=True))
     own_gain = torch.as_tensor(store.gain[rows])[:, None]
     noise = noise_gain(transfer, gain) * torch.where(params.ctf_premultiplied[:, None], own_gain**2, 1.0)
-    noise = noise.masked_fill(params.scale_factor[:, None] == 0, 0)
-    return data.abs().square().sum(1).double(), noise.sum(1).double()
+    held = (gain != 0) & (params.scale_factor[:, None] != 0)
+    sums = (data.abs().square() * held, noise * held, held)
+    return tuple(values.sum(1).double() for values in sums)
 
 
 def noise_gain(transfer: Tensor, gain: Tensor) -> Tensor:
     """Variance of an image's noise relative to an untreated image's, from h and g of `physical_transfer`.
 
-    1 where both are 0, of which nothing is known.
+    0 where the gain is: such values hold neither signal nor noise.
     """
-    return torch.where(gain != 0, transfer / gain, torch.ones_like(gain))
+    return torch.where(gain != 0, transfer / gain, torch.zeros_like(gain))

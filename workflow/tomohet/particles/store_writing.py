@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path, write_parquet, write_yaml
 from tomohet.files.digests import forget, sealed
 from tomohet.files.rows import row_checksums
+from tomohet.particles.measured_filter import measured_filter
 from tomohet.particles.normalisation import divisors, grey_scales, tomogram_of
 from tomohet.particles.preparation import (
     Normalisation,
@@ -65,6 +67,8 @@ def write_store(
 ) -> Store:
     """Prepare all images of `particle_set` into `folder` and open the store; options as in `Preparation`.
 
+    What was multiplied into premultiplied images is first measured in a sample (`particles.measured_filter`);
+    where that is not what the file states, the image table has what was found.
     Images are read, freed of their background, windowed, transformed, given their sign, normalised and
     shifted, in this order.
     A store of the same inputs and options is reused as it stands; any other is rebuilt. Sections are
@@ -91,6 +95,10 @@ def write_store(
         particle_set = rescaled(particle_set, grids)
         images = particle_set.images
     hp = half_plane(grids.box)
+    measured = measured_filter(particle_set, preparation, hp, grids)
+    if measured is not None:
+        images = measured.corrected(images)
+        particle_set = replace(particle_set, images=images)
     shift, divisor = divisors(particle_set, preparation, hp, grids)
     with atomic_path(folder / DATA) as temporary:
         of_each = _write_half_planes(temporary, particle_set, preparation, hp, grids, shift, divisor)
@@ -106,6 +114,7 @@ def write_store(
         "pixel_size_A": particle_set.pixel_size_A,
         "scale": float(np.median(of_each["noise_scale"])),
         "preparation": preparation.described(),
+        "extraction": None if measured is None else measured.described(),
         "inverted": sorted({bool(sign < 0) for sign in preparation.signs(images)}),
         "counts": {
             "particles": len(particle_set.particles),
@@ -174,7 +183,17 @@ def _digest(particle_set: ParticleSet, preparation: Preparation) -> str:
     Stacks enter with name, size, time of change and first bytes: reading them all would take as long as
     preparing them. Where they lie does not matter.
     """
-    parts = [repr((FORMAT, __version__, particle_set.box, sorted(preparation.described().items())))]
+    parts = [
+        repr(
+            (
+                FORMAT,
+                __version__,
+                "filter measured",
+                particle_set.box,
+                sorted(preparation.described().items()),
+            )
+        )
+    ]
     for table in (particle_set.particles, particle_set.images.drop(columns="stack")):
         parts.append(_sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()))
     codes, stacks = pd.factorize(particle_set.images["stack"])

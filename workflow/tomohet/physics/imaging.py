@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 
 from tomohet.physics.ctf import contrast_transfer
-from tomohet.physics.dose import attenuation, b_factor_attenuation, optimal_dose_prefix
+from tomohet.physics.dose import attenuation, b_factor_attenuation, optimal_dose_prefix, optimal_frequency
 from tomohet.physics.fourier import HalfPlane
 
 Tensor = torch.Tensor
@@ -25,7 +26,7 @@ class ImageParameters(NamedTuple):
     When extracted, the images were multiplied by p = C W s: by their CTF C (ctf_premultiplied), by the dose
     weight W (dose_weighted; `extraction_dose_weight`) and by the amplitude s (scale_factor; 1: none). s is 0
     for tilts that were excluded without being hidden: their images hold nothing and get no weight. A negative
-    s turns the sign of the image, and its weight likewise.
+    s turns the sign of the image, and its weight likewise. cut_off: W is 0 beyond the optimal dose.
     """
 
     rotation: Tensor
@@ -43,6 +44,7 @@ class ImageParameters(NamedTuple):
     dose_weighted: Tensor
     scale_factor: Tensor
     dose_b_factor_A2: Tensor
+    cut_off: Tensor
 
     def take(self, index: Tensor | slice) -> "ImageParameters":
         """The parameters of some of the images."""
@@ -54,17 +56,21 @@ class ImageParameters(NamedTuple):
 
 
 _ROTATION_COLUMNS = [f"r{row}{column}" for row in range(3) for column in range(3)]
-_FLAGS = ("ctf_premultiplied", "dose_weighted")
+_FLAGS = ("ctf_premultiplied", "dose_weighted", "cut_off")
 
 
 def image_parameters(images: pd.DataFrame, device: torch.device | str = "cpu") -> ImageParameters:
-    """Parameters of the rows of an image table (columns as in the prepared store), in row order."""
+    """Parameters of the rows of an image table (columns as in the prepared store), in row order.
+
+    No file states `cut_off`: it is False in tables without it (`particles.extraction_filter` adds it).
+    """
     rotation = torch.as_tensor(images[_ROTATION_COLUMNS].to_numpy("float32", copy=True), device=device)
     fields = {"rotation": rotation.reshape(-1, 3, 3)}
     for name in ImageParameters._fields[1:]:
-        fields[name] = torch.as_tensor(
-            images[name].to_numpy("bool" if name in _FLAGS else "float32", copy=True), device=device
-        )
+        kind = "bool" if name in _FLAGS else "float32"
+        known = name in images or name != "cut_off"
+        column = images[name].to_numpy(kind, copy=True) if known else np.zeros(len(images), bool)
+        fields[name] = torch.as_tensor(column, device=device)
     return ImageParameters(**fields)
 
 
@@ -99,15 +105,21 @@ def dose_weight_at(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
     """W (m, n) at frequencies (n,) in cycles per pixel.
 
     exp(-B dose k^2 / 4) where dose_b_factor_A2 is above 0, else exp(-dose / 2 Nc(k)) with the constants of
-    300 kV at any voltage and without a cut at the optimal dose. Sources: RELION 5, damage.cpp, `weightImage`;
-    Warp, TiltSeries.ReconstructParticleSeries.cs, `RelionWeights`.
+    300 kV at any voltage. Sources: RELION 5, damage.cpp, `weightImage`; Warp,
+    TiltSeries.ReconstructParticleSeries.cs, `RelionWeights`. Both leave what is beyond the optimal dose,
+    which is 0 where `cut_off`, as Grant & Grigorieff (2015, eLife) have it.
     """
-    s_invA = _frequency_invA(params, radius_cpp)
-    weight = attenuation(s_invA, params.dose_e_A2, torch.full_like(params.voltage_kV, EXTRACTION_KV))
+    s_invA, extraction_kV = (
+        _frequency_invA(params, radius_cpp),
+        torch.full_like(params.voltage_kV, EXTRACTION_KV),
+    )
+    weight = attenuation(s_invA, params.dose_e_A2, extraction_kV)
     b_factor = params.dose_b_factor_A2
-    return torch.where(
+    weight = torch.where(
         b_factor[:, None] > 0, b_factor_attenuation(s_invA, b_factor * params.dose_e_A2), weight
     )
+    beyond = s_invA > optimal_frequency(params.dose_e_A2, extraction_kV)[:, None]
+    return weight.masked_fill(params.cut_off[:, None] & beyond, 0)
 
 
 def _frequency_invA(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
@@ -163,8 +175,10 @@ def physical_transfer(
 
     The camera recorded q V + white noise, with q = C, times the dose attenuation if `dose`, times cos(tilt)
     if `tilt`. What was multiplied in afterwards, p = C W s, scales signal and noise alike: F = p (q V +
-    noise), so h = p q and the optimal weight is g = q / p. With `dose` off, W stays a weight (g is not
-    divided by it), because undoing it would amplify what damage left of the high frequencies.
+    noise), so h = p q and the optimal weight is g = q / p. What p is thus decides g alone: the weight of the
+    map in the normal equations, g h = q^2, is that of the recorded image, whatever was multiplied in, as long
+    as that is not 0. With `dose` off, W stays a weight (g is not divided by it), because undoing it would
+    amplify what damage left of the high frequencies.
 
     W and s do not amplify what rounding has replaced: g has W s / ((W s)^2 + `ROUNDING`^2) for 1 / (W s). So
     images with s = 0 have h = g = 0.

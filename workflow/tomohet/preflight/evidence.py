@@ -11,6 +11,7 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from tomohet.particles.scores import normal_deviate, z_over_particles
 from tomohet.physics.backprojection import Accumulator, insert_slices, wiener_map
 from tomohet.physics.fourier import transform3
 from tomohet.physics.fsc import fsc, shell_frequencies, shell_sums
@@ -18,7 +19,6 @@ from tomohet.physics.imaging import ctf_of, dose_attenuation, tilt_attenuation
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.slicing import corners, gather, transform
 from tomohet.preflight.sample import Sample
-from tomohet.preflight.spectrum import normal_deviate, z_over_particles
 
 IMAGES_AT_ONCE = 400
 MAP_FRACTION = 0.1  # regulariser of the maps

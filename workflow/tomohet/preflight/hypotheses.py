@@ -1,10 +1,12 @@
-"""What the images say about the three things a particle file states and nobody can see: flag, sign, hand.
+"""What the images say about what a particle file states and nobody can see: flag, filter, sign, hand.
 
 Premultiplication. Data are y = p C V + p noise with p = 1 (raw), sign C (phase-flipped), C (premultiplied) or
 |C|. Two questions tell the four apart: does the noise power follow C^2 (`spectrum.modulation`; no map is
 needed), and do the phases carry the sign of C? The latter is left to the half-map FSC of the four: beyond the
 CTF's first zero, the two wrong ones cancel. Within one answer to it, two hypotheses differ by weights alone
 and have nearly the same FSC, which is why FSC cannot replace the spectrum.
+
+Filter. What else was multiplied in, the noise tells as well (`preflight.filters`).
 
 Contrast. With the sign of the data reversed, the map is reversed and nothing else: FSC and likelihood are the
 same. What is known beforehand is that a particle is compact and denser than the ice. So the centre of the
@@ -20,7 +22,6 @@ to the z of equal probability. Chance gives |z| > 4 once in 16,000 data sets, |z
 
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,8 @@ from tomohet.preflight.evidence import (
     depth_score,
     skewness,
 )
+from tomohet.preflight.filters import extraction_filter
+from tomohet.preflight.finding import Finding
 from tomohet.preflight.sample import LARGEST_BOX, Sample, draw_sample
 from tomohet.preflight.spectrum import modulation, modulation_by_tomogram
 
@@ -45,25 +48,6 @@ HAND_LIKELY, HAND_DECISIVE = 3.0, 5.0  # of |z|; there is one hand, and it is ra
 RAW_SHARE, PREMULTIPLIED_SHARE = 0.4, 0.7
 LEAST_DEPTH_A = 50.0
 MOST_NAMED = 3  # tomograms in a message
-
-Verdict = Literal["pass", "look", "stop"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One question put to the images.
-
-    name: "premultiplication", "contrast" or "hand". stated, found: what the file says (or implies) and what
-    the images say, or "undecided". z: strength in standard deviations, positive for what is stated.
-    """
-
-    name: str
-    stated: str
-    found: str
-    z: float
-    message: str
-    remedy: str
-    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -103,6 +87,7 @@ def examine(
     name = "premultiplied" if is_premultiplied else "raw"
     findings = [
         first,
+        extraction_filter(sample, is_premultiplied),
         contrast(sample, pairs[name], is_premultiplied, uninvert),
         hand(sample, is_premultiplied),
     ]

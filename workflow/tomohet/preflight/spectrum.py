@@ -18,10 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import norm
-from scipy.stats import t as student_t
 from torch import Tensor
 
+from tomohet.particles.scores import z_over_particles
 from tomohet.particles.table import ParticleSet
 from tomohet.physics.ctf import electron_wavelength_A
 from tomohet.physics.imaging import ctf_of
@@ -33,7 +32,6 @@ SHARES = np.linspace(0.02, 0.98, 25)
 PHASE_BINS = 60
 SCALE_ROUNDS = 2  # one would do if all tomograms had the same doses
 SORTING_ROUNDS = 4
-LEAST_PROBABILITY = 1e-300  # of a normal deviate: less than this underflows
 
 
 @dataclass(frozen=True)
@@ -192,25 +190,6 @@ def _outer(sample: Sample) -> _Outer:
         torch.as_tensor(tomogram),
         names,
     )
-
-
-def z_over_particles(score: np.ndarray, particle: np.ndarray) -> float:
-    """Mean over standard error of scores (m,) of images, summed within particles, as a normal deviate.
-
-    Over n particles that ratio is Student's t with n - 1 degrees of freedom; returned is the z of equal
-    probability (`normal_deviate`). 0 for a single particle.
-    """
-    sums = np.bincount(np.unique(particle, return_inverse=True)[1], score)
-    spread = sums.std(ddof=1) * np.sqrt(len(sums)) if len(sums) > 1 else 0.0
-    if not spread > 0:
-        return 0.0
-    ratio = float(sums.sum() / spread)
-    return normal_deviate(float(student_t.sf(abs(ratio), len(sums) - 1)), ratio)
-
-
-def normal_deviate(tail: float, sign: float) -> float:
-    """The normal deviate of this sign with the probability `tail` beyond it; 37 at most."""
-    return float(np.copysign(norm.isf(max(tail, LEAST_PROBABILITY)), sign))
 
 
 def _groups(sample: Sample, columns: slice) -> tuple[Tensor, int]:

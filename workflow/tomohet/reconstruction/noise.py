@@ -1,7 +1,8 @@
-"""The noise of images, by Fourier shell and tomogram.
+"""The noise of images, by Fourier shell, tomogram and dose.
 
 Tomograms differ in thickness, defocus and dose: one variance for all would give the noisy ones too much
-weight and make latents of their particles large. What the few images of a tomogram cannot tell, all images
+weight and make latents of their particles large. Within a tomogram, structures in the ice fade with the dose
+as the particle does, and thin out with the tilt. What the few images of a tomogram cannot tell, all images
 say.
 
 Images end in a round window. There is no noise outside it, and neighbouring Fourier coefficients have noise
@@ -18,18 +19,21 @@ from torch import Tensor
 
 from tomohet.particles.noise_levels import shrunk
 from tomohet.physics.slicing import gather, transform
-from tomohet.reconstruction.observations import Chunk, Observations
+from tomohet.reconstruction.observations import DOSE_BINS, Chunk, Observations
 
 
 @dataclass(frozen=True)
 class Noise:
     """Variance of the complex noise of an untreated image at each half-plane row, constant within a shell.
 
-    common (rows,): of all images; by_tomogram (T, rows): in the order of `Observations.tomograms`.
+    common (rows,): of all images; by_tomogram (T, rows): in the order of `Observations.tomograms`; by_dose
+    (T, B, shells): of each tomogram's images of similar dose (`observations.dose_bins`), None where all have
+    the tomogram's.
     """
 
     common: Tensor
     by_tomogram: Tensor
+    by_dose: Tensor | None = None
 
     @classmethod
     def same(cls, variance: Tensor, n_tomograms: int) -> "Noise":
@@ -39,40 +43,58 @@ class Noise:
     def whitened(self, observations: Observations) -> Iterator[Chunk]:
         """The observations' chunks with numerator and weight divided by the noise of their images."""
         for chunk in observations.chunks():
-            variance = self.by_tomogram[:, : observations.n_rows][chunk.tomogram]
+            if self.by_dose is None:
+                variance = self.by_tomogram[:, : observations.n_rows][chunk.tomogram]
+            else:
+                variance = self.by_dose[chunk.tomogram, chunk.dose_bin][:, observations.shell]
             yield replace(chunk, numerator=chunk.numerator / variance, weight=chunk.weight / variance)
 
 
 def residual_noise(observations: Observations, volume: Tensor) -> Noise:
-    """Mean |y - h S mu|^2 over the images, per shell for all of them and for each tomogram.
+    """Mean |y - h S mu|^2 over the images, per shell for all of them, each tomogram, and similar doses in it.
 
     A tomogram's variances are those of all images times its own level, times its own deviation from that in
-    each shell; of both, what chance explains is left out (`noise_levels.shrunk`), so that many images decide
-    for themselves and few follow the others.
+    each shell. Those of a dose are the tomogram's times what images of this dose have in common in all
+    tomograms, times their level in the tomogram, times their deviation in each shell. Of all deviations
+    what chance explains is left out (`noise_levels.shrunk`), so that many images decide for themselves and
+    few follow the others.
     """
+    power, gain, count = observations.processes.add_up(_sums(observations, volume))
+    of_tomogram = [sums.sum(1) for sums in (power, gain, count)]
+    common = of_tomogram[0].sum(0) / of_tomogram[1].sum(0).clamp_min(1e-12)
+    tomogram = common.clamp_min(1e-30) * torch.exp(_deviations(*of_tomogram, common.clamp_min(1e-30)))
+    # Doses in all tomograms: each tomogram's power in units of its own variance.
+    of_dose = [sums.sum(0) for sums in (power / tomogram[:, None], gain, count)]
+    dose = torch.exp(shrunk(_log_ratio(*of_dose[:2]), of_dose[2]))
+    expected = tomogram[:, None] * dose
+    both = [sums.flatten(0, 1) for sums in (power, gain, count)]
+    own = _deviations(*both, expected.flatten(0, 1)).unflatten(0, power.shape[:2])
+    rows = observations.shell
+    by_dose = (expected * torch.exp(own)).float()
+    return Noise(common[rows].float(), tomogram[:, rows].float(), by_dose)
+
+
+def _sums(observations: Observations, volume: Tensor) -> Tensor:
+    """Power of residuals, noise gain and number (3, T, B, shells) of the images' rows that hold anything."""
     table = transform(volume[None])
-    shape = (len(observations.tomograms), observations.n_shells)
-    # Power, noise gain and number of the images' rows.
-    sums = volume.new_zeros(3, *shape, dtype=torch.float64)
-    points = torch.zeros(shape[1], device=volume.device).index_add_(
-        0, observations.shell, torch.ones_like(observations.shell, dtype=torch.float32)
-    )
+    shape = (len(observations.tomograms), DOSE_BINS, observations.n_shells)
+    sums = volume.new_zeros(3, shape[0] * shape[1], shape[2], dtype=torch.float64)
     for chunk in observations.chunks():
         residual = chunk.data - chunk.transfer * gather(table, chunk.index, chunk.corner_weight)[..., 0]
-        for number, rows in enumerate((residual.abs().square(), chunk.noise_gain)):
-            shells = rows.new_zeros(len(rows), shape[1]).index_add_(1, observations.shell, rows)
-            sums[number].index_add_(0, chunk.tomogram, shells.double())
-        counts = points.double().expand(len(chunk.tomogram), -1)
-        sums[2].index_add_(0, chunk.tomogram, counts)
-    power, gain, count = observations.processes.add_up(sums)
-    common = power.sum(0) / gain.sum(0).clamp_min(1e-12)
-    expected = gain * common.clamp_min(1e-30)
+        held = chunk.noise_gain > 0
+        group = chunk.tomogram * shape[1] + chunk.dose_bin
+        for number, rows in enumerate((residual.abs().square() * held, chunk.noise_gain, held.float())):
+            shells = rows.new_zeros(len(rows), shape[2]).index_add_(1, observations.shell, rows)
+            sums[number].index_add_(0, group, shells.double())
+    return sums.unflatten(1, shape[:2])
+
+
+def _deviations(power: Tensor, gain: Tensor, count: Tensor, variance: Tensor) -> Tensor:
+    """Logarithm (G, shells) of each group's variance over `variance`: its level, and the rest per shell."""
+    expected = gain * variance
     level = shrunk(_log_ratio(power.sum(1), expected.sum(1)), count.sum(1))[:, None]
-    # In units of the tomogram's own level each shell counts alike.
-    shells = shrunk(_log_ratio(power, expected * level.exp()), count)
-    ratio = torch.exp(level + shells)
-    rows = observations.shell
-    return Noise(common[rows].float(), (common * ratio)[:, rows].float())
+    # In units of the group's own level each shell counts alike.
+    return level + shrunk(_log_ratio(power, expected * level.exp()), count)
 
 
 def _log_ratio(power: Tensor, expected: Tensor) -> Tensor:

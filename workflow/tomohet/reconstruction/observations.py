@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from tomohet.processes import ALONE, Processes
 
 # Coefficients of a density that fills the box without order are independent at this distance.
 APART_PX = 1.0
+DOSE_STEP_E_A2, DOSE_BINS = 3.0, 50
 # About 700 bytes each with ten basis maps.
 ROWS_PER_CHUNK = {"cpu": 400_000, "cuda": 4_000_000}
 
@@ -35,15 +37,17 @@ class Chunk:
 
     part: the particles' positions among the process's own; counts: images of each, on the host. owner (m,)
     position of each image's particle within the chunk; tomogram (m,) number of its tomogram in
-    `Observations.tomograms`; data (m, n) complex; transfer (m, n); numerator q (m, n) complex; weight w
-    (m, n); noise_gain (m, n) variance of the noise in `data` relative to that of an untreated image without
-    a window; rotation (m, 3, 3) volume -> image; index and corner_weight (m, n, 8) of the slice points.
+    `Observations.tomograms`; dose_bin (m,) of its dose (`dose_bins`); data (m, n) complex; transfer (m, n);
+    numerator q (m, n) complex; weight w (m, n); noise_gain (m, n) variance of the noise in `data` relative to
+    that of an untreated image without a window, 0 where they hold none; rotation (m, 3, 3) volume -> image;
+    index and corner_weight (m, n, 8) of the slice points.
     """
 
     part: slice
     counts: np.ndarray
     owner: Tensor
     tomogram: Tensor
+    dose_bin: Tensor
     data: Tensor
     transfer: Tensor
     numerator: Tensor
@@ -94,6 +98,7 @@ class Observations:
         )
         self.shell = self.half_plane.shell
         self.tomograms, self._tomogram = tomograms_of(store)
+        self._dose_bin = dose_bins(store.images)
         counts = np.diff(store.offsets)[self.particles]
         per_chunk = max(1, ROWS_PER_CHUNK[self.device.type] // max(1, self.n_rows))
         parts = np.split(
@@ -142,6 +147,7 @@ class Observations:
                 counts=counts[chosen],
                 owner=self._on_device(np.repeat(np.arange(len(part)), counts[chosen])),
                 tomogram=self._on_device(np.repeat(self._tomogram[chosen], counts[chosen])),
+                dose_bin=self._on_device(self._dose_bin[rows]),
                 data=data,
                 transfer=transfer,
                 numerator=gain / factor * data,
@@ -187,6 +193,15 @@ def stored_transfer(
     h, g = physical_transfer(params, hp, dose=dose, tilt=tilt)
     own_gain = own_gain[:, None]
     return h * own_gain, g * torch.where(params.ctf_premultiplied[:, None], 1 / own_gain, own_gain)
+
+
+def dose_bins(images: pd.DataFrame) -> np.ndarray:
+    """Number (n,) of each image's dose among `DOSE_BINS` of `DOSE_STEP_E_A2` each.
+
+    They mean the same in every store, whatever tilts have been left out of it.
+    """
+    bins = images["dose_e_A2"].to_numpy(float) / DOSE_STEP_E_A2 + 0.5
+    return bins.astype(np.int64).clip(0, DOSE_BINS - 1)
 
 
 def tomograms_of(store: Store) -> tuple[list[str], np.ndarray]:

@@ -13,6 +13,7 @@ from tomohet.files.text import read_yaml
 
 DIALECTS = ("warp", "warptools", "both")
 EXTRACTION = ("premultiplied", "dose_weighted", "scaled", "inverted")
+STEPS = (*EXTRACTION, "cut_off")
 CORE = "core"
 DEFAULT_BOX = 32
 DEFAULT_PIXEL_SIZE_A = 12.0
@@ -63,10 +64,11 @@ class SimulationConfig:
     probability `hidden_fraction`. `shift_px`: largest offset of the picked position along each axis.
     `amplitude_loss`: multiply by cos(tilt), the thicker specimen.
 
-    `extraction`: what is done to the stacks of the WarpTools dialect, of `EXTRACTION`: multiplied by the CTF
+    `extraction`: what is done to the stacks of the WarpTools dialect, of `STEPS`: multiplied by the CTF
     (premultiplied), by exp(-dose / 2 Nc) or, with `dose_b_factor_A2` above 0, exp(-B dose k^2 / 4)
-    (dose_weighted), and by rlnCtfScalefactor, cos(tilt) (scaled); made light (inverted). By default all, as
-    WarpTools does; its --dont_premultiply and RELION's --no_ctf leave [inverted].
+    (dose_weighted), and by rlnCtfScalefactor, cos(tilt) (scaled); made light (inverted). By default these, as
+    WarpTools does; its --dont_premultiply and RELION's --no_ctf leave [inverted]. `cut_off`: the dose weight
+    is 0 beyond the optimal dose, which the files do not say.
 
     Errors (0: none): the files state, for every particle, a rotation that is off by a random one of rms angle
     `pose_error_deg` and an origin that is off by a normal deviate of `pose_error_A` along each axis, the same
@@ -213,7 +215,7 @@ def _check(config: SimulationConfig) -> None:
     require("hidden_fraction", 0 <= config.hidden_fraction < 1, "between 0 and 1")
     require("amplitude_contrast", 0 <= config.amplitude_contrast <= 1, "between 0 and 1")
     require("dialect", config.dialect in DIALECTS, " or ".join(DIALECTS))
-    require("extraction", set(config.extraction) <= set(EXTRACTION), f"some of {', '.join(EXTRACTION)}")
+    require("extraction", set(config.extraction) <= set(STEPS), f"some of {', '.join(STEPS)}")
     ascending = len(config.defocus_A) == 2 and config.defocus_A[0] <= config.defocus_A[1]
     require("defocus_A", ascending, "[lowest, highest]")
     require("maps", not (config.model and config.maps), "no maps when a model is given")

@@ -59,6 +59,7 @@ class WarpToolsWriter:
             ctf_premultiplied="premultiplied" in self.done,
             dose_weighted="dose_weighted" in self.done,
             dose_b_factor_A2=self.config.dose_b_factor_A2,
+            cut_off="cut_off" in self.done,
             scale_factor=scale_factors(images["tilt_deg"]) if "scaled" in self.done else 1.0,
         )
 

@@ -1,0 +1,215 @@
+"""Which filter the extraction multiplied into the images, measured from their noise.
+
+Data are y = p (C d V + noise) with p = C f: the CTF and a filter f that fades with the dose, which files
+state badly or not at all. The recorded noise is white or has one colour in all images, so the noise power of
+image i in shell j is
+
+    E|y|^2 = u_i s_j C_i(j)^2 f_i(j)^2,
+
+u_i the level of an image, s_j the colour that all have in common, both free. f is thus known up to a factor
+for each image, in which a scale factor shows, and one for each shell, which blurs the map and no more.
+|y|^2 of noise is exponentially distributed, so that the likelihood of a filter is closed (Whittle), and u and
+s are means of power over what is expected. Particles are independent: filters are compared by the mean of
+their log-likelihood ratio over its standard error. Raw images have p = f.
+
+Shells below `INNER` are left out: signal and structures in the ice fade with the dose as well. Whether images
+end at the optimal dose shows in the power on both sides of that frequency, wherever it is.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from tomohet.particles.scores import MOST_Z, z_over_particles
+from tomohet.physics.dose import optimal_frequency
+from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.imaging import EXTRACTION_KV, ImageParameters, ctf_of, dose_weight_at
+
+LOWEST, INNER, OUTER = 0.2, 0.55, 0.8  # of Nyquist
+DOSE_GROUPS = 6
+ROUNDS = 3
+B_FACTORS_A2 = (0.5, 60.0)
+DECISIVE = 5.0  # z of one filter over another
+# Rms of the logarithm of the power: a filter that fits so well is not questioned; none that fits worse is
+# believed.
+FITS, MISFIT = 0.1, 0.4
+# Shells on either side of an edge that are compared with each other, and those in between, where it leaks.
+BESIDE_PX, EDGE_PX = 6.0, 1.5
+HALFWAY = 0.35  # between exponents of a scale factor that is in the noise and one that is not
+CUT = 0.5  # share of the power beyond the optimal dose below which it has been cut off
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter that fades with the dose. kind: "none", "exposure" (exp(-dose / 2 Nc)) or "b-factor"
+    (exp(-B dose k^2 / 4), B in Å^2); cut_off: 0 beyond the optimal dose."""
+
+    kind: str
+    b_factor_A2: float = 0.0
+    cut_off: bool = False
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        text = {
+            "none": "CTF only",
+            "exposure": "CTF x exposure filter",
+            "b-factor": f"CTF x exp(-B dose k^2 / 4) with B = {self.b_factor_A2:.3g} Å^2",
+        }[self.kind]
+        return f"{text}, cut off at the optimal dose" if self.cut_off else text
+
+    def of(self, params: ImageParameters) -> ImageParameters:
+        """Parameters of images with this filter."""
+        like = params.dose_e_A2
+        flags = {"dose_weighted": self.kind != "none", "cut_off": self.cut_off}
+        columns = {key: torch.full_like(like, value, dtype=torch.bool) for key, value in flags.items()}
+        return params._replace(**columns, dose_b_factor_A2=torch.full_like(like, self.b_factor_A2))
+
+
+@dataclass(frozen=True)
+class ShellSums:
+    """Of m images in the s shells from `LOWEST` on: power and expected (m, s), the sum of C^2 (of 1 for raw
+    images); points (s,) of each shell in an image; frequency (s,) in cycles per pixel; params and particle
+    (m,) of the images; box in px."""
+
+    power: Tensor
+    expected: Tensor
+    points: Tensor
+    frequency: Tensor
+    params: ImageParameters
+    particle: np.ndarray
+    box: int
+
+    @classmethod
+    def of(cls, chunks, params: ImageParameters, hp: HalfPlane, particle: np.ndarray) -> "ShellSums":
+        """chunks: yields (rows, half-planes (rows, n) complex)."""
+        first = int(np.ceil(LOWEST * hp.box / 2))
+        shell = hp.shell - first
+        kept = (shell >= 0).nonzero()[:, 0]
+        shell, n = shell[kept], hp.box // 2 - first + 1
+        points = torch.bincount(shell, minlength=n).float()
+        some = HalfPlane(hp.box, hp.k[kept], hp.radius[kept], hp.frequency[kept])
+        power, expected = torch.zeros(2, len(particle), n)
+        for rows, values in chunks:
+            here = params.take(rows)
+            ctf2 = torch.where(here.ctf_premultiplied[:, None], ctf_of(here, some).square(), 1.0)
+            power[rows] = torch.zeros(len(values), n).index_add_(1, shell, values[:, kept].abs().square())
+            expected[rows] = torch.zeros(len(values), n).index_add_(1, shell, ctf2)
+        frequency = (first + torch.arange(n)) / hp.box
+        usable = points > 0
+        sums = (sums[..., usable] for sums in (power, expected, points, frequency))
+        return cls(*sums, params, particle, hp.box)
+
+    def fit(self, filter_: Filter | None, inside_only: bool = False) -> "Fit":
+        """Under a filter; None: what the parameters state. inside_only: below the optimal dose."""
+        params = self.params if filter_ is None else filter_.of(self.params)
+        params = params._replace(cut_off=torch.zeros_like(params.dose_weighted))
+        factor = dose_weight_at(params, self.frequency.double()).square().clamp_min(1e-12)
+        factor = torch.where(params.dose_weighted[:, None], factor, 1.0)
+        used = (self.edge() > EDGE_PX if inside_only else torch.ones_like(factor)) * (
+            self.frequency >= INNER / 2
+        )
+        ratio = self.power / (self.expected * factor).clamp_min(1e-30)
+        weight = self.points * used
+        some = weight.sum(1, keepdim=True) > 0
+        colour = torch.ones(len(self.points))
+        for _ in range(ROUNDS):
+            level = (weight * ratio / colour).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+            level = torch.where(some, level.clamp_min(1e-30), 1.0)
+            colour = ((used * ratio / level).sum(0) / used.sum(0).clamp_min(1)).clamp_min(1e-30)
+        relative = ratio / (level * colour)
+        likelihood = -(weight * (relative + torch.log(factor * level * colour))).sum(1)
+        return Fit(likelihood.double().numpy(), level[:, 0].double().numpy(), relative, used)
+
+    def likelihood_below(self, filter_: Filter) -> float:
+        """Of all images, below the optimal dose."""
+        return float(self.fit(filter_, inside_only=True).likelihood.sum())
+
+    def edge(self) -> Tensor:
+        """(m, s) px from each shell to where the dose is the optimal one: positive below that frequency."""
+        extraction_kV = torch.full_like(self.params.voltage_kV, EXTRACTION_KV)
+        limit = optimal_frequency(self.params.dose_e_A2, extraction_kV) * self.params.pixel_size_A
+        return ((limit[:, None] - self.frequency) * self.box).float()
+
+    def beyond(self, filter_: Filter) -> tuple[float, float]:
+        """Power beyond the optimal dose over that below it, both over what the filter leaves, and z of more
+        than `CUT` of it; (nan, 0) where no image goes beyond."""
+        params = filter_.of(self.params)._replace(cut_off=torch.zeros_like(self.params.dose_weighted))
+        factor = torch.where(
+            params.dose_weighted[:, None], dose_weight_at(params, self.frequency.double()).square(), 1.0
+        )
+        edge = self.edge()
+        ratio = self.power / (self.expected * factor).clamp_min(1e-30)
+        colour = (
+            ratio[edge[:, -1] > 0].mean(0) if (edge[:, -1] > 0).any() else ratio.new_ones(len(self.points))
+        )
+        below, above = (self.points * ((side > EDGE_PX) & (side < BESIDE_PX)) for side in (edge, -edge))
+        level = (below * ratio / colour).sum(1) / below.sum(1).clamp_min(1)
+        above = above * (level > 0)[:, None]
+        if not above.any():
+            return float("nan"), 0.0
+        share = (ratio / (colour * level.clamp_min(1e-30)[:, None])).clamp_max(1.5)
+        score = (above * (share - CUT)).sum(1).double().numpy()
+        z = z_over_particles(score, self.particle)
+        if not share[above > 0].any():  # nothing at all is left there: no scatter to compare with
+            z = -MOST_Z
+        return float((above * share).sum() / above.sum()), z
+
+    def misfit(self, fit: "Fit") -> float:
+        """Rms of the logarithm of power over what is expected, over groups of doses and shells, less what
+        is chance."""
+        dose = np.unique(self.params.dose_e_A2.numpy(), return_inverse=True)[1]
+        group = torch.as_tensor(dose * DOSE_GROUPS // (dose.max() + 1))
+        sums = torch.zeros(2, DOSE_GROUPS, len(self.points))
+        sums.index_add_(1, group, torch.stack([fit.relative * fit.used, fit.used]))
+        known = sums[1] > 0
+        deviation = torch.log((sums[0] / sums[1].clamp_min(1))[known].clamp_min(1e-6)).square()
+        chance = 1 / (sums[1] * self.points)[known]
+        return float((deviation - chance).mean().clamp_min(0).sqrt())
+
+    def with_best_b_factor(self, inside_only: bool) -> Filter:
+        """exp(-B dose k^2 / 4) of highest likelihood."""
+        best = minimize_scalar(
+            lambda b: -self.fit(Filter("b-factor", float(np.exp(b))), inside_only).likelihood.sum(),
+            bounds=np.log(B_FACTORS_A2), method="bounded", options={"xatol": 0.02},
+        )  # fmt: skip
+        return Filter("b-factor", float(np.exp(best.x)))
+
+    def scale_exponents(self, fit: "Fit") -> tuple[str, list[tuple[float, float]]]:
+        """Which scale factor shows, "stated" or the "cosine" of the tilt where the file states none, and for
+        two bands of frequencies its exponent in the amplitude of the noise, with z of more than `HALFWAY`.
+
+        Each particle's images are compared among themselves: tomograms have grey levels of their own. What
+        else fades with the tilts, structures in the ice, fades with frequency too.
+        """
+        stated = self.params.scale_factor.abs().double().numpy()
+        name = "stated" if np.ptp(stated[stated > 0]) > 0.05 else "cosine"
+        scale = stated if name == "stated" else np.cos(np.radians(self.params.tilt_deg.double().numpy()))
+        owner = np.unique(self.particle, return_inverse=True)[1]
+        found = []
+        for band in (self.frequency < OUTER / 2, self.frequency >= OUTER / 2):
+            weight = self.points * fit.used * band
+            level = (weight * fit.relative).sum(1) / weight.sum(1).clamp_min(1)
+            level = level.double().numpy() * fit.level
+            used = ((stated > 0) & (level > 0)).astype(float)
+            count = np.bincount(owner, used).clip(1)
+            x, y = (np.log(np.where(used > 0, v, 1)) for v in (scale, np.sqrt(level)))
+            x, y = (used * (v - (np.bincount(owner, used * v) / count)[owner]) for v in (x, y))
+            spread = np.square(x).sum()
+            exponent = float((x * y).sum() / spread) if spread > 1e-3 else float("nan")
+            found.append((exponent, z_over_particles(x * y - HALFWAY * x * x, self.particle)))
+        return name, found
+
+
+@dataclass(frozen=True)
+class Fit:
+    """likelihood (m,): log, of the images; level (m,): of their power; relative (m, s): power over what is
+    expected; used (m, s): 1 where it counts."""
+
+    likelihood: np.ndarray
+    level: np.ndarray
+    relative: Tensor
+    used: Tensor

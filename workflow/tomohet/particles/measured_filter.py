@@ -1,0 +1,201 @@
+"""What was multiplied into premultiplied images, as their noise shows it, beside what the file states.
+
+Where the two differ without doubt, the columns of the image table that the forward model reads are those of
+what was measured: the noise of a premultiplied image is the recorded noise times what was multiplied in, and
+nothing else tells what that was.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from tomohet.particles.extraction_filter import (
+    CUT,
+    DECISIVE,
+    FITS,
+    MISFIT,
+    Filter,
+    ShellSums,
+)
+from tomohet.particles.preparation import Preparation, read_half_planes
+from tomohet.particles.rescaling import Grids
+from tomohet.particles.scores import z_over_particles
+from tomohet.particles.table import ParticleSet
+from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.imaging import image_parameters
+
+log = logging.getLogger(__name__)
+
+IMAGES = 1500  # whole particles at random, of so many images in all
+CUT_DECISIVE = 4.0
+# Exponents of the scale factor in the amplitude of the noise that say that it is in it, or not. What the
+# window lets leak from low frequencies into those that hardly hold anything makes them smaller.
+NO_SCALE, SCALE = (-0.6, 0.2), (0.5, 1.3)
+SCALE_MISFIT = 0.07  # beyond, structures in the ice weaken with the tilt as a scale factor would
+BETTER = 0.6  # misfit of a B-factor beside that of the published filters, to be believed
+
+Verdict = str  # "right", "wrong", "undecided", "unknown"
+
+
+@dataclass(frozen=True)
+class MeasuredFilter:
+    """stated, found: the filters, the latter None where none was found; mixed: images state different ones.
+
+    scale_stated, scale_found: whether a scale factor is multiplied in, None where that is not known. verdict:
+    "right", "wrong" (and what was found is used), "undecided" or "unknown". z: of what was found over what is
+    stated, or of what is stated over the next; exponent: of the scale factor.
+    """
+
+    stated: Filter
+    found: Filter | None
+    mixed: bool
+    scale_stated: bool
+    scale_found: bool | None
+    verdict: Verdict
+    z: float
+    exponent: float
+    misfit: float
+
+    @property
+    def message(self) -> str:
+        """One sentence."""
+        stated = f"stated: {_named(self.stated, self.scale_stated)}"
+        if self.verdict == "unknown":
+            return f"{stated}; the noise follows no known filter (power off by {self.misfit:.0%})"
+        if self.verdict == "undecided":
+            return f"{stated}; too few images to tell (z = {self.z:.1f})"
+        scale = self.scale_stated if self.scale_found is None else self.scale_found
+        text = f"{stated}; found in the noise: {_named(self.found, scale)} (z = {self.z:.1f})"
+        return text if self.scale_found is not None else f"{text}; the scale factor cannot be told"
+
+    def described(self) -> dict:
+        """Plain values for `store.yaml`."""
+        return {"verdict": self.verdict, "found": self.message}
+
+    def corrected(self, images: pd.DataFrame) -> pd.DataFrame:
+        """The image table with what was found where that is not what the file states."""
+        if self.verdict != "wrong":
+            return images
+        treated = images["ctf_premultiplied"].to_numpy(bool)
+        images = images.copy()
+        if self.found != self.stated or self.mixed:
+            images["dose_weighted"] = np.where(treated, self.found.kind != "none", images["dose_weighted"])
+            images["dose_b_factor_A2"] = np.where(treated, self.found.b_factor_A2, images["dose_b_factor_A2"])
+            images["cut_off"] = treated & self.found.cut_off
+        if self.scale_found is not None and self.scale_found != self.scale_stated:
+            cosine = np.cos(np.radians(images["tilt_deg"].to_numpy()))
+            new = np.sign(images["scale_factor"]) * (cosine if self.scale_found else 1.0)
+            images["scale_factor"] = np.where(treated, new, images["scale_factor"])
+        return images
+
+
+def judged(sums: ShellSums) -> MeasuredFilter:
+    """Compare the known filters on images that are all premultiplied, or all raw."""
+    params = sums.params
+    b_factors = params.dose_b_factor_A2[params.dose_weighted]
+    b_stated = float(b_factors.median()) if len(b_factors) else 0.0
+    kind = "b-factor" if b_stated > 0 else "exposure"
+    stated = Filter(kind, b_stated) if params.dose_weighted.float().mean() > 0.5 else Filter("none")
+    mixed = bool((params.dose_weighted != params.dose_weighted[0]).any() or b_factors.unique().numel() > 1)
+    known = {Filter("none"), Filter("exposure"), stated}
+
+    best, fit, z, decided = _best(sums, known, stated, mixed, inside_only=True)
+    # There is no filter that is nothing but cut off: where that is what shows, it has faded before.
+    fading = best if best.kind != "none" else max(known - {Filter("none")}, key=sums.likelihood_below)
+    cut = all(share < CUT and z_cut < -CUT_DECISIVE for share, z_cut in map(sums.beyond, {best, fading}))
+    if cut:
+        best, fit, z_cut = fading, sums.fit(fading, inside_only=True), sums.beyond(fading)[1]
+    else:
+        best, fit, z, decided = _best(sums, known, stated, mixed, inside_only=False)
+    misfit = sums.misfit(fit)
+    name, bands = sums.scale_exponents(fit)
+    scale_stated, scale_found = name == "stated", None
+    for has, (low, high) in ((False, NO_SCALE), (True, SCALE)):
+        plain = all(low < exponent < high and abs(z_band) > DECISIVE for exponent, z_band in bands)
+        if plain and misfit < SCALE_MISFIT:
+            scale_found = has
+    exponent, z_scale = bands[-1]
+    found = replace(best, cut_off=bool(cut))
+    wrong_scale = scale_found is not None and scale_found != scale_stated
+    verdict = "right" if found == stated and decided else "undecided"
+    if cut or (decided and found != stated) or (wrong_scale and decided):
+        verdict = "wrong"
+    if misfit > MISFIT:
+        verdict, found = "unknown", None
+    if verdict == "wrong" and found == stated:
+        z = z_scale
+    elif verdict == "wrong" and cut:
+        z = z_cut
+    return MeasuredFilter(stated, found, mixed, scale_stated, scale_found, verdict, abs(z), exponent, misfit)
+
+
+def _best(sums: ShellSums, known: set[Filter], stated: Filter, mixed: bool, *, inside_only: bool):
+    """The filter, its fit, z of it over what is stated (or of that over the next), whether that decides."""
+    fits = {one: sums.fit(one, inside_only) for one in known}
+    if mixed:
+        fits[stated] = sums.fit(None, inside_only)
+    order = sorted(fits, key=lambda one: -fits[one].likelihood.sum())
+    best = order[0]
+    misfit = sums.misfit(fits[best])
+    if misfit > FITS:
+        free = sums.with_best_b_factor(inside_only)
+        fit = sums.fit(free, inside_only)
+        if sums.misfit(fit) < BETTER * misfit and _z(sums, fit, fits[best]) > DECISIVE:
+            fits[free] = fit
+            order, best = [free, *order], free
+    if best != stated and _z(sums, fits[best], fits[stated]) > DECISIVE:
+        return best, fits[best], _z(sums, fits[best], fits[stated]), True
+    # What is stated stands; does it differ from the others at all?
+    others = [_z(sums, fits[stated], fits[one]) for one in known if one != stated]
+    return stated, fits[stated], min(others), min(others) > DECISIVE
+
+
+def _z(sums: ShellSums, one, other) -> float:
+    return z_over_particles(one.likelihood - other.likelihood, sums.particle)
+
+
+def measured_filter(
+    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
+) -> MeasuredFilter | None:
+    """What was multiplied into the premultiplied images of a particle set; None without any.
+
+    hp, grids: of the images as they are read. Raises InputError as `read_half_planes` does.
+    """
+    sums = sampled(particle_set, preparation, hp, grids)
+    if sums is None:
+        return None
+    found = judged(sums)
+    (log.warning if found.verdict in ("wrong", "unknown") else log.info)(
+        "what was multiplied into the images: %s", found.message
+    )
+    return found
+
+
+def sampled(
+    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
+) -> ShellSums | None:
+    """Shell sums of premultiplied images of particles at random, `IMAGES` in all; None without any."""
+    images = particle_set.images
+    treated = images["ctf_premultiplied"].to_numpy(bool) & (images["scale_factor"].to_numpy() != 0)
+    rows = _whole_particles(images["particle"].to_numpy(), treated)
+    if not len(rows):
+        return None
+    place = np.full(len(images), -1)
+    place[rows] = np.arange(len(rows))
+    chosen = images.iloc[rows]
+    chunks = ((place[here], values) for here, values in read_half_planes(images, rows, grids, preparation))
+    return ShellSums.of(chunks, image_parameters(chosen), hp, chosen["particle"].to_numpy())
+
+
+def _whole_particles(particle: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Usable rows (ascending) of particles at random."""
+    names, count = np.unique(particle[usable], return_counts=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    n = max(2, int(np.searchsorted(np.cumsum(count[order]), IMAGES, side="right")))
+    return np.flatnonzero(usable & np.isin(particle, names[order[:n]]))
+
+
+def _named(filter_: Filter, scale: bool) -> str:
+    return f"{filter_.name}{' x scale factor' if scale else ''}"

@@ -1,0 +1,51 @@
+"""Is what was multiplied into the images what the file says? See `particles.measured_filter`."""
+
+import numpy as np
+import torch
+
+from tomohet.particles.extraction_filter import ShellSums
+from tomohet.particles.measured_filter import MeasuredFilter, judged
+from tomohet.preflight.finding import Finding
+from tomohet.preflight.sample import Sample
+
+NAME = "extraction filter"
+
+
+def extraction_filter(sample: Sample, premultiplied: bool) -> Finding:
+    """Dose weights, their cut and the scale factor, as stated and as found.
+
+    premultiplied: whether the images are (not what they state). What `prepare` can correct is a look; raw
+    images with dose weights it cannot, as they are divided by their own noise.
+    """
+    treated = sample.params.ctf_premultiplied
+    rows = np.flatnonzero(
+        (treated == sample.premultiplied).numpy() & (sample.params.scale_factor != 0).numpy()
+    )
+    params = sample.params.take(torch.as_tensor(rows))
+    params = params._replace(ctf_premultiplied=torch.full((len(rows),), premultiplied))
+    chunks = [(np.arange(len(rows)), sample.data[rows])]
+    measured = judged(ShellSums.of(chunks, params, sample.half_plane, sample.particle[rows]))
+    if premultiplied:
+        return of_premultiplied(measured)
+    found = "undecided" if measured.found is None else measured.found.name.replace("CTF", "raw")
+    if measured.verdict != "wrong" or measured.found.kind == "none":
+        text = "raw images: nothing that fades with the dose was multiplied in, as far as their noise tells"
+        return Finding(NAME, "raw only", "raw only", measured.z, text, "", "pass")
+    text = f"raw images, but their noise fades with the dose: {found} (z = {measured.z:.1f})"
+    return Finding(
+        NAME, "raw only", found, -measured.z, text,
+        "extract from tilt images that have not been dose-weighted", "look",
+    )  # fmt: skip
+
+
+def of_premultiplied(measured: MeasuredFilter) -> Finding:
+    """The finding on premultiplied images."""
+    stated = measured.stated.name
+    found = measured.found.name if measured.verdict in ("right", "wrong") else "undecided"
+    sign = -1 if measured.verdict == "wrong" else 1
+    remedy = {
+        "wrong": "`prepare` uses what was found; look up what the extraction program multiplied in",
+        "unknown": "look up what the extraction program multiplied in, or extract without it",
+    }.get(measured.verdict, "")
+    verdict = "look" if remedy else "pass"
+    return Finding(NAME, stated, found, sign * measured.z, measured.message, remedy, verdict)
