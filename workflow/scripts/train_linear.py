@@ -31,6 +31,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="F",
         help="highest spatial frequency used, cycles per pixel; 0.5 is Nyquist (0.25)",
     )
+    parser.add_argument(
+        "--refine-poses",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let what comes after use the poses that the model refines, where it finds errors (yes)",
+    )
     options.add_particle_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)
@@ -74,9 +80,8 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     audit = leaks.audit(model.latents.mean.cpu().numpy(), leaks.nuisances(store, particles))
     leaks.warn(audit)
     write_csv(args.outdir / "leaks.csv", audit.tests)
-    write_run(
-        args.outdir, LinearRun(store, particles, fit | {"zdim": args.zdim}), model, leaks.describe(audit)
-    )
+    run = LinearRun(store, particles, fit | {"zdim": args.zdim}, args.refine_poses)
+    write_run(args.outdir, run, model, leaks.describe(audit))
 
 
 if __name__ == "__main__":

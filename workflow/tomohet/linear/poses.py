@@ -10,22 +10,22 @@ from scipy.spatial.transform import Rotation
 
 from tomohet.linear.basis_maps import Fitted
 from tomohet.linear.em import Latents, expectation, likelihood
+from tomohet.particles.refined_poses import POSE_COLUMNS
 from tomohet.particles.store import Store
-from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.physics.geometry import corrected_poses
+from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import (
     LEAST_GAIN,
     N_TANGENTS,
     PoseErrors,
     composed,
-    corrected,
     prior_deviation,
     tangents,
 )
 
-POSE_COLUMNS = tuple(
-    f"{kind}_{axis}_{unit}" for kind, unit in (("turn", "deg"), ("move", "A")) for axis in "xyz"
-)
+# Refinements against the particles' own mean map, which each of them sharpens.
+OWN_ROUNDS = 3
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Poses:
         of_all = np.zeros((len(self.store.particles), N_TANGENTS))
         of_all[self.particles] = error
         owner = self.store.images["particle"].to_numpy()
-        poses = corrected(self.store.rotations(), of_all[owner])
+        poses = corrected_poses(self.store.rotations(), of_all[owner])
         return replace(self, store=self.store.with_poses(*poses), offset=composed(self.offset, error))
 
     def errors_about(self, mean: MeanMap, observations: Observations) -> tuple[MeanMap, "Poses"]:
@@ -79,6 +79,31 @@ class Poses:
         )
         left = latents.mean[:, len(fitted.basis) :].contiguous()
         return processes.joined_parts(left, count).double().cpu().numpy()
+
+
+def refined_by_own_mean(
+    store: Store,
+    particles: np.ndarray,
+    deviation: np.ndarray,
+    *,
+    max_frequency: float = 0.25,
+    device: torch.device | str = "cpu",
+) -> Store:
+    """The store with the poses of particles (ordinals) refined against their own mean map, and nothing else:
+    what half sets need that must stay independent of each other.
+
+    deviation (2,): prior standard deviation of a rotation (rad) and of a shift (px) along one axis;
+    max_frequency: of the images used, cycles per pixel.
+    """
+    poses = Poses.stated(store, particles)
+    for _ in range(OWN_ROUNDS):
+        observations = Observations(poses.store, particles, max_frequency=max_frequency, device=device)
+        mean = mean_map(observations)
+        maps = tangents(mean.volume)
+        offset = torch.as_tensor(poses.offset, dtype=maps.dtype, device=maps.device)
+        left, _ = PoseErrors(maps, deviation, offset).left(*likelihood(observations, mean, maps))
+        poses = poses.moved(left.double().cpu().numpy())
+    return poses.store
 
 
 @dataclass(frozen=True)
@@ -130,7 +155,7 @@ class PoseEstimates:
 
     def corrected(self, store: Store, particles: np.ndarray) -> Store:
         """The store with the poses of these particles (ordinals) corrected, unless that has been done."""
-        if not self.found or store.poses_corrected:
+        if not self.error.any() or store.poses_corrected:
             return store
         return Poses.stated(store, particles).moved(self.error).store
 
