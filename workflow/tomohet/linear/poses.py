@@ -13,7 +13,7 @@ from tomohet.linear.em import Latents, expectation, likelihood
 from tomohet.particles.refined_poses import POSE_COLUMNS
 from tomohet.particles.store import Store
 from tomohet.physics.geometry import corrected_poses
-from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import (
     LEAST_GAIN,
@@ -23,9 +23,6 @@ from tomohet.reconstruction.pose_errors import (
     prior_deviation,
     tangents,
 )
-
-# Refinements against the particles' own mean map, which each of them sharpens.
-OWN_ROUNDS = 3
 
 log = logging.getLogger(__name__)
 
@@ -79,31 +76,6 @@ class Poses:
         )
         left = latents.mean[:, len(fitted.basis) :].contiguous()
         return processes.joined_parts(left, count).double().cpu().numpy()
-
-
-def refined_by_own_mean(
-    store: Store,
-    particles: np.ndarray,
-    deviation: np.ndarray,
-    *,
-    max_frequency: float = 0.25,
-    device: torch.device | str = "cpu",
-) -> Store:
-    """The store with the poses of particles (ordinals) refined against their own mean map, and nothing else:
-    what half sets need that must stay independent of each other.
-
-    deviation (2,): prior standard deviation of a rotation (rad) and of a shift (px) along one axis;
-    max_frequency: of the images used, cycles per pixel.
-    """
-    poses = Poses.stated(store, particles)
-    for _ in range(OWN_ROUNDS):
-        observations = Observations(poses.store, particles, max_frequency=max_frequency, device=device)
-        mean = mean_map(observations)
-        maps = tangents(mean.volume)
-        offset = torch.as_tensor(poses.offset, dtype=maps.dtype, device=maps.device)
-        left, _ = PoseErrors(maps, deviation, offset).left(*likelihood(observations, mean, maps))
-        poses = poses.moved(left.double().cpu().numpy())
-    return poses.store
 
 
 @dataclass(frozen=True)

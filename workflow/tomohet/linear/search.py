@@ -67,6 +67,28 @@ def confirmed_directions(
     return found.measured_by(_asked(parts, fitted, fitted.mean.errors, seed)), poses
 
 
+def refined_alone(
+    store: Store,
+    particles: np.ndarray,
+    *,
+    iterations: int = 40,
+    max_frequency: float = 0.25,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Store:
+    """The store with the poses of particles (ordinals) refined by a linear model of these particles and nothing
+    else, as half sets need it to stay independent of each other.
+
+    Not by their mean map alone: what distinguishes the particles would be taken for errors of their poses.
+    Options as of `fit.fit_linear_model`.
+    """
+
+    def observe(part: Store) -> Observations:
+        return Observations(part, particles, max_frequency=max_frequency, device=device)
+
+    return confirmed_directions(Poses.stated(store, particles), observe, None, iterations, seed)[1].store
+
+
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
     """Root mean square phase (rad) by which pose errors (N, 6) move density (at the highest frequency)."""
     density = mean.volume.clamp_min(0).cpu()

@@ -65,7 +65,7 @@ class RefinedPoses:
                 f"{path}: row {row}, column 'particle': found {particle[row]}, expected each of 0 to {count - 1} "
                 "once at most"
             )
-        values = table[list(POSE_COLUMNS)].to_numpy(np.float64)
+        values = table[list(POSE_COLUMNS)].to_numpy(np.float64, copy=True)
         if not np.isfinite(values).all():
             row, column = np.argwhere(~np.isfinite(values))[0]
             raise InputError(
@@ -76,8 +76,12 @@ class RefinedPoses:
         return cls(path, particle, values, np.asarray(said[DEVIATION], np.float64), said[REFINE])
 
     @property
-    def apply(self) -> bool:
-        """Whether there is anything to refine, and train_linear was asked to."""
+    def to_be_used(self) -> bool:
+        """Whether the poses have errors, and train_linear was asked to refine them."""
+        if not self.used:
+            log.info("%s: poses stay as stated: train_linear ran with --no-refine-poses", self.path)
+        elif not self.deviation.any():
+            log.info("%s: poses stay as stated: train_linear found no errors", self.path)
         return self.used and bool(self.deviation.any())
 
     def of_all(self, store: Store) -> np.ndarray:
@@ -89,16 +93,16 @@ class RefinedPoses:
 
     def applied(self, store: Store) -> Store:
         """The store with refined poses; particles that the table does not list keep theirs."""
-        if not self.apply:
-            why = "train_linear found no errors" if self.used else "train_linear ran with --no-refine-poses"
-            log.info("%s: poses stay as stated: %s", self.path, why)
+        if not self.to_be_used:
             return store
         log.info("%s: refined poses of %d particles", self.path, len(self.particle))
         owner = store.images["particle"].to_numpy()
         return store.with_poses(*corrected_poses(store.rotations(), self.of_all(store)[owner]))
 
 
-def described(table: pd.DataFrame, description: dict, refine: bool, deviation_rad_A: np.ndarray) -> pd.DataFrame:
+def described(
+    table: pd.DataFrame, description: dict, refine: bool, deviation_rad_A: np.ndarray
+) -> pd.DataFrame:
     """The table with its attributes, for particles of the store of this description (store.yaml)."""
     digests = {"store_digest": description["digest"], "input_digests": input_digests(description)}
     table.attrs = digests | {REFINE: bool(refine), DEVIATION: np.asarray(deviation_rad_A, float).tolist()}
