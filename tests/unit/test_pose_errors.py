@@ -6,12 +6,12 @@ import torch
 from scipy.spatial.transform import Rotation
 from scipy.stats import multivariate_normal
 
+from tomohet.physics.geometry import corrected_poses
 from tomohet.reconstruction.pose_errors import (
     LEAST,
     LEAST_GAIN,
     PoseErrors,
     composed,
-    corrected,
     of_errors,
     prior_deviation,
     tangents,
@@ -44,7 +44,7 @@ def test_a_corrected_pose_projects_the_moved_particle_where_the_stated_pose_woul
     rng = np.random.default_rng(1)
     points, rotation = rng.normal(size=(20, 3)), Rotation.random(5, random_state=2).as_matrix()
     error = rng.normal(0, 0.3, (5, 6))
-    turned, shift = corrected(rotation, error)
+    turned, shift = corrected_poses(rotation, error)
     for r, e, new, s in zip(rotation, error, turned, shift, strict=True):
         moved = Rotation.from_rotvec(e[:3]).apply(points) + e[3:]
         seen = (r @ moved.T).T[:, :2] + s
@@ -55,8 +55,8 @@ def test_two_corrections_compose():
     rng = np.random.default_rng(3)
     first, second = rng.normal(0, 0.3, (2, 4, 6))
     rotation = Rotation.random(4, random_state=4).as_matrix()
-    once, shift_once = corrected(rotation, first)
-    twice, shift_twice = corrected(once, second)
+    once, shift_once = corrected_poses(rotation, first)
+    twice, shift_twice = corrected_poses(once, second)
     both = composed(composed(np.zeros((4, 6)), first), second)
     np.testing.assert_allclose(rotation @ Rotation.from_rotvec(both[:, :3]).as_matrix(), twice, atol=1e-12)
     # The shift is stated in the frame of the new pose.

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from tomohet.linear.fit import fit_linear_model
 from tomohet.particles.store import open_store
 from tomohet.physics.fourier import shift_half_planes
-from tomohet.reconstruction.pose_errors import corrected
+from tomohet.physics.geometry import corrected_poses
 
 N = 120
 ROTATION_DEG, SHIFT_PX = 4.0, 0.25
@@ -21,7 +21,7 @@ def misplaced(store, seed=0):
     n = len(store.particles)
     error = rng.normal(size=(n, 6)) * np.repeat([np.radians(ROTATION_DEG) / np.sqrt(3), SHIFT_PX], 3)
     owner = store.images["particle"].to_numpy()
-    wrong = store.with_poses(*corrected(store.rotations(), error[owner]))
+    wrong = store.with_poses(*corrected_poses(store.rotations(), error[owner]))
     back = Rotation.from_rotvec(-error[:, :3])
     # Undone in the frame of the wrong pose.
     return wrong, np.concatenate([back.as_rotvec(), -back.apply(error[:, 3:])], axis=1)

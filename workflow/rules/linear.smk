@@ -13,6 +13,7 @@ rule train_linear:
         config="<results>/{round}/linear/config.pkl",
         summary="<results>/{round}/linear/summary.json",
         table="<results>/{round}/linear/particles.parquet",
+        poses="<results>/{round}/linear/poses.parquet",
     log:
         "<logs>/{round}/train_linear.log",
     benchmark:

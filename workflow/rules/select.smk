@@ -77,6 +77,7 @@ rule reconstruct_subset:
     input:
         store="<results>/prepared/store.yaml",
         indices="<results>/{round}/subset/indices.pkl",
+        poses="<results>/{round}/linear/poses.parquet",
         named=named("homogeneous"),
     output:
         map="<results>/{round}/subset/map.mrc",
@@ -100,4 +101,4 @@ rule reconstruct_subset:
         folder=subpath(output.map, parent=True),
     shell:
         "tomohet backproject_voxel {params.store:q} --ind-ptcls {input.indices:q}"
-        " -o {params.folder:q} {params.options} 2>&1 | logged {log:q}"
+        " --refine-poses {input.poses:q} -o {params.folder:q} {params.options} 2>&1 | logged {log:q}"

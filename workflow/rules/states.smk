@@ -8,6 +8,7 @@ rule states:
         linear="<results>/{round}/linear/weights.pkl",
         config="<results>/{round}/linear/config.pkl",
         held_out="<results>/{round}/linear/held_out.npz",
+        poses="<results>/{round}/linear/poses.parquet",
     output:
         directory("<results>/{round}/states"),
     log:

@@ -11,6 +11,7 @@ rule train_vae:
             then="<results>/{round}/linear/weights.pkl",
             otherwise=[],
         ),
+        poses="<results>/{round}/linear/poses.parquet",
     output:
         weights="<results>/{round}/train_vae/weights.pkl",
         latents="<results>/{round}/train_vae/z.train.pkl",
@@ -30,7 +31,7 @@ rule train_vae:
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
         teacher=lambda wildcards, input: (
-            f"--init {shlex.quote(str(Path(input.teacher).parent))}" if input.teacher else ""
+            f"--init {shlex.quote(str(Path(input.teacher).parent))}" if input.teacher else shlex.join(["--poses", str(input.poses)])
         ),
         several="--multigpu" if CONFIG["gpus"] > 1 else "",
     shell:

@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-o", "--output", required=True, metavar="FOLDER|X.mrc", help="output folder, or file of the map"
     )
     options.add_particle_options(parser)
+    options.add_poses(parser)
     group = parser.add_argument_group("reconstruction")
     group.add_argument("--recon-dose-weight", action="store_true", help="model the radiation damage by dose")
     group.add_argument(
@@ -39,6 +40,14 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         metavar="F",
         help="regulariser as a fraction of each shell's mean weight (default: Wiener filter from the FSC)",
+    )
+    group.add_argument(
+        "--refine-poses",
+        type=Path,
+        metavar="FILE",
+        help="poses.parquet of train_linear: where that model found errors (and ran without "
+        "--no-refine-poses), refine the poses of each half set by a linear model of that half alone. --poses "
+        "takes poses that all particles together have refined, which raises the FSC",
     )
     group.add_argument("--mask", metavar="MRC", help="mask for the FSC (default: drawn around the density)")
     group.add_argument(
@@ -59,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise InputError(f"--{name} {value}: expected a number above 0")
+    if args.poses is not None and args.refine_poses is not None:
+        raise InputError("--poses and --refine-poses: expected one; the FSC is honest with --refine-poses")
     files = MapFiles.of(args.output)
     files.folder.mkdir(parents=True, exist_ok=True)
     if not files.prefix:
@@ -94,6 +105,7 @@ def reconstruct(args: argparse.Namespace, files) -> None:
         wiener=args.wiener,
         lowpass_A=args.lowpass,
         mask=read_mask(args.mask, store.box, store.pixel_size_A) if args.mask else None,
+        refine=refinement(args, store, device),
         device=device,
     )
     write_half_maps(result, files, flip=args.flip, plot_format=args.plot_format)
@@ -103,6 +115,20 @@ def reconstruct(args: argparse.Namespace, files) -> None:
         result.resolution_05_A,
         args.output,
     )
+
+
+def refinement(args: argparse.Namespace, store, device):
+    """What refines the poses of a half set, or None where poses stay."""
+    from functools import partial
+
+    from tomohet.linear.search import refined_alone
+    from tomohet.particles.refined_poses import RefinedPoses
+
+    if args.poses is not None:
+        log.warning("half maps with --poses are not independent of each other: their FSC is too high")
+    if args.refine_poses is None or not RefinedPoses.read(args.refine_poses, store).to_be_used:
+        return None
+    return partial(refined_alone, seed=args.seed, device=device)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-amp", action="store_true", help="accepted for tomoDRGN's command lines: latents are float32"
     )
     options.add_particle_options(parser)
+    options.add_poses(parser)
     training_options.add_loading_options(parser, several_passes=False)
     options.add_sharing(parser, "the particles, in whole batches; --out-z is written when all parts are done")
     options.add_seed(parser)

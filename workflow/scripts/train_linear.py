@@ -46,6 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="model differences inside of this mask alone; those outside are nuisance, fitted and integrated "
         "out (default: differences anywhere)",
     )
+    parser.add_argument(
+        "--refine-poses",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let what comes after use the poses that the model refines, where it finds errors (yes)",
+    )
     options.add_particle_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)
@@ -95,7 +101,7 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
     audit = leaks.audit(model.latents.mean.cpu().numpy(), leaks.nuisances(store, particles))
     leaks.warn(audit)
     write_csv(args.outdir / "leaks.csv", audit.tests)
-    run = LinearRun(store, particles, fit | asked | focus_of(args))
+    run = LinearRun(store, particles, fit | asked | focus_of(args), args.refine_poses)
     write_run(args.outdir, run, model, leaks.describe(audit))
 
 

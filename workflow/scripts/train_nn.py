@@ -13,6 +13,7 @@ def build_parser() -> argparse.ArgumentParser:
     training_options.add_loss_options(parser)
     training_options.add_decoder_options(parser, "", width=512)
     options.add_particle_options(parser)
+    options.add_poses(parser)
     training_options.add_loading_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)

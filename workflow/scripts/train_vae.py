@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     training_options.add_encoder_options(parser)
     training_options.add_decoder_options(parser, "dec-", width=256)
     options.add_particle_options(parser)
+    options.add_poses(parser)
     training_options.add_loading_options(parser)
     options.add_plot_options(parser)
     options.add_seed(parser)

@@ -86,6 +86,17 @@ def add_symmetry_expanded(parser) -> None:
     )
 
 
+def add_poses(parser: argparse.ArgumentParser) -> None:
+    """The refined poses that `particles.source.open_particles` applies."""
+    parser.add_argument(
+        "--poses",
+        type=Path,
+        metavar="FILE",
+        help="poses.parquet of train_linear on the same particles: use the poses that it has refined, unless "
+        "it ran with --no-refine-poses (default: poses as the input states them)",
+    )
+
+
 def add_volume_options(parser: argparse.ArgumentParser) -> None:
     """What is done to every volume written."""
     group = parser.add_argument_group("volumes")

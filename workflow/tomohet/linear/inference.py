@@ -12,10 +12,11 @@ from tomohet.files.arrays import read_arrays
 from tomohet.files.tables import read_table
 from tomohet.files.values import LIST, MAPPING, hold_to, number
 from tomohet.linear.em import expectation
-from tomohet.linear.poses import POSE_COLUMNS, PoseEstimates
+from tomohet.linear.poses import PoseEstimates
 from tomohet.linear.prediction import TABLES, SplitLikelihood, source_tensor
 from tomohet.model.load import load_config, read_weights
 from tomohet.model.taught import MAP_BOX, stack_posterior
+from tomohet.particles.refined_poses import POSE_COLUMNS, REFINE
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
@@ -131,14 +132,19 @@ class Teacher:
         return MeanMap(unit * mean, mask, noise, unit**2 * power, nuisance=nuisance)
 
     def poses(self, store: Store, particles: np.ndarray) -> PoseEstimates:
-        """Errors of the poses of particles (store ordinals), 0 for those that the model was not fitted to."""
+        """Errors of the poses of particles (store ordinals), 0 for those that the model was not fitted to,
+        and for all where train_linear was told not to refine poses.
+
+        Their prior stays: errors that are not taken off are integrated out.
+        """
         if not any(self.config["pose_deviation"]):
             return PoseEstimates.none(len(particles))
         known = np.asarray(self.config["particles"])
         rows = np.searchsorted(known, particles).clip(max=len(known) - 1)
         table = read_table(self.folder / POSES, dict.fromkeys(POSE_COLUMNS, "numbers"))
         estimates = PoseEstimates.read(table, self.config["pose_deviation"], store.pixel_size_A)
-        return estimates.of_rows(np.where(known[rows] == particles, rows, -1))
+        used = table.attrs.get(REFINE, True)
+        return estimates.of_rows(np.where(used & (known[rows] == particles), rows, -1))
 
     def _observations(
         self, store: Store, particles: np.ndarray, device: torch.device, box: int | None = None

@@ -15,6 +15,7 @@ from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT, POSES
 from tomohet.linear.prediction import TABLES
+from tomohet.particles.refined_poses import described
 from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 
@@ -23,11 +24,15 @@ TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl
 
 @dataclass(frozen=True)
 class LinearRun:
-    """What identifies a fit: its store, its particles (ordinals) and the options it was made with."""
+    """What identifies a fit: its store, its particles (ordinals) and the options it was made with.
+
+    refine_poses: whether what comes after it uses the poses that it has refined.
+    """
 
     store: Store
     particles: np.ndarray
     options: dict
+    refine_poses: bool = True
 
 
 def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
@@ -72,7 +77,9 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
     with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
         np.savez(file, **{name: getattr(kept, name).cpu().numpy() for name in TABLES})
     write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
-    write_parquet(outdir / POSES, model.poses.table(run.particles, store.pixel_size_A))
+    table = model.poses.table(run.particles, store.pixel_size_A)
+    deviation = model.poses.prior * [1, store.pixel_size_A]
+    write_parquet(outdir / POSES, described(table, store.description, run.refine_poses, deviation))
     write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
     differences = model.basis.square().sum(0).sqrt().cpu().numpy()
     write_volume(outdir / "variability.mrc", differences * store.scale, store.pixel_size_A)
@@ -83,7 +90,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         "dataset_args": {"norm": [0.0, float(store.scale)]},
         "lattice_args": {"boxsize": store.box + 1, "extent": 0.5, "ignore_DC": True},
         "model_args": {"kind": "linear", "zdim": len(model.basis)},
-        "training_args": run.options,
+        "training_args": run.options | {"refine_poses": run.refine_poses},
         "seed": 0,
         "angpix": float(store.pixel_size_A),
         "scale": float(store.scale),

@@ -10,7 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from tomohet.linear.basis_maps import Fitted
 from tomohet.linear.em import Latents, expectation, likelihood
+from tomohet.particles.refined_poses import POSE_COLUMNS
 from tomohet.particles.store import Store
+from tomohet.physics.geometry import corrected_poses
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import (
@@ -18,13 +20,8 @@ from tomohet.reconstruction.pose_errors import (
     N_TANGENTS,
     PoseErrors,
     composed,
-    corrected,
     prior_deviation,
     tangents,
-)
-
-POSE_COLUMNS = tuple(
-    f"{kind}_{axis}_{unit}" for kind, unit in (("turn", "deg"), ("move", "A")) for axis in "xyz"
 )
 
 log = logging.getLogger(__name__)
@@ -49,7 +46,7 @@ class Poses:
         of_all = np.zeros((len(self.store.particles), N_TANGENTS))
         of_all[self.particles] = error
         owner = self.store.images["particle"].to_numpy()
-        poses = corrected(self.store.rotations(), of_all[owner])
+        poses = corrected_poses(self.store.rotations(), of_all[owner])
         return replace(self, store=self.store.with_poses(*poses), offset=composed(self.offset, error))
 
     def errors_about(
@@ -142,7 +139,7 @@ class PoseEstimates:
 
     def corrected(self, store: Store, particles: np.ndarray) -> Store:
         """The store with the poses of these particles (ordinals) corrected, unless that has been done."""
-        if not self.found or store.poses_corrected:
+        if not self.error.any() or store.poses_corrected:
             return store
         return Poses.stated(store, particles).moved(self.error).store
 

@@ -11,6 +11,7 @@ from tomohet.files.pickles import load_indices
 from tomohet.particles.copies import COPY_OF, OPTION
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.filtering import Selection, filter_particles
+from tomohet.particles.refined_poses import RefinedPoses
 from tomohet.particles.store import Store, open_store
 from tomohet.particles.store_writing import write_store
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 def open_particles(path: str | Path, options: argparse.Namespace) -> tuple[Store, np.ndarray]:
     """Open the store named by a command line, and the particles in it that take part.
 
+    Poses are as the input states them, or those of the table `options.poses` (`cli.options.add_poses`).
     `path` is a store's folder, or a STAR file; of a STAR file the selected images are prepared into
     `options.outdir/prepared`. `options` are those of `cli.options.add_particle_options`.
 
@@ -40,6 +42,8 @@ def open_particles(path: str | Path, options: argparse.Namespace) -> tuple[Store
         keep = selection.keep(particle_set.particles, particle_set.images, particle_set.n_input["images"])
         chosen = filter_particles(particle_set, keep)
         store = write_store(Path(options.outdir) / "prepared", chosen, **preparation_options(options))
+    if getattr(options, "poses", None) is not None:
+        store = RefinedPoses.read(options.poses, store).applied(store)
     particles = np.flatnonzero(store.particles["n_tilts"] > 0)
     log.info(
         "%d of %d particles, %d images take part", len(particles), len(store.particles), len(store.images)

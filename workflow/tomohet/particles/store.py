@@ -147,6 +147,13 @@ class Store:
         return complex_half_planes(torch.from_numpy(self.read(image_rows)).to(device))
 
     @property
+    def corrections(self) -> np.ndarray:
+        """(n_images, 2) x, y: shifts in px that the poses of `with_poses` add to those of the images."""
+        if not self.poses_corrected:
+            return np.zeros((len(self.images), 2))
+        return self.images[list(CORRECTIONS)].to_numpy(np.float64)
+
+    @property
     def poses_corrected(self) -> bool:
         """Whether poses differ from those that the input states."""
         return CORRECTIONS[0] in self.images.columns

@@ -44,3 +44,14 @@ def matrix_to_euler(matrix: np.ndarray) -> np.ndarray:
 def random_rotations(n: int, rng: np.random.Generator) -> np.ndarray:
     """`n` uniformly distributed rotations (n, 3, 3), float64."""
     return Rotation.random(n, random_state=rng).as_matrix()
+
+
+def corrected_poses(rotation: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (m, 3, 3) of images, volume -> image, and shifts (m, 2) x, y in px to be applied besides,
+    once the errors (m, 6) of their particles' poses are taken into account.
+
+    error: rotation vector (rad) and shift (px) that take the stated pose to the true one, along the axes of
+    the stated pose. A particle that lies d farther appears R d farther in the image, which is shifted back.
+    """
+    turned = rotation @ Rotation.from_rotvec(error[:, :3]).as_matrix()
+    return turned, -np.einsum("mij,mj->mi", rotation[:, :2], error[:, 3:])

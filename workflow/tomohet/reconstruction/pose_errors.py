@@ -152,13 +152,6 @@ def prior_deviation(
     return np.exp(found.x), gain
 
 
-def corrected(rotation: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (m, 3, 3) of images, volume -> image, and shifts (m, 2) x, y in px to be applied besides,
-    once the errors (m, 6) of their particles' poses are taken into account."""
-    turned = rotation @ Rotation.from_rotvec(error[:, :3]).as_matrix()
-    return turned, -np.einsum("mij,mj->mi", rotation[:, :2], error[:, 3:])
-
-
 def composed(offset: np.ndarray, more: np.ndarray) -> np.ndarray:
     """The offset (n, 6) of poses corrected by `offset` and then by `more`, in the frame of the new pose."""
     first, second = Rotation.from_rotvec(offset[:, :3]), Rotation.from_rotvec(more[:, :3])

@@ -14,13 +14,17 @@ def flag_of(stage: str, key: str) -> str | None:
 def command_line(stage: str, options: dict) -> str:
     """The options of a stage as shell words.
 
-    null, false and empty lists are left out, true is the bare flag, other lists are spread.
+    null, false and empty lists are left out, true is the bare flag, other lists are spread. A key that names
+    one in its schema (`off_flag`) gives that flag for false.
     """
     words = []
     for key, value in options.items():
         flag = flag_of(stage, key)
         if value is False and "off" in keys_of(stage).get(key, {}).get("enum", []):
             value = "off"  # how YAML reads a bare `off`
+        if value is False and "off_flag" in keys_of(stage).get(key, {}):
+            words.append(keys_of(stage)[key]["off_flag"])
+            continue
         if flag is None or value is None or value is False or value == []:
             continue
         words.append(flag)

@@ -21,7 +21,7 @@ CHECKPOINT = "checkpoint.pkl"
 _WITHOUT_EFFECT = {
     "outdir", "verbose", "log_interval", "checkpoint", "checkpoint_minutes", "n", "multigpu", "lazy",
     "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "plot_format", "datadir",
-    "device", "load", "init",
+    "device", "load", "init", "poses",
 }  # fmt: skip
 
 

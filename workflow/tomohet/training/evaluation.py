@@ -43,7 +43,9 @@ def write_latents(
     found = evaluate_images(args, store, particles[own], device) if own else ()
 
     images = store.data_rows[store.images_of(particles)]
-    what = content_digest(args.weights, args.config, store.digest, particles, images, args.batch_size)
+    what = content_digest(
+        args.weights, args.config, store.digest, particles, images, args.batch_size, args.poses
+    )
     row_bytes = 2 * zdim * np.dtype(np.float32).itemsize
     file = PartedFile(args.out_z, n, row_bytes, what, lambda path: os.truncate(path, n * row_bytes))
     if own:
@@ -77,6 +79,11 @@ def evaluate_images(
     teacher = config["training_args"].get("init")
     # An encoder sees all of an image; a likelihood has the rows that the network was trained on.
     rows = LossRows() if teacher is None else loss_rows(config)
+    if "poses" in config["training_args"] and not store.poses_corrected:
+        log.warning(
+            "the network was trained on refined poses, and these are as stated; name them: --poses %s",
+            config["training_args"]["poses"],
+        )
     if teacher is not None:
         teacher = _same_teacher(config, store.box)
         store = teacher.poses(store, particles).corrected(store, particles)

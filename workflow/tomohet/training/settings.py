@@ -64,6 +64,10 @@ def check_options(args: argparse.Namespace) -> None:
 def _check_untaught(args: argparse.Namespace) -> None:
     """Raise InputError for what a network lacks that no linear model teaches."""
     if args.init is not None:
+        if args.poses is not None:
+            raise InputError(
+                "--init and --poses: poses are those of the model that --init names; leave out --poses"
+            )
         return
     remedy = "with --init DIR (the output folder of `tomohet train_linear` on the same particles)"
     if args.encoder not in (None, "tilts"):
@@ -144,7 +148,8 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
             "load": args.load,
             "init": _text(init.resolve() if init else None),
             "init_digest": teacher_digest(init),
-        },
+        }
+        | _poses(args),
         "seed": args.seed,
         "angpix": float(store.pixel_size_A),
         "scale": float(store.scale),
@@ -160,13 +165,24 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
     }
 
 
+def _poses(args: argparse.Namespace) -> dict:
+    """The table of refined poses, where one is used."""
+    if getattr(args, "poses", None) is None:
+        return {}
+    digest = hashlib.sha256(args.poses.read_bytes()).hexdigest()
+    return {"poses": str(args.poses.resolve()), "poses_digest": digest}
+
+
 def _text(path: object) -> str | None:
     return None if path is None else str(path)
 
 
 def teacher_digest(folder: Path | None) -> str | None:
-    """Digest of the weights of the linear model that teaches."""
-    return None if folder is None else hashlib.sha256((folder / "weights.pkl").read_bytes()).hexdigest()
+    """Digest of the linear model that teaches: its weights, and the poses that it has refined."""
+    if folder is None:
+        return None
+    files = (folder / name for name in ("weights.pkl", "poses.parquet"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
 
 
 def decoder_arguments(args: argparse.Namespace, zdim: int) -> dict:

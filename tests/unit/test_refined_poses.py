@@ -1,0 +1,93 @@
+"""Refined poses: the table that train_linear writes, what is refused, and who uses it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_parquet
+from tomohet.linear.poses import PoseEstimates, Poses
+from tomohet.particles.refined_poses import RefinedPoses, described
+from tomohet.particles.store import open_store
+
+DEVIATION = np.array([np.radians(1.0), 3.0])  # rad, Å
+
+
+@pytest.fixture
+def store(tiny_store):
+    return open_store(tiny_store)
+
+
+@pytest.fixture
+def written(store, tmp_path):
+    """A table of half of the particles; the estimates it was made of."""
+
+    def write(refine=True, deviation=DEVIATION, **columns):
+        some = np.arange(0, len(store.particles), 2)
+        rng = np.random.default_rng(0)
+        error = rng.normal(size=(len(some), 6)) * np.repeat([np.radians(2), 0.3], 3)
+        estimates = PoseEstimates(error, np.full_like(error, 0.01), deviation / [1, store.pixel_size_A])
+        table = estimates.table(some, store.pixel_size_A).assign(**columns)
+        write_parquet(tmp_path / "poses.parquet", described(table, store.description, refine, deviation))
+        return tmp_path / "poses.parquet", some, error
+
+    return write
+
+
+def test_the_table_gives_the_poses_of_the_model(store, written):
+    path, some, error = written()
+    refined = RefinedPoses.read(path, store).applied(store)
+    expected = Poses.stated(store, some).moved(error).store
+    np.testing.assert_allclose(refined.rotations(), expected.rotations(), atol=1e-9)
+    rows = np.arange(0, len(store.images), 7)
+    np.testing.assert_allclose(refined.half_planes(rows), expected.half_planes(rows), atol=1e-5)
+
+
+def test_particles_that_are_not_listed_keep_their_poses(store, written):
+    path, some, _ = written()
+    refined = RefinedPoses.read(path, store).applied(store)
+    listed = np.isin(store.images["particle"], some)
+    np.testing.assert_array_equal(refined.rotations()[~listed], store.rotations()[~listed])
+    assert (np.abs(refined.rotations() - store.rotations())[listed].max((1, 2)) > 1e-4).all()
+
+
+@pytest.mark.parametrize("said", [{"refine": False}, {"deviation": np.zeros(2)}])
+def test_poses_stay_where_nothing_shall_be_refined(store, written, said):
+    path, _, _ = written(**said)
+    assert RefinedPoses.read(path, store).applied(store) is store
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"particle": 0}, "row 1, column 'particle': found 0"),
+        ({"turn_y_deg": np.nan}, "row 0, column 'turn_y_deg': found nan"),
+    ],
+)
+def test_impossible_values_are_refused(store, written, columns, message):
+    path, _, _ = written(**columns)
+    with pytest.raises(InputError, match=message):
+        RefinedPoses.read(path, store)
+
+
+def test_other_tables_are_refused(store, written, tmp_path):
+    path, _, _ = written()
+    table = pd.read_parquet(path)
+    table.attrs["input_digests"] = {name: "0" * 64 for name in table.attrs["input_digests"]}
+    table.attrs["store_digest"] = "0" * 64
+    write_parquet(tmp_path / "other.parquet", table)
+    with pytest.raises(InputError, match="poses of the particles of another store"):
+        RefinedPoses.read(tmp_path / "other.parquet", store)
+    table.attrs = {}
+    write_parquet(tmp_path / "plain.parquet", table)
+    with pytest.raises(InputError, match=r"expected poses.parquet of train_linear"):
+        RefinedPoses.read(tmp_path / "plain.parquet", store)
+
+
+def test_half_maps_say_that_each_half_is_refined_by_itself(store, written, run_script, tmp_path):
+    path, _, _ = written()
+    done = run_script("backproject_voxel", store.folder, "-o", tmp_path / "half", "--refine-poses", path)
+    assert (tmp_path / "half" / "half1.mrc").is_file()
+    assert "half" in done.stderr and "were all particles alike" in done.stderr or "poses" in done.stderr
+    plain = run_script("backproject_voxel", store.folder, "-o", tmp_path / "plain", "--poses", path)
+    assert "refined poses of" in plain.stderr
