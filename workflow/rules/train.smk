@@ -31,7 +31,9 @@ rule train_vae:
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
         teacher=lambda wildcards, input: (
-            f"--init {shlex.quote(str(Path(input.teacher).parent))}" if input.teacher else shlex.join(["--poses", str(input.poses)])
+            f"--init {shlex.quote(str(Path(input.teacher).parent))}"
+            if input.teacher
+            else shlex.join(["--poses", str(input.poses)])
         ),
         several="--multigpu" if CONFIG["gpus"] > 1 else "",
     shell:
