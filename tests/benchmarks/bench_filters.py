@@ -8,8 +8,8 @@ Prints for each filter the verdict on what the file states and on wrong statemen
 put in, scale factor likewise), whether heterogeneity is found, the number of components, and for each block
 the AUC of a cross-validated linear read-out of the latents, those of the true maps (which show what the
 images' weights are worth, whatever maps are found) and those of the fitted ones; then each filter's
-difference from raw images of the same particles. Pixels of 8 Å and a dose of 150 e-/Å^2: the optimal dose lies below Nyquist in half of
-the tilts.
+difference from raw images of the same particles. Pixels of 8 Å and a dose of 150 e-/Å^2: the optimal dose
+lies below Nyquist in half of the tilts.
 """
 
 import argparse
