@@ -27,6 +27,7 @@ TESTS = {
     "mapback/scene.py": ["test_mapback.py"],
     "model/decoder.py": ["test_model.py"],
     "model/loss.py": ["test_model.py"],
+    "particles/extraction_filter.py": ["test_extraction_filter.py"],
     "particles/noise_levels.py": ["test_noise_levels.py"],
     "particles/store.py": ["test_store.py"],
     "particles/store_writing.py": ["test_store.py"],
@@ -163,8 +164,9 @@ FURTHER = [
     Mutant("reconstruction/half_maps.py", "weights = g * data, g * h", "weights = g * data, h"),
     Mutant("reconstruction/half_maps.py", "return 2 * usable / (1 + usable)", "return usable"),
     Mutant("reconstruction/noise.py", "weight=chunk.weight / variance", "weight=chunk.weight"),
-    Mutant("reconstruction/noise.py", "torch.exp(level + shells)", "torch.exp(level - shells)"),
+    Mutant("reconstruction/noise.py", "level + shrunk(_log_ratio", "level - shrunk(_log_ratio"),
     Mutant("reconstruction/prior.py", "len(power) - 1)] / box**3)", "len(power) - 1)])"),
+    Mutant("particles/extraction_filter.py", "(share - CUT)", "(CUT - share)"),
     Mutant("particles/noise_levels.py", "spread * count / (spread * count + 1)", "spread * count"),
     Mutant(
         "particles/store_writing.py",

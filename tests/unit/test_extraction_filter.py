@@ -128,6 +128,20 @@ def test_an_unknown_filter_is_called_so():
     assert measured.verdict == "unknown" and measured.corrected(images) is images
 
 
+@pytest.mark.parametrize("what", FACTORS)
+@pytest.mark.parametrize("end", [0.6, 0.8, None])
+def test_images_that_were_low_passed_are_not_corrected(what, end):
+    images = stating(image_table(), what)
+    inside = half_plane(BOX).radius < (2 if end is None else end) * BOX / 2
+    # What a window leaks beyond.
+    measured = found_in(images, multiplied_noise(images, what) * torch.where(inside, 1, 0.05))
+    if end is None:
+        assert measured.end_A is None
+    else:
+        assert measured.end_A == pytest.approx(2 * PIXEL_A / end, rel=0.1)
+        assert measured.verdict == "unknown" and measured.corrected(images) is images
+
+
 def test_false_alarms_are_rare():
     verdicts = []
     for seed in range(12):

@@ -67,6 +67,30 @@ def test_each_tomogram_has_a_spectrum_of_its_own():
         )
 
 
+def test_each_dose_has_a_spectrum_of_its_own():
+    """Noise of twice the variance at the rim of images of high dose, and of those alone."""
+    store = blob_store(N, snr=1e-6)
+    late = store.images["dose_e_A2"].to_numpy() >= 9
+    rising = torch.where(store.half_plane.radius > 5, 2.0, 1.0)
+    values = store.values * torch.where(torch.tensor(late)[:, None], rising, 1).sqrt()
+    coloured = replace(store, values=values)
+    coloured.noise_factor = np.ones(len(late), np.float32)
+    observations = Observations(coloured, np.arange(N), max_frequency=0.4)
+    noise = residual_noise(observations, torch.zeros(16, 16, 16))
+    (chunk,) = observations.chunks()
+    (whitened,) = noise.whitened(observations)
+    row = int((observations.shell == 6).nonzero()[0])
+    variance = (chunk.weight / whitened.weight)[:, [3, row]]
+    expected = torch.stack([torch.full((len(late),), 2.0), torch.tensor(np.where(late, 4.0, 2.0))], 1)
+    torch.testing.assert_close(variance, expected.float(), rtol=0.08, atol=0)
+
+
+def test_doses_whose_noise_is_the_same_share_it():
+    store = blob_store(N, snr=1e-6)
+    noise = residual_noise(Observations(store, np.arange(N), max_frequency=0.4), torch.zeros(16, 16, 16))
+    np.testing.assert_allclose(noise.by_dose, noise.by_dose.mean((0, 1)).expand_as(noise.by_dose), rtol=0.05)
+
+
 def test_one_level_of_noise_is_one_number():
     store = blob_store(N, snr=0.1, noise=(1.0, 1.0, 1.0))
     noise = mean_map(Observations(store, np.arange(N), max_frequency=0.4)).noise
@@ -149,4 +173,7 @@ def test_tomograms_that_a_model_does_not_know_have_the_common_noise():
     state = {"noise": torch.tensor([2.0, 3.0]), "tomogram_noise": torch.tensor([[1.0, 1.0], [4.0, 5.0]])}
     noise = noise_of(["a", "b"], state, ["b", "new", "a"])
     assert noise.by_tomogram.tolist() == [[4, 5], [2, 3], [1, 1]]
+    by_dose = torch.tensor([[[1.0, 1.0]], [[4.0, 9.0]]])
+    noise = noise_of(["a", "b"], state | {"dose_noise": by_dose}, ["b", "new"])
+    torch.testing.assert_close(noise.by_dose, torch.tensor([[[4.0, 9.0]], [[2.0, 3.0]]]))
     assert noise_of([], {"noise": state["noise"]}, ["a"]).by_tomogram.tolist() == [[2, 3]]

@@ -295,6 +295,19 @@ def test_images_scaled_to_nothing_have_no_weight(hp):
         assert (g[2] <= 0).all() and (h[2] * g[2] >= 0).all()
 
 
+def test_images_that_end_at_the_optimal_dose_have_no_weight_beyond(hp):
+    images = table(**EXTRACTED, scale_factor=1.0)
+    whole, cut = (imaging.image_parameters(images.assign(cut_off=value)) for value in (False, True))
+    s = hp.radius.double() / hp.box / whole.pixel_size_A[:, None]
+    critical = 0.24499 * s**-1.6649 + 2.8141
+    useful = whole.dose_e_A2[:, None] <= 2.51284 * critical
+    assert 0.05 < useful.float().mean() < 0.95
+    beside = zip(*(imaging.physical_transfer(p, hp, dose=True, tilt=True) for p in (whole, cut)), strict=True)
+    for one, other in beside:
+        torch.testing.assert_close(other, one * useful)
+    torch.testing.assert_close(imaging.transfer(cut, hp), imaging.transfer(whole, hp) * useful)
+
+
 def test_high_doses_do_not_overflow(hp):
     b_factor = np.array([0.0, 0.0, 0.0, 9.0, 90.0, 900.0])
     images = table(**EXTRACTED, dose_e_A2=np.full(6, 3000.0), dose_b_factor_A2=b_factor)

@@ -39,6 +39,8 @@ FITS, MISFIT = 0.1, 0.4
 # Shells on either side of an edge that are compared with each other, and those in between, where it leaks.
 BESIDE_PX, EDGE_PX = 6.0, 1.5
 HALFWAY = 0.35  # between exponents of a scale factor that is in the noise and one that is not
+# Images end where their power falls to so little within so many shells; share of images that are looked at.
+FALL, FALL_SHELLS, EARLY = 0.12, 4, 0.1
 CUT = 0.5  # share of the power beyond the optimal dose below which it has been cut off
 
 
@@ -123,6 +125,21 @@ class ShellSums:
         relative = ratio / (level * colour)
         likelihood = -(weight * (relative + torch.log(factor * level * colour))).sum(1)
         return Fit(likelihood.double().numpy(), level[:, 0].double().numpy(), relative, used)
+
+    def end(self) -> float | None:
+        """Frequency (cycles per pixel) at which all images end, as after a low-pass filter; None if nowhere.
+
+        From the images of lowest dose, which no dose weight ends: power falls steeply within a few shells,
+        and not smoothly as noise, detectors and interpolation have it.
+        """
+        early = self.params.dose_e_A2 <= self.params.dose_e_A2.quantile(EARLY)
+        power = self.power[early].sum(0) / self.expected[early].sum(0).clamp_min(1e-30)
+        falls = power[FALL_SHELLS:] < FALL * power[:-FALL_SHELLS]
+        if not falls.any():
+            return None
+        first = int(falls.int().argmax())
+        inside = power[first : first + FALL_SHELLS] > power[first] / 2
+        return float(self.frequency[first + int(inside.nonzero()[-1])])
 
     def likelihood_below(self, filter_: Filter) -> float:
         """Of all images, below the optimal dose."""

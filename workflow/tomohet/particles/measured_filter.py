@@ -44,8 +44,9 @@ class MeasuredFilter:
     """stated, found: the filters, the latter None where none was found; mixed: images state different ones.
 
     scale_stated, scale_found: whether a scale factor is multiplied in, None where that is not known. verdict:
-    "right", "wrong" (and what was found is used), "undecided" or "unknown". z: of what was found over what is
-    stated, or of what is stated over the next; exponent: of the scale factor.
+    "right", "wrong" (and what was found is used), "undecided" or "unknown", as where all images end at a
+    resolution `end_A` (`end_cpp` in cycles per pixel), of which noise cannot tell more. z: of what was found
+    over what is stated, or of what is stated over the next; exponent: of the scale factor.
     """
 
     stated: Filter
@@ -57,11 +58,17 @@ class MeasuredFilter:
     z: float
     exponent: float
     misfit: float
+    end_A: float | None = None
+    end_cpp: float | None = None
 
     @property
     def message(self) -> str:
         """One sentence."""
         stated = f"stated: {_named(self.stated, self.scale_stated)}"
+        if self.end_A is not None:
+            return (
+                f"{stated}; all images end at {self.end_A:.3g} Å: the noise beyond, which would tell, is gone"
+            )
         if self.verdict == "unknown":
             return f"{stated}; the noise follows no known filter (power off by {self.misfit:.0%})"
         if self.verdict == "undecided":
@@ -72,7 +79,7 @@ class MeasuredFilter:
 
     def described(self) -> dict:
         """Plain values for `store.yaml`."""
-        return {"verdict": self.verdict, "found": self.message}
+        return {"verdict": self.verdict, "found": self.message, "end_A": self.end_A}
 
     def corrected(self, images: pd.DataFrame) -> pd.DataFrame:
         """The image table with what was found where that is not what the file states."""
@@ -100,6 +107,11 @@ def judged(sums: ShellSums) -> MeasuredFilter:
     stated = Filter(kind, b_stated) if params.dose_weighted.float().mean() > 0.5 else Filter("none")
     mixed = bool((params.dose_weighted != params.dose_weighted[0]).any() or b_factors.unique().numel() > 1)
     known = {Filter("none"), Filter("exposure"), stated}
+    if (end := sums.end()) is not None:
+        end_A = float(params.pixel_size_A[0]) / end
+        scale_stated = float(params.scale_factor.abs().std()) > 0.01
+        none_found = (None, "unknown", 0.0, float("nan"), 0.0)
+        return MeasuredFilter(stated, None, mixed, scale_stated, *none_found, end_A, end)
 
     best, fit, z, decided = _best(sums, known, stated, mixed, inside_only=True)
     # There is no filter that is nothing but cut off: where that is what shows, it has faded before.

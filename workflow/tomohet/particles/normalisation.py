@@ -12,8 +12,8 @@ import torch
 
 from tomohet.particles.noise_levels import noise_gain
 from tomohet.particles.preparation import (
-    NOISE_SHELLS,
     Preparation,
+    noise_band,
     noise_deviation,
     read_half_planes,
     read_images,
@@ -29,10 +29,15 @@ FEWEST_PER_TOMOGRAM = 20  # of these, where it has so many
 
 
 def divisors(
-    particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
+    particle_set: ParticleSet,
+    preparation: Preparation,
+    hp: HalfPlane,
+    grids: Grids,
+    end_cpp: float | None = None,
 ) -> tuple[float, np.ndarray]:
     """Shift common to all images, and each one's divisor, float32 (n,): NaN for its own noise, yet unknown.
 
+    end_cpp: frequency where the premultiplied images end, cycles per pixel.
     Raises InputError as `read_half_planes` does.
     """
     images = particle_set.images
@@ -49,8 +54,8 @@ def divisors(
         rows = premultiplied[_spread(tomogram[premultiplied])]
         power, expected = np.zeros(n), np.zeros(n)
         for here, values in read_half_planes(images, rows, grids, preparation):
-            power[here] = noise_deviation(values, hp).double().square().numpy()
-            expected[here] = expected_noise(images.iloc[here], hp)
+            power[here] = noise_deviation(values, hp, end_cpp).double().square().numpy()
+            expected[here] = expected_noise(images.iloc[here], hp, end_cpp)
         level = grey_levels(power[rows], expected[rows], tomogram[rows])
         common = np.sqrt((power[rows] / level[tomogram[rows]].to_numpy() ** 2).mean())
         divisor[premultiplied] = common * level[tomogram[premultiplied]].to_numpy()
@@ -63,10 +68,10 @@ def tomogram_of(particle_set: ParticleSet) -> np.ndarray:
     return names[particle_set.images["particle"].to_numpy()]
 
 
-def expected_noise(images: pd.DataFrame, hp: HalfPlane) -> np.ndarray:
-    """Noise power (m,) at |k| >= 0.75 Nyquist that extraction left of white noise of power 1."""
-    outer = hp.prefix(NOISE_SHELLS * hp.box / 2)
-    beyond = HalfPlane(hp.box, hp.k[outer:], hp.radius[outer:], hp.frequency[outer:])
+def expected_noise(images: pd.DataFrame, hp: HalfPlane, end_cpp: float | None = None) -> np.ndarray:
+    """Noise power (m,) in the `noise_band` that extraction left of white noise of power 1."""
+    outer = noise_band(hp, end_cpp)
+    beyond = HalfPlane(hp.box, hp.k[outer], hp.radius[outer], hp.frequency[outer])
     transfer, gain = physical_transfer(image_parameters(images), beyond, dose=True, tilt=True)
     return noise_gain(transfer, gain).mean(1).double().numpy()
 

@@ -120,10 +120,18 @@ def image_signs(premultiplied: np.ndarray, invert: bool | None) -> np.ndarray:
     return np.where(inverted, -1, 1).astype(np.float32)
 
 
-def noise_deviation(transforms: torch.Tensor, hp: HalfPlane) -> torch.Tensor:
-    """Noise deviation (m,) of real and imaginary parts of half-planes (m, n), at |k| >= 0.75 Nyquist."""
-    high = transforms[:, hp.prefix(NOISE_SHELLS * hp.box / 2) :]
-    return torch.view_as_real(high).square().mean(dim=(1, 2)).sqrt()
+def noise_band(hp: HalfPlane, end_cpp: float | None = None) -> slice:
+    """Points at |k| >= 0.75 Nyquist; or of the last quarter below the frequency where images end."""
+    if end_cpp is None:
+        return slice(hp.prefix(NOISE_SHELLS * hp.box / 2), None)
+    end_px = end_cpp * hp.box
+    return slice(hp.prefix(NOISE_SHELLS * end_px), max(1, hp.prefix(end_px - 1)))
+
+
+def noise_deviation(transforms: torch.Tensor, hp: HalfPlane, end_cpp: float | None = None) -> torch.Tensor:
+    """Noise deviation (m,) of real and imaginary parts of half-planes (m, n), in the `noise_band`."""
+    high = transforms[:, noise_band(hp, end_cpp)]
+    return torch.view_as_real(high.contiguous()).square().mean(dim=(1, 2)).sqrt()
 
 
 def read_images(

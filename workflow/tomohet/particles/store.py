@@ -105,7 +105,12 @@ class Store:
 
     @cached_property
     def noise_factor(self) -> np.ndarray:
-        """float32 (n_images,): noise variance of each image beside its tomogram's (`noise_levels`)."""
+        """float32 (n_images,): noise variance of each image beside its tomogram's (`noise_levels`).
+
+        1 where all images end below Nyquist (`particles.measured_filter`): what is beyond is no noise.
+        """
+        if (self.description.get("extraction") or {}).get("end_A") is not None:
+            return np.ones(len(self.images), np.float32)
         return relative_noise(self)
 
     def rotations(self) -> np.ndarray:

@@ -99,7 +99,9 @@ def write_store(
     if measured is not None:
         images = measured.corrected(images)
         particle_set = replace(particle_set, images=images)
-    shift, divisor = divisors(particle_set, preparation, hp, grids)
+    shift, divisor = divisors(
+        particle_set, preparation, hp, grids, None if measured is None else measured.end_cpp
+    )
     with atomic_path(folder / DATA) as temporary:
         of_each = _write_half_planes(temporary, particle_set, preparation, hp, grids, shift, divisor)
     write_parquet(folder / PARTICLES, particle_set.particles)

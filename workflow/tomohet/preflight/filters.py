@@ -27,6 +27,13 @@ def extraction_filter(sample: Sample, premultiplied: bool) -> Finding:
     measured = judged(ShellSums.of(chunks, params, sample.half_plane, sample.particle[rows]))
     if premultiplied:
         return of_premultiplied(measured)
+    if measured.end_A is not None:
+        text = (
+            f"raw images that end at {measured.end_A:.3g} Å, as after a low-pass filter or an interpolation"
+        )
+        return Finding(
+            NAME, "raw only", "undecided", 0.0, text, "extract from unfiltered tilt images", "look"
+        )
     found = "undecided" if measured.found is None else measured.found.name.replace("CTF", "raw")
     if measured.verdict != "wrong" or measured.found.kind == "none":
         text = "raw images: nothing that fades with the dose was multiplied in, as far as their noise tells"
