@@ -60,7 +60,7 @@ FOUND_TO_SURVIVE = [
     Mutant("physics/backprojection.py", "torch.where(mirrored, values.conj(), values)", "values"),
     Mutant("physics/imaging.py", "g, h = g * cosine, h * cosine", "g, h = g, h * cosine"),
     Mutant("linear/inference.py", "return MeanMap(unit * mean, mask", "return MeanMap(mean, mask"),
-    Mutant("linear/inference.py", "unit**2 * power)", "power)"),
+    Mutant("linear/inference.py", "unit**2 * power,", "power,"),
     Mutant(
         "linear/inference.py",
         '(self.config["scale"] / store.scale) ** 2 * self',
@@ -73,8 +73,8 @@ FOUND_TO_SURVIVE = [
     ),
     Mutant(
         "linear/inference.py",
-        "return level[own] * torch.as_tensor(store.noise_factor[rows], device=device)",
-        "return level[own]",
+        "return relative * torch.as_tensor(store.noise_factor[rows], device=device)",
+        "return relative",
     ),
     Mutant("reconstruction/observations.py", "1 / own_gain, own_gain)", "own_gain, own_gain)"),
     Mutant("reconstruction/observations.py", "numerator=gain / factor * data", "numerator=gain * data"),

@@ -9,8 +9,11 @@ from analysis_fakes import long_options, run
 
 from tomohet import processes
 from tomohet.errors import InputError
-from tomohet.files.atomic import write_pickle
+from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.pickles import load_latents
+from tomohet.linear.poses import PoseEstimates
+from tomohet.particles.refined_poses import described
+from tomohet.particles.store import open_store
 from tomohet.training import evaluation
 
 
@@ -159,8 +162,26 @@ def test_a_missing_device_is_told(tiny_training, tiny_store, tmp_path):
         eval_images(tiny_training, tiny_store, tmp_path, "--device", "cuda")
 
 
+def test_refined_poses_change_the_latents(tiny_training, tiny_store, latents, tmp_path):
+    store = open_store(tiny_store)
+    error = np.tile([[0.2, 0, 0, 1.0, 0, 0]], (len(store.particles), 1))
+    estimates = PoseEstimates(error, np.full_like(error, 0.01), np.array([0.1, 0.5]))
+    table = estimates.table(np.arange(len(error)), store.pixel_size_A)
+    for refine in (False, True):
+        described_table = described(table, store.description, refine, np.array([0.1, 5.0]))
+        write_parquet(tmp_path / "poses.parquet", described_table)
+        mu, _ = eval_images(tiny_training, tiny_store, tmp_path, "--poses", tmp_path / "poses.parquet")
+        assert (np.abs(mu - latents[0]).max() > 1e-4) == refine
+
+
+def test_a_file_that_is_not_expanded_is_told(tiny_training, tiny, tmp_path):
+    with pytest.raises(InputError, match="--symmetry-expanded"):
+        eval_images(tiny_training, tiny / "particles.star", tmp_path, "--symmetry-expanded")
+
+
 def test_every_option_is_tested_here():
     tested = {
+        "--poses", "--symmetry-expanded",
         *CHANGED_LATENTS, *READING, "--weights", "--config", "--out-z", "--batch-size", "--log-interval",
         "--verbose", "--sort-ptcl-imgs", "--seed", "--datadir", "--source-software", "--part", "--multigpu",
         "--device",

@@ -29,11 +29,12 @@ def store(tiny_store, tiny_linear):
 
 @pytest.fixture(scope="module")
 def teacher(tiny_linear, store):
-    """One for which all tomograms have the same noise: images then know it shell by shell; and whose maps
-    are known exactly, as those of a network are taken to be."""
+    """One for which all tomograms and doses have the same noise: images then know it shell by shell; and
+    whose maps are known exactly, as those of a network are taken to be."""
     teacher = Teacher.of(tiny_linear, store.box)
     exact = {"basis_variance": torch.zeros_like(teacher.state["basis_variance"])}
-    return replace(teacher, config=teacher.config | {"tomograms": []}, state=teacher.state | exact)
+    state = {name: table for name, table in teacher.state.items() if name != "dose_noise"} | exact
+    return replace(teacher, config=teacher.config | {"tomograms": []}, state=state)
 
 
 @pytest.fixture(scope="module")

@@ -239,6 +239,8 @@ def particle_options(**changes):
         "window_r": 0.8,
         "window_r_outer": 0.9,
         "norm": None,
+        "symmetry_expanded": False,
+        "poses": None,
         "seed": 0,
     }
     return argparse.Namespace(**defaults | changes)

@@ -51,6 +51,7 @@ READERS = {
     "prepare.ind_ptcls": {"prepare"},
     "prepare.ind_imgs": {"prepare"},
     "homogeneous.mask": {"homogeneous", "reconstruct_subset"},
+    "linear.focus_mask": {"train_linear"},
     "siren.level": {"siren"},
     "siren.cnn_weights": {"siren"},
     "siren.blocks": {"siren"},

@@ -22,7 +22,7 @@ from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.nuisance import Nuisance
-from tomohet.reconstruction.observations import Observations, tomograms_of
+from tomohet.reconstruction.observations import Observations, dose_bins, tomograms_of
 from tomohet.reconstruction.particle_maps import particle_maps
 
 # Likelihood of used and held-out images, in an output folder of train_linear.
@@ -184,9 +184,17 @@ class Teacher:
         """(m,) noise variance of images (rows of the store) relative to `noise`, all shells together."""
         names, tomogram = tomograms_of(store)
         noise = self._noise(names, device)
-        level = (noise.by_tomogram / noise.common).log().mean(1).exp()
-        own = torch.as_tensor(tomogram[store.images["particle"].to_numpy()[rows]], device=device)
-        return level[own] * torch.as_tensor(store.noise_factor[rows], device=device)
+        images = store.images.iloc[rows]
+        own = torch.as_tensor(tomogram[images["particle"].to_numpy()], device=device)
+        if noise.by_dose is None:
+            level = noise.by_tomogram.log().mean(1)[own]
+        else:
+            shell = store.half_plane.shell[: len(noise.common)]
+            share = torch.bincount(shell, minlength=noise.by_dose.shape[2]).to(noise.by_dose) / len(shell)
+            dose = torch.as_tensor(dose_bins(images), device=device)
+            level = (noise.by_dose.clamp_min(1e-30).log() @ share)[own, dose]
+        relative = (level - noise.common.log().mean()).exp()
+        return relative * torch.as_tensor(store.noise_factor[rows], device=device)
 
     def _noise(self, tomograms: list[str], device: torch.device | str) -> Noise:
         names = ("noise", "tomogram_noise", "dose_noise")
