@@ -3,10 +3,11 @@
     python tests/benchmarks/bench_focus.py [--snr 0.05] [--particles 300] [--seeds 5] [--place DIR]
         [--pose-error 0] [--masses 0.06 0.06] [--preferred 0]
 
-Two blocks come and go, each by itself. Five fits of each data set: of the whole particle; with the focus on
-either block; on a piece of the core, where nothing varies; and there, and on the first block, with the maps
-merely confined to the mask ("masked"). Prints whether heterogeneity is found, how many components, and the
-AUC of both blocks by a cross-validated linear read-out of the latents.
+Two blocks come and go, each by itself. Fits of each data set: of the whole particle; with the focus on
+either block; on two pieces of the core, where nothing varies: one far from the blocks ("quiet"), one beside
+the second ("beside"); and all but the second block with the maps merely confined to the mask ("masked").
+Prints whether heterogeneity is found, how many components, and the AUC of both blocks by a cross-validated
+linear read-out of the latents.
 """
 
 import argparse
@@ -39,8 +40,20 @@ def quiet_place(truth: Truth, radius_px: float) -> np.ndarray:
     """bool (D, D, D): a ball in the core, as far from both blocks as it can be."""
     far = distance_transform_edt(~truth.block_masks.any(0))
     core = truth.core_map > 0.3 * truth.core_map.max()
-    centre = np.unravel_index(np.argmax(np.where(core, far, 0)), core.shape)
-    away = np.ones(core.shape, bool)
+    return around(np.argmax(np.where(core, far, 0)), core.shape, radius_px)
+
+
+def place_beside(truth: Truth, block: int, radius_px: float) -> np.ndarray:
+    """bool (D, D, D): a ball that touches a block's mask, in the densest place of the core."""
+    distance = distance_transform_edt(~truth.block_masks[block])
+    touching = np.abs(distance - radius_px - 1) < 1
+    return around(np.argmax(np.where(touching, truth.core_map, 0)), distance.shape, radius_px)
+
+
+def around(voxel: int, shape: tuple[int, ...], radius_px: float) -> np.ndarray:
+    """bool (D, D, D): a ball about a voxel, by its flat index."""
+    centre = np.unravel_index(voxel, shape)
+    away = np.ones(shape, bool)
     away[centre] = False
     return distance_transform_edt(away) < radius_px
 
@@ -98,6 +111,7 @@ def compare(args: argparse.Namespace, snr: float, seed: int, place: Path) -> Non
     rows = truth.rows_of(store.particles["source_id"].to_numpy())
     focuses = {name: soft(own, 2.0) for name, own in zip(truth.block_names, truth.block_masks, strict=True)}
     focuses["quiet"] = soft(quiet_place(truth, 3.0), 2.0)
+    focuses["beside"] = soft(place_beside(truth, 1, 3.0), 2.0)
     table = {}
 
     def fit(name: str, focus: np.ndarray | None) -> None:
@@ -108,7 +122,7 @@ def compare(args: argparse.Namespace, snr: float, seed: int, place: Path) -> Non
     fit("whole", None)
     for name, focus in focuses.items():
         fit(name, focus)
-    for name in (truth.block_names[0], "quiet"):
+    for name in (truth.block_names[0], "quiet", "beside"):
         with masked(focuses[name]):
             fit(f"{name} masked", focuses[name])
     print(f"SNR {snr:g}, seed {seed}\n{pd.DataFrame(table).T.to_string(float_format='%.3g')}", flush=True)
