@@ -6,7 +6,7 @@ import torch
 from blob_store import blob_store
 from scipy.spatial.transform import Rotation
 
-from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.fit import fit_linear_model, refined_alone
 from tomohet.particles.store import open_store
 from tomohet.physics.fourier import shift_half_planes
 from tomohet.physics.geometry import corrected_poses
@@ -59,6 +59,21 @@ def test_right_poses_stay_and_cost_nothing():
     model = fit_linear_model(blob_store(N, snr=1.0), np.arange(N), max_frequency=0.4)
     assert not model.poses.found and not model.poses.error.any()
     assert model.held_out.n_components == 2
+
+
+def test_particles_refined_alone_come_nearer_their_true_poses():
+    """Two blobs come and go, which the model of these particles does not take for errors of poses."""
+    right = blob_store(N, snr=1.0)
+    wrong, _ = misplaced(right)
+    refined = refined_alone(wrong, np.arange(N), max_frequency=0.4)
+    first = right.offsets[:-1]
+
+    def off(store):
+        between = np.einsum("nji,njk->nik", right.rotations()[first], store.rotations()[first])
+        turned = Rotation.from_matrix(between).as_rotvec()
+        return np.square(turned - turned.mean(0)).mean()
+
+    assert off(refined) < 0.85 * off(wrong)
 
 
 def test_a_store_with_other_poses_reads_shifted_images(tiny_store):

@@ -55,6 +55,7 @@ def analyse(args: argparse.Namespace, training, epoch: int, outdir: Path) -> Non
     """The latents of one epoch: components, clusters, UMAP, their volumes, and the leak audit."""
     from tomohet.analysis import latent_analysis, latent_plots, leaks
     from tomohet.analysis.decode import VolumeMaker
+    from tomohet.analysis.movement import component_maps, movement_shares
     from tomohet.analysis.run_folder import particles_of
     from tomohet.analysis.volume_montage import montage
     from tomohet.files.atomic import write_csv, write_json, write_parquet, write_pickle
@@ -83,6 +84,9 @@ def analyse(args: argparse.Namespace, training, epoch: int, outdir: Path) -> Non
         table = leaks.nuisances(store, particles)
         tomograms = table["tomogram"].to_numpy()
         audit = leaks.audit(found.pcs.scores, table)
+        if maker is not None:
+            maps, mean = component_maps(maker.decoder, found.pcs, leaks.COMPONENTS)
+            audit = leaks.with_movement(audit, movement_shares(maps, mean))
         numbers["leaks"] = leaks.describe(audit)
         write_csv(outdir / "leaks.csv", audit.tests)
         figures["leaks"] = latent_plots.leak_table(audit)

@@ -121,7 +121,7 @@ def refinement(args: argparse.Namespace, store, device):
     """What refines the poses of a half set, or None where poses stay."""
     from functools import partial
 
-    from tomohet.linear.search import refined_alone
+    from tomohet.linear.fit import refined_alone
     from tomohet.particles.refined_poses import RefinedPoses
 
     if args.poses is not None:

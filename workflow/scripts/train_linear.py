@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
 def fit_and_write(args: argparse.Namespace, store, particles, device, processes) -> None:
     """Fit, together with the other processes; the leader writes."""
     from tomohet.analysis import leaks
+    from tomohet.analysis.movement import movement_shares
     from tomohet.errors import InputError
     from tomohet.files.atomic import write_csv
     from tomohet.files.masks import read_mask
@@ -99,6 +100,7 @@ def fit_and_write(args: argparse.Namespace, store, particles, device, processes)
         return
     write_figures(model, args.outdir, args.plot_format)
     audit = leaks.audit(model.latents.mean.cpu().numpy(), leaks.nuisances(store, particles))
+    audit = leaks.with_movement(audit, movement_shares(model.basis, model.mean.volume))
     leaks.warn(audit)
     write_csv(args.outdir / "leaks.csv", audit.tests)
     run = LinearRun(store, particles, fit | asked | focus_of(args), args.refine_poses)

@@ -134,8 +134,9 @@ def shortened(name: str, length: int = 22) -> str:
 
 def leak_table(result: Audit) -> Figure:
     """Explained fraction of each leading component by each nuisance; stars mark significant ones."""
-    table = result.tests.pivot(index="nuisance", columns="pc", values="explained").loc[list(MEANING)]
-    stars = result.tests.pivot(index="nuisance", columns="pc", values="significant").loc[list(MEANING)]
+    shown = list(result.verdicts)
+    table = result.tests.pivot(index="nuisance", columns="pc", values="explained").loc[shown]
+    stars = result.tests.pivot(index="nuisance", columns="pc", values="significant").loc[shown]
     fig, ax = plots.figure(width=3.6 + 0.55 * table.shape[1], height=3.6)
     values = table.to_numpy(np.float64)
     plots.heatmap(ax, values, "explained fraction of variance", limits=(0, 1), write_values=False)

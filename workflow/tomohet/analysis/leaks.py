@@ -32,11 +32,18 @@ MEANING = {
     "tomogram": "tomogram",
     "view": "viewing direction at the lowest tilt",
 }
+MOVEMENT = "movement"
+MEANING_OF_MOVEMENT = "movement of the whole: share of the component's map (wrong poses, or parts that move)"
+# Parts that come, go or move turn the mean map as well: with perfect poses some maps have two thirds.
+MOST_MOVEMENT = 0.5
 
 
 @dataclass(frozen=True)
 class Audit:
-    """`tests`: one row per nuisance and component; `verdicts`: nuisance -> clean, look, leak or constant."""
+    """`tests`: one row per nuisance and component; `verdicts`: nuisance -> clean, look, leak or constant.
+
+    Where maps are known, the nuisance `MOVEMENT` is one more (`with_movement`).
+    """
 
     tests: pd.DataFrame
     verdicts: dict[str, str]
@@ -91,6 +98,22 @@ def audit(scores: np.ndarray, table: pd.DataFrame) -> Audit:
     done = tests["p"].notna().sum()
     tests["significant"] = tests["p"] * max(done, 1) < SIGNIFICANT
     return Audit(tests, {name: _verdict(group) for name, group in tests.groupby("nuisance", sort=False)})
+
+
+def with_movement(result: Audit, shares: np.ndarray) -> Audit:
+    """The audit with the share of each component's map that is a movement of the whole (`movement`).
+
+    shares (m,): of the leading components. No test: `p` is unknown, `significant` says that it is most of
+    the map.
+    """
+    shares = np.asarray(shares, np.float64)[:COMPONENTS]
+    found = pd.DataFrame({"nuisance": MOVEMENT, "pc": np.arange(1, len(shares) + 1), "explained": shares})
+    for column in ("statistic", "auc", "p"):
+        found[column] = np.nan
+    found["significant"] = shares >= MOST_MOVEMENT
+    verdict = "look" if found["significant"].any() else "clean"
+    tests = pd.concat([result.tests, found[result.tests.columns]], ignore_index=True)
+    return Audit(tests, result.verdicts | {MOVEMENT: verdict})
 
 
 def _test(name: str, score: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
@@ -163,7 +186,17 @@ def _verdict(tests: pd.DataFrame) -> str:
 
 def warn(result: Audit) -> None:
     """Log what the latents follow."""
+    moving = result.tests[result.tests["nuisance"].eq(MOVEMENT) & result.tests["significant"]]
+    for row in moving.itertuples():
+        log.warning(
+            "leak audit: %.0f %% of the map of component %d is movement of the whole particle: poses may be "
+            "wrong, or a large part comes, goes or moves",
+            100 * row.explained,
+            row.pc,
+        )
     for name, verdict in result.verdicts.items():
+        if name == MOVEMENT:
+            continue
         if verdict in ("look", "leak"):
             log.warning("leak audit: latents follow %s: %s", MEANING[name], verdict)
 
@@ -172,7 +205,11 @@ def describe(result: Audit) -> list[dict[str, object]]:
     """The strongest component for each nuisance, for summary.json and the log."""
     lines = []
     for name, group in result.tests.groupby("nuisance", sort=False):
-        line = {"nuisance": name, "meaning": MEANING[name], "verdict": result.verdicts[name]}
+        line = {
+            "nuisance": name,
+            "meaning": MEANING.get(name, MEANING_OF_MOVEMENT),
+            "verdict": result.verdicts[name],
+        }
         if group["explained"].notna().any():
             best = group.loc[group["explained"].idxmax()]
             line |= {key: _number(best[key]) for key in ("pc", "statistic", "auc", "explained", "p")}

@@ -213,3 +213,13 @@ def fit_linear_model(
     log.info(model.verdict)
     log.info(model.poses.sentence(store.pixel_size_A))
     return model
+
+
+def refined_alone(store: Store, particles: np.ndarray, **options) -> Store:
+    """The store with the poses of particles (ordinals) refined by a linear model of these particles alone, as
+    half sets need it to stay independent of each other.
+
+    Not by their mean map: what distinguishes the particles would be taken for errors of their poses. Options
+    as of `fit_linear_model`.
+    """
+    return fit_linear_model(store, particles, **options).poses.corrected(store, particles)

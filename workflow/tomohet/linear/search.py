@@ -15,12 +15,11 @@ from torch import Tensor
 
 from tomohet.linear.basis_maps import SHARE_OF_POWER, Fitted, expectation_maximisation
 from tomohet.linear.explained import CONDITIONS
-from tomohet.linear.held_out import HeldOut, Splits, common_directions, split_likelihoods, split_tilts
+from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_tilts
 from tomohet.linear.poses import Poses
 from tomohet.linear.start import compare
 from tomohet.linear.surroundings import SEEN, alike_beyond, wedges
-from tomohet.particles.store import Store
-from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.nuisance import outside
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import PoseErrors
@@ -154,33 +153,6 @@ def _measured(
     fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER, search.aside)
     settled = found.measured_by(_splits(parts, fitted, fitted.mean.errors), seed)
     return replace(search, held_out=settled, errors=mean.errors, aside=fitted.aside)
-
-
-def refined_alone(
-    store: Store,
-    particles: np.ndarray,
-    *,
-    iterations: int = 40,
-    max_frequency: float = 0.25,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> Store:
-    """The store with the poses of particles (ordinals) refined by a linear model of these particles and
-    nothing else, as half sets need it to stay independent of each other.
-
-    Not by their mean map alone: what distinguishes the particles would be taken for errors of their poses.
-    Options as of `fit.fit_linear_model`.
-    """
-
-    def observe(part: Store, apart_from: tuple[Store, ...] = ()) -> Observations:
-        where = {"device": device, "apart_from": apart_from}
-        return Observations(part, particles, max_frequency=max_frequency, **where)
-
-    def ask(splits: Splits) -> HeldOut:
-        return common_directions(*splits, seed)
-
-    stated = Poses.stated(store, particles)
-    return confirmed_directions(stated, observe, mean_map, ask, None, iterations, seed).poses.store
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
