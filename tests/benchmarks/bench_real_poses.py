@@ -1,6 +1,6 @@
 """Half maps of particle files with poses as stated, and refined in each half set by itself.
 
-    python tests/benchmarks/bench_real_poses.py FILE.star [FILE.star ...] [--options="--uninvert-data"] [--always]
+    python tests/benchmarks/bench_real_poses.py FILE.star ... [--options="--uninvert-data"] [--always]
 
 Prints, for each file, what train_linear says of the poses, and where the FSC of the half maps falls below
 0.143 and 0.5. Half sets are refined only where train_linear finds errors, as the workflow does it; --always
