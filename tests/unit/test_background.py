@@ -154,7 +154,9 @@ def test_blank_images_are_refused_whatever_their_grey_value(tiny, tmp_path, kind
 
 def test_an_image_far_from_0_is_not_blank(tiny, tmp_path):
     data = changed(tiny, tmp_path / "data", lambda images, rng: images / images.std() + 1e4)
-    write_store(tmp_path / "store", read_particles(data / "particles.star"))
+    store = write_store(tmp_path / "store", read_particles(data / "particles.star"))
+    power = store.half_planes(np.arange(len(store.images))).abs().square().mean(1)
+    assert torch.isfinite(power).all() and (power > 0).all()
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -1,20 +1,31 @@
 """Components that the conditions of imaging explain: which are found, and what the model makes of them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from blob_store import blob_store
 
-from tomohet.linear.explained import CONDITIONS, explained_directions, orthonormal_functions, sentence
+from tomohet.linear.explained import (
+    CONDITIONS,
+    Explained,
+    explained_directions,
+    orthonormal_functions,
+    sentence,
+)
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.states import fit_states
 from tomohet.particles.conditions import imaging_conditions
 from tomohet.particles.table import ROTATION_COLUMNS
 from tomohet.physics.geometry import random_rotations
+from tomohet.rounds.schema import keys_of
 
 N = 300
+HELP = [sys.executable, "-m", "tomohet.cli", "train_linear", "--help"]
 
 
 def conditions(n=N, seed=0, n_tomograms=6):
@@ -171,9 +182,19 @@ def test_nothing_is_found_where_a_nuisance_is_all_there_is(chosen):
     assert model.verdict.endswith("; 1 further component is not counted, because the orientation explains it")
 
 
-def test_the_sentence_counts():
-    from tomohet.linear.explained import Explained
+def test_copies_stay_copies_where_directions_are_integrated_out():
+    tables = torch.eye(3).expand(4, 3, 3), torch.ones(4, 3)
+    split = SplitLikelihood(*tables, *tables, torch.tensor([0, 0, 1, 1]))
+    assert torch.equal(split.without(torch.eye(3)[:, :1]).source, split.source)
 
+
+def test_configuration_and_command_name_the_conditions_that_there_are():
+    assert keys_of("linear")["structure_may_follow"]["items"]["enum"] == list(CONDITIONS)
+    usage = " ".join(subprocess.run(HELP, capture_output=True, text=True).stdout.split())
+    assert f"--structure-may-follow {{{','.join(CONDITIONS)}}}" in usage
+
+
+def test_the_sentence_counts():
     several = tuple(Explained(name, 0.8) for name in ("view", "tomogram", "view"))
     assert sentence(several) == (
         "3 further components are not counted, because the orientation explains 2 and the tomogram explains "

@@ -48,7 +48,11 @@ def test_angles_of_one_turn_are_taken(tmp_path):
     table.loc[0, ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]] = [360.0, -179.0, -360.0]
     table.loc[1, "rlnAngleTilt"] = 359.5
     write_text_star(star, {"": table})
-    read_particles(star)
+    turned = read_particles(star).rotations()
+    table.loc[0, ["rlnAngleRot", "rlnAnglePsi"]] = 0.0
+    table.loc[1, "rlnAngleTilt"] = -0.5
+    write_text_star(star, {"": table})
+    np.testing.assert_allclose(turned, read_particles(star).rotations(), atol=1e-6)
 
 
 @pytest.mark.parametrize("command", ["validate", "prepare", "backproject_voxel", "train_linear"])

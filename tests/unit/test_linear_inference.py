@@ -10,7 +10,7 @@ from blob_store import BlobStore, blob_store
 
 from tomohet.linear.inference import Teacher
 from tomohet.physics.slicing import gather, transform
-from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.observations import DOSE_BINS, DOSE_STEP_E_A2, Observations
 from tomohet.reconstruction.prior import shell_power
 
 N = 6
@@ -125,3 +125,22 @@ def test_noise_of_images_is_their_tomograms_times_their_own(store, teacher):
     assert store.tomogram[store.images.particle[rows]].tolist() == [0, 0, 0, 1, 1]
     found = replace(teacher, state=teacher.state | noise).relative_noise(noisy, rows, CPU)
     np.testing.assert_allclose(found, [2, 6, 2, 0.5, 0.5], rtol=1e-5)
+
+
+def test_noise_of_images_depends_on_their_dose(store, teacher):
+    """By dose twice the common noise up to 12 e/Å^2, three times beyond, of each shell alike."""
+    rows = np.arange(len(store.images))
+    shells = int(store.half_plane.shell.max()) + 1
+    common = 1.0 + torch.arange(shells)
+    by_dose = torch.where(torch.arange(DOSE_BINS) * DOSE_STEP_E_A2 > 12, 3.0, 2.0)[:, None] * common
+    of_rows = common[store.half_plane.shell[: len(teacher.state["noise"])]]
+    noise = {
+        "noise": of_rows,
+        "tomogram_noise": of_rows.expand(2, -1),
+        "dose_noise": by_dose.expand(2, -1, -1),
+    }
+    found = replace(teacher, state=teacher.state | noise).relative_noise(store, rows, CPU)
+    late = store.images["dose_e_A2"].to_numpy() > 12
+    expected = np.where(late, 3.0, 2.0) * store.noise_factor
+    assert 0 < late.sum() < len(rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

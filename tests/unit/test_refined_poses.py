@@ -84,10 +84,13 @@ def test_other_tables_are_refused(store, written, tmp_path):
         RefinedPoses.read(tmp_path / "plain.parquet", store)
 
 
-def test_half_maps_say_that_each_half_is_refined_by_itself(store, written, run_script, tmp_path):
-    path, _, _ = written()
-    done = run_script("backproject_voxel", store.folder, "-o", tmp_path / "half", "--refine-poses", path)
-    assert (tmp_path / "half" / "half1.mrc").is_file()
-    assert "half" in done.stderr and "were all particles alike" in done.stderr or "poses" in done.stderr
-    plain = run_script("backproject_voxel", store.folder, "-o", tmp_path / "plain", "--poses", path)
-    assert "refined poses of" in plain.stderr
+def test_half_maps_of_poses_that_all_particles_refined_are_said_to_depend_on_each_other(
+    store, written, run_script, tmp_path
+):
+    path, some, _ = written()
+    done = run_script("backproject_voxel", store.folder, "-o", tmp_path / "maps", "--poses", path)
+    assert f"refined poses of {len(some)} particles" in done.stderr
+    assert "not independent of each other: their FSC is too high" in done.stderr
+    asked = ("backproject_voxel", store.folder, "-o", tmp_path / "maps", "--poses", path)
+    both = run_script(*asked, "--refine-poses", path, check=False)
+    assert both.returncode == 1 and "--poses and --refine-poses: expected one" in both.stderr

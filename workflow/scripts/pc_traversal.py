@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
         )
 
     def write(component: int, path: Path) -> None:
+        """The latents along one component."""
         points = component_scores(
             pcs.scores[:, component], args.n, tuple(args.lim), args.use_percentile_spacing
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from scipy.linalg import orth
 from scipy.stats import f as f_distribution
 from scipy.stats import rankdata
 from torch import Tensor
@@ -38,6 +39,7 @@ SIGNIFICANCE = 1e-4  # after Bonferroni's correction for the directions and cond
 # A regression has at most this share of the particles for functions.
 FUNCTIONS_PER_PARTICLE = 0.2
 LEAST_RELIABILITY = 0.05
+MOST_PARTICLES = 20_000
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,13 @@ def explained_directions(
 
     reliability (K,): share of the latents' variance that is structure; where it is not known (NaN) all of it
     counts as structure. conditions: as of `imaging_conditions`, a row per particle; names: of CONDITIONS.
-    Of copies of one particle the first counts.
+    Of copies of one particle the first counts, of very many particles `MOST_PARTICLES`.
     """
     if "source" in conditions:
         first = ~conditions["source"].duplicated().to_numpy()
-        latents, conditions = latents[first], conditions[first].reset_index(drop=True)
+        latents, conditions = latents[first], conditions[first]
+    some = slice(None, None, -(-len(latents) // MOST_PARTICLES))
+    latents, conditions = latents[some], conditions[some].reset_index(drop=True)
     share = np.nan_to_num(reliability, nan=1.0).clip(LEAST_RELIABILITY, 1.0)
     z = latents - latents.mean(0)
     z = z / z.std(0).clip(1e-12) / np.sqrt(share)
@@ -108,27 +112,15 @@ def orthonormal_functions(name: str, conditions: pd.DataFrame) -> np.ndarray:
         ranks = [rankdata(conditions[column]) for column in NUMBERS[name]]
         ranks = np.stack(ranks, axis=1) / n
         columns = np.concatenate([ranks, ranks**2], axis=1)
-    return _orthonormal(columns - columns.mean(0), int(FUNCTIONS_PER_PARTICLE * n))
+    columns = columns - columns.mean(0)
+    columns = columns[:, np.linalg.norm(columns, axis=0) > 1e-6 * np.sqrt(n)]
+    most = int(FUNCTIONS_PER_PARTICLE * n)
+    return orth(columns[:, :most], rcond=1e-6) if columns.size and most else np.zeros((n, 0))
 
 
 def _with_products(columns: np.ndarray) -> np.ndarray:
     first, second = np.triu_indices(columns.shape[1])
     return np.concatenate([columns, columns[:, first] * columns[:, second]], axis=1)
-
-
-def _orthonormal(columns: np.ndarray, most: int) -> np.ndarray:
-    """An orthonormal basis of what the first columns (of order 1) span, `most` of them at most, by Gram and
-    Schmidt."""
-    basis = np.zeros((len(columns), 0))
-    for column in columns.T:
-        if basis.shape[1] == most:
-            break
-        left = column - basis @ (basis.T @ column)
-        left -= basis @ (basis.T @ left)
-        length = np.linalg.norm(left)
-        if length > 1e-6 * np.sqrt(len(columns)):
-            basis = np.column_stack([basis, left / length])
-    return basis
 
 
 def complement(directions: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from tomohet.linear.explained import CONDITIONS, sentence
 from tomohet.linear.held_out import HeldOut, structural_directions
 from tomohet.linear.poses import PoseEstimates, Poses
 from tomohet.linear.reliability import auc_of_halves
-from tomohet.linear.search import confirmed_directions
+from tomohet.linear.search import Search
 from tomohet.linear.start import detect
 from tomohet.particles.conditions import imaging_conditions
 from tomohet.particles.store import Store
@@ -171,8 +171,7 @@ def fit_linear_model(
 
     conditions = imaging_conditions(store, particles) if nuisances else None
     ask = partial(structural_directions, conditions=conditions, names=nuisances, seed=seed)
-    stated = Poses.stated(store, particles)
-    search = confirmed_directions(stated, observe, mean_of, ask, zdim, iterations, seed)
+    search = Search(observe, mean_of, ask, zdim, iterations, seed).confirmed(Poses.stated(store, particles))
     held_out, poses = search.held_out, search.poses
     observations = observe(poses.store)
     mean = mean_of(observations)

@@ -58,7 +58,8 @@ class SplitLikelihood:
         both_a, both_b = turned.all_images
         used = without_last(turned.a + unit, turned.b, n)
         both = without_last(both_a + unit, both_b, n)
-        return SplitLikelihood(*used, *(whole - own for whole, own in zip(both, used, strict=True)))
+        new = (whole - own for whole, own in zip(both, used, strict=True))
+        return SplitLikelihood(*used, *new, self.source)
 
     def leading(self, k: int) -> "SplitLikelihood":
         """That of the first k latents, the others being 0."""

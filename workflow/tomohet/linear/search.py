@@ -52,107 +52,113 @@ class Found:
     aside: Tensor | None = None
 
 
-Observe = Callable[..., Observations]  # of a part of the store, and what it shall be apart from
-MeanOf = Callable[[Observations], MeanMap]
-Ask = Callable[[Splits], HeldOut]
+@dataclass(frozen=True)
+class Search:
+    """observe: makes observations of the particles from a part of the store, and from what else they shall be
+    apart; mean_of: the mean map of observations, with its focus; ask: finds the directions that held-out
+    images confirm (`held_out.structural_directions`); zdim: number of latents at least; iterations: of EM at
+    most; seed: of random draws."""
 
+    observe: Callable[..., Observations]
+    mean_of: Callable[[Observations], MeanMap]
+    ask: Callable[[Splits], HeldOut]
+    zdim: int | None
+    iterations: int
+    seed: int
 
-def confirmed_directions(
-    poses: Poses,
-    observe: Observe,
-    mean_of: MeanOf,
-    ask: Ask,
-    zdim: int | None,
-    iterations: int,
-    seed: int,
-) -> Found:
-    """What held-out tilt images confirm, of `zdim` latents at least, and the poses as corrected meanwhile.
+    def confirmed(self, poses: Poses) -> Found:
+        """What held-out tilt images confirm, and the poses as corrected meanwhile.
 
-    observe: makes observations of the particles from a part of the store; mean_of: the mean map of
-    observations, with its focus; ask: finds the directions that held-out images confirm
-    (`held_out.structural_directions`); iterations: of EM at most; seed: of random draws.
+        Held-out images lie between those used, which tells most. Where neighbouring tilts show that they
+        share what surrounds the particles, the search is made again with held-out images that are far from
+        those used.
+        """
+        found, (used, fitted) = self._in_rounds(poses, apart=False)
+        if not (found.held_out.found or found.errors):
+            return self._measured(found)
+        there = used.alike(used.everyone, len(fitted.mean.volume))
+        beyond = alike_beyond(there, fitted.mean, fitted.basis, fitted.basis_variance)
+        if beyond > SEEN:
+            log.info("neighbouring tilts are alike beyond the model (z = %.1f): a search apart", beyond)
+            found, _ = self._in_rounds(poses, apart=True)
+        return self._measured(replace(found, surroundings=beyond))
 
-    Held-out images lie between those used, which tells most. Where neighbouring tilts show that they share
-    what surrounds the particles, the search is made again with held-out images that are far from those used.
-    """
-    options = observe, mean_of, ask, zdim, iterations, seed
-    found, seen = _in_rounds(poses, False, *options)
-    if not (found.held_out.found or found.errors):
-        return _measured(found, *options)
-    used, fitted = seen
-    box = len(fitted.mean.volume)
-    maps = fitted.mean, fitted.basis, fitted.basis_variance
-    beyond = alike_beyond(used.alike(used.everyone, box), *maps)
-    if beyond < SEEN:
-        return _measured(replace(found, surroundings=beyond), *options)
-    log.info(
-        "neighbouring tilts are alike beyond the model (z = %.1f), by what surrounds the particles: images "
-        "held out are now far from those used",
-        beyond,
-    )
-    found, _ = _in_rounds(poses, True, *options)
-    return _measured(replace(found, surroundings=beyond), *options)
+    def _parts(self, poses: Poses, apart: bool) -> tuple[Observations, Observations, Observations]:
+        """The images used, and two halves of those held out."""
+        if not apart:
+            return tuple(self.observe(part) for part in split_tilts(poses.store))
+        used, first, second = wedges(poses.store)
+        return self.observe(used), self.observe(first, (used,)), self.observe(second, (used, first))
 
+    def _mean_with_errors(
+        self, poses: Poses, parts: tuple[Observations, ...], apart: bool
+    ) -> tuple[MeanMap, Poses]:
+        """The mean map of the images used, with `Poses.errors_about` it."""
+        return poses.errors_about(self.mean_of(parts[0]), parts[0], parts[1:] if apart else ())
 
-def _parts(poses: Poses, observe: Observe, apart: bool) -> tuple[Observations, Observations, Observations]:
-    """The images used, and two halves of those held out."""
-    if not apart:
-        return tuple(observe(part) for part in split_tilts(poses.store))
-    used, first, second = wedges(poses.store)
-    return observe(used), observe(first, (used,)), observe(second, (used, first))
+    def _in_rounds(self, poses: Poses, apart: bool) -> tuple[Found, tuple[Observations, Fitted]]:
+        """Search, correct poses, and search again where they were far off; and the last images used and
+        fit."""
+        for _ in range(POSE_ROUNDS):
+            parts = self._parts(poses, apart)
+            mean, if_alike = self._mean_with_errors(poses, parts, apart)
+            seen = parts[0] if if_alike is poses else self._parts(if_alike, apart)[0]
+            found, fitted = self._with_enough_maps(parts, mean, seen)
+            errors = fitted.mean.errors
+            if errors is None:
+                break
+            moved = poses.moved(poses.errors_left(fitted, self.observe(poses.store)))
+            small = phase_of(moved.offset - poses.offset, mean, parts[0]) < LINEAR_RAD
+            poses = moved
+            if small:
+                break
+        return Found(found, poses, errors, apart=apart, aside=fitted.aside), (parts[0], fitted)
 
+    def _with_enough_maps(
+        self, parts: tuple[Observations, ...], mean: MeanMap, seen: Observations
+    ) -> tuple[HeldOut, Fitted]:
+        """With many maps; where these show nothing, longer with few.
 
-def _in_rounds(
-    poses: Poses,
-    apart: bool,
-    observe: Observe,
-    mean_of: MeanOf,
-    ask: Ask,
-    zdim: int | None,
-    iterations: int,
-    seed: int,
-) -> tuple[Found, tuple[Observations, Fitted]]:
-    """Search, correct poses, and search again where they were far off; and the last images used and fit."""
-    for _ in range(POSE_ROUNDS):
-        parts = _parts(poses, observe, apart)
+        seen: the images used, with poses as they would be corrected if all particles were alike. There the
+        search starts, so that pose errors keep the differences that they explain, and a finding must go
+        beyond these.
+        """
+        used, count = parts[0], len(parts[0].everyone)
+
+        def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, Fitted]:
+            """With so many maps, or zdim if that is more, from where the kernel says."""
+            n_maps = max(self.zdim or 0, min(n_maps, count - 1))
+            compared, start, aside = _start(seen, replace(mean, errors=None), n_maps, self.seed)
+            first, most = used.alike(compared), min(most_iterations, self.iterations)
+            fitted = expectation_maximisation(used, mean, first, start, most, aside=aside)
+            return self.ask(_splits(parts, fitted, mean.errors)), fitted
+
+        found = with_maps(MOST_BASIS if mean.focus is None else MOST_IN_FOCUS, ITERATIONS_OF_MOST)
+        if found[0].possible and not found[0].found and not found[0].explained:
+            log.info("nothing found (p = %.2g); a longer search with fewer maps", found[0].p_value)
+            found = min(found, with_maps(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one[0].p_value)
+        return found
+
+    def _measured(self, search: Found) -> Found:
+        """What is confirmed, measured with maps that have settled, and the errors of the poses about them."""
+        found, poses = search.held_out, search.poses
+        log.info("held-out tilts confirm %d directions of the latents", found.n_components)
+        for one in found.explained:
+            meaning = CONDITIONS[one.condition]
+            log.info("%s explains %.0f %% of a further direction", meaning, 100 * one.share)
+        parts = self._parts(poses, search.apart)
         used = parts[0]
-        mean, if_alike = poses.errors_about(mean_of(used), used, parts[1:] if apart else ())
-        seen = used if if_alike is poses else _parts(if_alike, observe, apart)[0]
-        found, fitted = _search(parts, mean, seen, ask, zdim, iterations, seed)
-        errors = fitted.mean.errors
-        if errors is None:
-            break
-        moved = poses.moved(poses.errors_left(fitted, observe(poses.store)))
-        small = phase_of(moved.offset - poses.offset, mean, used) < LINEAR_RAD
-        poses = moved
-        if small:
-            break
-    return Found(found, poses, errors, apart=apart, aside=fitted.aside), (used, fitted)
-
-
-def _measured(
-    search: Found,
-    observe: Observe,
-    mean_of: MeanOf,
-    ask: Ask,
-    zdim: int | None,
-    iterations: int,
-    seed: int,
-) -> Found:
-    """What is confirmed, measured with maps that have settled, and the errors of the poses about them."""
-    found, poses = search.held_out, search.poses
-    log.info("held-out tilts confirm %d directions of the latents", found.n_components)
-    for one in found.explained:
-        log.info("%s explains %.2f of a further one", CONDITIONS[one.condition], one.share)
-    parts = _parts(poses, observe, search.apart)
-    used = parts[0]
-    mean = mean_of(used)
-    if search.errors is not None:
-        mean, _ = poses.errors_about(mean, used, parts[1:] if search.apart else ())
-    start = found.used_latents(max(zdim or 1, found.n_components))[used.processes.part(len(used.everyone))]
-    fitted = expectation_maximisation(used, mean, used, start, iterations, SHARE_OF_POWER, search.aside)
-    settled = found.measured_by(_splits(parts, fitted, fitted.mean.errors), seed)
-    return replace(search, held_out=settled, errors=mean.errors, aside=fitted.aside)
+        if search.errors is None:
+            mean = self.mean_of(used)
+        else:
+            mean, _ = self._mean_with_errors(poses, parts, search.apart)
+        n_maps = max(self.zdim or 1, found.n_components)
+        start = found.used_latents(n_maps)[used.processes.part(len(used.everyone))]
+        fitted = expectation_maximisation(
+            used, mean, used, start, self.iterations, SHARE_OF_POWER, search.aside
+        )
+        settled = found.measured_by(_splits(parts, fitted, fitted.mean.errors), self.seed)
+        return replace(search, held_out=settled, errors=mean.errors, aside=fitted.aside)
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
@@ -165,37 +171,6 @@ def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> fl
     # Rotations of variance v about each axis move a point at distance r by 2/3 v r^2 along an axis.
     moved2 = shift + 2 / 3 * radius2 * rotation
     return float(2 * np.pi * observations.max_frequency * np.sqrt(moved2))
-
-
-def _search(
-    parts: tuple[Observations, ...],
-    mean: MeanMap,
-    seen: Observations,
-    ask: Ask,
-    zdim: int | None,
-    iterations: int,
-    seed: int,
-) -> tuple[HeldOut, Fitted]:
-    """With many maps; where these show nothing, longer with few.
-
-    seen: the images used, with poses as they would be corrected if all particles were alike. There the search
-    starts, so that pose errors keep the differences that they explain, and a finding must go beyond these.
-    """
-    used, count = parts[0], len(parts[0].everyone)
-
-    def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, Fitted]:
-        """With so many maps, or zdim if that is more, from where the kernel says."""
-        n_maps = max(zdim or 0, min(n_maps, count - 1))
-        compared, start, aside = _start(seen, replace(mean, errors=None), n_maps, seed)
-        first, most = used.alike(compared), min(most_iterations, iterations)
-        fitted = expectation_maximisation(used, mean, first, start, most, aside=aside)
-        return ask(_splits(parts, fitted, mean.errors)), fitted
-
-    found = with_maps(MOST_BASIS if mean.focus is None else MOST_IN_FOCUS, ITERATIONS_OF_MOST)
-    if found[0].possible and not found[0].found and not found[0].explained:
-        log.info("nothing found (p = %.2g); a longer search with fewer maps", found[0].p_value)
-        found = min(found, with_maps(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one[0].p_value)
-    return found
 
 
 def _splits(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors | None) -> Splits:

@@ -50,10 +50,10 @@ def alike_beyond(
     """How alike neighbouring tilts are beyond the model, in standard deviations of noise.
 
     Over pairs of images i, j of a particle that are next to each other in tilt angle, and points k of both
-    slices at which these coincide, sum Re e_i* e_j, with e the residual w S (y - mu), less the model's second
-    moment of it, w_i w_j S_i U (z z' + C) U' S_j'. Noise of independent images leaves 0 with the variance
-    w_i w_j / 2. Each shell counts alike: the sum over shells of the sum in units of its standard deviation,
-    over the root of the number of shells.
+    slices at which these coincide, sum Re e_i* e_j of the residuals e = q - w S mu, less the second moment of
+    them that the model expects, w_i w_j S_i U (z z' + C) U' S_j'. Noise of independent images leaves 0 with
+    the variance w_i w_j / 2. Each shell counts alike: each shell's sum in units of its standard deviation,
+    added up over the shells, over the root of their number.
     """
     prior = latent_prior(basis, mean)
     sums = torch.zeros(2, observations.n_shells, dtype=torch.float64, device=basis.device)

@@ -216,6 +216,7 @@ def _targets(stacks: list[Path], folder: Path) -> list[Path]:
 
 
 def one_box(stacks: list[Path], pixel_sizes_A: np.ndarray | None = None) -> pd.DataFrame:
+    """Headers of the stacks, a row each; raises InputError when boxes or pixel sizes (Å) differ."""
     headers = read_any_headers(stacks)
     boxes = headers["box"].unique()
     sizes = headers["pixel_size_A"].round(3).unique() if pixel_sizes_A is None else pixel_sizes_A

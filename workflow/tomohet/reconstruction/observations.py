@@ -161,22 +161,15 @@ class Observations:
     def _far(self, particles: np.ndarray, counts: np.ndarray, rotation: Tensor) -> Tensor:
         """(m, n) whether points of images, `counts` of each particle, are far from all slices of the images
         that these shall be apart from."""
-        normals = [self._normals(store, particles) for store in self.apart_from if len(store.images)]
-        number = np.repeat(np.arange(len(particles)), counts)
+        normals = np.concatenate([_normals(store, particles) for store in self.apart_from], axis=1)
+        of_images = self._on_device(np.repeat(normals, counts, axis=0))
         far = torch.ones(len(rotation), self.n_rows, dtype=torch.bool, device=self.device)
         plane = self.half_plane.k.to(rotation)
-        for normal in torch.cat(normals, dim=1)[self._on_device(number)].unbind(1):
+        for normal in of_images.unbind(1):
             # k in the volume's frame is x e_1 + y e_2: e_1 and e_2 are the first two rows of the rotation.
             along = torch.einsum("mil,ml->mi", rotation[:, :2], normal)
-            far &= (along @ plane.T).abs() > APART_PX
+            far &= ~((along @ plane.T).abs() <= APART_PX)
         return far
-
-    def _normals(self, store: Store, particles: np.ndarray) -> Tensor:
-        """(P, most images, 3) normals of the slices of particles, the last one of each repeated."""
-        first, last = store.offsets[particles], store.offsets[particles + 1]
-        most = int((last - first).max())
-        rows = np.minimum(first[:, None] + np.arange(most), (last - 1)[:, None]).clip(0)
-        return self._on_device(store.images[["r20", "r21", "r22"]].to_numpy(np.float32)[rows])
 
     def _on_device(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, device=self.device)
@@ -193,6 +186,17 @@ def stored_transfer(
     h, g = physical_transfer(params, hp, dose=dose, tilt=tilt)
     own_gain = own_gain[:, None]
     return h * own_gain, g * torch.where(params.ctf_premultiplied[:, None], 1 / own_gain, own_gain)
+
+
+def _normals(store: Store, particles: np.ndarray) -> np.ndarray:
+    """float32 (P, most images, 3): normals of the slices of particles; NaN where one has fewer images."""
+    first, last = store.offsets[particles], store.offsets[particles + 1]
+    number = np.arange(int((last - first).max(initial=0)))
+    there = number < (last - first)[:, None]
+    normals = np.full((*there.shape, 3), np.nan, np.float32)
+    rows = (first[:, None] + number)[there]
+    normals[there] = store.images[["r20", "r21", "r22"]].to_numpy(np.float32)[rows]
+    return normals
 
 
 def dose_bins(images: pd.DataFrame) -> np.ndarray:

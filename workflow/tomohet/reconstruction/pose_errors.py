@@ -134,9 +134,10 @@ def prior_deviation(
     tables = [[table[some].double() for table in pair] for pair in ((a, b), *([given] if given else []))]
 
     def log_likelihood(log_deviation: np.ndarray) -> float:
-        return marginal(log_deviation, *tables[0]) - sum(marginal(log_deviation, *t) for t in tables[1:])
+        return of_tables(log_deviation, *tables[0]) - sum(of_tables(log_deviation, *t) for t in tables[1:])
 
-    def marginal(log_deviation: np.ndarray, a: Tensor, b: Tensor) -> float:
+    def of_tables(log_deviation: np.ndarray, a: Tensor, b: Tensor) -> float:
+        """log p of A and b, errors integrated out."""
         precision = torch.as_tensor(np.repeat(np.exp(-2 * log_deviation), 3), device=a.device)
         factor = torch.linalg.cholesky(a + torch.diag(precision))
         right = (b - precision * offset)[..., None]

@@ -61,8 +61,8 @@ def train_vae(
     training_args = config["training_args"]
     if teacher and teacher.nuisance is not None:
         log.warning(
-            "the network is not confined to the focus mask of its linear model: what it adds to the linear "
-            "maps, and latents of its own, may follow what varies outside"
+            "the linear model has nuisance (outside of a focus mask, or explained by conditions of imaging): "
+            "what the network adds to the linear maps, and latents of its own, may follow it"
         )
     split = TiltSplit.of_store(store, particles, args.fraction_train, teacher is not None, args.seed)
 
