@@ -128,11 +128,11 @@ def test_noise_of_images_is_their_tomograms_times_their_own(store, teacher):
 
 
 def test_noise_of_images_depends_on_their_dose(store, teacher):
-    """By dose twice the common noise up to 12 e/Å^2, three times beyond, of each shell alike."""
+    """By dose twice the common noise up to 6 e/Å^2, three times beyond, of each shell alike."""
     rows = np.arange(len(store.images))
     shells = int(store.half_plane.shell.max()) + 1
     common = 1.0 + torch.arange(shells)
-    by_dose = torch.where(torch.arange(DOSE_BINS) * DOSE_STEP_E_A2 > 12, 3.0, 2.0)[:, None] * common
+    by_dose = torch.where(torch.arange(DOSE_BINS) * DOSE_STEP_E_A2 > 6, 3.0, 2.0)[:, None] * common
     of_rows = common[store.half_plane.shell[: len(teacher.state["noise"])]]
     noise = {
         "noise": of_rows,
@@ -140,7 +140,7 @@ def test_noise_of_images_depends_on_their_dose(store, teacher):
         "dose_noise": by_dose.expand(2, -1, -1),
     }
     found = replace(teacher, state=teacher.state | noise).relative_noise(store, rows, CPU)
-    late = store.images["dose_e_A2"].to_numpy() > 12
+    late = store.images["dose_e_A2"].to_numpy() > 6
     expected = np.where(late, 3.0, 2.0) * store.noise_factor
     assert 0 < late.sum() < len(rows)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
