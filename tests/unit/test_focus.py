@@ -146,7 +146,7 @@ def test_the_command_and_what_follows_it(tiny_store, tmp_path, run_script):
         "train_vae", tiny_store, "-o", tmp_path / "vae", "--init", tmp_path / "linear", "-n", 1, "-b", 8,
         "--dec-dim", 16, "--pe-dim", 3,
     )  # fmt: skip
-    assert "not confined to the focus mask" in said.stderr + said.stdout
+    assert "outside of a focus mask" in said.stderr + said.stdout
     wrong = write_mask(tmp_path / "wrong.mrc", ball((2, 0, 0), 16, 4.0))
     refused = run_script("train_linear", tiny_store, "-o", tmp_path / "x", "--focus-mask", wrong, check=False)
     assert refused.returncode == 1 and "a mask of shape (16, 16, 16)" in refused.stderr
