@@ -133,13 +133,16 @@ def shortened(name: str, length: int = 22) -> str:
 
 
 def leak_table(result: Audit) -> Figure:
-    """Explained fraction of each leading component by each nuisance; stars mark significant ones."""
+    """Explained fraction of each leading component by each nuisance; stars mark significant ones.
+
+    Of movement, the share of the component's map; a star marks half or more.
+    """
     shown = list(result.verdicts)
     table = result.tests.pivot(index="nuisance", columns="pc", values="explained").loc[shown]
     stars = result.tests.pivot(index="nuisance", columns="pc", values="significant").loc[shown]
     fig, ax = plots.figure(width=3.6 + 0.55 * table.shape[1], height=3.6)
     values = table.to_numpy(np.float64)
-    plots.heatmap(ax, values, "explained fraction of variance", limits=(0, 1), write_values=False)
+    plots.heatmap(ax, values, "explained fraction (movement: of the map)", limits=(0, 1), write_values=False)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             mark = "*" if stars.iat[row, column] else ""
@@ -148,7 +151,7 @@ def leak_table(result: Audit) -> Figure:
     names = [f"{name} — {result.verdicts[name]}" for name in table.index]
     ax.set_xticks(np.arange(table.shape[1]), [f"PC{pc}" for pc in table.columns])
     ax.set_yticks(np.arange(len(names)), names)
-    ax.set(xlabel="latent component (* significant at 1 %, corrected for all tests)")
+    ax.set(xlabel="latent component (* significant at 1 %, corrected for all tests; movement: half or more)")
     ax.set_title("Leak audit: do latents follow how particles were imaged?")
     return fig
 
