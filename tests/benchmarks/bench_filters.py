@@ -24,8 +24,9 @@ import pandas as pd
 import torch
 from bench_poses import of_blocks
 
-from tomohet.linear.em import Latents, expectation
+from tomohet.linear.em import expectation
 from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.likelihood import Latents
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.measured_filter import judged, sampled
 from tomohet.particles.preparation import Preparation

@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
 from tomohet.linear.basis_maps import FIRST_PRIOR_SCALE, SHARE_OF_POWER, fit_basis
-from tomohet.linear.em import first_equations, likelihood
+from tomohet.linear.em import first_equations
+from tomohet.linear.likelihood import likelihood
 from tomohet.linear.locality import local_variance
 from tomohet.linear.prior_power import shell_scales
 from tomohet.particles.store import Store

@@ -8,8 +8,9 @@ import torch
 from blob_store import blob_store
 
 from tomohet.linear.basis_maps import SETTLED, SHARE_OF_POWER, expectation_maximisation
-from tomohet.linear.em import Latents, expectation
+from tomohet.linear.em import expectation
 from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.likelihood import Latents
 from tomohet.linear.parameter_expansion import missing_information, out_of_span
 from tomohet.linear.search import FEW_BASIS, MOST_BASIS
 from tomohet.reconstruction.mean_map import mean_map

@@ -12,8 +12,9 @@ from sklearn.metrics import roc_auc_score
 from tomohet.errors import InputError
 from tomohet.files.text import read_yaml
 from tomohet.linear.basis_maps import expectation_maximisation
-from tomohet.linear.em import expectation, latent_likelihood, likelihood
+from tomohet.linear.em import expectation
 from tomohet.linear.fit import fit_linear_model, focused
+from tomohet.linear.likelihood import latent_likelihood, likelihood
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.nuisance import Nuisance, outside
 from tomohet.reconstruction.observations import Observations

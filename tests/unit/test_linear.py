@@ -6,8 +6,9 @@ import torch
 from blob_store import blob_store
 from sklearn.metrics import roc_auc_score
 
-from tomohet.linear.em import Latents, expectation, likelihood
+from tomohet.linear.em import expectation
 from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.likelihood import Latents, likelihood
 from tomohet.linear.locality import local_variance
 from tomohet.linear.parameter_expansion import expansion
 from tomohet.linear.prior_power import shell_scales

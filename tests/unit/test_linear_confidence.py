@@ -8,7 +8,8 @@ from blob_store import blob_store
 
 from tomohet.files.pickles import load_latents
 from tomohet.linear.confidence import confidence, particle_columns
-from tomohet.linear.em import Latents, expectation
+from tomohet.linear.em import expectation
+from tomohet.linear.likelihood import Latents
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
 from tomohet.rounds.table import particle_table

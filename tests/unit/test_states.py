@@ -10,9 +10,9 @@ import torch
 from blob_store import blob_store
 from sklearn.metrics import adjusted_rand_score
 
-from tomohet.linear.em import likelihood
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.latent_states import LatentStates
+from tomohet.linear.likelihood import likelihood
 from tomohet.linear.state_choice import choose_states
 from tomohet.linear.state_maps import state_maps
 from tomohet.linear.states import fit_states

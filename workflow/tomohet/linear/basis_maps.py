@@ -8,11 +8,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from tomohet.linear.em import (
-    Equations,
-    expectation,
-    first_equations,
-)
+from tomohet.linear.em import Equations, expectation, first_equations
 from tomohet.linear.explained import complement, followed
 from tomohet.linear.locality import coefficient_variance, local_variance
 from tomohet.linear.parameter_expansion import (

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tomohet.linear.em import Latents
+from tomohet.linear.likelihood import Latents
 
 
 def confidence(latents: Latents, basis: torch.Tensor) -> torch.Tensor:

@@ -2,10 +2,7 @@
 
 y_pi = h_pi S_pi (mu + sum_j z_pj U_j) + noise,  z_p ~ N(0, 1).
 
-E: A_p = 2 Re sum (h S U)^H (h S U) / s2, b_p = 2 Re sum (S U)^H (q - w S mu) / s2, posterior
-   covariance C_p = (A_p + 1)^-1, mean z_p = C_p b_p. Basis maps are not known exactly: with the posterior
-   variance V_j of their coefficients A_p holds 2 sum w V / s2 besides (variational Bayes). A map that is
-   mostly noise so tells little, and weak blocks are not lost to it.
+E: posterior covariance C_p = (A_p + 1)^-1 and mean z_p = C_p b_p, from what images say (`likelihood`).
 M: all basis maps together by conjugate gradients on sum_l T_jl U_l = B_j in whitened variables, with T_jl the
    Toeplitz operator of w (z_j z_l + C_jl) / s2 and B_j = sum S^H (q - w S mu) z_j / s2.
 PX (parameter expansion): the second moment of z is moved into U, which keeps z ~ N(0, 1) and speeds EM up
@@ -14,14 +11,20 @@ EB (empirical Bayes): each basis map's prior follows from its posterior (`prior_
 
 Where poses have errors (`reconstruction.pose_errors`), these are six further latents of known maps T, the
 tangents of mu: E finds the posterior of both, M takes what the errors add to the images off in expectation,
-w S T E[a z_j], and PX moves into U what errors and latents have in common.
+w S T E[a z_j], and PX moves into U what errors and latents have in common. Shifts of single images likewise.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tomohet.linear.likelihood import (
+    ChunkLikelihood,
+    Latents,
+    latent_prior,
+    likelihoods,
+    n_latents_of,
+    posterior,
+)
 from tomohet.physics.slicing import (
     PADDING,
     gather,
@@ -33,7 +36,6 @@ from tomohet.physics.slicing import (
 from tomohet.processes import Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
-from tomohet.reconstruction.pose_errors import N_TANGENTS
 from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
@@ -42,43 +44,6 @@ from tomohet.reconstruction.prior import (
 )
 
 CG_ITERATIONS = 12
-
-
-@dataclass(frozen=True)
-class Latents:
-    """Posterior of every particle: mean (N, K), covariance (N, K, K).
-
-    Behind the latents of the basis maps are those of the mean map's nuisance, if it has any, and the last six
-    are the pose errors that are left, where it has any.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-
-    def first(self, k: int) -> "Latents":
-        """The posterior of the first k, the others integrated out."""
-        return Latents(self.mean[:, :k], self.covariance[:, :k, :k])
-
-    def turned(self, rotation: Tensor) -> "Latents":
-        """The posterior of R' z for an orthogonal R (k, k) of the first k, the others as they are."""
-        k = len(rotation)
-        whole = torch.eye(self.mean.shape[1], dtype=rotation.dtype, device=rotation.device)
-        whole[:k, :k] = rotation
-        return Latents(self.mean @ whole, whole.T @ self.covariance @ whole)
-
-
-def posterior(chunk: Chunk, slices: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    """A (P, K, K) and b (P, K) of the particles of a whitened chunk.
-
-    slices (m, n, K) complex of the basis maps; residual (m, n) complex, q - w S mu.
-    """
-    scaled = torch.view_as_real(slices * torch.sqrt(chunk.weight)[..., None])
-    rows = scaled.permute(0, 1, 3, 2).flatten(1, 2)  # (m, 2n, K) reals
-    precision = 2 * rows.transpose(1, 2) @ rows
-    projection = 2 * (slices.conj() * residual[..., None]).real.sum(1)
-    a = precision.new_zeros(chunk.n_particles, *precision.shape[1:]).index_add_(0, chunk.owner, precision)
-    b = projection.new_zeros(chunk.n_particles, projection.shape[1]).index_add_(0, chunk.owner, projection)
-    return a, b
 
 
 class Equations:
@@ -170,86 +135,38 @@ def expectation(
     covariance = basis.new_empty(len(observations), n_latents, n_latents)
     equations = Equations(observations.box, n_basis, observations.device) if accumulate else None
     prior = latent_prior(basis, mean)
-    for chunk, residual, slices, a, b in likelihoods(observations, mean, basis, variance):
-        part = chunk.part
-        if mean.errors is not None:
-            a, b = mean.errors.with_prior(a, b, part)
-        covariance[part] = torch.linalg.inv(a + prior)
-        z[part] = (covariance[part] @ b[..., None])[..., 0]
+    for seen in likelihoods(observations, mean, basis, variance):
+        part, own = seen.chunk.part, posterior(seen, mean, prior)
+        z[part], covariance[part] = own.mean, own.covariance
         if equations is not None:
-            own = Latents(z[part], covariance[part])
-            moved = _moved(chunk, slices, own, n_basis) if mean.errors is not None else 0.0
-            equations.add(chunk, residual, own.first(n_basis), moved)
+            moved = _moved(seen, own, mean, n_basis)
+            equations.add(seen.chunk, seen.residual, own.first(n_basis), moved)
     if equations is not None:
         equations.add_up(observations.processes)
     return Latents(z, covariance), equations
 
 
-def n_latents_of(basis: Tensor, mean: MeanMap) -> int:
-    """Number of latents of a particle: one of each basis map, those of the nuisance and of pose errors."""
-    others = (
-        0 if mean.nuisance is None else len(mean.nuisance.maps),
-        0 if mean.errors is None else N_TANGENTS,
-    )
-    return len(basis) + sum(others)
+def _moved(seen: ChunkLikelihood, latents: Latents, mean: MeanMap, n_basis: int) -> Tensor | float:
+    """What pose errors and shifts of images add to the residual times each latent (m, n, K), in expectation:
+    w S T E[a z_j] + w D E[d z_j]."""
+    if mean.errors is None and not mean.tilt_shift_px:
+        return 0.0
+    z, owner, added = latents.mean, seen.chunk.owner, 0.0
+    if mean.errors is not None:
+        both = z[:, n_basis:, None] * z[:, None, :n_basis] + latents.covariance[:, n_basis:, :n_basis]
+        added = added + _combined(seen.slices[..., n_basis:], both[owner])
+    if mean.tilt_shift_px:
+        second = z[:, :, None] * z[:, None] + latents.covariance
+        both = seen.shifts.moments(mean.tilt_shift_px, z[owner], second[owner])
+        added = added + _combined(seen.shifts.tangents, both[..., :n_basis])
+    return seen.chunk.weight[..., None] * added
 
 
-def latent_prior(basis: Tensor, mean: MeanMap) -> Tensor:
-    """Prior precision of the latents of a particle; 0 for pose errors, whose prior is their own."""
-    n_latents = n_latents_of(basis, mean)
-    n_errors = 0 if mean.errors is None else N_TANGENTS
-    return torch.diag((torch.arange(n_latents, device=basis.device) < n_latents - n_errors).to(basis))
-
-
-def _moved(chunk: Chunk, slices: Tensor, latents: Latents, n_basis: int) -> Tensor:
-    """w S T E[a z_j] (m, n, K) with the latents of all maps and of pose errors."""
-    z, errors = latents.mean[:, None, :n_basis], latents.mean[:, n_basis:, None]
-    both = errors * z + latents.covariance[:, n_basis:, :n_basis]
-    real = torch.view_as_real(slices[..., n_basis:]).transpose(2, 3)  # (m, n, 2, 6)
-    products = real.flatten(1, 2) @ both[chunk.owner]
-    pairs = products.reshape(*slices.shape[:2], 2, n_basis).transpose(2, 3).contiguous()
-    return chunk.weight[..., None] * torch.view_as_complex(pairs)
-
-
-def likelihood(
-    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of the process's particles; arguments as of `expectation`, latents as of
-    `Latents`.
-
-    log p(y | z) = b z - z A z / 2 + what z does not change.
-    """
-    n_latents = n_latents_of(basis, mean)
-    precision = basis.new_empty(len(observations), n_latents, n_latents)
-    projection = basis.new_empty(len(observations), n_latents)
-    for chunk, _, _, a, b in likelihoods(observations, mean, basis, variance):
-        precision[chunk.part], projection[chunk.part] = a, b
-    return precision, projection
-
-
-def latent_likelihood(
-    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of the latents of the basis maps, nuisance and pose errors integrated out."""
-    return mean.marginal(*likelihood(observations, mean, basis, variance))
-
-
-def likelihoods(observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None):
-    """Chunk by chunk: the whitened chunk, its residual q - w S mu, the slices of all maps, A and b."""
-    if mean.nuisance is not None:
-        basis = torch.cat([basis, mean.nuisance.maps])
-        variance = None if variance is None else torch.cat([variance, mean.nuisance.variance])
-    known = [] if mean.errors is None else [mean.errors.maps]
-    table = transform(torch.cat([mean.volume[None], basis, *known]))
-    of_row = None if variance is None else 2 * variance[:, observations.shell].T
-    for chunk in mean.noise.whitened(observations):
-        slices = gather(table, chunk.index, chunk.corner_weight)
-        residual = chunk.numerator - chunk.weight * slices[..., 0]
-        a, b = posterior(chunk, slices[..., 1:], residual)
-        if of_row is not None:
-            uncertain = a.diagonal(dim1=1, dim2=2)[:, : len(basis)]
-            uncertain.index_add_(0, chunk.owner, chunk.weight @ of_row)
-        yield chunk, residual, slices[..., 1:], a, b
+def _combined(slices: Tensor, factors: Tensor) -> Tensor:
+    """Complex slices (m, n, L) times real factors (m, L, K)."""
+    real = torch.view_as_real(slices).transpose(2, 3)  # (m, n, 2, L)
+    products = (real.flatten(1, 2) @ factors).unflatten(1, (-1, 2))
+    return torch.view_as_complex(products.transpose(2, 3).contiguous())
 
 
 def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> Equations:

@@ -12,9 +12,10 @@ from torch import Tensor
 from tomohet.errors import InputError
 from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation, structure_first
 from tomohet.linear.detection import Detection
-from tomohet.linear.em import Latents, expectation
+from tomohet.linear.em import expectation
 from tomohet.linear.explained import CONDITIONS, sentence
 from tomohet.linear.held_out import HeldOut, structural_directions
+from tomohet.linear.likelihood import Latents
 from tomohet.linear.poses import PoseEstimates, Poses
 from tomohet.linear.reliability import auc_of_halves
 from tomohet.linear.search import Search
@@ -72,6 +73,14 @@ class LinearModel:
         where = "" if self.mean.focus is None else "inside of the focus mask: "
         parts = where + self._found, sentence(self.held_out.explained), self._surrounded
         return "; ".join(filter(None, parts))
+
+    def tilts_sentence(self, pixel_size_A: float) -> str:
+        """How far single tilt images are off, for people."""
+        if not self.mean.tilt_shift_px:
+            return "tilt images: no shifts that they can show"
+        shift_A = self.mean.tilt_shift_px * pixel_size_A
+        cause = " (surroundings look like shifts)" if self.apart else ""
+        return f"single tilt images are off by {shift_A:.1f} Å along x and y{cause}; this is integrated out"
 
     @property
     def _surrounded(self) -> str:
@@ -174,7 +183,7 @@ def fit_linear_model(
     search = Search(observe, mean_of, ask, zdim, iterations, seed).confirmed(Poses.stated(store, particles))
     held_out, poses = search.held_out, search.poses
     observations = observe(poses.store)
-    mean = mean_of(observations)
+    mean = replace(mean_of(observations), tilt_shift_px=search.tilt_shift_px)
     if search.apart:
         mean = poses.with_errors(mean, search.errors)
     else:
@@ -211,6 +220,7 @@ def fit_linear_model(
     )
     log.info(model.verdict)
     log.info(model.poses.sentence(store.pixel_size_A))
+    log.info(model.tilts_sentence(store.pixel_size_A))
     return model
 
 

@@ -3,7 +3,7 @@ not used.
 
 The model is fitted, with more basis maps than needed, without every third tilt image of each particle. Its
 latents z follow from the images used; those held out have the gradient g = b' - A' z of their likelihood (as
-of `em.posterior`). What distinguishes particles is in all their tilts alike, so that along such a direction g
+of `likelihood`). What distinguishes particles is in all their tilts alike, so that along such a direction g
 and z go together: the moment sum_p (g z' + z g') / 2 has an eigenvalue for it. Noise that was fitted goes
 together with nothing. How large eigenvalues are by chance, random signs of the particles' gradients tell.
 
@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from tomohet.linear.detection import SIGNIFICANCE, gumbel
-from tomohet.linear.em import likelihood
 from tomohet.linear.explained import Explained, explained_directions, followed
+from tomohet.linear.likelihood import likelihood
 from tomohet.linear.prediction import SplitLikelihood, source_tensor
 from tomohet.linear.reliability import auc_of_halves, by_all_images, shared_variance
 from tomohet.particles.copies import distinct_images

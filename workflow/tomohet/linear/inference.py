@@ -122,14 +122,18 @@ class Teacher:
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
     def mean_map(self, store: Store, device: torch.device | str) -> MeanMap:
-        """The mean map, in the units of the store's images, the noise of its tomograms, and the nuisance."""
+        """The mean map, in the units of the store's images, the noise of its tomograms, the nuisance, and how
+        far single images are off."""
         unit = self.config["scale"] / store.scale
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
         noise, nuisance = self._noise(tomograms_of(store)[0], device), self.nuisance
         if nuisance is not None:
             maps, variance = nuisance.maps.to(device), nuisance.variance.to(device)
             nuisance = Nuisance(unit * maps, unit**2 * variance)
-        return MeanMap(unit * mean, mask, noise, unit**2 * power, nuisance=nuisance)
+        shift_px = self.config.get("tilt_shift_A", 0.0) / store.pixel_size_A
+        return MeanMap(
+            unit * mean, mask, noise, unit**2 * power, nuisance=nuisance, tilt_shift_px=shift_px
+        )
 
     def poses(self, store: Store, particles: np.ndarray) -> PoseEstimates:
         """Errors of the poses of particles (store ordinals), 0 for those that the model was not fitted to,

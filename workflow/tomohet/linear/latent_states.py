@@ -1,6 +1,6 @@
 """Discrete states as points of the linear latent space.
 
-The likelihood of a particle with latent z is known exactly, log p(y | z) = b z - z A z / 2 (`em.likelihood`),
+The likelihood of a particle with latent z is known exactly, log p(y | z) = b z - z A z / 2 (`likelihood`),
 so that a mixture of points needs no images: expectation maximisation runs on the tables A (N, K, K) and
 b (N, K), and a particle whose images settle little counts for little.
 """

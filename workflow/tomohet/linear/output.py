@@ -95,6 +95,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         "angpix": float(store.pixel_size_A),
         "scale": float(store.scale),
         "pose_deviation": model.poses.prior.tolist(),
+        "tilt_shift_A": model.mean.tilt_shift_px * float(store.pixel_size_A),
         "store": str(store.folder),
         "store_digest": store.digest,
         "input_digests": input_digests(store.description),
@@ -133,6 +134,9 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "prior_scale": model.prior_scale.mean(1).cpu().numpy(),
         "poses": model.poses.sentence(run.store.pixel_size_A),
         "pose_errors": pose_errors(run, model),
+        "tilts": model.tilts_sentence(run.store.pixel_size_A),
+        # Standard deviation along x and y of what single tilt images are off by.
+        "tilt_shift_A": model.mean.tilt_shift_px * run.store.pixel_size_A,
         # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.
         "reliability": (1 - variance).cpu().numpy(),
         "power_relative_to_mean": power.cpu().numpy(),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tomohet.linear.em import Latents
+from tomohet.linear.likelihood import Latents
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.pose_errors import LEAST_GAIN, N_TANGENTS, PoseErrors, of_errors, prior_deviation

@@ -9,7 +9,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tomohet.linear.basis_maps import Fitted
-from tomohet.linear.em import Latents, expectation, likelihood
+from tomohet.linear.em import expectation
+from tomohet.linear.likelihood import Latents, likelihood
 from tomohet.particles.refined_poses import POSE_COLUMNS
 from tomohet.particles.store import Store
 from tomohet.physics.geometry import corrected_poses

@@ -17,7 +17,7 @@ TABLES = ("a", "b", "new_a", "new_b")
 class SplitLikelihood:
     """Likelihood of two sets of the same particles' images, log p(y | z) = b z - z A z / 2.
 
-    a, b: images used, (N, K, K) and (N, K), as of `em.likelihood`; new_a, new_b: those held out. source (N,):
+    a, b: images used, (N, K, K) and (N, K), as of `likelihood`; new_a, new_b: those held out. source (N,):
     number of the particle whose images each has, where some are copies (`particles.copies`).
     """
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from tomohet.linear.basis_maps import SHARE_OF_POWER, Fitted, expectation_maximisation
 from tomohet.linear.explained import CONDITIONS
 from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_tilts
+from tomohet.linear.likelihood import residual_shift
 from tomohet.linear.poses import Poses
 from tomohet.linear.start import compare
 from tomohet.linear.surroundings import SEEN, alike_beyond, wedges
@@ -34,6 +35,8 @@ FEW_BASIS, ITERATIONS_OF_FEW = 3, 20
 POSE_ROUNDS = 3
 # Images are linear in pose errors that move the density by less (rms phase at the highest frequency used).
 LINEAR_RAD = 0.5
+# A search is repeated where shifts of single images are larger by this factor than it took them for.
+WORTH_REPEATING = 1.25
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Found:
     mean map, None where there are none; surroundings: how alike neighbouring tilts are beyond what the model
     explains (`surroundings.alike_beyond`), where that was asked; apart: whether that is so much that
     held-out images are far from those used; aside: latents of the nuisance of a focus (`Fitted`), by the
-    images used."""
+    images used; tilt_shift_px: standard deviation along x and y by which single images are off."""
 
     held_out: HeldOut
     poses: Poses
@@ -50,6 +53,7 @@ class Found:
     surroundings: float | None = None
     apart: bool = False
     aside: Tensor | None = None
+    tilt_shift_px: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,28 +95,34 @@ class Search:
         return self.observe(used), self.observe(first, (used,)), self.observe(second, (used, first))
 
     def _mean_with_errors(
-        self, poses: Poses, parts: tuple[Observations, ...], apart: bool
+        self, poses: Poses, parts: tuple[Observations, ...], apart: bool, tilt_shift_px: float
     ) -> tuple[MeanMap, Poses]:
-        """The mean map of the images used, with `Poses.errors_about` it."""
-        return poses.errors_about(self.mean_of(parts[0]), parts[0], parts[1:] if apart else ())
+        """The mean map of the images used, with shifts of single images and `Poses.errors_about` it."""
+        mean = replace(self.mean_of(parts[0]), tilt_shift_px=tilt_shift_px)
+        return poses.errors_about(mean, parts[0], parts[1:] if apart else ())
 
     def _in_rounds(self, poses: Poses, apart: bool) -> tuple[Found, tuple[Observations, Fitted]]:
-        """Search, correct poses, and search again where they were far off; and the last images used and
-        fit."""
+        """Search, correct poses, and search again where these or single images were far off; and the last
+        images used and fit."""
+        shift_px = 0.0
         for _ in range(POSE_ROUNDS):
             parts = self._parts(poses, apart)
-            mean, if_alike = self._mean_with_errors(poses, parts, apart)
+            mean, if_alike = self._mean_with_errors(poses, parts, apart, shift_px)
             seen = parts[0] if if_alike is poses else self._parts(if_alike, apart)[0]
             found, fitted = self._with_enough_maps(parts, mean, seen)
+            there = parts[0].alike(parts[0].everyone, len(fitted.mean.volume))
+            before = shift_px
+            shift_px = residual_shift(there, fitted.mean, fitted.basis, fitted.basis_variance)
+            settled = shift_px <= WORTH_REPEATING * before
             errors = fitted.mean.errors
-            if errors is None:
+            if errors is not None:
+                moved = poses.moved(poses.errors_left(fitted, self.observe(poses.store)))
+                small = phase_of(moved.offset - poses.offset, mean, parts[0]) < LINEAR_RAD
+                poses, settled = moved, settled and small
+            if settled:
                 break
-            moved = poses.moved(poses.errors_left(fitted, self.observe(poses.store)))
-            small = phase_of(moved.offset - poses.offset, mean, parts[0]) < LINEAR_RAD
-            poses = moved
-            if small:
-                break
-        return Found(found, poses, errors, apart=apart, aside=fitted.aside), (parts[0], fitted)
+        found = Found(found, poses, errors, apart=apart, aside=fitted.aside, tilt_shift_px=shift_px)
+        return found, (parts[0], fitted)
 
     def _with_enough_maps(
         self, parts: tuple[Observations, ...], mean: MeanMap, seen: Observations
@@ -149,9 +159,9 @@ class Search:
         parts = self._parts(poses, search.apart)
         used = parts[0]
         if search.errors is None:
-            mean = self.mean_of(used)
+            mean = replace(self.mean_of(used), tilt_shift_px=search.tilt_shift_px)
         else:
-            mean, _ = self._mean_with_errors(poses, parts, search.apart)
+            mean, _ = self._mean_with_errors(poses, parts, search.apart, search.tilt_shift_px)
         n_maps = max(self.zdim or 1, found.n_components)
         start = found.used_latents(n_maps)[used.processes.part(len(used.everyone))]
         fitted = expectation_maximisation(

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.linear.em import latent_likelihood
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import Teacher
 from tomohet.linear.latent_states import fit_latent_states
+from tomohet.linear.likelihood import latent_likelihood
 from tomohet.linear.prediction import SplitLikelihood, source_tensor
 from tomohet.linear.state_choice import StateChoice, choose_states
 from tomohet.linear.state_maps import state_maps

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.linear.em import latent_prior, likelihoods
+from tomohet.linear.likelihood import latent_prior, likelihoods, posterior
 from tomohet.particles.copies import sources
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
@@ -57,12 +57,10 @@ def alike_beyond(
     """
     prior = latent_prior(basis, mean)
     sums = torch.zeros(2, observations.n_shells, dtype=torch.float64, device=basis.device)
-    for chunk, residual, slices, a, b in likelihoods(observations, mean, basis, variance):
-        if mean.errors is not None:
-            a, b = mean.errors.with_prior(a, b, chunk.part)
-        covariance = torch.linalg.inv(a + prior)
-        z = (covariance @ b[..., None])[..., 0]
-        second = z[:, :, None] * z[:, None, :] + covariance
+    for seen in likelihoods(observations, mean, basis, variance):
+        chunk, residual, slices = seen.chunk, seen.residual, seen.slices
+        latents = posterior(seen, mean, prior)
+        second = latents.mean[:, :, None] * latents.mean[:, None, :] + latents.covariance
         first, other = _neighbours(observations, chunk)
         near = _coincide(observations, chunk, first, other)
         alike = (residual[first].conj() * residual[other]).real

@@ -43,7 +43,8 @@ FIRST_LOOK = 32
 class MeanMap:
     """volume and mask (D, D, D); noise of the images; power (D//2+1,) of the map per shell, |F|^2; errors of
     the particles' poses about it, None where poses are taken as right. focus (D, D, D): where differences are
-    asked for, None is everywhere; nuisance: differences elsewhere, where they are known."""
+    asked for, None is everywhere; nuisance: differences elsewhere, where they are known; tilt_shift_px:
+    standard deviation along x and y by which single images are off, px of the store."""
 
     volume: Tensor
     mask: Tensor
@@ -52,6 +53,7 @@ class MeanMap:
     errors: PoseErrors | None = None
     focus: Tensor | None = None
     nuisance: Nuisance | None = None
+    tilt_shift_px: float = 0.0
 
     def cropped(self, box: int) -> "MeanMap":
         """The same on a coarser grid, of which the transform's coefficients are those of the fine one."""
@@ -65,6 +67,7 @@ class MeanMap:
             None if self.errors is None else self.errors.cropped(box),
             None if self.focus is None else crop_fourier(self.focus, box).clamp(0, 1),
             None if self.nuisance is None else self.nuisance.on_grid(box),
+            self.tilt_shift_px,
         )
 
     def marginal(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,192 @@
+"""What tilt images say of the latents of their particles, under given maps.
+
+y_pi = h_pi S_pi (mu + sum_j z_pj U_j) + noise: log p(y | z) = b z - z A z / 2 + what z does not change, with
+A_p = 2 Re sum (h S U)^H (h S U) / s2 and b_p = 2 Re sum (S U)^H (q - w S mu) / s2. Basis maps are not known
+exactly: with the posterior variance V_j of their coefficients A_p holds 2 sum w V / s2 besides (variational
+Bayes). A map that is mostly noise so tells little, and weak blocks are not lost to it.
+
+Errors of poses (`reconstruction.pose_errors`) are six further latents of known maps T, the tangents of mu.
+Shifts of single images (`reconstruction.tilt_shifts`) are integrated out of each image's part of A and b.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tomohet.physics.slicing import gather, transform
+from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.observations import Chunk, Observations
+from tomohet.reconstruction.pose_errors import N_TANGENTS
+from tomohet.reconstruction.tilt_shifts import (
+    DEVIATIONS,
+    ShiftLikelihood,
+    log_likelihoods,
+    most_likely,
+    tangents,
+)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Posterior of every particle: mean (N, K), covariance (N, K, K).
+
+    Behind the latents of the basis maps are those of the mean map's nuisance, if it has any, and the last six
+    are the pose errors that are left, where it has any.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+    def first(self, k: int) -> "Latents":
+        """The posterior of the first k, the others integrated out."""
+        return Latents(self.mean[:, :k], self.covariance[:, :k, :k])
+
+    def turned(self, rotation: Tensor) -> "Latents":
+        """The posterior of R' z for an orthogonal R (k, k) of the first k, the others as they are."""
+        k = len(rotation)
+        whole = torch.eye(self.mean.shape[1], dtype=rotation.dtype, device=rotation.device)
+        whole[:k, :k] = rotation
+        return Latents(self.mean @ whole, whole.T @ self.covariance @ whole)
+
+
+@dataclass(frozen=True)
+class ChunkLikelihood:
+    """What a whitened chunk says of its particles' latents.
+
+    residual (m, n): q - w S mu; slices (m, n, K) of all maps; a (P, K, K) and b (P, K); shifts: of its
+    images beside the latents, where they are asked for.
+    """
+
+    chunk: Chunk
+    residual: Tensor
+    slices: Tensor
+    a: Tensor
+    b: Tensor
+    shifts: ShiftLikelihood | None
+
+
+def likelihoods(
+    observations: Observations,
+    mean: MeanMap,
+    basis: Tensor,
+    variance: Tensor | None,
+    *,
+    shifts: bool = False,
+) -> Iterator[ChunkLikelihood]:
+    """Chunk by chunk what images say of all latents, shifts of single images integrated out where the mean
+    map has them. shifts: what images say of these is asked for as well."""
+    if mean.nuisance is not None:
+        basis = torch.cat([basis, mean.nuisance.maps])
+        variance = None if variance is None else torch.cat([variance, mean.nuisance.variance])
+    known = [] if mean.errors is None else [mean.errors.maps]
+    table = transform(torch.cat([mean.volume[None], basis, *known]))
+    of_row = None if variance is None else 2 * variance[:, observations.shell].T
+    for chunk in mean.noise.whitened(observations):
+        of_mean, slices = gather(table, chunk.index, chunk.corner_weight).split([1, len(table.T) - 1], dim=2)
+        residual = chunk.numerator - chunk.weight * of_mean[..., 0]
+        shift = None
+        if shifts or mean.tilt_shift_px:
+            shift = tangents(observations.half_plane, of_mean[..., 0])
+        a, b, of_shifts = _of_chunk(chunk, slices, residual, shift, mean.tilt_shift_px)
+        if of_row is not None:
+            uncertain = a.diagonal(dim1=1, dim2=2)[:, : len(basis)]
+            uncertain.index_add_(0, chunk.owner, chunk.weight @ of_row)
+        yield ChunkLikelihood(chunk, residual, slices, a, b, of_shifts)
+
+
+def _of_chunk(
+    chunk: Chunk, slices: Tensor, residual: Tensor, shift: Tensor | None, deviation_px: float
+) -> tuple[Tensor, Tensor, ShiftLikelihood | None]:
+    """A (P, K, K), b (P, K), and what images say of their shifts, with these tangents (m, n, 2).
+
+    deviation_px: of shifts that are integrated out, 0: of none.
+    """
+    k = slices.shape[2]
+    a, b = of_images(chunk, slices if shift is None else torch.cat([slices, shift], dim=2), residual)
+    of_shifts = None
+    if shift is not None:
+        of_shifts = ShiftLikelihood(shift, a[:, k:, k:], a[:, k:, :k], b[:, k:])
+        if deviation_px:
+            a, b = of_shifts.integrated_out(a[:, :k, :k], b[:, :k], deviation_px)
+        else:
+            a, b = a[:, :k, :k], b[:, :k]
+    return of_particles(chunk, a), of_particles(chunk, b), of_shifts
+
+
+def of_images(chunk: Chunk, slices: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image's part (m, K, K) of A and (m, K) of b, in a whitened chunk.
+
+    slices (m, n, K) complex of the basis maps; residual (m, n) complex, q - w S mu.
+    """
+    scaled = torch.view_as_real(slices * torch.sqrt(chunk.weight)[..., None])
+    rows = scaled.permute(0, 1, 3, 2).flatten(1, 2)  # (m, 2n, K) reals
+    return 2 * rows.transpose(1, 2) @ rows, 2 * (slices.conj() * residual[..., None]).real.sum(1)
+
+
+def of_particles(chunk: Chunk, table: Tensor) -> Tensor:
+    """Sums (P, ...) of a table (m, ...) of images over those of each particle."""
+    return table.new_zeros(chunk.n_particles, *table.shape[1:]).index_add_(0, chunk.owner, table)
+
+
+def n_latents_of(basis: Tensor, mean: MeanMap) -> int:
+    """Number of latents of a particle: one of each basis map, those of the nuisance and of pose errors."""
+    others = (
+        0 if mean.nuisance is None else len(mean.nuisance.maps),
+        0 if mean.errors is None else N_TANGENTS,
+    )
+    return len(basis) + sum(others)
+
+
+def latent_prior(basis: Tensor, mean: MeanMap) -> Tensor:
+    """Prior precision of the latents of a particle; 0 for pose errors, whose prior is their own."""
+    n_latents = n_latents_of(basis, mean)
+    n_errors = 0 if mean.errors is None else N_TANGENTS
+    return torch.diag((torch.arange(n_latents, device=basis.device) < n_latents - n_errors).to(basis))
+
+
+def posterior(seen: ChunkLikelihood, mean: MeanMap, prior: Tensor) -> Latents:
+    """Of the latents of a chunk's particles; prior: `latent_prior`."""
+    a, b = seen.a, seen.b
+    if mean.errors is not None:
+        a, b = mean.errors.with_prior(a, b, seen.chunk.part)
+    covariance = torch.linalg.inv(a + prior)
+    return Latents((covariance @ b[..., None])[..., 0], covariance)
+
+
+def likelihood(
+    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A (N, K, K) and b (N, K) of the process's particles; arguments as of `expectation`, latents as of
+    `Latents`.
+
+    log p(y | z) = b z - z A z / 2 + what z does not change.
+    """
+    n_latents = n_latents_of(basis, mean)
+    precision = basis.new_empty(len(observations), n_latents, n_latents)
+    projection = basis.new_empty(len(observations), n_latents)
+    for seen in likelihoods(observations, mean, basis, variance):
+        precision[seen.chunk.part], projection[seen.chunk.part] = seen.a, seen.b
+    return precision, projection
+
+
+def latent_likelihood(
+    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A (N, K, K) and b (N, K) of the latents of the basis maps, nuisance and pose errors integrated out."""
+    return mean.marginal(*likelihood(observations, mean, basis, variance))
+
+
+def residual_shift(
+    observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
+) -> float:
+    """Standard deviation (px of the store) along x and y by which single images are off under a fitted model,
+    0 where they do not tell that they are (`reconstruction.tilt_shifts`)."""
+    prior = latent_prior(basis, mean)
+    sums = torch.zeros(len(DEVIATIONS), dtype=torch.float64, device=basis.device)
+    for seen in likelihoods(observations, replace(mean, tilt_shift_px=0.0), basis, variance, shifts=True):
+        latents, owner = posterior(seen, mean, prior), seen.chunk.owner
+        sums += log_likelihoods(*seen.shifts.residual(latents.mean[owner], latents.covariance[owner]))
+    sums = observations.processes.add_up(sums)
+    return most_likely(sums.cpu().numpy(), observations.copies)
