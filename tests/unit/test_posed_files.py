@@ -167,9 +167,8 @@ def test_optimisation_sets(tmp_path, monkeypatch, origins, subtomogram):
     assert_refined(read_particles(out), whole, errors, [1, 2, 3])
     left = read_star(tmp_path / "part.star")["particles"]
     same = [name for name in table if not name.startswith(("rlnAngle", "rlnOrigin"))]
-    pd.testing.assert_frame_equal(
-        left[same], read_star(tmp_path / "particles.star")["particles"][same][1:4].reset_index(drop=True)
-    )
+    given = read_star(tmp_path / "particles.star")["particles"][same]
+    pd.testing.assert_frame_equal(left[same], given[1:4].reset_index(drop=True))
 
 
 def volumes(names, more=()):
@@ -240,10 +239,9 @@ def test_all_temporal_samples_of_warps_own_columns(tmp_path, monkeypatch):
     assert_placed(out, star, errors[::-1])
     swap = {"1": "2", "2": "1"}  # the reader takes the first sample
     for path in (star, out):
-        turned = read_star(path)["particles"].rename(
-            columns=lambda name: name[:-1] + swap.get(name[-1], name[-1])
-        )
-        write_text_star(tmp_path / f"second_{path.name}", {"particles": turned})
+        table = read_star(path)["particles"]
+        table = table.rename(columns=lambda name: name[:-1] + swap.get(name[-1], name[-1]))
+        write_text_star(tmp_path / f"second_{path.name}", {"particles": table})
     assert_placed(tmp_path / "second_out.star", tmp_path / "second_volumes.star", errors[::-1])
 
 
@@ -297,6 +295,18 @@ def test_a_file_without_poses_is_refused(tmp_path, monkeypatch, capsys):
     options = ("--particles", star, "--with-refined-poses", poses, "-o", tmp_path / "out.star")
     assert run_here(monkeypatch, "filter_star", series, *options) == 1
     assert "column _rlnAngleRot is missing, expected angles" in capsys.readouterr().err
+
+
+def test_subtomograms_are_no_tilt_images(tmp_path, monkeypatch, capsys):
+    """A table of volumes with group names is a volume series, and is not taken for images if one says so."""
+    rows = volumes(list("abcdef"), ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"])
+    star = write_text_star(tmp_path / "v.star", {"": rows.assign(rlnImageName="a.mrc")})
+    errors = errors_of(6, LISTED)
+    poses = write_poses(tmp_path / "poses.parquet", [star], errors, LISTED)
+    assert_placed(exported(monkeypatch, star, poses, tmp_path / "out.star"), star, errors)
+    options = ("--starfile-type", "imageseries", "--with-refined-poses", poses, "-o", tmp_path / "no.star")
+    assert run_here(monkeypatch, "filter_star", star, *options) == 1
+    assert "expected `N@stack`" in capsys.readouterr().err and not (tmp_path / "no.star").exists()
 
 
 @pytest.mark.parametrize("said", [{"refine": False}, {"found": False}])

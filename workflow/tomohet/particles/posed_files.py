@@ -78,6 +78,12 @@ def _of_images(file: ParticleFile, error: np.ndarray) -> tuple[dict[str, np.ndar
     where = f"{file.path}: table data_{name}"
     table = join_optics(table, blocks, file.path, where)
     _refuse_other_rows(table, file, where)
+    names = table.get("rlnImageName", pd.Series(dtype=str)).astype(str)
+    if (whole := np.flatnonzero(~names.str.contains("@"))).size:
+        raise InputError(
+            f"{where}: column _rlnImageName, row {whole[0] + 1}: found `{names.iloc[whole[0]]}`, expected "
+            "`N@stack` as in an image series; is this a volume series (--starfile-type volumeseries)?"
+        )
     quantities = ("rot_deg", "tilt_angle_deg", "psi_deg")
     stated = (columns_of.quantity(table, quantity, where) for quantity in quantities)
     rotation, more_A = corrected_poses(particle_rotations(*stated, where), error)
