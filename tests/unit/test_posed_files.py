@@ -317,7 +317,9 @@ def test_files_stay_where_nothing_shall_be_refined(tmp_path, monkeypatch, said):
     assert out.read_bytes() == star.read_bytes()
 
 
-def test_the_exported_files_of_a_simulation_are_the_refined_store(tiny, tiny_store, tmp_path, monkeypatch):
+def test_the_exported_files_of_a_simulation_are_the_refined_store(
+    tiny, tiny_store, tmp_path, monkeypatch, caplog
+):
     store = open_store(tiny_store)
     listed = np.arange(0, len(store.particles), 2)
     errors = errors_of(len(store.particles), listed)
@@ -330,8 +332,18 @@ def test_the_exported_files_of_a_simulation_are_the_refined_store(tiny, tiny_sto
     shift = refined.images[["shift_x_px", "shift_y_px"]].to_numpy() + refined.corrections
     np.testing.assert_allclose(read.images[["shift_x_px", "shift_y_px"]], shift, atol=1e-3)
     series = tiny / "volumes.star"
+    caplog.clear()
     out = exported(monkeypatch, series, poses, tmp_path / "volumes.star", "--particles", star)
     assert_placed(out, series, errors)
+    assert "not of the refinement" not in caplog.text
+    # Turned against another reference, as a second refinement may be.
+    blocks = read_star(series)
+    (name,) = blocks
+    turned = euler_to_matrix(*blocks[name][ANGLES].to_numpy().T) @ euler_to_matrix(20, 50, 30)
+    blocks[name][ANGLES] = matrix_to_euler(turned)
+    other = write_text_star(tmp_path / "other.star", blocks)
+    exported(monkeypatch, other, poses, tmp_path / "other_out.star", "--particles", star)
+    assert "its poses are not of the refinement of" in caplog.text
 
 
 @pytest.fixture(scope="module")

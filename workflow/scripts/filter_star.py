@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.particles import export
     from tomohet.particles.posed_files import with_refined_poses
     from tomohet.particles.refined_poses import RefinedPoses
+    from tomohet.particles.same_refinement import warn_of_another_refinement
 
     star_type = args.starfile_type or export.detect_type(args.input)
     is_set = star_type == "optimisation_set"
@@ -102,6 +103,8 @@ def run(args: argparse.Namespace) -> None:
         poses = RefinedPoses.read_for_files(args.with_refined_poses, files, n_counted)
         if poses.to_be_used:
             particles = with_refined_poses(particles, star_type, poses, keep)
+            if args.particles and counted.tomogram is not None and star_type == "volumeseries":
+                warn_of_another_refinement(counted, particles)
 
     output = _output_file(args.output, args.input)
     subsets = [(output, keep)]

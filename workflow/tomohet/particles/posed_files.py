@@ -32,6 +32,7 @@ from tomohet.physics.geometry import corrected_poses, matrix_to_euler
 
 LEAST_DECIMALS_DEG, LEAST_DECIMALS = 4, 3  # of angles; of lengths in Å and px
 AXES = "XYZ"
+IMAGE_ANGLES = ("rot_deg", "tilt_angle_deg", "psi_deg")  # of `series_columns.QUANTITIES`
 
 log = logging.getLogger(__name__)
 
@@ -73,21 +74,15 @@ def _texts(block, values: dict[str, np.ndarray], least: int) -> dict[str, np.nda
 
 def _of_images(file: ParticleFile, error: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Angles and shifts (m,) of the rows of an image series, by the column that the reader reads."""
-    blocks = read_star(file.path)
-    name, table = image_table(blocks)
-    where = f"{file.path}: table data_{name}"
-    table = join_optics(table, blocks, file.path, where)
-    _refuse_other_rows(table, file, where)
+    table, where = _images(file)
     names = table.get("rlnImageName", pd.Series(dtype=str)).astype(str)
     if (whole := np.flatnonzero(~names.str.contains("@"))).size:
         raise InputError(
             f"{where}: column _rlnImageName, row {whole[0] + 1}: found `{names.iloc[whole[0]]}`, expected "
             "`N@stack` as in an image series; is this a volume series (--starfile-type volumeseries)?"
         )
-    quantities = ("rot_deg", "tilt_angle_deg", "psi_deg")
-    stated = (columns_of.quantity(table, quantity, where) for quantity in quantities)
-    rotation, more_A = corrected_poses(particle_rotations(*stated, where), error)
-    columns = [columns_of.first_column(table, columns_of.QUANTITIES[quantity]) for quantity in quantities]
+    rotation, more_A = corrected_poses(_rotations(table, where), error)
+    columns = [columns_of.first_column(table, columns_of.QUANTITIES[angle]) for angle in IMAGE_ANGLES]
     pixel_size_A = columns_of.pixel_sizes_A(table, where)
     shift_A = columns_of.shifts_px(table, pixel_size_A, where) * pixel_size_A[:, None] + more_A
     shifts = {}
@@ -99,6 +94,27 @@ def _of_images(file: ParticleFile, error: np.ndarray) -> tuple[dict[str, np.ndar
     if not shifts:
         shifts = dict(zip(next(iter(columns_of.SHIFTS_A)), shift_A.T, strict=True))
     return dict(zip(columns, matrix_to_euler(rotation).T, strict=True)), shifts
+
+
+def image_rotations(file: ParticleFile) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (m, 3, 3), volume -> image, and doses (m,), e/Å², of the rows of an image series."""
+    table, where = _images(file)
+    return _rotations(table, where), columns_of.doses_e_A2(table, where)[0]
+
+
+def _images(file: ParticleFile) -> tuple[pd.DataFrame, str]:
+    """The table of tilt images with their optics, row by row as it is exported, and what messages call it."""
+    blocks = read_star(file.path)
+    name, table = image_table(blocks)
+    where = f"{file.path}: table data_{name}"
+    table = join_optics(table, blocks, file.path, where)
+    _refuse_other_rows(table, file, where)
+    return table, where
+
+
+def _rotations(table: pd.DataFrame, where: str) -> np.ndarray:
+    """Rotations (m, 3, 3), volume -> image, of tilt images."""
+    return particle_rotations(*(columns_of.quantity(table, angle, where) for angle in IMAGE_ANGLES), where)
 
 
 def _of_particles(
