@@ -21,6 +21,7 @@ SCRIPT_OF_STAGE = {
     "prepare": "prepare",
     "homogeneous": "backproject_voxel",
     "linear": "train_linear",
+    "export": "filter_star",
     "states": "states",
     "train": "train_vae",
     "convergence": "convergence_vae",

@@ -125,6 +125,19 @@ def test_linear_latents_need_no_network(tmp_path):
     assert {"train_linear", "analyze", "volumes"} <= rules
 
 
+@pytest.mark.parametrize("refined", [True, False])
+def test_exports_with_refined_poses_wait_for_the_round_s_own_linear_model(tmp_path, refined):
+    config = CONFIG | {"export": {"refined_poses": refined}}
+    files = [f"results/d/all/subset/{name}.star" for name in ("particles", "volumes")]
+    jobs = planned(tmp_path, config, "--", *files)
+    assert {("export_subset", "all"), ("export_volume_series", "all")} <= jobs
+    assert (("train_linear", "all") in jobs) == refined
+    assert not {round_ for _, round_ in jobs} - {"all", ""}
+    asked = snakemake(tmp_path, config, "-n", "-p", "--", *files)
+    command = "--with-refined-poses results/d/all/linear/poses.parquet"
+    assert asked.count(command) == (2 if refined else 0)
+
+
 def edited(**rounds) -> dict:
     return CONFIG | {"rounds": {**CONFIG["rounds"], **rounds}}
 

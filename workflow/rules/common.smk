@@ -44,6 +44,8 @@ VOLUME_SERIES = "<results>/simulated/volumes.star" if SIMULATED else CONFIG["vol
 # The STAR files that an optimisation set names: who reads the set reads them too.
 PARTICLES_LINKED = [] if SIMULATED else linked_files(PARTICLES, CONFIG["datadir"])
 VOLUME_SERIES_LINKED = [] if SIMULATED else linked_files(VOLUME_SERIES, CONFIG["datadir"])
+# With refined poses, exports of a round wait for its own linear model; else they need none.
+EXPORTED_POSES = "<results>/{round}/linear/poses.parquet" if CONFIG["export"]["refined_poses"] else []
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
 
 
@@ -113,6 +115,11 @@ def selection(wildcards):
     return shlex.join(
         word for key in flags if given.get(key) is not None for word in (flags[key], given[key])
     )
+
+
+def exported_poses(wildcards, input):
+    """The refined poses that a round's exported files carry, as an option."""
+    return shlex.join(["--with-refined-poses", input.poses] if input.poses else [])
 
 
 def latent_model(wildcards):

@@ -30,6 +30,7 @@ rule export_subset:
         star=PARTICLES,
         linked=PARTICLES_LINKED,
         indices="<results>/{round}/subset/indices.pkl",
+        poses=EXPORTED_POSES,
     output:
         "<results>/{round}/subset/particles.star",
     log:
@@ -44,9 +45,10 @@ rule export_subset:
         runtime=minutes(30),
     params:
         datadir=datadir,
+        poses=exported_poses,
     shell:
-        "tomohet filter_star {input.star:q} {params.datadir} --ind {input.indices:q} -o {output:q}"
-        " 2>&1 | logged {log:q}"
+        "tomohet filter_star {input.star:q} {params.datadir} --ind {input.indices:q} {params.poses}"
+        " -o {output:q} 2>&1 | logged {log:q}"
 
 
 rule export_volume_series:
@@ -56,6 +58,7 @@ rule export_volume_series:
         particles=PARTICLES,
         particles_linked=PARTICLES_LINKED,
         indices="<results>/{round}/subset/indices.pkl",
+        poses=EXPORTED_POSES,
     output:
         "<results>/{round}/subset/volumes.star",
     log:
@@ -68,9 +71,11 @@ rule export_volume_series:
     resources:
         mem_mb=megabytes(4000),
         runtime=minutes(30),
+    params:
+        poses=exported_poses,
     shell:
         "tomohet filter_star {input.star:q} --particles {input.particles:q}"
-        " --ind {input.indices:q} -o {output:q} 2>&1 | logged {log:q}"
+        " --ind {input.indices:q} {params.poses} -o {output:q} 2>&1 | logged {log:q}"
 
 
 rule reconstruct_subset:

@@ -43,6 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder in which the image stacks are found; names that would not lead to them from the new "
         "file become absolute",
     )
+    parser.add_argument(
+        "--with-refined-poses",
+        type=Path,
+        metavar="PARQUET",
+        help="poses.parquet of train_linear: write the refined poses of the particles that it lists, if it "
+        "says that poses have errors; the store must have been prepared from the input (with --particles: "
+        "from that file, of the same refinement as the input)",
+    )
     parser.add_argument("--labels", type=Path, metavar="PKL", help="label of each particle or image")
     parser.add_argument("--labels-sel", type=int, nargs="+", metavar="N", help="labels to select")
     parser.add_argument(
@@ -64,25 +72,39 @@ def run(args: argparse.Namespace) -> None:
     from tomohet.errors import InputError
     from tomohet.files.overwriting import refuse_overwriting_inputs
     from tomohet.particles import export
+    from tomohet.particles.posed_files import with_refined_poses
+    from tomohet.particles.refined_poses import RefinedPoses
+    from tomohet.particles.same_refinement import warn_of_another_refinement
 
     star_type = args.starfile_type or export.detect_type(args.input)
     is_set = star_type == "optimisation_set"
-    inputs = [path for path in (args.input, args.particles, args.ind, args.labels) if path]
+    given = (args.input, args.particles, args.ind, args.labels, args.with_refined_poses)
+    inputs = [path for path in given if path]
     if is_set:
         particles, tomograms_file = export.read_optimisation_set(args.input, args.datadir)
-        inputs += [particles.path, tomograms_file]
+        files = [args.input, particles.path, tomograms_file]
+        inputs += files[1:]
         inputs += export.tilt_series_files(tomograms_file, args.datadir)
     else:
         particles = export.read_particle_file(args.input, star_type)
+        files = [args.input]
+    n_counted = particles.n_particles
     if args.particles:
-        counted = _particles_of(args.particles)
-        particles = export.numbered_as(particles, counted)
+        counted, files = _particles_of(args.particles)
+        particles, n_counted = export.numbered_as(particles, counted), counted.n_particles
         inputs.append(counted.path)
     keep = _selected(args, particles, star_type)
     if args.action == "drop":
         keep = ~keep
     if not keep.any():
         raise InputError(f"{args.input}: the subset is empty, nothing is written")
+
+    if args.with_refined_poses:
+        poses = RefinedPoses.read_for_files(args.with_refined_poses, files, n_counted)
+        if poses.to_be_used:
+            particles = with_refined_poses(particles, star_type, poses, keep)
+            if args.particles and counted.tomogram is not None and star_type == "volumeseries":
+                warn_of_another_refinement(counted, particles)
 
     output = _output_file(args.output, args.input)
     subsets = [(output, keep)]
@@ -111,13 +133,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _particles_of(path: Path):
-    """The particles of a STAR file of any kind, numbered by first appearance."""
+    """The particles of a STAR file of any kind, numbered by first appearance, and the files that it is of."""
     from tomohet.particles import export
 
     star_type = export.detect_type(path)
     if star_type == "optimisation_set":
-        return export.read_optimisation_set(path)[0]
-    return export.read_particle_file(path, star_type)
+        particles, tomograms_file = export.read_optimisation_set(path)
+        return particles, [path, particles.path, tomograms_file]
+    return export.read_particle_file(path, star_type), [path]
 
 
 def _selected(args: argparse.Namespace, particles, star_type: str):
@@ -143,7 +166,7 @@ def _selected(args: argparse.Namespace, particles, star_type: str):
         (particles.n_particles, "particles") if args.ind_type == "particle" else (particles.n_rows, "images")
     )
     if args.ind and args.particles:
-        n = _particles_of(args.particles).n_particles
+        n = _particles_of(args.particles)[0].n_particles
     if args.ind:
         return np.isin(number, checked_indices(load_indices(args.ind), n, f"--ind {args.ind}", what))
     if args.labels:

@@ -12,6 +12,8 @@ from tomohet.files.atomic import atomic_path
 from tomohet.files.star import TextBlock, as_table, parse_table
 from tomohet.files.star_quoting import quoted
 
+ROWS_LOOKED_AT = 1000  # for the format of a column, in which programs write all rows alike
+_DECIMALS = re.compile(rb"[\"']?[-+]?\d*\.(\d*)")
 _TOKEN = re.compile(rb"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
 
 
@@ -28,9 +30,12 @@ def table_in(block: TextBlock, path: str | Path, only: list[str] | None = None) 
     return table if only is None else table[[name for name in table if name in only]]
 
 
-def replaced(block: TextBlock, changes: Mapping[str, Sequence[str]]) -> TextBlock:
+def replaced(
+    block: TextBlock, changes: Mapping[str, Sequence[str]], rows: np.ndarray | None = None
+) -> TextBlock:
     """A block with other values in some columns, one value per row; quoted where they must be.
 
+    rows: which of the rows change (bool, one per row; None: all); there is then one value for each of these.
     A block of pairs is a table of one row. Raises InputError for a value that no STAR file can hold.
     """
     written = {name: [quoted(value).encode() for value in values] for name, values in changes.items()}
@@ -40,7 +45,8 @@ def replaced(block: TextBlock, changes: Mapping[str, Sequence[str]]) -> TextBloc
         return replace(block, head=b"".join(lines), pairs=pairs)
     lines, is_row = block.lines()
     place = [(i, written[column]) for i, column in enumerate(block.columns) if column in written]
-    for row, line_number in enumerate(np.flatnonzero(is_row)):
+    chosen = np.flatnonzero(is_row)
+    for row, line_number in enumerate(chosen if rows is None else chosen[rows]):
         line, pieces, end = lines[line_number], [], 0
         spans = [match.span() for match in _TOKEN.finditer(line)]
         for column, values in place:
@@ -48,6 +54,54 @@ def replaced(block: TextBlock, changes: Mapping[str, Sequence[str]]) -> TextBloc
             end = spans[column][1]
         lines[line_number] = b"".join([*pieces, line[end:]])
     return replace(block, body=b"".join(lines))
+
+
+def extended(block: TextBlock, columns: Mapping[str, Sequence[str]]) -> TextBlock:
+    """A block with further columns behind its own, one value per row; a block of pairs has one row.
+
+    Raises InputError for a value that no STAR file can hold.
+    """
+    if not columns:
+        return block
+    written = [[quoted(value).encode() for value in values] for values in columns.values()]
+    head = block.head.splitlines(keepends=True)
+    last = max(i for i, line in enumerate(head) if line.lstrip().startswith(b"_"))
+    end = b"\r\n" if head[last].endswith(b"\r\n") else b"\n"
+    if not head[last].endswith(b"\n"):
+        head[last] += end
+    if not block.columns:
+        names = [f"_{name} ".encode() + values[0] for name, values in zip(columns, written, strict=True)]
+        pairs = block.pairs | {name: values[0] for name, values in columns.items()}
+        return replace(block, head=_with_lines(head, last, names, end), pairs=pairs)
+    numbered = b"#" in head[last]
+    names = [
+        f"_{name} #{number}".encode() if numbered else f"_{name}".encode()
+        for number, name in enumerate(columns, len(block.columns) + 1)
+    ]
+    lines, is_row = block.lines()
+    for line_number, values in zip(np.flatnonzero(is_row), zip(*written, strict=True), strict=True):
+        line = lines[line_number]
+        spans = [match.span() for match in _TOKEN.finditer(line)]
+        stop = spans[len(block.columns) - 1][1]  # a comment may follow
+        lines[line_number] = b" ".join([line[:stop], *values]) + line[stop:]
+    head = _with_lines(head, last, names, end)
+    return replace(block, head=head, body=b"".join(lines), columns=(*block.columns, *columns))
+
+
+def _with_lines(head: list[bytes], after: int, lines: list[bytes], end: bytes) -> bytes:
+    """The lines of a head with further ones behind line `after`."""
+    return b"".join([*head[: after + 1], *(line + end for line in lines), *head[after + 1 :]])
+
+
+def decimals(block: TextBlock, column: str) -> int:
+    """The most digits behind the point in the first rows of a column of numbers; 0 without the column."""
+    if column not in names_in(block):
+        return 0
+    texts = [block.pairs[column].encode()] if not block.columns else []
+    if block.columns:
+        place = block.columns.index(column)
+        texts = [_TOKEN.findall(row)[place] for row in block.rows()[:ROWS_LOOKED_AT]]
+    return max(len(found[1]) if (found := _DECIMALS.match(text)) else 0 for text in texts)
 
 
 def _with_value(line: bytes, values: Mapping[str, list[bytes]]) -> bytes:

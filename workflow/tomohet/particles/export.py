@@ -6,6 +6,7 @@ file's folder become absolute.
 """
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,8 @@ GROUP_COLUMNS = ("rlnGroupName", "rlnGroupNumber", "cisTEMParticleGroup")
 STACK_COLUMNS = ("rlnImageName", "cisTEMStackFilename")
 NAME_COLUMNS = ("rlnGroupName", "rlnTomoParticleName")  # one name for a particle in files of any kind
 SET_SUFFIX = "_optimisation_set"
+
+_SECTION = re.compile(rb"(?<![^ \t\"'])\d+@")  # of an image in a stack
 
 log = logging.getLogger(__name__)
 
@@ -119,11 +122,15 @@ def detect_type(path: Path) -> StarType:
     _, blocks = read_text_blocks(path)
     if any(set(FILES) <= set(names_in(block)) for block in blocks):
         return "optimisation_set"
-    columns = names_in(blocks[_particle_table(blocks, path)])
+    block = blocks[_particle_table(blocks, path)]
+    columns = names_in(block)
     # A particle's name may stand in a volume series too; only image series say what a tilt has received.
     tilted = any(name in columns for name in DOSE_COLUMNS)
     joined = PARTICLE_ID_COLUMNS if tilted else GROUP_COLUMNS
     images = any(name in columns for name in IMAGE_COLUMNS)
+    if "rlnImageName" in columns:
+        row = next(iter(block.rows()), b"1@") if block.columns else block.pairs["rlnImageName"].encode()
+        images = _SECTION.search(row) is not None  # else it names whole volumes
     return "imageseries" if images and any(name in columns for name in joined) else "volumeseries"
 
 

@@ -1,11 +1,14 @@
 """Refined poses of particles: the table that train_linear writes, and a store with these poses.
 
+`posed_files` writes them into STAR files.
+
 `poses.parquet` of an output folder of train_linear lists, for the particles that the model was fitted to,
 what takes the stated pose to the refined one. Its attributes name the store and say whether later stages use
 it (`REFINE`): that is decided once, by train_linear.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.tables import read_table
-from tomohet.particles.same_input import input_digests, same_input
+from tomohet.particles.same_input import file_digests, input_digests, same_input
 from tomohet.particles.store import Store
 from tomohet.physics.geometry import corrected_poses
 
@@ -46,18 +49,35 @@ class RefinedPoses:
 
         Raises InputError when it is no such table, of another store's particles, or damaged.
         """
-        path = Path(path)
+        named = "name poses.parquet of the train_linear that was run on this store"
+        other = f"poses of the particles of another store than {store.folder}; {named}"
+        return cls._read(Path(path), store.description, len(store.particles), other)
+
+    @classmethod
+    def read_for_files(cls, path: str | Path, inputs: Sequence[Path], count: int) -> "RefinedPoses":
+        """Read poses.parquet for the particles of STAR files, as a store prepared from them counts them.
+
+        inputs: the file, or all files of an optimisation set; the set or particles file is the first.
+        count: particles in it. Raises InputError as `read` does, and when a file is not what the store was
+        prepared from.
+        """
+        other = (
+            f"poses of the particles of another file than {inputs[0]}, or of that file as it was before a "
+            "change; name poses.parquet of a train_linear whose store was prepared from this file"
+        )
+        return cls._read(Path(path), {"digest": "", "inputs": file_digests(inputs)}, count, other)
+
+    @classmethod
+    def _read(cls, path: Path, description: dict, count: int, other: str) -> "RefinedPoses":
+        """The checked table; `other` says in words that it counts the particles of another description."""
         columns = {"particle": "whole numbers"} | dict.fromkeys(POSE_COLUMNS, "numbers")
         table = read_table(path, columns)
         said = table.attrs
         if not isinstance(said.get(REFINE), bool) or len(said.get(DEVIATION) or ()) != 2:
             raise InputError(f"{path}: expected poses.parquet of train_linear; run train_linear again")
-        if not same_input(said, store.description):
-            raise InputError(
-                f"{path}: poses of the particles of another store than {store.folder}; name poses.parquet of "
-                "the train_linear that was run on this store"
-            )
-        particle, count = table["particle"].to_numpy(np.int64), len(store.particles)
+        if not same_input(said, description):
+            raise InputError(f"{path}: {other}")
+        particle = table["particle"].to_numpy(np.int64)
         wrong = (particle < 0) | (particle >= count) | table["particle"].duplicated().to_numpy()
         if wrong.any():
             row = int(np.argmax(wrong))
@@ -83,6 +103,16 @@ class RefinedPoses:
         elif not self.deviation.any():
             log.info("%s: poses stay as stated: train_linear found no errors", self.path)
         return self.used and bool(self.deviation.any())
+
+    def of_rows(self, particle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(m, 6) errors, rad and Å, of the particles (m,) of some rows, and which rows (m,) have any.
+
+        The rest, and rows of the unknown particle -1, have 0.
+        """
+        errors = np.zeros((max(self.particle.max(initial=-1), particle.max(initial=-1)) + 2, 6))
+        errors[self.particle] = self.error  # the last row stays 0: it is that of -1
+        errors = errors[particle]
+        return errors, errors.any(axis=1)
 
     def of_all(self, store: Store) -> np.ndarray:
         """(N, 6) errors, rad and px of the store, of all its particles; 0 where the table has none."""

@@ -1,11 +1,18 @@
 """Whether a model's particles are those of a store: their numbers mean nothing in any other dataset."""
 
+import hashlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from tomohet.errors import InputError
 
 log = logging.getLogger(__name__)
+
+
+def file_digests(paths: Iterable[str | Path]) -> dict[str, str]:
+    """SHA-256 of particle files by path, as `inputs` of store.yaml has them."""
+    return {str(path): hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths}
 
 
 def input_digests(description: dict) -> list[str]:

@@ -24,6 +24,7 @@ from tomohet.particles.preparation import (
     read_half_planes,
 )
 from tomohet.particles.rescaling import Grids, common_grid, rescaled
+from tomohet.particles.same_input import file_digests
 from tomohet.particles.store import FORMAT, Store, open_store
 from tomohet.particles.store_files import CHECKSUM, DATA, DESCRIPTION, IMAGES, PARTICLES, read_description
 from tomohet.particles.table import ParticleSet
@@ -124,7 +125,7 @@ def write_store(
             "tomograms": int(particle_set.particles["tomogram"].nunique()),
             "in_input": dict(particle_set.n_input),
         },
-        "inputs": {str(path): _sha256(path.read_bytes()) for path in particle_set.inputs},
+        "inputs": file_digests(particle_set.inputs),
         "digest": digest,
     }
     with sealed(folder / DESCRIPTION):

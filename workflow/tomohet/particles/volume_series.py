@@ -88,7 +88,7 @@ def positions_A(series: VolumeSeries, pixel_size_A: float | None = None) -> np.n
             f"{where}: _{CENTRED[0]} counts from the tomogram's centre, so the tomogram's size is needed, "
             f"expected a tomograms file with it: {lacks}; give the optimisation set that names both files"
         )
-    position_A = _coordinates(series) * _pixel_size_A(series, pixel_size_A)[:, None]
+    position_A = _coordinates(series) * coordinate_pixel_sizes_A(series, pixel_size_A)[:, None]
     refuse_impossible_positions(position_A, where)
     return position_A
 
@@ -111,7 +111,7 @@ def poses_and_origins(
     for i, axis in enumerate("XYZ"):
         if f"rlnOrigin{axis}" in table.columns and f"rlnOrigin{axis}Angst" not in table.columns:
             shift_px = numbers(table, f"rlnOrigin{axis}", where)
-            origin_A[:, i] = shift_px * _pixel_size_A(series, pixel_size_A)
+            origin_A[:, i] = shift_px * coordinate_pixel_sizes_A(series, pixel_size_A)
     return pose, origin_A
 
 
@@ -180,7 +180,7 @@ def _sample(table: pd.DataFrame) -> str:
     return "1" if "wrpCoordinateX1" in table.columns else ""
 
 
-def _pixel_size_A(series: VolumeSeries, override: float | None) -> np.ndarray:
+def coordinate_pixel_sizes_A(series: VolumeSeries, override: float | None = None) -> np.ndarray:
     """Pixel size of each row's coordinates (n,), Å.
 
     In a set's particles file, recognised by `UNBINNED`, it is that of the tilt series, as RELION counts, or
