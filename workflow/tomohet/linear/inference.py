@@ -131,9 +131,7 @@ class Teacher:
             maps, variance = nuisance.maps.to(device), nuisance.variance.to(device)
             nuisance = Nuisance(unit * maps, unit**2 * variance)
         shift_px = self.config.get("tilt_shift_A", 0.0) / store.pixel_size_A
-        return MeanMap(
-            unit * mean, mask, noise, unit**2 * power, nuisance=nuisance, tilt_shift_px=shift_px
-        )
+        return MeanMap(unit * mean, mask, noise, unit**2 * power, nuisance=nuisance, tilt_shift_px=shift_px)
 
     def poses(self, store: Store, particles: np.ndarray) -> PoseEstimates:
         """Errors of the poses of particles (store ordinals), 0 for those that the model was not fitted to,

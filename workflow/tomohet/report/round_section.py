@@ -64,7 +64,10 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "detection": summaries["linear"].get("verdict"),
         "linear": stage_numbers(
             summaries["linear"],
-            ("kernel_eigenvalues", "noise_eigenvalues", "verdict", "leaks", "poses", "pose_errors"),
+            (
+                *("kernel_eigenvalues", "noise_eigenvalues", "verdict", "leaks"),
+                *("poses", "pose_errors", "tilts", "tilt_shift_A"),
+            ),
         ),
         "linear_leaks": summaries["linear"].get("leaks") or [],
         "spectrum": spectrum(summaries["linear"]),
@@ -110,7 +113,11 @@ def tiles(round_: Round) -> list[dict]:
     if all(isinstance(size, int | float) for size in sizes):
         rotation_deg, shift_A = sizes
         value = f"{rotation_deg:.1f}°, {shift_A:.1f} Å" if rotation_deg or shift_A else "none found"
-        found.append({"label": "Errors of poses", "value": value, "note": "rms rotation; shift per axis"})
+        note = "rms rotation; shift per axis"
+        tilt_shift_A = round_.summaries["linear"].get("tilt_shift_A")
+        if isinstance(tilt_shift_A, int | float) and tilt_shift_A:
+            note += f"; single tilt images are off by {tilt_shift_A:.1f} Å per axis"
+        found.append({"label": "Errors of poses", "value": value, "note": note})
     convergence = round_.summaries["convergence"]
     if convergence.get("epoch") is not None:
         note = text_of(convergence["verdict"]) if "verdict" in convergence else ""
