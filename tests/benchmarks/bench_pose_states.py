@@ -9,19 +9,26 @@ each axis. Finished runs are kept in DIR/states.json and not repeated; tables ar
 "oracle, poses unknown" knows all maps and the size of the errors, and integrates them out to first order
 about the stated poses; "oracle" takes these for right. "older": `prepare` and `train_linear` of another
 checkout of the program (--old), on the same STAR file. "share like a pose error" is the part of the true
-differences between particles, in squared voxels, that the tangents of the true mean map span.
+differences between particles, in squared voxels, that the tangents of the true mean map span. The last table
+is of the moved arm: R² of its angle by a linear read-out of the latents, of the estimated pose errors, and of
+both together, which tells what of the motion was taken for errors of poses.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from bench_states import DATA_SETS, LINEAR, ORACLE, STATES, Runs, block_table, tables
 from simulated_sets import command, simulated
 from states_scores import oracle_scores, scores, truth_of
 
+from tomohet.files.pickles import load_latents
+from tomohet.linear.inference import POSES
+from tomohet.particles.refined_poses import POSE_COLUMNS
 from tomohet.reconstruction.pose_errors import N_TANGENTS, tangents
+from tomohet.simulation.assessment import latents_against_truth
 from tomohet.simulation.truth import Truth
 
 SETS = ("nested", "two", "motion")
@@ -92,6 +99,20 @@ def like_pose_errors(truth: Truth) -> float:
     return float(np.square(differences @ directions).sum() / np.square(differences).sum())
 
 
+def taken_for_poses(runs: PoseRuns, data: str, seed: int) -> dict:
+    """R² of the angle from the linear model's latents, its estimated pose errors, both, and the true ones."""
+    place, run = runs.place(data, seed), runs.run_folder(data, LINEAR, seed)
+    truth, latents = truth_of(place), load_latents(run / "z.train.pkl")[0]
+    found = pd.read_parquet(run / POSES).sort_values("particle")[list(POSE_COLUMNS)].to_numpy()
+    true = np.concatenate([truth.truth.pose_rotvec_deg, truth.truth.pose_shift_A], axis=1)[truth.rows]
+    read_from = {"latents": latents, "poses": found, "both": np.concatenate([latents, found], axis=1)}
+    r2 = {
+        name: latents_against_truth(truth, columns)["angle_r2"]
+        for name, columns in (read_from | {"true errors": true}).items()
+    }
+    return {"data": data, "seed": seed} | r2
+
+
 def main() -> None:
     """Run what is missing, print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -116,6 +137,10 @@ def main() -> None:
     ]
     print(tables(wanted))
     print(block_table(wanted))
+    fits = [(row["data"], row["seed"]) for row in wanted if row["procedure"] == LINEAR and "angle_r2" in row]
+    if fits:
+        shares = pd.DataFrame([taken_for_poses(runs, *fit) for fit in fits]).drop(columns="seed")
+        print(shares.groupby("data", sort=False).mean().round(3).to_string())
 
 
 if __name__ == "__main__":
