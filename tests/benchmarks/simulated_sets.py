@@ -1,5 +1,6 @@
 """Commands of the program run by the benchmarks, and simulated data sets made with them."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -10,11 +11,15 @@ import yaml
 from tomohet.cli import SCRIPTS
 
 
-def command(name: str, *arguments) -> float:
-    """Run a command; returns its CPU seconds. Ends the program with its message where it fails."""
-    words = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+def command(name: str, *arguments, scripts: Path = SCRIPTS) -> float:
+    """Run a command; returns its CPU seconds. Ends the program with its message where it fails.
+
+    scripts: folder of the commands, of this version or of another one.
+    """
+    words = [sys.executable, str(scripts / f"{name}.py"), *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(scripts.parent)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
 from tomohet.files.mrc import read_volume
 from tomohet.files.pickles import load_latents
 from tomohet.particles.store import open_store
-from tomohet.simulation.assessment import FOLDS, RoundTruth, auc, read_out
+from tomohet.simulation.assessment import FOLDS, RoundTruth, auc, latents_against_truth, read_out
 from tomohet.simulation.oracle import infer
 from tomohet.simulation.truth import load_truth
 
@@ -75,6 +75,9 @@ def scores(run: Path, place: Path) -> dict:
     verdict = json.loads(summary.read_text()) if summary.is_file() else {}
     if "heterogeneity_found" in verdict:
         result |= {"found": float(verdict["heterogeneity_found"]), "p_value": verdict["held_out_p_value"]}
+        result["components"] = len(verdict["held_out_reliability"]) if verdict["heterogeneity_found"] else 0
+    if "pose_errors" in verdict:
+        result |= {name: verdict["pose_errors"][name] for name in ("rotation_deg", "shift_A")}
     if "kind" in verdict:
         result |= {kind: float(verdict["kind"] == kind) for kind in ("discrete", "continuous")}
     return result
@@ -83,7 +86,8 @@ def scores(run: Path, place: Path) -> dict:
 def latent_scores(latents: np.ndarray, truth: RoundTruth) -> dict:
     """AUC of the varying blocks and |rho| (Spearman) of the angle: of the best single latent, of a read-out.
 
-    Read-outs are cross-validated: linear for blocks, kernel ridge for the angle. Their sign counts: a fit to
+    Read-outs are cross-validated: linear for blocks, kernel ridge for the angle, of which R² is by a linear
+    one as well. Their sign counts: a fit to
     latents that say nothing predicts worse than chance, as each fold leans away from what it lacks.
     """
     result = {}
@@ -96,6 +100,7 @@ def latent_scores(latents: np.ndarray, truth: RoundTruth) -> dict:
         result["rho_single"] = max(abs(rank_correlation(column, angle)) for column in latents.T)
         result["rho_pc1"] = abs(rank_correlation(first, angle))
         result["rho_read_out"] = rank_correlation(smooth_read_out(latents, angle), angle)
+        result["angle_r2"] = latents_against_truth(truth, latents)["angle_r2"]
     return result
 
 
@@ -110,11 +115,15 @@ def smooth_read_out(latents: np.ndarray, target: np.ndarray) -> np.ndarray:
     return cross_val_predict(GridSearchCV(KernelRidge(kernel="rbf"), RIDGE, cv=folds), x, y, cv=folds)
 
 
-def oracle_scores(place: Path) -> dict:
-    """The same of the oracle: AUC of its odds, Rand index of its most probable states, its mean angle."""
+def oracle_scores(place: Path, poses_known: bool = True) -> dict:
+    """The same of the oracle: AUC of its odds, Rand index of its most probable states, its mean angle.
+
+    poses_known: whether it takes the stated poses for right, or integrates their errors out.
+    """
     truth = truth_of(place)
     moves = truth.truth.moving_block >= 0
-    best = infer(open_store(place / "prepared"), truth.truth, n_angles=ORACLE_ANGLES if moves else 1)
+    n_angles = ORACLE_ANGLES if moves else 1
+    best = infer(open_store(place / "prepared"), truth.truth, n_angles=n_angles, poses_known=poses_known)
     result = {}
     for block in truth.varying():
         value = float(roc_auc_score(truth.presence[:, block], best.log_odds[:, block]))
@@ -125,6 +134,7 @@ def oracle_scores(place: Path) -> dict:
     if moves:
         rho = rank_correlation(best.angle_deg, truth.angle_deg)
         result |= {"rho_single": rho, "rho_read_out": rho}
+        result["angle_r2"] = float(np.corrcoef(best.angle_deg, truth.angle_deg)[0, 1] ** 2)
     return result
 
 

@@ -241,6 +241,25 @@ def test_oracle_is_calibrated_where_images_say_little(tmp_path):
         assert present[chosen].mean() == pytest.approx(expected, abs=tolerance)
 
 
+def log_score(log_odds, present):
+    """Mean log probability that the oracle gives to what is so."""
+    return -np.logaddexp(0, np.where(present, -log_odds, log_odds)).mean()
+
+
+@pytest.mark.parametrize(("degrees", "shift_A"), [(0, 0), (3, 5)])
+def test_oracle_that_does_not_know_the_poses_is_surer_of_what_is_so(tmp_path, degrees, shift_A):
+    config = {**SMALL, "n_particles": 120, "snr": 0.02, "dialect": "warp", "seed": 2}
+    simulation.simulate(config_from({**config, "pose_error_deg": degrees, "pose_error_A": shift_A}), tmp_path)
+    truth = load_truth(tmp_path / "truth.npz")
+    store = write_store(tmp_path / "store", read_particles(tmp_path / "particles.star"))
+    present = truth.presence[truth.rows_of(store.particles["source_id"].to_numpy()), :4]
+    known, unknown = (infer(store, truth, poses_known=known).log_odds[:, :4] for known in (True, False))
+    if degrees == 0:
+        np.testing.assert_allclose(unknown, known, rtol=0.01, atol=0.05)
+    else:
+        assert log_score(unknown, present) > log_score(known, present) + 0.02
+
+
 def test_truth_rebuilds_maps_and_finds_particles_by_either_name(noiseless, tmp_path):
     truth = load_truth(noiseless / "truth.npz")
     rows = truth.rows_of(np.array([truth.particle_id[7], truth.particle_name[3]]))

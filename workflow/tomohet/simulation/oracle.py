@@ -3,6 +3,8 @@
 No method that has to find the maps itself can do better on average. What the oracle does not know is the
 state: it weighs all combinations of blocks, and all angles of the moving one. Poses and CTF are those of
 the files, and noise is white: where there are errors, neighbours or a background, the images allow more.
+An oracle that does not know the poses either integrates their errors out, to first order about the poses of
+the files: they are Gaussian latents of the tangents of the true mean map (`reconstruction.pose_errors`).
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from torch import Tensor
 from tomohet.particles.store import Store
 from tomohet.physics.fourier import HalfPlane, cosine_window, images_to_half_planes, shift_half_planes
 from tomohet.physics.imaging import image_parameters
-from tomohet.simulation.projection import Camera, extraction_weight, premultiplied, shifts_px
+from tomohet.reconstruction.pose_errors import LEAST, N_TANGENTS, PoseErrors, tangents
+from tomohet.simulation.projection import Camera, MapSlices, extraction_weight, premultiplied, shifts_px
 from tomohet.simulation.truth import Truth
 
 ANGLES = 9
@@ -48,26 +51,36 @@ def block_log_odds(store: Store, truth: Truth, device: torch.device | str = "cpu
 
 
 def infer(
-    store: Store, truth: Truth, device: torch.device | str = "cpu", n_angles: int = ANGLES
+    store: Store,
+    truth: Truth,
+    device: torch.device | str = "cpu",
+    n_angles: int = ANGLES,
+    poses_known: bool = True,
 ) -> Inference:
     """Infer the states of all particles of a store, in its order, from a store of either dialect.
 
     Images are y = sum_u o_u f_u + noise with known f_u, so the log-likelihood of a state is the quadratic
     form o.b - o.A.o / 2 with b_u = <f_u, y>, A_uv = <f_u, f_v>, both divided by the noise variance. Prior:
     the frequencies of the states in the truth; angles on a grid, uniform.
+    poses_known: whether the poses of the files are taken for right; if not, errors of the size that the truth
+    has are integrated out.
     Raises InputError when the store is not of the truth's simulation.
     """
     rows = truth.rows_of(store.particles["source_id"].to_numpy())
     angles = np.linspace(-1, 1, n_angles) * truth.hinge_limit_deg if truth.moving_block >= 0 else np.zeros(0)
     camera = Camera(truth.specimen(), truth.amplitude_loss, device)
+    errors = None if poses_known else _pose_errors(truth, device)
     states = _states(truth, camera, len(angles), device)
     log_odds, angle_deg, state = [], [], []
     images_per_particle = max(1, len(store.images) // len(rows))
-    bytes_per_particle = BYTES_PER_PIXEL * images_per_particle * states.units.shape[1] * store.box**2
+    n_templates = states.units.shape[1] + (0 if poses_known else N_TANGENTS)
+    bytes_per_particle = BYTES_PER_PIXEL * images_per_particle * n_templates * store.box**2
     step = max(1, CHUNK_BYTES[torch.device(device).type] // bytes_per_particle)
     for start in range(0, len(rows), step):
         particles = np.arange(start, min(start + step, len(rows)))
-        b, a = _projections(store, truth, camera, particles, angles)
+        b, a = _projections(store, truth, camera, particles, angles, errors)
+        if errors is not None:
+            a, b = errors.marginal(a, b)
         score = torch.einsum("sf,pf->ps", states.units, b)
         score = score - torch.einsum("sf,pfg,sg->ps", states.units, a, states.units) / 2 + states.log_prior
         log_odds.append(_log_odds(score, states.presence))
@@ -114,15 +127,36 @@ def _states(truth: Truth, camera: Camera, n_angles: int, device: torch.device | 
     )
 
 
+def _pose_errors(truth: Truth, device: torch.device | str) -> PoseErrors:
+    """The tangents of the mean map of all particles, with the true deviations of poses as their prior."""
+    rotation, shift = np.radians(truth.pose_rotvec_deg), truth.pose_shift_A / truth.pixel_size_A
+    mean = np.mean([truth.particle_volume(row) for row in range(len(truth.state))], axis=0)
+    return PoseErrors(
+        maps=tangents(torch.as_tensor(mean, dtype=torch.float32, device=device)),
+        deviation=np.maximum([np.sqrt(np.square(error).mean()) for error in (rotation, shift)], LEAST),
+        offset=torch.zeros(1, N_TANGENTS, device=device),
+    )
+
+
 def _projections(
-    store: Store, truth: Truth, camera: Camera, particles: np.ndarray, angles: np.ndarray
+    store: Store,
+    truth: Truth,
+    camera: Camera,
+    particles: np.ndarray,
+    angles: np.ndarray,
+    errors: PoseErrors | None,
 ) -> tuple[Tensor, Tensor]:
-    """b (p, f) and A (p, f, f) of some particles, float64: templates against images and each other."""
+    """b (p, f) and A (p, f, f) of some particles, float64: templates against images and each other.
+
+    The tangents come last where there are errors of poses.
+    """
     rows = store.images_of(particles)
     images = store.images.iloc[rows]
     device, hp = camera.device, camera.slices.half_plane
     premultiplied_data = bool(images.ctf_premultiplied.all())
     clean = _templates(camera, images, angles)
+    if errors is not None:
+        clean = torch.cat([clean, _tangent_images(camera, images, errors.maps)], dim=1)
     if premultiplied_data:
         clean = premultiplied(clean, images)
     templates = _windowed(clean, images, store, hp)
@@ -161,6 +195,13 @@ def _templates(camera: Camera, images: pd.DataFrame, angles: np.ndarray) -> Tens
         values = torch.cat([values, turned.reshape(len(images), len(angles), -1)], dim=1)
         mass = torch.cat([mass, slices.mass[slices.moving + 1].expand(len(angles))])
     return camera.develop(values, mass.expand(len(images), -1), images)
+
+
+def _tangent_images(camera: Camera, images: pd.DataFrame, maps: Tensor) -> Tensor:
+    """Clean images (m, 6, D, D) of the tangents (6, D, D, D)."""
+    rotation = image_parameters(images, camera.device).rotation
+    values = MapSlices(maps).at(camera.slices.half_plane.frequency, rotation).transpose(1, 2)
+    return camera.develop(values, maps.sum(dim=(1, 2, 3)).expand(len(images), -1), images)
 
 
 def _window(store: Store, device: torch.device | str) -> Tensor:
