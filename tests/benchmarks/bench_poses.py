@@ -1,13 +1,14 @@
 """What the linear model says of particles whose stated poses are wrong, and what it makes of these poses.
 
     python tests/benchmarks/bench_poses.py [--degrees 0 2 3 5] [--snr 0.05] [--particles 300] [--seeds 5]
-        [--homogeneous] [--surroundings] [--half-maps]
+        [--homogeneous] [--surroundings] [--half-maps] [--tilts 0]
 
 Shifts are off by as many Å along each axis as rotations by degrees (rms). Prints, for each data set, whether
 heterogeneity is found, how many components, the errors of the poses as estimated and as they are, and what is
 left of them after the correction (the share of the rms, each less its mean: all particles may turn together
 with the mean map). Without --homogeneous also the AUC of each block by a cross-validated linear read-out of
-the latents. --surroundings: neighbours and a structured background besides.
+the latents. --surroundings: neighbours and a structured background besides. --tilts: shifts of single tilt
+images (Å rms along each axis), which "tilts A" estimates.
 
 Of the map of all images, with the poses as stated and as refined: "Å" is where its FSC with the true mean map
 falls below 0.5, "FSC" the mean over all shells. --half-maps: where the FSC of half maps falls below 0.143 and
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--homogeneous", action="store_true", help="all particles alike")
     parser.add_argument("--half-maps", action="store_true", help="half maps as well")
+    parser.add_argument("--tilts", type=float, default=0.0, help="shifts of single tilt images (Å)")
     parser.add_argument("--surroundings", action="store_true", help="with neighbours and background")
     args = parser.parse_args()
     rows = []
@@ -106,6 +108,7 @@ def main() -> None:
         for degrees in args.degrees:
             for seed in range(args.seeds):
                 settings = {"pose_error_deg": degrees, "pose_error_A": degrees}
+                settings |= {"tilt_shift_A": args.tilts}
                 settings |= dict(SURROUNDINGS) if args.surroundings else {}
                 if args.homogeneous:
                     settings["blocks"] = [{"name": "S1", "mass": 0.08, "frequency": 1.0}]
@@ -124,6 +127,7 @@ def main() -> None:
                         maps |= of_half_maps(store, particles, model.poses.found)
                 row = {"SNR": snr, "degrees": degrees, "seed": seed, "found": float(model.heterogeneous)}
                 row["components"] = model.held_out.n_components if model.held_out.found else 0
+                row["tilts A"] = model.mean.tilt_shift_px * store.pixel_size_A
                 row |= of_poses(model, truth, of_truth, store.pixel_size_A)
                 row |= {} if args.homogeneous else of_blocks(model, truth, of_truth)
                 rows.append(row | maps | {"CPU s": seconds})
