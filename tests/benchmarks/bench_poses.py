@@ -6,9 +6,10 @@
 Shifts are off by as many Å along each axis as rotations by degrees (rms). Prints, for each data set, whether
 heterogeneity is found, how many components, the errors of the poses as estimated and as they are, and what is
 left of them after the correction (the share of the rms, each less its mean: all particles may turn together
-with the mean map). Without --homogeneous also the AUC of each block by a cross-validated linear read-out of
-the latents. --surroundings: neighbours and a structured background besides. --tilts: shifts of single tilt
-images (Å rms along each axis), which "tilts A" estimates.
+with the mean map), beside what the posterior says that images leave ("expected"). Without --homogeneous also
+the AUC of each block by a cross-validated linear read-out of the latents. --surroundings: neighbours and a
+structured background besides. --tilts: shifts of single tilt images (Å rms along each axis), which "tilts A"
+estimates.
 
 Of the map of all images, with the poses as stated and as refined: "Å" is where its FSC with the true mean map
 falls below 0.5, "FSC" the mean over all shells. --half-maps: where the FSC of half maps falls below 0.143 and
@@ -51,6 +52,10 @@ def of_poses(model: LinearModel, truth: Truth, rows: np.ndarray, pixel_size_A: f
     rotation_deg, shift_A = model.poses.spread(pixel_size_A)
     row = {"rotation": rotation_deg, "true": np.degrees(np.sqrt((true[:, :3] ** 2).sum(1).mean()))}
     row |= {"shift": shift_A, "true A": true[:, 3:].std()}
+    # What the posterior expects to be left, as a share of the prior's standard deviation.
+    expected = np.sqrt(np.square(model.poses.deviation).reshape(-1, 2, 3).mean((0, 2)))
+    expected = expected / np.maximum(model.poses.prior, 1e-12) if model.poses.found else np.ones(2)
+    row |= {"expected": expected[0], "expected A": expected[1]}
     for name, part in (("left", slice(3)), ("left A", slice(3, None))):
         left = (found - true)[:, part]
         before = true[:, part] - true[:, part].mean(0)
