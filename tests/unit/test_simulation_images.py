@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from sklearn.metrics import roc_auc_score
 
 from tomohet.errors import InputError
@@ -13,10 +14,11 @@ from tomohet.particles.dialects import read_particles
 from tomohet.particles.store_writing import write_store
 from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.physics.imaging import ctf_of, dose_attenuation, image_parameters, physical_transfer
+from tomohet.reconstruction.pose_errors import tangents
 from tomohet.simulation import simulate as simulation
 from tomohet.simulation.config import config_from
-from tomohet.simulation.oracle import block_log_odds, infer
-from tomohet.simulation.projection import Camera, Slices, variance_in_circle
+from tomohet.simulation.oracle import _tangent_images, block_log_odds, infer
+from tomohet.simulation.projection import Camera, MapSlices, Slices, variance_in_circle
 from tomohet.simulation.truth import load_truth
 
 SMALL = {"n_particles": 12, "n_tomograms": 2, "box": 24, "pixel_size": 15, "tilt_step": 12, "n_atoms": 800}
@@ -239,6 +241,26 @@ def test_oracle_is_calibrated_where_images_say_little(tmp_path):
         expected = probability[chosen].mean()
         tolerance = 3.5 * np.sqrt(expected * (1 - expected) / chosen.sum())
         assert present[chosen].mean() == pytest.approx(expected, abs=tolerance)
+
+
+def test_images_of_tangents_are_what_changes_as_the_particle_turns(noiseless, tmp_path):
+    truth = load_truth(noiseless / "truth.npz")
+    store = write_store(tmp_path, read_particles(noiseless / "particles.star"))
+    camera, images = Camera(truth.specimen(), truth.amplitude_loss, "cpu"), store.images[:3]
+    mean = torch.as_tensor(truth.state_volume(0))[None]
+    rotation = image_parameters(images, "cpu").rotation
+
+    def seen(angle, axis):
+        turn = Rotation.from_rotvec(angle * np.eye(3)[axis]).as_matrix()
+        turned = MapSlices(mean).at(
+            camera.slices.half_plane.frequency, rotation @ torch.as_tensor(turn).to(rotation)
+        )
+        return camera.develop(turned.transpose(1, 2), mean.sum().expand(3, 1), images)[:, 0]
+
+    of_tangents = _tangent_images(camera, images, tangents(mean[0]))
+    for axis in range(3):
+        change = (seen(0.01, axis) - seen(-0.01, axis)) / 0.02
+        assert (change - of_tangents[:, axis]).norm() < 0.02 * change.norm()
 
 
 def log_score(log_odds, present):
