@@ -79,8 +79,7 @@ class LinearModel:
         if not self.mean.tilt_shift_px:
             return "tilt images: no shifts that they can show"
         shift_A = self.mean.tilt_shift_px * pixel_size_A
-        cause = " (surroundings look like shifts)" if self.apart else ""
-        return f"single tilt images are off by {shift_A:.1f} Å along x and y{cause}; this is integrated out"
+        return f"single tilt images are off by {shift_A:.1f} Å along x and y; this is integrated out"
 
     @property
     def _surrounded(self) -> str:
