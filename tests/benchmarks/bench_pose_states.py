@@ -73,8 +73,7 @@ class PoseRuns(Runs):
         """States after the linear model, with the poses that it has refined or those that the files state."""
         place = self.place(data, seed)
         linear = self.run_folder(data, LINEAR, seed)
-        self.get(data, LINEAR, seed)
-        seconds = 0.0
+        seconds = self.get(data, LINEAR, seed)["cpu_s"]
         if not refined:
             linear = linear.with_name("linear-poses-as-stated")
             seconds = command("train_linear", place / "prepared", "-o", linear, "--no-refine-poses")
