@@ -146,11 +146,16 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
 
 def pose_errors(run: LinearRun, model: LinearModel) -> dict:
     """Root mean square rotation (degrees) and shift along one axis (Å) of the poses, of all particles and by
-    tomogram: of the posterior's mean and variance together."""
+    tomogram: of the posterior's mean and variance together; and how much of them lies along one direction."""
     rotation_deg, shift_A = model.poses.spread(run.store.pixel_size_A)
     table = model.poses.table(run.particles, run.store.pixel_size_A)
     turn2 = table.filter(regex="^turn_[xyz]").pow(2).sum(axis=1) + 3 * table["turn_sd_deg"] ** 2
     move2 = table.filter(regex="^move_[xyz]").pow(2).mean(axis=1) + table["move_sd_A"] ** 2
     tomogram = run.store.particles["tomogram"].astype(str).to_numpy()[run.particles]
     means = pd.DataFrame({"rotation_deg": turn2, "shift_A": move2}).groupby(tomogram).mean() ** 0.5
-    return {"rotation_deg": rotation_deg, "shift_A": shift_A, "tomograms": means.to_dict("index")}
+    direction = model.poses.direction
+    along_one = {}
+    if direction is not None:
+        along_one = {"share_of_one_direction": direction.share, "one_direction": direction.preferred}
+    sizes = {"rotation_deg": rotation_deg, "shift_A": shift_A}
+    return sizes | along_one | {"tomograms": means.to_dict("index")}

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from tomohet.linear.basis_maps import Fitted
 from tomohet.linear.em import expectation
 from tomohet.linear.likelihood import Latents, likelihood
+from tomohet.linear.pose_directions import Direction, direction_of_errors
 from tomohet.particles.refined_poses import POSE_COLUMNS
 from tomohet.particles.store import Store
 from tomohet.physics.geometry import corrected_poses
@@ -98,12 +99,13 @@ class PoseEstimates:
     error (N, 6): rotation vector (rad) and shift (px) that take the stated pose to the true one, along the
     axes of the stated pose; deviation (N, 6): posterior standard deviation of each; prior (2,): standard
     deviation of a rotation and of a shift along one axis over the particles, 0 where images do not tell that
-    poses have errors.
+    poses have errors; direction: of most errors, where it is known.
     """
 
     error: np.ndarray
     deviation: np.ndarray
     prior: np.ndarray
+    direction: Direction | None = None
 
     @classmethod
     def none(cls, n: int) -> "PoseEstimates":
@@ -120,7 +122,15 @@ class PoseEstimates:
         total = composed(poses.offset, latents.mean[:, -N_TANGENTS:].double().cpu().numpy())
         shift = Rotation.from_rotvec(total[:, :3]).apply(total[:, 3:])
         error = np.concatenate([total[:, :3], shift], axis=1)
-        return cls(error, variance.sqrt().cpu().numpy(), mean.errors.deviation)
+        # The likelihood of the whole errors: their posterior less their prior.
+        precision = torch.linalg.inv(latents.covariance[:, -N_TANGENTS:, -N_TANGENTS:].double())
+        whole = latents.mean[:, -N_TANGENTS:].double() + torch.as_tensor(poses.offset).to(precision)
+        tables = (
+            precision - torch.diag(mean.errors.precision.double()),
+            torch.einsum("nij,nj->ni", precision, whole),
+        )
+        direction = direction_of_errors(*tables, mean.errors.deviation)
+        return cls(error, variance.sqrt().cpu().numpy(), mean.errors.deviation, direction)
 
     @property
     def found(self) -> bool:
@@ -136,7 +146,13 @@ class PoseEstimates:
         if not self.found:
             return "poses: no errors that the images can show"
         rotation_deg, shift_A = self.spread(pixel_size_A)
-        return f"poses are off by {rotation_deg:.1f} degrees (rms) and {shift_A:.1f} Å along each axis"
+        size = f"poses are off by {rotation_deg:.1f} degrees (rms) and {shift_A:.1f} Å along each axis"
+        if self.direction is None or not self.direction.preferred:
+            return size
+        return (
+            f"{size}; {100 * self.direction.share:.0f} % of it lies along one direction: a part that moves, "
+            "or an axis about which the particle hardly differs, would look like that"
+        )
 
     def corrected(self, store: Store, particles: np.ndarray) -> Store:
         """The store with the poses of these particles (ordinals) corrected, unless that has been done."""

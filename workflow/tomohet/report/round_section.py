@@ -114,6 +114,9 @@ def tiles(round_: Round) -> list[dict]:
         rotation_deg, shift_A = sizes
         value = f"{rotation_deg:.1f}°, {shift_A:.1f} Å" if rotation_deg or shift_A else "none found"
         note = "rms rotation; shift per axis"
+        share = errors.get("share_of_one_direction")
+        if errors.get("one_direction") and isinstance(share, int | float):
+            note += f"; {100 * share:.0f} % of it along one direction, as a moving part looks"
         tilt_shift_A = round_.summaries["linear"].get("tilt_shift_A")
         if isinstance(tilt_shift_A, int | float) and tilt_shift_A:
             note += f"; single tilt images are off by {tilt_shift_A:.1f} Å per axis"

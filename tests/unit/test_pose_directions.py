@@ -1,0 +1,47 @@
+"""Errors of poses that lie along one direction are told from those that do not."""
+
+import numpy as np
+import pytest
+import torch
+
+from tomohet.linear.pose_directions import LEAST_GAIN, direction_of_errors
+
+DEVIATION = np.array([np.radians(2.0), 0.15])
+N = 300
+
+
+def tables(rng, covariance, information):
+    """A (N, 6, 6) and b (N, 6) of errors drawn with a covariance in units of DEVIATION, of images that hold
+    so much information in these units, more of moves than of turns."""
+    unit = np.repeat(DEVIATION, 3)
+    factor = rng.normal(size=(N, 6, 6)) * np.sqrt(information / 6) * np.repeat([1.0, 1.5], 3)
+    a = np.einsum("nij,nik->njk", factor, factor)
+    errors = rng.multivariate_normal(np.zeros(6), covariance, size=N)
+    noise = np.einsum("nij,ni->nj", factor, rng.normal(size=(N, 6)))
+    b = np.einsum("nij,nj->ni", a, errors) + noise
+    return torch.as_tensor(a / unit[:, None] / unit), torch.as_tensor(b / unit)
+
+
+@pytest.mark.parametrize("information", [0.5, 5.0])
+def test_errors_without_preference_are_called_so(information):
+    rng = np.random.default_rng(0)
+    found = [direction_of_errors(*tables(rng, np.eye(6), information), DEVIATION) for _ in range(40)]
+    assert not any(one.preferred for one in found)
+    gains = [one.gain for one in found]
+    assert 4 < np.mean(gains) < 16 and max(gains) < LEAST_GAIN, "half of 19 is expected"
+
+
+@pytest.mark.parametrize("information", [0.5, 5.0])
+def test_a_direction_is_found(information):
+    rng = np.random.default_rng(1)
+    way = np.array([1.0, 0, 0, 0, 1.0, 0])
+    found = direction_of_errors(
+        *tables(rng, 0.1 * np.eye(6) + 3 * np.outer(way, way), information), DEVIATION
+    )
+    assert found.preferred and found.share > 0.7
+
+
+def test_turns_of_another_size_than_moves_are_no_direction():
+    rng = np.random.default_rng(2)
+    found = direction_of_errors(*tables(rng, np.diag([9.0] * 3 + [0.3] * 3), 5.0), DEVIATION)
+    assert not found.preferred
