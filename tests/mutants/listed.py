@@ -20,6 +20,7 @@ TESTS = {
     "analysis/siren/popcount.py": ["test_siren_pairs.py"],
     "analysis/siren/statistics.py": ["test_siren_pairs.py"],
     "linear/em.py": ["test_linear_inference.py", "test_linear.py"],
+    "linear/likelihood.py": ["test_linear_inference.py", "test_linear.py", "test_tilt_shifts.py"],
     "linear/inference.py": ["test_linear_inference.py"],
     "linear/prediction.py": ["test_linear_prediction.py"],
     "mapback/placements.py": ["test_mapback.py"],
@@ -116,7 +117,7 @@ FOUND_TO_SURVIVE = [
         "straddles, (modes.cut - modes.low_mode) / (modes.high_mode - modes.low_mode), modes.cut",
         "straddles, modes.cut, modes.cut",
     ),
-    Mutant("particles/volume_series.py", "shift_px * _pixel_size_A(series, pixel_size_A)", "shift_px"),
+    Mutant("particles/volume_series.py", "shift_px * coordinate_pixel_sizes_A(series, pixel_size_A)", "shift_px"),
     Mutant(
         "particles/store.py",
         'return (usual / self.images["noise_scale"])',
@@ -153,8 +154,8 @@ FURTHER = [
     Mutant("physics/resampling.py", "* (pixel_size_A / target_A) ** 2", "* (pixel_size_A / target_A)"),
     Mutant("physics/fsc.py", "multiplicity[0] = multiplicity[-1] = 1.0", "multiplicity[0] = 1.0"),
     Mutant("physics/fsc.py", "(high - threshold) / (high - low)", "(threshold - low) / (high - low)"),
-    Mutant("linear/em.py", "projection = 2 * (slices", "projection = (slices"),
-    Mutant("linear/em.py", "else 2 * variance[:", "else variance[:"),
+    Mutant("linear/likelihood.py", "rows, 2 * (slices", "rows, (slices"),
+    Mutant("linear/likelihood.py", "else 2 * variance[:", "else variance[:"),
     Mutant(
         "linear/em.py", "latents.mean[:, None, :] + latents.cov", "latents.mean[:, None, :] - latents.cov"
     ),
