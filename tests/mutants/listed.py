@@ -117,7 +117,9 @@ FOUND_TO_SURVIVE = [
         "straddles, (modes.cut - modes.low_mode) / (modes.high_mode - modes.low_mode), modes.cut",
         "straddles, modes.cut, modes.cut",
     ),
-    Mutant("particles/volume_series.py", "shift_px * coordinate_pixel_sizes_A(series, pixel_size_A)", "shift_px"),
+    Mutant(
+        "particles/volume_series.py", "shift_px * coordinate_pixel_sizes_A(series, pixel_size_A)", "shift_px"
+    ),
     Mutant(
         "particles/store.py",
         'return (usual / self.images["noise_scale"])',
