@@ -6,10 +6,11 @@
 Shifts are off by as many Å along each axis as rotations by degrees (rms). Prints, for each data set, whether
 heterogeneity is found, how many components, the errors of the poses as estimated and as they are, and what is
 left of them after the correction (the share of the rms, each less its mean: all particles may turn together
-with the mean map), beside what the posterior says that images leave ("expected"). Without --homogeneous also
-the AUC of each block by a cross-validated linear read-out of the latents. --surroundings: neighbours and a
-structured background besides. --tilts: shifts of single tilt images (Å rms along each axis), which "tilts A"
-estimates.
+with the mean map), beside what the posterior says that images leave ("expected"). "One direction" is the
+share of the estimated errors' variance along the direction of most, "gain" what the likelihood gains by
+allowing that (nats, `linear.pose_directions`). Without --homogeneous also the AUC of each block by a
+cross-validated linear read-out of the latents. --surroundings: with neighbours and a structured background.
+--tilts: shifts of single tilt images (Å rms along each axis), which "tilts A" estimates.
 
 Of the map of all images, with the poses as stated and as refined: "Å" is where its FSC with the true mean map
 falls below 0.5, "FSC" the mean over all shells. --half-maps: where the FSC of half maps falls below 0.143 and
@@ -56,6 +57,9 @@ def of_poses(model: LinearModel, truth: Truth, rows: np.ndarray, pixel_size_A: f
     expected = np.sqrt(np.square(model.poses.deviation).reshape(-1, 2, 3).mean((0, 2)))
     expected = expected / np.maximum(model.poses.prior, 1e-12) if model.poses.found else np.ones(2)
     row |= {"expected": expected[0], "expected A": expected[1]}
+    direction = model.poses.direction
+    both = (np.nan, np.nan) if direction is None else (direction.share, direction.gain)
+    row |= dict(zip(("one direction", "gain"), both, strict=True))
     for name, part in (("left", slice(3)), ("left A", slice(3, None))):
         left = (found - true)[:, part]
         before = true[:, part] - true[:, part].mean(0)
@@ -136,7 +140,10 @@ def main() -> None:
                 row |= of_poses(model, truth, of_truth, store.pixel_size_A)
                 row |= {} if args.homogeneous else of_blocks(model, truth, of_truth)
                 rows.append(row | maps | {"CPU s": seconds})
-                print({name: round(float(value), 3) for name, value in rows[-1].items()}, flush=True)
+                print(
+                    {name: round(float(value), 3) for name, value in rows[-1].items()},
+                    flush=True,
+                )
     table = pd.DataFrame(rows).drop(columns="seed").groupby(["SNR", "degrees"], sort=False)
     print(table.mean().round(3).to_string())
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from blob_store import blob_store
 
+from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.pose_directions import LEAST_GAIN, direction_of_errors
+from tomohet.physics.geometry import corrected_poses
 
 DEVIATION = np.array([np.radians(2.0), 0.15])
 N = 300
@@ -45,3 +48,13 @@ def test_turns_of_another_size_than_moves_are_no_direction():
     rng = np.random.default_rng(2)
     found = direction_of_errors(*tables(rng, np.diag([9.0] * 3 + [0.3] * 3), 5.0), DEVIATION)
     assert not found.preferred
+
+
+def test_poses_two_degrees_off_have_no_direction():
+    store, rng = blob_store(N, snr=2.0), np.random.default_rng(3)
+    errors = rng.normal(size=(N, 6)) * np.repeat(DEVIATION, 3)
+    owner = np.repeat(np.arange(N), np.diff(store.offsets))
+    store = store.with_poses(*corrected_poses(store.rotations(), errors[owner]))
+    poses = fit_linear_model(store, np.arange(N), max_frequency=0.4).poses
+    assert poses.found and poses.direction.share < 0.5
+    assert "one direction" not in poses.sentence(10.0)

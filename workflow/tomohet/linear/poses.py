@@ -150,8 +150,8 @@ class PoseEstimates:
         if self.direction is None or not self.direction.preferred:
             return size
         return (
-            f"{size}; {100 * self.direction.share:.0f} % of it lies along one direction: a part that moves, "
-            "or an axis about which the particle hardly differs, would look like that"
+            f"{size}; {100 * self.direction.share:.0f} % of their variance lies along one direction: a part "
+            "that moves, or an axis about which the particle can hardly be aligned, would look like that"
         )
 
     def corrected(self, store: Store, particles: np.ndarray) -> Store:

@@ -116,7 +116,7 @@ def tiles(round_: Round) -> list[dict]:
         note = "rms rotation; shift per axis"
         share = errors.get("share_of_one_direction")
         if errors.get("one_direction") and isinstance(share, int | float):
-            note += f"; {100 * share:.0f} % of it along one direction, as a moving part looks"
+            note += f"; {100 * share:.0f} % of their variance along one direction: a part may move"
         tilt_shift_A = round_.summaries["linear"].get("tilt_shift_A")
         if isinstance(tilt_shift_A, int | float) and tilt_shift_A:
             note += f"; single tilt images are off by {tilt_shift_A:.1f} Å per axis"
