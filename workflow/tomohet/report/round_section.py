@@ -117,10 +117,11 @@ def tiles(round_: Round) -> list[dict]:
         share = errors.get("share_of_one_direction")
         if errors.get("one_direction") and isinstance(share, int | float):
             note += f"; {100 * share:.0f} % of their variance along one direction: a part may move"
-        tilt_shift_A = round_.summaries["linear"].get("tilt_shift_A")
-        if isinstance(tilt_shift_A, int | float) and tilt_shift_A:
-            note += f"; single tilt images are off by {tilt_shift_A:.1f} Å per axis"
         found.append({"label": "Errors of poses", "value": value, "note": note})
+    tilt_shift_A = round_.summaries["linear"].get("tilt_shift_A")
+    if isinstance(tilt_shift_A, int | float) and tilt_shift_A:
+        note = "single tilt images, per axis; integrated out"
+        found.append({"label": "Shifts of tilts", "value": f"{tilt_shift_A:.1f} Å", "note": note})
     convergence = round_.summaries["convergence"]
     if convergence.get("epoch") is not None:
         note = text_of(convergence["verdict"]) if "verdict" in convergence else ""
