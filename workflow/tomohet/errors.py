@@ -1,9 +1,25 @@
-"""The one exception for mistakes that a user can mend."""
+"""What commands raise: the mistakes that a user can mend, and two ways in which work ends early."""
 
 
 class InputError(Exception):
     """What is wrong with the user's input, in one line.
 
     The message says which file, row or column, what was found, what was expected and how to mend it.
-    `tomohet.cli.command` prints it without a traceback and exits with status 1.
+    `tomohet.cli` prints it without a traceback and exits with status 1.
     """
+
+
+class Interrupted(BaseException):
+    """A signal ended the work, and all is saved; `tomohet.cli` exits with status 128 + `signal`."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+class DoneByCopies(BaseException):
+    """Processes of their own, one per GPU, have done the work; `tomohet.cli` exits with their `status`."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the processes ended with status {status}")
+        self.status = status

@@ -20,6 +20,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from tomohet.errors import DoneByCopies
+
 # The leader writes volumes and checkpoints while the others wait for it.
 PATIENCE = datetime.timedelta(hours=6)
 
@@ -97,13 +99,13 @@ def is_copy() -> bool:
 
 
 def start_one_per_gpu(device: torch.device) -> None:
-    """With several visible GPUs run this very command once on each, and exit as they do.
+    """With several visible GPUs run this very command once on each, and raise DoneByCopies with their status.
 
     Returns on a CPU, with one GPU, and in the processes so started.
     """
     n = torch.cuda.device_count() if device.type == "cuda" else 1
     if n > 1 and not is_copy():
-        sys.exit(start_copies(n))
+        raise DoneByCopies(start_copies(n))
 
 
 def share_of(part: tuple[int, int], device: torch.device) -> Processes:

@@ -1,7 +1,6 @@
 """Convergence of a heterogeneous training: what is compared, and the files it leaves."""
 
 import logging
-from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tomohet.analysis.volume_drift import VolumeDrift
 from tomohet.files.atomic import keep, write_pickle
 from tomohet.files.digests import is_there
 from tomohet.files.volume_list import LIST, listed_volumes
+from tomohet.options import ConvergenceVaeOptions
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def component_planes(run: RunFolder, epochs: list[int], folder: Path) -> Planes:
 
 
 def umap_planes(
-    run: RunFolder, epochs: list[int], folder: Path, subset: int, seeds: Namespace
+    run: RunFolder, epochs: list[int], folder: Path, subset: int, seeds: ConvergenceVaeOptions
 ) -> Planes | None:
     """UMAP of each epoch's latents, for one random subset of the particles; to umaps/.
 
@@ -66,7 +66,7 @@ def umap_planes(
 
 
 def representative_volumes(
-    run: RunFolder, epochs: list[int], members: list[np.ndarray], folder: Path, options: Namespace
+    run: RunFolder, epochs: list[int], members: list[np.ndarray], folder: Path, options: ConvergenceVaeOptions
 ) -> dict[int, list[Path]]:
     """Volumes of each representative in every epoch that has weights: epoch -> paths in vols.E/.
 

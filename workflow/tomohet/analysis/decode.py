@@ -1,6 +1,5 @@
 """Volumes of a trained model at chosen latents, for pictures and for following them through epochs."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,18 @@ from tomohet.errors import InputError
 from tomohet.files.digests import is_there
 from tomohet.files.parts import content_digest
 from tomohet.files.volume_list import file_name
+from tomohet.options import AnalyzeOptions, ConvergenceVaeOptions
+
+ModelVolumeOptions = AnalyzeOptions | ConvergenceVaeOptions
 
 
 class VolumeMaker:
     """Decodes latents of one epoch of a run, with the volume options of the command line.
 
-    `options` has downsample (px), lowpass (Å), flip, invert and device, as `tomohet.cli.options` adds them.
+    `options` has downsample (px), lowpass (Å), flip, invert and device, `options.shared.VolumeOptions`.
     """
 
-    def __init__(self, run: RunFolder, epoch: int, options: Namespace) -> None:
+    def __init__(self, run: RunFolder, epoch: int, options: ModelVolumeOptions) -> None:
         from tomohet.device import device_of
         from tomohet.model.load import load_model
 

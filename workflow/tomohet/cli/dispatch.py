@@ -1,54 +1,64 @@
-"""`tomohet <command>`: runs the script of that name."""
+"""`tomohet COMMAND`: finds the command, reads its options, runs it."""
 
-import ast
 import difflib
-import runpy
+import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import tomohet
+from tomohet.cli.run import one_line_for_mistakes
+from tomohet.options import OPTIONS
+from tomohet.options.command_line import parsed, parser_of
 
-SCRIPTS = Path(tomohet.__file__).resolve().parents[1] / "scripts"
 USAGE_ERROR = 2
 
 
 def commands() -> dict[str, str]:
-    """Name and one-line help (first line of its script's docstring) of every command, importing none."""
-    return {
-        path.stem: (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
-        for path in sorted(SCRIPTS.glob("[a-z]*.py"))
-    }
+    """Return the name and the one-line help of every command."""
+    return {name: (model.__doc__ or "").split("\n")[0] for name, model in sorted(OPTIONS.items())}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the console script `tomohet`."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    known = commands()
-    if not known:
-        print(
-            f"error: no commands in {SCRIPTS}; install tomohet from its checkout: make install",
-            file=sys.stderr,
-        )
-        sys.exit(1)
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview(known))
+def main(argv: Sequence[str] | None = None, script: str | None = None) -> None:
+    """Run the command line: `argv`, by default the words after the program's name.
+
+    script: a file named after the command, whose words have none (`workflow/scripts/*.py`).
+    """
+    # Read when PyTorch loads its OpenMP: threads that wait sleep. Threads that spin while they wait take the
+    # cores from those that work, and slow a training threefold on a machine that does something else besides.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    words = list(sys.argv[1:] if argv is None else argv)
+    if script is not None:
+        words = [Path(script).stem, *words]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
         return
-    if argv[0] == "--version":
+    if words[0] == "--version":
         print(f"tomohet {tomohet.__version__}")
         return
-    name = argv[0].replace("-", "_")
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+    name = words[0].replace("-", "_")
+    if name not in OPTIONS:
+        near = difflib.get_close_matches(name, OPTIONS, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else "; 'tomohet --help' lists them"
-        print(f"error: no command '{argv[0]}'{hint}", file=sys.stderr)
+        print(f"error: no command '{words[0]}'{hint}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
-    sys.argv = [f"tomohet {name}", *argv[1:]]
-    runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+    sys.argv = [f"tomohet {name}", *words[1:]]
+    run_command(name, words[1:])
 
 
-def overview(known: dict[str, str]) -> str:
-    """The list of commands as shown by `tomohet --help`."""
+def run_command(name: str, words: Sequence[str]) -> None:
+    """Read the options of a command from the words after its name, and run it; exits as `cli.run` says."""
+    model = OPTIONS[name]
+    parser = parser_of(model, name, commands()[name])
+    with one_line_for_mistakes():
+        options = parsed(model, parser, words)
+        importlib.import_module(f"tomohet.commands.{name}").run(options)
+
+
+def overview() -> str:
+    """Return the list of commands that `tomohet --help` shows."""
+    known = commands()
     width = max(map(len, known))
     rows = [f"  {name:<{width}}  {text}" for name, text in known.items()]
     return "\n".join(

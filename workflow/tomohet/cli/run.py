@@ -1,18 +1,16 @@
-"""Run one command: parse, log, and turn every failure into one clear line and an exit status."""
+"""What the command line makes of failures: one clear line and an exit status."""
 
-import argparse
 import errno
 import logging
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from tomohet.cli.logs import start_logging
-from tomohet.cli.outputs import holding_outputs
-from tomohet.errors import InputError
+from tomohet.errors import DoneByCopies, InputError, Interrupted
+from tomohet.running.logs import start_logging
 
 INTERRUPTED = 130
 READER_GONE = 128 + signal.SIGPIPE
@@ -20,24 +18,22 @@ READER_GONE = 128 + signal.SIGPIPE
 log = logging.getLogger(__name__)
 
 
-def command(
-    parser: argparse.ArgumentParser,
-    run: Callable[[argparse.Namespace], None],
-    argv: Sequence[str] | None = None,
-) -> None:
-    """Parse `argv` (default: the process's arguments) with `parser`, call `run`, exit on failure.
+@contextmanager
+def one_line_for_mistakes() -> Iterator[None]:
+    """Log what happens inside, and turn every failure into one clear line and an exit status.
 
-    Exit status 0 when `run` returns; 1 with `error: ...` for a user's mistake, a full disk or an unreadable
-    file; 1 with a traceback for a fault of the program; 2 for a wrong command line; 130 on Ctrl-C; 141 when
-    the reader of its output has gone, as other programs do.
+    Exit status 0 without a failure; 1 with `error: ...` for a user's mistake, a full disk or an unreadable
+    file; 1 with a traceback for a fault of the program; 2 for a wrong command line; 128 + the signal for a
+    command that a signal ended; 141 when the reader of its output has gone, as other programs do.
     """
-    parser.prog = f"tomohet {Path(run.__code__.co_filename).stem}"
-    arguments = parser.parse_args(argv)
     start_logging()
     try:
-        with holding_outputs(arguments):
-            run(arguments)
+        yield
         sys.stdout.flush()
+    except Interrupted as ended:
+        sys.exit(128 + ended.signal)
+    except DoneByCopies as ended:
+        sys.exit(ended.status)
     except InputError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:

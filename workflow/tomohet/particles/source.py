@@ -1,6 +1,5 @@
 """Particles for a computing command: a prepared store as it is, or a STAR file that is prepared first."""
 
-import argparse
 import logging
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_indices
+from tomohet.options import PrepareOptions
+from tomohet.options.shared import ParticleOptions, PosesOptions, SeedOptions
 from tomohet.particles.copies import COPY_OF, OPTION
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.filtering import Selection, filter_particles
@@ -18,12 +19,12 @@ from tomohet.particles.store_writing import write_store
 log = logging.getLogger(__name__)
 
 
-def open_particles(path: str | Path, options: argparse.Namespace) -> tuple[Store, np.ndarray]:
+def open_particles(path: str | Path, options: ParticleOptions, folder: Path) -> tuple[Store, np.ndarray]:
     """Open the store named by a command line, and the particles in it that take part.
 
-    Poses are as the input states them, or those of the table `options.poses` (`cli.options.add_poses`).
+    Poses are as the input states them, or those of the table `options.poses`.
     `path` is a store's folder, or a STAR file; of a STAR file the selected images are prepared into
-    `options.outdir/prepared`. `options` are those of `cli.options.add_particle_options`.
+    `folder/prepared`. `options` are those of the command.
 
     Returns the store, restricted to the selected images, and ascending particle numbers (int64), which count
     the particles of the input file whatever is selected.
@@ -41,8 +42,8 @@ def open_particles(path: str | Path, options: argparse.Namespace) -> tuple[Store
         )
         keep = selection.keep(particle_set.particles, particle_set.images, particle_set.n_input["images"])
         chosen = filter_particles(particle_set, keep)
-        store = write_store(Path(options.outdir) / "prepared", chosen, **preparation_options(options))
-    if getattr(options, "poses", None) is not None:
+        store = write_store(folder / "prepared", chosen, **preparation_options(options))
+    if isinstance(options, PosesOptions) and options.poses is not None:
         store = RefinedPoses.read(options.poses, store).applied(store)
     particles = np.flatnonzero(store.particles["n_tilts"] > 0)
     log.info(
@@ -51,7 +52,7 @@ def open_particles(path: str | Path, options: argparse.Namespace) -> tuple[Store
     return store, particles
 
 
-def selection_of(options: argparse.Namespace) -> Selection:
+def selection_of(options: ParticleOptions) -> Selection:
     """The selection that the particle options describe."""
     return Selection(
         particles=load_indices(options.ind_ptcls) if options.ind_ptcls else None,
@@ -59,24 +60,25 @@ def selection_of(options: argparse.Namespace) -> Selection:
         sort=options.sort_ptcl_imgs,
         first_tilts=options.use_first_ntilts,
         first_particles=options.use_first_nptcls,
-        seed=getattr(options, "seed", None) or 0,
+        seed=options.seed if isinstance(options, SeedOptions) else 0,
     )
 
 
-def preparation_options(options: argparse.Namespace) -> dict:
+def preparation_options(options: ParticleOptions) -> dict:
     """Keyword arguments of `write_store` that the particle options describe."""
+    grid = options if isinstance(options, PrepareOptions) else None
     return {
         "window": not options.no_window,
         "window_r": options.window_r,
         "window_r_outer": options.window_r_outer,
         "invert": False if options.uninvert_data else None,
         "normalise": tuple(options.norm) if options.norm else "noise",
-        "rescale": getattr(options, "rescale", None),
-        "box": getattr(options, "box", None),
+        "rescale": grid.rescale if grid else None,
+        "box": grid.box if grid else None,
     }
 
 
-def _refuse_other_preparation(store: Store, options: argparse.Namespace) -> None:
+def _refuse_other_preparation(store: Store, options: ParticleOptions) -> None:
     """Refuse options of preparation, given with a ready store, that the store does not fulfil."""
     stored = store.description["preparation"]
     asked = preparation_options(options)
@@ -84,7 +86,7 @@ def _refuse_other_preparation(store: Store, options: argparse.Namespace) -> None
     contradicted = []
     if options.no_window and stored["window"] is not None:
         contradicted.append("--no-window")
-    elif (asked["window_r"], asked["window_r_outer"]) != (0.8, 0.9) and stored["window"] != window:
+    elif options.given("window_r", "window_r_outer") and stored["window"] != window:
         contradicted.append("--window-r, --window-r-outer")
     if options.uninvert_data and True in store.description["inverted"]:
         contradicted.append("--uninvert-data")

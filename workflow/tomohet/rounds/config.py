@@ -9,9 +9,10 @@ from jsonschema import Draft202012Validator
 from tomohet.errors import InputError
 from tomohet.files.text import read_yaml
 from tomohet.files.values import refuse_vast
+from tomohet.options.schema import read_schema
 from tomohet.rounds.inputs import WILDCARD, paths_of
 from tomohet.rounds.network import network_mistakes
-from tomohet.rounds.schema import read_schema, resolve, stages, with_defaults
+from tomohet.rounds.schema import stages, with_defaults
 from tomohet.rounds.tree import tree_mistakes
 
 TYPE_WORDS = {
@@ -69,7 +70,7 @@ def config_mistakes(config: dict) -> list[str]:
 def _explain(error) -> list[str]:
     where = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties":
-        known = list(resolve(error.schema)["properties"])
+        known = list(error.schema["properties"])
         unknown = [key for key in error.instance if key not in known]
         return [f"{where}.{key}".lstrip(".") + f": unknown key{_nearest(key, known)}" for key in unknown]
     if error.validator in ("oneOf", "anyOf") and error.context:

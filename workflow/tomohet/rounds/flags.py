@@ -7,8 +7,7 @@ from tomohet.rounds.schema import keys_of
 
 def flag_of(stage: str, key: str) -> str | None:
     """The option that `key` of `stage` becomes, or None if the key is for the workflow alone."""
-    schema = keys_of(stage).get(key, {})
-    return schema.get("flag", "--" + key.replace("_", "-"))
+    return keys_of(stage)[key]["flag"]
 
 
 def command_line(stage: str, options: dict) -> str:

@@ -1,9 +1,12 @@
-"""config/README.md: every key of the configuration, written from the schema.
+"""config/README.md: every key of the configuration, written from the options.
 
 `python -m tomohet.rounds.reference > config/README.md`
 """
 
-from tomohet.rounds.schema import keys_of, read_schema, resolve, stages
+import re
+
+from tomohet.options.schema import read_schema
+from tomohet.rounds.schema import keys_of, stages
 
 HEAD = """# The configuration
 
@@ -11,7 +14,7 @@ One YAML file describes a dataset and its tree of rounds. `config.yaml` is the d
 Run another one with `snakemake --cores all --configfile FILE`; it replaces the demo's wholly.
 A mistake in it is reported before anything runs, with all others.
 
-This page is written from `workflow/schemas/config.schema.yaml` by `make config-readme`.
+`make config-readme` writes this page from `workflow/tomohet/options`.
 
 ## The dataset
 """
@@ -40,19 +43,18 @@ Changing a round runs that round and its children again, and nothing else.
 OVERRIDES = """
 Besides, a round takes any of the sections {sections}; their keys override those of the dataset.
 """
+FLAG = re.compile(r"--([a-z][a-z0-9-]*)")
 TABLE_HEAD = "| key | default | unit | meaning |\n|---|---|---|---|\n"
 
 
 def reference_page() -> str:
     """The page as Markdown text."""
     properties = read_schema()["properties"]
-    plain = {name: resolve(node) for name, node in properties.items() if name not in (*stages(), "rounds")}
+    plain = {name: node for name, node in properties.items() if name not in (*stages(), "rounds")}
     parts = [HEAD, "\n", _table(plain)]
     for stage in stages():
-        parts.append(
-            f"\n## {stage}\n\n{resolve(properties[stage])['description']}\n\n{_table(keys_of(stage))}"
-        )
-    of_round = {k: resolve(v) for k, v in properties["rounds"]["additionalProperties"]["properties"].items()}
+        parts.append(f"\n## {stage}\n\n{properties[stage]['description']}\n\n{_table(keys_of(stage))}")
+    of_round = properties["rounds"]["additionalProperties"]["properties"]
     sections = ", ".join(f"`{name}`" for name in of_round if name in stages())
     own = {name: node for name, node in of_round.items() if name not in stages()}
     parts += ["\n", ROUNDS_HEAD, _table(own), OVERRIDES.format(sections=sections)]
@@ -66,7 +68,8 @@ def _table(keys: dict[str, dict]) -> str:
 def _row(name: str, node: dict) -> str:
     default = "required" if "default" not in node else f"`{_shown(node['default'])}`"
     choices = [str(choice) for choice in node.get("enum", []) if choice is not None and choice is not False]
-    meaning = node["description"] + (f" One of {', '.join(choices)}." if choices else "")
+    meaning = FLAG.sub(lambda flag: f"`{flag[1].replace('-', '_')}`", node["description"])
+    meaning += f" One of {', '.join(choices)}." if choices else ""
     return f"| `{name}` | {default} | {node.get('unit', '')} | {meaning} |\n"
 
 

@@ -1,6 +1,5 @@
 """eval_images: latents of particles from a trained network."""
 
-import argparse
 import logging
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ from tomohet.files.parts import PartedFile, content_digest
 from tomohet.files.pickles import save_latents
 from tomohet.linear.inference import Teacher
 from tomohet.model.load import box_of, load_config, load_vae
+from tomohet.options import EvalImagesOptions
 from tomohet.particles.store import Store
 from tomohet.processes import Processes
 from tomohet.training.batches import LossRows, ParticleImages
@@ -27,27 +27,27 @@ log = logging.getLogger(__name__)
 
 
 def write_latents(
-    args: argparse.Namespace, store: Store, particles: np.ndarray, device: torch.device, share: Processes
+    options: EvalImagesOptions, store: Store, particles: np.ndarray, device: torch.device, share: Processes
 ) -> None:
-    """Infer the latents of this process's share of `particles` (store ordinals) and write `args.out_z`.
+    """Infer the latents of this process's share of `particles` (store ordinals), write `options.out_z`.
 
-    Of several processes each puts its rows into one file, which the last one turns into `args.out_z`. Shares
-    are whole batches, so that every batch is that of a single process, and so are its numbers.
+    Of several processes each puts its rows into one file, which the last one turns into `options.out_z`.
+    Shares are whole batches, so that every batch is that of a single process, and so are its numbers.
     """
     if share.size == 1:
-        save_latents(args.out_z, *evaluate_images(args, store, particles, device))
+        save_latents(options.out_z, *evaluate_images(options, store, particles, device))
         return
-    n, zdim = len(particles), load_config(args.config)["model_args"]["zdim"]
-    batches = share.part(-(-n // args.batch_size))
-    own = range(n)[batches.start * args.batch_size : batches.stop * args.batch_size]
-    found = evaluate_images(args, store, particles[own], device) if own else ()
+    n, zdim = len(particles), load_config(options.config)["model_args"]["zdim"]
+    batches = share.part(-(-n // options.batch_size))
+    own = range(n)[batches.start * options.batch_size : batches.stop * options.batch_size]
+    found = evaluate_images(options, store, particles[own], device) if own else ()
 
     images = store.data_rows[store.images_of(particles)]
     what = content_digest(
-        args.weights, args.config, store.digest, particles, images, args.batch_size, args.poses
+        options.weights, options.config, store.digest, particles, images, options.batch_size, options.poses
     )
     row_bytes = 2 * zdim * np.dtype(np.float32).itemsize
-    file = PartedFile(args.out_z, n, row_bytes, what, lambda path: os.truncate(path, n * row_bytes))
+    file = PartedFile(options.out_z, n, row_bytes, what, lambda path: os.truncate(path, n * row_bytes))
     if own:
         file.write(own.start, np.stack(found, axis=1).astype(np.float32))
 
@@ -55,26 +55,26 @@ def write_latents(
         save_latents(path, *np.fromfile(rows, np.float32).reshape(n, 2, zdim).swapaxes(0, 1))
 
     if file.finish(own, put):
-        log.info("%s: latents of %d particles", args.out_z, n)
+        log.info("%s: latents of %d particles", options.out_z, n)
 
 
 def evaluate_images(
-    args: argparse.Namespace, store: Store, particles: np.ndarray, device: torch.device
+    options: EvalImagesOptions, store: Store, particles: np.ndarray, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and log variance (P, zdim) of the latents of `particles` (store ordinals).
 
     Raises InputError when box or pixel size differ from those of the training, and when the linear model that
     taught the network is gone or another.
     """
-    config = load_config(args.config)
+    config = load_config(options.config)
     box, pixel_size_A = box_of(config), config["angpix"]
     if store.box != box or abs(store.pixel_size_A / pixel_size_A - 1) > 1e-3:
         raise InputError(
-            f"{args.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was trained "
-            f"on {box} px at {pixel_size_A:g} Å; resample with `tomohet downsample` or extract them so"
+            f"{options.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was "
+            f"trained on {box} px at {pixel_size_A:g} Å; resample with `tomohet downsample` or extract them so"
         )
     _refuse_other_normalisation(config, store)
-    model = load_vae(args.weights, config, device)
+    model = load_vae(options.weights, config, device)
     _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))
     teacher = config["training_args"].get("init")
     # An encoder sees all of an image; a likelihood has the rows that the network was trained on.
@@ -87,14 +87,14 @@ def evaluate_images(
     if teacher is not None:
         teacher = _same_teacher(config, store.box)
         store = teacher.poses(store, particles).corrected(store, particles)
-    images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(args))
+    images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(options))
     if teacher is not None:
         everything = np.ones(int(images.tilts.sum()), bool)
         take_posteriors(images, teacher, model, store, particles, everything)
         if model.encoder.sees == "nothing":
             return latents_of(model, images, Likelihood(images.half_plane, teacher.noise(device)))
-    interval = args.batch_size if args.verbose else args.log_interval
-    return infer_latents(model, images, args.batch_size, log_interval=interval)
+    interval = options.batch_size if options.verbose else options.log_interval
+    return infer_latents(model, images, options.batch_size, log_interval=interval)
 
 
 def _same_teacher(config: dict, box: int) -> Teacher:

@@ -1,13 +1,12 @@
 """train_nn: one neural volume for all particles."""
 
-import argparse
-
 import numpy as np
 import torch
 
 from tomohet.errors import InputError
 from tomohet.model.vae import build_decoder
 from tomohet.model.volumes import TrainedVolumes
+from tomohet.options import TrainNnOptions
 from tomohet.particles.store import Store
 from tomohet.processes import ALONE, Processes
 from tomohet.training.batches import ParticleImages
@@ -21,7 +20,7 @@ from tomohet.training.settings import data_term, decoder_arguments, loss_rows, t
 
 
 def train_nn(
-    args: argparse.Namespace,
+    options: TrainNnOptions,
     store: Store,
     particles: np.ndarray,
     device: torch.device,
@@ -33,27 +32,27 @@ def train_nn(
     """
     if not len(particles):
         raise InputError("no particles to train on; check the selection")
-    config = training_config(args, store, particles, {"kind": "nn"} | decoder_arguments(args, 0))
+    config = training_config(options, store, particles, {"kind": "nn"} | decoder_arguments(options, 0))
     images = ParticleImages(
         store,
         particles,
         device,
         loss_rows=loss_rows(config),
-        loading=Loading.of(args),
+        loading=Loading.of(options),
         processes=processes,
     )
-    model = build_decoder(store.box, config["model_args"], args.seed).to(device)
-    weights = loss_weights(config, store, device, args.outdir if processes.leads else None)
+    model = build_decoder(store.box, config["model_args"], options.seed).to(device)
+    weights = loss_weights(config, store, device, options.outdir if processes.leads else None)
     objective = VolumeObjective(model, data_term(config, images.half_plane, device, weights))
     training = Training(
-        model, objective, images, Plan.of(config), args.outdir, settings_digest(config, store)
+        model, objective, images, Plan.of(config), options.outdir, settings_digest(config, store)
     )
     volumes = TrainedVolumes(model, store.pixel_size_A, store.scale, device)
-    results = EpochResults(args.outdir, training, volumes, None, every=args.checkpoint, first=0)
-    begin(training, args.load, args.outdir)
+    results = EpochResults(options.outdir, training, volumes, None, every=options.checkpoint, first=0)
+    begin(training, options.load, options.outdir)
     if processes.leads:
-        write_config(args.outdir, config)
+        write_config(options.outdir, config)
     training.run(results)
     if processes.leads:
-        write_loss_figure(args.outdir, training.position.history, args.plot_format)
+        write_loss_figure(options.outdir, training.position.history, options.plot_format)
     results.finish()

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from tomohet.errors import InputError
+from tomohet.errors import InputError, Interrupted
 from tomohet.files.atomic import write_csv
 from tomohet.files.digests import is_there, sealed
 from tomohet.files.tables import read_csv
@@ -156,7 +156,7 @@ class Training:
     def run(self, finish_epoch: Callable[[int], None]) -> None:
         """Train to the end of the plan; `finish_epoch` is called with each epoch's number after it.
 
-        Raises SystemExit after SIGTERM or Ctrl-C, with all saved, and InputError when training diverges.
+        Raises Interrupted after SIGTERM or Ctrl-C, with all saved, and InputError when training diverges.
         """
         total = self.plan.epochs * len(self.images)
         with (
@@ -314,7 +314,7 @@ class Training:
             "stopped by %s in epoch %d after %d steps; all is saved: run the same command to continue",
             name, self.position.epoch, self.position.step,
         )  # fmt: skip
-        raise SystemExit(128 + number)
+        raise Interrupted(number)
 
     def _refuse_non_finite(self, sums: torch.Tensor) -> None:
         if not torch.isfinite(sums).all():

@@ -6,7 +6,6 @@ read and copied has the store's own precision: it becomes float32 on the device.
 and the memory taken, and not one bit of the results.
 """
 
-import argparse
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tomohet.device import free_memory, sent
+from tomohet.options.training import LoadingOptions, ReadingOptions
 from tomohet.particles.store import Store
 
 log = logging.getLogger(__name__)
@@ -53,14 +53,14 @@ class Loading:
     pinned: bool = False
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> "Loading":
+    def of(cls, options: ReadingOptions) -> "Loading":
         """From the options of the command line."""
         return cls(
-            lazy=args.lazy,
-            workers=max(args.num_workers, 1),
-            ahead=cls.ahead if args.prefetch_factor is None else args.prefetch_factor,
-            persistent=getattr(args, "persistent_workers", False),
-            pinned=args.pin_memory,
+            lazy=options.lazy,
+            workers=max(options.num_workers, 1),
+            ahead=cls.ahead if options.prefetch_factor is None else options.prefetch_factor,
+            persistent=isinstance(options, LoadingOptions) and options.persistent_workers,
+            pinned=options.pin_memory,
         )
 
 

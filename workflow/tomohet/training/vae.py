@@ -1,6 +1,5 @@
 """train_vae: the heterogeneity network of a set of particles, from images to the output folder."""
 
-import argparse
 import logging
 
 import numpy as np
@@ -10,6 +9,7 @@ from tomohet.errors import InputError
 from tomohet.linear.inference import Teacher
 from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
+from tomohet.options import TrainVaeOptions
 from tomohet.particles.same_input import warn_of_other_input
 from tomohet.particles.store import Store
 from tomohet.processes import ALONE, Processes
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def train_vae(
-    args: argparse.Namespace,
+    options: TrainVaeOptions,
     store: Store,
     particles: np.ndarray,
     device: torch.device,
@@ -48,35 +48,37 @@ def train_vae(
     Raises InputError for settings or data that cannot be trained on, and when the training diverges.
     """
     tilts = np.diff(store.offsets)[particles]
-    _refuse_too_few(particles, args.batch_size)
-    teacher = Teacher.of(args.init, store.box) if args.init else None
+    _refuse_too_few(particles, options.batch_size)
+    teacher = Teacher.of(options.init, store.box) if options.init else None
     if teacher is not None:
-        warn_of_other_input(teacher.config, store.description, args.init, store.folder)
+        warn_of_other_input(teacher.config, store.description, options.init, store.folder)
         store = teacher.poses(store, particles).corrected(store, particles)
-    args = _with_defaults(args, teacher)
-    n_basis = min(teacher.n_basis, args.zdim) if teacher else 0
+    options = _with_defaults(options, teacher)
+    n_basis = min(teacher.n_basis, options.zdim) if teacher else 0
     if teacher and n_basis < teacher.n_basis:
-        log.warning("--zdim %d: taught by the first %d of %d basis maps", args.zdim, n_basis, teacher.n_basis)
-    config = training_config(args, store, particles, vae_arguments(args, int(tilts.max()), n_basis))
+        log.warning(
+            "--zdim %d: taught by the first %d of %d basis maps", options.zdim, n_basis, teacher.n_basis
+        )
+    config = training_config(options, store, particles, vae_arguments(options, int(tilts.max()), n_basis))
     training_args = config["training_args"]
     if teacher and teacher.nuisance is not None:
         log.warning(
             "the linear model has nuisance (outside of a focus mask, or explained by conditions of imaging): "
             "what the network adds to the linear maps, and latents of its own, may follow it"
         )
-    split = TiltSplit.of_store(store, particles, args.fraction_train, teacher is not None, args.seed)
+    split = TiltSplit.of_store(store, particles, options.fraction_train, teacher is not None, options.seed)
 
     def images(mask: np.ndarray, place: Place | None = None) -> ParticleImages:
-        options = {"loading": Loading.of(args), "processes": processes, "loss_rows": loss_rows(config)}
+        settings = {"loading": Loading.of(options), "processes": processes, "loss_rows": loss_rows(config)}
         keep = None if mask.all() else mask
-        return ParticleImages(store, particles, device, keep=keep, place=place, **options)
+        return ParticleImages(store, particles, device, keep=keep, place=place, **settings)
 
     train, test = images(split.trained), images(split.test) if split.test.any() else None
-    model = build_vae(store.box, config["model_args"], args.seed).to(device)
+    model = build_vae(store.box, config["model_args"], options.seed).to(device)
     teaching = None
     if teacher:
         judging, whole = images(split.judging), images(~split.test, place="file")
-        course = {"epochs": args.num_epochs, "seed": args.seed, "folder": args.outdir}
+        course = {"epochs": options.num_epochs, "seed": options.seed, "folder": options.outdir}
         teaching = teach(teacher, model, store, particles, split, train, judging, whole, **course)
         if test:
             take_posteriors(test, teacher, model, store, particles, split.test)
@@ -87,38 +89,38 @@ def train_vae(
         near = teaching.near if teaching else None
         return [of_train, latents_of(model, test, near)] if test else [of_train]
 
-    beta = training_args["beta"] if training_args["beta"] is not None else 1 / args.zdim
-    weights = loss_weights(config, store, device, args.outdir if processes.leads else None)
+    beta = training_args["beta"] if training_args["beta"] is not None else 1 / options.zdim
+    weights = loss_weights(config, store, device, options.outdir if processes.leads else None)
     objective = VaeObjective(
         model,
         data_term(config, train.half_plane, device, weights),
         beta,
         training_args["beta_control"],
-        total_particles=args.num_epochs * len(particles),
+        total_particles=options.num_epochs * len(particles),
         processes=processes,
     )
     digest = settings_digest(config, store)
-    training = Training(model, objective, train, Plan.of(config), args.outdir, digest, teaching)
+    training = Training(model, objective, train, Plan.of(config), options.outdir, digest, teaching)
     volumes = TrainedVolumes(model.decoder, store.pixel_size_A, store.scale, device)
-    results = EpochResults(args.outdir, training, volumes, latents, every=args.checkpoint, first=1)
-    begin(training, args.load, args.outdir)
+    results = EpochResults(options.outdir, training, volumes, latents, every=options.checkpoint, first=1)
+    begin(training, options.load, options.outdir)
     if processes.leads:
-        write_config(args.outdir, config)
-        write_tilt_distribution(args.outdir, tilts, args.plot_format)
+        write_config(options.outdir, config)
+        write_tilt_distribution(options.outdir, tilts, options.plot_format)
     training.run(results)
     if processes.leads:
-        write_loss_figure(args.outdir, training.position.history, args.plot_format)
+        write_loss_figure(options.outdir, training.position.history, options.plot_format)
         if teaching:
-            write_held_out_figure(args.outdir, teaching.history, args.plot_format)
-            log.info("verdict: %s", write_held_out(args.outdir, teaching.history))
+            write_held_out_figure(options.outdir, teaching.history, options.plot_format)
+            log.info("verdict: %s", write_held_out(options.outdir, teaching.history))
     results.finish()
 
 
-def _with_defaults(args: argparse.Namespace, teacher: Teacher | None) -> argparse.Namespace:
+def _with_defaults(options: TrainVaeOptions, teacher: Teacher | None) -> TrainVaeOptions:
     """The options with those that were left out: they depend on whether a linear model teaches."""
-    zdim = teacher.n_basis if teacher and args.zdim is None else args.zdim
-    encoder = args.encoder or ("free" if teacher else "tilts")
-    return argparse.Namespace(**vars(args) | {"zdim": zdim, "encoder": encoder})
+    zdim = teacher.n_basis if teacher and options.zdim is None else options.zdim
+    encoder = options.encoder or ("free" if teacher else "tilts")
+    return options.changed(zdim=zdim, encoder=encoder)
 
 
 def _refuse_too_few(particles: np.ndarray, batch_size: int) -> None:

@@ -1,18 +1,18 @@
 """The output folders of a command, each its own until the command ends."""
 
-import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tomohet.files.locks import writing
+from tomohet.options import Options
 
 _held: ExitStack | None = None  # of the command that runs
 _taken: set[Path] = set()
 
 
 @contextmanager
-def holding_outputs(arguments: argparse.Namespace) -> Iterator[None]:
+def holding_outputs(options: Options) -> Iterator[None]:
     """Hold the folder named by `--outdir`, and those of `take_output`, while a command runs.
 
     Commands that may run as several processes (`--multigpu`) take theirs when they know which one they are.
@@ -20,8 +20,8 @@ def holding_outputs(arguments: argparse.Namespace) -> Iterator[None]:
     global _held
     with ExitStack() as _held:
         try:
-            folder = getattr(arguments, "outdir", None)
-            if folder is not None and not hasattr(arguments, "multigpu") and Path(folder).suffix != ".txt":
+            folder = getattr(options, "outdir", None)
+            if folder is not None and not hasattr(options, "multigpu") and Path(folder).suffix != ".txt":
                 take_output(Path(folder))
             yield
         finally:

@@ -1,0 +1,85 @@
+"""Analyse the latents of a trained model: components, clusters, UMAP, their volumes, and a leak audit."""
+
+import logging
+from pathlib import Path
+
+from tomohet.analysis import latent_analysis, latent_plots, leaks
+from tomohet.analysis.decode import VolumeMaker
+from tomohet.analysis.movement import component_maps, movement_shares
+from tomohet.analysis.run_folder import FINAL, RunFolder, particles_of
+from tomohet.analysis.volume_montage import montage
+from tomohet.files.atomic import write_csv, write_json, write_parquet, write_pickle
+from tomohet.files.leftovers import replacing
+from tomohet.options import AnalyzeOptions
+from tomohet.particles.same_input import refuse_other_input
+from tomohet.particles.store import open_store
+from tomohet.running import command, take_output
+
+log = logging.getLogger(__name__)
+
+
+@command
+def run(options: AnalyzeOptions) -> None:
+    """Analyse the latents and write tables, figures and volumes."""
+    training = RunFolder(options.workdir)
+    epoch = training.epoch(options.epoch)
+    outdir = options.outdir or options.workdir / ("analyze" if epoch == FINAL else f"analyze.{epoch}")
+    take_output(outdir)
+    with replacing(outdir, "analyze"):
+        analyse(options, training, epoch, outdir)
+
+
+def analyse(options: AnalyzeOptions, training, epoch: int, outdir: Path) -> None:
+    """The latents of one epoch: components, clusters, UMAP, their volumes, and the leak audit."""
+    z, logvar = training.latents(epoch)
+    config = training.config()
+    particles = particles_of(len(z), options.particles, config)
+    maker = None if options.skip_vol else VolumeMaker(training, epoch, options)
+
+    log.info("epoch %d: %d particles, %d latent dimensions", epoch, *z.shape)
+    found = latent_analysis.analyse(z, options.ksample, options.seed, not options.skip_umap)
+    numbers = {"epoch": epoch, **latent_analysis.summary(found, logvar)}
+    write_parquet(outdir / "particles.parquet", latent_analysis.particle_columns(particles, found))
+    figures = latent_analysis.overview_figures(found)
+    if found.umap is not None:
+        write_pickle(outdir / "umap.pkl", found.umap)
+
+    tomograms = None
+    store_folder = options.store or config.get("store")
+    if store_folder:
+        store = open_store(store_folder)
+        refuse_other_input(config, store.description, training.path, store_folder)
+        table = leaks.nuisances(store, particles)
+        tomograms = table["tomogram"].to_numpy()
+        audit = leaks.audit(found.pcs.scores, table)
+        if maker is not None:
+            maps, mean = component_maps(maker.decoder, found.pcs, leaks.COMPONENTS)
+            audit = leaks.with_movement(audit, movement_shares(maps, mean))
+        numbers["leaks"] = leaks.describe(audit)
+        write_csv(outdir / "leaks.csv", audit.tests)
+        figures["leaks"] = latent_plots.leak_table(audit)
+        figures["controls"] = latent_plots.controls(*latent_plots.plane(found.pcs), table)
+        leaks.warn(audit)
+    else:
+        log.warning("no prepared store is known, so the leak audit is skipped; name one with --store")
+    latent_plots.save_all(figures, outdir, options.plot_format)
+
+    sets = {f"kmeans{options.ksample}": found.kmeans.centres}
+    titles = {f"kmeans{options.ksample}": "Volumes at the k-means centres"}
+    folder = outdir / f"kmeans{options.ksample}"
+    latent_analysis.write_clusters(folder, found.kmeans)
+    latent_plots.save_all(latent_analysis.cluster_figures(found, tomograms), folder, options.plot_format)
+    for component in range(min(options.pc, found.pcs.scores.shape[1])):
+        folder = outdir / f"pc{component + 1}"
+        points, rows = latent_analysis.component_points(found, component, options.pc_ondata)
+        latent_analysis.write_component(folder, points, rows, options.pc_ondata)
+        latent_plots.save_all(
+            latent_analysis.component_figures(found, component, rows), folder, options.plot_format
+        )
+        sets[folder.name] = points
+        titles[folder.name] = f"Volumes along PC{component + 1}"
+    if maker is not None:
+        for name, points in sets.items():
+            volumes = maker.write(points, outdir / name)
+            montage(volumes, outdir / f"volumes_{name}.{options.plot_format}", titles[name])
+    write_json(outdir / "summary.json", numbers)

@@ -1,0 +1,33 @@
+"""Choose which latents to decode: one per particle, or a k-means sketch of them when there are many."""
+
+import logging
+
+from tomohet.analysis.choice import choose_latents
+from tomohet.analysis.run_folder import RunFolder, particles_of
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_parquet, write_pickle
+from tomohet.files.digests import sealed
+from tomohet.files.pickles import load_latents
+from tomohet.options import ChooseVolumesOptions
+from tomohet.running import command
+
+log = logging.getLogger(__name__)
+
+
+@command
+def run(options: ChooseVolumesOptions) -> None:
+    """Write z.pkl, the latents to decode, and assignment.parquet: particle, volume."""
+    if options.count < 1:
+        raise InputError(f"--count {options.count}: at least one volume must be chosen")
+    if options.latents.is_dir():
+        training = RunFolder(options.latents)
+        z, _ = training.latents(training.epoch(options.epoch))
+    else:
+        training = RunFolder(options.latents.parent)
+        z, _ = load_latents(options.latents)
+    particles = particles_of(len(z), options.particles, training.config())
+    chosen, assignment = choose_latents(z, particles, options.count, options.seed)
+    with sealed(options.outdir / "z.pkl"):
+        write_pickle(options.outdir / "z.pkl", chosen)
+    write_parquet(options.outdir / "assignment.parquet", assignment)
+    log.info("%d volumes stand for %d particles", len(chosen), len(z))

@@ -1,0 +1,46 @@
+"""Compare the maps of train_nn through its epochs with a reference map."""
+
+import logging
+
+from tomohet.analysis import latent_plots, map_series
+from tomohet.analysis.volume_drift import MaskOptions
+from tomohet.files.atomic import write_json, write_pickle
+from tomohet.options import ConvergenceNnOptions
+from tomohet.running import command, log_to, take_output
+
+log = logging.getLogger(__name__)
+
+
+@command
+def run(options: ConvergenceNnOptions) -> None:
+    """Write the FSC curves, their figures and convergence.json."""
+    maps = map_series.find_maps(options.training_directory, options.max_epoch)
+    outdir = options.outdir or options.training_directory / f"convergence.{len(maps)}"
+    take_output(outdir)
+    log_to(outdir / "convergence_nn.log")
+    series = map_series.compare(
+        maps, options.reference_volume, MaskOptions(options.fsc_mask), options.include_dc
+    )
+    write_pickle(outdir / "freqs_fscs.pkl", (series.frequency_1_A, series.curves))
+    latent_plots.save_all(map_series.figures(series), outdir, options.plot_format)
+    best = int(series.integral.argmax())
+    for row, epoch in enumerate(series.epochs):
+        log.info(
+            "epoch %d: FSC 0.5 at %.2f Å, 0.143 at %.2f Å, area %.4g 1/Å%s",
+            epoch,
+            series.resolution_A[0.5][row],
+            series.resolution_A[0.143][row],
+            series.integral[row],
+            " (best)" if row == best else "",
+        )
+    if best < len(maps) - 1:
+        log.warning("maps agree best at epoch %d, less later: a sign of overfitting", series.epochs[best])
+    write_json(
+        outdir / "convergence.json",
+        {
+            "epochs": series.epochs,
+            "best_epoch": series.epochs[best],
+            "resolution_A": {f"fsc_{level}": values for level, values in series.resolution_A.items()},
+            "integral_1_A": series.integral,
+        },
+    )

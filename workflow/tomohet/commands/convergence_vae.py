@@ -1,0 +1,110 @@
+"""Judge the convergence of train_vae: losses, latents and volumes followed through the epochs."""
+
+import logging
+from pathlib import Path
+
+from tomohet.analysis import convergence, convergence_plots, latent_drift
+from tomohet.analysis.run_folder import FINAL, RunFolder
+from tomohet.analysis.sketch import density_maxima
+from tomohet.analysis.verdict import judge
+from tomohet.analysis.volume_drift import MaskOptions, follow
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_csv, write_json, write_pickle
+from tomohet.files.digests import sealed
+from tomohet.files.leftovers import replacing
+from tomohet.options import ConvergenceVaeOptions
+from tomohet.running import command, log_to, take_output
+
+log = logging.getLogger(__name__)
+
+
+@command
+def run(options: ConvergenceVaeOptions) -> None:
+    """Compare epochs and write numbers, figures and convergence.json."""
+    if (
+        min(
+            options.epoch_interval,
+            options.subset,
+            options.n_bins,
+            options.final_maxima,
+            options.pruned_maxima,
+        )
+        < 1
+    ):
+        raise InputError("--epoch-interval, --subset, --n-bins, --pruned-maxima, --final-maxima: at least 1")
+    training = RunFolder(options.workdir)
+    last = training.epoch(options.epoch)
+    outdir = options.outdir or options.workdir / ("convergence" if last == FINAL else f"convergence.{last}")
+    take_output(outdir)
+    log_to(outdir / "convergence.log")
+    with replacing(outdir, "convergence_vae"):
+        compare(options, training, last, outdir)
+
+
+def compare(options: ConvergenceVaeOptions, training, last: int, outdir: Path) -> None:
+    """The epochs up to `last`: losses, latents, and volumes of representatives; which epoch is taken."""
+    known = [epoch for epoch in training.latent_epochs() if epoch <= last] or [last]
+    epochs = latent_drift.listed_epochs(known, options.epoch_interval, last)
+    log.info("epochs compared: %s", ", ".join(map(str, epochs)))
+
+    losses = latent_drift.read_losses(options.workdir)
+    every_shift = latent_drift.shifts(training, known)
+    moved = latent_drift.shifts(training, epochs)
+    stable = latent_drift.stability(training, epochs, options.random_seed)
+    components = convergence.component_planes(training, epochs, outdir)
+    figures = {
+        "01_encoder_pcs": convergence_plots.planes(components.points, components.names, components.title)
+    }
+    if losses is not None:
+        losses = losses[losses["epoch"] <= last] if last != FINAL else losses
+        figures["00_total_loss"] = convergence_plots.losses(losses)
+    if len(moved):
+        figures["03_encoder_latent_vector_shifts"] = convergence_plots.drift(every_shift, stable)
+    planes = components
+    if not options.skip_umap:
+        umaps = convergence.umap_planes(training, epochs, outdir, options.subset, options)
+        if umaps is not None:
+            planes = umaps
+            figures["02_encoder_umaps"] = convergence_plots.planes(umaps.points, umaps.names, umaps.title)
+    maxima = density_maxima(
+        planes.points[last],
+        options.n_bins,
+        options.smooth_width if options.smooth else 0,
+        options.pruned_maxima,
+        options.radius,
+        options.final_maxima,
+    )
+    figures["04_decoder_sketching"] = convergence_plots.sketching(planes.points[last], planes.names, maxima)
+    figures["05_decoder_maxima-sketch-consistency"] = convergence_plots.consistency(
+        planes.points, planes.names, maxima.members
+    )
+    members = [planes.rows[group] for group in maxima.members]
+    volumes = convergence.representative_volumes(training, epochs, members, outdir, options)
+    drifted = None
+    if volumes:
+        mask = MaskOptions(options.mask, options.thresh, options.dilate, options.dist)
+        drifted = follow(volumes, mask, options.ground_truth)
+        convergence.write_volume_drift(outdir, drifted)
+        figures |= convergence.volume_figures(drifted, [path.stem for path in options.ground_truth])
+    convergence.save(figures, outdir, options.plot_format)
+
+    verdict = judge(training.latents(last)[0], losses, moved, stable, drifted)
+    write_pickle(
+        outdir / "vector_metrics.pkl",
+        every_shift[["dot", "magnitude", "cosine_distance"]].to_numpy(),
+    )
+    write_csv(outdir / "latent_shifts.csv", every_shift)
+    write_csv(outdir / "latent_stability.csv", stable)
+    for line in [*verdict.reasons, *verdict.warnings]:
+        log.info("%s", line)
+    log.info("verdict: %s; epoch %d is taken", verdict.text, last)
+    found = {
+        "epoch": last,
+        "verdict": verdict.text,
+        "reasons": verdict.reasons,
+        "warnings": verdict.warnings,
+        "metrics": verdict.metrics,
+        "epochs": epochs,
+    }
+    with sealed(outdir / "convergence.json"):
+        write_json(outdir / "convergence.json", found)

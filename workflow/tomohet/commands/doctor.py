@@ -1,0 +1,17 @@
+"""Check this machine: Python, packages, PyTorch and CUDA, memory, disk, Slurm."""
+
+from tomohet.cli.machine import examine
+from tomohet.errors import InputError
+from tomohet.options import DoctorOptions
+from tomohet.running import command
+
+
+@command
+def run(options: DoctorOptions) -> None:
+    """Print one line per finding."""
+    findings = examine(options.folder)
+    for finding in findings:
+        print(f"{finding.verdict:<5} {finding.subject:<10} {finding.text}")
+    failed = [finding.subject for finding in findings if finding.verdict == "FAIL"]
+    if failed:
+        raise InputError(f"not ready: {', '.join(failed)}; `make install` in the checkout mends packages")

@@ -1,0 +1,22 @@
+"""Infer latents of particles with a trained network."""
+
+from tomohet.device import device_of
+from tomohet.files.parts import locked
+from tomohet.options import EvalImagesOptions
+from tomohet.particles.source import open_particles
+from tomohet.processes import share_of, start_one_per_gpu
+from tomohet.running import command
+from tomohet.training.evaluation import write_latents
+
+
+@command
+def run(options: EvalImagesOptions) -> None:
+    """Read the particles, infer, write means and log variances."""
+    device = device_of(options.device)
+    if options.multigpu:
+        start_one_per_gpu(device)
+    folder = options.out_z.parent
+    # The first of several processes prepares what a STAR file names.
+    with locked(folder / "prepared"):
+        store, particles = open_particles(options.particles, options, folder)
+    write_latents(options, store, particles, device, share_of(options.part, device))

@@ -1,0 +1,11 @@
+"""Open a run of tomoDRGN 1.0: its weights and latents, in a folder that tomohet's commands accept."""
+
+from tomohet.model.imported import import_run
+from tomohet.options import ImportTomodrgnOptions
+from tomohet.running import command
+
+
+@command
+def run(options: ImportTomodrgnOptions) -> None:
+    """Translate and write."""
+    import_run(options.run_dir, options.outdir)

@@ -1,0 +1,28 @@
+"""Join everything known about the particles of a round into one table."""
+
+import logging
+
+from tomohet.analysis.run_folder import refuse_other_models
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_parquet
+from tomohet.files.pickles import load_indices
+from tomohet.options import ParticleTableOptions
+from tomohet.particles.store_files import PARTICLES, read_particles
+from tomohet.rounds.table import particle_table
+from tomohet.running import command
+
+log = logging.getLogger(__name__)
+
+
+@command
+def run(options: ParticleTableOptions) -> None:
+    """Write the table as parquet."""
+    if not (options.store / PARTICLES).exists():
+        raise InputError(f"{options.store}: not a prepared store (it has no {PARTICLES})")
+    particles = read_particles(options.store)
+    refuse_other_models(options.round_dir, options.store)
+    table = particle_table(
+        particles, load_indices(options.ind_ptcls), options.round_dir, options.volume_series
+    )
+    write_parquet(options.output, table)
+    log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))

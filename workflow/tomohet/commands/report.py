@@ -1,0 +1,16 @@
+"""Write one self-contained HTML page about everything in a dataset's results folder."""
+
+import logging
+
+from tomohet.options import ReportOptions
+from tomohet.report import write_report
+from tomohet.running import command
+
+log = logging.getLogger(__name__)
+
+
+@command
+def run(options: ReportOptions) -> None:
+    """Collect the results and write the page."""
+    path = write_report(options.results, options.output)
+    log.info("%s: %.1f MB", path, path.stat().st_size / 1e6)

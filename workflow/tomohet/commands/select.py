@@ -1,0 +1,64 @@
+"""Select particles by a query on a particle table, or by a file of indices."""
+
+import logging
+
+import numpy as np
+
+from tomohet.errors import InputError
+from tomohet.files.atomic import write_json, write_pickle
+from tomohet.files.digests import sealed
+from tomohet.files.overwriting import refuse_overwriting_inputs
+from tomohet.files.pickles import load_indices
+from tomohet.files.tables import read_table
+from tomohet.options import SelectOptions
+from tomohet.rounds.select import among, clauses, select
+from tomohet.running import command
+
+log = logging.getLogger(__name__)
+
+
+@command
+def run(options: SelectOptions) -> None:
+    """Write the ordinals (column `particle`) of the selected particles, ascending."""
+    if options.output is None and not options.explain:
+        raise InputError("nothing to do: give -o FILE.pkl, or --explain")
+    outputs = [file for file in (options.output, options.summary) if file is not None]
+    refuse_overwriting_inputs(outputs, [options.table, *([options.indices] if options.indices else [])])
+    table = read_table(options.table, {"particle": "whole numbers"})
+    if "n_tilts" in table:
+        # The store's table names all particles of the input file, also those without a usable image.
+        table = table[table["n_tilts"] > 0].reset_index(drop=True)
+    counts = clauses(table, options.query) if options.query else []
+    if options.explain:
+        print("\n".join(explained(counts, len(table))))
+    if options.query:
+        chosen = select(table, options.query)
+    elif options.indices:
+        chosen = among(table, load_indices(options.indices), str(options.indices))
+    else:
+        chosen = np.sort(table["particle"].to_numpy(np.int64))
+    if options.explain:
+        print(f"{len(chosen):8d} of {len(table)} selected")
+    log.info("%d of %d particles selected", len(chosen), len(table))
+    if options.output is not None:
+        with sealed(options.output):
+            write_pickle(options.output, chosen)
+    if options.summary is not None:
+        summary = {
+            "parent": options.parent,
+            "query": options.query,
+            "indices": options.indices,
+            "n_particles": len(chosen),
+            "n_parent": len(table),
+            "conditions": [{"text": c.text, "n_true": c.n_true, "n_unknown": c.n_unknown} for c in counts],
+        }
+        write_json(options.summary, summary)
+
+
+def explained(counts: list, n_particles: int) -> list[str]:
+    """One line per condition: how many particles fulfil it, and how many have no value for it."""
+    lines = [f"{n_particles:8d} particles in the table"]
+    for clause in counts:
+        unknown = f"   ({clause.n_unknown} without a value)" if clause.n_unknown else ""
+        lines.append(f"{clause.n_true:8d} {clause.text}{unknown}")
+    return lines

@@ -1,0 +1,33 @@
+"""Find discrete states: sort particles into maps, and say whether states or a continuum fit them better."""
+
+from tomohet.device import device_of
+from tomohet.errors import InputError
+from tomohet.files.leftovers import replacing
+from tomohet.linear.state_output import write_states
+from tomohet.linear.states import fit_states
+from tomohet.options import StatesOptions
+from tomohet.particles.source import open_particles
+from tomohet.running import command, log_to
+
+
+@command
+def run(options: StatesOptions) -> None:
+    """Read, fit, write."""
+    options.outdir.mkdir(parents=True, exist_ok=True)
+    log_to(options.outdir / "run.log")
+    store, particles = open_particles(options.particles, options, options.outdir)
+    if options.states is not None and options.states > len(particles):
+        raise InputError(f"--states {options.states}: more than the {len(particles)} particles")
+    if len(particles) < 2:
+        raise InputError(f"{options.particles}: {len(particles)} particles; states need at least 2")
+    states = fit_states(
+        store,
+        particles,
+        options.linear,
+        options.states,
+        most=options.most,
+        seed=options.seed,
+        device=device_of(options.device),
+    )
+    with replacing(options.outdir, "states"):
+        write_states(options.outdir, store, particles, states, options.plot_format)

@@ -1,0 +1,11 @@
+"""Train one neural volume for all particles: the consensus map of a decoder without latent."""
+
+from tomohet.options import TrainNnOptions
+from tomohet.running import command, run_together
+from tomohet.training.homogeneous import train_nn
+
+
+@command
+def run(options: TrainNnOptions) -> None:
+    """Read the particles, train, write."""
+    run_together(train_nn, options)

@@ -1,0 +1,11 @@
+"""Train the heterogeneity network: latents of particles and the volumes they stand for."""
+
+from tomohet.options import TrainVaeOptions
+from tomohet.running import command, run_together
+from tomohet.training.vae import train_vae
+
+
+@command
+def run(options: TrainVaeOptions) -> None:
+    """Read the particles, train, write."""
+    run_together(train_vae, options)

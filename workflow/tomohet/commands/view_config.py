@@ -1,0 +1,18 @@
+"""Print the parameters of a trained model (config.pkl), safely."""
+
+import pprint
+
+from tomohet.errors import InputError
+from tomohet.files.pickles import load_pickles
+from tomohet.options import ViewConfigOptions
+from tomohet.running import command
+
+
+@command
+def run(options: ViewConfigOptions) -> None:
+    """Read through the restricted unpickler and print; nothing inside the file is ever run."""
+    path = options.workdir / "config.pkl" if options.workdir.is_dir() else options.workdir
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a training folder that holds config.pkl, or the file")
+    for value in load_pickles(path):
+        pprint.pp(value, width=110)

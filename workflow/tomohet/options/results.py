@@ -1,0 +1,105 @@
+"""Options of the commands that look at results, and of those about the program itself."""
+
+from pathlib import Path
+from typing import Literal
+
+from tomohet.options.base import POSITIONAL, Options, option
+from tomohet.options.shared import DeviceOptions, SeedOptions, VolumeOptions
+
+MODE_VOLUMES = "mode volumes"
+LOOK = "look"
+
+
+class ReportOptions(Options):
+    """Write one self-contained HTML page about everything in a dataset's results folder."""
+
+    epilog = "Stages that have not run are left out, so a report can be written any time."
+    results: Path = option(..., "Results folder of one dataset, e.g. results/demo.", POSITIONAL)
+    output: Path | None = option(
+        None,
+        "File to write (RESULTS/report.html).",
+        "-o",
+        "--output",
+        metavar="HTML",
+    )
+
+
+class StatusOptions(Options):
+    """Say which stages of which rounds are done, running or pending."""
+
+    epilog = "Looks at files alone; what an edited configuration makes run again: snakemake -n"
+    configfile: Path = option(Path("config/config.yaml"), "Configuration.")
+    results: Path = option(Path("results"), "Folder of the results.")
+
+
+class Subtomo2chimeraxOptions(VolumeOptions, DeviceOptions):
+    """Write ChimeraX scenes of particles in their tomograms: markers, one map, or particles' own volumes."""
+
+    starfile: Path = option(..., "Volume series or optimisation set (.star).", POSITIONAL)
+    outdir: Path = option(..., "Output folder.", "-o", "--outdir")
+    mode: Literal["volumes", "volume", "markers"] = option(
+        "markers",
+        "Spheres, one map for all, or a volume for each particle decoded from its latent.",
+    )
+    ind: Path | None = option(None, "Particles (0-based rows) to show (all).", metavar="PKL")
+    tomoname: str | None = option(None, "Only this tomogram (all).")
+    tomo_id_col_override: str | None = option(None, "Column that names the tomogram.", metavar="COLUMN")
+    star_angpix_override: float | None = option(None, "Pixel size of coordinates, Å.", metavar="A")
+    vol_path: Path | None = option(None, "Mode volume: the map.")
+    weights: Path | None = option(None, "Weights of the training.", section=MODE_VOLUMES)
+    config: Path | None = option(None, "The training's config.pkl.", section=MODE_VOLUMES)
+    zfile: Path | None = option(
+        None,
+        "Latents (.pkl), one row per particle shown, or of the file.",
+        section=MODE_VOLUMES,
+    )
+    skip_vol: bool = option(False, "Take the volumes of an earlier run.", section=MODE_VOLUMES)
+    marker_radius_angstrom: float = option(100, "Radius of markers, Å.", section=LOOK)
+    vol_render_level: float = option(0.5, "Isosurface level.", section=LOOK)
+    coloring_labels: Path | None = option(
+        None,
+        "A label per particle (one colour).",
+        metavar="PKL",
+        section=LOOK,
+    )
+    colormap: str | None = option(None, "Matplotlib map for the labels (house palette).", section=LOOK)
+
+
+class CleanupOptions(Options):
+    """Delete a training's old checkpoints, latents or volumes; analysed epochs and the newest stay."""
+
+    workdir: Path = option(..., "Training folder.", POSITIONAL)
+    weights: bool = option(False, "Delete weights.N.pkl.")
+    zfiles: bool = option(False, "Delete z.N.train.pkl and z.N.test.pkl.")
+    volumes: bool = option(False, "Delete all .mrc files in and below the folder.")
+    test: bool = option(False, "Only list what would be deleted.")
+
+
+class ViewConfigOptions(Options):
+    """Print the parameters of a trained model (config.pkl), safely."""
+
+    workdir: Path = option(..., "Training folder, or a config.pkl itself.", POSITIONAL)
+
+
+class ImportTomodrgnOptions(Options):
+    """Open a run of tomoDRGN 1.0: its weights and latents, in a folder that tomohet's commands accept."""
+
+    epilog = "No code in the run's files is executed. OUTDIR is then a workdir for eval_vol and analyze."
+    run_dir: Path = option(..., "Output folder of tomodrgn train_vae or train_nn.", POSITIONAL)
+    outdir: Path = option(..., "Folder to write.", "-o", "--outdir")
+
+
+class DoctorOptions(Options):
+    """Check this machine: Python, packages, PyTorch and CUDA, memory, disk, Slurm."""
+
+    epilog = "Exit status 1 when something necessary fails."
+    folder: Path = option(Path("."), "Where results will be written (here).")
+
+
+class AssessOptions(SeedOptions):
+    """Compare latents, clusters, occupancies and maps of a round with the truth of their simulation."""
+
+    truth: Path = option(..., "The truth.npz of the simulation.")
+    round_dir: Path = option(..., "Results folder of the round.")
+    store: Path | None = option(None, "Prepared store (default: prepared beside the round).")
+    outdir: Path = option(..., "Output folder.", "-o", "--outdir")
