@@ -14,7 +14,6 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ROOT / "workflow" / "scripts"
 SHARED = ROOT.parent / "shared"
 TINY = ("--particles", 24, "--box", 24, "--pixel-size", 14, "--snr", 0.2, "--seed", 1)
 TINY_NETWORK = (
@@ -22,7 +21,7 @@ TINY_NETWORK = (
 ).split()
 FOLDERS_WITH_MARKER = {"unit", "workflow", "slurm", "browser", "gpu"}
 
-sys.path.insert(0, str(ROOT / "workflow"))
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests" / "unit")]
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(ROOT / "workflow"), os.environ.get("PYTHONPATH")])
 )
@@ -56,12 +55,12 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def run_script():
-    """Run a command as a user does: `run_script("simulate", "-o", folder)` -> CompletedProcess (text)."""
+    """Run a command: `run_script("simulate", "-o", folder)` -> CompletedProcess (text)."""
+
+    from in_process import run_here
 
     def run(name: str, *arguments, check: bool = True) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            [sys.executable, SCRIPTS / f"{name}.py", *map(str, arguments)], capture_output=True, text=True
-        )
+        done = run_here(name, *arguments)
         if check and done.returncode:
             pytest.fail(f"{name} ended with status {done.returncode}:\n{done.stderr[-4000:]}")
         return done

@@ -3,7 +3,6 @@
 Each function measures one of them at a `Place` and returns what a repetition held.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from measure import Enough, Stopwatch
 from textbook_images import Particles
 from workloads import STAR, STORE, Workload
 
-from tomohet.cli import SCRIPTS
+from tomohet.cli import options_of
 from tomohet.model.vae import HeterogeneityVAE, build_vae
 from tomohet.model.volumes import TrainedVolumes, half_precision, write_volumes
 from tomohet.particles.dialects import read_particles
@@ -54,7 +53,7 @@ def train(place: Place, *options: str, share: float = 1.0) -> Amount:
     """Steps of the command `train_vae` on a share of the rows, from one batch of images to the next."""
     load, watch = place.load, place.watch
     args = _train_vae_arguments(place, "--rows-per-image", str(share), *options)
-    store, particles = open_particles(args.particles, args)
+    store, particles = open_particles(args.particles, args, args.outdir)
     flop = load.batch * load.training_flop(share * load.rows(store))
     # One epoch that is longer than the measurement, whatever the number of particles.
     particles = np.resize(particles, load.batch * (watch.most_laps + 1))
@@ -123,11 +122,8 @@ def decode_textbook(place: Place, downsample: int = 1) -> Amount:
 
 def _train_vae_arguments(place: Place, *options: str):
     """What the command line of `train_vae` would be."""
-    spec = importlib.util.spec_from_file_location("train_vae", SCRIPTS / "train_vae.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     words = [place.folder / STORE, "-o", place.scratch, "--device", place.device.type]
-    return script.build_parser().parse_args([*map(str, words), *place.load.training_options(), *options])
+    return options_of("train_vae", [*map(str, words), *place.load.training_options(), *options])
 
 
 def _network(place: Place) -> HeterogeneityVAE:

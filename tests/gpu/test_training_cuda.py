@@ -1,13 +1,12 @@
 """The network on CUDA: the numbers of the CPU, and a training that runs."""
 
-import importlib.util
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from tomohet.cli import SCRIPTS
+from tomohet.cli import options_of
+from tomohet.commands import train_vae
 from tomohet.files.pickles import load_latents
 from tomohet.model.decoder import Decoder
 from tomohet.model.encoder import TiltEncoder
@@ -114,13 +113,10 @@ def test_volumes_are_those_of_the_cpu():
     "options", ["", "--no-amp", "--lazy --num-workers 2 --pin-memory", "--rows-per-image 0.3"]
 )
 def test_training_lowers_the_loss(tiny_store, tmp_path, options):
-    spec = importlib.util.spec_from_file_location("train_vae", SCRIPTS / "train_vae.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     arguments = (
         f"{tiny_store} -o {tmp_path} --zdim 2 -n 4 -b 4 --dec-dim 64 --lr 0.001 --device cuda {options}"
     )
-    script.run(script.build_parser().parse_args(arguments.split()))
+    train_vae.run(options_of("train_vae", arguments.split()))
     losses = pd.read_csv(tmp_path / "loss.csv")["gen"]
     assert losses.iloc[-1] < losses.iloc[0]
 

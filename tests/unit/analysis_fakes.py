@@ -1,41 +1,33 @@
 """A made-up but realistic training: latents of four states, a decoder of blobs, and a store's tables."""
 
-import importlib.util
+import importlib
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 
-import tomohet
+from tomohet.cli import options_of
 from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
+from tomohet.options import OPTIONS
+from tomohet.options.command_line import flags_of
 
 BOX, PIXEL_A = 24, 6.0
-SCRIPTS = Path(tomohet.__file__).parents[1] / "scripts"
 
 
-def script(name: str) -> ModuleType:
-    """The module of a command's script."""
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(name: str, *arguments: object) -> None:
+def run(name: str, *arguments: object):
     """Run a command in this process; faults and InputError reach the test."""
-    module = script(name)
-    module.run(module.build_parser().parse_args([str(argument) for argument in arguments]))
+    words = [str(argument) for argument in arguments]
+    return importlib.import_module(f"tomohet.commands.{name}").run(options_of(name, words))
 
 
 def long_options(name: str) -> dict[str, str]:
     """The options of a command and what its help says of each."""
-    actions = script(name).build_parser()._actions
-    return {a.option_strings[-1]: a.help for a in actions if a.option_strings and a.dest != "help"}
+    fields = OPTIONS[name].model_fields.items()
+    return {flag: field.description for key, field in fields for flag in flags_of(key, field)[-1:]}
 
 
 def latents(n: int = 400, zdim: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -163,4 +155,3 @@ class FakeMaker:
 
 def close_figure(fig, path: Path) -> None:
     """Stands in for `plots.save` where a figure must be made but need not be drawn."""
-    plt.close(fig)

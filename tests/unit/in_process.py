@@ -1,17 +1,23 @@
-"""A command run in the test's own process, which takes a fraction of a second instead of several."""
+"""Commands run in the test's own process, which takes a fraction of a second instead of several."""
 
-import runpy
+import contextlib
+import io
+import subprocess
 import sys
-from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
+from tomohet.cli import main
 
 
-def run_here(monkeypatch, name: str, *arguments) -> int:
-    """Run a command as `tomohet NAME ARGUMENTS`; its exit status."""
-    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+def run_here(name: str, *arguments) -> subprocess.CompletedProcess:
+    """Run `tomohet NAME ARGUMENTS`; its exit status and what it printed, as `subprocess.run` returns them."""
+    words = [name, *map(str, arguments)]
+    output, errors = io.StringIO(), io.StringIO()
+    status, before = 0, sys.argv
     try:
-        runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
-    except SystemExit as ended:
-        return ended.code or 0
-    return 0
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            main(words)
+    except SystemExit as end:
+        status = end.code or 0
+    finally:
+        sys.argv = before
+    return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())

@@ -1,35 +1,20 @@
 """What users get wrong: one clear line on standard error and exit status 1, from the scripts themselves."""
 
-import contextlib
-import io
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from bad_particle_files import SERIES, SETS, series_and, with_bad_pixel, with_constant_section
+from in_process import run_here
 from particle_files import write_image_series
 
 from tomohet.files.atomic import write_pickle
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
-
 
 def run(name, *arguments):
     """Exit status and standard error of a script, run in this process to save the start-up."""
-    errors, before = io.StringIO(), sys.argv
-    sys.argv = [name, *map(str, arguments)]
-    try:
-        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
-            runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
-        status = 0
-    except SystemExit as end:
-        status = end.code
-    finally:
-        sys.argv = before
-    return status, errors.getvalue()
+    done = run_here(name, *arguments)
+    return done.returncode, done.stderr
 
 
 def refusal(name, *arguments):

@@ -1,6 +1,5 @@
 """Every command by itself: help without heavy imports, one-line errors, exit codes, run.log."""
 
-import argparse
 import errno
 import logging
 import signal
@@ -10,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tomohet.cli import command, commands, log_to
+from tomohet.cli import commands
+from tomohet.cli.run import one_line_for_mistakes
 from tomohet.errors import InputError
+from tomohet.options import Options
+from tomohet.running.logs import log_to
+from tomohet.running.work import command
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "umap", "sklearn", "numba", "matplotlib", "plotly")
@@ -25,28 +28,30 @@ except SystemExit as end:
 print("HEAVY", [name for name in {heavy} if name in sys.modules])
 """
 INTERRUPTED_TWICE = """
-import argparse, atexit, os, signal
-from tomohet.cli import command
+import atexit, os, signal
+from tomohet.cli.run import one_line_for_mistakes
 
 def interrupt(*_):
     os.kill(os.getpid(), signal.SIGINT)
 
 atexit.register(interrupt)
-command(argparse.ArgumentParser(), interrupt, [])
+with one_line_for_mistakes():
+    interrupt()
 """
 
 BROKEN_PIPE = """
-import argparse, os, sys
-from tomohet.cli import command
+import os, sys
+from tomohet.cli.run import one_line_for_mistakes
 
-def write_for_nobody(_):
+def write_for_nobody():
     read, write = (os.pipe() if {another} else (None, 1))
     if read is not None:
         os.close(read)
     while True:
         os.write(write, b"words")
 
-command(argparse.ArgumentParser(), write_for_nobody, [])
+with one_line_for_mistakes():
+    write_for_nobody()
 """
 
 
@@ -109,7 +114,8 @@ def test_dispatch_lists_runs_and_corrects(tmp_path):
 
 
 def run_with(action) -> None:
-    command(argparse.ArgumentParser(), lambda args: action(), [])
+    with one_line_for_mistakes():
+        command(lambda options: action())(Options())
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,15 @@
 """Half sets, half maps and the backproject_voxel command."""
 
-import importlib.util
 import json
 import pickle
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tomohet.cli import command
+from tomohet.cli import run_command
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume
 from tomohet.particles.dialects import read_particles
@@ -191,11 +189,7 @@ def test_a_simulated_specimen_comes_back_in_its_own_units_and_hand(tiny, tiny_st
 @pytest.fixture
 def backproject_voxel():
     """The command, run within this process: `backproject_voxel(store, "-o", folder)`."""
-    path = Path(__file__).parents[2] / "workflow" / "scripts" / "backproject_voxel.py"
-    specification = importlib.util.spec_from_file_location("backproject_voxel", path)
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    return lambda *arguments: command(script.build_parser(), script.run, [str(a) for a in arguments])
+    return lambda *arguments: run_command("backproject_voxel", [str(argument) for argument in arguments])
 
 
 def test_command_writes_both_layouts(shared, backproject_voxel, run_script, tmp_path, store):

@@ -1,10 +1,7 @@
 """Every image-series dialect gives the one table: twins, round trips, order, recognition and refusals."""
 
 import re
-import runpy
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +10,13 @@ from bad_image_series import CASES
 from image_series_files import DIALECTS, relion, write
 from particle_files import PIXEL_SIZE_A, write_image_series, write_text_star
 
+from tomohet.commands import filter_star
 from tomohet.errors import InputError
 from tomohet.files.star import read_star
+from tomohet.options import FilterStarOptions
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.table import IMAGE_COLUMNS
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "workflow/scripts"
 PHYSICS = [c for c in IMAGE_COLUMNS if c not in ("image", "stack", "section", "row")]
 
 
@@ -61,10 +59,9 @@ def test_twins_of_the_simulator(tmp_path, tiny, dialect):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_round_trip_through_filter_star(tmp_path, table, dialect, monkeypatch):
+def test_round_trip_through_filter_star(tmp_path, table, dialect):
     star = write(tmp_path, dialect, table)
-    monkeypatch.setattr(sys, "argv", ["filter_star", str(star), "-o", str(tmp_path / "kept.star")])
-    runpy.run_path(str(SCRIPTS / "filter_star.py"), run_name="__main__")
+    filter_star.run(FilterStarOptions(input=star, output=tmp_path / "kept.star"))
     again, read = read_particles(tmp_path / "kept.star"), read_particles(star)
     pd.testing.assert_frame_equal(again.images, read.images)
     pd.testing.assert_frame_equal(again.particles, read.particles)

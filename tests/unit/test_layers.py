@@ -7,6 +7,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "workflow" / "tomohet"
 # From top to bottom: a package imports from those below it, and the modules beside them, only.
 LAYERS = [
     "cli",
+    "commands",
+    "running",
     "report",
     "rounds",
     "mapback",
@@ -20,6 +22,7 @@ LAYERS = [
     "particles",
     "physics",
     "files",
+    "options",
 ]
 LEAVES = {"device", "errors", "plots", "processes", "progress"}
 

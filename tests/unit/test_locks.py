@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tomohet.cli.outputs import holding_outputs, take_output
 from tomohet.errors import InputError
 from tomohet.files.locks import LOCK, writing
+from tomohet.running.outputs import holding_outputs, take_output
 
 HOLD = """import sys, time
 from tomohet.files.locks import writing

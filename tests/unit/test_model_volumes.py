@@ -1,12 +1,12 @@
 """Volumes and latents of trained models through the commands eval_vol and eval_images."""
 
-import importlib.util
+import importlib
 
 import numpy as np
 import pytest
 import torch
 
-from tomohet.cli import SCRIPTS
+from tomohet.cli import options_of
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import read_volume
@@ -19,10 +19,8 @@ Z = np.array([[0.5, -1.0], [0.0, 0.0], [2.0, 1.0]], np.float32)
 
 
 def script(name, *arguments):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.run(module.build_parser().parse_args([str(argument) for argument in arguments]))
+    words = [str(argument) for argument in arguments]
+    importlib.import_module(f"tomohet.commands.{name}").run(options_of(name, words))
 
 
 @pytest.fixture(scope="module")

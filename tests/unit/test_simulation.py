@@ -244,7 +244,10 @@ def test_given_maps_exclude_one_another(tmp_path):
         ({"dialect": "relion"}, "'warp', 'warptools' or 'both'"),
         ({"blocks": [{"name": "S1", "host": "S2"}]}, "a block listed before it"),
         ({"blocks": [{"name": "S1", "freqency": 0.2}]}, "did you mean `frequency`"),
-        ({"blocks": [{"name": "S1", "frequency": 1.2}]}, "blocks: 0: frequency: expected at most 1, found 1.2"),
+        (
+            {"blocks": [{"name": "S1", "frequency": 1.2}]},
+            "blocks: 0: frequency: expected at most 1, found 1.2",
+        ),
         ({"blocks": [{"name": "a", "hinge_deg": 9}, {"name": "b", "hinge_deg": 9}]}, "at most one block"),
         ({"n_tomograms": 900}, "between 1 and n_particles"),
         ({"model": "a.cif", "maps": ["a.mrc"]}, "no maps when a model is given"),

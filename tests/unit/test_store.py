@@ -1,6 +1,5 @@
 """The prepared store: golden Hartley images, normalisation, order without meaning, reuse, memory."""
 
-import argparse
 import time
 
 import mrcfile
@@ -13,6 +12,7 @@ from particle_files import BOX, N_PARTICLES, N_TILTS, write_image_series, write_
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
+from tomohet.options import TrainVaeOptions
 from tomohet.particles import preparation
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.source import open_particles
@@ -226,33 +226,16 @@ def test_restricted_store_keeps_particle_numbers(series, tmp_path):
 
 
 def particle_options(**changes):
-    defaults = {
-        "source_software": "auto",
-        "datadir": None,
-        "ind_ptcls": None,
-        "ind_imgs": None,
-        "sort_ptcl_imgs": "unsorted",
-        "use_first_ntilts": -1,
-        "use_first_nptcls": -1,
-        "uninvert_data": False,
-        "no_window": False,
-        "window_r": 0.8,
-        "window_r_outer": 0.9,
-        "norm": None,
-        "symmetry_expanded": False,
-        "poses": None,
-        "seed": 0,
-    }
-    return argparse.Namespace(**defaults | changes)
+    return TrainVaeOptions(particles="store", outdir="run", zdim=2, **changes)
 
 
 def test_star_and_store_give_the_same_selection(series, tmp_path):
     """`open_particles` of a STAR file and of a store: same particles, same images, same numbers."""
     write_pickle(tmp_path / "ind.pkl", np.array([5, 1, 2]))
-    options = particle_options(ind_ptcls=tmp_path / "ind.pkl", use_first_ntilts=2, outdir=tmp_path / "run")
-    from_star, chosen = open_particles(series, options)
+    options = particle_options(ind_ptcls=tmp_path / "ind.pkl", use_first_ntilts=2)
+    from_star, chosen = open_particles(series, options, tmp_path / "run")
     write_store(tmp_path / "store", read_particles(series))
-    from_store, chosen_too = open_particles(tmp_path / "store", options)
+    from_store, chosen_too = open_particles(tmp_path / "store", options, tmp_path)
     assert chosen.tolist() == chosen_too.tolist() == [1, 2, 5]
     # What is usual in a tomogram depends on which of its images were prepared.
     tables = [one.images.drop(columns="grey_scale") for one in (from_star, from_store)]
@@ -263,6 +246,9 @@ def test_star_and_store_give_the_same_selection(series, tmp_path):
 
 def test_options_that_a_store_does_not_fulfil_are_refused(series, tmp_path):
     write_store(tmp_path / "store", read_particles(series))
+    write_store(tmp_path / "narrow", read_particles(series), window_r=0.5, window_r_outer=0.6)
+    with pytest.raises(InputError, match="--window-r"):  # given, be it with the default
+        open_particles(tmp_path / "narrow", particle_options(window_r=0.8, window_r_outer=0.9), tmp_path)
     for changes, name in (
         ({"no_window": True}, "--no-window"),
         ({"window_r": 0.5}, "--window-r"),
@@ -270,7 +256,7 @@ def test_options_that_a_store_does_not_fulfil_are_refused(series, tmp_path):
         ({"norm": [0.0, 2.0]}, "--norm"),
     ):
         with pytest.raises(InputError, match=name):
-            open_particles(tmp_path / "store", particle_options(**changes))
+            open_particles(tmp_path / "store", particle_options(**changes), tmp_path)
 
 
 def test_description_tells_how_the_store_was_made(series, tmp_path):

@@ -18,7 +18,6 @@ from tomohet.particles.store import open_store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.homogeneous import train_nn
 from tomohet.training.latents import infer_latents
-from tomohet.training.settings import check_options
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -180,8 +179,7 @@ def test_stopped_in_a_window_it_goes_on_as_uninterrupted(small_windows, tiny_sto
 
 def test_homogeneous_volume_fits_better_than_none(tiny_store, tmp_path):
     args = parse("train_nn", tiny_store, tmp_path, *"-n 8 -b 2 --dim 32 --layers 2 --lr 0.003".split())
-    check_options(args)
-    store, particles = open_particles(args.particles, args)
+    store, particles = open_particles(args.particles, args, args.outdir)
     train_nn(args, store, particles, CPU)
     losses = pd.read_csv(tmp_path / "loss.csv")["gen"]
     power = np.square(store.data[:]).sum(-1).mean()

@@ -1,6 +1,5 @@
 """Trainings that are killed, stopped and repeated, as a user or a cluster does it."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tomohet.cli import SCRIPTS
+from tomohet.cli import SCRIPTS, options_of
+from tomohet.commands import train_vae
 from tomohet.errors import InputError
 from tomohet.model.load import read_weights
 
@@ -23,10 +23,7 @@ OPTIONS = (
 
 def run(store, folder):
     """The command in this process: the same computation as in a process of its own, without its start."""
-    spec = importlib.util.spec_from_file_location("train_vae", SCRIPTS / "train_vae.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.run(script.build_parser().parse_args([str(store), "-o", str(folder), *OPTIONS]))
+    train_vae.run(options_of("train_vae", [str(store), "-o", str(folder), *OPTIONS]))
 
 
 def start_until_mid_epoch(store, folder):

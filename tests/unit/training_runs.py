@@ -1,12 +1,10 @@
 """Small trainings in this process, for the tests of trainings."""
 
-import importlib.util
-
 import pandas as pd
 import torch
 
+from tomohet.cli import options_of
 from tomohet.particles.source import open_particles
-from tomohet.training.settings import check_options
 from tomohet.training.vae import train_vae
 
 CPU = torch.device("cpu")
@@ -16,23 +14,17 @@ SMALL = (
 ).split()
 
 
-def parse(script, particles, outdir, *options):
-    from tomohet.cli import SCRIPTS
-
-    spec = importlib.util.spec_from_file_location(script, SCRIPTS / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.build_parser().parse_args([str(particles), "-o", str(outdir), *options])
+def parse(command, particles, outdir, *options):
+    return options_of(command, [str(particles), "-o", str(outdir), *options])
 
 
 def train(store_folder, outdir, *options):
     """train_vae in this process; later options win."""
-    args = parse("train_vae", store_folder, outdir, *SMALL, *options)
-    check_options(args)
-    args.outdir.mkdir(parents=True, exist_ok=True)
-    store, particles = open_particles(args.particles, args)
-    train_vae(args, store, particles, CPU)
-    return args.outdir
+    given = parse("train_vae", store_folder, outdir, *SMALL, *options)
+    given.outdir.mkdir(parents=True, exist_ok=True)
+    store, particles = open_particles(given.particles, given, given.outdir)
+    train_vae(given, store, particles, CPU)
+    return given.outdir
 
 
 def final_loss(folder):

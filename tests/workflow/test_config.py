@@ -1,22 +1,23 @@
 """The configuration: its mistakes in plain words, its defaults, and its keys as options of the commands."""
 
-import argparse
-import importlib.util
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tomohet.cli import options_of
 from tomohet.errors import InputError
+from tomohet.options.configuration import STAGES, WORKFLOW_DEFAULTS
 from tomohet.rounds.config import complete_config, config_mistakes, read_config
-from tomohet.rounds.flags import command_line, flag_of
+from tomohet.rounds.flags import command_line
 from tomohet.rounds.reference import reference_page
 from tomohet.rounds.schema import keys_of, stages
 from tomohet.rounds.tree import stage_options
 from tomohet.simulation.config import SimulationConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT_OF_STAGE = {
+COMMAND_OF_STAGE = {
     "validate": "validate",
     "prepare": "prepare",
     "homogeneous": "backproject_voxel",
@@ -140,29 +141,45 @@ def test_options_of_a_stage_become_flags():
     assert command_line("volumes", {"count": 5}) == ""
 
 
-def parser_of(name: str) -> argparse.ArgumentParser:
-    spec = importlib.util.spec_from_file_location(
-        f"script_{name}", ROOT / "workflow" / "scripts" / f"{name}.py"
-    )
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.build_parser()
+NEEDED = {
+    "validate": "a.star -o x",
+    "prepare": "a.star -o x",
+    "homogeneous": "store -o x",
+    "linear": "store -o x",
+    "export": "a.star -o b.star",
+    "states": "store --linear l -o x",
+    "train": "store --init l -o x",
+    "convergence": "run",
+    "analyze": "run",
+    "volumes": "-o x",
+    "analyze_volumes": "--voldir v",
+    "siren": "--volumes v -o x",
+    "maven": "--volumes v --model m.cif -o x",
+}
 
 
-@pytest.mark.parametrize("stage", SCRIPT_OF_STAGE)
-def test_every_key_is_an_option_of_its_command(stage):
-    parser = parser_of(SCRIPT_OF_STAGE[stage])
-    known = {flag: action for action in parser._actions for flag in action.option_strings}
-    for key, schema in keys_of(stage).items():
-        flag = flag_of(stage, key)
-        if flag is None:
-            continue
-        assert flag in known, f"{stage}.{key}: {SCRIPT_OF_STAGE[stage]} has no {flag}"
-        choices = known[flag].choices
-        wanted = [choice for choice in schema.get("enum", []) if choice not in (None, False)]  # `off` in YAML
-        assert choices is None or set(wanted) <= set(choices), f"{stage}.{key}"
-        is_switch = known[flag].nargs == 0
-        assert is_switch == (schema["type"] == "boolean"), f"{stage}.{key}"
+@pytest.mark.parametrize("stage", COMMAND_OF_STAGE)
+def test_the_command_gets_what_the_configuration_says(stage):
+    """Each key's default in the workflow arrives at the command as the value of the option it stands for."""
+    options = stage_options(complete_config(config()), stage)
+    words = NEEDED[stage].split() + shlex.split(command_line(stage, options))
+    found = options_of(COMMAND_OF_STAGE[stage], words)
+    for word in STAGES[stage].keys.split():
+        key, _, name = word.partition("=")
+        value = options[key]
+        arrived = getattr(found, name or key)
+        assert (list(arrived) if isinstance(arrived, tuple) else arrived) == value or str(arrived) == str(
+            value
+        )
+
+
+def test_workflow_defaults_are_those_that_differ():
+    for stage, defaults in WORKFLOW_DEFAULTS.items():
+        names = dict(word.partition("=")[::2] for word in STAGES[stage].keys.split())
+        for key, value in defaults.items():
+            field = STAGES[stage].model.model_fields[names[key] or key]
+            assert field.default != value, f"{stage}.{key}"
+            assert keys_of(stage)[key]["default"] == value
 
 
 def test_keys_of_the_simulation_are_its_parameters():
@@ -174,7 +191,7 @@ def test_keys_of_the_simulation_are_its_parameters():
 
 
 def test_every_stage_has_a_command():
-    assert set(stages()) == {*SCRIPT_OF_STAGE, "simulate"}
+    assert set(stages()) == {*COMMAND_OF_STAGE, "simulate"}
 
 
 def test_config_readme_is_written_from_the_schema():

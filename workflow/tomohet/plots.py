@@ -1,13 +1,10 @@
 """House style of all figures: one palette, one way to open and save, and the few plots shared by stages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
@@ -37,29 +34,33 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tomohet",
 }
-plt.rcParams.update(STYLE)
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw in the house style inside; matplotlib's settings are as before afterwards."""
+    with matplotlib.rc_context(STYLE):
+        yield
 
 
 def figure(nrows: int = 1, ncols: int = 1, width: float = 3.8, height: float = 3.2, **options) -> tuple:
-    """Open a figure of `nrows` x `ncols` panels in the house style.
+    """Open a figure of `nrows` x `ncols` panels, outside of pyplot, which opens no window.
 
-    `width` and `height` are inches per panel. Returns `(figure, axes)` as `matplotlib.pyplot.subplots`,
-    which takes `options`.
+    `width` and `height` are inches per panel. Returns `(figure, axes)` as `Figure.subplots`, which takes
+    `options`.
     """
-    return plt.subplots(
-        nrows, ncols, figsize=(width * ncols, height * nrows), layout="constrained", **options
-    )
+    fig = Figure(figsize=(width * ncols, height * nrows), layout="constrained")
+    return fig, fig.subplots(nrows, ncols, **options)
 
 
 def save(fig: Figure, path: str | Path, dpi: int = 130) -> Path:
-    """Write `fig` to `path` (.png, .svg or .svgz) atomically, without a date, and close it."""
+    """Write `fig` to `path` (.png, .svg or .svgz) atomically, without a date."""
     path = Path(path)
     kind = path.suffix.lstrip(".")
     if kind not in ("png", "svg", "svgz"):
         raise InputError(f"{path}: plots are written as .png, .svg or .svgz, not .{kind}")
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, house_style():
         fig.savefig(temporary, format=kind, dpi=dpi, metadata=None if kind == "png" else {"Date": None})
-    plt.close(fig)
     return path
 
 
@@ -177,7 +178,7 @@ def slices_montage(
     side = tiles[0].shape[0]
     high, wide = 1.3 * side, 2.15 * side  # a tile with its title and gap
     width_in, height_in = 2.4 * columns, 2.4 * rows * high / wide + 0.45
-    fig = plt.figure(figsize=(width_in, height_in))
+    fig = Figure(figsize=(width_in, height_in))
     ax = fig.add_axes((0, 0, 1, 1 - 0.45 / height_in))
     ax.set_axis_off()
     for number, (tile, name, (low, top)) in enumerate(zip(tiles, titles, ranges, strict=True)):

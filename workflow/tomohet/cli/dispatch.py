@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tomohet
 from tomohet.cli.run import one_line_for_mistakes
-from tomohet.options import OPTIONS
+from tomohet.options import OPTIONS, Options
 from tomohet.options.command_line import parsed, parser_of
 
 USAGE_ERROR = 2
@@ -49,11 +49,15 @@ def main(argv: Sequence[str] | None = None, script: str | None = None) -> None:
 
 def run_command(name: str, words: Sequence[str]) -> None:
     """Read the options of a command from the words after its name, and run it; exits as `cli.run` says."""
-    model = OPTIONS[name]
-    parser = parser_of(model, name, commands()[name])
     with one_line_for_mistakes():
-        options = parsed(model, parser, words)
+        options = options_of(name, words)  # before the command loads PyTorch
         importlib.import_module(f"tomohet.commands.{name}").run(options)
+
+
+def options_of(name: str, words: Sequence[str]) -> Options:
+    """Return the options of a command that command-line words give; raises InputError."""
+    model = OPTIONS[name]
+    return parsed(model, parser_of(model, name, commands()[name]), words)
 
 
 def overview() -> str:

@@ -1,6 +1,5 @@
 """What the command line makes of failures: one clear line and an exit status."""
 
-import errno
 import logging
 import os
 import select
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tomohet.errors import DoneByCopies, InputError, Interrupted
-from tomohet.running.logs import start_logging
+from tomohet.running.logs import in_one_line, start_logging
 
 INTERRUPTED = 130
 READER_GONE = 128 + signal.SIGPIPE
@@ -37,18 +36,17 @@ def one_line_for_mistakes() -> Iterator[None]:
     except InputError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # a second Ctrl-C, while Python closes down, says nothing
-        _fail("interrupted", status=INTERRUPTED)
+        # A second Ctrl-C, while Python closes down, says nothing.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _fail(in_one_line(KeyboardInterrupt()), status=INTERRUPTED)
     except BrokenPipeError as failure:
         if not _reader_has_gone():  # another pipe than our output: work was left undone
-            _fail(_in_one_line(failure))
+            _fail(in_one_line(failure))
         # The reader of our output (`| head`) has seen enough, and Python shall not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(READER_GONE)
     except OSError as failure:
-        _fail(_in_one_line(failure))
+        _fail(in_one_line(failure))
     except Exception:
         log.critical("stopped by a fault of the program", exc_info=True)
         sys.exit(1)
@@ -61,21 +59,6 @@ def _reader_has_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _in_one_line(failure: OSError) -> str:
-    if failure.errno == errno.ENOSPC:
-        where = f" while writing {failure.filename}" if failure.filename else ""
-        return f"the disk is full{where}: free some space and run the same command again"
-    if failure.filename and failure.strerror:
-        return f"{failure.filename}: {failure.strerror}"
-    return str(failure)
-
-
 def _fail(message: str, status: int = 1) -> None:
-    # Into run.log as well when there is one; on the screen as plain `error:`, without the time.
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(
-                log.makeRecord(log.name, logging.ERROR, __file__, 0, f"error: {message}", (), None)
-            )
     print(f"error: {message}", file=sys.stderr)
     sys.exit(status)

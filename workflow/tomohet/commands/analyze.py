@@ -13,7 +13,8 @@ from tomohet.files.leftovers import replacing
 from tomohet.options import AnalyzeOptions
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store import open_store
-from tomohet.running import command, take_output
+from tomohet.running.outputs import take_output
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from tomohet.files.leftovers import replacing
 from tomohet.files.masks import read_mask
 from tomohet.files.mrc import stack_header, write_volume
 from tomohet.options import AnalyzeVolumesOptions
-from tomohet.running import command, take_output
+from tomohet.running.outputs import take_output
+from tomohet.running.work import command
 
 TRAVERSED = 10  # components along which volumes are written
 

@@ -10,7 +10,7 @@ from tomohet.files.pickles import load_latents
 from tomohet.files.tables import read_table
 from tomohet.options import AssessOptions
 from tomohet.particles.store import open_store
-from tomohet.running import command
+from tomohet.running.work import command
 from tomohet.simulation import assessment
 from tomohet.simulation.assessment_figure import write_figure
 from tomohet.simulation.oracle import block_log_odds

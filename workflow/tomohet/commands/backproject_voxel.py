@@ -14,7 +14,9 @@ from tomohet.particles.refined_poses import RefinedPoses
 from tomohet.particles.source import open_particles
 from tomohet.reconstruction.half_maps import half_maps
 from tomohet.reconstruction.outputs import MapFiles, write_half_maps
-from tomohet.running import command, log_to, take_output
+from tomohet.running.logs import log_to
+from tomohet.running.outputs import take_output
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.pickles import load_latents
 from tomohet.options import ChooseVolumesOptions
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

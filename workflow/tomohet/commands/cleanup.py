@@ -7,7 +7,7 @@ from pathlib import Path
 from tomohet.errors import InputError
 from tomohet.files.digests import forget
 from tomohet.options import CleanupOptions
-from tomohet.running import command
+from tomohet.running.work import command
 
 NUMBERED = {"weights": re.compile(r"weights\.(\d+)\.pkl"), "zfiles": re.compile(r"z\.(\d+)\.\w+\.pkl")}
 

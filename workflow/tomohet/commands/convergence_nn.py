@@ -6,7 +6,9 @@ from tomohet.analysis import latent_plots, map_series
 from tomohet.analysis.volume_drift import MaskOptions
 from tomohet.files.atomic import write_json, write_pickle
 from tomohet.options import ConvergenceNnOptions
-from tomohet.running import command, log_to, take_output
+from tomohet.running.logs import log_to
+from tomohet.running.outputs import take_output
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

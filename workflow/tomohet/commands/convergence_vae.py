@@ -13,7 +13,9 @@ from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.leftovers import replacing
 from tomohet.options import ConvergenceVaeOptions
-from tomohet.running import command, log_to, take_output
+from tomohet.running.logs import log_to
+from tomohet.running.outputs import take_output
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """Check this machine: Python, packages, PyTorch and CUDA, memory, disk, Slurm."""
 
-from tomohet.cli.machine import examine
 from tomohet.errors import InputError
 from tomohet.options import DoctorOptions
-from tomohet.running import command
+from tomohet.running.machine import examine
+from tomohet.running.work import command
 
 
 @command

@@ -7,7 +7,7 @@ from tomohet.files.overwriting import refuse_overwriting_inputs
 from tomohet.options import DownsampleOptions
 from tomohet.particles import downsampled_stack as one
 from tomohet.particles import downsampling as down
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from tomohet.files.parts import locked
 from tomohet.options import EvalImagesOptions
 from tomohet.particles.source import open_particles
 from tomohet.processes import share_of, start_one_per_gpu
-from tomohet.running import command
+from tomohet.running.work import command
 from tomohet.training.evaluation import write_latents
 
 

@@ -20,7 +20,8 @@ from tomohet.model.volumes import (
 )
 from tomohet.options import EvalVolOptions
 from tomohet.processes import share_of, start_one_per_gpu
-from tomohet.running import command, take_output
+from tomohet.running.outputs import take_output
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from tomohet.particles.filtering import checked_indices
 from tomohet.particles.posed_files import with_refined_poses
 from tomohet.particles.refined_poses import RefinedPoses
 from tomohet.particles.same_refinement import warn_of_another_refinement
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

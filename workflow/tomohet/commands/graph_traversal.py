@@ -11,7 +11,7 @@ from tomohet.files.atomic import write_pickle
 from tomohet.files.leftovers import replacing
 from tomohet.files.pickles import load_array, load_latents
 from tomohet.options import GraphTraversalOptions
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from tomohet.model.imported import import_run
 from tomohet.options import ImportTomodrgnOptions
-from tomohet.running import command
+from tomohet.running.work import command
 
 
 @command

@@ -19,7 +19,7 @@ from tomohet.files.atomic import write_csv, write_json
 from tomohet.files.leftovers import replacing
 from tomohet.options import MavenOptions
 from tomohet.physics.molmap import read_model
-from tomohet.running import command
+from tomohet.running.work import command
 
 PIXELS_OF_RESOLUTION = 2.5
 

@@ -9,7 +9,7 @@ from tomohet.files.pickles import load_indices
 from tomohet.options import ParticleTableOptions
 from tomohet.particles.store_files import PARTICLES, read_particles
 from tomohet.rounds.table import particle_table
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

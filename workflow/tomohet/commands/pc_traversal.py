@@ -10,7 +10,7 @@ from tomohet.errors import InputError
 from tomohet.files.leftovers import replacing
 from tomohet.files.pickles import load_latents
 from tomohet.options import PcTraversalOptions
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from tomohet.particles.dialects import read_particles
 from tomohet.particles.filtering import filter_particles
 from tomohet.particles.source import preparation_options, selection_of
 from tomohet.particles.store_writing import write_store
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import logging
 
 from tomohet.options import ReportOptions
 from tomohet.report import write_report
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from tomohet.files.pickles import load_indices
 from tomohet.files.tables import read_table
 from tomohet.options import SelectOptions
 from tomohet.rounds.select import among, clauses, select
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from tomohet.device import device_of
 from tomohet.files.overwriting import refuse_overwriting_inputs
 from tomohet.options import SimulateOptions
 from tomohet.options.simulation import Simulation
-from tomohet.running import command
+from tomohet.running.work import command
 from tomohet.simulation.config import read_config
 from tomohet.simulation.simulate import WRITTEN, simulate
 

@@ -21,7 +21,7 @@ from tomohet.files.atomic import write_json, write_parquet
 from tomohet.files.grids import write_on_grid
 from tomohet.files.leftovers import replacing
 from tomohet.options import SirenOptions
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from tomohet.linear.state_output import write_states
 from tomohet.linear.states import fit_states
 from tomohet.options import StatesOptions
 from tomohet.particles.source import open_particles
-from tomohet.running import command, log_to
+from tomohet.running.logs import log_to
+from tomohet.running.work import command
 
 
 @command

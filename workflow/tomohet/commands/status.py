@@ -6,7 +6,7 @@ from itertools import groupby
 from tomohet.options import StatusOptions
 from tomohet.rounds.config import read_config
 from tomohet.rounds.progress import is_locked, progress
-from tomohet.running import command
+from tomohet.running.work import command
 
 
 @command

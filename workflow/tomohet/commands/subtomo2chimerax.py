@@ -17,7 +17,7 @@ from tomohet.mapback import placements, scene
 from tomohet.model.load import load_model
 from tomohet.model.volumes import write_volumes
 from tomohet.options import Subtomo2chimeraxOptions
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from tomohet.linear.figures import write_figures
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.output import LinearRun, write_run
 from tomohet.options import TrainLinearOptions
-from tomohet.running import command, run_together
+from tomohet.running.together import run_together
+from tomohet.running.work import command
 
 
 @command

@@ -1,7 +1,8 @@
 """Train one neural volume for all particles: the consensus map of a decoder without latent."""
 
 from tomohet.options import TrainNnOptions
-from tomohet.running import command, run_together
+from tomohet.running.together import run_together
+from tomohet.running.work import command
 from tomohet.training.homogeneous import train_nn
 
 

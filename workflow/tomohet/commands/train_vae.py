@@ -1,7 +1,8 @@
 """Train the heterogeneity network: latents of particles and the volumes they stand for."""
 
 from tomohet.options import TrainVaeOptions
-from tomohet.running import command, run_together
+from tomohet.running.together import run_together
+from tomohet.running.work import command
 from tomohet.training.vae import train_vae
 
 

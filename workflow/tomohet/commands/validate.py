@@ -9,7 +9,7 @@ from tomohet.options import ValidateOptions
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.positions import positions_from_volume_series
 from tomohet.preflight import overall, preflight, summary, write_validation
-from tomohet.running import command
+from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import pprint
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_pickles
 from tomohet.options import ViewConfigOptions
-from tomohet.running import command
+from tomohet.running.work import command
 
 
 @command

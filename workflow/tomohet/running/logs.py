@@ -1,12 +1,16 @@
 """Logging of a command: to standard error, and wholly to a `run.log`."""
 
+import errno
 import logging
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tomohet import __version__
+from tomohet.errors import InputError
 
 # Five spaces between time and text, the layout that readers of tomoDRGN's run.log split on.
 FORMAT = logging.Formatter("%(asctime)s     %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
@@ -56,3 +60,46 @@ def log_to(path: str | Path) -> None:
     log = logging.getLogger(__name__)
     log.info("command: %s", shlex.join(sys.argv))
     log.info("tomohet %s, Python %s, %s", __version__, platform.python_version(), platform.platform())
+
+
+@contextmanager
+def closing_log() -> Iterator[None]:
+    """Close the files that `log_to` opens inside; an error that ends the work is their last line."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as failure:
+        for handler in _files_since(before):
+            handler.handle(_record(failure))
+        raise
+    finally:
+        for handler in _files_since(before):
+            root.removeHandler(handler)
+            handler.close()
+
+
+def _files_since(before: list[logging.Handler]) -> list[logging.Handler]:
+    handlers = logging.getLogger().handlers
+    return [one for one in handlers if isinstance(one, logging.FileHandler) and one not in before]
+
+
+def _record(failure: BaseException) -> logging.LogRecord:
+    known = isinstance(failure, InputError | OSError | KeyboardInterrupt)
+    text = f"error: {in_one_line(failure)}" if known else "stopped by a fault of the program"
+    traceback = None if known else (type(failure), failure, failure.__traceback__)
+    return logging.LogRecord("tomohet", logging.ERROR, __file__, 0, text, (), traceback)
+
+
+def in_one_line(failure: BaseException) -> str:
+    """Say in one line what has ended a command."""
+    if isinstance(failure, KeyboardInterrupt):
+        return "interrupted"
+    if not isinstance(failure, OSError):
+        return str(failure)
+    if failure.errno == errno.ENOSPC:
+        where = f" while writing {failure.filename}" if failure.filename else ""
+        return f"the disk is full{where}: free some space and run the same command again"
+    if failure.filename and failure.strerror:
+        return f"{failure.filename}: {failure.strerror}"
+    return str(failure)

@@ -18,6 +18,7 @@ def holding_outputs(options: Options) -> Iterator[None]:
     Commands that may run as several processes (`--multigpu`) take theirs when they know which one they are.
     """
     global _held
+    outside, taken = _held, set(_taken)
     with ExitStack() as _held:
         try:
             folder = getattr(options, "outdir", None)
@@ -26,8 +27,8 @@ def holding_outputs(options: Options) -> Iterator[None]:
             yield
         finally:
             _held.close()
-            _held = None
-            _taken.clear()
+            _held = outside
+            _taken.intersection_update(taken)
 
 
 def take_output(folder: Path, shared: bool = False) -> Path:

@@ -5,15 +5,17 @@ from functools import wraps
 from typing import Any
 
 from tomohet.options import Options
+from tomohet.plots import house_style
+from tomohet.running.logs import closing_log
 from tomohet.running.outputs import holding_outputs
 
 
 def command(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `run(options)` hold its output folders while it works."""
+    """Make `run(options)` hold its output folders, keep its own log, and draw in the house style."""
 
     @wraps(run)
     def held(options: Options) -> Any:
-        with holding_outputs(options):
+        with closing_log(), holding_outputs(options), house_style():
             return run(options)
 
     return held

@@ -71,7 +71,8 @@ def evaluate_images(
     if store.box != box or abs(store.pixel_size_A / pixel_size_A - 1) > 1e-3:
         raise InputError(
             f"{options.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was "
-            f"trained on {box} px at {pixel_size_A:g} Å; resample with `tomohet downsample` or extract them so"
+            f"trained on {box} px at {pixel_size_A:g} Å; resample with `tomohet downsample` or extract "
+            "them so"
         )
     _refuse_other_normalisation(config, store)
     model = load_vae(options.weights, config, device)
