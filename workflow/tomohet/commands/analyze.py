@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: AnalyzeOptions) -> None:
-    """Analyse the latents and write tables, figures and volumes."""
+def run(options: AnalyzeOptions) -> dict:
+    """Analyse the latents; write tables, figures and volumes; return the summary."""
     training = RunFolder(options.workdir)
     epoch = training.epoch(options.epoch)
     outdir = options.outdir or options.workdir / ("analyze" if epoch == FINAL else f"analyze.{epoch}")
     take_output(outdir)
     with replacing(outdir, "analyze"):
-        analyse(options, training, epoch, outdir)
+        return analyse(options, training, epoch, outdir)
 
 
-def analyse(options: AnalyzeOptions, training, epoch: int, outdir: Path) -> None:
-    """The latents of one epoch: components, clusters, UMAP, their volumes, and the leak audit."""
+def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Path) -> dict:
+    """Analyse the latents of one epoch: components, clusters, UMAP, their volumes, and the leak audit."""
     z, logvar = training.latents(epoch)
     config = training.config()
     particles = particles_of(len(z), options.particles, config)
@@ -84,3 +84,4 @@ def analyse(options: AnalyzeOptions, training, epoch: int, outdir: Path) -> None
             volumes = maker.write(points, outdir / name)
             montage(volumes, outdir / f"volumes_{name}.{options.plot_format}", titles[name])
     write_json(outdir / "summary.json", numbers)
+    return numbers

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from tomohet.analysis import volume_analysis, volume_space
-from tomohet.analysis.volume_space import find_volumes
+from tomohet.analysis.volume_space import VolumeSet, find_volumes
 from tomohet.files.atomic import write_json, write_parquet, write_pickle
 from tomohet.files.leftovers import replacing
 from tomohet.files.masks import read_mask
@@ -19,19 +19,19 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: AnalyzeVolumesOptions) -> None:
-    """Analyse the volumes and write tables, figures and volumes."""
+def run(options: AnalyzeVolumesOptions) -> dict:
+    """Analyse the volumes; write tables, figures and volumes; return the summary."""
     volumes = find_volumes(options.voldir)
     source = options.voldir.resolve()
     name = source.stem if source.is_file() else source.name
     outdir = options.outdir or options.voldir.with_name(f"{name}_analyze_volumes")
     take_output(outdir)
     with replacing(outdir, "analyze_volumes"):
-        analyse(options, volumes, outdir)
+        return analyse(options, volumes, outdir)
 
 
-def analyse(options: AnalyzeVolumesOptions, volumes, outdir: Path) -> None:
-    """The volumes as points: components in a mask, clusters, UMAP."""
+def analyse(options: AnalyzeVolumesOptions, volumes: VolumeSet, outdir: Path) -> dict:
+    """Analyse the volumes as points: components in a mask, clusters, UMAP."""
     log.info("%d volumes of %d px, %.3g Å/px", len(volumes.paths), volumes.box, volumes.pixel_size_A)
 
     mean, highest = volume_space.mean_and_highest(volumes)
@@ -56,4 +56,6 @@ def analyse(options: AnalyzeVolumesOptions, volumes, outdir: Path) -> None:
         folder = outdir / f"kmeans{options.ksample}"
         volume_analysis.write_clusters(folder, volumes, found, options.plot_format, tomograms)
     volume_analysis.write_figures(outdir, volumes, found, mask, options.plot_format)
-    write_json(outdir / "summary.json", volume_analysis.summary(volumes, found, mask))
+    summary = volume_analysis.summary(volumes, found, mask)
+    write_json(outdir / "summary.json", summary)
+    return summary

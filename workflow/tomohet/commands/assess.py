@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: AssessOptions) -> None:
-    """Read, compare, write truth.json and a figure."""
+def run(options: AssessOptions) -> dict:
+    """Compare with the truth; write truth.json and a figure; return what truth.json holds."""
     table_file = options.round_dir / "particles.parquet"
     if not is_there(table_file):
         raise InputError(f"{table_file}: missing; the round's particle table is made by `particle_table`")
@@ -71,3 +71,4 @@ def run(options: AssessOptions) -> None:
     for name, oracle in result["oracle"].items():
         found = ", ".join(f"{m} {r['blocks'][name]['auc']:.3f}" for m, r in result["latents"].items())
         log.info("%s: AUC of the oracle %.3f; latents %s", name, oracle, found)
+    return result

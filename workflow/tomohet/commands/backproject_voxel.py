@@ -12,7 +12,7 @@ from tomohet.linear.fit import refined_alone
 from tomohet.options import BackprojectVoxelOptions
 from tomohet.particles.refined_poses import RefinedPoses
 from tomohet.particles.source import open_particles
-from tomohet.reconstruction.half_maps import half_maps
+from tomohet.reconstruction.half_maps import HalfMaps, half_maps
 from tomohet.reconstruction.outputs import MapFiles, write_half_maps
 from tomohet.running.logs import log_to
 from tomohet.running.outputs import take_output
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: BackprojectVoxelOptions) -> None:
-    """Prepare a STAR file if need be, reconstruct, write."""
+def run(options: BackprojectVoxelOptions) -> HalfMaps:
+    """Prepare a STAR file if need be, reconstruct, write the maps; return them."""
     if options.poses is not None and options.refine_poses is not None:
         raise InputError("--poses and --refine-poses: expected one; the FSC is honest with --refine-poses")
     files = MapFiles.of(options.output)
@@ -34,12 +34,11 @@ def run(options: BackprojectVoxelOptions) -> None:
     if files.prefix and not Path(options.particles).is_dir():
         # A lone X.mrc leaves no folder beside it: the prepared images go when the map is there.
         with tempfile.TemporaryDirectory(dir=files.folder, prefix=f".{files.prefix}_prepared") as folder:
-            reconstruct(options, files, Path(folder))
-    else:
-        reconstruct(options, files, files.folder)
+            return reconstruct(options, files, Path(folder))
+    return reconstruct(options, files, files.folder)
 
 
-def reconstruct(options: BackprojectVoxelOptions, files: MapFiles, folder: Path) -> None:
+def reconstruct(options: BackprojectVoxelOptions, files: MapFiles, folder: Path) -> HalfMaps:
     """Write the half maps of the selected particles to `files`; a STAR file is prepared in `folder`."""
     device = device_of(options.device)
     store, particles = open_particles(options.particles, options, folder)
@@ -63,6 +62,7 @@ def reconstruct(options: BackprojectVoxelOptions, files: MapFiles, folder: Path)
         result.resolution_05_A,
         options.output,
     )
+    return result
 
 
 def refinement(options: BackprojectVoxelOptions, store, device):

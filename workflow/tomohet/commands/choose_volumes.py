@@ -2,9 +2,10 @@
 
 import logging
 
+import pandas as pd
+
 from tomohet.analysis.choice import choose_latents
 from tomohet.analysis.run_folder import RunFolder, particles_of
-from tomohet.errors import InputError
 from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.pickles import load_latents
@@ -15,10 +16,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: ChooseVolumesOptions) -> None:
-    """Write z.pkl, the latents to decode, and assignment.parquet: particle, volume."""
-    if options.count < 1:
-        raise InputError(f"--count {options.count}: at least one volume must be chosen")
+def run(options: ChooseVolumesOptions) -> pd.DataFrame:
+    """Write z.pkl, the latents to decode, and the table of particle and volume; return the table."""
     if options.latents.is_dir():
         training = RunFolder(options.latents)
         z, _ = training.latents(training.epoch(options.epoch))
@@ -31,3 +30,4 @@ def run(options: ChooseVolumesOptions) -> None:
         write_pickle(options.outdir / "z.pkl", chosen)
     write_parquet(options.outdir / "assignment.parquet", assignment)
     log.info("%d volumes stand for %d particles", len(chosen), len(z))
+    return assignment

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: CleanupOptions) -> None:
-    """Find the files and delete them."""
+def run(options: CleanupOptions) -> list[Path]:
+    """Find the files and delete them; return them."""
     if not options.workdir.is_dir():
         raise InputError(f"{options.workdir}: no such folder")
     if not (options.weights or options.zfiles or options.volumes):
@@ -33,6 +33,7 @@ def run(options: CleanupOptions) -> None:
             forget(path)
             path.unlink()
     log.info("%s %d files, %.1f MB", "would delete" if options.test else "deleted", len(doomed), freed / 1e6)
+    return doomed
 
 
 def _old_epochs(workdir: Path, kind: str) -> list[Path]:

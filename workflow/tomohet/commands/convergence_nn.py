@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: ConvergenceNnOptions) -> None:
-    """Write the FSC curves, their figures and convergence.json."""
+def run(options: ConvergenceNnOptions) -> dict:
+    """Write the FSC curves, their figures and convergence.json; return what that holds."""
     maps = map_series.find_maps(options.training_directory, options.max_epoch)
     outdir = options.outdir or options.training_directory / f"convergence.{len(maps)}"
     take_output(outdir)
@@ -37,12 +37,11 @@ def run(options: ConvergenceNnOptions) -> None:
         )
     if best < len(maps) - 1:
         log.warning("maps agree best at epoch %d, less later: a sign of overfitting", series.epochs[best])
-    write_json(
-        outdir / "convergence.json",
-        {
-            "epochs": series.epochs,
-            "best_epoch": series.epochs[best],
-            "resolution_A": {f"fsc_{level}": values for level, values in series.resolution_A.items()},
-            "integral_1_A": series.integral,
-        },
-    )
+    found = {
+        "epochs": series.epochs,
+        "best_epoch": series.epochs[best],
+        "resolution_A": {f"fsc_{level}": values for level, values in series.resolution_A.items()},
+        "integral_1_A": series.integral,
+    }
+    write_json(outdir / "convergence.json", found)
+    return found

@@ -8,7 +8,6 @@ from tomohet.analysis.run_folder import FINAL, RunFolder
 from tomohet.analysis.sketch import density_maxima
 from tomohet.analysis.verdict import judge
 from tomohet.analysis.volume_drift import MaskOptions, follow
-from tomohet.errors import InputError
 from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.leftovers import replacing
@@ -21,30 +20,19 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: ConvergenceVaeOptions) -> None:
-    """Compare epochs and write numbers, figures and convergence.json."""
-    if (
-        min(
-            options.epoch_interval,
-            options.subset,
-            options.n_bins,
-            options.final_maxima,
-            options.pruned_maxima,
-        )
-        < 1
-    ):
-        raise InputError("--epoch-interval, --subset, --n-bins, --pruned-maxima, --final-maxima: at least 1")
+def run(options: ConvergenceVaeOptions) -> dict:
+    """Compare epochs; write numbers, figures and convergence.json; return what that holds."""
     training = RunFolder(options.workdir)
     last = training.epoch(options.epoch)
     outdir = options.outdir or options.workdir / ("convergence" if last == FINAL else f"convergence.{last}")
     take_output(outdir)
     log_to(outdir / "convergence.log")
     with replacing(outdir, "convergence_vae"):
-        compare(options, training, last, outdir)
+        return compare(options, training, last, outdir)
 
 
-def compare(options: ConvergenceVaeOptions, training, last: int, outdir: Path) -> None:
-    """The epochs up to `last`: losses, latents, and volumes of representatives; which epoch is taken."""
+def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outdir: Path) -> dict:
+    """Compare the epochs up to `last`: losses, latents, volumes of representatives; take one."""
     known = [epoch for epoch in training.latent_epochs() if epoch <= last] or [last]
     epochs = latent_drift.listed_epochs(known, options.epoch_interval, last)
     log.info("epochs compared: %s", ", ".join(map(str, epochs)))
@@ -110,3 +98,4 @@ def compare(options: ConvergenceVaeOptions, training, last: int, outdir: Path) -
     }
     with sealed(outdir / "convergence.json"):
         write_json(outdir / "convergence.json", found)
+    return found

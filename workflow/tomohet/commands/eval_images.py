@@ -1,5 +1,7 @@
 """Infer latents of particles with a trained network."""
 
+from pathlib import Path
+
 from tomohet.device import device_of
 from tomohet.files.parts import locked
 from tomohet.options import EvalImagesOptions
@@ -10,8 +12,8 @@ from tomohet.training.evaluation import write_latents
 
 
 @command
-def run(options: EvalImagesOptions) -> None:
-    """Read the particles, infer, write means and log variances."""
+def run(options: EvalImagesOptions) -> Path:
+    """Read the particles, infer, write means and log variances; return their file."""
     device = device_of(options.device)
     if options.multigpu:
         start_one_per_gpu(device)
@@ -20,3 +22,4 @@ def run(options: EvalImagesOptions) -> None:
     with locked(folder / "prepared"):
         store, particles = open_particles(options.particles, options, folder)
     write_latents(options, store, particles, device, share_of(options.part, device))
+    return options.out_z

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: EvalVolOptions) -> None:
-    """Open the model, decode, write."""
+def run(options: EvalVolOptions) -> Path:
+    """Open the model, decode, write the volumes; return their folder."""
     weights, config = _model_files(options)
     device = device_of(options.device)
     if options.multigpu:
@@ -49,7 +49,7 @@ def run(options: EvalVolOptions) -> None:
     if decoder.zdim == 0:
         if share.leads:
             write_homogeneous(decoder, options.outdir / f"{stem(options.prefix)}.mrc", **chosen)
-        return
+        return options.outdir
     if options.zfile is None:
         raise InputError("--zfile is needed: the model has latents, and a volume belongs to each")
     z = read_latent_points(options.zfile, decoder.zdim).astype(np.float32)
@@ -64,10 +64,10 @@ def run(options: EvalVolOptions) -> None:
         model_digest=content_digest(weights, config),
         **chosen,
     )
+    return options.outdir
 
 
 def _model_files(options: EvalVolOptions) -> tuple[Path, Path]:
-
     if options.workdir is not None:
         training = RunFolder(options.workdir)
         return training.weights_path(training.epoch(options.epoch)), training.config_path

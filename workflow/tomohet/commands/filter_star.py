@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: FilterStarOptions) -> None:
-    """Select rows and write them."""
+def run(options: FilterStarOptions) -> list[Path]:
+    """Select rows and write them; return the STAR files."""
     star_type = options.starfile_type or export.detect_type(options.input)
     is_set = star_type == "optimisation_set"
     given = (options.input, options.particles, options.ind, options.labels, options.with_refined_poses)
@@ -79,6 +79,7 @@ def run(options: FilterStarOptions) -> None:
             particles.placed(path, options.datadir).write(path, rows)
         n_particles = len(np.unique(particles.particle[rows]))
         log.info("%s: %d of %d particles", path, n_particles, particles.n_particles)
+    return [path for path, _ in subsets]
 
 
 def _particles_of(path: Path):

@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: MavenOptions) -> None:
-    """Draw the units, measure their occupancies, analyse them, and write tables, figures and scripts."""
+def run(options: MavenOptions) -> dict:
+    """Measure the occupancies of all units; write tables, figures, scripts; return the summary."""
     with replacing(options.outdir, "maven"):
-        measure(options)
+        return measure(options)
 
 
-def measure(options: MavenOptions) -> None:
+def measure(options: MavenOptions) -> dict:
     """The occupancies of all units in volumes and particles, and what follows from them."""
     ensemble = open_ensemble(options.volumes)
     if options.classes is not None and not 1 <= options.classes <= len(ensemble):
@@ -104,6 +104,7 @@ def measure(options: MavenOptions) -> None:
         result.volume_tree.groups.max(),
         len(result.required),
     )
+    return summary
 
 
 def draw_or_read_units(options: MavenOptions, ensemble, mean):

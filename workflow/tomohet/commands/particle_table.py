@@ -2,6 +2,8 @@
 
 import logging
 
+import pandas as pd
+
 from tomohet.analysis.run_folder import refuse_other_models
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_parquet
@@ -15,8 +17,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: ParticleTableOptions) -> None:
-    """Write the table as parquet."""
+def run(options: ParticleTableOptions) -> pd.DataFrame:
+    """Write the table as parquet; return it."""
     if not (options.store / PARTICLES).exists():
         raise InputError(f"{options.store}: not a prepared store (it has no {PARTICLES})")
     particles = read_particles(options.store)
@@ -26,3 +28,4 @@ def run(options: ParticleTableOptions) -> None:
     )
     write_parquet(options.output, table)
     log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))
+    return table

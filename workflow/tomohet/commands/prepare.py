@@ -7,6 +7,7 @@ from tomohet.options import PrepareOptions
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.filtering import filter_particles
 from tomohet.particles.source import preparation_options, selection_of
+from tomohet.particles.store import Store
 from tomohet.particles.store_writing import write_store
 from tomohet.running.work import command
 
@@ -14,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: PrepareOptions) -> None:
-    """Read, select, prepare."""
+def run(options: PrepareOptions) -> Store:
+    """Read, select, prepare; return the store."""
     if options.invert_data and options.uninvert_data:
         raise InputError("--invert-data and --uninvert-data exclude each other")
     particle_set = read_particles(
@@ -38,3 +39,4 @@ def run(options: PrepareOptions) -> None:
         store.pixel_size_A,
         " and ".join("inverted" if inverted else "kept" for inverted in store.description["inverted"]),
     )
+    return store

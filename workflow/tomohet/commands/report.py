@@ -1,6 +1,7 @@
 """Write one self-contained HTML page about everything in a dataset's results folder."""
 
 import logging
+from pathlib import Path
 
 from tomohet.options import ReportOptions
 from tomohet.report import write_report
@@ -10,7 +11,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: ReportOptions) -> None:
-    """Collect the results and write the page."""
+def run(options: ReportOptions) -> Path:
+    """Collect the results and write the page; return its path."""
     path = write_report(options.results, options.output)
     log.info("%s: %.1f MB", path, path.stat().st_size / 1e6)
+    return path

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: SelectOptions) -> None:
-    """Write the ordinals (column `particle`) of the selected particles, ascending."""
+def run(options: SelectOptions) -> np.ndarray:
+    """Write the numbers (column `particle`) of the selected particles, ascending; return them."""
     if options.output is None and not options.explain:
         raise InputError("nothing to do: give -o FILE.pkl, or --explain")
     outputs = [file for file in (options.output, options.summary) if file is not None]
@@ -53,6 +53,7 @@ def run(options: SelectOptions) -> None:
             "conditions": [{"text": c.text, "n_true": c.n_true, "n_unknown": c.n_unknown} for c in counts],
         }
         write_json(options.summary, summary)
+    return chosen
 
 
 def explained(counts: list, n_particles: int) -> list[str]:

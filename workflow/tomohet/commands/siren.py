@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 
 @command
-def run(options: SirenOptions) -> None:
-    """Binarise the volumes, link voxels, find blocks, and write masks, tables and figures."""
+def run(options: SirenOptions) -> dict:
+    """Binarise the volumes, link voxels, find blocks; write masks, tables, figures; return the summary."""
     with replacing(options.outdir, "siren"):
-        find_blocks(options)
+        return find_blocks(options)
 
 
-def find_blocks(options: SirenOptions) -> None:
-    """The blocks of the volumes, their relations, and their states in volumes and particles."""
+def find_blocks(options: SirenOptions) -> dict:
+    """Find the blocks of the volumes, their relations, and their states in volumes and particles."""
     maps = None
     if options.workdir is not None:
         maps = particle_maps(options.workdir, options.epoch, options.device, *options.volume_form)
@@ -87,32 +87,31 @@ def find_blocks(options: SirenOptions) -> None:
     states.insert(0, "volume", ensemble.numbers)
     write_parquet(options.outdir / "volumes.parquet", states)
     draw(options, found, mean, float(np.median(levels.solvent)) + height, ensemble.grid.pixel_size_A)
-    write_json(
-        options.outdir / "summary.json",
-        {
-            "n_volumes": len(ensemble),
-            "n_effective_volumes": found.n_effective,
-            "n_blocks": len(table),
-            "rule": options.rule,
-            "level": options.level,
-            "median_level": float(np.median(levels.values)),
-            "median_height_above_solvent": height,
-            "level_stability": stability,
-            "outlying_volumes": outlying.tolist(),
-            "noise_extent_px": found.noise_px,
-            "n_voxels_tested": found.n_voxels_tested,
-            "n_voxels_in_blocks": int(table.n_voxels.sum()),
-            "n_pairs": partners.pairs if partners else 0,
-            "n_pairs_linked": partners.linked if partners else 0,
-            "n_pairs_exclusive": partners.excluded if partners else 0,
-            "p_value": partners.p_value if partners else None,
-            "least_phi": partners.least_phi if partners else None,
-            "randomised": blocks_of_randomised(levels.values, task) if given is None else None,
-            "particles": reduced,
-            "blocks": table.to_dict("records"),
-        },
-    )
+    summary = {
+        "n_volumes": len(ensemble),
+        "n_effective_volumes": found.n_effective,
+        "n_blocks": len(table),
+        "rule": options.rule,
+        "level": options.level,
+        "median_level": float(np.median(levels.values)),
+        "median_height_above_solvent": height,
+        "level_stability": stability,
+        "outlying_volumes": outlying.tolist(),
+        "noise_extent_px": found.noise_px,
+        "n_voxels_tested": found.n_voxels_tested,
+        "n_voxels_in_blocks": int(table.n_voxels.sum()),
+        "n_pairs": partners.pairs if partners else 0,
+        "n_pairs_linked": partners.linked if partners else 0,
+        "n_pairs_exclusive": partners.excluded if partners else 0,
+        "p_value": partners.p_value if partners else None,
+        "least_phi": partners.least_phi if partners else None,
+        "randomised": blocks_of_randomised(levels.values, task) if given is None else None,
+        "particles": reduced,
+        "blocks": table.to_dict("records"),
+    }
+    write_json(options.outdir / "summary.json", summary)
     log.info("%d blocks, %d voxels in all", len(table), table.n_voxels.sum())
+    return summary
 
 
 def draw(options: SirenOptions, found, mean, level: float, pixel_size_A: float) -> None:

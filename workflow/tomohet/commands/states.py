@@ -4,7 +4,7 @@ from tomohet.device import device_of
 from tomohet.errors import InputError
 from tomohet.files.leftovers import replacing
 from tomohet.linear.state_output import write_states
-from tomohet.linear.states import fit_states
+from tomohet.linear.states import States, fit_states
 from tomohet.options import StatesOptions
 from tomohet.particles.source import open_particles
 from tomohet.running.logs import log_to
@@ -12,8 +12,8 @@ from tomohet.running.work import command
 
 
 @command
-def run(options: StatesOptions) -> None:
-    """Read, fit, write."""
+def run(options: StatesOptions) -> States:
+    """Read, fit, write the states; return them."""
     options.outdir.mkdir(parents=True, exist_ok=True)
     log_to(options.outdir / "run.log")
     store, particles = open_particles(options.particles, options, options.outdir)
@@ -32,3 +32,4 @@ def run(options: StatesOptions) -> None:
     )
     with replacing(options.outdir, "states"):
         write_states(options.outdir, store, particles, states, options.plot_format)
+    return states

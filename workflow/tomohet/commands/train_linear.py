@@ -1,5 +1,7 @@
 """Fit a linear latent model: a mean map, a few basis maps and closed-form latents."""
 
+from pathlib import Path
+
 from tomohet.analysis import leaks
 from tomohet.analysis.movement import movement_shares
 from tomohet.errors import InputError
@@ -15,9 +17,10 @@ from tomohet.running.work import command
 
 
 @command
-def run(options: TrainLinearOptions) -> None:
-    """Read, fit, write."""
+def run(options: TrainLinearOptions) -> Path:
+    """Read, fit, write the model; return its folder."""
     run_together(fit_and_write, options)
+    return options.outdir
 
 
 def fit_and_write(options: TrainLinearOptions, store, particles, device, processes) -> None:

@@ -1,5 +1,7 @@
 """Train the heterogeneity network: latents of particles and the volumes they stand for."""
 
+from pathlib import Path
+
 from tomohet.options import TrainVaeOptions
 from tomohet.running.together import run_together
 from tomohet.running.work import command
@@ -7,6 +9,7 @@ from tomohet.training.vae import train_vae
 
 
 @command
-def run(options: TrainVaeOptions) -> None:
-    """Read the particles, train, write."""
+def run(options: TrainVaeOptions) -> Path:
+    """Read the particles, train, write; return the folder of the training."""
     run_together(train_vae, options)
+    return options.outdir

@@ -9,14 +9,15 @@ from tomohet.options import ValidateOptions
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.positions import positions_from_volume_series
 from tomohet.preflight import overall, preflight, summary, write_validation
+from tomohet.preflight.check import Check
 from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
 
 
 @command
-def run(options: ValidateOptions) -> None:
-    """Check, write the two files, print the verdicts; a "stop" ends with an error."""
+def run(options: ValidateOptions) -> list[Check]:
+    """Check, write the two files, print and return the verdicts; raise InputError on a "stop"."""
     particle_set = read_particles(
         options.particles, options.datadir, options.source_software, options.symmetry_expanded
     )
@@ -36,3 +37,4 @@ def run(options: ValidateOptions) -> None:
     if overall(checks) == "stop":
         stopped = next(check for check in checks if check.verdict == "stop")
         raise InputError(f"{options.particles}: {stopped.name}: {stopped.message}; {stopped.remedy}")
+    return checks

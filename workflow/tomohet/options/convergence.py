@@ -31,11 +31,7 @@ class ConvergenceVaeOptions(PlotOptions, DeviceOptions, ParticleMapsOptions):
     random_seed: int = option(0, "Seed of subsets and clusters.")
     random_state: int = option(42, "Seed of UMAP.")
     skip_umap: bool = option(False, "Follow principal components instead of UMAP, which takes longer.")
-    n_bins: int = option(
-        30,
-        "Histogram bins per axis.",
-        section=SKETCH,
-    )
+    n_bins: int = option(30, "Histogram bins per axis.", section=SKETCH, ge=1)
     smooth: bool = option(
         True,
         "Smooth the histogram.",
@@ -47,21 +43,13 @@ class ConvergenceVaeOptions(PlotOptions, DeviceOptions, ParticleMapsOptions):
         "Smoothing width, bins.",
         section=SKETCH,
     )
-    pruned_maxima: int = option(
-        12,
-        "Prune close maxima down to this.",
-        section=SKETCH,
-    )
+    pruned_maxima: int = option(12, "Prune close maxima down to this.", section=SKETCH, ge=1)
     radius: float = option(
         5.0,
         "Closer than this is too close, bins.",
         section=SKETCH,
     )
-    final_maxima: int = option(
-        10,
-        "Maxima kept.",
-        section=SKETCH,
-    )
+    final_maxima: int = option(10, "Maxima kept.", section=SKETCH, ge=1)
     skip_volgen: bool = option(False, "Take the volumes of an earlier run.")
     ground_truth: tuple[Path, ...] = option((), "Maps to compare with, in the volumes' box.")
     mask: MaskKind = option(

@@ -82,7 +82,7 @@ class ChooseVolumesOptions(SeedOptions):
         "Store indices of the latents' particles (config.pkl's).",
         metavar="PKL",
     )
-    count: int = option(500, "Volumes at most.")
+    count: int = option(500, "Volumes at most.", ge=1)
     outdir: Path = option(..., "Output folder.", "-o", "--outdir")
 
 

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 import tomohet
 
 REQUIREMENTS = Path(tomohet.__file__).resolve().parents[2] / "envs" / "requirements.txt"
@@ -37,7 +39,12 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    """Compare what is installed with the exact versions of envs/requirements.txt."""
+    """Compare the packages installed with the exact versions that the tests ran with (envs/requirements.txt).
+
+    A tomohet that pip has installed has no such file; its packages are held against the versions it needs.
+    """
+    if not REQUIREMENTS.is_file():
+        return _needed_packages()
     findings = []
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", REQUIREMENTS.read_text(), flags=re.MULTILINE)
     for name, wanted in pins:
@@ -49,6 +56,22 @@ def _packages() -> list[Finding]:
         if found.split("+")[0] != wanted:
             findings.append(Finding("note", "packages", f"{name} is {found}; tested with {wanted}"))
     return findings or [Finding("ok", "packages", f"all {len(pins)} at their exact versions")]
+
+
+def _needed_packages() -> list[Finding]:
+    needed = [Requirement(text) for text in importlib.metadata.requires("tomohet") or []]
+    findings = []
+    for one in needed:
+        if one.marker is not None and not one.marker.evaluate():
+            continue
+        try:
+            found = importlib.metadata.version(one.name)
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding("FAIL", "packages", f"{one} is not installed"))
+            continue
+        if not one.specifier.contains(found, prereleases=True):
+            findings.append(Finding("FAIL", "packages", f"{one.name} is {found}; expected {one.specifier}"))
+    return findings or [Finding("ok", "packages", f"all {len(needed)} that tomohet needs")]
 
 
 def _torch() -> Finding:
