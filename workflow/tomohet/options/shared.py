@@ -90,7 +90,7 @@ class VolumeOptions(Options):
     flip: bool = option(False, "Reverse the z axis (handedness).")
     invert: bool = option(False, "Change the sign of the volumes.")
     downsample: int | None = option(
-        None, "Box size after Fourier cropping (default: that of the images).", metavar="BOX", unit="px", ge=8
+        None, "Box size after Fourier cropping (default: that of the images).", metavar="BOX", unit="px", ge=2
     )
     lowpass: float | None = option(
         None, "Resolution of a low-pass filter (default: none).", metavar="A", unit="Å", gt=0
