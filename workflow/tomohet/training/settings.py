@@ -1,4 +1,4 @@
-"""A training's parameters, given and default, as the plain dictionary that config.pkl holds."""
+"""The parameters of a training, given or default, as the plain dictionary that config.pkl holds."""
 
 import argparse
 import datetime
@@ -35,7 +35,7 @@ _RANGES = {  # lowest excluded, highest included
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Raise InputError for numbers that no training can have."""
+    """Raise InputError for option values with which no training is possible."""
     for name in _AT_LEAST_ONE:
         value = getattr(args, name, None)
         if value is not None and value < 1:
@@ -47,43 +47,42 @@ def check_options(args: argparse.Namespace) -> None:
         bound = f" and at most {highest}" if highest is not None else ""
         raise InputError(f"{_flag(name)} {value}: expected more than {lowest}{bound}")
     if not 0 <= args.lr_warmup < 1:
-        raise InputError(f"--lr-warmup {args.lr_warmup}: expected a share of the training, 0 to below 1")
+        raise InputError(f"--lr-warmup {args.lr_warmup}: expected a fraction of the training, 0 to below 1")
     if not 0 <= args.march < 1:
-        raise InputError(f"--march {args.march}: expected a share of the training, 0 to below 1")
+        raise InputError(f"--march {args.march}: expected a fraction of the training, 0 to below 1")
     if hasattr(args, "init"):
         _check_untaught(args)
     check_loading(args)
     if args.wd < 0 or args.checkpoint_minutes < 0:
         raise InputError("--wd and --checkpoint-minutes cannot be negative")
     if getattr(args, "pooling_function", None) == "set_encoder" and args.enc_dim_B % args.num_heads:
-        raise InputError(
-            f"--num-heads {args.num_heads}: --enc-dim-B {args.enc_dim_B} cannot be divided among them"
-        )
+        raise InputError(f"--num-heads {args.num_heads}: --enc-dim-B {args.enc_dim_B} is not divisible by it")
 
 
 def _check_untaught(args: argparse.Namespace) -> None:
-    """Raise InputError for what a network lacks that no linear model teaches."""
+    """Raise InputError for options that need a linear model, and for missing ones that it would supply."""
     if args.init is not None:
         if args.poses is not None:
             raise InputError(
-                "--init and --poses: poses are those of the model that --init names; leave out --poses"
+                "--init and --poses exclude each other: the linear model of --init brings its own refined "
+                "poses; leave out --poses"
             )
         return
     remedy = "with --init DIR (the output folder of `tomohet train_linear` on the same particles)"
     if args.encoder not in (None, "tilts"):
         raise InputError(
-            f"--encoder {args.encoder}: its latents start from a linear model; name one {remedy}"
+            f"--encoder {args.encoder}: latents of this encoder start from a linear model; give one {remedy}"
         )
     if args.zdim is None:
         raise InputError(
-            f"--zdim is missing: say how many latents, such as 128, or name a linear model {remedy}"
+            f"--zdim is missing: give the number of latents, such as 128, or a linear model {remedy}"
         )
 
 
 def check_loading(args: argparse.Namespace) -> None:
-    """Raise InputError for numbers of threads or batches that cannot be."""
+    """Raise InputError for impossible numbers of threads or of batches to prepare."""
     if args.num_workers < 0:
-        raise InputError(f"--num-workers {args.num_workers}: expected a number of threads")
+        raise InputError(f"--num-workers {args.num_workers}: expected a number of threads, 0 or more")
     if args.prefetch_factor is not None and args.prefetch_factor < 1:
         raise InputError(f"--prefetch-factor {args.prefetch_factor}: expected at least 1")
 
@@ -93,11 +92,10 @@ def _flag(name: str) -> str:
 
 
 def training_config(args: argparse.Namespace, store: Store, particles: np.ndarray, model_args: dict) -> dict:
-    """The dictionary of config.pkl: sections and names as tomoDRGN's, plain builtin values only.
+    """Build the dictionary of config.pkl: sections and names as in tomoDRGN, plain builtin values only.
 
-    Besides them: `particles` (store ordinals, in the order of the latents), `store`,
-    `store_digest`, `input_digests`, `scale` (real units per stored unit), and the options that tomoDRGN does
-    not have.
+    Additional keys: `particles` (store ordinals, in the order of the latents), `store`, `store_digest`,
+    `input_digests`, `scale` (real units per stored unit), and the options that tomoDRGN does not have.
     """
     init = getattr(args, "init", None)
     return {
@@ -166,7 +164,7 @@ def training_config(args: argparse.Namespace, store: Store, particles: np.ndarra
 
 
 def _poses(args: argparse.Namespace) -> dict:
-    """The table of refined poses, where one is used."""
+    """Name the table of refined poses, where one is used."""
     if getattr(args, "poses", None) is None:
         return {}
     digest = hashlib.sha256(args.poses.read_bytes()).hexdigest()
@@ -178,7 +176,7 @@ def _text(path: object) -> str | None:
 
 
 def teacher_digest(folder: Path | None) -> str | None:
-    """Digest of the linear model that teaches: its weights, and the poses that it has refined."""
+    """Digest the linear model from which the network starts: its weights and its refined poses."""
     if folder is None:
         return None
     files = (folder / name for name in ("weights.pkl", "poses.parquet"))
@@ -186,7 +184,7 @@ def teacher_digest(folder: Path | None) -> str | None:
 
 
 def decoder_arguments(args: argparse.Namespace, zdim: int) -> dict:
-    """The part of `model_args` that `model.vae.build_decoder` reads."""
+    """Return the part of `model_args` that `model.vae.build_decoder` reads."""
     return {
         "zdim": zdim,
         "players": args.dec_layers,
@@ -201,9 +199,10 @@ def decoder_arguments(args: argparse.Namespace, zdim: int) -> dict:
 
 
 def vae_arguments(args: argparse.Namespace, longest: int, n_basis: int) -> dict:
-    """`model_args` of train_vae.
+    """Return `model_args` of train_vae.
 
-    longest: the largest number of tilts of a particle; n_basis: basis maps of the linear model that teaches.
+    longest : the largest number of tilts of a particle
+    n_basis : number of basis maps (eigenvolumes) of the linear model from which the network starts
     """
     return {
         "kind": "vae",
@@ -224,7 +223,7 @@ def vae_arguments(args: argparse.Namespace, longest: int, n_basis: int) -> dict:
 
 
 def loss_rows(config: dict) -> LossRows:
-    """Which Fourier points enter the loss."""
+    """Take from the configuration which Fourier points enter the loss."""
     dataset = config["dataset_args"]
     return LossRows(dataset["l_dose_mask"], dataset["max_frequency"])
 
@@ -232,7 +231,7 @@ def loss_rows(config: dict) -> LossRows:
 def data_term(
     config: dict, half_plane: HalfPlane, device: torch.device, point_weight: Tensor | None = None
 ) -> DataTerm:
-    """How decoded values are compared with the images, on `device`; `point_weight` as in `DataTerm`."""
+    """Build the reconstruction term on `device`; `point_weight` as in `DataTerm`."""
     dataset = config["dataset_args"]
     half_precision = config["training_args"]["amp"] and fast_bfloat16(device)
     return DataTerm(
