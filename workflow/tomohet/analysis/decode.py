@@ -1,4 +1,4 @@
-"""Volumes of a trained model at chosen latents, for pictures and for following them through epochs."""
+"""Volumes of a trained model at chosen latents, for figures and for comparison between epochs."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -13,7 +13,7 @@ from tomohet.files.volume_list import file_name
 
 
 class VolumeMaker:
-    """Decodes latents of one epoch of a run, with the volume options of the command line.
+    """Decoder of latents of one epoch of a run, with the volume options of the command line.
 
     `options` has downsample (px), lowpass (Å), flip, invert and device, as `tomohet.cli.options` adds them.
     """
@@ -31,7 +31,7 @@ class VolumeMaker:
         self.options = options
 
     def write(self, z: np.ndarray, folder: Path) -> list[Path]:
-        """Decode z (m, zdim) to `folder`/vol_000.mrc...; returns the paths in order."""
+        """Decode z (m, zdim) to `folder`/vol_000.mrc...; return the paths in order."""
         from tomohet.model.volumes import write_volumes
 
         write_volumes(
