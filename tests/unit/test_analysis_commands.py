@@ -140,6 +140,6 @@ def test_graph_traversal_writes_integers_and_real_latents(tmp_path):
     path = [int(line) for line in (out / "path_particle_indices.txt").read_text().split()]
     assert path[0] == 0 and path[-1] == 1 and load_pickles(out / "path_particle_indices.pkl")[0] == path
     np.testing.assert_array_equal(load_pickles(out / "path_particle_embeddings.pkl")[0], z[path])
-    for anchors, message in (((0,), "at least 2"), ((0, 60), "60 is no particle")):
+    for anchors, message in (((0,), "at least 2"), ((0, 60), "60 is not a particle")):
         with pytest.raises(InputError, match=message):
             fakes.run("graph_traversal", latents, "--anchors", *anchors, "-o", out)

@@ -151,7 +151,7 @@ def test_diameter_of_a_mask_is_found_again(tmp_path, diameter):
     found = mask_diameter(mask.ravel(), 32, tmp_path)
     assert 2 * encoder_points(half_plane(32), found) == mask.sum()
     mask[16, 18] = False
-    with pytest.raises(InputError, match="no disc"):
+    with pytest.raises(InputError, match="not a disc"):
         mask_diameter(mask.ravel(), 32, tmp_path)
 
 

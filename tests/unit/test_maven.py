@@ -209,7 +209,7 @@ def test_every_option_of_the_masks_counts(model, tmp_path):
         masks = units.draw_units(atoms, GRID, *options, tmp_path).masks
         assert (masks != default).nnz > 0, name
     for empty in ((9.0, 0), (None, -20)):
-        with pytest.raises(InputError, match="no unit leaves a mask"):
+        with pytest.raises(InputError, match="all masks are empty"):
             units.draw_units(atoms, GRID, 10.0, "chimerax", *empty, 0, tmp_path)
 
 

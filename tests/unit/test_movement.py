@@ -79,7 +79,7 @@ def test_the_audit_says_so_in_its_table_and_in_words(caplog):
     with caplog.at_level(logging.WARNING):
         found = leaks.with_movement(audit, np.array([0.84, 0.1]))
         leaks.warn(found)
-    assert "84 % of the map of component 1 is movement of the whole particle" in caplog.text
+    assert "84 % of the map of component 1 is a movement of the whole particle" in caplog.text
     assert "component 2" not in caplog.text
     (line,) = [line for line in leaks.describe(found) if line["nuisance"] == "movement"]
     assert line["verdict"] == "look" and line["pc"] == 1 and line["explained"] == 0.84 and line["p"] is None

@@ -56,8 +56,8 @@ def test_every_option_is_told_in_a_sentence():
         (("--max-frequency", "0"), "--max-frequency 0.0: expected more than 0"),
         (("--beta", "f"), "--beta f: expected a number or 'a', 'b', 'c', 'd' or 'e'"),
         (("--num-workers", "-1"), "--num-workers -1: expected at least 0"),
-        (("--init", "l", "--poses", "p"), "--init and --poses: poses are those of the model"),
-        (("--encoder", "free"), "--encoder free: its latents start from a linear model"),
+        (("--init", "l", "--poses", "p"), "--init and --poses exclude each other"),
+        (("--encoder", "free"), "--encoder free: latents of this encoder start from a linear model"),
         (("--pooling-function", "set_encoder", "--num-heads", "3"), "--num-heads 3: --enc-dim-B 256"),
     ],
 )

@@ -222,7 +222,7 @@ def test_evaluation_needs_the_linear_model_that_taught(taught, tiny_store, tiny_
     content = read_weights(linear / "weights.pkl")
     content["posterior"]["noise"] *= 2
     torch.save(content, linear / "weights.pkl")
-    with pytest.raises(InputError, match="not the one that taught"):
+    with pytest.raises(InputError, match="not the one from which"):
         evaluated(folder, tiny_store)
     shutil.rmtree(linear)
     with pytest.raises(InputError, match="linear"):

@@ -64,8 +64,8 @@ def test_frequencies_march_while_the_network_trains(tiny_store, tmp_path, share)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--march", "1"], "--march 1.0: expected a share of the training, 0 to below 1"),
-        (["--encoder", "free"], "--encoder free: its latents start from a linear model"),
+        (["--march", "1"], "--march 1.0: expected a fraction of the training, 0 to below 1"),
+        (["--encoder", "free"], "--encoder free: latents of this encoder start from a linear"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tiny_store, tmp_path, options, message):

@@ -180,14 +180,16 @@ def test_siren_takes_no_latents_and_no_weights_of_other_volumes(volumes):
     assert latents_beside(volumes, numbers) is None and population_beside(volumes, numbers) is None
     write_pickle(volumes / "z.pkl", LATENTS)
     np.testing.assert_array_equal(latents_beside(volumes, numbers), LATENTS)
-    with pytest.raises(InputError, match="assignment.parquet: no such file, though z.pkl lies there"):
+    with pytest.raises(
+        InputError, match="assignment.parquet: no such file, though z.pkl is in the same folder"
+    ):
         population_beside(volumes, numbers)
     write_parquet(
         volumes / "assignment.parquet", pd.DataFrame({"particle": range(18), "volume": [*numbers] * 2})
     )
     assert population_beside(volumes, numbers).tolist() == [2] * 9
     write_parquet(volumes / "assignment.parquet", pd.DataFrame({"particle": range(5), "volume": range(5)}))
-    with pytest.raises(InputError, match="particles of 5 volumes, but there are 9"):
+    with pytest.raises(InputError, match="particles to 5 volumes, which are not the 9 given"):
         population_beside(volumes, numbers)
     write_pickle(volumes / "z.pkl", LATENTS + 1)
     with pytest.raises(InputError, match="z.pkl: the volumes were decoded from other latents"):

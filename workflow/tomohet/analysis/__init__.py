@@ -1,1 +1,1 @@
-"""Reading the latents and volumes of a trained model: states, leaks, convergence, traversals."""
+"""Analysis of the latents and volumes of a trained model: states, leaks, convergence, traversals."""

@@ -8,14 +8,19 @@ import numpy as np
 
 MAX_COMPONENTS = 10
 MAX_DIMENSIONS = 8
-MIXTURE_ROWS = 20_000  # a mixture is fitted on at most so many particles; all are then assigned
+MIXTURE_ROWS = 20_000  # a mixture is fitted to at most this number of particles; all are then assigned
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """k-means clusters: `labels` (n,) int, `centres` (k, zdim) and `rows` (k,): the particles they are."""
+    """k-means clusters with their centres on particles.
+
+    labels : (n,) int
+    centres : (k, zdim) latents of the central particles
+    rows : (k,) rows of the central particles
+    """
 
     labels: np.ndarray
     centres: np.ndarray
@@ -34,11 +39,11 @@ class Mixture:
 
 
 def kmeans(z: np.ndarray, k: int, seed: int, restarts: int = 10) -> Clusters:
-    """k-means of z (n, zdim), started by k-means++ `restarts` times, the best kept.
+    """Cluster z (n, zdim) by k-means, started by k-means++ `restarts` times; the best result is kept.
 
-    Each centre is the member nearest to its cluster's mean, so that what is decoded there is an observed
-    latent. Labels follow the leaf order of an average-linkage tree of the centres: neighbours are alike.
-    Fewer clusters result, with a message, when z has fewer than `k` distinct rows.
+    Each centre is the member nearest to its cluster's mean, so that the decoded centre is an observed latent.
+    Labels follow the leaf order of an average-linkage tree of the centres, so that neighbouring labels are
+    alike. When z has fewer than `k` distinct rows there are fewer clusters, and a message says so.
     """
     from sklearn.cluster import KMeans
 
@@ -48,7 +53,7 @@ def kmeans(z: np.ndarray, k: int, seed: int, restarts: int = 10) -> Clusters:
     k = min(k, distinct)
     fit = KMeans(k, init="k-means++", n_init=restarts, random_state=seed).fit(z)
     distance = np.linalg.norm(z - fit.cluster_centers_[fit.labels_], axis=1)
-    # Of each cluster's members, sorted by distance, the first.
+    # The first member of each cluster, with members sorted by distance.
     nearest_first = np.lexsort((distance, fit.labels_))
     kinds, starts = np.unique(fit.labels_[nearest_first], return_index=True)
     rows = nearest_first[starts]
@@ -59,7 +64,7 @@ def kmeans(z: np.ndarray, k: int, seed: int, restarts: int = 10) -> Clusters:
 
 
 def leaf_order(centres: np.ndarray) -> np.ndarray:
-    """Order of centres (k, d) as leaves of their average-linkage tree, neighbours as near as it allows.
+    """Order centres (k, d) as the leaves of their average-linkage tree, with neighbours as near as possible.
 
     Optimal leaf ordering: Bar-Joseph et al. 2001, Bioinformatics 17:S22.
     """
@@ -71,11 +76,13 @@ def leaf_order(centres: np.ndarray) -> np.ndarray:
 
 
 def gaussian_mixture(scores: np.ndarray, seed: int, max_components: int = MAX_COMPONENTS) -> Mixture:
-    """The Gaussian mixture with the lowest Bayesian information criterion (Schwarz 1978).
+    """Fit the Gaussian mixture with the lowest Bayesian information criterion (Schwarz 1978).
 
-    scores (n, m): principal-component scores, variance descending. The leading components that hold 95 %
-    of the variance are used, at most 8. One to `max_components` Gaussians with one tied or with full
-    covariances compete; a model with more parameters than a third of the observed numbers does not.
+    scores : (n, m) principal-component scores, variance descending
+
+    The mixture uses the leading components that hold 95 % of the variance, at most 8. Mixtures of one to
+    `max_components` Gaussians, with one tied or with full covariances, compete. A model with more parameters
+    than a third of the observed numbers does not take part.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -97,7 +104,7 @@ def gaussian_mixture(scores: np.ndarray, seed: int, max_components: int = MAX_CO
                 count, covariance_type=kind, n_init=3, reg_covar=1e-4, random_state=seed, max_iter=300
             )
             with warnings.catch_warnings():
-                # A mixture that does not converge loses on its BIC.
+                # A mixture that does not converge loses by its BIC.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(sample)
             bic[f"{kind} {count}"] = value = float(model.bic(sample))
@@ -117,7 +124,7 @@ def gaussian_mixture(scores: np.ndarray, seed: int, max_components: int = MAX_CO
 
 
 def informative(scores: np.ndarray) -> np.ndarray:
-    """The leading columns of scores (n, m) that hold 95 % of the variance, at most 8, at most n / 10."""
+    """Return the leading columns of scores (n, m) that hold 95 % of the variance, at most 8 and n / 10."""
     variance = scores.var(axis=0, dtype=np.float64)
     if variance.sum() == 0:
         return scores[:, :1]
@@ -126,6 +133,6 @@ def informative(scores: np.ndarray) -> np.ndarray:
 
 
 def free_parameters(kind: str, components: int, dimensions: int) -> int:
-    """Number of free parameters of a Gaussian mixture with `tied` or `full` covariances."""
+    """Count the free parameters of a Gaussian mixture with `tied` or `full` covariances."""
     covariance = dimensions * (dimensions + 1) // 2 * (components if kind == "full" else 1)
     return components * dimensions + components - 1 + covariance

@@ -1,4 +1,4 @@
-"""Convergence of a heterogeneous training: what is compared, and the files it leaves."""
+"""Convergence of a heterogeneous training: comparisons between epochs, and the files that hold them."""
 
 import logging
 from dataclasses import dataclass
@@ -31,7 +31,10 @@ class Planes:
 
 
 def component_planes(run: RunFolder, epochs: list[int], folder: Path) -> Planes:
-    """The two leading components of each epoch's latents, fitted to each anew; scores to pcs/pc.E.pkl."""
+    """Compute the two leading components of each epoch's latents, fitted per epoch.
+
+    Scores go to pcs/pc.E.pkl.
+    """
     points = {}
     for epoch in epochs:
         pcs = principal_components(run.latents(epoch)[0])
@@ -44,9 +47,10 @@ def component_planes(run: RunFolder, epochs: list[int], folder: Path) -> Planes:
 def umap_planes(
     run: RunFolder, epochs: list[int], folder: Path, subset: int, seeds: ConvergenceVaeOptions
 ) -> Planes | None:
-    """UMAP of each epoch's latents, for one random subset of the particles; to umaps/.
+    """Compute the UMAP of each epoch's latents for one random subset of the particles; write it to umaps/.
 
-    `seeds` has random_seed (the subset) and random_state (UMAP). None where UMAP cannot be made.
+    `seeds` has random_seed (for the subset) and random_state (for UMAP). Returns None where UMAP is not
+    possible.
     """
     first = run.latents(epochs[-1])[0]
     rows = np.arange(len(first))
@@ -68,10 +72,10 @@ def umap_planes(
 def representative_volumes(
     run: RunFolder, epochs: list[int], members: list[np.ndarray], folder: Path, options: ConvergenceVaeOptions
 ) -> dict[int, list[Path]]:
-    """Volumes of each representative in every epoch that has weights: epoch -> paths in vols.E/.
+    """Decode volumes of each representative in every epoch that has weights: epoch -> paths in vols.E/.
 
     In each epoch a representative is the particle nearest to the median latent of its members. With
-    `options.skip_volgen` volumes of an earlier run are taken.
+    `options.skip_volgen` the volumes of an earlier run are used.
     """
     volumes = {}
     for epoch in epochs:
@@ -88,12 +92,12 @@ def representative_volumes(
             volumes[epoch] = VolumeMaker(run, epoch, options).write(points, place)
     missing = sorted(set(epochs) - set(volumes))
     if missing:
-        log.warning("no volumes for epochs %s: their weights are gone", ", ".join(map(str, missing)))
+        log.warning("no volumes for epochs %s: their weights are missing", ", ".join(map(str, missing)))
     return volumes
 
 
 def write_volume_drift(folder: Path, drifted: VolumeDrift) -> None:
-    """Write the numbers of volume_drift under the reference's names."""
+    """Write the numbers of volume_drift under the file names of tomoDRGN."""
     write_pickle(folder / "cc_masked.pkl", drifted.cc)
     write_pickle(folder / "fsc_masked.pkl", drifted.fsc)
     write_pickle(folder / "fsc_masked_frequencies.pkl", drifted.frequency_1_A)
@@ -103,7 +107,7 @@ def write_volume_drift(folder: Path, drifted: VolumeDrift) -> None:
 
 
 def volume_figures(drifted: VolumeDrift, truth_names: list[str]) -> dict[str, object]:
-    """Figures of the representatives' volumes, by file name."""
+    """Draw the figures of the representatives' volumes, by file name."""
     names = sketch.letters(drifted.pairwise.shape[1])
     figures = {
         "09_pairwise_CC_matrix": convergence_plots.matrices(

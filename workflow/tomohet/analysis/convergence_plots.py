@@ -11,7 +11,7 @@ from tomohet.analysis.volume_drift import VolumeDrift
 
 
 def losses(table: pd.DataFrame) -> Figure:
-    """The loss and its two parts by epoch."""
+    """Plot the loss and its two parts by epoch."""
     fig, axes = plots.figure(1, 3, width=3.4, height=2.8)
     parts = {"gen": "reconstruction", "kld": "Kullback-Leibler divergence", "total": "total"}
     for ax, (column, name) in zip(axes, parts.items(), strict=True):
@@ -23,7 +23,7 @@ def losses(table: pd.DataFrame) -> Figure:
 
 
 def planes(points: dict[int, np.ndarray], names: tuple[str, str], title: str) -> Figure:
-    """One panel of the latents (n, 2) for each epoch."""
+    """Plot one panel of the latents (n, 2) for each epoch."""
     columns = min(4, len(points))
     fig, axes = plots.figure(-(-len(points) // columns), columns, width=2.8, height=2.6, squeeze=False)
     for ax in axes.flat[len(points) :]:
@@ -36,7 +36,7 @@ def planes(points: dict[int, np.ndarray], names: tuple[str, str], title: str) ->
 
 
 def drift(moved: pd.DataFrame, stable: pd.DataFrame) -> Figure:
-    """Shifts of latents, and the agreement on neighbours and clusters, between epochs."""
+    """Plot shifts of latents, and the agreement on neighbours and clusters, between epochs."""
     fig, (size, turn, agree) = plots.figure(1, 3, width=3.6, height=3)
     size.plot(moved["epoch"], moved["relative"], "o-", ms=3)
     size.set(ylabel="median shift / latent spread", title="Size of latent shifts", ylim=(0, None))
@@ -48,7 +48,7 @@ def drift(moved: pd.DataFrame, stable: pd.DataFrame) -> Figure:
     agree.plot(stable["epoch"], stable["neighbours"], "o-", ms=3, label="nearest neighbours kept")
     agree.plot(stable["epoch"], stable["neighbours_chance"], ":", color="0.5", label="kept by chance")
     agree.plot(stable["epoch"], stable["ari"], "s-", ms=3, label="clusters (adjusted Rand)")
-    agree.set(ylabel="agreement with the epoch before", title="Stability of neighbours and clusters")
+    agree.set(ylabel="agreement with the previous epoch", title="Stability of neighbours and clusters")
     agree.set_ylim(-0.05, 1.05)
     agree.legend(fontsize=7)
     for ax in (size, turn, agree):
@@ -58,7 +58,7 @@ def drift(moved: pd.DataFrame, stable: pd.DataFrame) -> Figure:
 
 
 def sketching(plane: np.ndarray, names: tuple[str, str], sketch: Sketch) -> Figure:
-    """Smoothed density of the last epoch's embedding and the representatives found in it."""
+    """Plot the smoothed density of the last epoch's embedding, with the representatives found in it."""
     fig, (left, right) = plots.figure(1, 2, width=4.2, height=3.6)
     extent = (*sketch.edges[0][[0, -1]], *sketch.edges[1][[0, -1]])
     image = left.imshow(sketch.density.T, origin="lower", extent=extent, aspect="auto", cmap=plots.SEQUENTIAL)
@@ -84,7 +84,7 @@ def sketching(plane: np.ndarray, names: tuple[str, str], sketch: Sketch) -> Figu
 
 
 def consistency(points: dict[int, np.ndarray], names: tuple[str, str], members: list[np.ndarray]) -> Figure:
-    """Where the particles of each representative lie in earlier epochs' planes (n, 2)."""
+    """Plot where the particles of each representative lie in earlier epochs' planes (n, 2)."""
     columns = min(4, len(points))
     fig, axes = plots.figure(-(-len(points) // columns), columns, width=2.8, height=2.6, squeeze=False)
     for ax in axes.flat[len(points) :]:
@@ -101,19 +101,19 @@ def consistency(points: dict[int, np.ndarray], names: tuple[str, str], members: 
 
 
 def by_representative(drifted: VolumeDrift, values: np.ndarray, label: str, title: str) -> Figure:
-    """A number (m, e-1) of each representative between successive epochs, and its median."""
+    """Plot a number (m, e-1) of each representative between successive epochs, and its median."""
     fig, ax = plots.figure(width=4.6)
     for name, row in zip(letters(len(values)), values, strict=True):
         ax.plot(drifted.epochs[1:], row, "o-", ms=3, linewidth=0.8, label=name)
     ax.plot(drifted.epochs[1:], np.median(values, axis=0), "k--", label="median")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(xlabel="epoch (compared with the one before)", ylabel=label, title=title)
+    ax.set(xlabel="epoch (compared with the previous epoch)", ylabel=label, title=title)
     ax.legend(fontsize=7, ncols=2)
     return fig
 
 
 def shell_curves(drifted: VolumeDrift) -> Figure:
-    """FSC of each representative between successive epochs, one panel per pair of epochs."""
+    """Plot the FSC of each representative between successive epochs, one panel per pair of epochs."""
     pairs = list(zip(drifted.epochs[:-1], drifted.epochs[1:], strict=True))
     columns = min(4, len(pairs))
     fig, axes = plots.figure(-(-len(pairs) // columns), columns, width=3, height=2.6, squeeze=False)
@@ -129,7 +129,10 @@ def shell_curves(drifted: VolumeDrift) -> Figure:
 
 
 def matrices(epochs: list[int], values: np.ndarray, rows: list[str], title: str) -> Figure:
-    """A matrix (e, r, m) of correlations for each epoch, rows named; columns are representatives."""
+    """Plot a matrix (e, r, m) of correlations for each epoch, with named rows.
+
+    Columns are representatives.
+    """
     columns = min(4, len(epochs))
     fig, axes = plots.figure(-(-len(epochs) // columns), columns, width=3.4, height=3, squeeze=False)
     limits = (float(values.min()), 1.0)

@@ -1,4 +1,7 @@
-"""Which pieces of a structure are never there without, or never together with, which others."""
+"""Co-occurrence of the pieces of a structure.
+
+Which piece requires which other, and which exclude each other.
+"""
 
 import numpy as np
 import pandas as pd
@@ -19,21 +22,26 @@ def relations(
     weighted: float | None = None,
     effective: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Pairs of units of which the first requires the second, or which exclude each other.
+    """Find pairs of units of which the first requires the second, or which exclude each other.
 
-    present: (V, U) bool, in volumes or particles. names: (U,). copies: (V,) how often each volume counts
-    (once). weighted: the number of equally weighted volumes that they are worth (all). effective: (U,) that
-    of independent volumes, given how smooth each unit's states are over the latents (the same).
+    present : (V, U) bool, in volumes or particles
+    names : (U,)
+    copies : (V,) multiplicity of each volume in the counts (default: 1)
+    weighted : number of equally weighted volumes that the volumes are worth (default: all)
+    effective : (U,) number of independent volumes, given how smooth each unit's states are over the latents
+    (default: the same number)
 
     `a requires b`: at most 5 % of a's volumes lack b. `a excludes b` (listed once): at most 5 % of the rarer
-    one's volumes have both. Both must be present, and lacking, in at least 5 volumes, and so few exceptions
-    rarer than 0.01 for independent states (hypergeometric, Bonferroni over all pairs).
+    unit's volumes have both. Each unit must be present in at least 5 volumes and absent in at least 5. For
+    independent states, so few exceptions must have a probability below 0.01 (hypergeometric, Bonferroni over
+    all pairs).
 
-    Returns columns unit, relation, other, n_present and exceptions (of sum(copies) volumes), phi, p_value (of
-    the pair), strongest first; p_value_smooth, how often states that have nothing to do with each other, but
-    are as smooth, have as few exceptions: if often, the latents do not tell whether one unit depends on the
-    other or both on something else; and confidence, the probability that exceptions are indeed at most 5 %
-    (their share has Jeffreys' prior). The exponents of the tails are proportional to the number of volumes.
+    Returns columns unit, relation, other, n_present, exceptions (of sum(copies) volumes), phi, p_value (of
+    the pair), p_value_smooth and confidence, strongest first. p_value_smooth is the probability of so few
+    exceptions for unrelated states that are equally smooth over the latents. If it is large, the latents
+    cannot tell whether one unit depends on the other, or both depend on something else. confidence is the
+    probability that exceptions are indeed at most 5 % (Jeffreys' prior for their fraction). The exponents of
+    the tails are proportional to the number of volumes.
     """
     names = np.asarray(names, dtype=object)
     copies = np.ones(len(present), dtype=np.int64) if copies is None else copies
@@ -51,7 +59,7 @@ def relations(
     requires = np.arange(len(a)) < len(ordered[0])
     exceptions = np.where(requires, count[a] - both[a, b], both[a, b])
     among = np.where(requires, count[a], np.minimum(count[a], count[b]))
-    # Without the second among the first's volumes, or with it: the same tail of the same law.
+    # Exceptions are volumes of the first without the second, or with it: the same tail of the same law.
     counterpart = np.where(requires, total - count[b], count[b])
     log_p = np.minimum(hypergeom.logcdf(exceptions, total, counterpart, count[a]), 0)
     deviation = np.sqrt(count * (total - count.astype(float)))
@@ -74,7 +82,7 @@ def relations(
 
 
 def dependencies(present: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """The pairs of `relations` of which the first requires the second.
+    """Select the pairs of `relations` of which the first requires the second.
 
     Columns unit, requires, n_present, exceptions, p_value and confidence.
     """
@@ -86,7 +94,7 @@ def dependencies(present: np.ndarray, names: list[str]) -> pd.DataFrame:
 
 
 def related(table: pd.DataFrame, unit, relation: str) -> str:
-    """Units that stand in a relation to one, comma-separated; exclusion holds both ways."""
+    """List the units that stand in a relation to one unit, comma-separated; exclusion holds both ways."""
     rows = table[table.relation == relation]
     others = set(rows.other[rows.unit == unit])
     if relation == "excludes":

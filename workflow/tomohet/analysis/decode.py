@@ -1,4 +1,4 @@
-"""Volumes of a trained model at chosen latents, for pictures and for following them through epochs."""
+"""Volumes of a trained model at chosen latents, for figures and for comparison between epochs."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ ModelVolumeOptions = AnalyzeOptions | ConvergenceVaeOptions
 
 
 class VolumeMaker:
-    """Decodes latents of one epoch of a run, with the volume options of the command line.
+    """Decoder of latents of one epoch of a run, with the volume options of the command line.
 
     `options` has downsample (px), lowpass (Å), flip, invert and device, `options.shared.VolumeOptions`.
     """
@@ -33,7 +33,7 @@ class VolumeMaker:
         self.options = options
 
     def write(self, z: np.ndarray, folder: Path) -> list[Path]:
-        """Decode z (m, zdim) to `folder`/vol_000.mrc...; returns the paths in order."""
+        """Decode z (m, zdim) to `folder`/vol_000.mrc...; return the paths in order."""
         from tomohet.model.volumes import write_volumes
 
         write_volumes(

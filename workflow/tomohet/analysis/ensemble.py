@@ -21,9 +21,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Volumes of one grid. `numbers` (V,) int64 ascending; `files` (V,) paths, or one volume stack.
+    """Volumes of one grid.
 
-    listed: what the list of the volumes says of them.
+    numbers : (V,) int64, ascending
+    files : (V,) paths, or one volume stack
+    listed : the entries of the volumes in their list
     """
 
     source: Path
@@ -56,7 +58,7 @@ class Ensemble:
                 progress.update(len(volumes))
 
     def mean(self) -> np.ndarray:
-        """Mean volume (D, D, D) float32.
+        """Compute the mean volume (D, D, D) float32.
 
         Raises InputError when a volume is not the one that was listed.
         """
@@ -68,7 +70,7 @@ class Ensemble:
         return (total / len(self)).astype(np.float32)
 
     def group_means(self, groups: np.ndarray) -> np.ndarray:
-        """Mean volume of every group (G, D, D, D) float32; `groups` (V,) from 1 to G."""
+        """Compute the mean volume of every group (G, D, D, D) float32; `groups` (V,) from 1 to G."""
         box, count = self.grid.box, int(groups.max())
         total = np.zeros((count, box**3))
         belongs = (groups[:, None] == np.arange(1, count + 1)).astype(np.float64)
@@ -87,15 +89,16 @@ class Ensemble:
 
 
 def open_ensemble(path: str | Path) -> Ensemble:
-    """Volumes of a folder of `<name>_<number>.mrc` files, or of one MRC stack of volumes (numbered from 0).
+    """Open a folder of `<name>_<number>.mrc` files, or one MRC stack of volumes (numbered from 0).
 
     A volume's number is the integer after the last underscore of its name; numbers need not be contiguous.
 
     Raises
     ------
     InputError
-        when there is no volume, two have one number, their grids differ, they are not cubic, or they are
-        not those of the folder's list (`files.volume_list`).
+        when there is no volume, when two volumes have one number, when their grids differ or are not cubic,
+        or when they are not the volumes of the folder's list (`files.volume_list`).
+
     """
     path = Path(path)
     if path.is_dir():

@@ -27,12 +27,12 @@ class PrincipalComponents:
     explained: np.ndarray
 
     def on_axis(self, component: int, scores: np.ndarray) -> np.ndarray:
-        """Latents (k, zdim) whose score on `component` (0-based) is given and on all others is 0."""
+        """Return latents (k, zdim) with the given scores on `component` (0-based) and 0 on all others."""
         return self.mean + np.asarray(scores)[:, None] * self.axes[component]
 
 
 def principal_components(z: np.ndarray) -> PrincipalComponents:
-    """Principal components of z (n, zdim), each signed so that its largest loading is positive.
+    """Compute the principal components of z (n, zdim), each signed so that its largest loading is positive.
 
     Raises InputError when a latent is not finite.
     """
@@ -66,21 +66,21 @@ def check_finite(z: np.ndarray) -> None:
 
 
 def percentile_scores(scores: np.ndarray, percentiles: np.ndarray = PERCENTILES) -> np.ndarray:
-    """Percentiles of the scores (n,) of one component."""
+    """Compute percentiles of the scores (n,) of one component."""
     return np.percentile(scores, percentiles)
 
 
 def nearest_rows(points: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """For each point (k, zdim) the row of z (n, zdim) nearest to it (Euclidean); first row on ties."""
+    """Find for each point (k, zdim) the nearest row of z (n, zdim) (Euclidean); the first row on ties."""
     from sklearn.metrics import pairwise_distances_argmin
 
     return pairwise_distances_argmin(points, z).astype(np.int64)
 
 
 def umap_embedding(z: np.ndarray, seed: int, neighbours: int = UMAP_NEIGHBOURS) -> np.ndarray | None:
-    """UMAP (McInnes et al. 2018) of z (n, d) to (n, 2), the same for the same seed.
+    """Embed z (n, d) by UMAP (McInnes et al. 2018) to (n, 2), reproducibly for a given seed.
 
-    None with a message when there are fewer points than neighbours, of which UMAP can make no manifold.
+    Returns None, with a message, when there are too few points for UMAP's number of neighbours.
     """
     if len(z) < neighbours:
         log.warning("UMAP skipped: %d points, at least %d are needed", len(z), neighbours)
@@ -116,6 +116,6 @@ def _cache_compiled_umap() -> None:
             if isinstance(function, Dispatcher):
                 try:
                     function.enable_caching()
-                except RuntimeError as reason:  # no writable place for the cache: compile each time
-                    log.debug("umap's compiled code is not kept: %s", reason)
+                except RuntimeError as reason:  # no writable folder for the cache: compile each time
+                    log.debug("umap's compiled code is not cached: %s", reason)
                     return

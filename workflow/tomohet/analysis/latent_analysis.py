@@ -10,12 +10,13 @@ from tomohet.analysis import clusters, latent, latent_plots
 from tomohet.files.atomic import atomic_path, write_pickle
 
 TABLE_COMPONENTS = 10  # components written to the particle table
-ACTIVE_VARIANCE = 0.01  # of the means over particles: a latent dimension that is used (Burda et al. 2016)
+# Variance over particles of a latent's posterior mean above which the latent is in use (Burda et al. 2016).
+ACTIVE_VARIANCE = 0.01
 
 
 @dataclass(frozen=True)
 class LatentAnalysis:
-    """What was found in latents z (n, zdim); `umap` (n, 2) is None when not made."""
+    """Results of the analysis of latents z (n, zdim); `umap` (n, 2) is None when not computed."""
 
     z: np.ndarray
     pcs: latent.PrincipalComponents
@@ -25,7 +26,10 @@ class LatentAnalysis:
 
 
 def analyse(z: np.ndarray, k: int, seed: int, with_umap: bool) -> LatentAnalysis:
-    """Components, k-means, Gaussian mixture and UMAP of z (n, zdim). UMAP needs three dimensions or more."""
+    """Compute components, k-means, Gaussian mixture and UMAP of z (n, zdim).
+
+    UMAP needs three dimensions or more.
+    """
     pcs = latent.principal_components(z)
     return LatentAnalysis(
         z,
@@ -37,7 +41,10 @@ def analyse(z: np.ndarray, k: int, seed: int, with_umap: bool) -> LatentAnalysis
 
 
 def particle_columns(particles: np.ndarray, found: LatentAnalysis) -> pd.DataFrame:
-    """One row per particle: particle, kmeans, gmm, gmm_probability, pc1.., and umap1, umap2 when made."""
+    """Tabulate the results with one row per particle.
+
+    Columns: particle, kmeans, gmm, gmm_probability, pc1.., and if computed umap1, umap2.
+    """
     columns = {
         "particle": particles,
         "kmeans": found.kmeans.labels,
@@ -52,7 +59,7 @@ def particle_columns(particles: np.ndarray, found: LatentAnalysis) -> pd.DataFra
 
 
 def summary(found: LatentAnalysis, logvar: np.ndarray | None) -> dict[str, object]:
-    """Numbers of the analysis for summary.json."""
+    """Collect the numbers of the analysis for summary.json."""
     spread = found.z.var(axis=0, dtype=np.float64)
     numbers = {
         "particles": len(found.z),
@@ -77,7 +84,7 @@ def summary(found: LatentAnalysis, logvar: np.ndarray | None) -> dict[str, objec
 
 
 def component_points(found: LatentAnalysis, component: int, on_data: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Ten latents along a component (0-based) and the rows of the particles nearest to them.
+    """Return ten latents along a component (0-based) and the rows of the particles nearest to them.
 
     The latents are on the axis, or with `on_data` those of the nearest particles.
     """
@@ -107,7 +114,7 @@ def write_table(path: Path, numbers: np.ndarray, integers: bool = False) -> None
 
 
 def overview_figures(found: LatentAnalysis) -> dict[str, object]:
-    """Figures of the whole latent space, by file name."""
+    """Draw the figures of the whole latent space, by file name."""
     x, y, names = latent_plots.plane(found.pcs)
     figures = {
         "z_pca_explainedvariance": latent_plots.explained_variance(found.pcs),
@@ -125,7 +132,10 @@ def overview_figures(found: LatentAnalysis) -> dict[str, object]:
 
 
 def cluster_figures(found: LatentAnalysis, tomograms: np.ndarray | None) -> dict[str, object]:
-    """Figures of the k-means clusters, by file name; sizes by tomogram when tomograms (n,) are known."""
+    """Draw the figures of the k-means clusters, by file name.
+
+    Sizes by tomogram when tomograms (n,) are known.
+    """
     rows, labels = found.kmeans.rows, found.kmeans.labels
     x, y, names = latent_plots.plane(found.pcs)
     title = "k-means centres (particles)"
@@ -150,7 +160,7 @@ def cluster_figures(found: LatentAnalysis, tomograms: np.ndarray | None) -> dict
 
 
 def component_figures(found: LatentAnalysis, component: int, rows: np.ndarray) -> dict[str, object]:
-    """Figures of the traversal along a component (0-based), by file name."""
+    """Draw the figures of the traversal along a component (0-based), by file name."""
     x, y, names = latent_plots.plane(found.pcs)
     title = f"PC{component + 1}: particles nearest to the ten points"
     figures = {"z_pca_scatter_annotatepca": latent_plots.marked(x, y, names, rows, title)}

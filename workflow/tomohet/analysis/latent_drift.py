@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 
 def read_losses(folder: Path) -> pd.DataFrame | None:
-    """Losses by epoch (columns epoch from 0, gen, kld, total) of a training.
+    """Read a training's losses by epoch (columns epoch from 0, gen, kld, total).
 
-    From loss.csv, or from the epoch lines of a tomoDRGN run.log; None when there is neither.
+    They come from loss.csv, or from the epoch lines of a tomoDRGN run.log; None when there is neither.
     """
     table, text = folder / "loss.csv", folder / "run.log"
     if is_there(table):
@@ -44,7 +44,10 @@ def read_losses(folder: Path) -> pd.DataFrame | None:
 
 
 def listed_epochs(known: Sequence[int], interval: int, last: int) -> list[int]:
-    """Known epochs up to `last`, from the first on, `interval` epochs apart or more; and `last` itself."""
+    """Select known epochs up to `last`, from the first on, at least `interval` epochs apart.
+
+    And `last` itself.
+    """
     listed: list[int] = []
     for epoch in known:
         if epoch <= last and (not listed or epoch >= listed[-1] + interval):
@@ -53,11 +56,12 @@ def listed_epochs(known: Sequence[int], interval: int, last: int) -> list[int]:
 
 
 def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:
-    """Movement of latents between successive epochs.
+    """Measure the movement of latents between successive epochs.
 
-    Columns: epoch (the later one), previous, magnitude (median |dz|), relative (the same without the movement
-    common to all particles, over the latents' rms distance from their mean), dot and cosine_distance (medians
-    over particles, of this and the following movement; missing for the last).
+    Columns: epoch (the later one); previous; magnitude (median |dz|); relative (the same after subtraction of
+    the movement common to all particles, over the latents' rms distance from their mean); dot and
+    cosine_distance (medians over particles, between this movement and the following one; missing for the
+    last).
     """
     rows, before, moved = [], None, None
     for previous, epoch in zip([None, *epochs], epochs, strict=False):
@@ -92,12 +96,12 @@ def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:
 
 
 def spread(z: np.ndarray) -> float:
-    """Root mean squared distance of z (n, zdim) from its mean."""
+    """Compute the root mean squared distance of z (n, zdim) from its mean."""
     return float(np.sqrt(z.var(axis=0, dtype=np.float64).sum()))
 
 
 def stability(run: RunFolder, epochs: Sequence[int], seed: int) -> pd.DataFrame:
-    """Agreement of successive epochs on neighbours and clusters.
+    """Measure the agreement of successive epochs on neighbours and clusters.
 
     Columns: epoch, previous, neighbours (mean fraction of the nearest 15 shared), neighbours_chance, ari
     (adjusted Rand index of seeded k-means labels, Hubert and Arabie 1985).
@@ -129,7 +133,7 @@ def stability(run: RunFolder, epochs: Sequence[int], seed: int) -> pd.DataFrame:
 
 
 def neighbours(z: np.ndarray, count: int) -> np.ndarray:
-    """The `count` nearest neighbours (n, count) of each row of z, itself excluded."""
+    """Find the `count` nearest neighbours (n, count) of each row of z, excluding the row itself."""
     from sklearn.neighbors import NearestNeighbors
 
     if len(z) < 2:
@@ -138,7 +142,7 @@ def neighbours(z: np.ndarray, count: int) -> np.ndarray:
 
 
 def shared(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean fraction of neighbours (n, k) that two lists share."""
+    """Compute the mean fraction of neighbours (n, k) that two lists share."""
     if one.shape[1] == 0:
         return np.nan
     n = len(one)

@@ -10,11 +10,14 @@ from tomohet import plots
 from tomohet.analysis.latent import PrincipalComponents
 from tomohet.analysis.leaks import MEANING, Audit
 
-SUBPLOT_CLUSTERS = 30  # more clusters than this are not shown each in a panel
+SUBPLOT_CLUSTERS = 30  # up to this number, every cluster gets a panel
 
 
 def plane(pcs: PrincipalComponents) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
-    """Coordinates and axis names of the two leading components; one component is drawn against the row."""
+    """Return coordinates and axis names of the two leading components.
+
+    A single one is drawn against the row.
+    """
     names = [f"PC{i + 1} ({100 * part:.0f} % of variance)" for i, part in enumerate(pcs.explained[:2])]
     if pcs.scores.shape[1] == 1:
         return pcs.scores[:, 0], np.arange(len(pcs.scores)), (names[0], "particle (row)")
@@ -22,7 +25,7 @@ def plane(pcs: PrincipalComponents) -> tuple[np.ndarray, np.ndarray, tuple[str, 
 
 
 def explained_variance(pcs: PrincipalComponents, of: str = "Latents") -> Figure:
-    """Explained variance of each component and its running sum; `of` names what is analysed."""
+    """Plot the explained variance of each component and its running sum; `of` names the analysed quantity."""
     fig, ax = plots.figure(width=4.5)
     shown = pcs.explained[:50]
     ax.bar(np.arange(1, len(shown) + 1), 100 * shown, label="each")
@@ -37,7 +40,7 @@ def explained_variance(pcs: PrincipalComponents, of: str = "Latents") -> Figure:
 
 
 def density(x: np.ndarray, y: np.ndarray, names: tuple[str, str], title: str) -> Figure:
-    """All particles in a plane of the latent space."""
+    """Plot all particles in a plane of the latent space."""
     fig, ax = plots.figure(width=4.8, height=4)
     plots.scatter_density(ax, x, y)
     ax.set(xlabel=names[0], ylabel=names[1], title=title)
@@ -45,7 +48,7 @@ def density(x: np.ndarray, y: np.ndarray, names: tuple[str, str], title: str) ->
 
 
 def one_dimension(z: np.ndarray) -> Figure:
-    """Histogram of a one-dimensional latent."""
+    """Plot the histogram of a one-dimensional latent."""
     fig, ax = plots.figure(width=4.8)
     ax.hist(z, bins=int(np.clip(len(z) / 8, 10, 80)))
     ax.set(xlabel="latent z", ylabel="particles", title="Latents (one dimension)")
@@ -55,7 +58,7 @@ def one_dimension(z: np.ndarray) -> Figure:
 def labelled(
     x: np.ndarray, y: np.ndarray, names: tuple[str, str], panels: dict[str, np.ndarray], title: str
 ) -> Figure:
-    """The same plane coloured by each labelling in `panels` (name -> labels)."""
+    """Plot the same plane coloured by each labelling in `panels` (name -> labels)."""
     fig, axes = plots.figure(1, len(panels), width=4.8, height=4.2, squeeze=False)
     for ax, (name, labels) in zip(axes[0], panels.items(), strict=True):
         plots.scatter_labels(ax, x, y, labels)
@@ -67,7 +70,7 @@ def labelled(
 def marked(
     x: np.ndarray, y: np.ndarray, names: tuple[str, str], rows: np.ndarray, title: str, joined: bool = False
 ) -> Figure:
-    """All particles, and numbered marks on particles `rows`; a line joins the marks if `joined`."""
+    """Plot all particles with numbered marks on particles `rows`; a line joins the marks if `joined`."""
     fig, ax = plots.figure(width=4.8, height=4)
     ax.scatter(x, y, s=plots.point_size(len(x)), color="0.75", linewidths=0, rasterized=True)
     if joined:
@@ -84,7 +87,7 @@ def marked(
 def each_cluster(
     x: np.ndarray, y: np.ndarray, names: tuple[str, str], labels: np.ndarray, title: str
 ) -> Figure:
-    """One panel for each cluster: its members over all particles."""
+    """Plot one panel for each cluster: its members over all particles."""
     kinds = np.unique(labels)[:SUBPLOT_CLUSTERS]
     columns = min(5, len(kinds))
     rows = -(-len(kinds) // columns)
@@ -104,7 +107,7 @@ def each_cluster(
 
 
 def by_tomogram(labels: np.ndarray, tomograms: np.ndarray, title: str) -> Figure:
-    """How the members of each cluster spread over tomograms (particles), and cluster sizes."""
+    """Plot how the members of each cluster spread over tomograms (particles), and cluster sizes."""
     table = pd.crosstab(pd.Series(tomograms, name="tomogram"), pd.Series(labels, name="cluster"))
     fig, (size, spread) = plots.figure(
         2,
@@ -128,14 +131,14 @@ def by_tomogram(labels: np.ndarray, tomograms: np.ndarray, title: str) -> Figure
 
 
 def shortened(name: str, length: int = 22) -> str:
-    """A name cut in the middle to `length` characters."""
+    """Cut a name in the middle to `length` characters."""
     return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"
 
 
 def leak_table(result: Audit) -> Figure:
-    """Explained fraction of each leading component by each nuisance; stars mark significant ones.
+    """Plot the explained fraction of each leading component by each nuisance; stars mark significant ones.
 
-    Of movement, the share of the component's map; a star marks half or more.
+    For movement, the number is the fraction of the component's map, and a star marks half or more.
     """
     shown = list(result.verdicts)
     table = result.tests.pivot(index="nuisance", columns="pc", values="explained").loc[shown]
@@ -164,7 +167,7 @@ def save_all(figures: dict[str, Figure], folder: Path, plot_format: str) -> list
 def valued(
     x: np.ndarray, y: np.ndarray, names: tuple[str, str], values: np.ndarray, label: str, title: str
 ) -> Figure:
-    """All particles in a plane, coloured by a quantity."""
+    """Plot all particles in a plane, coloured by a quantity."""
     fig, ax = plots.figure(width=5.2, height=4)
     plots.scatter_values(ax, x, y, values, label)
     ax.set(xlabel=names[0], ylabel=names[1], title=title)
@@ -172,7 +175,7 @@ def valued(
 
 
 def controls(x: np.ndarray, y: np.ndarray, names: tuple[str, str], table: pd.DataFrame) -> Figure:
-    """The latent plane coloured by each numeric nuisance that varies."""
+    """Plot the latent plane coloured by each numeric nuisance that varies."""
     shown = [name for name in MEANING if name in table and table[name].dtype.kind in "if"]
     varying = [name for name in shown if table[name].nunique() > 1] or shown[:1]
     columns = min(3, len(varying))
@@ -187,7 +190,7 @@ def controls(x: np.ndarray, y: np.ndarray, names: tuple[str, str], table: pd.Dat
 
 
 def graph(x: np.ndarray, y: np.ndarray, names: tuple[str, str], edges, title: str) -> Figure:
-    """Particles and the edges (sparse, symmetric, n x n) between them."""
+    """Plot particles and the edges (sparse, symmetric, n x n) between them."""
     from matplotlib.collections import LineCollection
     from scipy.sparse import triu
 

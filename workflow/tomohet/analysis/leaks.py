@@ -1,7 +1,8 @@
-"""Leak audit: do the latents follow how a particle was imaged instead of what it is?
+"""Leak audit: test whether latents follow how a particle was imaged instead of its structure.
 
 Classes found in latents mean nothing if they follow the number of tilts, the dose, the noise, the defocus,
-the tomogram or the orientation of a particle. Each of these is compared with each principal component.
+the tomogram or the orientation of a particle. Each of these nuisances is compared with each principal
+component.
 """
 
 import logging
@@ -14,11 +15,11 @@ from tomohet.particles.conditions import imaging_conditions
 
 log = logging.getLogger(__name__)
 
-NOISE_BAND = 0.75  # of Nyquist: beyond it single images hold practically no signal
+NOISE_BAND = 0.75  # fraction of Nyquist above which single images hold practically no signal
 SIGNAL_BAND = 0.25
 CHUNK_BYTES = 64 << 20
-SIGNIFICANT = 0.01  # after Bonferroni's correction for all tests made
-LOOK, LEAK = 0.1, 0.5  # explained fraction of a component's variance
+SIGNIFICANT = 0.01  # after Bonferroni correction for all tests
+LOOK, LEAK = 0.1, 0.5  # explained fraction of a component's variance for the verdicts `look` and `leak`
 COMPONENTS = 6
 
 MEANING = {
@@ -33,16 +34,21 @@ MEANING = {
     "view": "viewing direction at the lowest tilt",
 }
 MOVEMENT = "movement"
-MEANING_OF_MOVEMENT = "movement of the whole: share of the component's map (wrong poses, or parts that move)"
-# Parts that come, go or move turn the mean map as well: with perfect poses some maps have two thirds.
+MEANING_OF_MOVEMENT = (
+    "movement of the whole particle: fraction of the component's map (wrong poses, or parts that move)"
+)
+# Parts that come, go or move resemble rotations of the mean map: with perfect poses it can be two thirds.
 MOST_MOVEMENT = 0.5
 
 
 @dataclass(frozen=True)
 class Audit:
-    """`tests`: one row per nuisance and component; `verdicts`: nuisance -> clean, look, leak or constant.
+    """Result of the leak audit.
 
-    Where maps are known, the nuisance `MOVEMENT` is one more (`with_movement`).
+    tests : one row per nuisance and component
+    verdicts : nuisance -> clean, look, leak or constant
+
+    Where maps are known, the tests include the nuisance `MOVEMENT` (`with_movement`).
     """
 
     tests: pd.DataFrame
@@ -50,8 +56,9 @@ class Audit:
 
 
 def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
-    """How each of `particles` (store ordinals, (n,)) was imaged; one row per particle, columns as of
-    `imaging_conditions`, and noise_power and signal_power.
+    """Tabulate how each of `particles` (store ordinals, (n,)) was imaged, one row per particle.
+
+    Columns are those of `imaging_conditions`, and noise_power and signal_power.
     """
     conditions = imaging_conditions(store, particles)
     owner = np.repeat(np.arange(len(particles)), conditions["n_tilts"])
@@ -63,7 +70,7 @@ def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
 
 
 def band_powers(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean |F|² of images `rows` (m,) above NOISE_BAND and below SIGNAL_BAND of Nyquist, each (m,)."""
+    """Compute mean |F|² of images `rows` (m,) above NOISE_BAND and below SIGNAL_BAND, each (m,)."""
     fraction = np.asarray(store.half_plane.radius) / (store.box / 2)
     bands = (fraction >= NOISE_BAND, fraction <= SIGNAL_BAND)
     bounds = [(np.argmax(band), len(band) - np.argmax(band[::-1])) for band in bands]  # sorted by |k|
@@ -81,10 +88,11 @@ def band_powers(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def audit(scores: np.ndarray, table: pd.DataFrame) -> Audit:
     """Compare the leading principal-component scores (n, m) with each nuisance of `table`.
 
-    Numbers: Spearman's rho (its square is the explained fraction) and the AUC of the component for telling
-    the upper from the lower half of the nuisance. Tomogram: adjusted R² of a one-way analysis of variance.
-    View: adjusted R² of a quadratic function of the direction. `p` is two-sided, uncorrected. Copies of one
-    particle were imaged once: of each particle the first is compared.
+    Numeric nuisances: Spearman's rho (its square is the explained fraction), and the AUC with which the
+    component separates the upper half of the nuisance from the lower. Tomogram: adjusted R² of a one-way
+    analysis of variance. View: adjusted R² of a quadratic function of the direction. `p` is two-sided and
+    uncorrected. Symmetry copies of one particle were imaged together, so only the first copy of each particle
+    is compared.
     """
     if "source" in table:
         first = ~table["source"].duplicated().to_numpy()
@@ -101,10 +109,11 @@ def audit(scores: np.ndarray, table: pd.DataFrame) -> Audit:
 
 
 def with_movement(result: Audit, shares: np.ndarray) -> Audit:
-    """The audit with the share of each component's map that is a movement of the whole (`movement`).
+    """Add to the audit the fraction of each component's map that is a movement of the whole (`movement`).
 
-    shares (m,): of the leading components. No test: `p` is unknown, `significant` says that it is most of
-    the map.
+    shares : (m,) fractions of the leading components
+
+    This is not a test: `p` is unknown, and `significant` says that movement is most of the map.
     """
     shares = np.asarray(shares, np.float64)[:COMPONENTS]
     found = pd.DataFrame({"nuisance": MOVEMENT, "pc": np.arange(1, len(shares) + 1), "explained": shares})
@@ -125,7 +134,7 @@ def _test(name: str, score: np.ndarray, table: pd.DataFrame) -> dict[str, float]
 
 
 def rank_association(score: np.ndarray, nuisance: np.ndarray) -> dict[str, float]:
-    """Spearman's rho, AUC for upper against lower half, and the explained fraction rho²."""
+    """Compute Spearman's rho, the AUC for upper against lower half, and the explained fraction rho²."""
     from scipy.stats import rankdata, spearmanr
 
     if len(score) < 4 or np.ptp(score) == 0 or np.ptp(nuisance) <= 1e-6 * np.abs(nuisance).max():
@@ -133,7 +142,7 @@ def rank_association(score: np.ndarray, nuisance: np.ndarray) -> dict[str, float
     rho, p = spearmanr(score, nuisance)
     median = np.median(nuisance)
     upper = nuisance > median
-    if not upper.any():  # more than half at the maximum
+    if not upper.any():  # more than half of the particles have the maximum
         upper = nuisance >= median
     n_upper, n_lower = upper.sum(), (~upper).sum()
     area = (rankdata(score)[upper].sum() - n_upper * (n_upper + 1) / 2) / (n_upper * n_lower)
@@ -141,7 +150,7 @@ def rank_association(score: np.ndarray, nuisance: np.ndarray) -> dict[str, float
 
 
 def explained_by_groups(score: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-    """One-way analysis of variance: adjusted R² and the p of its F test."""
+    """Compute a one-way analysis of variance: adjusted R², and p of its F test."""
     kinds, members = np.unique(groups, return_inverse=True)
     if len(kinds) < 2:
         return {"statistic": np.nan, "auc": np.nan, "explained": np.nan, "p": np.nan}
@@ -150,7 +159,7 @@ def explained_by_groups(score: np.ndarray, groups: np.ndarray) -> dict[str, floa
 
 
 def explained_by_view(score: np.ndarray, view: np.ndarray) -> dict[str, float]:
-    """Least squares of the score on 1, x, y, z and the products xx, xy, xz, yy, yz of the direction."""
+    """Fit the score by least squares on 1, x, y, z and xx, xy, xz, yy, yz of the viewing direction."""
     x, y, z = view.T
     design = np.stack([np.ones_like(x), x, y, z, x * x, x * y, x * z, y * y, y * z], axis=1)
     coefficients, _, rank, _ = np.linalg.lstsq(design, score, rcond=1e-6)
@@ -185,12 +194,12 @@ def _verdict(tests: pd.DataFrame) -> str:
 
 
 def warn(result: Audit) -> None:
-    """Log what the latents follow."""
+    """Log which nuisances the latents follow."""
     moving = result.tests[result.tests["nuisance"].eq(MOVEMENT) & result.tests["significant"]]
     for row in moving.itertuples():
         log.warning(
-            "leak audit: %.0f %% of the map of component %d is movement of the whole particle: poses may be "
-            "wrong, or a large part comes, goes or moves",
+            "leak audit: %.0f %% of the map of component %d is a movement of the whole particle: poses may "
+            "be wrong, or a large part of the particle comes, goes or moves",
             100 * row.explained,
             row.pc,
         )
@@ -202,7 +211,7 @@ def warn(result: Audit) -> None:
 
 
 def describe(result: Audit) -> list[dict[str, object]]:
-    """The strongest component for each nuisance, for summary.json and the log."""
+    """List the strongest component for each nuisance, for summary.json and the log."""
     lines = []
     for name, group in result.tests.groupby("nuisance", sort=False):
         line = {

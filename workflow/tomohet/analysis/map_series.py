@@ -1,4 +1,4 @@
-"""A homogeneous training's maps through the epochs, against a reference map."""
+"""Maps of a homogeneous training through the epochs, compared with a reference map."""
 
 import re
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class MapSeries:
 
 
 def find_maps(folder: Path, max_epoch: int | None) -> dict[int, Path]:
-    """reconstruct.<epoch>.mrc of a training, by epoch; only epochs below `max_epoch` if given."""
+    """Find reconstruct.<epoch>.mrc of a training, by epoch; only epochs below `max_epoch` if given."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such training folder")
     found = {
@@ -50,7 +50,7 @@ def find_maps(folder: Path, max_epoch: int | None) -> dict[int, Path]:
 
 
 def compare(maps: dict[int, Path], reference: Path, mask: MaskOptions, include_dc: bool) -> MapSeries:
-    """FSC of each map with the reference, in a mask drawn from both.
+    """Compute the FSC of each map with the reference, in a mask drawn from both.
 
     Raises InputError when the boxes differ.
     """
@@ -73,14 +73,14 @@ def compare(maps: dict[int, Path], reference: Path, mask: MaskOptions, include_d
 
 
 def area_above(curve: np.ndarray, frequency: np.ndarray, threshold: float) -> float:
-    """Area (trapezoids) under a curve up to the last shell before it first falls below `threshold`."""
+    """Compute the area (trapezoids) under a curve up to the last shell before it falls below `threshold`."""
     below = np.flatnonzero(~(curve >= threshold))
     end = below[0] if below.size else len(curve)
     return float(np.trapezoid(curve[:end], frequency[:end]))
 
 
 def figures(series: MapSeries) -> dict[str, Figure]:
-    """Resolutions and area by epoch, all curves, and the last one; by file name."""
+    """Draw resolutions and area by epoch, all curves, and the last curve; by file name."""
     made = {}
     for level, values in series.resolution_A.items():
         label = f"resolution at FSC = {level} (Å)"
@@ -96,16 +96,16 @@ def figures(series: MapSeries) -> dict[str, Figure]:
 
 
 def by_epoch(epochs: list[int], values: np.ndarray, label: str) -> Figure:
-    """One number per epoch."""
+    """Plot one number per epoch."""
     fig, ax = plots.figure(width=4.4)
     ax.plot(epochs, values, "o-", ms=4)
     ax.xaxis.set_major_locator(plots.MaxNLocator(integer=True))
-    ax.set(xlabel="epoch", ylabel=label, title="Maps against the reference")
+    ax.set(xlabel="epoch", ylabel=label, title="Maps compared with the reference")
     return fig
 
 
 def curves_of(series: MapSeries, chosen: Sequence[int], title: str) -> Figure:
-    """FSC curves of chosen rows, coloured from the first epoch to the last."""
+    """Plot FSC curves of chosen rows, coloured from the first epoch to the last."""
     fig, ax = plots.figure(width=4.8, height=3.6)
     shades = plots.plt.get_cmap(plots.SEQUENTIAL)(np.linspace(0, 0.9, len(chosen)))
     for shade, row in zip(shades, chosen, strict=True):

@@ -1,4 +1,4 @@
-"""A training's output folder: its epochs, their latents and weights, and whose latents they are."""
+"""A training's output folder: its epochs, their latents and weights, and the particles of the latents."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tomohet.files.values import LIST, TEXT, hold_to, maybe, whole
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store_files import read_description
 
-FINAL = -1  # the files without an epoch number
+FINAL = -1  # stands for the files without an epoch number
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,27 @@ class RunFolder:
     path: Path
 
     def latent_epochs(self) -> list[int]:
-        """Epochs with a file of latents, ascending; raises InputError when one that was written is gone."""
+        """List epochs with a file of latents, ascending.
+
+        Raise InputError when a file that was written is missing.
+        """
         self._refuse_missing("z.*.train.pkl")
         return self._numbers(r"z\.(\d+)\.train\.pkl")
 
     def weight_epochs(self) -> list[int]:
-        """Epochs with a file of weights, ascending; raises InputError when one that was written is gone."""
+        """List epochs with a file of weights, ascending.
+
+        Raise InputError when a file that was written is missing.
+        """
         self._refuse_missing("weights.*.pkl")
         return self._numbers(r"weights\.(\d+)\.pkl")
 
     def epoch(self, text: str) -> int:
-        """The epoch meant by `latest`, a number, -1 (final files) or the path of a convergence.json.
+        """Return the epoch meant by `latest`, a number, -1 (final files) or the path of a convergence.json.
 
-        `latest` is the highest epoch with latents; the final files when none is numbered.
-        Raises InputError when its latents do not exist.
+        `latest` is the highest epoch with latents, or the final files when no epoch is numbered.
+
+        Raises InputError when the epoch's latents do not exist.
         """
         known = self.latent_epochs()
         if text == "latest":
@@ -55,13 +62,15 @@ class RunFolder:
         return epoch
 
     def latents_path(self, epoch: int) -> Path:
-        """Path of the latents of `epoch`."""
+        """Return the path of the latents of `epoch`."""
         return self.path / ("z.train.pkl" if epoch == FINAL else f"z.{epoch}.train.pkl")
 
     def weights_path(self, epoch: int) -> Path:
-        """Path of the weights of `epoch`; the final weights where the last epoch has none of its own.
+        """Return the path of the weights of `epoch`.
 
-        Raises InputError when the file was written and is gone.
+        For a last epoch without its own file, of the final weights.
+
+        Raises InputError when the file was written and is missing now.
         """
         numbered = self.path / f"weights.{epoch}.pkl"
         final = self.path / "weights.pkl"
@@ -72,24 +81,24 @@ class RunFolder:
         return final if not numbered.is_file() and epochs and epoch == epochs[-1] else numbered
 
     def latents(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Means (n, zdim) and log variances, or None, of `epoch`."""
+        """Read means (n, zdim) and log variances, or None, of `epoch`."""
         return load_latents(self.latents_path(epoch))
 
     @property
     def config_path(self) -> Path:
-        """Path of the training's config.pkl."""
+        """Return the path of the training's config.pkl."""
         return self.path / "config.pkl"
 
     def config(self) -> dict:
-        """The training's parameters; empty when there is no config.pkl."""
+        """Read the training's parameters; empty when there is no config.pkl."""
         return read_config(self.config_path) if is_there(self.config_path) else {}
 
     def _refuse_missing(self, pattern: str) -> None:
         if gone := missing(self.path, pattern):
             names = ", ".join(sorted(path.name for path in gone))
             raise InputError(
-                f"{self.path}: {names}: gone, though the training wrote them, so that fewer epochs would be "
-                "judged; put them back, or run `tomohet train_vae` again in an empty folder (`tomohet "
+                f"{self.path}: {names}: missing, though the training wrote them, so that fewer epochs would "
+                "be judged; put them back, or run `tomohet train_vae` again in an empty folder (`tomohet "
                 "cleanup` removes epochs that are not needed)"
             )
 
@@ -108,7 +117,7 @@ def refuse_other_models(round_dir: Path, store: Path) -> None:
 
 
 def read_config(path: Path) -> dict:
-    """The parameters in any training's config.pkl, of which none must be there."""
+    """Read the parameters in any training's config.pkl; every parameter may be missing."""
     config = load_pickles(path)[0]
     rules = {"particles": maybe(LIST), "store": maybe(TEXT)}
     hold_to(config, rules, path, optional=rules)
@@ -116,7 +125,7 @@ def read_config(path: Path) -> dict:
 
 
 def chosen_epoch(path: Path) -> int:
-    """The epoch recorded in a convergence.json."""
+    """Return the epoch recorded in a convergence.json."""
     if not is_there(path):
         raise InputError(f"--epoch {path}: expected latest, a number, or the path of a convergence.json")
     found = read_json(path)
@@ -125,9 +134,11 @@ def chosen_epoch(path: Path) -> int:
 
 
 def particles_of(n: int, indices: str | Path | None, config: dict) -> np.ndarray:
-    """Store ordinals (n,) of the particles whose latents are given.
+    """Return the store ordinals (n,) of the particles whose latents are given.
 
-    From the file `indices` if given, else from the training's configuration, else 0 to n - 1.
+    They come from the file `indices` if given, else from the training's configuration, else they are 0 to n -
+    1.
+
     Raises InputError when their number is not n.
     """
     if indices is not None:
@@ -142,11 +153,11 @@ def particles_of(n: int, indices: str | Path | None, config: dict) -> np.ndarray
 
 
 def _ordinals(particles: list) -> np.ndarray:
-    """A configuration's list of particles (n,) int64."""
+    """Convert a configuration's list of particles to (n,) int64."""
     try:
         numbers = as_array(particles) if particles else np.zeros(0, np.int64)
     except ValueError:
         numbers = np.zeros((0, 0))
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (len(numbers) and numbers.min() < 0):
-        raise InputError("config.pkl: particles are not a list of numbers from 0; pass --particles")
+        raise InputError("config.pkl: particles is not a list of numbers from 0; pass --particles")
     return numbers.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Representative particles: the densest places of a two-dimensional embedding."""
+"""Representative particles at the density maxima of a two-dimensional embedding."""
 
 from dataclasses import dataclass
 
@@ -25,13 +25,13 @@ def density_maxima(
     radius: float,
     final_maxima: int,
 ) -> Sketch:
-    """Maxima of the histogram (n_bins x n_bins) of points (n, 2), smoothed by a Gaussian.
+    """Find the maxima of the histogram (n_bins x n_bins) of points (n, 2), smoothed by a Gaussian.
 
-    `smooth_width` is its standard deviation in bins.
+    `smooth_width` is the standard deviation of the Gaussian in bins.
 
     A maximum is higher than its eight neighbours. While there are more than `pruned_maxima` and two are
-    closer than `radius` bins, the lower of the closest two is dropped; the `final_maxima` highest stay.
-    Each owns the points of its 3 x 3 bins, or the nearest point when these are empty.
+    closer than `radius` bins, the lower of the closest two is dropped. The `final_maxima` highest stay. Each
+    maximum owns the points of its 3 x 3 bins, or the nearest point when these are empty.
     """
     counts, *edges = np.histogram2d(*points.T, bins=n_bins)
     density = gaussian_filter(counts, smooth_width, mode="constant") if smooth_width > 0 else counts
@@ -70,7 +70,7 @@ def prune(bins: np.ndarray, wanted: int, radius: float) -> np.ndarray:
 
 
 def representatives(z: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
-    """Rows of z (n, zdim) nearest to the median latent of each group of members."""
+    """Find the rows of z (n, zdim) nearest to the median latent of each group of members."""
     from tomohet.analysis.latent import nearest_rows
 
     medians = np.stack([np.median(z[group], axis=0) for group in members])
@@ -78,5 +78,5 @@ def representatives(z: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
 
 
 def letters(count: int) -> list[str]:
-    """Names A, B, C... of representatives; after Z: A1, B1..."""
+    """Name representatives A, B, C...; after Z: A1, B1..."""
     return [chr(ord("A") + i % 26) + (str(i // 26) if i >= 26 else "") for i in range(count)]

@@ -1,4 +1,4 @@
-"""Where a set of volumes holds nothing but solvent."""
+"""Solvent regions of a set of volumes."""
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -10,11 +10,11 @@ FEWEST_SOLVENT_VOXELS = 100
 
 
 def solvent_shell(mean: np.ndarray, occupied: np.ndarray | None = None) -> np.ndarray:
-    """Voxels of solvent near the structure, (D, D, D) bool.
+    """Find voxels of solvent near the structure, (D, D, D) bool.
 
-    A shell around the density of the mean volume (above Otsu's threshold) and the voxels known to be
-    `occupied`, if any: near, because maps without their lowest frequencies have a halo, and the halo is the
-    background that the structure lies on.
+    The result is a shell around the density of the mean volume (above Otsu's threshold) and around the voxels
+    known to be `occupied`, if any. The shell is near the structure because maps without their lowest
+    frequencies have a halo, and this halo is the background under the structure.
     """
     box = len(mean)
     sphere = np.linalg.norm(np.indices(mean.shape) - box // 2, axis=0) < box / 2 - 1

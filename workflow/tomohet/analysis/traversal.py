@@ -11,9 +11,9 @@ from tomohet.errors import InputError
 def component_scores(
     scores: np.ndarray, n: int, limits: tuple[float, float], even_percentiles: bool
 ) -> np.ndarray:
-    """`n` scores (n,) between two percentiles of the scores of one component.
+    """Choose `n` scores (n,) between two percentiles of the scores of one component.
 
-    Evenly spaced in score, or with `even_percentiles` in percentile.
+    They are evenly spaced in score, or with `even_percentiles` in percentile.
     """
     if not 0 <= limits[0] < limits[1] <= 100:
         raise InputError(f"--lim {limits[0]:g} {limits[1]:g}: expected two rising percentiles from 0 to 100")
@@ -25,16 +25,16 @@ def component_scores(
 
 
 def support(pcs: PrincipalComponents, component: int, points: np.ndarray) -> np.ndarray:
-    """How many particles lie nearest to each of the scores `points` (k,) along a component (0-based)."""
+    """Count the particles nearest to each of the scores `points` (k,) along a component (0-based)."""
     nearest = np.abs(pcs.scores[:, component, None] - points).argmin(axis=1)
     return np.bincount(nearest, minlength=len(points))
 
 
 def neighbour_graph(z: np.ndarray, max_neighbours: int, mean_neighbours: float | None) -> sparse.csr_array:
-    """Symmetric graph of particles (n, n), edges weighted by Euclidean distance in z (n, zdim).
+    """Build a symmetric graph of particles (n, n), edges weighted by Euclidean distance in z (n, zdim).
 
-    Two particles are joined when either is among the other's `max_neighbours` nearest. With
-    `mean_neighbours` a, only edges not longer than the (n a)-th shortest neighbour distance are kept.
+    Two particles are joined when either is among the other's `max_neighbours` nearest. With `mean_neighbours`
+    a, only edges not longer than the (n a)-th shortest neighbour distance are kept.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -47,14 +47,14 @@ def neighbour_graph(z: np.ndarray, max_neighbours: int, mean_neighbours: float |
         wanted = min(int(len(z) * mean_neighbours), distance.size) - 1
         kept = distance <= np.partition(distance.ravel(), max(wanted, 0))[max(wanted, 0)]
     row = np.repeat(np.arange(len(z)), count).reshape(distance.shape)[kept]
-    # Identical latents are neighbours at distance 0, which a sparse matrix would take for no edge.
+    # Identical latents are neighbours at distance 0, which a sparse matrix would treat as no edge.
     length = np.maximum(distance[kept], np.finfo(np.float64).tiny)
     edges = sparse.coo_array((length, (row, neighbour[kept])), shape=(len(z), len(z))).tocsr()
     return edges.maximum(edges.T).tocsr()
 
 
 def shortest_path(graph: sparse.csr_array, anchors: list[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Particles (int64) on the shortest path through `anchors`, and the legs for which there is none."""
+    """Find the particles (int64) on the shortest path through `anchors`, and the legs that have no path."""
     path, broken = [anchors[0]], []
     for start, end in zip(anchors[:-1], anchors[1:], strict=True):
         _, before = csgraph.dijkstra(graph, directed=False, indices=start, return_predecessors=True)
@@ -75,4 +75,4 @@ def check_anchors(anchors: list[int], n: int) -> None:
         raise InputError(f"--anchors: {len(anchors)} given, at least 2 particles are needed")
     for anchor in anchors:
         if not 0 <= anchor < n:
-            raise InputError(f"--anchors: {anchor} is no particle; there are {n}, numbered from 0")
+            raise InputError(f"--anchors: {anchor} is not a particle; there are {n}, numbered from 0")

@@ -1,4 +1,4 @@
-"""A verdict on convergence from numbers, with its reasons in words."""
+"""The verdict on convergence: numbers compared with thresholds, and the reasons in words."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ import pandas as pd
 
 from tomohet.analysis.volume_drift import VolumeDrift
 
-# Judged between the last two epochs compared.
+# Changes are judged between the last two epochs that are compared.
 LOSS_PLATEAU = 0.05  # change over the last quarter of the epochs, as a fraction of the whole range
-SMALL_SHIFT = 0.25  # median movement of a latent, the common one taken out, over the latents' rms spread
+SMALL_SHIFT = 0.25  # median movement of a latent relative to the mean movement, over the latents' rms spread
 STABLE_NEIGHBOURS = 0.5  # fraction of nearest neighbours kept
 STABLE_CLUSTERS = 0.8  # adjusted Rand index of k-means labels
 STABLE_VOLUMES = 0.95  # median correlation of representative volumes
-NYQUIST_FALL = 0.1  # fall of the FSC at Nyquist while volumes correlate: noise is being learned
-ALIKE = 0.999  # median correlation between representatives: nothing is told apart
-ACTIVE_VARIANCE = 0.01  # of latent means: below it a dimension is not used (Burda et al. 2016)
+NYQUIST_FALL = 0.1  # decrease of the FSC at Nyquist while volumes correlate: the network learns noise
+ALIKE = 0.999  # median correlation between representatives: their volumes are not different
+ACTIVE_VARIANCE = 0.01  # variance of a latent's mean below which the latent is unused (Burda et al. 2016)
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ def judge(
 
 
 def late_change(total: np.ndarray) -> float:
-    """Change of a loss curve over its last quarter, as a fraction of its range."""
+    """Compute the change of a loss curve over its last quarter, as a fraction of its range."""
     quarter = max(1, len(total) // 4)
     return float(abs(total[-1] - total[-1 - quarter]) / max(np.ptp(total), 1e-30))
 
 
 def volume_warnings(volumes: VolumeDrift) -> list[str]:
-    """Signs of overfitting and of structures that are not told apart."""
+    """List signs of overfitting, and of structures that are not distinguished."""
     found = []
     if volumes.fsc.shape[1] >= 2:
         nyquist = np.median(volumes.fsc[:, :, -1], axis=0)

@@ -23,7 +23,7 @@ TABLE_COMPONENTS = 10
 
 @dataclass(frozen=True)
 class VolumeAnalysis:
-    """What was found in n volumes; `kmeans` and `umap` (n, 2) are None when not made."""
+    """Results of the analysis of n volumes; `kmeans` and `umap` (n, 2) are None when not computed."""
 
     pcs: VolumeComponents
     kmeans: clusters.Clusters | None
@@ -31,7 +31,7 @@ class VolumeAnalysis:
 
 
 def analyse(pcs: VolumeComponents, k: int | None, seed: int, with_umap: bool) -> VolumeAnalysis:
-    """k-means (if k) and UMAP of volumes by component scores, whose distances are those of voxels."""
+    """Compute k-means (if k) and UMAP of volumes by component scores, whose distances are those of voxels."""
     return VolumeAnalysis(
         pcs,
         clusters.kmeans(pcs.scores, k, seed) if k else None,
@@ -40,7 +40,7 @@ def analyse(pcs: VolumeComponents, k: int | None, seed: int, with_umap: bool) ->
 
 
 def volume_columns(volumes: VolumeSet, found: VolumeAnalysis) -> pd.DataFrame:
-    """One row per volume: volume (its number), vpc1.., and when made vumap1, vumap2, vkmeans."""
+    """Tabulate one row per volume: volume (its number), vpc1.., and if computed vumap1, vumap2, vkmeans."""
     columns = {"volume": volumes.numbers}
     for number, scores in enumerate(found.pcs.scores.T[:TABLE_COMPONENTS], start=1):
         columns[f"vpc{number}"] = scores
@@ -52,7 +52,7 @@ def volume_columns(volumes: VolumeSet, found: VolumeAnalysis) -> pd.DataFrame:
 
 
 def summary(volumes: VolumeSet, found: VolumeAnalysis, mask: np.ndarray) -> dict[str, object]:
-    """Numbers of the analysis for summary.json."""
+    """Collect the numbers of the analysis for summary.json."""
     numbers = {
         "volumes": len(volumes.paths),
         "box_px": volumes.box,
@@ -70,7 +70,7 @@ def summary(volumes: VolumeSet, found: VolumeAnalysis, mask: np.ndarray) -> dict
 
 
 def write_traversals(folder: Path, volumes: VolumeSet, pcs: VolumeComponents, plot_format: str) -> None:
-    """Ten volumes along each leading component: pc<i>/voxel_pc<i>_vol<j>.mrc, and a picture of them."""
+    """Write ten volumes along each leading component, pc<i>/voxel_pc<i>_vol<j>.mrc, and a picture of them."""
     for component in range(len(pcs.axes)):
         number = component + 1
         scores = latent.percentile_scores(pcs.scores[:, component])
@@ -82,10 +82,10 @@ def write_traversals(folder: Path, volumes: VolumeSet, pcs: VolumeComponents, pl
 
 
 def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: VolumeSet) -> pd.DataFrame | None:
-    """For each particle the row of its volume and its tomogram (columns row, tomogram).
+    """Return for each particle the row of its volume and its tomogram (columns row, tomogram).
 
-    None unless an assignment of particles to volumes lies in `voldir`, or beside the stack that it is, and
-    the configuration names a store.
+    Returns None unless the configuration names a store, and an assignment of particles to volumes lies in
+    `voldir` (or beside `voldir` if that is a stack).
     """
     assignment = (voldir if voldir.is_dir() else voldir.parent) / "assignment.parquet"
     training = read_config(config) if config is not None else {}
@@ -118,7 +118,7 @@ def write_clusters(
     plot_format: str,
     tomograms: pd.DataFrame | None,
 ) -> None:
-    """Labels, the real volume nearest to each cluster's mean (copied), and their picture."""
+    """Write labels, the real volume nearest to each cluster's mean (copied), and a picture of them."""
     rows, labels = found.kmeans.rows, found.kmeans.labels
     stem = f"voxel_{folder.name}"
     write_pickle(folder / f"{stem}_labels.pkl", labels)
@@ -147,7 +147,7 @@ def write_clusters(
 def write_figures(
     folder: Path, volumes: VolumeSet, found: VolumeAnalysis, mask: np.ndarray, plot_format: str
 ) -> None:
-    """Figures of the volume space and of the mask."""
+    """Draw the figures of the volume space and of the mask."""
     pcs = found.pcs
     x, y, names = latent_plots.plane(pcs)
     labels = found.kmeans.labels if found.kmeans is not None else None

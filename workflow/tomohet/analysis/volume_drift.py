@@ -1,4 +1,4 @@
-"""How the volumes of representative particles change between epochs: CC, FSC, diversity, ground truth."""
+"""Changes of the representative particles' volumes between epochs: CC, FSC, diversity, ground truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tomohet.physics.fsc import correlation, fsc, shell_frequencies
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """Mask of a comparison: kind none, sphere, tight or soft; percentile, dilation and edge in px."""
+    """Mask of a comparison: kind none, sphere, tight or soft; percentile; dilation and edge in px."""
 
     kind: str = "soft"
     percentile: float | None = None
@@ -22,7 +22,7 @@ class MaskOptions:
     edge_px: int | None = None
 
     def of(self, one: np.ndarray, other: np.ndarray) -> np.ndarray | None:
-        """The mask of two volumes [z,y,x]; None for no mask."""
+        """Draw the mask of two volumes [z,y,x]; None for no mask."""
         if self.kind == "none":
             return None
         return comparison_mask(one, other, self.kind, self.percentile, self.dilate_px, self.edge_px)
@@ -30,10 +30,13 @@ class MaskOptions:
 
 @dataclass(frozen=True)
 class VolumeDrift:
-    """`epochs` (e,) with volumes; between successive ones `cc` (m, e-1), `fsc` (m, e-1, D/2+1).
+    """Comparison of volumes through `epochs` (e,).
 
-    `pairwise` (e, m, m) correlations within an epoch; `truth` (e, g, m) with ground-truth maps, or None;
-    `frequency_1_A` (D/2+1,).
+    cc : (m, e-1) correlation between successive epochs
+    fsc : (m, e-1, D/2+1) between successive epochs
+    frequency_1_A : (D/2+1,)
+    pairwise : (e, m, m) correlations within an epoch
+    truth : (e, g, m) correlations with ground-truth maps, or None
     """
 
     epochs: list[int]
@@ -79,7 +82,7 @@ def follow(
 
 
 def correlations(rows: Sequence[np.ndarray], columns: Sequence[np.ndarray], mask: MaskOptions) -> np.ndarray:
-    """Correlation of every volume of `rows` with every one of `columns`, (r, c)."""
+    """Compute the correlation of every volume of `rows` with every volume of `columns`, (r, c)."""
     same = rows is columns
     result = np.ones((len(rows), len(columns)))
     for i, one in enumerate(rows):

@@ -21,10 +21,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VolumeSet:
-    """Volumes of one shape, each a file of its own or all in one stack.
+    """Volumes of one shape, in separate files or all in one stack.
 
-    paths: the file of each; first: its section there at which the volume begins; numbers: from the file
-    names, or in the stack; box, px; pixel_size_A; listed: what the list of the volumes says of them
+    paths : the file of each volume
+    first : the section of the file at which the volume begins
+    numbers : from the file names, or the position in the stack
+    box : px
+    pixel_size_A : Å
+    listed : the entries of the volumes in their list
     """
 
     paths: list[Path]
@@ -36,11 +40,11 @@ class VolumeSet:
 
     @property
     def stacked(self) -> bool:
-        """Whether all are in one file."""
+        """Whether all volumes are in one file."""
         return self.paths[0] == self.paths[1]
 
     def name(self, row: int) -> str:
-        """What to call a volume in a figure."""
+        """Return the name of a volume for a figure."""
         stem = self.paths[row].stem
         return f"{stem} {self.numbers[row]}" if self.stacked else stem
 
@@ -56,7 +60,7 @@ class VolumeSet:
         return read_sections(self.paths[row], self.first[row] + sections)
 
     def slabs(self, description: str, slab_bytes: int = SLAB_BYTES) -> Iterator[tuple[slice, np.ndarray]]:
-        """Sections z of all volumes at a time: (slice of z, float32 (n, sections, D, D))."""
+        """Yield sections z of all volumes at a time: (slice of z, float32 (n, sections, D, D))."""
         deep = int(np.clip(slab_bytes // (4 * len(self.paths) * self.box**2), 1, self.box))
         for start in track(range(0, self.box, deep), total=None, unit="slabs", description=description):
             part = slice(start, min(start + deep, self.box))
@@ -65,10 +69,10 @@ class VolumeSet:
 
 
 def find_volumes(source: str | Path) -> VolumeSet:
-    """All `*_<number>.mrc` of a folder, by number, or the volumes of one stack, numbered from 0.
+    """Find all `*_<number>.mrc` of a folder, by number, or the volumes of one stack, numbered from 0.
 
     Raises InputError when there are fewer than two, when their shapes differ or are not cubes, or when they
-    are not those of the folder's list (`files.volume_list`).
+    are not the volumes of the folder's list (`files.volume_list`).
     """
     folder = Path(source)
     if folder.is_file():
@@ -81,7 +85,7 @@ def find_volumes(source: str | Path) -> VolumeSet:
     for path, shape in zip(paths, shapes, strict=True):
         if shape != shapes[0] or len(set(shape)) != 1:
             raise InputError(
-                f"{path}: shape {shape}, but {paths[0].name} is {shapes[0]}; cubes of one size go"
+                f"{path}: shape {shape}, but {paths[0].name} is {shapes[0]}; expected cubes of one size"
             )
     numbers = np.array(listed.numbers)
     pixel_size_A = stack_header(paths[0])[1] or 1.0
@@ -92,7 +96,7 @@ def _volumes_of_stack(path: Path) -> VolumeSet:
     (sections, rows, box), pixel_size_A = stack_header(path)
     if rows != box or sections % box or sections < 2 * box:
         raise InputError(
-            f"{path}: {sections} sections of {box} x {rows} px are no stack of two cubic volumes or more"
+            f"{path}: {sections} sections of {box} x {rows} px are not a stack of two or more cubic volumes"
         )
     numbers = np.arange(sections // box)
     listed = listed_stack(path, len(numbers))
@@ -113,12 +117,14 @@ class VolumeComponents:
     axes: np.ndarray
 
     def on_axis(self, component: int, score: float) -> np.ndarray:
-        """The mean volume moved by `score` along a component (0-based)."""
+        """Return the mean volume moved by `score` along a component (0-based)."""
         return self.mean + score * self.axes[component]
 
 
 def mean_and_highest(volumes: VolumeSet) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and maximum over the volumes at each voxel; a block that few volumes hold shows in the maximum.
+    """Compute mean and maximum over the volumes at each voxel.
+
+    A block that is present in few volumes shows in the maximum.
 
     Raises InputError when a volume holds values that are not finite, or is not the one that was listed.
     """
@@ -143,10 +149,12 @@ def mean_and_highest(volumes: VolumeSet) -> tuple[np.ndarray, np.ndarray]:
 def components(
     volumes: VolumeSet, mean: np.ndarray, mask: np.ndarray, most: int, n_axes: int
 ) -> VolumeComponents:
-    """Principal components by the Gram matrix of the mean-subtracted, masked volumes (Sirovich 1987).
+    """Compute principal components by the Gram matrix of mean-subtracted, masked volumes (Sirovich 1987).
 
-    mean, mask: [z,y,x]. At most `most` components are kept, and n - 1 at most; axes of the first `n_axes`.
-    Two passes over the files; memory: the slab, n² numbers and the axes.
+    mean, mask : [z,y,x]
+
+    At most `most` components are kept, and at most n - 1; axes are computed for the first `n_axes`. The files
+    are read twice. Memory holds the slab, n² numbers and the axes.
     """
     n = len(volumes.paths)
     gram = np.zeros((n, n))
@@ -160,7 +168,7 @@ def components(
     vectors = vectors[:, :kept]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)])
     roots = np.sqrt(values[:kept])
-    # Volumes of a linear model span few dimensions; float32 rounding fills the others with noise.
+    # Volumes of a linear model span few dimensions; the others hold only noise of float32 rounding.
     real = roots > 1e-3 * max(roots[0], 1e-30)
     scores = np.where(real, vectors * roots, 0)
     n_axes = min(n_axes, int(real.sum()))
@@ -182,7 +190,7 @@ def analysis_mask(
     dilate_px: int | None,
     edge_px: int | None,
 ) -> np.ndarray:
-    """The one mask [z,y,x] of all volumes, drawn from their voxel-wise maximum.
+    """Draw the one mask [z,y,x] of all volumes from their voxel-wise maximum.
 
     kind None: around the density, thresholded automatically; others as in `comparison_mask`.
     """
@@ -201,10 +209,10 @@ def comparison_mask(
     dilate_px: int | None,
     edge_px: int | None,
 ) -> np.ndarray:
-    """One mask for two volumes [z,y,x].
+    """Draw one mask for two volumes [z,y,x].
 
-    kind none; sphere; soft: voxels above `percentile` (default 99) of either volume, dilated and given a
-    soft edge (defaults D/30 px); tight: the same without the edge.
+    kind none; sphere; soft: voxels above `percentile` (default 99) of either volume, dilated and given a soft
+    edge (defaults D/30 px); tight: the same without the edge.
     """
     from tomohet.physics import masks
 

@@ -1,1 +1,1 @@
-"""The heterogeneity network: encoder, half-space decoder, loss and the volumes it decodes."""
+"""The heterogeneity network: encoder, half-space decoder, loss, and the volumes that the decoder makes."""

@@ -1,4 +1,4 @@
-"""What config.pkl of a model may say: checked before a network of any size is built of it."""
+"""Rules for the content of a model's config.pkl, checked before a network of any size is built from it."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ RULES: dict[str, dict[str, Rule]] = {
 
 
 def check_config(config: dict, path: str | Path) -> None:
-    """Raise InputError when a value of a configuration is missing, or none that a model can have."""
+    """Raise InputError when a value of a configuration is missing or is impossible for a model."""
     hold_to(config, PARTS, path, OPTIONAL)
     hold_to(config["lattice_args"], {"boxsize": whole(3, LARGEST_BOX + 1)}, f"{path}: lattice_args")
     where = f"{path}: model_args"
@@ -59,9 +59,9 @@ def check_config(config: dict, path: str | Path) -> None:
 
 
 def refuse_larger_than(weights: Path, config: dict, path: str | Path) -> None:
-    """Raise InputError when the model of a configuration has more parameters than a file of weights can hold.
+    """Raise InputError when a configuration's model has more parameters than its weights file can hold.
 
-    Counted are the largest matrices alone, so that nothing is refused that fits.
+    Only the largest matrices are counted, so that no model is refused that would fit.
     """
     args, box = config["model_args"], config["lattice_args"]["boxsize"] - 1
     basis = args["zdim"] if args["kind"] == "linear" else args.get("n_basis", 0)
@@ -75,6 +75,6 @@ def refuse_larger_than(weights: Path, config: dict, path: str | Path) -> None:
     size = weights.stat().st_size
     if 2 * least > size + 10**6:  # 16-bit numbers would still be read
         raise InputError(
-            f"{path}: describes a model of {least:,} numbers or more, but {weights} has {size:,} bytes; they "
-            "do not belong together"
+            f"{path}: describes a model of {least:,} parameters or more, but {weights} has {size:,} bytes; "
+            "the two files do not belong together"
         )

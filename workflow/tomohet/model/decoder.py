@@ -23,7 +23,7 @@ from tomohet.model.mlp import (
 from tomohet.model.positional import encode_into, feature_count, frequency_matrix, reference_columns
 from tomohet.physics.fourier import half_ball
 
-# Points evaluated together: activations that stay in a CPU's cache; enough work to fill a GPU.
+# Points evaluated together: few enough for a CPU's cache to hold their activations, or enough to fill a GPU.
 CPU_CHUNK_ROWS = 2048
 CUDA_CHUNK_ROWS = 131_072
 CPU_CHUNK_VALUES = 2**19  # of one layer at most, when nothing is kept for a backward pass
@@ -33,14 +33,14 @@ KEPT_BYTES = 2**30  # products of the first layer that are kept for all latents
 VALUES_BYTES = 2**30  # Fourier values of the latents that share one pass over the points
 MAP_BYTES = 2**28  # maps transformed at once on a GPU
 
-# Over a linear base the MLP starts small: what it adds is yet to be learnt.
+# Over a linear base the MLP starts small, because its contribution is not learnt yet.
 FIRST_SHARE_OVER_BASE = 0.1
 
 
 class Decoder(nn.Module):
-    """MLP from [positional encoding of k, z] to (a, b).
+    """The decoder: an MLP from [positional encoding of k, z] to two numbers (a, b).
 
-    Hermitian: V = a + ib on the half space. Otherwise a - b is the Hartley value at every k.
+    A Hermitian decoder gives V = a + ib on the half space. Otherwise a - b is the Hartley value at every k.
 
     Parameters
     ----------
@@ -48,9 +48,11 @@ class Decoder(nn.Module):
     zdim : latent size; 0 for a homogeneous volume
     hidden_layers, width, activation : of the residual MLP
     encoding, per_axis, feat_sigma : positional encoding; `per_axis` None means box // 2
-    n_basis : basis maps of a linear model that the MLP adds to (0: none); see `fill` of `base`
+    n_basis : number of basis maps of the linear model that the MLP adds to (0: no linear model); `base.fill`
+    sets the maps
     extent : half-width of the coordinate lattice that the network sees (0.5: cycles per pixel)
-    generator : draws the frequencies of the gaussian encoding
+    generator : random generator for the frequencies of the gaussian encoding
+
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Decoder(nn.Module):
             scale_(self.decoder.affine_layers()[-1], FIRST_SHARE_OVER_BASE)
 
     def folded(self, dtype: torch.dtype = torch.float32) -> "FoldedDecoder":
-        """The weights in the form that evaluation needs: residuals folded, first layer split into k and z."""
+        """Return the weights as evaluation needs them: residuals folded, first layer split into k and z."""
         layers = [folded_affine(layer) for layer in self.decoder.affine_layers()]
         weight, bias = layers[0]
         first = weight[:, self.columns], weight[:, self.n_features :]
@@ -104,7 +106,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def fourier(self, k: Tensor, z: Tensor, chunk_rows: int | None = None) -> Tensor:
-        """Volume values at points for latents, without gradients.
+        """Evaluate volumes at points for latents, without gradients.
 
         Parameters
         ----------
@@ -114,14 +116,16 @@ class Decoder(nn.Module):
         Returns
         -------
         (m, rows) complex64
+
         """
         values = FixedPoints(self.folded(), k, chunk_rows).values(z)
         return values if self.base is None else values + self.base.values(k, z)
 
     def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
-        """Real maps (m, d, d, d) with mean 0 for latents (m, zdim), in the units of the prepared images.
+        """Decode real maps (m, d, d, d) with mean 0 from latents (m, zdim).
 
-        d is `box`, at most the decoder's own: the smaller map's frequencies alone are evaluated.
+        The maps are in the units of the prepared images. d is `box`, at most the decoder's own. Only the
+        frequencies of the smaller map are evaluated.
         """
         return torch.cat(list(self.decode(z, box, batch=len(z))))
 
@@ -135,11 +139,11 @@ class Decoder(nn.Module):
         radius: float | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Iterator[Tensor]:
-        """The maps of `volumes` a few at a time, in bounded memory whatever their size and number.
+        """Yield the maps of `volumes` a few at a time, in bounded memory whatever their size and number.
 
-        batch : latents that share one pass over the points, fewer where their values take too much memory
-        radius : leave out what lies beyond this |k|, Fourier pixels of `box`
-        dtype : of the hidden layers' products; coordinates, the first layer and what follows are float32
+        batch : latents that share one pass over the points; fewer where their values take too much memory
+        radius : leave out points beyond this |k|, Fourier pixels of `box`
+        dtype : of the hidden layers' products; coordinates, the first layer and the output are float32
         """
         box = box or self.box
         ball = half_ball(box, z.device)
@@ -150,13 +154,13 @@ class Decoder(nn.Module):
             values = points.values(some).split(together)
             for part, latents in zip(values, some.split(together), strict=True):
                 maps = ball.volume(nn.functional.pad(part, (0, ball.n - n)), self.box)
-                # The base is added as maps: on its own lattice interpolation is at its worst.
+                # The base is added as maps: interpolation at its own lattice points is least accurate.
                 yield maps if self.base is None else maps + self.base.volumes(latents, box)
 
 
 @dataclass(frozen=True)
 class FoldedDecoder:
-    """Decoder weights ready for matrix products; shapes (out, in). `layers` is all but the first."""
+    """Decoder weights ready for matrix products, of shapes (out, in); `layers` is all but the first."""
 
     coordinate_weight: Tensor
     latent_weight: Tensor
@@ -168,7 +172,7 @@ class FoldedDecoder:
     hermitian: bool
 
     def features(self, k: Tensor) -> Tensor:
-        """Positional encoding (rows, features) of `k` (rows, 3)."""
+        """Compute the positional encoding (rows, features) of `k` (rows, 3)."""
         out = torch.empty(
             len(k), self.coordinate_weight.shape[1], dtype=self.first_bias.dtype, device=k.device
         )
@@ -176,7 +180,10 @@ class FoldedDecoder:
         return out
 
     def after_first_layer(self, hidden: Tensor) -> Tensor:
-        """The two outputs (rows, 2) from the first layer's pre-activations (rows, width), which are spent."""
+        """Compute the two outputs (rows, 2) from the first layer's pre-activations (rows, width).
+
+        The pre-activations are overwritten.
+        """
         hidden = activate_(hidden, self.activation)
         for weight, bias in self.layers[:-1]:
             hidden = activated_product(hidden, weight, bias, self.activation)
@@ -185,30 +192,30 @@ class FoldedDecoder:
 
 
 def half_space_sign(k: Tensor) -> Tensor:
-    """+1 where `k` (rows, 3) lies in the lexicographic half space (z, then y, then x positive), else -1."""
+    """Return +1 where `k` (rows, 3) lies in the half space (z, then y, then x positive), else -1."""
     x, y, z = k.unbind(-1)
     leading = torch.where(z != 0, z, torch.where(y != 0, y, x))
     return torch.where(leading < 0, -1.0, 1.0)
 
 
 def read_hartley(out: Tensor) -> Tensor:
-    """Real and imaginary parts (rows, 2) at k from outputs (2 rows, 2) at k and then at -k.
+    """Return real and imaginary parts (rows, 2) at k from outputs (2 rows, 2) at k and then at -k.
 
-    The Hartley value is a - b, and H(k) = Re - Im, H(-k) = Re + Im.
+    The Hartley value is a - b, with H(k) = Re - Im and H(-k) = Re + Im.
     """
     plus, minus = (out[:, 0] - out[:, 1]).chunk(2)
     return torch.stack(((plus + minus) / 2, (minus - plus) / 2), dim=1)
 
 
 def read_hartley_gradient(gradient: Tensor) -> Tensor:
-    """The adjoint of `read_hartley`: (rows, 2) to (2 rows, 2)."""
+    """Apply the adjoint of `read_hartley`: (rows, 2) to (2 rows, 2)."""
     real, imaginary = gradient.unbind(1)
     hartley = torch.cat(((real - imaginary) / 2, (real + imaginary) / 2))
     return torch.stack((hartley, -hartley), dim=1)
 
 
 class FixedPoints:
-    """The decoder at points that stay while the latents change.
+    """The decoder at points that stay fixed while the latents change.
 
     k : (rows, 3) coordinates (x, y, z), cycles/px
     chunk_rows : points evaluated together; None chooses
@@ -230,15 +237,20 @@ class FixedPoints:
         if chunk_rows is None:
             chunk_rows = CUDA_CHUNK_ROWS if k.is_cuda else min(CPU_CHUNK_ROWS, CPU_CHUNK_VALUES // width)
         self._chunk_rows = chunk_rows
-        self._together = max(1, chunk_rows // max(len(k), 1))  # latents, where there are few points
+        self._together = max(
+            1, chunk_rows // max(len(k), 1)
+        )  # latents evaluated at once: more for few points
         points = len(k) if folded.hermitian else 2 * len(k)
         self._keep = points * width * dtype.itemsize <= KEPT_BYTES
         self._products: dict[int, Tensor] = {}
 
     def values(self, z: Tensor) -> Tensor:
-        """(m, rows) complex64 for latents (m, zdim); one latent's do not depend on the others."""
+        """Compute values (m, rows) complex64 for latents (m, zdim).
+
+        Each latent's do not depend on the others.
+        """
         values = torch.empty(len(z), *self._k.shape[:1], 2, device=z.device)
-        # Row by row: a product of all latents at once rounds each as their number has it.
+        # Row by row: in one product of all latents, rounding would depend on their number.
         weight, bias = self._first.latent_weight, self._first.first_bias
         from_latent = torch.empty(len(z), len(bias), device=z.device)
         for row, one in zip(from_latent, z.to(weight.dtype), strict=True):
@@ -269,7 +281,7 @@ class FixedPoints:
                     target.copy_(torch.stack([read_hartley(one) for one in out]))
 
     def _product(self, part: slice) -> Tensor:
-        """The first layer's coordinate part (points, width) of a chunk."""
+        """Compute the first layer's coordinate part (points, width) of a chunk."""
         product = self._products.get(part.start)
         if product is None:
             k = self._k[part] if self._first.hermitian else torch.cat((self._k[part], -self._k[part]))
@@ -280,10 +292,10 @@ class FixedPoints:
 
 
 def latents_at_once(points: int, batch: int) -> int:
-    """How many latents may share a pass over `points`: at most `batch`, with bounded memory for values."""
+    """Return how many latents may share a pass over `points`: at most `batch`, in bounded memory."""
     return max(1, min(batch, VALUES_BYTES // (8 * max(points, 1))))
 
 
 def maps_at_once(box: int, device: torch.device) -> int:
-    """How many maps are transformed together: one on a CPU, enough to fill a GPU."""
+    """Return how many maps are transformed together: one on a CPU, enough to fill a GPU."""
     return 1 if device.type == "cpu" else max(1, MAP_BYTES // (4 * box**3))

@@ -1,4 +1,4 @@
-"""The encoder: every tilt image through encoder A, pooling over tilts, encoder B to mu and log variance."""
+"""The encoder: encoder A for each tilt image, pooling over tilts, then encoder B to mu and log variance."""
 
 import numpy as np
 import torch
@@ -10,17 +10,18 @@ from tomohet.physics.fourier import HalfPlane
 
 
 class TiltEncoder(nn.Module):
-    """From the tilt images of particles to the mean and log variance of their latents.
+    """Map the tilt images of particles to mean and log variance of their latents.
 
     Parameters
     ----------
-    n_points : half-plane points that the encoder sees; they are the first of the half plane
+    n_points : number of half-plane points that the encoder sees; they are the first ones of the half plane
     zdim : latent size
     layers_a, width_a, out_a : encoder A, per tilt
     layers_b, width_b : encoder B, per particle
     pooling : one of `pooling.POOLINGS`
-    longest : the largest number of tilts, which `concatenate` has places for; other poolings ignore it
+    longest : the largest number of tilts: the number of places of `concatenate`; other poolings ignore it
     seeds, heads, layer_norm : of the set encoder
+
     """
 
     sees = "images"
@@ -63,6 +64,7 @@ class TiltEncoder(nn.Module):
         Returns
         -------
         mu, logvar : (P, zdim) each
+
         """
         tilts = np.asarray(tilts)
         features = self.encoder_a(hartley_features(images[:, : self.n_points]))
@@ -75,14 +77,17 @@ class TiltEncoder(nn.Module):
 
 
 def hartley_features(half_planes: Tensor) -> Tensor:
-    """Hartley values (m, 2 n) at +k and then at -k: what real numbers an image's half plane (m, n) holds."""
+    """Return the Hartley values (m, 2 n) at +k and then at -k of half planes (m, n).
+
+    The network's real inputs.
+    """
     return torch.cat((half_planes.real - half_planes.imag, half_planes.real + half_planes.imag), dim=1)
 
 
 def encoder_points(hp: HalfPlane, mask_diameter: int | None) -> int:
-    """Half-plane points inside an encoder mask of the given diameter in pixels of the D+1 lattice.
+    """Count the half-plane points inside an encoder mask of the given diameter in px of the D+1 lattice.
 
-    None or -1: all of them. The published rule is |k| <= (diameter - 1) / 2.
+    None or -1 means all points. The published rule is |k| <= (diameter - 1) / 2.
     """
     if mask_diameter is None or mask_diameter < 0:
         return hp.n
@@ -90,10 +95,10 @@ def encoder_points(hp: HalfPlane, mask_diameter: int | None) -> int:
 
 
 def hartley_columns(hp: HalfPlane, n_points: int) -> Tensor:
-    """Where each of our encoder inputs sits in the published order: (2 n_points,).
+    """Return the position of each of our encoder inputs in the published order: (2 n_points,).
 
-    That order is the masked pixels of the (D+1) x (D+1) Hartley image with its zero frequency in the
-    middle, row by row. `weight[:, hartley_columns]` turns a published first layer into ours.
+    The published order is that of the masked pixels of the (D+1) x (D+1) Hartley image with its zero
+    frequency in the middle, row by row. `weight[:, hartley_columns]` turns a published first layer into ours.
     """
     k = hp.k[:n_points].long()
     k = torch.cat((k, -k))

@@ -1,6 +1,7 @@
-"""Runs of tomoDRGN 1.0 in our format: its folder read without running any of its code.
+"""Import of tomoDRGN 1.0 runs: their folder is read without running any of its code.
 
-Layout of its files: specification F.1, F.2 (config.pkl names classes of its own package, which stay names).
+config.pkl of such a run refers to classes of tomoDRGN's own package; only the names of these classes are
+kept.
 """
 
 import logging
@@ -29,17 +30,20 @@ log = logging.getLogger(__name__)
 
 
 def import_run(folder: Path, outdir: Path) -> dict:
-    """Write config.pkl, weights*.pkl and z*.pkl of a tomoDRGN run into `outdir`; returns the configuration.
+    """Write config.pkl, weights*.pkl and z*.pkl of a tomoDRGN run into `outdir`; return the configuration.
 
     Raises InputError when a file is missing, holds code, or describes a network that cannot be rebuilt.
     """
     if folder.resolve() == outdir.resolve():
-        raise InputError(f"-o {outdir}: is the run itself; give another folder")
+        raise InputError(f"-o {outdir}: this is the folder of the run itself; give another folder")
     published = _published_config(folder / "config.pkl")
     latents = {path.name: load_latents(path) for path in sorted(folder.glob("z*.pkl")) if _is_of_run(path)}
     n_particles = {len(mu) for name, (mu, _) in latents.items() if "train" in name}
     if len(n_particles) > 1:
-        raise InputError(f"{folder}: its latents are of {sorted(n_particles)} particles, expected one number")
+        raise InputError(
+            f"{folder}: its latents are of {sorted(n_particles)} particles, expected the same number in "
+            "all files"
+        )
     try:
         config = _translated(published, folder / "config.pkl")
     except UNREADABLE as error:
@@ -86,7 +90,7 @@ def _published_config(path: Path) -> dict:
 
 
 def _translated(published: dict, path: Path) -> dict:
-    """Our configuration of a published one: plain builtin values."""
+    """Translate a published configuration into ours, in plain builtin values."""
     model, dataset, lattice = (published[name] for name in ("model_args", "dataset_args", "lattice_args"))
     hold_to(lattice, {"boxsize": whole(3, LARGEST_BOX + 1)}, f"{path}: lattice_args")
     box = int(lattice["boxsize"]) - 1
@@ -99,7 +103,7 @@ def _translated(published: dict, path: Path) -> dict:
     arguments = {
         "kind": "vae" if is_vae else "nn",
         "zdim": int(model["zdim"]) if is_vae else 0,
-        # train_nn names its decoder's size in words of its own.
+        # train_nn has other names for the size of its decoder.
         "players": int(model["players" if is_vae else "hidden_layers"]),
         "pdim": int(model["pdim" if is_vae else "hidden_dim"]),
         "activation": str(model["activation"]),
@@ -132,7 +136,10 @@ def _translated(published: dict, path: Path) -> dict:
 
 
 def mask_diameter(mask: np.ndarray | int | None, box: int, path: Path) -> int:
-    """Diameter in px of the encoder's circular mask, given as (B * B,) bool of the mirrored Hartley image."""
+    """Find the diameter in px of the encoder's circular mask.
+
+    mask : the mask as (B * B,) bool of the mirrored Hartley image
+    """
     if mask is None or np.ndim(mask) == 0:
         return -1 if mask is None else int(mask)
     inside = np.asarray(mask, bool).reshape(box + 1, box + 1)
@@ -140,42 +147,44 @@ def mask_diameter(mask: np.ndarray | int | None, box: int, path: Path) -> int:
     radius = np.hypot(*np.meshgrid(k, k))
     largest = radius[inside].max()
     if not np.array_equal(inside, (radius <= largest) & (radius > 0)):
-        raise InputError(f"{path}: enc_mask is no disc; such encoders are not read")
+        raise InputError(f"{path}: enc_mask is not a disc; encoders with another mask are not supported")
     return int(np.ceil(2 * largest)) + 1
 
 
 def _translated_weights(path: Path, config: dict) -> dict:
-    """Weights with the encoder's columns in our order; the state of the optimiser is left behind."""
+    """Read weights, with the encoder's columns in our order; the state of the optimiser is not kept."""
     try:
-        # train_nn stores its normalisation beside the weights, as numpy numbers.
+        # train_nn stores its normalisation together with the weights, as numpy numbers.
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: refused as a file of plain tensors ({reason(error)})") from error
     if not isinstance(content, dict) or "model_state_dict" not in content:
-        raise InputError(f"{path}: no model_state_dict in it, expected weights of tomoDRGN")
+        raise InputError(f"{path}: it holds no model_state_dict, expected a weights file of tomoDRGN")
     state = {name.removeprefix("module."): tensor for name, tensor in content["model_state_dict"].items()}
     hp = half_plane(config["lattice_args"]["boxsize"] - 1)
     return {"epoch": int(content.get("epoch", -1)), "model_state_dict": from_published(state, hp)}
 
 
 def _numpy_globals() -> list:
-    """Numpy's builders of plain numbers, under their old and new names."""
+    """Return numpy's constructors of plain numbers, under their old and new names."""
     scalar = np.float64(0).__reduce__()[0]
     types = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
     return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *types]
 
 
 def original_particles(starfile: dict, folder: Path, n: int) -> list[int]:
-    """Numbers, in the unfiltered STAR file, of the particles that the n latents belong to.
+    """Return the numbers, in the unfiltered STAR file, of the n particles that the latents belong to.
 
-    From the filtered image series beside the weights, where it is there; else from the options of filtering.
-    Raises InputError when they cannot be known.
+    They come from the filtered image series beside the weights, where that file exists; else from the options
+    of filtering.
+
+    Raises InputError when they cannot be determined.
     """
     filtered = folder / Path(str(starfile.get("sourcefile_filtered") or "none")).name
     if filtered.is_file() and (numbers := _numbers_in(filtered)) is not None:
         if len(numbers) != n:
-            raise InputError(f"{filtered}: {len(numbers)} particles, but there are latents of {n}")
+            raise InputError(f"{filtered}: {len(numbers)} particles, but the latents are of {n} particles")
         return numbers
     dropped = [
         name
@@ -184,8 +193,8 @@ def original_particles(starfile: dict, folder: Path, n: int) -> list[int]:
     ]
     if dropped:
         raise InputError(
-            f"{folder}: the run chose tilts ({', '.join(dropped)}), which may drop particles, and its "
-            f"filtered STAR file {filtered.name} is not there; copy it beside the weights"
+            f"{folder}: the run selected tilts ({', '.join(dropped)}), which may remove particles, and its "
+            f"filtered STAR file {filtered.name} is missing; copy it beside the weights"
         )
     chosen, first = starfile.get("ind_ptcls"), starfile.get("use_first_nptcls", -1)
     hold_to({"use_first_nptcls": first}, {"use_first_nptcls": whole(-1, 2**31)}, f"{folder}: starfile_args")
@@ -197,18 +206,21 @@ def original_particles(starfile: dict, folder: Path, n: int) -> list[int]:
     try:
         particles = np.sort(as_array(chosen))[: first if first >= 0 else None]
     except (TypeError, ValueError) as error:
-        raise InputError(f"{folder}: ind_ptcls is no list of particles ({error})") from error
+        raise InputError(f"{folder}: ind_ptcls is not a list of particles ({error})") from error
     if particles.ndim != 1 or particles.dtype.kind not in "iu":
-        raise InputError(f"{folder}: ind_ptcls is no list of particles, but {particles.dtype}")
+        raise InputError(f"{folder}: ind_ptcls is not a list of particles, but {particles.dtype}")
     if len(particles) != n:
         raise InputError(
-            f"{folder}: ind_ptcls names {len(particles)} particles, but there are latents of {n}"
+            f"{folder}: ind_ptcls names {len(particles)} particles, but the latents are of {n} particles"
         )
     return [int(particle) for particle in particles]
 
 
 def _numbers_in(star: Path) -> list[int] | None:
-    """Original numbers of the particles of a filtered image series, in its order; None without them."""
+    """Read the original numbers of the particles of a filtered image series, in its order.
+
+    None without them.
+    """
     for block in read_text_blocks(star)[1]:
         if ORIGINAL_NUMBER in block.columns:
             column = parse_table(block, star, [ORIGINAL_NUMBER])[ORIGINAL_NUMBER]
@@ -217,7 +229,7 @@ def _numbers_in(star: Path) -> list[int] | None:
 
 
 def _plain(value: object) -> object:
-    """Builtin values only; classes of the other program become their names."""
+    """Convert to builtin values only; classes of the other program become their names."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -1,7 +1,7 @@
-"""Independent shares of a computation on the threads of a CPU.
+"""Independent shards of a computation, each on one thread of a CPU.
 
-Threads that share every small matrix product wait for each other at each, and badly so when another program
-has one of the cores. With a share of the rows each, they meet once.
+Threads that share a matrix product synchronise at every small product, which is slow when another program
+occupies one of the cores. Threads that each have a shard of the rows synchronise only once.
 """
 
 import functools
@@ -16,17 +16,17 @@ Result = TypeVar("Result")
 
 
 def lane_count(device: torch.device, most: int) -> int:
-    """How many shares to make: one per thread of a CPU, at most `most`; one on a GPU."""
+    """Return how many shards to make: one per thread of a CPU, at most `most`; one on a GPU."""
     return max(1, min(torch.get_num_threads(), most)) if device.type == "cpu" else 1
 
 
 def run_in_lanes(work: Callable[[Share], Result], shares: Sequence[Share]) -> list[Result]:
-    """Results of `work` on every share, in order; each share on a thread of its own, without gradients."""
+    """Run `work` on every shard, each on its own thread without gradients; return the results in order."""
     if len(shares) == 1:
         return [work(shares[0])]
 
     def without_graph(share: Share) -> Result:
-        # Whether PyTorch records a graph is a setting of each thread.
+        # Whether PyTorch records a graph is set for each thread.
         with torch.no_grad():
             return work(share)
 

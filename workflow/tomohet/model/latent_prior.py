@@ -1,9 +1,9 @@
-"""How the particles' latents are distributed, learnt from all of them: a mixture of Gaussians.
+"""The distribution of the particles' latents: a mixture of Gaussians, learnt from all particles.
 
-Each particle's images say z = A^-1 b with precision A; how the true latents lie behind that noise is found by
-expectation maximisation ("extreme deconvolution": Bovy, Hogg & Roweis, Ann. Appl. Stat. 2011, with the
-measurements in information form). The posterior under it draws a particle to where others are: to a state, or
-to the curve of a motion.
+The images of a particle measure z = A^-1 b with precision A. Expectation maximisation finds the distribution
+of the true latents behind that noise ("extreme deconvolution": Bovy, Hogg & Roweis, Ann. Appl. Stat. 2011,
+with the measurements in information form). The posterior under this prior draws a particle to where others
+are: to a state, or to the curve of a motion.
 """
 
 from dataclasses import dataclass
@@ -15,25 +15,29 @@ from torch import Tensor
 
 COMPONENTS = (1, 2, 3, 4, 6, 8)
 ITERATIONS = 60
-MOST_PARTICLES = 5000  # that the mixture is fitted to
-# A component's covariance is as if one more particle of this variance had been seen.
+MOST_PARTICLES = 5000  # the mixture is fitted to this number of particles at most
+# Every component's covariance is regularised by one imaginary particle of this variance.
 LEAST_VARIANCE = 0.05
 
 
 @dataclass(frozen=True)
 class LatentPrior:
-    """weight (M,), mean (M, K) and covariance (M, K, K) of the components, float64."""
+    """A mixture of M Gaussians: weight (M,), mean (M, K) and covariance (M, K, K), float64."""
 
     weight: Tensor
     mean: Tensor
     covariance: Tensor
 
     def to(self, device: torch.device | str) -> "LatentPrior":
-        """The same on another device."""
+        """Copy the prior to another device."""
         return LatentPrior(*(x.to(device) for x in vars(self).values()))
 
     def posterior(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (N, K) and covariance (N, K, K) for precisions `a` (N, K, K) and A z measured, `b` (N, K)."""
+        """Compute mean (N, K) and covariance (N, K, K) of the latents.
+
+        a : (N, K, K) precisions of the measurements
+        b : (N, K) precision times measured latent, A z
+        """
         evidence, mean, covariance = self._by_component(a.double(), b.double())
         share = torch.softmax(evidence, 1)
         total = torch.einsum("nm,nmk->nk", share, mean)
@@ -42,14 +46,14 @@ class LatentPrior:
         return total.to(b.dtype), spread.to(b.dtype)
 
     def minus_log(self, z: Tensor) -> Tensor:
-        """(N,) -log p(z) but for a constant."""
+        """Compute (N,) -log p(z) up to a constant."""
         off = z.double()[:, None] - self.mean
         form = (off * torch.linalg.solve(self.covariance, off[..., None])[..., 0]).sum(-1)
         terms = torch.log(self.weight) - torch.logdet(self.covariance) / 2 - form / 2
         return -torch.logsumexp(terms, 1).to(z.dtype)
 
     def _by_component(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log evidence (N, M) and the posteriors (N, M, K), (N, M, K, K) of every component."""
+        """Compute the log evidence (N, M) and the posteriors (N, M, K), (N, M, K, K) of every component."""
         prior = torch.linalg.inv(self.covariance)
         pull = torch.einsum("mkl,ml->mk", prior, self.mean)
         precision = a[:, None] + prior
@@ -62,13 +66,13 @@ class LatentPrior:
 
 
 def standard_prior(zdim: int, device: torch.device | str = "cpu") -> LatentPrior:
-    """One component: N(0, 1)."""
+    """Return the prior with a single component, N(0, 1)."""
     one = {"dtype": torch.float64, "device": device}
     return LatentPrior(torch.ones(1, **one), torch.zeros(1, zdim, **one), torch.eye(zdim, **one)[None])
 
 
 def fit_latent_prior(a: Tensor, b: Tensor, seed: int) -> LatentPrior:
-    """The mixture for measurements `a` (N, K, K), `b` (N, K); its number of components is BIC's choice."""
+    """Fit the mixture to measurements `a` (N, K, K), `b` (N, K); BIC chooses the number of components."""
     if len(a) > MOST_PARTICLES:
         chosen = np.random.default_rng([seed, 5]).choice(len(a), MOST_PARTICLES, replace=False)
         chosen = torch.as_tensor(np.sort(chosen), device=a.device)
@@ -87,7 +91,10 @@ def fit_latent_prior(a: Tensor, b: Tensor, seed: int) -> LatentPrior:
 
 
 def _fit(a: Tensor, b: Tensor, components: int, seed: int) -> tuple[LatentPrior, float]:
-    """A mixture of so many components by EM from k-means of the posterior means, and its log evidence."""
+    """Fit a mixture of `components` Gaussians by EM, started from k-means of the posterior means.
+
+    Returns the mixture and its log evidence.
+    """
     zdim = b.shape[1]
     eye = torch.eye(zdim, dtype=a.dtype, device=a.device)
     z = torch.linalg.solve(a + eye, b[..., None])[..., 0]
@@ -103,7 +110,7 @@ def _fit(a: Tensor, b: Tensor, components: int, seed: int) -> tuple[LatentPrior,
 
 
 def _updated(share: Tensor, mean: Tensor, covariance: Tensor) -> LatentPrior:
-    """The components from the particles' shares (N, M) and posteriors under each of them."""
+    """Update the components from the particles' responsibilities (N, M) and posteriors per component."""
     count = share.sum(0)
     centre = torch.einsum("nm,nmk->mk", share, mean) / count[:, None].clamp_min(1e-9)
     off = mean - centre

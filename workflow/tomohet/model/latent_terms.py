@@ -1,9 +1,9 @@
-"""How well a decoder explains the images of a particle, and how that changes with its latent.
+"""Log-likelihood of a particle's images as a function of its latent: misfit, gradient and precision.
 
-Linearised at z, V(z + d) = V(z) + J d, the log-likelihood is quadratic in d, as it is everywhere in the
-linear latent model: from A = 2 Re sum J^H J h^2 w and b = 2 Re sum J^H h w (y - h V) follow Gauss-Newton's
-step (A + 1)^-1 (b - z) and Laplace's posterior covariance (A + 1)^-1. A value has two parts, so that two
-passes back through the network give all of J, however many latents there are.
+With the decoder linearised at z, V(z + d) = V(z) + J d, the log-likelihood is quadratic in d, as it is
+everywhere in the linear latent model. From A = 2 Re sum J^H J h^2 w and b = 2 Re sum J^H h w (y - h V) follow
+the Gauss-Newton step (A + 1)^-1 (b - z) and the Laplace posterior covariance (A + 1)^-1. A Fourier value has
+two parts, so two backward passes through the network give all of J for any number of latents.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,12 @@ from tomohet.model.rows import PackedRows
 
 @dataclass
 class LatentTerms:
-    """misfit (P,) = sum w |h V - y|^2; gradient b (P, K) and precision A (P, K, K) of the log-likelihood."""
+    """Terms of the log-likelihood of P particles.
+
+    misfit : (P,) sum w |h V - y|^2
+    gradient : (P, K) b
+    precision : (P, K, K) A
+    """
 
     misfit: Tensor
     gradient: Tensor
@@ -35,7 +40,10 @@ class LatentTerms:
 
 @torch.no_grad()
 def latent_terms(decoder: Decoder, rows: PackedRows, z: Tensor, chunk_rows: int | None = None) -> LatentTerms:
-    """The terms of all particles of `rows` at latents `z` (P, K), for a Hermitian decoder, in float32."""
+    """Compute the terms of all particles of `rows` at latents `z` (P, K) in float32.
+
+    The decoder must be Hermitian.
+    """
     if chunk_rows is None:
         chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
     folded = decoder.folded()
@@ -59,7 +67,7 @@ def _terms(
     chunk_rows: int,
     starts: range,
 ) -> LatentTerms:
-    """Sum over the chunks of rows that begin at `starts`."""
+    """Sum the terms over the chunks of rows that begin at `starts`."""
     particles, zdim = z.shape
     total = LatentTerms(
         z.new_zeros(particles), z.new_zeros(particles, zdim), z.new_zeros(particles, zdim, zdim)
@@ -96,11 +104,12 @@ def network_share(
     of_latents: tuple[float, ...] = (1.0,),
     chunk_rows: int | None = None,
 ) -> Tensor:
-    """(P, F, 2): a = sum w Re (h N)^* (y - h B) and q = sum w |h N|^2 of what a network N adds to its base B.
+    """Compute the terms that decide the scale s of a network's contribution N to its base B.
 
-    With s N in its place the misfit is smaller than the base's by 2 s a - s^2 q.
+    Returns (P, F, 2): a = sum w Re (h N)^* (y - h B) and q = sum w |h N|^2. With s N in place of N the misfit
+    is smaller than the base's by 2 s a - s^2 q.
 
-    of_latents : F factors on the latents (P, K) that the network sees; the base sees them as they are
+    of_latents : F factors on the latents (P, K) that the network sees; the base sees the latents unchanged
     """
     if chunk_rows is None:
         chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
@@ -124,7 +133,7 @@ def network_share(
 
 
 def _hidden(folded: FoldedDecoder, k: Tensor, from_latent: Tensor) -> list[Tensor]:
-    """Activations (rows, width) of every hidden layer."""
+    """Compute the activations (rows, width) of every hidden layer."""
     first = from_latent.addmm_(folded.features(k), folded.coordinate_weight.T)
     hidden = [activate_(first, folded.activation)]
     for weight, bias in folded.layers[:-1]:
@@ -133,7 +142,7 @@ def _hidden(folded: FoldedDecoder, k: Tensor, from_latent: Tensor) -> list[Tenso
 
 
 def _jacobian(folded: FoldedDecoder, hidden: list[Tensor], part: int) -> Tensor:
-    """Derivative (rows, K) of the value's real (0) or imaginary (1) part with respect to the latent."""
+    """Compute the derivative (rows, K) of the value's real (0) or imaginary (1) part by the latent."""
     gradient = folded.layers[-1][0][part].expand(len(hidden[0]), -1).contiguous()
     for number in reversed(range(len(hidden))):
         gradient = activation_gradient_(gradient, hidden[number], folded.activation)
@@ -143,9 +152,9 @@ def _jacobian(folded: FoldedDecoder, hidden: list[Tensor], part: int) -> Tensor:
 
 
 def _by_particle(values: Tensor, rows: PackedRows, chunk: slice, members: slice) -> Tensor:
-    """Both parts of a chunk's rows (rows, 2, ...) one after another per particle: (members, 2 most, ...).
+    """Arrange both parts of a chunk's rows (rows, 2, ...) by particle: (members, 2 most, ...).
 
-    Particles with fewer rows are filled up with zeros.
+    Particles with fewer rows are padded with zeros.
     """
     bounds = rows.offsets[members.start : members.stop + 1].clip(chunk.start, chunk.stop)
     most = int((bounds[1:] - bounds[:-1]).max())

@@ -1,4 +1,4 @@
-"""A linear latent model under a network: the decoder's value is mean + sum_j z_j U_j + MLP(k, z)."""
+"""A linear latent model as the base of a network: the decoder's value is mean + sum_j z_j U_j + MLP(k, z)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,11 @@ from tomohet.physics.slicing import corners_at, gather, transform
 
 
 class LinearBase(nn.Module):
-    """Mean and basis maps of a linear model, sampled anywhere in Fourier space.
+    """Mean and basis maps (eigenvolumes) of a linear model, sampled anywhere in Fourier space.
 
-    mean (D, D, D) and basis (K, D, D, D) are buffers, in the units of the prepared images; z_1 ... z_K are
-    the first K of the network's latents. They are not trained: the network learns what they lack.
+    mean (D, D, D) and basis (K, D, D, D) are buffers, in the units of the prepared images. z_1 ... z_K are
+    the first K of the network's latents. The maps are not trained: the network learns the difference from
+    them.
     """
 
     def __init__(self, box: int, n_basis: int) -> None:
@@ -28,19 +29,19 @@ class LinearBase(nn.Module):
         self._table = None
 
     def slices(self, k: Tensor) -> Tensor:
-        """Values (rows, K + 1) complex64 of mean and basis maps at `k` (rows, 3), cycles/px."""
+        """Return values (rows, K + 1) complex64 of mean and basis maps at `k` (rows, 3), cycles/px."""
         if self._table is None or self._table.device != k.device:
-            # With their mean levels: within the box's edges these are part of what was fitted.
+            # The maps keep their mean levels, which are part of the fit inside the edges of the box.
             self._table = transform(torch.cat([self.mean[None], self.basis]))
         return gather(self._table, *corners_at(k * self.box, self.box))
 
     def values(self, k: Tensor, z: Tensor) -> Tensor:
-        """Values (m, rows) at `k` (rows, 3) for latents (m, zdim)."""
+        """Return values (m, rows) at `k` (rows, 3) for latents (m, zdim)."""
         slices = self.slices(k)
         return slices[:, 0] + z[:, : self.n_basis].to(slices.dtype) @ slices[:, 1:].T
 
     def volumes(self, z: Tensor, box: int) -> Tensor:
-        """Real maps (m, d, d, d) with mean 0 for latents (m, zdim); d is `box`, by Fourier cropping."""
+        """Make real maps (m, d, d, d) with mean 0 from latents (m, zdim); d is `box`, by Fourier cropping."""
         maps = self.mean + torch.einsum("mj,jzyx->mzyx", z[:, : self.n_basis].to(self.basis), self.basis)
         maps = maps - maps.mean((1, 2, 3), keepdim=True)
         return maps if box == self.box else crop_fourier(maps, box)

@@ -16,10 +16,10 @@ class LinearDecoder(LinearBase):
         self.zdim = zdim
 
     def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
-        """Real maps (m, d, d, d) with mean 0 for latents (m, zdim); d is `box`, by Fourier cropping."""
+        """Make real maps (m, d, d, d) with mean 0 from latents (m, zdim); d is `box`, by Fourier cropping."""
         return super().volumes(z, box or self.box)
 
     def decode(self, z: Tensor, box: int | None = None, **_how) -> Iterator[Tensor]:
-        """The maps of `volumes` a few at a time; nothing of a network's decoding has to be chosen."""
+        """Yield the maps of `volumes` a few at a time; the options of a network's decoding have no effect."""
         for some in z.split(maps_at_once(self.box, z.device)):
             yield self.volumes(some, box)

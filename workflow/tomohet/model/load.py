@@ -1,4 +1,4 @@
-"""Open trained models from their weights and configuration; no code in either file is run."""
+"""Loading of trained models from weights and configuration; no code in either file is run."""
 
 import zipfile
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from tomohet.model.volumes import TrainedVolumes
 
 
 def load_config(path: str | Path) -> dict:
-    """The parameters of a training, from config.pkl.
+    """Read the parameters of a training from config.pkl.
 
-    Raises InputError when the file is not one, or when no model can be as it says.
+    Raises InputError when the file is not a configuration, or describes an impossible model.
     """
     config = load_pickles(path)[0]
     needed = ("model_args", "lattice_args", "angpix", "scale")
@@ -35,7 +35,7 @@ def load_config(path: str | Path) -> dict:
 
 
 def load_model(weights: str | Path, config: str | Path, device: torch.device | str = "cpu") -> TrainedVolumes:
-    """The volumes of a trained model: of train_vae, train_nn or train_linear.
+    """Load the volumes of a trained model of train_vae, train_nn or train_linear.
 
     Raises InputError when the files are missing or do not belong together.
     """
@@ -54,7 +54,7 @@ def load_model(weights: str | Path, config: str | Path, device: torch.device | s
 
 
 def load_vae(weights: str | Path, config: dict, device: torch.device | str = "cpu") -> HeterogeneityVAE:
-    """The network of train_vae with its encoder, ready to infer latents."""
+    """Load the network of train_vae with its encoder, ready to infer latents."""
     if config["model_args"]["kind"] != "vae":
         raise InputError(f"{weights}: a model of kind {config['model_args']['kind']} has no encoder")
     return _filled(
@@ -63,14 +63,14 @@ def load_vae(weights: str | Path, config: dict, device: torch.device | str = "cp
 
 
 def box_of(config: dict) -> int:
-    """Side of the images, px; `lattice_args.boxsize` counts the mirrored Nyquist line as well."""
+    """Return the side of the images, px; `lattice_args.boxsize` counts the mirrored Nyquist line as well."""
     return config["lattice_args"]["boxsize"] - 1
 
 
 def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict:
-    """The content of a weights file or checkpoint; no code in the file is run.
+    """Read a weights file or checkpoint; no code in the file is run.
 
-    Raises InputError when the file is missing, is no such file, or is damaged.
+    Raises InputError when the file is missing, damaged, or not a weights file.
     """
     path = Path(path)
     check(path)
@@ -82,12 +82,12 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict:
     except Exception as error:
         raise InputError(f"{path}: not a weights file of plain tensors ({reason(error)})") from error
     if not isinstance(content, dict) or "model_state_dict" not in content:
-        raise InputError(f"{path}: no model_state_dict in it; expected the weights of a training")
+        raise InputError(f"{path}: it holds no model_state_dict; expected the weights of a training")
     return content
 
 
 def refuse_damaged_archive(path: Path) -> None:
-    """Compare the checksums that the format of weights has, which PyTorch writes but does not read.
+    """Verify the checksums in a weights file, which PyTorch writes but does not check.
 
     Raises InputError where they differ, and for compressed content.
     """
@@ -95,7 +95,7 @@ def refuse_damaged_archive(path: Path) -> None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            # PyTorch compresses nothing: what is compressed may be vast.
+            # PyTorch never compresses; a compressed entry could unpack to any size.
             packed = [entry.filename for entry in archive.infolist() if entry.compress_type]
             damaged = f"compressed: {packed[0]}" if packed else archive.testzip()
     except UNREADABLE as error:
@@ -111,13 +111,13 @@ def _filled(
     where: str | Path,
     device: torch.device | str,
 ) -> torch.nn.Module:
-    """The model that `build` makes of `config`, with its weights; `where` names the configuration."""
+    """Build the model of `config` with `build` and load its weights; `where` names the configuration."""
     state = read_weights(weights, device)["model_state_dict"]
     refuse_larger_than(Path(weights), config, where)
     try:
         model = build()
     except (*UNREADABLE, AssertionError) as error:
-        raise InputError(f"{where}: no network can be built of it ({reason(error)})") from error
+        raise InputError(f"{where}: no network can be built from it ({reason(error)})") from error
     try:
         model.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:

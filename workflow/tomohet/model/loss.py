@@ -1,8 +1,9 @@
-"""The training loss: weighted squared residuals of Fourier rows, plus the Kullback-Leibler term.
+"""The training loss: weighted squared residuals of Fourier points, plus the Kullback-Leibler term.
 
-Mean over half-plane rows of w [(h a - Re F)^2 + (h b - Im F)^2], with V = a + ib the decoder's value. For a
-Hermitian volume this equals the mean over the full plane of w (h H - H_F)^2 in Hartley values H = Re - Im,
-which is the published loss: the pair +-k contributes (r - i)^2 + (r + i)^2 = 2 (r^2 + i^2).
+The first term is the mean over half-plane points of w [(h a - Re F)^2 + (h b - Im F)^2], with V = a + ib the
+decoder's value. For a Hermitian volume this equals the mean over the full plane of w (h H - H_F)^2 in Hartley
+values H = Re - Im, which is the published loss: the pair +-k contributes (r - i)^2 + (r + i)^2 = 2 (r^2 +
+i^2).
 """
 
 import torch
@@ -15,15 +16,15 @@ from tomohet.model.sweep import DecoderSweep, sweep_rows
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
-    """Mean over particles of KL(N(mu, exp(logvar)) || N(0, 1)); `mu` and `logvar` (particles, zdim)."""
+    """Compute the mean over particles of KL(N(mu, exp(logvar)) || N(0, 1)) for (particles, zdim) inputs."""
     return -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(dim=1).mean()
 
 
 def scaled_kl(kl: Tensor, beta: float, beta_control: float | None, full_plane_points: int) -> Tensor:
-    """The KL term as it enters the loss.
+    """Scale the KL term as it enters the loss.
 
-    beta KL / N, or beta_control (beta - KL)^2 / N (beta is then the target), with N the largest number of
-    full-plane points of a particle in the batch (published loss).
+    It is beta KL / N, or beta_control (beta - KL)^2 / N (beta is then the target), with N the largest number
+    of full-plane points of a particle in the batch (published loss).
     """
     if beta_control is None:
         return beta * kl / full_plane_points
@@ -38,16 +39,17 @@ def reconstruction_loss(
     chunk_rows: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Mean weighted squared residual of the rows of a batch, differentiable in `z` and the decoder.
+    """Compute the mean weighted squared residual of a batch, differentiable in `z` and the decoder.
 
-    The loss is a sum over rows: values, residuals and gradients are computed chunk by chunk, so that
-    memory does not grow with the batch and, on a CPU, the activations stay in cache.
+    The loss is a sum over Fourier points. Values, residuals and gradients are computed chunk by chunk, so
+    memory does not grow with the batch, and on a CPU the activations stay in cache.
 
     Parameters
     ----------
     z : (particles, zdim) latents
-    chunk_rows : rows per chunk; None suits the device
+    chunk_rows : points per chunk; None chooses for the device
     dtype : of the hidden layers (float32, or bfloat16 where the hardware has it)
+
     """
     parameters = [p for layer in decoder.decoder.affine_layers() for p in linear_parameters(layer)]
     if chunk_rows is None:
@@ -56,11 +58,11 @@ def reconstruction_loss(
 
 
 class _SweptLoss(torch.autograd.Function):
-    """Loss and gradients in one sweep over the chunks; `backward` only scales what is already there."""
+    """Loss and gradients in one sweep over the chunks; `backward` only scales the stored gradients."""
 
     @staticmethod
     def forward(ctx, decoder: Decoder, rows: PackedRows, chunk_rows: int, dtype, z: Tensor, *parameters):
-        """The loss; gradients for latents z (P, zdim) and the decoder's parameters are for `backward`."""
+        """Compute the loss, and store gradients for latents z (P, zdim) and the decoder's parameters."""
         folded = decoder.folded(dtype)
         sweep = sweep_rows(folded, rows, z.float(), chunk_rows, decoder.base)
         latent_gradient = sweep.latent_gradient @ folded.latent_weight
@@ -75,10 +77,10 @@ class _SweptLoss(torch.autograd.Function):
 
 
 def _unfold(decoder: Decoder, sweep: DecoderSweep, z: Tensor) -> list[Tensor]:
-    """Gradients of weight and bias of every layer, in the order of the layers.
+    """Return the gradients of weight and bias of every layer, in the order of the layers.
 
-    Adding the identity to a residual weight does not change its gradient; the first layer's latent columns
-    and bias follow from the gradient per particle.
+    Adding the identity to a residual weight does not change its gradient. The gradients of the first layer's
+    latent columns and bias follow from the gradient per particle.
     """
     width = len(sweep.coordinate_gradient)
     first = torch.empty(width, decoder.n_features + decoder.zdim, device=z.device)

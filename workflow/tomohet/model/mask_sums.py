@@ -1,11 +1,11 @@
-"""Sums of a model's maps over masks, for any number of latents, without making the maps.
+"""Sums of a model's maps over masks for any number of latents, without decoding every map.
 
-A sum over a mask is linear in the map, hence in its Fourier values, and in a linear model's latents. A
-network's Fourier values are not linear in the latents, and evaluating all of them is what decoding costs.
-But the maps of one model span few dimensions: their modes are found from some maps that are decoded in
-full, and a few hundred Fourier values then tell the coefficients of all modes, and with them every sum
-(proper orthogonal decomposition with points chosen by pivoted QR: Drmac & Gugercin, SIAM J. Sci. Comput.
-38, A631, 2016). Maps of other latents, decoded in full, say how far off that is.
+A sum over a mask is linear in the map, hence in its Fourier values, and for a linear model also in the
+latents. A network's Fourier values are not linear in the latents, and evaluating all of them is the cost of
+decoding. But the maps of one model span few dimensions. Some maps are decoded in full to find their modes
+(proper orthogonal decomposition). A few hundred Fourier values, at points chosen by pivoted QR, then
+determine the coefficients of all modes, and with them every sum (Drmac & Gugercin, SIAM J. Sci. Comput. 38,
+A631, 2016). Further maps, decoded in full, measure the error.
 """
 
 import logging
@@ -24,10 +24,10 @@ from tomohet.physics.fourier import half_ball
 from tomohet.progress import track
 
 FIRST_SNAPSHOTS, MOST_SNAPSHOTS = 64, 512
-CHECKS = 24  # latents whose sums are computed both ways
-CANDIDATES = 8192  # Fourier points among which the few are chosen
-FAR_OFF = 10.0  # times the tolerance: then no few points will do
-LEAST_MODE = 1e-6  # of the strongest: weaker modes are rounding errors
+CHECKS = 24  # latents whose sums are computed both from points and from the decoded map
+CANDIDATES = 8192  # Fourier points among which the points to evaluate are chosen
+FAR_OFF = 10.0  # times the tolerance: with such an error a few points cannot suffice
+LEAST_MODE = 1e-6  # relative to the strongest mode: weaker modes are rounding errors
 BATCH = 16
 POINTS_BATCH = 4096
 
@@ -36,10 +36,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MaskSums:
-    """Sums (n, U) over U masks, and how they came about.
+    """Sums (n, U) over U masks, with the work done and the error.
 
-    decoded: latents whose maps were decoded in full. points: Fourier points evaluated for the others.
-    error: (U,) root mean square difference from sums of fully decoded maps, 0 where all are such.
+    decoded : number of latents whose maps were decoded in full
+    points : number of Fourier points evaluated for the other latents
+    error : (U,) root mean square difference from sums of fully decoded maps; 0 where all maps are decoded
     """
 
     sums: np.ndarray
@@ -57,7 +58,7 @@ def mask_sums(
     tolerance: np.ndarray,
     seed: int = 0,
 ) -> MaskSums:
-    """Sums over masks of the maps that `write_volumes` would write.
+    """Compute the sums over masks of the maps that `write_volumes` would write.
 
     Parameters
     ----------
@@ -65,9 +66,10 @@ def mask_sums(
     masks : (U, d, d, d) on the grid of the maps in `form`
     form : box, low-pass, flip and sign of the maps
     tolerance : (U,) root mean square error allowed; more maps are decoded in full until it is met
-    seed : of the choice of maps decoded in full
+    seed : for the choice of the maps that are decoded in full
 
     Raises InputError when shapes do not fit, or the maps are not finite.
+
     """
     if z.ndim != 2 or z.shape[1] != decoder.zdim:
         raise InputError(f"latents of shape {z.shape}, but the model has zdim {decoder.zdim}")
@@ -86,7 +88,7 @@ def _network(decoder, latents: Tensor, masks: Tensor, form: VolumeForm, toleranc
     if isinstance(model, LinearBase):
         sums = _base_sums(model, latents, masks, form) * decoder.scale
         return MaskSums(sums.cpu().double().numpy(), 0, 0, np.zeros(len(masks)))
-    if not isinstance(model, Decoder):  # published networks are decoded as the published program does
+    if not isinstance(model, Decoder):  # published networks are decoded in full, as by their own program
         sums = _sums_of_maps(decoder, latents, masks, form)
         return MaskSums(sums, len(latents), 0, np.zeros(len(masks)))
     network = _NetworkSums(model, masks, form)
@@ -98,7 +100,7 @@ def _network(decoder, latents: Tensor, masks: Tensor, form: VolumeForm, toleranc
 
 
 def _base_sums(base: LinearBase, z: Tensor, masks: Tensor, form: VolumeForm) -> Tensor:
-    """Sums (n, U) of mean + sum_j z_j U_j: those of K + 1 maps, combined."""
+    """Compute the sums (n, U) of mean + sum_j z_j U_j from the sums of the K + 1 maps."""
     unit = torch.cat([torch.zeros(1, base.n_basis), torch.eye(base.n_basis)]).to(z)
     maps = torch.cat([form(base.volumes(one[None], form.box)) for one in unit])
     sums = maps.flatten(1) @ masks.flatten(1).T
@@ -116,7 +118,7 @@ def _sums_of_maps(decoder: TrainedVolumes, z: Tensor, masks: Tensor, form: Volum
 
 
 class _NetworkSums:
-    """Mask sums of a Hermitian network's own part of the maps, from its Fourier values."""
+    """Mask sums of a Hermitian network's own contribution to the maps, from its Fourier values."""
 
     def __init__(self, model: Decoder, masks: Tensor, form: VolumeForm) -> None:
         self.ball = half_ball(form.box, masks.device)
@@ -127,7 +129,7 @@ class _NetworkSums:
         self.weights = mask_weights(masks, form, model.box)[:, : self.n]
 
     def of(self, z: Tensor, tolerance: np.ndarray, seed: int) -> MaskSums:
-        """Sums of latents `z`: some in full, the others from few points."""
+        """Compute the sums for latents `z`: some from maps decoded in full, the others from few points."""
         rng = np.random.default_rng(seed)
         shuffled = torch.as_tensor(rng.permutation(len(z)), device=z.device)
         everywhere = FixedPoints(self.folded, self.k)
@@ -142,14 +144,14 @@ class _NetworkSums:
             chosen = order[done:wanted]
             kept.append(self._decode(everywhere, z, chosen, candidates, sums))
             done += len(chosen)
-            if done == len(order):  # all are decoded in full
+            if done == len(order):  # all maps are decoded in full
                 return MaskSums(sums.cpu().numpy(), len(z), 0, np.zeros(len(self.weights)))
             rule = _Cubature.fitted(torch.cat(kept), sums[order[:done]], candidates)
             difference = rule.from_candidates(check_values) - sums[check]
             error = difference.square().mean(0).sqrt().cpu().numpy()
             points = len(rule.points)
             log.info(
-                "%d volumes decoded in full, %d Fourier points for the others: off by %.1e of the tolerance",
+                "%d volumes decoded in full, %d Fourier points for the others: error %.1e of the tolerance",
                 done + len(check), points, (error / tolerance).max(),
             )  # fmt: skip
             if (error <= tolerance).all() or wanted >= MOST_SNAPSHOTS:
@@ -157,7 +159,8 @@ class _NetworkSums:
             wanted *= 2
         if (error > FAR_OFF * tolerance).any():
             log.warning(
-                "the volumes of this network do not change smoothly with the latents: all are decoded in full"
+                "the volumes of this network do not change smoothly with the latents: all volumes are "
+                "decoded in full"
             )
             self._decode(everywhere, z, order[done:], candidates[:0], sums)
             return MaskSums(sums.cpu().numpy(), len(z), 0, np.zeros(len(self.weights)))
@@ -171,17 +174,17 @@ class _NetworkSums:
         return MaskSums(sums.cpu().numpy(), done + len(check), points, error)
 
     def _candidates(self, rng: np.random.Generator) -> Tensor:
-        """Points (C,) among which the few are chosen: those that weigh in the sums more often."""
+        """Draw candidate points (C,), preferring points with large weights in the sums."""
         if self.n <= CANDIDATES:
             return torch.arange(self.n, device=self.k.device)
         weight = self.weights.abs().square().sum(0).double().sqrt().cpu().numpy()
-        # Half by weight, half anywhere: a mode may show best where the masks have little.
+        # Half by weight, half uniformly: a mode may be strongest where the masks have little weight.
         share = 0.5 * weight / weight.sum() + 0.5 / self.n
         chosen = rng.choice(self.n, CANDIDATES, replace=False, p=share)
         return torch.as_tensor(np.sort(chosen), device=self.k.device)
 
     def _decode(self, everywhere: FixedPoints, z: Tensor, rows: Tensor, candidates: Tensor, sums) -> Tensor:
-        """Fill the exact sums of `rows`; returns their values (m, C) at the candidates."""
+        """Fill the exact sums of `rows`; return their values (m, C) at the candidates."""
         kept = []
         with track(total=len(rows), unit="particles", description="decoding in full") as progress:
             for some in rows.split(BATCH):
@@ -194,17 +197,20 @@ class _NetworkSums:
 
 @dataclass(frozen=True)
 class _Cubature:
-    """sums = mean_sums + (values at points - mean_values) @ weights; real and imaginary parts are apart."""
+    """Linear rule: sums = mean_sums + (values at points - mean_values) @ weights.
 
-    picked: Tensor  # among the candidates
-    points: Tensor  # among all points
+    Real and imaginary parts of the values are separate numbers.
+    """
+
+    picked: Tensor  # indices among the candidates
+    points: Tensor  # indices among all points
     mean_values: Tensor
     mean_sums: Tensor
     weights: Tensor
 
     @classmethod
     def fitted(cls, values: Tensor, sums: Tensor, candidates: Tensor) -> "_Cubature":
-        """From maps decoded in full: values (T, C) at the candidates, sums (T, U)."""
+        """Fit the rule to maps decoded in full: values (T, C) at the candidates, sums (T, U)."""
         x, s = _side_by_side(values).cpu().numpy(), sums.cpu().numpy()
         mean, mean_sums = x.mean(axis=0), s.mean(axis=0)
         coefficients, strength, modes = np.linalg.svd(x - mean, full_matrices=False)
@@ -214,7 +220,7 @@ class _Cubature:
         pivots = qr(modes, mode="r", pivoting=True)[1][:rank]
         picked = np.unique(pivots % len(candidates))
         both = np.concatenate([picked, picked + len(candidates)])
-        # Twice as many numbers as modes: least squares.
+        # There are twice as many numbers as modes, so the coefficients follow by least squares.
         weights = lstsq(modes[:, both].T, np.eye(len(both)))[0].T @ per_mode
         device = candidates.device
         chosen = torch.as_tensor(picked, device=device)
@@ -222,18 +228,18 @@ class _Cubature:
         return cls(chosen, candidates[chosen], *fitted)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Sums (m, U) from values (m, points)."""
+        """Compute sums (m, U) from values (m, points)."""
         return self.mean_sums + (_side_by_side(values) - self.mean_values) @ self.weights
 
     def from_candidates(self, values: Tensor) -> Tensor:
-        """Sums (m, U) from values (m, C) at all candidates."""
+        """Compute sums (m, U) from values (m, C) at all candidates."""
         return self(values[:, self.picked])
 
 
 def _spread_first(z: Tensor, count: int) -> Tensor:
-    """Order (n,) of latents in which each of the first `count` is the farthest from all before it.
+    """Order latents (n,) so that each of the first `count` is the farthest from all latents before it.
 
-    So rare states are among the first (Gonzalez, Theor. Comput. Sci. 38, 293, 1985).
+    Rare states are therefore among the first (Gonzalez, Theor. Comput. Sci. 38, 293, 1985).
     """
     if not len(z):
         return torch.arange(0, device=z.device)
@@ -249,15 +255,16 @@ def _spread_first(z: Tensor, count: int) -> Tensor:
 
 
 def _side_by_side(values: Tensor) -> Tensor:
-    """(m, n) complex as (m, 2n) float64: real parts, then imaginary parts."""
+    """Convert (m, n) complex to (m, 2n) float64: real parts, then imaginary parts."""
     return torch.cat([values.real, values.imag], dim=1).double()
 
 
 def mask_weights(masks: Tensor, form: VolumeForm, model_box: int) -> Tensor:
-    """Weights (U, n) complex64 of a map's Fourier values in its sums over `masks` (U, d, d, d).
+    """Compute the weights (U, n) complex64 of a map's Fourier values in its sums over masks (U, d, d, d).
 
-    The sum over a mask of the map in `form` of values V (n,) on the half ball is Re sum_k V(k) conj(w(k)). A
-    sum is linear, so its weights are its gradient: whatever is done to the maps is done to them.
+    The sum over a mask of the map in `form` with values V (n,) on the half ball is Re sum_k V(k) conj(w(k)).
+    The sum is linear in V, so its weights are its gradient, which includes every step from V to the written
+    map.
     """
     ball = half_ball(form.box, masks.device)
     zero = torch.zeros(1, ball.n, dtype=torch.complex64, device=masks.device, requires_grad=True)

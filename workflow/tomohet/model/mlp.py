@@ -1,4 +1,4 @@
-"""The residual multilayer perceptron that encoder and decoder are made of."""
+"""The residual multilayer perceptron of encoder and decoder."""
 
 import torch
 from torch import Tensor, nn
@@ -7,22 +7,22 @@ LEAKY_SLOPE = 0.01
 
 
 class ResidualLinear(nn.Module):
-    """The block y = W x + b + x; the activation follows outside."""
+    """The block y = W x + b + x; the activation follows outside of the block."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` (..., width) to (..., width)."""
+        """Map `x` (..., width) to (..., width)."""
         return self.linear(x) + x
 
 
 class ResidualMLP(nn.Module):
-    """Linear layer, `hidden_layers` residual blocks and a linear read-out, an activation between each two.
+    """Linear layer, `hidden_layers` residual blocks and a linear read-out, with an activation between layers.
 
-    A first or last layer whose widths agree is residual as well, so that parameter names and shapes
-    are those of the published network (`main.0.weight`, `main.2.linear.weight`, ...).
+    A first or last layer whose widths agree is residual as well, so that parameter names and shapes are those
+    of the published network (`main.0.weight`, `main.2.linear.weight`, ...).
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class ResidualMLP(nn.Module):
         self.main = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` (..., n_in) to (..., n_out)."""
+        """Map `x` (..., n_in) to (..., n_out)."""
         return self.main(x)
 
     def affine_layers(self) -> list[nn.Linear | ResidualLinear]:
-        """The layers with parameters, first to last (every other module of `main`)."""
+        """Return the layers with parameters, first to last (every other module of `main`)."""
         return list(self.main)[::2]
 
 
 def folded_affine(layer: nn.Linear | ResidualLinear) -> tuple[Tensor, Tensor]:
-    """Weight (out, in), with the identity of a residual block added, and bias (out,)."""
+    """Return weight (out, in), with the identity of a residual block added, and bias (out,)."""
     if isinstance(layer, ResidualLinear):
         weight = layer.linear.weight
         return weight + torch.eye(len(weight), dtype=weight.dtype, device=weight.device), layer.linear.bias
@@ -53,14 +53,14 @@ def folded_affine(layer: nn.Linear | ResidualLinear) -> tuple[Tensor, Tensor]:
 
 
 def linear_parameters(layer: nn.Linear | ResidualLinear) -> tuple[nn.Parameter, nn.Parameter]:
-    """The trained weight and bias of a layer; the folded weight has the same gradient."""
+    """Return the trained weight and bias of a layer; the folded weight has the same gradient."""
     linear = layer.linear if isinstance(layer, ResidualLinear) else layer
     return linear.weight, linear.bias
 
 
 @torch.no_grad()
 def scale_(layer: nn.Linear | ResidualLinear, factor: float) -> None:
-    """Multiply what a layer gives by `factor`, the identity of a residual block included."""
+    """Multiply the output of a layer by `factor`, the identity of a residual block included."""
     weight, bias = folded_affine(layer)
     own_weight, own_bias = linear_parameters(layer)
     own_weight += (factor - 1) * weight
@@ -69,13 +69,13 @@ def scale_(layer: nn.Linear | ResidualLinear, factor: float) -> None:
 
 @torch.no_grad()
 def scale_inputs_(layer: nn.Linear | ResidualLinear, first: int, factor: float) -> None:
-    """Multiply what a layer makes of its inputs from number `first` on by `factor`, the identity included."""
+    """Multiply the effect of a layer's inputs from number `first` on by `factor`, the identity included."""
     weight, _ = folded_affine(layer)
     linear_parameters(layer)[0][:, first:] += (factor - 1) * weight[:, first:]
 
 
 def make_activation(name: str) -> nn.Module:
-    """`relu` or `leaky_relu` (slope 0.01)."""
+    """Make the activation `relu` or `leaky_relu` (slope 0.01)."""
     return nn.ReLU() if name == "relu" else nn.LeakyReLU(LEAKY_SLOPE)
 
 
@@ -85,10 +85,10 @@ def activate_(x: Tensor, name: str) -> Tensor:
 
 
 def activated_product(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    """The activation of `x` (rows, in) times `weight` (out, in) plus `bias`, without gradients.
+    """Compute the activation of `x` (rows, in) times `weight` (out, in) plus `bias`, without gradients.
 
-    In one pass where PyTorch has that: on a GPU the activation in a pass of its own takes as long as the
-    product, and on a CPU oneDNN's product is the faster one.
+    A fused operation is used where PyTorch has one: on a GPU a separate pass for the activation takes as long
+    as the product, and on a CPU oneDNN's product is faster.
     """
     if x.device.type == "cpu" and x.dtype is torch.float32 and torch.backends.mkldnn.is_available():
         slope = [] if activation == "relu" else [LEAKY_SLOPE]

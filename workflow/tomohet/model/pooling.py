@@ -1,6 +1,6 @@
-"""Pooling of per-tilt features to one vector per particle, whatever its number of tilts.
+"""Pooling of per-tilt features to one vector per particle, for any number of tilts.
 
-Features arrive padded, (particles, tilts, features) with a mask of the tilts that exist. `mean`, `max`,
+Features arrive padded, (particles, tilts, features), with a mask of the tilts that exist. `mean`, `max`,
 `median` and `set_encoder` do not depend on the order of the tilts; `concatenate` does, by design.
 """
 
@@ -14,7 +14,9 @@ POOLINGS = ("concatenate", "max", "mean", "median", "set_encoder")
 
 
 def pad_tilts(features: Tensor, tilts: np.ndarray, longest: int) -> tuple[Tensor, Tensor]:
-    """Packed features (m, f) of particles with `tilts` (P,) images to padded (P, longest, f) and mask.
+    """Pad packed features (m, f) of particles with `tilts` (P,) images to (P, longest, f).
+
+    Return the mask too.
 
     `tilts` is on the host. Tilts past `longest` are left out; padding is zero.
     """
@@ -57,7 +59,10 @@ class AttentionBlock(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)] if layer_norm else [])
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """`queries` (P, S, dim_query), `keys` (P, T, dim_key) of which `mask` (P, T) exist: (P, S, dim)."""
+        """Map `queries` (P, S, dim_query) and `keys` (P, T, dim_key) to (P, S, dim).
+
+        mask : (P, T), true for keys that exist
+        """
         projected = self.fc_q(queries)
         q, k, v = (self._heads(x) for x in (projected, self.fc_k(keys), self.fc_v(keys)))
         # The published block scales by the full width, not by the width of a head.
@@ -75,8 +80,8 @@ class AttentionBlock(nn.Module):
 class SetEncoder(nn.Module):
     """Two self-attention blocks, pooling by learned seeds, two more blocks and a linear read-out.
 
-    Lee et al. 2019, with the sizes of the published network. More than one seed concatenates what the
-    seeds found. It takes the place of pooling and of encoder B.
+    Lee et al. 2019, with the sizes of the published network. The outputs of several seeds are concatenated.
+    It replaces pooling and encoder B.
     """
 
     def __init__(self, dim_in: int, dim: int, dim_out: int, seeds: int, heads: int, layer_norm: bool) -> None:
@@ -91,7 +96,7 @@ class SetEncoder(nn.Module):
         self.readout = nn.Linear(seeds * dim, dim_out)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Padded features (P, T, dim_in) and mask (P, T) to (P, dim_out)."""
+        """Map padded features (P, T, dim_in) and mask (P, T) to (P, dim_out)."""
         x = features
         for block in self.enc:
             x = block(x, x, mask)

@@ -1,8 +1,8 @@
 """Positional encodings of Fourier coordinates, all as sines and cosines of one frequency matrix.
 
-Every encoding is `[sin(F k), cos(F k)]` for a matrix F (m, 3) of frequencies, k in cycles per pixel. The
-published network interleaves sines and cosines per axis for its geometric encodings; `reference_columns`
-says where each feature sits there, so that its weights can be used as they are.
+Every encoding is `[sin(F k), cos(F k)]` for a matrix F (m, 3) of frequencies, with k in cycles per pixel. The
+published network interleaves sines and cosines per axis in its geometric encodings. `reference_columns` gives
+the position of each feature there, so that published weights can be used unchanged.
 """
 
 import math
@@ -16,11 +16,13 @@ ENCODINGS = ("gaussian", "geom_ft", "geom_full", "geom_lowf", "geom_nohighf", "l
 def frequency_matrix(
     encoding: str, half_box: int, per_axis: int, feat_sigma: float, generator: torch.Generator
 ) -> Tensor:
-    """Frequencies F (m, 3) of an encoding; `none` gives an empty matrix: the coordinates are the features.
+    """Return the frequencies F (m, 3) of an encoding.
 
-    `per_axis` frequencies n along each axis. gaussian: 3n random vectors of standard deviation
-    `feat_sigma * half_box` in each component. The others are axis-aligned: geometric series between the
-    wavelengths of the published network (DD = 2 `half_box`), or `linear_lowf`: n values from 1 to `half_box`.
+    `none` gives an empty matrix: the coordinates themselves are the features. The other encodings have
+    `per_axis` frequencies n along each axis. `gaussian` has 3n random vectors of standard deviation
+    `feat_sigma * half_box` in each component. The rest are axis-aligned: geometric series between the
+    wavelengths of the published network (DD = 2 `half_box`), or for `linear_lowf` n values from 1 to
+    `half_box`.
     """
     if encoding == "none":
         return torch.zeros(0, 3)
@@ -45,12 +47,12 @@ def _axis_frequencies(encoding: str, half_box: int, per_axis: int) -> Tensor:
 
 
 def feature_count(encoding: str, per_axis: int) -> int:
-    """Number of features of one coordinate."""
+    """Return the number of features of one coordinate."""
     return 3 if encoding == "none" else 6 * per_axis
 
 
 def reference_columns(encoding: str, per_axis: int) -> Tensor:
-    """For each of our features [sines, cosines], its column in the published network's input.
+    """Return for each of our features [sines, cosines] its column in the published network's input.
 
     gaussian: the same order. Axis-aligned encodings: per axis n sines, then n cosines.
     """
@@ -63,7 +65,8 @@ def reference_columns(encoding: str, per_axis: int) -> Tensor:
 def encode_into(out: Tensor, k: Tensor, frequencies: Tensor) -> None:
     """Write the features of `k` (rows, 3), cycles/px, into `out` (rows, features).
 
-    Coordinates and phases stay float32 whatever the type of `out`: half precision would move the points.
+    Coordinates and phases stay float32 whatever the type of `out`, because half precision would move the
+    points.
     """
     half = len(frequencies)
     if half == 0:

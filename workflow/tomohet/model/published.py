@@ -1,7 +1,8 @@
 """Weights in the published layout (tomoDRGN 1.0) for our network, and its volumes.
 
-Its encoder reads the Hartley image row by row, ours reads +k and then -k in order of |k|: the columns of the
-first layer are permuted. Its decoder is not Hermitian and is rebuilt with `hermitian=False`.
+The published encoder reads the Hartley image row by row; ours reads +k and then -k in order of |k|. The
+columns of the first layer are permuted accordingly. The published decoder is not Hermitian and is rebuilt
+with `hermitian=False`.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ FIRST_ENCODER_LAYERS = ("encoder.encoder_a.main.0.weight", "encoder.encoder_a.ma
 
 
 def from_published(state: dict[str, Tensor], hp: HalfPlane) -> dict[str, Tensor]:
-    """The published `model_state_dict` with the columns of encoder A's first layer in our order."""
+    """Convert a published `model_state_dict`: permute the columns of encoder A's first layer to our order."""
     state = dict(state)
     for name in FIRST_ENCODER_LAYERS:
         if name in state:
@@ -27,23 +28,30 @@ def from_published(state: dict[str, Tensor], hp: HalfPlane) -> dict[str, Tensor]
 
 
 class PublishedVolumes:
-    """The volumes of a decoder that is not Hermitian, as the published program makes them (its spec E.2).
+    """The volumes of a decoder that is not Hermitian, made as the published program makes them.
 
-    Every point of the ball is decoded, the zero frequency too; of a pair at Nyquist the negative one counts.
+    Every point of the ball is decoded, including the zero frequency. Of a pair at Nyquist, the negative
+    frequency is used.
     """
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder, self.box, self.zdim = decoder, decoder.box, decoder.zdim
 
     def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
-        """Real maps (m, d, d, d) of latents (m, zdim), d = `box`: their frequencies alone are decoded."""
+        """Decode real maps (m, d, d, d) of latents (m, zdim), d = `box`.
+
+        Only frequencies of that box are decoded.
+        """
         return torch.cat(list(self.decode(z, box, batch=len(z))))
 
     @torch.no_grad()
     def decode(
         self, z: Tensor, box: int | None = None, *, batch: int = 32, radius: float | None = None, **_how
     ) -> Iterator[Tensor]:
-        """As `Decoder.decode`, but always in float32: such maps are compared with the published program's."""
+        """Yield maps as `Decoder.decode` does, but always in float32.
+
+        Such maps are compared with those of the published program.
+        """
         box = box or self.box
         axis = torch.arange(-(box // 2), box // 2, device=z.device)
         k = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).flip(-1)  # (x, y, z)

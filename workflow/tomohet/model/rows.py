@@ -1,9 +1,10 @@
-"""Fourier rows of a batch of tilt images, packed one after another.
+"""Fourier points of a batch of tilt images, packed one after another.
 
-A row is one half-plane point of one image: where its central section meets the volume, the measured value,
-the transfer function and the weight. Particles differ in their number of tilts, and images in how far their
-dose mask reaches; the half plane is sorted by |k|, so that an image's rows are a prefix without padding.
-How many rows there are is known on the host before anything is computed: a GPU is never waited for.
+A row is one half-plane point of one image: its coordinate on the central section through the volume, the
+measured value, the transfer function and the weight. Particles differ in their number of tilts, and images in
+the reach of their dose mask. The half plane is sorted by |k|, so that the rows of an image are a prefix and
+need no padding. The host knows the number of rows before anything is computed, so it never has to wait for a
+GPU.
 """
 
 from dataclasses import dataclass
@@ -18,15 +19,15 @@ from tomohet.model.decoder import half_space_sign
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Rows ordered by particle, then image.
+    """Rows ordered by particle, then by image.
 
     k : (rows, 3) volume coordinates, cycles/px, in the half space
-    value : (rows, 2) measured real and imaginary part there
+    value : (rows, 2) measured real and imaginary part
     transfer, weight : (rows,)
     particle : (rows,) position of the particle in the batch, ascending
     offsets : (particles + 1,) on the host: the rows of particle p are offsets[p] to offsets[p + 1] - 1
-    full_count : rows over which the loss is a mean: the batch's before any random selection, those of other
-        processes included
+    full_count : number of rows over which the loss is a mean: those of the batch before any random selection,
+    including the rows of other processes
     """
 
     k: Tensor
@@ -46,7 +47,7 @@ class PackedRows:
         return len(self.offsets) - 1
 
     def members(self, start: int, end: int) -> slice:
-        """The particles that the rows `start` to `end` - 1 belong to."""
+        """Return the particles that the rows `start` to `end` - 1 belong to."""
         first, last = np.searchsorted(self.offsets, [start, end - 1], side="right") - 1
         return slice(int(first), int(last) + 1)
 
@@ -72,13 +73,14 @@ def pack_rows(
     fourier : (m, n) complex half planes, sorted by |k|
     rotation : (m, 3, 3), volume to image
     transfer, weight : (m, n), as in the loss w |h V - F|^2
-    prefix : (m,) on the host, how many of the n points each image contributes
-    tilts : (P,) on the host, images per particle; they are consecutive
+    prefix : (m,) on the host, number of leading points of each image to pack, of its n points
+    tilts : (P,) on the host, images per particle; the images of a particle are consecutive
     frequency : (n, 2) half-plane points (kx, ky), cycles/px
     hermitian : fold every coordinate into the half space, conjugating the value
-    fraction : share of each image's rows to draw, stratified over |k|; every row is as likely as any other
-        and counts 1 / fraction, so that loss and gradient keep their expectation
-    full_count : rows over which the loss is a mean; None counts these
+    fraction : fraction of each image's rows to draw, stratified over |k|; every row is equally likely and
+    counts 1 / fraction, so that loss and gradient keep their expectation
+    full_count : number of rows over which the loss is a mean; None means the rows of these images
+
     """
     device = fourier.device
     prefix, tilts = np.asarray(prefix), np.asarray(tilts)
@@ -90,7 +92,7 @@ def pack_rows(
     else:
         jitter = torch.rand(len(number), generator=generator, device=device)
         point = ((number + jitter) / fraction).long()
-        # The last stratum may reach past the image's rows: what falls there counts nothing.
+        # The last stratum may reach past the image's rows: points drawn there get weight 0.
         drawn_weight = (point < end) / fraction
         point = torch.minimum(point, end - 1)
     flat = image * fourier.shape[1] + point
@@ -115,7 +117,7 @@ def pack_rows(
 
 
 def ragged_arange(counts: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For groups of the given sizes: the group of every member, and its number within the group.
+    """Return, for groups of the given sizes, the group of every member and its number within the group.
 
     >>> ragged_arange(np.array([2, 0, 3]), torch.device("cpu"))
     (tensor([0, 0, 2, 2, 2]), tensor([0, 1, 0, 1, 2]))

@@ -1,8 +1,8 @@
 """Forward and backward pass of the decoder over packed rows, chunk by chunk.
 
-What costs time is matrix products; everything else is done in place in buffers that are used again, so that
-on a CPU a chunk's activations stay in cache. No graph is recorded: the loss is a sum over rows, and each
-chunk's gradients are added as soon as its values are known.
+Matrix products dominate the time. Everything else is done in place in reused buffers, so that on a CPU a
+chunk's activations stay in cache. No graph is recorded: the loss is a sum over rows, and each chunk's
+gradients are added as soon as its values are known.
 """
 
 import torch
@@ -17,14 +17,14 @@ from tomohet.model.rows import PackedRows
 
 
 class DecoderSweep:
-    """Reconstruction loss of `rows` for latents `z` (particles, zdim) and its gradients.
+    """Reconstruction loss of `rows` for latents `z` (particles, zdim), and its gradients.
 
-    `starts`: first rows of the chunks to sweep over; None is all of them.
+    `starts`: first rows of the chunks to sweep over; None means all chunks.
 
     After `run`: `loss` (scalar); `coordinate_gradient` (width, features) of the first layer's coordinate
     weights; `latent_gradient` (particles, width) of the first layer's pre-activations, summed over a
     particle's rows; `layer_gradients`, weight and bias of every further layer; `base_gradient` (particles, K)
-    of the first K latents through the linear base. All float32.
+    of the first K latents through the linear base. All are float32.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DecoderSweep:
         self._features = torch.empty(points, features, **buffer)
         self._first = torch.empty(points, width, **buffer)
         self._gradient = [torch.empty(points, width, **buffer) for _ in range(2)]
-        # Every row belongs to one particle, so the first bias rides along with the latent's part.
+        # Every row belongs to one particle, so the first bias is added to the latent's part.
         self._from_latent = (z @ folded.latent_weight.T + folded.first_bias.float()).to(self.dtype)
 
         zeros = {"dtype": torch.float32, "device": z.device}
@@ -67,7 +67,7 @@ class DecoderSweep:
         return self
 
     def add(self, other: "DecoderSweep") -> None:
-        """Take in what a sweep over other chunks of the same rows has found."""
+        """Add the results of a sweep over other chunks of the same rows."""
         for total, part in zip(self._totals(), other._totals(), strict=True):
             total += part
 
@@ -129,9 +129,9 @@ class DecoderSweep:
 def sweep_rows(
     folded: FoldedDecoder, rows: PackedRows, z: Tensor, chunk_rows: int, base: LinearBase | None = None
 ) -> DecoderSweep:
-    """A sweep over all rows, a share of the chunks to each thread of a CPU.
+    """Sweep over all rows, with the chunks divided among the threads of a CPU.
 
-    The result depends on the number of threads in the last bits, and on nothing else.
+    The result depends on the number of threads in the last bits only.
     """
     every = range(0, len(rows), chunk_rows)
     lanes = lane_count(z.device, len(every))
@@ -143,16 +143,16 @@ def sweep_rows(
 
 
 def _membership(particle: Tensor, members: slice, dtype: torch.dtype) -> Tensor:
-    """(points, particles of the chunk): 1 where a point belongs to a particle.
+    """Return (points, particles of the chunk): 1 where a point belongs to a particle, else 0.
 
-    Products with it spread latents over rows and gather gradients per particle, deterministically.
+    Products with this matrix spread latents over rows and gather gradients per particle, deterministically.
     """
     candidates = torch.arange(members.start, members.stop, device=particle.device)
     return (particle[:, None] == candidates).to(dtype)
 
 
 def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, in float32 whatever the factors, as far as the device can."""
+    """Add left @ right to `total`, in float32 whatever the factors, as far as the device can."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     elif left.is_cuda:

@@ -1,7 +1,7 @@
 """Encoders that start from the linear model's posterior.
 
-What they make of a particle's latent counts only where it has proved better on tilt images that were held out
-(`training.teaching`); else the latent is the linear model's.
+The encoder's latent of a particle is used only where it has predicted held-out tilt images better than the
+linear model's (`training.teaching`); else the linear model's latent is used.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ from tomohet.model.encoder import TiltEncoder
 from tomohet.model.latent_prior import LatentPrior
 from tomohet.model.mlp import ResidualLinear, ResidualMLP, scale_
 
-MAP_BOX = 12  # of the back-projected particles
+MAP_BOX = 12  # side of the particles' back-projected maps, px
 
 
 class MapEncoder(nn.Module):
-    """From a particle's back-projected difference from the mean map to (mu, logvar): pose is used.
+    """Encoder of a particle's back-projected difference from the mean map to (mu, logvar); it uses the pose.
 
-    n_inputs: voxels of a map.
+    n_inputs : voxels of a map
     """
 
     sees = "maps"
@@ -29,15 +29,17 @@ class MapEncoder(nn.Module):
         self.network = ResidualMLP(n_inputs, layers, width, 2 * zdim, activation)
 
     def forward(self, maps: Tensor, tilts: np.ndarray) -> tuple[Tensor, Tensor]:
-        """mu, logvar (P, zdim) from maps (P, n_inputs)."""
+        """Compute mu, logvar (P, zdim) from maps (P, n_inputs)."""
         return self.network(maps.float()).split(self.zdim, dim=1)
 
 
 class TaughtEncoder(nn.Module):
-    """mu and log variance of the linear posterior, plus what a network adds: nothing at first.
+    """Mean and log variance of the linear posterior plus the output of a network, which is 0 at first.
 
-    Latents beyond the linear model's start at the prior, N(0, 1). `released`: the network takes part in the
-    training; `trusted`: in evaluation as well.
+    Latents beyond the linear model's start at the prior, N(0, 1).
+
+    released : the network takes part in the training
+    trusted : the network takes part in evaluation as well
     """
 
     def __init__(self, network: TiltEncoder | MapEncoder) -> None:
@@ -49,7 +51,7 @@ class TaughtEncoder(nn.Module):
         scale_([module for module in affine if module not in inside][-1], 0.0)
 
     def forward(self, seen: Tensor, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
-        """mu, logvar (P, zdim) from what the network sees and `start` (P, 2, K): the linear posterior."""
+        """Compute mu, logvar (P, zdim) from the network's input and linear posteriors `start` (P, 2, K)."""
         mu, logvar = padded(start, self.zdim).unbind(1)
         if not (self.released if self.training else self.trusted):
             return mu, logvar
@@ -57,18 +59,18 @@ class TaughtEncoder(nn.Module):
         return mu + added_mu, logvar + added_logvar
 
     def get_extra_state(self) -> dict:
-        """Kept with the weights."""
+        """Return the flags that are kept with the weights."""
         return {"released": self.released, "trusted": self.trusted}
 
     def set_extra_state(self, state: dict) -> None:
-        """As kept with the weights."""
+        """Restore the flags that are kept with the weights."""
         self.released, self.trusted = state["released"], state["trusted"]
 
 
 class FreeLatents(nn.Module):
-    """No network: every particle has a latent of its own, in closed form (`training.free_latents`).
+    """No network: every particle has its own latent, computed in closed form (`training.free_latents`).
 
-    `prior`: how latents are distributed, once that has proved better than the linear model's.
+    prior : distribution of the latents, set once its latents have proved better than the linear model's
     """
 
     sees = "nothing"
@@ -79,23 +81,23 @@ class FreeLatents(nn.Module):
         self.prior: LatentPrior | None = None
 
     def forward(self, seen: None, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
-        """mu, logvar (P, zdim): what the particles have."""
+        """Return mu, logvar (P, zdim): the particles' own latents."""
         return padded(start, self.zdim).unbind(1)
 
     def get_extra_state(self) -> dict:
-        """Kept with the weights."""
+        """Return the prior that is kept with the weights."""
         return {} if self.prior is None else {name: x.cpu() for name, x in vars(self.prior).items()}
 
     def set_extra_state(self, state: dict) -> None:
-        """As kept with the weights."""
+        """Restore the prior that is kept with the weights."""
         self.prior = LatentPrior(**state) if state else None
 
 
 def padded(start: Tensor, zdim: int) -> Tensor:
-    """Posteriors (P, 2, K) with latents up to `zdim` at the prior: mean 0, log variance 0."""
+    """Extend posteriors (P, 2, K) to `zdim` latents at the prior: mean 0, log variance 0."""
     return nn.functional.pad(start, (0, zdim - start.shape[-1]))
 
 
 def stack_posterior(mu: Tensor, logvar: Tensor) -> Tensor:
-    """(P, 2, K) from mean and log variance (P, K)."""
+    """Stack mean and log variance (P, K) into (P, 2, K)."""
     return torch.stack((mu, logvar), dim=1)

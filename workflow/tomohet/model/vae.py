@@ -13,8 +13,8 @@ from tomohet.physics.fourier import half_plane
 class HeterogeneityVAE(nn.Module):
     """A variational autoencoder of particles.
 
-    `encoder` maps what it `sees` of a batch (images, back-projected maps or nothing) and tilt counts to
-    (mu, logvar); anything else with that call may take its place. `decoder` is the volume.
+    `encoder` maps its input (attribute `sees`: images, back-projected maps or nothing) and tilt counts to
+    (mu, logvar); any module with the same call can replace it. `decoder` is the volume.
     """
 
     def __init__(self, encoder: nn.Module, decoder: Decoder) -> None:
@@ -24,9 +24,9 @@ class HeterogeneityVAE(nn.Module):
     def encode(
         self, seen: Tensor | None, tilts: np.ndarray, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(mu, logvar), (P, zdim) each, from what the encoder sees of P particles with `tilts` (P,) images.
+        """Return (mu, logvar), (P, zdim) each, from the encoder's input and the number of tilts (P,).
 
-        start: (P, 2, K) posteriors of the linear model, for a network that was taught by one.
+        start : (P, 2, K) posteriors of the linear model, for a network that starts from one
         """
         return self.encoder(seen, tilts) if start is None else self.encoder(seen, tilts, start)
 
@@ -34,18 +34,19 @@ class HeterogeneityVAE(nn.Module):
 def sample_latent(
     mu: Tensor, logvar: Tensor, generator: torch.Generator, of: int | None = None, first: int = 0
 ) -> Tensor:
-    """A draw z = mu + exp(logvar / 2) eps (reparametrisation).
+    """Draw z = mu + exp(logvar / 2) eps (reparametrisation).
 
-    of, first : the particles are `first` and following of that many, and draw what they would draw among them
+    of, first : the particles are number `first` and following of `of` particles, and get the draws that they
+    would get in one batch of all
     """
     eps = torch.randn(of or len(mu), mu.shape[1], generator=generator, device=mu.device)
     return mu + torch.exp(logvar / 2) * eps[first : first + len(mu)]
 
 
 def build_vae(box: int, model_args: dict, seed: int) -> HeterogeneityVAE:
-    """A network with random weights, from `model_args` as in config.pkl.
+    """Build a network with random weights, from `model_args` as in config.pkl.
 
-    The same seed gives the same weights; the state of PyTorch's own generator is left alone.
+    The same seed gives the same weights. The state of PyTorch's own generator is left unchanged.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -79,7 +80,10 @@ def _build_encoder(box: int, model_args: dict) -> nn.Module:
 
 
 def build_decoder(box: int, model_args: dict, seed: int) -> Decoder:
-    """A decoder with random weights from `model_args` as in config.pkl; `zdim` 0 for a homogeneous volume."""
+    """Build a decoder with random weights from `model_args` as in config.pkl.
+
+    `zdim` 0 for a homogeneous volume.
+    """
     return Decoder(
         box,
         model_args["zdim"],

@@ -1,4 +1,4 @@
-"""Maps on their way from the device to disk, while the next ones are decoded."""
+"""Writing of maps from the device to disk while the next maps are decoded."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WAITING = 2  # groups of maps that may wait to be written: they take memory
+WAITING = 2  # groups of maps that may wait to be written: a bound on memory
 
 
 class VolumeWriter:
-    """Calls `write(number, map)` for every map, in a thread of its own; a context manager.
+    """Context manager that calls `write(number, map)` for every map, in its own thread.
 
-    What goes wrong there is raised at the next `put`, or at the end.
+    An error of that thread is raised at the next `put`, or at the end.
     """
 
     def __init__(self, write: Callable[[int, np.ndarray], None]) -> None:
@@ -23,7 +23,7 @@ class VolumeWriter:
         self._pending: deque[Future] = deque()
 
     def put(self, first: int, maps: Tensor) -> None:
-        """Write `maps` (m, D, D, D), numbered from `first`; returns before they are written."""
+        """Write `maps` (m, D, D, D), numbered from `first`; return before they are written."""
         while len(self._pending) >= WAITING:
             self._pending.popleft().result()
         self._pending.append(self._thread.submit(self._write, first, *_on_its_way(maps)))
@@ -46,7 +46,7 @@ class VolumeWriter:
 
 
 def _on_its_way(maps: Tensor) -> tuple[Tensor, Callable[[], None]]:
-    """The maps in the host's memory, and what waits until they are there."""
+    """Start to copy maps to the host's memory; return them and a function that waits for the copy."""
     if not maps.is_cuda:
         return maps, lambda: None
     host = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=True)

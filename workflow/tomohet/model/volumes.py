@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class VolumeModel(Protocol):
-    """What a model must offer: latents (m, zdim) to maps (m, d, d, d) in the units of the prepared images.
+    """Interface of a model: latents (m, zdim) to maps (m, d, d, d) in the units of the prepared images.
 
     `decode` gives the maps of `volumes` a few at a time; its options are those of `Decoder.decode`.
     """
@@ -42,7 +42,10 @@ class VolumeModel(Protocol):
 class TrainedVolumes:
     """A trained model with the units of its data.
 
-    box : side, px. pixel_size_A : Å. scale : real units per stored unit. zdim : latent size, 0 if homogeneous
+    box : side, px
+    pixel_size_A : Å
+    scale : real units per stored unit
+    zdim : latent size, 0 if homogeneous
     """
 
     def __init__(self, model: VolumeModel, pixel_size_A: float, scale: float, device: torch.device) -> None:
@@ -50,7 +53,7 @@ class TrainedVolumes:
         self.box, self.zdim = model.box, model.zdim
 
     def volumes(self, z: Tensor, box: int | None = None) -> Tensor:
-        """Real maps (m, d, d, d) [z, y, x] of latents (m, zdim), in real units and with mean 0.
+        """Decode real maps (m, d, d, d) [z, y, x] of latents (m, zdim), in real units and with mean 0.
 
         d is `box` if given: the same map on fewer, larger voxels.
         """
@@ -58,16 +61,16 @@ class TrainedVolumes:
             return self.model.volumes(z, box) * self.scale
 
     def decode(self, z: Tensor, box: int | None = None, **how) -> Iterator[Tensor]:
-        """The maps of `volumes` a few at a time; `how` as for `Decoder.decode`."""
+        """Yield the maps of `volumes` a few at a time; `how` as for `Decoder.decode`."""
         for maps in self.model.decode(z, box, **how):
             yield maps * self.scale
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """The 16-bit type in which `device` multiplies matrices faster than in float32; None if there is none.
+    """Return the 16-bit type in which `device` multiplies faster than in float32; None if there is none.
 
-    On a GPU float16: it is as fast as bfloat16 and eight times finer, and the activations of a decoder stay
-    far below its largest number.
+    On a GPU this is float16: it is as fast as bfloat16 and eight times finer, and the activations of a
+    decoder stay far below its largest number.
     """
     if device.type == "cuda":
         return torch.float16
@@ -92,18 +95,19 @@ def write_volumes(
 ) -> None:
     """Write the maps of latents `z` (m, zdim) as `vol_000.mrc`, ..., and the latents as `z_values.txt`.
 
-    The volumes are listed in `volumes.json` (`files.volume_list`); those that an earlier run with other
+    The volumes are listed in `volumes.json` (`files.volume_list`). Volumes that an earlier run with other
     latents, weights or options has listed are removed.
 
     box : side of the written maps, px, even and at most the model's
     lowpass_A : sharp low-pass, Å
-    flip : reverse the z axis; invert : change the sign
+    flip : reverse the z axis
+    invert : change the sign
     batch : latents decoded together, fewer where they would take too much memory
     dtype : of the network's products
-    part : write these of the maps only
-    stack : write one MRC stack of volumes, `vol.mrcs`. Several processes may each write their part, at the
-        same time or not; it has its name when all parts are there
-    model_digest : tells models apart, so that a set does not get maps of two
+    part : the slice of the maps that this process writes
+    stack : write one MRC stack of volumes, `vol.mrcs`; several processes may each write their part, at the
+    same time or not, and the stack gets its name when all parts are written
+    model_digest : identifies the model, so that a set never mixes maps of two models
 
     Raises InputError when `z` or `box` do not fit the model, or a map is not finite.
     """
@@ -138,7 +142,7 @@ def write_volumes(
 
 
 def stem(prefix: str) -> str:
-    """Name of a file that has no number, where those with one begin with `prefix`."""
+    """Return the name of an unnumbered file, where numbered files begin with `prefix`."""
     return prefix.rstrip("_") or "vol"
 
 
@@ -152,7 +156,7 @@ def write_homogeneous(
     invert: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write the one map of a model without latents; options as in `write_volumes`."""
+    """Write the single map of a model without latents; options as in `write_volumes`."""
     form = VolumeForm.of(decoder, box, lowpass_A, flip, invert)
 
     def write(_: int, volume: np.ndarray) -> None:
@@ -163,7 +167,7 @@ def write_homogeneous(
 
 @dataclass(frozen=True)
 class VolumeForm:
-    """The form in which maps are written: box, px; pixel size, Å; low-pass, Å; flipped; inverted."""
+    """The form of written maps: box, px; pixel size, Å; low-pass, Å; flipped; inverted."""
 
     box: int
     pixel_size_A: float
@@ -202,7 +206,7 @@ def _decode(
     batch: int,
     dtype: torch.dtype,
 ) -> dict[int, int]:
-    """Decode the maps of `z` with these numbers and write each; returns their checksums by number."""
+    """Decode the maps of `z` with these numbers and write each; return their checksums by number."""
     checksums: dict[int, int] = {}
     if not numbers:
         return checksums
@@ -233,7 +237,7 @@ def _decode(
 def _volume_stack(
     path: Path, n: int, numbers: range, form: VolumeForm, digest: str
 ) -> Iterator[Callable[[int, np.ndarray], None]]:
-    """A function that writes one of these of a stack's `n` volumes, by its number."""
+    """Provide a function that writes one of the listed volumes of a stack of `n`, by its number."""
     file = PartedFile(
         path,
         n,
@@ -245,7 +249,7 @@ def _volume_stack(
     try:
         yield file.write
     except BaseException:
-        if len(numbers) == n:  # no other process has a part in it
+        if len(numbers) == n:  # no other process writes a part of the stack
             file.discard()
         raise
     if file.finish(numbers):
@@ -253,7 +257,10 @@ def _volume_stack(
 
 
 def checked_box(decoder: TrainedVolumes, box: int | None) -> int:
-    """The side of the maps to write; raises InputError unless even, at least 4 and at most the model's."""
+    """Return the side of the maps to write.
+
+    Raise InputError unless even, at least 4 and at most the model's.
+    """
     if box is None:
         return decoder.box
     if box % 2 or not 4 <= box <= decoder.box:
@@ -262,9 +269,10 @@ def checked_box(decoder: TrainedVolumes, box: int | None) -> int:
 
 
 def read_latent_points(path: Path, zdim: int) -> np.ndarray:
-    """Latents (m, zdim) from a pickle (its first array) or a text file with one row per point.
+    """Read latents (m, zdim) from a pickle (its first array) or a text file with one row per point.
 
     A one-dimensional list is one point, or with zdim 1 a list of points.
+
     Raises InputError when the file is missing or holds no numbers.
     """
     if path.suffix == ".pkl":

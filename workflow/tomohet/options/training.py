@@ -289,11 +289,12 @@ class TrainVaeOptions(
     def _agree(self) -> "TrainVaeOptions":
         if self.pooling_function == "set_encoder" and self.enc_dim_B % self.num_heads:
             raise ValueError(
-                f"--num-heads {self.num_heads}: --enc-dim-B {self.enc_dim_B} cannot be divided among them"
+                f"--num-heads {self.num_heads}: --enc-dim-B {self.enc_dim_B} is not divisible by it"
             )
         if self.init is not None and self.poses is not None:
             raise ValueError(
-                "--init and --poses: poses are those of the model that --init names; leave out --poses"
+                "--init and --poses exclude each other: the linear model of --init brings its own refined "
+                "poses; leave out --poses"
             )
         if self.init is None:
             self._agree_without_a_linear_model()
@@ -303,11 +304,11 @@ class TrainVaeOptions(
         remedy = "with --init DIR (the output folder of `tomohet train_linear` on the same particles)"
         if self.encoder not in (None, "tilts"):
             raise ValueError(
-                f"--encoder {self.encoder}: its latents start from a linear model; name one {remedy}"
+                f"--encoder {self.encoder}: latents of this encoder start from a linear model; give one {remedy}"
             )
         if self.zdim is None:
             raise ValueError(
-                f"--zdim is missing: say how many latents, such as 128, or name a linear model {remedy}"
+                f"--zdim is missing: give the number of latents, such as 128, or a linear model {remedy}"
             )
 
 

@@ -1,1 +1,1 @@
-"""Training of the networks: settings, batches, the loop, checkpoints."""
+"""Training of the networks: settings, batches, the training loop and checkpoints."""

@@ -1,4 +1,4 @@
-"""Tilt images of the chosen particles in batches of whole particles, with what is known of each image."""
+"""Tilt images of the chosen particles in batches of whole particles, with their imaging parameters."""
 
 import logging
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ from tomohet.training.reading import SHARE_OF_MEMORY, USUAL, Loading, Place, Sto
 
 log = logging.getLogger(__name__)
 
-IMAGES_AT_ONCE = 100_000  # of the table, while parameters are taken from it
+IMAGES_AT_ONCE = 100_000  # table rows from which imaging parameters are taken in one piece
 
 
 class Whole(NamedTuple):
-    """What a process knows of the whole batch of which its own may be a part.
+    """The whole batch, as a process needs to know it when its own batch may be a part of it.
 
-    particles, rows : numbers of particles and of half-plane rows that enter the loss
-    points : the largest number of full-plane points of a particle: the published normaliser of KL
-    first : place of this part's first particle
+    particles, rows : numbers of particles and of half-plane points that enter the loss
+    points : the largest number of full-plane points of a particle: the published normaliser of the KL term
+    first : position of this part's first particle in the whole batch
     """
 
     particles: int
@@ -42,14 +42,14 @@ class Batch(NamedTuple):
 
     fourier : (m, n) complex64 half planes
     params : the forward model's parameters of the m images
-    gain : (m,) by which an image's values are larger than those of the common scale
-    prefix : (m,) int64 on the host, how many half-plane points of each image enter the loss
+    gain : (m,) factor by which an image's values are larger than those of the common scale
+    prefix : (m,) int64 on the host, number of leading half-plane points of each image that enter the loss
     tilts : (P,) int64 on the host, images per particle
     dose_weighted : whether any image of the data set carries dose weights
-    whole : the batch of all processes
-    start : (P, 2, K) posteriors of the linear model that teaches, or None
-    maps : (P, voxels) back-projected differences from the mean map, for an encoder that sees them, or None
-    noise : (m,) noise variance of the images relative to the common one, or None
+    whole : sizes of the batch of all processes
+    start : (P, 2, K) posteriors of the linear model from which the network starts, or None
+    maps : (P, voxels) back-projected differences from the mean map, for an encoder that reads maps, or None
+    noise : (m,) noise variance of the images relative to the common spectrum, or None
     """
 
     fourier: Tensor
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
 class LossRows:
     """Which half-plane points of an image enter the loss.
 
-    dose_mask : leave out what lies beyond an image's optimal dose
+    dose_mask : leave out the points beyond an image's optimal dose
     max_frequency : highest spatial frequency, cycles/px
     """
 
@@ -76,7 +76,7 @@ class LossRows:
     max_frequency: float = 0.5
 
     def prefix(self, params: ImageParameters, hp: HalfPlane) -> Tensor:
-        """(m,) int64 leading points of each image."""
+        """Return (m,) int64: the number of leading points of each image that enter the loss."""
         prefix = torch.full_like(params.dose_e_A2, hp.prefix(self.max_frequency * hp.box), dtype=torch.int64)
         if self.dose_mask:
             useful = optimal_dose_prefix(hp, params.pixel_size_A, params.dose_e_A2, params.voltage_kV)
@@ -92,7 +92,8 @@ class ParticleImages:
     particles : (P,) particle numbers in the store
     keep : bool per image of these particles (in order), or None for all: one side of a split of the tilts
     loading, place : how images are read, and where they are held (None: where they fit); see `reading`
-    processes : of which each takes its part of every batch
+    processes : the processes that share every batch; this one reads its own part only
+
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class ParticleImages:
             rows = rows[keep]
         self.tilts = tilts
         self._by_name = np.argsort(store.particles["source_id"].to_numpy(str)[particles], kind="stable")
-        # Of every particle, set by whoever teaches: (particles, 2, K) and (particles, voxels).
+        # Set by `teaching` for every particle: (particles, 2, K) and (particles, voxels).
         self.start: Tensor | None = None
         self.maps: Tensor | None = None
         self.noise: Tensor | None = None  # of every image
@@ -124,7 +125,7 @@ class ParticleImages:
         self.params = _parameters(store, rows, device)
         self._gain = torch.as_tensor(store.gain[rows], device=device)
         self._dose_weighted = bool(self.params.dose_weighted.any())
-        # Known on the host, so that no step has to wait for the device to count.
+        # Kept on the host, so that no step has to wait for the device to count points.
         self.prefix = loss_rows.prefix(self.params, self.half_plane).cpu().numpy()
         self._most_rows = self.half_plane.n
         log.info("%d particles", len(particles))
@@ -139,25 +140,27 @@ class ParticleImages:
         return self._images.place
 
     def limit(self, max_frequency: float) -> None:
-        """From now on no point beyond `max_frequency` (cycles/px) is in a batch's `prefix`."""
+        """Leave out of every later batch's `prefix` the points beyond `max_frequency` (cycles/px)."""
         self._most_rows = self.half_plane.prefix(max_frequency * self.half_plane.box)
 
     def shuffled(self, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """The batches of an epoch, each the positions of its particles, in the order of `order.shuffled`."""
+        """Return an epoch's batches in the order of `order.shuffled`, each as its particles' positions."""
         return in_groups(shuffled(self._by_name, self._bytes_per_particle, batch_size, rng), batch_size)
 
     def batches(self, groups: list[np.ndarray], first: int = 0) -> Iterator[Batch]:
-        """The batch of each group of positions, or this process's part of it, from group number `first` on.
+        """Yield the batch of each group of positions, or this process's part of it.
 
-        The groups should be those of `shuffled` from the start of the epoch, or ascend: then the file is
-        read in large pieces.
+        first : number of the group to begin with
+
+        The groups should either be those of `shuffled` from the start of the epoch, or ascend. In both cases
+        the file is read in large pieces.
         """
         stored = self._images.batches(self._windows(groups, first))
         for group, (index, values) in zip(groups[first:], stored, strict=True):
             yield self._batch(group, index, values)
 
     def batch(self, group: np.ndarray) -> Batch:
-        """The images of the particles at the positions `group`, or this process's part of them."""
+        """Return the images of the particles at the positions `group`, or this process's part of them."""
         (batch,) = self.batches([group])
         return batch
 
@@ -166,9 +169,10 @@ class ParticleImages:
         return self._images.bytes_per_image * self.tilts.sum() / max(len(self), 1)
 
     def _windows(self, groups: list[np.ndarray], first: int) -> Iterator[list[np.ndarray]]:
-        """The image numbers of this process's part of each group, in lists of groups that are read at once.
+        """Yield the image numbers of this process's part of each group, in lists of groups to read at once.
 
-        Lists end where windows of the order do, and are shorter where two windows would take too much memory.
+        A list ends where a window of the order ends. It is shorter where two windows would take too much
+        memory.
         """
         size_of_group = self._bytes_per_particle * len(groups[0]) if groups else 0
         per_window = per_list = groups_per_window(len(groups), size_of_group)
@@ -213,7 +217,10 @@ class ParticleImages:
 
 
 def _parameters(store: Store, rows: np.ndarray, device: torch.device) -> ImageParameters:
-    """Parameters of image rows, some at a time: a copy of the table would be larger than they are."""
+    """Read the parameters of image rows piece by piece.
+
+    A copy of the whole table would be larger than the parameters.
+    """
     parts = [
         image_parameters(store.images.iloc[rows[start : start + IMAGES_AT_ONCE]], device)
         for start in range(0, max(len(rows), 1), IMAGES_AT_ONCE)
@@ -222,10 +229,10 @@ def _parameters(store: Store, rows: np.ndarray, device: torch.device) -> ImagePa
 
 
 def split_tilts(tilts: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Divide each particle's tilts at random: bool per image, True for the training side.
+    """Divide each particle's tilts at random: return bool per image, True for the training side.
 
-    Each particle keeps the rounded `fraction` of its `tilts` (P,), at least one on each side; a particle
-    with a single tilt keeps it for training.
+    Each particle keeps the rounded `fraction` of its `tilts` (P,), with at least one tilt on each side. A
+    particle with a single tilt keeps it for training.
     """
     starts = np.cumsum(tilts) - tilts
     particle = np.repeat(np.arange(len(tilts)), tilts)

@@ -1,4 +1,4 @@
-"""What a training leaves on disk so that it can go on exactly where it stopped."""
+"""Checkpoints: the files from which a training continues exactly where it stopped."""
 
 import hashlib
 import json
@@ -26,10 +26,10 @@ _WITHOUT_EFFECT = {
 
 
 def settings_digest(config: dict, store: Store) -> str:
-    """Digest of everything that decides the course of a training: hyper-parameters, particles, images.
+    """Digest everything that decides the course of a training: hyper-parameters, particles and images.
 
     The number of epochs counts only where a schedule stretches with it, so that a finished training can be
-    continued. How particles were selected does not count, only which were; nor where files lie.
+    continued. The chosen particles count; the options that chose them and the places of files do not.
     """
     decisive = {
         section: {key: value for key, value in config[section].items() if key not in _WITHOUT_EFFECT}
@@ -52,7 +52,7 @@ def settings_digest(config: dict, store: Store) -> str:
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
-    """Write tensors and plain values such that `model.load.read_weights` opens them."""
+    """Write tensors and plain values in a form that `model.load.read_weights` opens."""
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 

@@ -31,8 +31,9 @@ def write_latents(
 ) -> None:
     """Infer the latents of this process's share of `particles` (store ordinals), write `options.out_z`.
 
-    Of several processes each puts its rows into one file, which the last one turns into `options.out_z`.
-    Shares are whole batches, so that every batch is that of a single process, and so are its numbers.
+    Several processes write their rows into one file, and the last process turns that file into `options.out_z`.
+    A share consists of whole batches: each batch is computed by a single process, so the results do not
+    depend on the number of processes.
     """
     if share.size == 1:
         save_latents(options.out_z, *evaluate_images(options, store, particles, device))
@@ -61,28 +62,29 @@ def write_latents(
 def evaluate_images(
     options: EvalImagesOptions, store: Store, particles: np.ndarray, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and log variance (P, zdim) of the latents of `particles` (store ordinals).
+    """Infer mean and log variance (P, zdim) of the latents of `particles` (store ordinals).
 
-    Raises InputError when box or pixel size differ from those of the training, and when the linear model that
-    taught the network is gone or another.
+    Raises InputError when box or pixel size differ from those of the training, and when the linear model from
+    which the network was trained is missing or has changed.
     """
     config = load_config(options.config)
     box, pixel_size_A = box_of(config), config["angpix"]
     if store.box != box or abs(store.pixel_size_A / pixel_size_A - 1) > 1e-3:
         raise InputError(
-            f"{options.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was "
-            f"trained on {box} px at {pixel_size_A:g} Å; resample with `tomohet downsample` or extract "
-            "them so"
+            f"{options.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was trained "
+            f"on {box} px at {pixel_size_A:g} Å; resample the images with `tomohet downsample`, or extract "
+            "them with that box and pixel size"
         )
     _refuse_other_normalisation(config, store)
     model = load_vae(options.weights, config, device)
     _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))
     teacher = config["training_args"].get("init")
-    # An encoder sees all of an image; a likelihood has the rows that the network was trained on.
+    # An encoder reads the whole image; the likelihood covers the points that the network was trained on.
     rows = LossRows() if teacher is None else loss_rows(config)
     if "poses" in config["training_args"] and not store.poses_corrected:
         log.warning(
-            "the network was trained on refined poses, and these are as stated; name them: --poses %s",
+            "the network was trained on refined poses, but the particles have the poses of their file; "
+            "give the refined ones with --poses %s",
             config["training_args"]["poses"],
         )
     if teacher is not None:
@@ -99,19 +101,22 @@ def evaluate_images(
 
 
 def _same_teacher(config: dict, box: int) -> Teacher:
-    """The linear model that taught the network; latents start from its posterior."""
+    """Open the linear model from which the network was trained; latents start from its posterior."""
     folder = Path(config["training_args"]["init"])
     fitted = (folder / "weights.pkl").is_file()
     if fitted and teacher_digest(folder) != config["training_args"]["init_digest"]:
         raise InputError(
-            f"{folder}: this linear model is not the one that taught the network: it was fitted anew since; "
-            "repeat the training with it, or put the earlier one back"
+            f"{folder}: this linear model is not the one from which the network was trained: it has been "
+            "fitted again since; repeat the training with it, or put the earlier model back"
         )
     return Teacher.of(folder, box)
 
 
 def _refuse_other_normalisation(config: dict, store: Store) -> None:
-    """A network of tomoDRGN knows images divided by one number, of the sign that its run gave them."""
+    """Refuse images that are normalised differently from those of an imported tomoDRGN run.
+
+    A tomoDRGN network expects images divided by one number, with the sign (contrast) of its own run.
+    """
     if "imported" not in config:
         return
     scale, inverted = config["scale"], config["dataset_args"]["invert_data"]
@@ -120,7 +125,7 @@ def _refuse_other_normalisation(config: dict, store: Store) -> None:
     if not same_scale or store.description["inverted"] != [inverted]:
         sign = "" if inverted else " --uninvert-data"
         raise InputError(
-            f"{store.folder}: prepared otherwise than for the imported run; prepare the images with "
+            f"{store.folder}: the images are not normalised as for the imported run; prepare them with "
             f"--norm 0 {scale:g}{sign}"
         )
 
@@ -129,6 +134,7 @@ def _warn_of_more_tilts(config: dict, longest: int) -> None:
     places = config["model_args"]["ntilts"]
     if config["model_args"]["pooling_function"] == "concatenate" and longest > places:
         log.warning(
-            "particles have up to %d tilts; the network concatenates %d, so the first %d of each are used",
+            "particles have up to %d tilts, but the network concatenates %d: only the first %d tilts of each "
+            "particle are used",
             longest, places, places,
         )  # fmt: skip

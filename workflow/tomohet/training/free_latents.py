@@ -1,7 +1,7 @@
-"""Latents in closed form: Gauss-Newton steps on every particle's own images, under a decoder that stays.
+"""Latents in closed form: Gauss-Newton steps on each particle's own images, with the decoder held fixed.
 
-No encoder has to learn what an image shows in every pose; the pose is in the forward model. With a linear
-decoder and a normal prior the first step gives the linear model's posterior.
+The pose is part of the forward model, so no encoder has to learn what an image shows in every pose. With a
+linear decoder and a normal prior the first step gives the linear model's posterior.
 """
 
 import numpy as np
@@ -30,9 +30,9 @@ def free_latents(
     prior: LatentPrior,
     steps: int = STEPS,
 ) -> tuple[Tensor, Tensor]:
-    """Posterior means and variances (P, K) of all particles of `images`, from `z` (P, K).
+    """Compute posterior means and variances (P, K) of all particles of `images`, starting from `z` (P, K).
 
-    Where a step has made a particle less likely, the next one is taken from the linearisation before it.
+    Where a step has made a particle less likely, the next step starts from the linearisation before it.
     """
     a, b, kept, best = None, None, z, None
     for _ in range(steps):
@@ -48,18 +48,19 @@ def free_latents(
             b = torch.where(better[:, None], found_b, b)
             kept = torch.where(better[:, None], z, kept)
         z, covariance = prior.posterior(a, b)
-    failed = (z - kept).abs().amax(1) > 10  # standard deviations: no step of a linearisation that holds
+    failed = (z - kept).abs().amax(1) > 10  # standard deviations: the linearisation does not hold so far
     return torch.where(failed[:, None], kept, z), torch.diagonal(covariance, dim1=1, dim2=2)
 
 
 def latents_of(
     model: HeterogeneityVAE, images: ParticleImages, likelihood: Likelihood | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and log variance (P, zdim) of all particles of `images`, by the model's encoder or without one.
+    """Compute mean and log variance (P, zdim) of all particles, by the model's encoder or in closed form.
 
-    likelihood : of a taught model; `images.start` then has the linear posteriors
+    likelihood : for a network that started from a linear model; `images.start` then holds the linear
+    posteriors
 
-    NaN for particles without an image.
+    Particles without an image get NaN.
     """
     prior = getattr(model.encoder, "prior", None)
     if prior is None:
@@ -73,13 +74,16 @@ def latents_of(
 
 
 def as_measured(terms: LatentTerms, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Precision A (P, K, K) and b (P, K) of the latent that the images measure: b = A z + gradient."""
+    """Return precision A (P, K, K) and b (P, K) of the latents that the images measure.
+
+    b is A z + gradient.
+    """
     return terms.precision, terms.gradient + (terms.precision @ z[..., None])[..., 0]
 
 
 @torch.no_grad()
 def all_terms(decoder: Decoder, images: ParticleImages, likelihood: Likelihood, z: Tensor) -> LatentTerms:
-    """The terms of all particles at latents `z` (P, K); zeros for particles without an image."""
+    """Compute the terms of all particles at latents `z` (P, K); zeros for particles without an image."""
     zdim = z.shape[1]
     present = np.flatnonzero(images.tilts > 0)
     groups = in_groups(present, PARTICLES_AT_ONCE * images.processes.size)

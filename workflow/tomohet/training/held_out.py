@@ -1,10 +1,13 @@
-"""What held-out tilt images said of a taught network, epoch by epoch: table, figure, and a sentence.
+"""Gains over the linear model on held-out tilt images, epoch by epoch: table, figure and verdict.
 
-The table's columns: epoch; share_of_network, the factor on what the network added to the linear maps, and
-share_of_latents, that on the weights of its latents;
-gain_of_decoder and gain_of_latents, by how many nats the network's volumes, or its latents, predict these
-images better than the linear model's, with standard errors over particles (error_of_...). Latents are not
-judged after every epoch.
+Columns of the table:
+
+- epoch;
+- share_of_network: factor on the network's contribution to the volumes;
+- share_of_latents: factor on the weights by which latents enter the network;
+- gain_of_decoder, gain_of_latents: how many nats better the held-out images are predicted with the network's
+  volumes, or with its latents, than with those of the linear model; latents are not judged after every epoch;
+- error_of_decoder, error_of_latents: standard errors of the gains over particles.
 """
 
 from pathlib import Path
@@ -17,24 +20,24 @@ SURE = 2.0  # standard errors
 
 
 def beyond_chance(gain: float, error: float) -> bool:
-    """Whether latents with this gain, and its standard error, take the place of the linear model's."""
+    """Tell whether latents with this gain and standard error replace the linear model's."""
     return gain > error
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """The last word of `table` on decoder and latents, in one sentence."""
+    """Summarise the last judgement of decoder and latents in `table` in one sentence."""
     last = table.iloc[-1]
     return f"{_of_decoder(last)}; {_of_latents(judged(table, 'latents'))}"
 
 
 def judged(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """epoch, gain and error of the epochs after which `what` (decoder or latents) was judged."""
+    """Return epoch, gain and error of the epochs after which `what` (decoder or latents) was judged."""
     columns = {"epoch": "epoch", f"gain_of_{what}": "gain", f"error_of_{what}": "error"}
     return table.reindex(columns=list(columns)).rename(columns=columns).dropna()
 
 
 def write_held_out(folder: Path, history: list[dict]) -> str:
-    """held_out.csv, and summary.json with the verdict, which is returned."""
+    """Write held_out.csv, and summary.json with the verdict; return the verdict."""
     table = pd.DataFrame(history)
     write_csv(folder / "held_out.csv", table)
     text = verdict(table)
@@ -43,7 +46,7 @@ def write_held_out(folder: Path, history: list[dict]) -> str:
 
 
 def write_held_out_figure(folder: Path, history: list[dict], file_type: str) -> None:
-    """Gains of decoder and latents over epochs: `held_out.<file type>`."""
+    """Plot the gains of decoder and latents over epochs into `held_out.<file type>`."""
     from tomohet.plots import figure, save
 
     table = pd.DataFrame(history)
@@ -65,18 +68,18 @@ def _of_decoder(last: pd.Series) -> str:
     subject = "the network's volumes predict held-out tilt images"
     if gain > SURE * error:
         return f"{subject} better than the linear model's (by {_nats(gain, error)})"
-    scaled = f"what it added to them was scaled to {share:.2g}"
-    return f"{subject} no better for certain than the linear model's ({_nats(gain, error)}): {scaled}"
+    scaled = f"the network's contribution was scaled by {share:.2g}"
+    return f"{subject} not significantly better than the linear model's ({_nats(gain, error)}); {scaled}"
 
 
 def _of_latents(tested: pd.DataFrame) -> str:
     if tested.empty:
-        return "latents are the linear model's, as the network's were not tried"
+        return "latents are the linear model's, because the network's were not tested"
     gain, error = tested[["gain", "error"]].iloc[-1]
     if beyond_chance(gain, error):
-        return f"latents are the network's, which predict them better (by {_nats(gain, error)})"
-    sure = f"no better for certain ({_nats(gain, error)})"
-    return f"latents are the linear model's, as the network's predict them {sure}"
+        return f"latents are the network's, which predict these images better (by {_nats(gain, error)})"
+    not_better = f"not significantly better ({_nats(gain, error)})"
+    return f"latents are the linear model's, because the network's predict these images {not_better}"
 
 
 def _nats(gain: float, error: float) -> str:

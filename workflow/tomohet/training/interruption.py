@@ -13,7 +13,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Note SIGTERM and SIGINT instead of dying from them; a second SIGINT interrupts at once."""
+    """Note SIGTERM and SIGINT instead of ending at once; a second SIGINT interrupts at once."""
     request = StopRequest()
 
     def note(number: int, _frame) -> None:

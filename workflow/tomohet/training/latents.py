@@ -19,7 +19,7 @@ PARTICLES_AT_ONCE = 64
 
 
 def encode(model: HeterogeneityVAE, batch: Batch, half_plane: HalfPlane) -> tuple[Tensor, Tensor]:
-    """(mu, logvar) of a batch's particles, (P, zdim) each, from what the model's encoder sees of them."""
+    """Encode a batch: return (mu, logvar) of its particles, (P, zdim) each, from the encoder's input."""
     seen = None
     if model.encoder.sees == "images":
         seen = encoder_view(batch.fourier, batch.params, half_plane)
@@ -34,9 +34,10 @@ def infer_latents(
     batch_size: int = PARTICLES_AT_ONCE,
     log_interval: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and log variance (P, zdim) of every particle's latent; NaN for particles without an image.
+    """Infer mean and log variance (P, zdim) of every particle's latent; NaN for particles without an image.
 
-    `log_interval`: particles between log lines, None for no lines.
+    log_interval : particles between log lines, None for no lines
+
     Raises InputError when the network gives numbers that are not finite.
     """
     present = np.flatnonzero(images.tilts > 0)
@@ -58,8 +59,8 @@ def infer_latents(
     broken = ~np.isfinite(latents[present]).all((1, 2))
     if broken.any():
         raise InputError(
-            f"the latents of {broken.sum()} particles are not finite (the first is the input's particle "
-            f"{present[broken][0]} of those that take part): training diverged; go back to earlier weights"
+            f"the latents of {broken.sum()} particles are not finite (the first is number "
+            f"{present[broken][0]} of the selected particles): training diverged; go back to earlier weights"
         )
     return np.ascontiguousarray(latents[:, 0]), np.ascontiguousarray(latents[:, 1])
 
@@ -67,6 +68,6 @@ def infer_latents(
 def gaussian_divergence(
     mu1: np.ndarray, logvar1: np.ndarray, mu2: np.ndarray, logvar2: np.ndarray
 ) -> np.ndarray:
-    """KL(N1 || N2) of diagonal Gaussians, one number per row of the (P, zdim) parameters."""
+    """Compute KL(N1 || N2) of diagonal Gaussians, one number per row of the (P, zdim) parameters."""
     ratio = np.exp(logvar1 - logvar2)
     return 0.5 * (ratio + logvar2 - logvar1 + (mu2 - mu1) ** 2 * np.exp(-logvar2) - 1).sum(1)

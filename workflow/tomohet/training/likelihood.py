@@ -1,7 +1,7 @@
-"""Images of a batch as independent measurements of a particle's Fourier values, each with its own variance.
+"""Likelihood of a batch: every Fourier point is an independent measurement with its own noise variance.
 
-The mean squared residual that trains a decoder has no scale. What a particle's latent may be is a question of
-likelihood: how large a residual is beside the noise, which the linear model has measured shell by shell.
+The mean squared residual that trains a decoder has no absolute scale. A posterior of a latent needs the size
+of residuals relative to the noise, which the linear model has measured shell by shell.
 """
 
 from dataclasses import dataclass, replace
@@ -19,22 +19,29 @@ LEAST_TRANSFER = 1e-3
 
 @dataclass(frozen=True)
 class Likelihood:
-    """noise (n,): variance of the complex noise of an untreated image at the first n half-plane points, those
-    that the linear model was fitted to."""
+    """Gaussian likelihood of images.
+
+    noise : (n,) variance of the complex noise of an untreated image at the first n half-plane points, the
+    points that the linear model was fitted to
+    """
 
     half_plane: HalfPlane
     noise: Tensor
 
     def everywhere(self) -> "Likelihood":
-        """The same for all half-plane points: beyond the last shell that was fitted noise is as there."""
+        """Extend the likelihood to all half-plane points.
+
+        Points beyond the last fitted shell get its noise variance.
+        """
         beyond = self.noise[-1:].expand(self.half_plane.n - len(self.noise))
         return replace(self, noise=torch.cat([self.noise, beyond]))
 
     def rows(self, batch: Batch) -> PackedRows:
-        """Rows whose squared residuals, weighted by 1 / variance, add up to minus the log-likelihood.
+        """Pack the batch as Fourier points with weights 1 / variance.
 
-        Images that were multiplied by their transfer function are divided by its root again, so that the
-        noise of every row is that of an untreated image (`reconstruction.observations`).
+        The sum of weighted squared residuals is minus the log-likelihood. Images that were multiplied by
+        their transfer function are divided by its square root, so that the noise of every point is that of an
+        untreated image (`reconstruction.observations`).
         """
         transfer, gain = physical_transfer(batch.params, self.half_plane, dose=True, tilt=True)
         own = batch.gain[:, None]

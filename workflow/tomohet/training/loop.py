@@ -1,9 +1,9 @@
 """The training loop: epochs over shuffled particles, resumable after any step.
 
-All randomness of a step derives from (seed, epoch, step), and the order of particles from (seed, epoch):
-weights, optimiser state and position are all that a continuation needs to repeat the uninterrupted run.
-Several processes share each batch (`processes`): their gradients are added up before the step, so that the
-result is that of one process, up to the order of summation, and a run may go on with another number of them.
+All randomness of a step derives from (seed, epoch, step), and the order of particles from (seed, epoch). With
+the weights, the optimiser state and the position, a continuation therefore repeats the uninterrupted run.
+Several processes share each batch (`processes`): their gradients are summed before the step. The result is
+that of one process, up to the order of summation, and a run may continue with another number of processes.
 """
 
 import datetime
@@ -40,11 +40,12 @@ LOSSES = ("total", "gen", "kld")
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, how fast and how often.
+    """Length, learning rate and reporting intervals of a training.
 
-    learning_rate : of a step, batch size included
-    warmup : share of the training over which the rate rises
-    march : share of the training over which the highest frequency fitted grows to `max_frequency`, cycles/px
+    learning_rate : of a step, with the batch size taken into account
+    warmup : fraction of the training over which the learning rate rises
+    march : fraction of the training over which the highest fitted frequency grows to `max_frequency`,
+    cycles/px (frequency marching)
     checkpoint_minutes : time between checkpoints within an epoch
     log_interval : particles between log lines
     """
@@ -62,13 +63,16 @@ class Plan:
     march: float = 0.0
 
     def frequency(self, epoch: int) -> float:
-        """Highest frequency fitted in an epoch, cycles/px."""
+        """Return the highest frequency fitted in an epoch, cycles/px."""
         return self.max_frequency * frequency_share(self.march, epoch, self.epochs)
 
     @classmethod
     def of(cls, config: dict) -> "Plan":
-        """From config.pkl. The rate grows with the square root of the batch, and doubles unless
-        `sequential_tilt_sampling` (published rule)."""
+        """Take the plan from config.pkl.
+
+        The learning rate grows with the square root of the batch size, and is doubled unless
+        `sequential_tilt_sampling` is set (published rule).
+        """
         training = config["training_args"]
         doubled = 1 if config["dataset_args"]["sequential_tilt_sampling"] else 2
         return cls(
@@ -88,7 +92,7 @@ class Plan:
 
 @dataclass
 class Position:
-    """Where a training stands: `step` steps of `epoch` are done, with summed losses so far."""
+    """How far a training has come: `step` steps of `epoch` are done; `sums` are the epoch's summed losses."""
 
     epoch: int = 0
     step: int = 0
@@ -98,13 +102,14 @@ class Position:
 
 
 class Training:
-    """A network, its optimiser and its place in the plan.
+    """A network, its optimiser and its position in the plan.
 
     Parameters
     ----------
     objective : has `losses(batch, seen, generator)`
-    digest : of all that decides the course (`checkpoints.settings_digest`)
-    teaching : of a network taught by a linear model, else None; it judges every epoch
+    digest : of everything that decides the course of the training (`checkpoints.settings_digest`)
+    teaching : for a network that starts from a linear model, judges it after every epoch; else None
+
     """
 
     def __init__(
@@ -128,7 +133,7 @@ class Training:
         self.loaded: str | None = None
 
     def continue_from_checkpoint(self) -> None:
-        """Take up the folder's checkpoint, which has the same digest."""
+        """Continue from the folder's checkpoint, which has the same digest."""
         content = read_weights(self.folder / CHECKPOINT, self.images.device)
         self._load(content)
         self.loaded = content["loaded"]
@@ -136,7 +141,10 @@ class Training:
         log.info("continuing at epoch %d, step %d", self.position.epoch, self.position.step)
 
     def continue_from_weights(self, path: Path) -> None:
-        """Start after the epoch whose weights file is given, with its weights and optimiser state."""
+        """Continue after the epoch of a weights file, with its weights and optimiser state.
+
+        Raises InputError when the weights do not fit the network, or no epoch is left to train.
+        """
         content = read_weights(path, self.images.device)
         try:
             self._load(content)
@@ -149,14 +157,15 @@ class Training:
         self.position = Position(epoch=content["epoch"] + 1, history=_history(path, content["epoch"]))
         if self.position.epoch >= self.plan.epochs:
             raise InputError(
-                f"--load {path}: it ends epoch {content['epoch']}, and --num-epochs {self.plan.epochs} "
-                "leaves nothing to do; ask for more epochs"
+                f"--load {path}: these weights are from the end of epoch {content['epoch']}, so --num-epochs "
+                f"{self.plan.epochs} leaves nothing to train; ask for more epochs"
             )
 
     def run(self, finish_epoch: Callable[[int], None]) -> None:
-        """Train to the end of the plan; `finish_epoch` is called with each epoch's number after it.
+        """Train to the end of the plan; call `finish_epoch` with each epoch's number after the epoch.
 
-        Raises Interrupted after SIGTERM or Ctrl-C, with all saved, and InputError when training diverges.
+        Raises Interrupted after SIGTERM or Ctrl-C, once everything is saved, and InputError when training
+        diverges.
         """
         total = self.plan.epochs * len(self.images)
         with (
@@ -170,10 +179,10 @@ class Training:
                 self._end_epoch(finish_epoch)
 
     def weights(self) -> dict:
-        """Content of a weights file: epoch, network, optimiser, and what the training is known by.
+        """Collect the content of a weights file: epoch, network, optimiser, and the training's identity.
 
-        `model_state_dict`, `optimizer_state_dict` and `scaler` are the published names; `digest` is that of
-        the settings, `loaded` the weights that the training was started from.
+        `model_state_dict`, `optimizer_state_dict` and `scaler` are the published names. `digest` is that of
+        the settings; `loaded` is the weights file from which the training was started.
         """
         return {
             "epoch": self.position.epoch,
@@ -223,12 +232,12 @@ class Training:
         position.sums = sums.tolist()
 
     def _limit_frequency(self, highest: float) -> None:
-        """In the images that train and in those that judge: what lies beyond is not fitted yet."""
+        """Leave frequencies above `highest`, not fitted yet, out of training and held-out images."""
         for images in [self.images, *([self.teaching.unseen] if self.teaching else [])]:
             images.limit(highest)
 
     def _step(self, batch, seen: int, request: StopRequest) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """One optimiser step; returns (total, gen, kld) on the device, and the stop requests of all."""
+        """Make one optimiser step; return (total, gen, kld) on the device and the stop signals of all."""
         plan, position = self.plan, self.position
         state = np.random.SeedSequence([plan.seed, position.epoch, position.step]).generate_state(
             1, np.uint64
@@ -243,7 +252,7 @@ class Training:
             losses = self.objective.losses(batch, seen, generator)
             losses[0].backward()
             losses = torch.stack([loss.detach().double() for loss in losses])
-        else:  # a batch of fewer particles than processes
+        else:  # the batch has fewer particles than there are processes
             losses = torch.zeros(len(LOSSES), dtype=torch.float64, device=self.images.device)
         stop = None
         if self.processes.size > 1:
@@ -252,7 +261,7 @@ class Training:
         return losses, stop
 
     def _add_up(self, losses: torch.Tensor, signal_number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add up gradients and losses over the processes in one exchange, their stop signals with them."""
+        """Sum gradients and losses over the processes, and share their stop signals, in one exchange."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained]
         told = torch.zeros(self.processes.size, device=losses.device)
         told[self.processes.rank] = signal_number
@@ -264,7 +273,10 @@ class Training:
         return losses.double(), told
 
     def _agreed_stop(self, request: StopRequest, told: torch.Tensor | None, checked: bool) -> int | None:
-        """The signal to stop for, the same in all processes: they compare only where they all look."""
+        """Return the signal to stop for, the same in all processes.
+
+        Processes compare their signals only at steps where all of them check.
+        """
         if told is None:
             return request.signal
         return int(told.max()) or None if checked else None
@@ -311,7 +323,7 @@ class Training:
     def _stop(self, number: int) -> None:
         name = signal.Signals(number).name
         log.error(
-            "stopped by %s in epoch %d after %d steps; all is saved: run the same command to continue",
+            "stopped by %s in epoch %d after %d steps; everything is saved: run the same command to continue",
             name, self.position.epoch, self.position.step,
         )  # fmt: skip
         raise Interrupted(number)
@@ -321,7 +333,7 @@ class Training:
             self._give_up("the loss is no longer a finite number")
 
     def _refuse_divergence(self, gen: float) -> None:
-        # The loss depends on the frequencies that are fitted.
+        # The loss depends on which frequencies are fitted, so only epochs with the same limit compare.
         alike = self.plan.frequency(self.position.epoch)
         past = [r["gen"] for r in self.position.history if self.plan.frequency(r["epoch"]) == alike]
         best = min(past, default=gen)
@@ -339,7 +351,7 @@ class Training:
 
 
 def _history(weights: Path, last: int) -> list[dict]:
-    """Losses of the epochs up to `last`, from the loss.csv beside the weights if there is one."""
+    """Read the losses of the epochs up to `last` from the loss.csv beside the weights, if there is one."""
     table = weights.parent / "loss.csv"
     if not is_there(table):
         return []

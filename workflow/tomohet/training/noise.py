@@ -1,7 +1,7 @@
-"""How much each Fourier point of an image says: weights of the loss from the noise of the data.
+"""Loss weights per Fourier point: the inverse noise variance, estimated shell by shell.
 
-The noise of cryo-EM images is coloured. In a maximum-likelihood loss a residual counts by the inverse of its
-variance; with flat weights the noisiest shells have the largest share of the gradient's noise.
+The noise of cryo-EM images is coloured. A maximum-likelihood loss weights each residual by the inverse of its
+variance. With flat weights, the noisiest shells contribute most of the noise in the gradient.
 """
 
 from pathlib import Path
@@ -16,17 +16,17 @@ from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
 
-# Shell by shell, a mean map of all particles has converged long before these many.
+# The noise spectrum of a mean map has converged long before this number of particles.
 MOST_PARTICLES = 2000
 
 
 def shell_noise(
     store: Store, particles: np.ndarray, max_frequency: float, device: torch.device, seed: int
 ) -> Tensor:
-    """Noise variance (n,) of an untreated image at each half-plane point, constant within a shell.
+    """Estimate the noise variance (n,) of an untreated image at each half-plane point, shell by shell.
 
-    What the mean map of (at most 2000 of) the particles leaves of their images. Points beyond
-    `max_frequency`, in cycles/px, have the variance of the last shell before it.
+    The estimate is the residual of the images from the mean map of (at most 2000 of) the particles. Points
+    beyond `max_frequency`, in cycles/px, get the variance of the last shell within it.
     """
     if len(particles) > MOST_PARTICLES:
         chosen = np.random.default_rng([seed, 2]).choice(len(particles), MOST_PARTICLES, replace=False)
@@ -39,12 +39,15 @@ def shell_noise(
 
 
 def point_weights(noise: Tensor) -> Tensor:
-    """Weights (n,) of half-plane points with noise variances `noise`: its inverse, with mean 1."""
+    """Return the weights (n,) of half-plane points with noise variances `noise`: the inverse, with mean 1."""
     return (1 / noise) / (1 / noise).mean()
 
 
 def loss_weights(config: dict, store: Store, device: torch.device, folder: Path | None) -> Tensor | None:
-    """The weights that `--noise-model` asks for, None for flat ones; `folder` gets them as noise.csv."""
+    """Compute the weights that `--noise-model` asks for, None for flat ones.
+
+    `folder` gets them as noise.csv.
+    """
     if config["dataset_args"]["noise_model"] == "flat":
         return None
     particles, max_frequency = np.asarray(config["particles"]), config["dataset_args"]["max_frequency"]
@@ -55,7 +58,7 @@ def loss_weights(config: dict, store: Store, device: torch.device, folder: Path 
 
 
 def write_noise(path: Path, store: Store, noise: Tensor) -> None:
-    """A table of the noise by shell: shell, resolution_A, variance, weight."""
+    """Write a table of the noise by shell: shell, resolution_A, variance, weight."""
     shell = store.half_plane.shell.numpy()
     shells, first = np.unique(shell, return_index=True)
     with np.errstate(divide="ignore"):

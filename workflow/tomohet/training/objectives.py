@@ -1,4 +1,4 @@
-"""What one batch contributes: the losses of the heterogeneity network and of a homogeneous volume."""
+"""Losses of one batch: for the heterogeneity network and for a homogeneous volume."""
 
 from dataclasses import dataclass
 
@@ -19,15 +19,16 @@ from tomohet.training.schedules import beta_at
 
 @dataclass(frozen=True)
 class DataTerm:
-    """How decoded values are compared with the images.
+    """The reconstruction term: how decoded values are compared with the images.
 
     half_plane : lattice of the images
     dose_weight, tilt_weight : weight residuals by dose attenuation and by cos(tilt)
-    physical : model the images as the camera recorded them, damage and loss of signal with the tilt included
-        (`physics.imaging.physical_transfer`); else by the published rule (`physics.imaging.transfer`)
-    rows_per_image : share of each image's rows drawn per step
+    physical : model the images as the camera recorded them, including radiation damage and the loss of signal
+    with the tilt (`physics.imaging.physical_transfer`); else follow the published rule
+    (`physics.imaging.transfer`)
+    rows_per_image : fraction of each image's Fourier points drawn per step
     dtype : of the decoder's hidden layers
-    point_weight : (n,) weight of each half-plane point besides (`training.noise`), None for 1
+    point_weight : (n,) further weight of each half-plane point (`training.noise`), None for 1
     """
 
     half_plane: HalfPlane
@@ -39,7 +40,7 @@ class DataTerm:
     point_weight: Tensor | None = None
 
     def rows(self, batch: Batch, hermitian: bool, generator: torch.Generator) -> PackedRows:
-        """The batch's rows, with transfer functions and weights."""
+        """Pack the batch's Fourier points with transfer functions and weights."""
         if self.physical:
             signal, _ = physical_transfer(batch.params, self.half_plane, dose=True, tilt=True)
         else:
@@ -62,7 +63,7 @@ class DataTerm:
         )
 
     def loss(self, decoder: Decoder, z: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Sum of weighted squared residuals, over the number of rows of the whole batch."""
+        """Compute the sum of weighted squared residuals per Fourier point of the whole batch."""
         rows = self.rows(batch, decoder.hermitian, generator)
         return reconstruction_loss(decoder, z, rows, dtype=self.dtype)
 
@@ -79,7 +80,10 @@ class VaeObjective:
     processes: Processes = ALONE
 
     def losses(self, batch: Batch, seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """(total, gen, scaled KL) of a batch, after `seen` particles; of a part of it, its share of them."""
+        """Compute (total, gen, scaled KL) of a batch after `seen` particles.
+
+        For a part of a batch, these are the part's contributions.
+        """
         whole = batch.whole
         mu, logvar = encode(self.model, batch, self.data.half_plane)
         z = sample_latent(mu, logvar, generator, whole.particles, whole.first)
@@ -87,7 +91,8 @@ class VaeObjective:
         beta = beta_at(self.beta, seen, self.total_particles)
         kl = kl_divergence(mu, logvar) * (len(mu) / whole.particles)
         if self.beta_control is not None and self.processes.size > 1:
-            # Not linear in KL: every process needs the batch's value, and differentiates its own share.
+            # The term is not linear in KL: every process needs the whole batch's value, and differentiates
+            # its own contribution.
             kl = kl + (self.processes.add_up(kl.detach().clone()) - kl.detach())
             kld = scaled_kl(kl, beta, self.beta_control, whole.points)
             kld = kld - kld.detach() * (1 - 1 / self.processes.size)
@@ -104,7 +109,7 @@ class VolumeObjective:
     data: DataTerm
 
     def losses(self, batch: Batch, seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """(total, gen, 0) of a batch."""
+        """Compute (total, gen, 0) of a batch."""
         no_latent = batch.fourier.real.new_zeros(len(batch.tilts), 0)
         gen = self.data.loss(self.model, no_latent, batch, generator)
         return gen, gen, torch.zeros_like(gen)

@@ -1,14 +1,14 @@
-"""The order in which an epoch sees the particles: random, and readable from disk at the disk's speed.
+"""The order in which an epoch sees the particles: random, yet read from disk at the disk's full speed.
 
-Half-planes of single particles lie all over a store's file, and reading them one by one is slow. So the epoch
-is divided into windows of half a gigabyte. Each window takes many short blocks of consecutive particles from
-random places, and is shuffled inside: whoever reads a window ahead reads blocks, and a batch still holds
-particles from the whole data set.
+The half planes of randomly chosen particles are scattered over a store's file, and reading them one by one is
+slow. The epoch is therefore divided into windows of half a gigabyte. Each window takes many short blocks of
+consecutive particles from random places of the file, and is shuffled internally. Reading one window ahead
+thus reads whole blocks, and a batch still holds particles from all parts of the data set.
 
-The order follows from the seed, the epoch, the batch size and the size of the images alone: neither from
-where the images are held, nor from free memory, nor from the number of processes, so that a training repeats
-itself on any machine. Data that fit in one window are shuffled as a whole, starting from the order of the
-particles' names: the order of rows in the input file changes nothing. Of larger data it decides which
+The order follows only from the seed, the epoch, the batch size and the size of the images. It does not depend
+on where the images are held, on free memory, or on the number of processes, so a training repeats itself on
+any machine. Data that fit in one window are shuffled as a whole, starting from the order of the particles'
+names, so the order of rows in the input file has no effect. For larger data that order decides which
 particles make a block.
 """
 
@@ -19,12 +19,15 @@ BLOCK_BYTES = 4 * 2**20  # disks and network file systems reach their speed with
 
 
 def in_groups(positions: np.ndarray, size: int) -> list[np.ndarray]:
-    """Consecutive groups of `size` positions; the last may be smaller."""
+    """Split positions into consecutive groups of `size`; the last group may be smaller."""
     return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
 def groups_per_window(n_groups: int, bytes_per_group: float) -> int:
-    """How many of n_groups consecutive batches make a window: all windows alike, but for the last."""
+    """Return how many of n_groups consecutive batches make a window.
+
+    All windows but the last have the same size.
+    """
     windows = -(-n_groups // max(1, int(WINDOW_BYTES / max(bytes_per_group, 1))))
     return -(-n_groups // max(windows, 1))
 
@@ -32,7 +35,7 @@ def groups_per_window(n_groups: int, bytes_per_group: float) -> int:
 def shuffled(
     by_name: np.ndarray, bytes_per_particle: float, batch_size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random order of the positions 0 ... P-1, which are those in the file; `by_name` (P,) sorts their names.
+    """Draw a random order of the positions 0 ... P-1 in the file; `by_name` (P,) sorts the particles' names.
 
     bytes_per_particle : mean size of a particle's images in the file
     """

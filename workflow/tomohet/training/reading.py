@@ -1,9 +1,9 @@
-"""Where the images of a training are held, and how they come to the device in time.
+"""Where the images of a training are held, and how they reach the device in time.
 
-On the device if they fit; else in the machine's memory, from where batches are copied ahead; else in the
-store's file, from which one window of batches (`order`) is read while the one before is used. What is held,
-read and copied has the store's own precision: it becomes float32 on the device. The place changes the speed
-and the memory taken, and not one bit of the results.
+They are held on the device if they fit. Else they are held in the machine's memory, from where batches are
+copied ahead. Else they stay in the store's file, and one window of batches (`order`) is read while the window
+before it is used. Images are held, read and copied in the store's own precision, and become float32 on the
+device. The place changes speed and memory use, but not one bit of the results.
 """
 
 import logging
@@ -28,7 +28,7 @@ Place = Literal["device", "memory", "file"]
 WHERE: dict[Place, str] = {
     "device": "held on the device",
     "memory": "held in memory, copied to the device batch by batch",
-    "file": "read from the store's file all along",
+    "file": "read from the store's file window by window",
 }
 # The rest of the memory belongs to the network, its workspace and other programs.
 SHARE_OF_MEMORY = 0.5
@@ -40,7 +40,7 @@ class Loading:
     """How images are read that are not held on the device.
 
     lazy : leave them in the file, even if memory would hold them
-    workers : threads that read
+    workers : reader threads
     ahead : batches made ready before they are asked for
     persistent : keep the threads from one pass over the images to the next
     pinned : copy to a GPU from page-locked memory, which does not hold up the processor
@@ -54,7 +54,7 @@ class Loading:
 
     @classmethod
     def of(cls, options: ReadingOptions) -> "Loading":
-        """From the options of the command line."""
+        """Take the settings from the options of the command line."""
         return cls(
             lazy=options.lazy,
             workers=max(options.num_workers, 1),
@@ -68,7 +68,7 @@ USUAL = Loading()
 
 
 def place_for(n_bytes: int, device: torch.device, lazy: bool) -> Place:
-    """Where so many bytes of images are best held, given the free memory of the device and of the machine."""
+    """Choose where to hold `n_bytes` of images, given the free memory of the device and of the machine."""
     if lazy:
         return "file"
     if n_bytes < SHARE_OF_MEMORY * free_memory(device):
@@ -79,8 +79,12 @@ def place_for(n_bytes: int, device: torch.device, lazy: bool) -> Place:
 
 
 class Ready(NamedTuple):
-    """One batch on the device: (m,) numbers of its images, their half-planes (m, n, 2) as stored, and the
-    event after which a copy on its own stream is complete (None without one)."""
+    """One batch on the device.
+
+    index : (m,) numbers of its images
+    stored : (m, n, 2) their half planes as stored
+    copied : event after which a copy on its own stream is complete; None without one
+    """
 
     index: Tensor
     stored: Tensor
@@ -94,6 +98,7 @@ class StoredImages:
     ----------
     rows : (m,) image rows in the store
     place : where they are held; None decides by `place_for`
+
     """
 
     def __init__(
@@ -120,10 +125,10 @@ class StoredImages:
             self._held = self._loaded(device if self.place == "device" else torch.device("cpu"))
 
     def batches(self, windows: Iterable[list[np.ndarray]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """(m,) numbers and stored half-planes (m, n, 2) of each batch, on the device.
+        """Yield (m,) image numbers and stored half planes (m, n, 2) of each batch, on the device.
 
-        windows: lists of batches, each the numbers of its images; a list is what is read at once. The next
-        batches are made ready, and the next window is read, while one is in use.
+        windows: lists of batches, each batch the numbers of its images; one list is read at once. While a
+        batch is in use, the next batches are made ready and the next window is read.
         """
         if self.place == "device":
             for batch in (batch for window in windows for batch in window):
@@ -140,7 +145,7 @@ class StoredImages:
                 yield self._received(waiting.popleft().result())
 
     def _sources(self, windows, readers) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each batch an array of half-planes on the host, its images' places therein and numbers."""
+        """Yield for each batch an array of half planes, its images' positions in it, and their numbers."""
         if self.place == "memory":
             yield from ((self._held.numpy(), batch, batch) for window in windows for batch in window)
             return
@@ -155,8 +160,11 @@ class StoredImages:
                 yield values, place, batch
 
     def _begin(self, window: list[np.ndarray], readers: ThreadPoolExecutor):
-        """Start to read a window: its batches, the array that is filled in file order, the place of each
-        batch's images in it, and the pieces under way."""
+        """Start to read a window.
+
+        Returns its batches, the array that is filled in file order, the positions of each batch's images in
+        that array, and the pieces being read.
+        """
         numbers = np.concatenate(window)
         in_file = np.argsort(self._file_rows[numbers], kind="stable")
         place = np.empty_like(in_file)
@@ -182,7 +190,7 @@ class StoredImages:
         return gathered
 
     def _received(self, batch: Ready) -> tuple[Tensor, Tensor]:
-        """The batch, for the stream that computes."""
+        """Hand the batch over to the stream that computes."""
         if batch.copied is not None:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(batch.copied)
@@ -192,7 +200,10 @@ class StoredImages:
 
     @contextmanager
     def _threads(self) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
-        """Those that read, and those that gather: the latter must not wait until a window is read."""
+        """Provide two pools of threads, one for reading and one for gathering batches.
+
+        Gathering has its own pool because it must not wait until a window is read.
+        """
         workers, completed = self.loading.workers, False
         pools = self._kept or (ThreadPoolExecutor(workers, "read"), ThreadPoolExecutor(workers, "gather"))
         try:
@@ -205,7 +216,7 @@ class StoredImages:
                     pool.shutdown(cancel_futures=True)
 
     def _loaded(self, where: torch.device) -> Tensor:
-        """All images, (m, n, 2) as stored, read piece by piece."""
+        """Read all images, (m, n, 2) as stored, piece by piece."""
         held = torch.empty((len(self._rows), *self._shape), dtype=self._dtype, device=where)
 
         def load(part: slice) -> None:
@@ -219,6 +230,6 @@ class StoredImages:
         return held
 
     def _pieces(self, n: int) -> list[slice]:
-        """n images in pieces of some megabytes."""
+        """Divide n images into pieces of some megabytes."""
         step = max(1, PIECE_BYTES // self.bytes_per_image)
         return [slice(start, start + step) for start in range(0, n, step)]

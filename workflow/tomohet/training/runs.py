@@ -1,4 +1,4 @@
-"""The output folder of a training: what is written at its start, after its epochs and at its end."""
+"""The output folder of a training: its files at the start, after each epoch and at the end."""
 
 import logging
 from collections.abc import Callable
@@ -27,14 +27,15 @@ RESULTS = (
 
 
 def begin(training: Training, load: str | None, folder: Path) -> None:
-    """Continue from what `--load` names, or from the folder's own checkpoint if its settings are the same.
+    """Continue from the weights of `--load`, or from the folder's checkpoint if its settings are the same.
 
     A training that was started from `--load WEIGHTS` and then stopped continues from its checkpoint.
+
     Raises InputError when `--load latest` finds nothing that could be continued.
     """
     if training.processes.leads:
         _begin(training, load, folder)
-    training.processes.wait()  # until the leader has moved aside what does not belong to this training
+    training.processes.wait()  # until the leader has moved aside the files of an earlier training
     if not training.processes.leads:
         _begin(training, load, folder)
 
@@ -65,7 +66,7 @@ def _begin(training: Training, load: str | None, folder: Path) -> None:
 
 
 def write_config(folder: Path, config: dict) -> None:
-    """config.pkl, and the same to read as config.yaml (without the list of particles)."""
+    """Write config.pkl, and the same content as a readable config.yaml (without the list of particles)."""
     with sealed(folder / "config.pkl"):
         write_pickle(folder / "config.pkl", config)
     particles = f"{len(config['particles'])} store ordinals, listed in config.pkl"
@@ -73,10 +74,10 @@ def write_config(folder: Path, config: dict) -> None:
 
 
 class EpochResults:
-    """Writes an epoch's weights, latents and map, every `every` epochs, and the final ones at the end.
+    """Writer of weights, latents and map: every `every` epochs, and the final ones at the end.
 
-    latents : means and log variances of all particles, from the images of the training and, if tilts are
-        split, from the others; None for a homogeneous volume (zdim 0), which has none
+    latents : returns means and log variances of all particles, from the training images and, if tilts are
+    split, from the test images; None for a homogeneous volume (zdim 0)
     """
 
     def __init__(
@@ -92,14 +93,14 @@ class EpochResults:
         self.every, self.first = every, first
 
     def __call__(self, epoch: int) -> None:
-        """After epoch number `epoch`."""
+        """Write the results of epoch number `epoch` if they are due."""
         if (epoch + self.first) % self.every == 0:
             self._write(f".{epoch}", self.training.weights())
 
     def finish(self) -> None:
-        """The files without an epoch's number, from the weights as they are; weights.pkl comes last."""
+        """Write the files without an epoch's number from the current weights; weights.pkl comes last."""
         weights = self.training.weights()
-        weights["epoch"] -= 1  # the last epoch that is done
+        weights["epoch"] -= 1  # the last completed epoch
         self._write("", weights)
 
     def _write(self, tag: str, weights: dict) -> None:
@@ -122,7 +123,7 @@ class EpochResults:
             save_checkpoint(folder / f"weights{tag}.pkl", weights)
 
     def _write_test_latents(self, tag: str, mu, logvar, test_mu, test_logvar) -> None:
-        """Latents from the tilts that were not trained on, and how far they are from the others."""
+        """Write latents from the test tilts, and their KL divergence from the training latents."""
         with sealed(self.folder / f"z{tag}.test.pkl"):
             save_latents(self.folder / f"z{tag}.test.pkl", test_mu, test_logvar)
         divergence = gaussian_divergence(mu, logvar, test_mu, test_logvar)
@@ -134,7 +135,7 @@ class EpochResults:
 
 
 def write_tilt_distribution(folder: Path, tilts: np.ndarray, file_type: str) -> None:
-    """How many tilt images the particles have: `tilts_per_particle.<file type>`."""
+    """Plot the distribution of tilt images per particle into `tilts_per_particle.<file type>`."""
     from tomohet.plots import figure, save
 
     fig, axes = figure()
@@ -145,7 +146,7 @@ def write_tilt_distribution(folder: Path, tilts: np.ndarray, file_type: str) -> 
 
 
 def write_loss_figure(folder: Path, history: list[dict], file_type: str) -> None:
-    """Losses over epochs: `loss.<file type>`."""
+    """Plot the losses over epochs into `loss.<file type>`."""
     from tomohet.plots import figure, save
 
     fig, axes = figure()

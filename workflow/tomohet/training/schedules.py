@@ -11,14 +11,15 @@ _LINEAR = {
 }
 _CYCLES = 4
 BETA_LETTERS = (*_LINEAR, "e")
-MARCH_FROM = 0.25  # of the highest frequency
+MARCH_FROM = 0.25  # fraction of the highest frequency at which frequency marching starts
 
 
 def beta_at(schedule: str | float, seen: int, total: int) -> float:
-    """beta after `seen` of `total` particles (epochs times particles).
+    """Return beta after `seen` of `total` particles (epochs times particles).
 
-    A number is constant. a-d rise linearly between fixed particle counts; e repeats four cycles over the
-    training, each rising from 0 to 1 over its first half (Fu et al. 2019, cyclical annealing).
+    A number is constant. Schedules a-d rise linearly between fixed particle counts. Schedule e repeats four
+    cycles over the training, each rising from 0 to 1 over its first half (Fu et al. 2019, cyclical
+    annealing).
     """
     if schedule in _LINEAR:
         first, last, start, end = _LINEAR[schedule]
@@ -33,10 +34,10 @@ def beta_at(schedule: str | float, seen: int, total: int) -> float:
 
 
 def learning_rate_factor(schedule: str, warmup: float, progress: float) -> float:
-    """Factor on the base learning rate at `progress` (0 to 1) of the training.
+    """Return the factor on the base learning rate at `progress` (0 to 1) of the training.
 
-    It rises linearly over the first `warmup` share; then `constant`, or `cosine` down to 0 (Loshchilov and
-    Hutter 2017).
+    It rises linearly over the first `warmup` fraction; then it stays `constant`, or falls as a `cosine` to 0
+    (Loshchilov and Hutter 2017).
     """
     if progress < warmup:
         return progress / warmup
@@ -46,10 +47,10 @@ def learning_rate_factor(schedule: str, warmup: float, progress: float) -> float
 
 
 def frequency_share(march: float, epoch: int, epochs: int) -> float:
-    """Highest frequency fitted in an epoch, over that of the whole training.
+    """Return the highest frequency fitted in an epoch as a fraction of that of the whole training.
 
-    It grows from a quarter, in equal steps, over the first `march` share of the epochs; the last epoch fits
-    everything in any case.
+    It grows from a quarter, in equal steps, over the first `march` fraction of the epochs (frequency
+    marching). The last epoch always fits all frequencies.
     """
     marching = min(round(march * epochs), epochs - 1)
     return MARCH_FROM + (1 - MARCH_FROM) * epoch / marching if epoch < marching else 1.0

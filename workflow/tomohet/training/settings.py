@@ -1,4 +1,4 @@
-"""A training's parameters, given and default, as the plain dictionary that config.pkl holds."""
+"""The parameters of a training, given or default, as the plain dictionary that config.pkl holds."""
 
 import datetime
 import hashlib
@@ -24,11 +24,10 @@ TrainingOptions = TrainVaeOptions | TrainNnOptions
 
 
 def training_config(options: TrainingOptions, store: Store, particles: np.ndarray, model_args: dict) -> dict:
-    """The dictionary of config.pkl: sections and names as tomoDRGN's, plain builtin values only.
+    """Return the dictionary of config.pkl: sections and names as tomoDRGN's, plain builtin values only.
 
-    Besides them: `particles` (store ordinals, in the order of the latents), `store`,
-    `store_digest`, `input_digests`, `scale` (real units per stored unit), and the options that tomoDRGN does
-    not have.
+    Additional keys: `particles` (store ordinals, in the order of the latents), `store`, `store_digest`,
+    `input_digests`, `scale` (real units per stored unit), and the options that tomoDRGN does not have.
     """
     vae = options if isinstance(options, TrainVaeOptions) else None
     init = vae.init if vae else None
@@ -98,7 +97,7 @@ def training_config(options: TrainingOptions, store: Store, particles: np.ndarra
 
 
 def _poses(options: TrainingOptions) -> dict:
-    """The table of refined poses, where one is used."""
+    """Name the table of refined poses, where one is used."""
     if options.poses is None:
         return {}
     digest = hashlib.sha256(options.poses.read_bytes()).hexdigest()
@@ -110,7 +109,7 @@ def _text(path: object) -> str | None:
 
 
 def teacher_digest(folder: Path | None) -> str | None:
-    """Digest of the linear model that teaches: its weights, and the poses that it has refined."""
+    """Digest the linear model from which the network starts: its weights and its refined poses."""
     if folder is None:
         return None
     files = (folder / name for name in ("weights.pkl", "poses.parquet"))
@@ -118,7 +117,7 @@ def teacher_digest(folder: Path | None) -> str | None:
 
 
 def decoder_arguments(options: DecoderOptions, zdim: int) -> dict:
-    """The part of `model_args` that `model.vae.build_decoder` reads."""
+    """Return the part of `model_args` that `model.vae.build_decoder` reads."""
     return {
         "zdim": zdim,
         "players": options.dec_layers,
@@ -133,9 +132,10 @@ def decoder_arguments(options: DecoderOptions, zdim: int) -> dict:
 
 
 def vae_arguments(options: TrainVaeOptions, longest: int, n_basis: int) -> dict:
-    """`model_args` of train_vae.
+    """Return `model_args` of train_vae.
 
-    longest: the largest number of tilts of a particle; n_basis: basis maps of the linear model that teaches.
+    longest : the largest number of tilts of a particle
+    n_basis : number of basis maps (eigenvolumes) of the linear model from which the network starts
     """
     return {
         "kind": "vae",
@@ -156,7 +156,7 @@ def vae_arguments(options: TrainVaeOptions, longest: int, n_basis: int) -> dict:
 
 
 def loss_rows(config: dict) -> LossRows:
-    """Which Fourier points enter the loss."""
+    """Take from the configuration which Fourier points enter the loss."""
     dataset = config["dataset_args"]
     return LossRows(dataset["l_dose_mask"], dataset["max_frequency"])
 
@@ -164,7 +164,7 @@ def loss_rows(config: dict) -> LossRows:
 def data_term(
     config: dict, half_plane: HalfPlane, device: torch.device, point_weight: Tensor | None = None
 ) -> DataTerm:
-    """How decoded values are compared with the images, on `device`; `point_weight` as in `DataTerm`."""
+    """Build the reconstruction term on `device`; `point_weight` as in `DataTerm`."""
     dataset = config["dataset_args"]
     half_precision = config["training_args"]["amp"] and fast_bfloat16(device)
     return DataTerm(

@@ -1,4 +1,4 @@
-"""Which tilt images of each particle train, which judge the training, and which give test latents."""
+"""Split of each particle's tilt images into training, held-out (judging) and test images."""
 
 import logging
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from tomohet.training.batches import split_tilts
 
 log = logging.getLogger(__name__)
 
-SHARE_TRAINED = 0.9  # of a taught training's images; the others judge it
+SHARE_TRAINED = 0.9  # of the images, where a linear model starts the network; the others are held out
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,10 @@ class TiltSplit:
     def of_store(
         cls, store: Store, particles: np.ndarray, fraction_train: float, taught: bool, seed: int
     ) -> "TiltSplit":
-        """`of` the images of particles (store ordinals); all copies of one image are on the same side."""
+        """Split the images of particles (store ordinals) with `of`.
+
+        All copies of one image are on the same side.
+        """
         particle, image = distinct_images(store, store.images_of(particles))
         first = np.unique(image, return_index=True)[1]
         if len(first) == len(image):
@@ -38,8 +41,10 @@ class TiltSplit:
 
     @classmethod
     def of(cls, tilts: np.ndarray, fraction_train: float, taught: bool, seed: int) -> "TiltSplit":
-        """For particles with `tilts` (P,) images: the test images of --fraction-train first, then, for a
-        network that is `taught`, those that judge it. Single images are trained on.
+        """Split the images of particles with `tilts` (P,) images.
+
+        The test images of --fraction-train are drawn first. For a network that is `taught` (starts from a
+        linear model), held-out images that judge it are drawn from the rest. Single images are trained on.
 
         Raises InputError when no image is left to judge a taught network.
         """
@@ -60,15 +65,17 @@ class TiltSplit:
             judging[train] = ~split_tilts(kept, SHARE_TRAINED, np.random.default_rng([seed, 3]))
             if not judging.any():
                 raise InputError(
-                    "--init: every particle has a single tilt image to train on, and none is left to tell "
-                    "whether the network predicts better than the linear model; use more tilts of each"
+                    "--init: every particle has a single tilt image to train on, so no held-out image is "
+                    "left to compare the network with the linear model; use more tilts per particle"
                 )
         return cls(train & ~judging, judging, test)
 
 
 def with_images(store: Store, particles: np.ndarray, mask: np.ndarray) -> Store:
-    """The store with only those images of `particles` (ordinals) where `mask` over them is true; all of its
-    images when it is true everywhere."""
+    """Restrict the store to the images of `particles` (ordinals) where `mask` over them is true.
+
+    Returns the store itself when the mask is true everywhere.
+    """
     if mask.all():
         return store
     keep = np.zeros(len(store.images), bool)

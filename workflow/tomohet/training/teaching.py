@@ -1,14 +1,17 @@
-"""A network that is taught by the linear model, and trusted as far as held-out tilt images bear it out.
+"""Training of a network that starts from the linear model; held-out tilts decide how much of it is kept.
 
-A tenth of each particle's tilts trains no decoder. After every epoch they tell
+A tenth of each particle's tilts does not train the decoder. After every epoch these held-out tilts decide
 
-- how much of what the network adds to the linear maps is real: it is scaled by the factor that predicts them
-  best, between 0 and 1, so that the decoder is never a worse one than the linear model;
-- how much of that may depend on the latents: all particles mend the mean map, but how particles differ beyond
-  the linear maps few of them show, and where there is nothing of the kind it is noise;
+- the scale of the network's contribution to the volumes: the factor between 0 and 1 that predicts the
+  held-out images best, so that the decoder is never worse than the linear model;
+- how much of the contribution may depend on the latents: all particles improve the mean map, but few
+  particles show differences beyond the linear maps, and where there are none the network fits noise;
 - whether the encoder may change latents (it is released once the decoder beats the linear model);
-- whether its latents, or those in closed form, predict them better than the linear model's: only then are
-  they the training's results.
+- whether the latents of the encoder, or those in closed form, predict the held-out images better than the
+  linear model's; only then do they become the results of the training.
+
+The scale of a contribution N to a base B is s = sum a / sum q, clipped to [0, 1], with a and q of
+`model.latent_terms.network_share`; its gain is 2 s a - s^2 q.
 """
 
 import logging
@@ -37,20 +40,21 @@ from tomohet.training.splits import TiltSplit, with_images
 
 log = logging.getLogger(__name__)
 
-ROUNDS_OF_LATENTS = 3  # how often in a training latents in closed form are inferred anew
-FACTORS_OF_LATENTS = (1.0, 0.5, 0.0)  # tried after every epoch on the weights of the network's latents
+ROUNDS_OF_LATENTS = 3  # number of times in a training that latents in closed form are inferred
+FACTORS_OF_LATENTS = (1.0, 0.5, 0.0)  # tried after every epoch on the network's weights for latents
 
 
 @dataclass
 class Teaching:
     """The linear model's part in a training.
 
-    fitted, unseen : the images that train the decoder, and those that test it
+    fitted, unseen : the images that train the decoder, and the held-out images that test it
     whole : the images of both
-        Each has the linear posteriors from its own images in `start`, but for `unseen`.
-    near : likelihood of the rows that the linear model was fitted to
-    source : (P,) number of the particle whose images each has, where some are copies
-    folder : gets held_out.csv and the verdict on it (`held_out`)
+    near : likelihood of the Fourier points that the linear model was fitted to
+    source : (P,) number of the particle whose images each particle has, where some are copies
+    folder : gets held_out.csv and the verdict (`held_out`)
+
+    `start` of `fitted` and of `whole` holds the linear posteriors from their own images; `unseen` has none.
     """
 
     model: HeterogeneityVAE
@@ -71,7 +75,7 @@ class Teaching:
         self.fitted.start = self.linear.clone()
 
     def after_epoch(self, epoch: int) -> None:
-        """Judge decoder and latents."""
+        """Judge decoder and latents on the held-out images."""
         self.model.eval()
         row = {"epoch": epoch, **self._scale_network()}
         encoder = self.model.encoder
@@ -88,14 +92,14 @@ class Teaching:
             write_held_out(self.folder, self.history)
 
     def latents(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and log variance (P, zdim) of every particle from all its images."""
+        """Return mean and log variance (P, zdim) of every particle from all its images."""
         if getattr(self.model.encoder, "trusted", False):
             return infer_latents(self.model, self.whole)
         found = padded(self.whole.start, self.model.decoder.zdim) if self.own is None else self.own
         return found[:, 0].cpu().numpy(), found[:, 1].cpu().numpy()
 
     def state(self) -> dict:
-        """What a continuation needs beside the weights."""
+        """Return what a continuation needs besides the weights."""
         return {
             "linear": self.linear,
             "fitted": self.fitted.start,
@@ -104,12 +108,13 @@ class Teaching:
         }
 
     def load_state(self, state: dict | None) -> None:
-        """Take up where `state` was taken.
+        """Continue from a `state`.
 
-        Raises ValueError when it is of a training without a teacher, or of other particles or tilt images.
+        Raises ValueError when the state is from a training without a linear model, or with other particles or
+        tilt images.
         """
         if state is None:
-            raise ValueError("no linear model taught that training")
+            raise ValueError("that training did not start from a linear model")
         linear = state["linear"]
         if linear.shape != self.linear.shape or not torch.allclose(linear, self.linear, atol=1e-2):
             raise ValueError("that training had other particles, other tilt images or another linear model")
@@ -117,7 +122,10 @@ class Teaching:
 
     @torch.no_grad()
     def _scale_network(self) -> dict:
-        """Scale the network's latents and what it adds to the linear maps; its gain on held-out images."""
+        """Scale the network's contribution and its dependence on latents.
+
+        Returns the gain on held-out images.
+        """
         decoder = self.model.decoder
         first, *_, last = decoder.decoder.affine_layers()
         share = _summed(self.unseen, decoder, self.near.everywhere(), self.fitted.start[:, 0])
@@ -132,7 +140,7 @@ class Teaching:
         return shares | _named(gains[:, best], "decoder")
 
     def _test_encoder(self, encoder: TaughtEncoder) -> dict:
-        """Whether the encoder's latents predict held-out images better than the linear model's."""
+        """Test whether the encoder's latents predict held-out images better than the linear model's."""
         encoder.trusted = True
         mu, _ = infer_latents(self.model, self.fitted)
         gain = self._gain(torch.as_tensor(mu, device=self.linear.device))
@@ -140,7 +148,7 @@ class Teaching:
         return _named(gain, "latents")
 
     def _infer_latents(self) -> dict:
-        """Latents in closed form, under the decoder as it is and a prior learnt from all of them."""
+        """Infer latents in closed form, under the current decoder and a prior learnt from all of them."""
         decoder, encoder = self.model.decoder, self.model.encoder
         z = self.fitted.start[:, 0]
         a, b = as_measured(all_terms(decoder, self.fitted, self.near, z), z)
@@ -161,8 +169,10 @@ class Teaching:
         return torch.stack((mean, torch.diagonal(covariance, dim1=1, dim2=2).log()), dim=1)
 
     def _gain(self, z: Tensor) -> Tensor:
-        """How much better latents `z` predict held-out images than the linear ones, in nats, of each particle
-        (all its copies together)."""
+        """Compute by how many nats latents `z` predict held-out images better than the linear ones.
+
+        Returns one gain per particle; the gains of all copies of one particle are added.
+        """
         both = [
             all_terms(self.model.decoder, self.unseen, self.near, x).misfit for x in (self.linear[:, 0], z)
         ]
@@ -170,7 +180,7 @@ class Teaching:
 
 
 def _beyond_chance(gain: Tensor) -> bool:
-    """Whether a gain (P,) is more than its standard error, all particles together."""
+    """Tell whether the sum of gains (P,) over particles exceeds its standard error."""
     return beyond_chance(gain.sum().item(), _error(gain).item())
 
 
@@ -179,12 +189,12 @@ def _error(gain: Tensor) -> Tensor:
 
 
 def _named(gain: Tensor, what: str) -> dict:
-    """Sum over particles and its standard error."""
+    """Return the sum over particles and its standard error under the names of `what`."""
     return {f"gain_of_{what}": gain.sum().item(), f"error_of_{what}": _error(gain).item()}
 
 
 def _summed(images: ParticleImages, decoder, likelihood: Likelihood, z: Tensor) -> Tensor:
-    """`network_share` (P, F, 2) of all particles of `images`, for all FACTORS_OF_LATENTS."""
+    """Compute `network_share` (P, F, 2) of all particles of `images`, for all FACTORS_OF_LATENTS."""
     groups = in_groups(np.flatnonzero(images.tilts > 0), PARTICLES_AT_ONCE * images.processes.size)
     found = z.new_zeros(len(images), len(FACTORS_OF_LATENTS), 2)
     parts = [group[images.processes.part(len(group))] for group in groups]
@@ -206,7 +216,10 @@ def teach(
     whole: ParticleImages,
     **course,
 ) -> Teaching:
-    """Give the model the linear maps and the images their linear posteriors; course: epochs, seed, folder."""
+    """Fill the model with the linear maps and the images with their linear posteriors.
+
+    course : epochs, seed and folder of the `Teaching` that is returned
+    """
     model.decoder.base.fill(*teacher.maps(store, model.decoder.base.n_basis))
     take_posteriors(fitted, teacher, model, store, particles, split.trained)
     take_posteriors(whole, teacher, model, store, particles, split.trained | split.judging)
@@ -224,9 +237,12 @@ def take_posteriors(
     particles: np.ndarray,
     mask: np.ndarray,
 ) -> None:
-    """Give `images`, those of `particles` where `mask` is true, what a taught model needs to know of them."""
+    """Give `images` their linear posteriors, noise levels and, if the encoder reads them, particle maps.
+
+    mask : over the images of `particles`, true where they belong to `images`
+    """
     device, part = images.device, with_images(store, particles, mask)
-    # Basis maps are in the order of their power: a smaller network is taught by the first of them.
+    # Basis maps are in the order of their power: a network with fewer latents starts from the first of them.
     images.start = teacher.posterior(part, particles, device)[..., : model.decoder.base.n_basis]
     images.noise = teacher.relative_noise(store, store.images_of(particles)[mask], device)
     if model.encoder.sees == "maps":

@@ -1,4 +1,4 @@
-"""train_vae: the heterogeneity network of a set of particles, from images to the output folder."""
+"""train_vae: train the heterogeneity network of a set of particles, from images to the output folder."""
 
 import logging
 
@@ -57,14 +57,15 @@ def train_vae(
     n_basis = min(teacher.n_basis, options.zdim) if teacher else 0
     if teacher and n_basis < teacher.n_basis:
         log.warning(
-            "--zdim %d: taught by the first %d of %d basis maps", options.zdim, n_basis, teacher.n_basis
-        )
+            "--zdim %d: starts from the first %d of the linear model's %d basis maps",
+            options.zdim, n_basis, teacher.n_basis,
+        )  # fmt: skip
     config = training_config(options, store, particles, vae_arguments(options, int(tilts.max()), n_basis))
     training_args = config["training_args"]
     if teacher and teacher.nuisance is not None:
         log.warning(
-            "the linear model has nuisance (outside of a focus mask, or explained by conditions of imaging): "
-            "what the network adds to the linear maps, and latents of its own, may follow it"
+            "the linear model has nuisance directions (outside of a focus mask, or explained by imaging "
+            "conditions): the network's contribution to the maps, and its own latents, may follow them"
         )
     split = TiltSplit.of_store(store, particles, options.fraction_train, teacher is not None, options.seed)
 
@@ -117,7 +118,7 @@ def train_vae(
 
 
 def _with_defaults(options: TrainVaeOptions, teacher: Teacher | None) -> TrainVaeOptions:
-    """The options with those that were left out: they depend on whether a linear model teaches."""
+    """Fill in the omitted options whose defaults depend on whether the network starts from a linear model."""
     zdim = teacher.n_basis if teacher and options.zdim is None else options.zdim
     encoder = options.encoder or ("free" if teacher else "tilts")
     return options.changed(zdim=zdim, encoder=encoder)

@@ -1,4 +1,4 @@
-"""Does the model lie in the volumes? The usual mistakes tried one by one, and a rigid-body fit."""
+"""Alignment of the model to the volumes: a test of the usual mistakes, and a rigid-body fit."""
 
 import logging
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from tomohet.physics.docking import best_shifts, chance_level, refine, search
 from tomohet.physics.model_match import Comparison, Placement, compare, correlation
 
 MODES = ("auto", "check", "fit", "off")
-CLEAR_OF_CHANCE = 1.6  # times the chance level: of a short list of wrong placements none reaches this
-FIT_CLEAR_OF_CHANCE = 3.0  # likewise for the best of all orientations; wrong hands of a ribosome reach 2.5
-CLEARLY_BETTER = 1.25  # times the correlation of the placement that is left for it
-LEAST_TURN_DEG = 0.5  # smaller turns are not worth words
-AS_GOOD = 0.9  # of two placements as good as that, the simpler one
+CLEAR_OF_CHANCE = 1.6  # times the chance level: no placement of a short list of wrong ones reaches this
+FIT_CLEAR_OF_CHANCE = 3.0  # the same for the best of all orientations; wrong hands of a ribosome reach 2.5
+CLEARLY_BETTER = 1.25  # a placement replaces another if its correlation is this many times larger
+LEAST_TURN_DEG = 0.5  # smaller rotations are not reported
+AS_GOOD = 0.9  # times the highest correlation: the simplest placement that reaches this is chosen
 
 FLIP = "decode the volumes with volumes.flip: true (eval_vol --flip)"
 Z_MIRROR = np.diag([1.0, 1.0, -1.0])
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tried:
-    """A placement that was tried: what it would mean, its correlation, and how to mend the cause."""
+    """A placement that was tried: what it would mean, its correlation, and how to correct the cause."""
 
     name: str
     placement: Placement
@@ -39,11 +39,15 @@ class Tried:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """What the check found.
+    """Result of the alignment check.
 
-    tried: as given first. best: the one that fits. chance: what wrong orientations reach at their best shift
-    (nan for a constant map). well: the model is recognised as given. moves: `best` is used although it is
-    not as given. verdict: a sentence. centre_A: (3,) the model's centre as given.
+    tried : the placements, first the model as given
+    best : the placement that fits
+    chance : correlation that wrong orientations reach at their best shift (nan for a constant map)
+    well : whether the model is recognised as given
+    moves : whether `best` is used although it is not the model as given
+    verdict : a sentence
+    centre_A : (3,) the model's centre as given
     """
 
     tried: tuple[Tried, ...]
@@ -56,11 +60,11 @@ class Alignment:
 
     @property
     def used(self) -> Tried:
-        """The placement that the densities are drawn at."""
+        """The placement at which the densities are drawn."""
         return self.best if self.moves else self.tried[0]
 
     def table(self) -> pd.DataFrame:
-        """One row per placement: correlation, move of the model's centre, turn, hand, remedy."""
+        """Tabulate one row per placement: correlation, move of the model's centre, turn, hand, remedy."""
         rows = []
         for entry in self.tried:
             move_A = entry.placement.move(self.centre_A) - self.centre_A
@@ -81,7 +85,10 @@ class Alignment:
         return pd.DataFrame(rows)
 
     def summary(self) -> dict[str, object]:
-        """For `summary.json`: x' = rotation x + shift_A moves the atoms, in the volumes' coordinates."""
+        """Summarise for `summary.json`.
+
+        x' = rotation x + shift_A moves the atoms, in the volumes' coordinates.
+        """
         return {
             "verdict": self.verdict,
             "placement": self.used.name,
@@ -95,7 +102,7 @@ class Alignment:
 
 
 def _turn_deg(placement: Placement) -> float:
-    """Angle of the rotation, after a mirror along z where the hand changes."""
+    """Return the angle of the rotation, after a mirror along z where the hand changes."""
     turn = placement.rotation @ Z_MIRROR if placement.mirrored else placement.rotation
     return float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
 
@@ -107,19 +114,20 @@ def align(
     mode: str = "auto",
     model_origin: str = "header",
 ) -> Alignment:
-    """Try the model where it is, at the places of the usual mistakes and, if need be, everywhere.
+    """Test the model as given, at the placements of the usual mistakes and, if necessary, at all placements.
 
     Parameters
     ----------
     atoms : all atoms of the model, in the volumes' coordinates: x_A, y_A, z_A, Z.
     mean : (D, D, D) mean volume [z, y, x] on `grid`.
     mode : `auto` leaves the model unless another placement is clearly better, and searches all rotations only
-        when none stands out from chance; `fit` always searches and refines; `check` moves nothing.
-    model_origin : from where the coordinates are said to count, `header` or `centre`; only for the words.
+    when no placement is clear of chance; `fit` always searches and refines; `check` moves nothing.
+    model_origin : the stated origin of the coordinates, `header` or `centre`; it changes only the wording.
 
     Returns
     -------
-    The placements with their whitened correlations (`physics.model_match`), and the one to be used.
+    The placements with their whitened correlations (`physics.model_match`), and the placement to use.
+
     """
     xyz_A, weights = atoms[["x_A", "y_A", "z_A"]].to_numpy(), atoms.Z.to_numpy()
     given_to = (xyz_A, weights, mean, grid.pixel_size_A, grid.origin_A)
@@ -128,7 +136,7 @@ def align(
     centre_A = np.average(xyz_A, axis=0, weights=weights)
     if whole is None:
         given = Tried("as given", stay, float("nan"))
-        verdict = "the mean volume is constant: whether the model is aligned cannot be told"
+        verdict = "the mean volume is constant: the alignment of the model cannot be tested"
         return Alignment((given,), given, float("nan"), False, False, verdict, centre_A)
     chance = chance_level(points)
 
@@ -151,7 +159,7 @@ def align(
 
 
 def obvious_placements(grid: MapGrid, model_origin: str = "header") -> list[tuple[str, Placement, str]]:
-    """As given, and what undoes the usual mistakes: (name, placement, remedy)."""
+    """List the model as given and the corrections of the usual mistakes: (name, placement, remedy)."""
     origin_A = np.asarray(grid.origin_A, float)
     middle_A = _middle_A(grid)
     none = np.eye(3)
@@ -173,7 +181,7 @@ def obvious_placements(grid: MapGrid, model_origin: str = "header") -> list[tupl
             (
                 "header origin applied twice",
                 Placement(none, -origin_A),
-                "the model was moved by the header origin of the volumes once more: move it back",
+                "the model was moved by the header origin of the volumes a second time: move it back",
             ),
         ]
     found += [
@@ -189,18 +197,18 @@ def obvious_placements(grid: MapGrid, model_origin: str = "header") -> list[tupl
 
 
 def _middle_A(grid: MapGrid) -> np.ndarray:
-    """Position of voxel D//2 in Å."""
+    """Return the position of voxel D//2 in Å."""
     return np.asarray(grid.origin_A, float) + (grid.box // 2) * grid.pixel_size_A
 
 
 def _about_middle(rotation: np.ndarray, grid: MapGrid) -> Placement:
-    """About voxel D//2, the voxel that `volumes.flip` leaves in place."""
+    """Place a rotation about voxel D//2, the voxel that `volumes.flip` leaves in place."""
     middle_A = _middle_A(grid)
     return Placement(rotation, middle_A - rotation @ middle_A)
 
 
 def _shifted(whole: Comparison, points: Comparison, start: Placement) -> Tried:
-    """The best shift of all, from FFT and refined, with the rotation (or mirror) of `start`."""
+    """Find the best shift, by FFT and then refined, with the rotation (or mirror) of `start`."""
     places_A, _ = best_shifts(points, start.rotation[None])
     placement, _ = refine(points, start.rotation, places_A[0], turn=False)
     name, remedy = ("wrong hand, shifted", FLIP) if start.mirrored else ("shifted", "")
@@ -208,7 +216,7 @@ def _shifted(whole: Comparison, points: Comparison, start: Placement) -> Tried:
 
 
 def _choose(tried: list[Tried], chance: float) -> Tried:
-    """As given, unless another of the obvious placements is clear of chance and clearly better."""
+    """Choose the model as given, unless another obvious placement is clear of chance and clearly better."""
     given, others = tried[0], tried[1:]
     highest = max(entry.correlation for entry in others)
     if highest < max(CLEAR_OF_CHANCE * chance, CLEARLY_BETTER * given.correlation):
@@ -219,7 +227,7 @@ def _choose(tried: list[Tried], chance: float) -> Tried:
 def _fitted(
     whole: Comparison, points: Comparison, everywhere: list[tuple[Placement, float]], start: Tried | None
 ) -> list[Tried]:
-    """The best fit of each hand after a search everywhere, and `start` refined where it is."""
+    """List the best fit of each hand after a global search, and `start` refined locally."""
     fits = []
     if start is not None:
         near = start.placement
@@ -232,13 +240,13 @@ def _fitted(
 
 
 def _choose_fit(start: Tried, fits: list[Tried], chance: float, recognised: bool) -> Tried:
-    """The recognised start refined, or a fit from anywhere that is clear of chance and clearly better."""
+    """Choose the recognised start refined, or a global fit that is clear of chance and clearly better."""
     if recognised:
         refined, *everywhere = fits
         best = refined if refined.correlation > start.correlation else start
     else:
         best, everywhere = start, fits
-    for fit in everywhere:  # the wrong hand last: it must be clearly better than the other
+    for fit in everywhere:  # the wrong hand comes last: it must be clearly better than the other hand
         if fit.correlation >= max(FIT_CLEAR_OF_CHANCE * chance, CLEARLY_BETTER * best.correlation):
             best = fit
     return best
@@ -260,8 +268,8 @@ def _verdict(
             else "give the whole model or align it by hand"
         )
         return (
-            f"no placement of the model stands out from chance ({numbers}): it stays as given; see "
-            f"alignment.png, and if it is wrong there, {tail}"
+            f"no placement of the model stands out from chance ({numbers}): the model stays as given; see "
+            f"alignment.png, and if the model is misplaced there, {tail}"
         )
     if best is given:
         return f"the model lies in the mean volume as given ({numbers})"
@@ -275,12 +283,12 @@ def _verdict(
     action = ", ".join(steps).format("was moved" if moves else "should move")
     sentence = f"{best.name}: {action} ({numbers}, as given {given.correlation:.2f})"
     if not moves:
-        sentence += "; it stays as given, --align auto moves it"
-    return f"{sentence}; to mend the cause, {best.remedy}" if best.remedy else sentence
+        sentence += "; the model stays as given, --align auto moves it"
+    return f"{sentence}; to correct the cause, {best.remedy}" if best.remedy else sentence
 
 
 def moved(atoms: pd.DataFrame, placement: Placement) -> pd.DataFrame:
-    """Atoms (columns x_A, y_A, z_A) at their new place."""
+    """Move atoms (columns x_A, y_A, z_A) to a placement."""
     xyz_A = placement.move(atoms[["x_A", "y_A", "z_A"]].to_numpy())
     return atoms.assign(x_A=xyz_A[:, 0], y_A=xyz_A[:, 1], z_A=xyz_A[:, 2])
 
@@ -288,9 +296,9 @@ def moved(atoms: pd.DataFrame, placement: Placement) -> pd.DataFrame:
 def write_aligned(
     files: list[Path], placement: Placement, grid: MapGrid, model_origin: str, outdir: Path
 ) -> list[Path]:
-    """Write every model file, moved, as `aligned_<name>.pdb` or `.cif`, as it came; returns the paths.
+    """Write every model file, moved, as `aligned_<name>.pdb` or `.cif` in its own format; return the paths.
 
-    Their coordinates count from the header origin, whatever those of `files` count from.
+    The written coordinates count from the header origin, even where those of `files` count from the centre.
     """
     start_A = _middle_A(grid) if model_origin == "centre" else np.zeros(3)
     shift_A = placement.move(start_A)

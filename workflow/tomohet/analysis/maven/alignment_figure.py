@@ -9,16 +9,16 @@ from tomohet.analysis.maven.alignment import Alignment, moved
 from tomohet.files.grids import MapGrid
 from tomohet.physics.molmap import molmap
 
-OUTLINE = 0.2  # of the model's 99.9th percentile, or of its peak where that is 0
+OUTLINE = 0.2  # contour: fraction of the model's 99.9th percentile, or of its peak where the percentile is 0
 VIEWS = (("xy", 0, "x", "y"), ("xz", 1, "x", "z"), ("yz", 2, "y", "z"))
 
 
 def alignment_figure(
     mean: np.ndarray, atoms: pd.DataFrame, grid: MapGrid, resolution_A: float, found: Alignment
 ) -> Figure:
-    """Central sections of the mean volume; one row as given, one as the best placement has it, if another.
+    """Draw central sections of the mean volume with the model as given, and as best placed if that differs.
 
-    atoms: the model as given, columns x_A, y_A, z_A, Z.
+    atoms : the model as given, columns x_A, y_A, z_A, Z
     """
     rows = [("as given", found.tried[0])]
     if found.best is not found.tried[0]:

@@ -1,4 +1,4 @@
-"""What the occupancies of many volumes and particles say: calibration, groups, dependencies, classes."""
+"""Analysis of the occupancies of many volumes and particles: calibration, groups, dependencies, classes."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,14 @@ from tomohet.analysis.maven.particles import nearest_class
 
 @dataclass(frozen=True)
 class Analysis:
-    """Occupancies and what follows from them.
+    """Occupancies and the results that follow from them.
 
-    volumes: (V, U) occupancies. particles: (n, U), or None where only volumes are known. volume_tree,
-    unit_tree: Ward's trees of volumes and units. described: one row per unit. required: pairs of units of
-    which the first is hardly ever there without the second. particle_classes: (n,) from 1, or None.
+    volumes : (V, U) occupancies
+    particles : (n, U), or None where only volumes are known
+    volume_tree, unit_tree : Ward's trees of volumes and units
+    described : one row per unit
+    required : pairs of units of which the first is hardly ever present without the second
+    particle_classes : (n,) from 1, or None
     """
 
     volumes: np.ndarray
@@ -48,9 +51,9 @@ def analyse(
 ) -> Analysis:
     """Calibrate amplitudes of volumes (V, U) and particles (n, U), and analyse them.
 
-    The particles say what scale there is and which units depend on which, where they are known: volumes may
-    stand for few particles or many. Volumes are grouped into `classes`, units into `unit_groups` (None: the
-    best silhouette); a particle is of the class whose volumes are nearest.
+    The scale and the dependencies between units follow from the particles where they are known, because a
+    volume may represent few particles or many. Volumes are grouped into `classes`, units into `unit_groups`
+    (None: the number with the best silhouette). A particle belongs to the class whose volumes are nearest.
     """
     calibration = calibrate(volumes if particles is None else particles, mass, scale)
     of_volumes = calibration(volumes)

@@ -1,4 +1,7 @@
-"""The order of assembly that dependencies tell: which units come together, and which needs which first."""
+"""The order of assembly from dependencies.
+
+Which units come together, and which unit needs which other first.
+"""
 
 from dataclasses import dataclass
 
@@ -15,17 +18,18 @@ NAMES_PER_LINE = 3
 
 @dataclass(frozen=True)
 class Assembly:
-    """Groups of units that are never there without each other, and what each group needs at once.
+    """Groups of units that are never present without each other, and the direct needs of each group.
 
-    groups: tuples of unit names. needs: (group, group it needs, confidence), without those that follow from
-    others: where C needs B and B needs A, that C needs A is left out.
+    groups : tuples of unit names
+    needs : (group, group it needs, confidence), without implied needs: where C needs B and B needs A, the
+    need of C for A is left out
     """
 
     groups: tuple[tuple[str, ...], ...]
     needs: tuple[tuple[int, int, float], ...]
 
     def summary(self) -> dict[str, object]:
-        """For `summary.json`."""
+        """Summarise for `summary.json`."""
         return {
             "together": [list(group) for group in self.groups if len(group) > 1],
             "order": [
@@ -36,9 +40,9 @@ class Assembly:
 
 
 def assembly_of(required: pd.DataFrame) -> Assembly:
-    """The assembly graph of a table of dependencies (columns unit, requires, confidence).
+    """Build the assembly graph from a table of dependencies (columns unit, requires, confidence).
 
-    The strongly connected components are the groups; between them the transitive reduction is kept (Aho,
+    The strongly connected components are the groups. Between them the transitive reduction is kept (Aho,
     Garey & Ullman, SIAM J. Comput. 1, 131, 1972). An edge's confidence is the highest of its pairs of units.
     """
     graph = nx.DiGraph()
@@ -57,9 +61,9 @@ def assembly_of(required: pd.DataFrame) -> Assembly:
 
 
 def assembly_figure(assembly: Assembly, present: dict[str, float]) -> Figure:
-    """The groups in rows, each above those that it needs; arrows point from the needed to what needs it.
+    """Draw the groups in rows, each above the groups that it needs; arrows point to the dependent group.
 
-    present: share of particles (or volumes) that have each unit.
+    present : fraction of particles (or volumes) that have each unit
     """
     graph = nx.DiGraph([(b, a) for a, b, _ in assembly.needs])
     graph.add_nodes_from(range(len(assembly.groups)))
@@ -90,7 +94,7 @@ def assembly_figure(assembly: Assembly, present: dict[str, float]) -> Figure:
     ax.set(
         xlim=(-widest / 2 - 0.1, widest / 2 + 0.1),
         ylim=(-0.6, len(rows) - 0.4),
-        title="Which units are never there without which\n(arrows lead to what needs the unit; confidence)",
+        title="Which unit requires which other\n(arrows point to the dependent unit; confidence)",
         ylabel="units needed before",
         yticks=range(len(rows)),
     )

@@ -1,4 +1,7 @@
-"""From amplitudes on the maps' grey scale to occupancies: 0 where a unit is absent, 1 where it is present."""
+"""Calibration of amplitudes on the maps' grey scale to occupancies.
+
+0 for an absent unit, 1 for a present one.
+"""
 
 import warnings
 from dataclasses import dataclass
@@ -14,9 +17,10 @@ from tomohet.errors import InputError
 
 SCALES = ("modes", "present", "percentile", "none")
 UPPER_QUANTILE = 0.95
-SHALLOWEST_VALLEY = 0.5  # of an even distribution between the modes, in the middle third: two modes have less
+# Two modes are accepted if the middle third between them holds less than this part of an even distribution.
+SHALLOWEST_VALLEY = 0.5
 FEWEST_VALUES = 5  # in either mode
-MOST_VALUES = 20_000  # a mixture is fitted to at most so many
+MOST_VALUES = 20_000  # a mixture is fitted to at most this number of values
 ABSENT, PRESENT = 0.0, 1.0
 
 
@@ -32,8 +36,9 @@ class Level:
 class Calibration:
     """occupancy = (amplitude - absent) / (present - absent), clipped to 0..1 if `clipped`.
 
-    absent, present: (U,) amplitudes. level: of a present unit, one for all, where it is used. modes: one row
-    per unit, see `unit_modes`.
+    absent, present : (U,) amplitudes
+    level : amplitude of a present unit, common to all units, where it is used
+    modes : one row per unit, see `unit_modes`
     """
 
     absent: np.ndarray
@@ -43,18 +48,18 @@ class Calibration:
     modes: pd.DataFrame
 
     def __call__(self, amplitudes: np.ndarray) -> np.ndarray:
-        """Occupancies (n, U) of amplitudes (n, U)."""
+        """Convert amplitudes (n, U) to occupancies (n, U)."""
         occupancies = (amplitudes - self.absent) / (self.present - self.absent)
         return np.clip(occupancies, 0, 1) if self.clipped else occupancies
 
 
 def calibrate(amplitudes: np.ndarray, mass: np.ndarray, scale: str) -> Calibration:
-    """The calibration that fits amplitudes (n, U) of many volumes or particles.
+    """Calibrate amplitudes (n, U) of many volumes or particles.
 
     scale
-        `present`: one level for all units, that of those which are present (see `present_level`), and 0.
-        `modes`: as `present`, but a unit whose amplitudes have two modes, one on each side of half the
-        level, goes from its own lower mode (0) to its own upper mode (1).
+        `present`: one level for all units, that of present units (see `present_level`), and 0.
+        `modes`: as `present`, but a unit whose amplitudes have two modes, one on each side of half the level,
+        is scaled from its own lower mode (0) to its own upper mode (1).
         `percentile`: MAVEn's: all values together clipped to their percentiles 10 and 90.
         `none`: as measured.
 
@@ -85,11 +90,11 @@ def calibrate(amplitudes: np.ndarray, mass: np.ndarray, scale: str) -> Calibrati
 
 
 def present_level(amplitudes: np.ndarray, mass: np.ndarray) -> Level:
-    """The amplitude of a unit that is present, one for all units and volumes.
+    """Estimate the amplitude of a present unit, common to all units and volumes.
 
-    The centre of the upper mode of all amplitudes, weighted by mass: the median of those above half
-    of itself, starting from their 95th percentile. No unit is stretched: one that is always
-    there stays near 1, one that is never there near 0.
+    It is the centre of the upper mode of all amplitudes, weighted by mass: the median of the amplitudes above
+    half of this median, iterated from their 95th percentile. No unit is stretched: a unit that is always
+    present stays near 1, and one that is never present stays near 0.
 
     Raises InputError when the volumes are not denser in the units than in the solvent.
     """
@@ -108,14 +113,16 @@ def present_level(amplitudes: np.ndarray, mass: np.ndarray) -> Level:
 
 
 def unit_modes(values: np.ndarray) -> pd.DataFrame:
-    """The two modes of every unit's values (n, U), where it has two.
+    """Find the two modes of every unit's values (n, U), where the unit has two.
 
-    A unit is bimodal when two Gaussians of one width have a better BIC than one and there is a valley between
-    them: a unit that moves or slides has many values in between, which two Gaussians fit well too.
+    A unit is bimodal when two Gaussians of equal width have a better BIC than one, and there is a valley
+    between them. The valley is required because a unit that moves or slides has many values in between, which
+    two Gaussians fit well too.
 
     Columns: low_mode, high_mode, mode_sd (their width), low_se, high_se (standard errors of the modes),
-    confused (share of values expected on the wrong side of the cut), nan where there is one mode; and cut,
-    the value equally likely to be of either mode, 0.5 where there is one or both lie on one side.
+    confused (fraction of values expected on the wrong side of the cut), all nan where there is one mode; and
+    cut, the value that belongs to either mode with equal probability, or 0.5 where there is one mode or both
+    lie on one side of 0.5.
     """
     return pd.DataFrame([_modes(column) for column in values.T])
 
@@ -149,7 +156,7 @@ def _modes(values: np.ndarray) -> dict[str, float]:
         "cut": 0.5,
     }
     if low < 0.5 < high:
-        # Where both Gaussians, of one width, weigh the same; never beyond the modes themselves.
+        # The point where both Gaussians, of equal width, have equal density; never beyond the modes.
         cut = (low + high) / 2 + width**2 / (high - low) * np.log(share_low / share_high)
         found["cut"] = float(np.clip(cut, low, high))
         found["confused"] = float(
@@ -159,7 +166,7 @@ def _modes(values: np.ndarray) -> dict[str, float]:
 
 
 def _valley(values: np.ndarray, low: float, high: float) -> float:
-    """How many of the values between the modes lie in the middle third, over the third of an even spread."""
+    """Return the number of values in the middle third between the modes, relative to an even distribution."""
     place = (values - low) / (high - low)
     between = (place > 0) & (place < 1)
     middle = (place > 1 / 3) & (place < 2 / 3)

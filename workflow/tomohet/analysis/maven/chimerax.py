@@ -12,10 +12,12 @@ from tomohet import plots
 
 
 def model_script(files: list[Path], atoms: pd.DataFrame, colours: dict[str, str], outdir: Path) -> str:
-    """Open the model files and colour every unit.
+    """Write commands that open the model files and colour every unit.
 
-    atoms: as `units_of_model` gives them. colours: unit to #rrggbb; other units stay grey. Paths are relative
-    to `outdir`, where the script lies.
+    atoms : as `units_of_model` returns them
+    colours : unit to #rrggbb; other units stay grey
+
+    Paths are relative to `outdir`, the folder of the script.
     """
     lines = [f'open "{os.path.relpath(file, outdir)}"' for file in files]
     lines += ["hide atoms", "show cartoons", f"color #1-{len(files)} #bbbbbb"]
@@ -30,13 +32,13 @@ def model_script(files: list[Path], atoms: pd.DataFrame, colours: dict[str, str]
 
 
 def occupancy_colours(occupancy: np.ndarray, names: list[str]) -> dict[str, str]:
-    """Light (absent) to dark blue (present), by each unit's mean occupancy (U,)."""
+    """Colour units from light (absent) to dark blue (present), by their mean occupancy (U,)."""
     shades = matplotlib.colormaps["Blues"](0.15 + 0.85 * np.clip(occupancy, 0, 1))
     return {name: to_hex(shade) for name, shade in zip(names, shades, strict=True)}
 
 
 def group_colours(groups: np.ndarray, names: list[str], given: pd.Series | None = None) -> dict[str, str]:
-    """A colour for each group of units (from 1); a unit's own where the table gives one."""
+    """Choose a colour for each group of units (from 1), or a unit's own colour where the table gives one."""
     palette = plots.label_colors(int(groups.max()))
     colours = {name: to_hex(palette(int(group) - 1)) for name, group in zip(names, groups, strict=True)}
     if given is not None:
@@ -47,7 +49,7 @@ def group_colours(groups: np.ndarray, names: list[str], given: pd.Series | None 
 
 
 def class_script(maps: list[Path], level: float) -> str:
-    """Open the classes' mean volumes, each in a colour of its own, at one level."""
+    """Write commands that open the classes' mean volumes, each in its own colour, at one level."""
     palette = plots.label_colors(len(maps))
     lines = []
     for number, path in enumerate(maps, start=1):
@@ -57,12 +59,12 @@ def class_script(maps: list[Path], level: float) -> str:
 
 
 def stem(file: Path) -> str:
-    """Name of a model file without its endings."""
+    """Return the name of a model file without its endings."""
     return Path(Path(file).name.removesuffix(".gz")).stem
 
 
 def _ranges(residues: np.ndarray) -> str:
-    """Residue numbers as ranges: 3-20,41."""
+    """Format residue numbers as ranges: 3-20,41."""
     residues = np.sort(residues)
     breaks = np.flatnonzero(np.diff(residues) > 1) + 1
     runs = np.split(residues, breaks)

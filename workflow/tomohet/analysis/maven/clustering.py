@@ -1,4 +1,4 @@
-"""Groups of volumes and of units with alike occupancies, and what describes a unit."""
+"""Groups of volumes and of units with similar occupancies, and the statistics of each unit."""
 
 from dataclasses import dataclass
 
@@ -22,10 +22,10 @@ class Tree:
 
 
 def ward(rows: np.ndarray, groups: int | None = None) -> Tree:
-    """Ward clustering of `rows` (n, m) with Euclidean distances.
+    """Cluster `rows` (n, m) by Ward's method with Euclidean distances.
 
-    The number of groups is `groups`, or else the one of highest mean silhouette up to 12; a single group when
-    no silhouette reaches 0.25. Groups are numbered in leaf order.
+    The number of groups is `groups`, or else the number up to 12 with the highest mean silhouette; a single
+    group when no silhouette reaches 0.25. Groups are numbered in leaf order.
     """
     n = len(rows)
     if n < 2 or not np.ptp(rows, axis=0).any():
@@ -52,7 +52,7 @@ def _in_leaf_order(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def describe_units(occupancy: np.ndarray, names: list[str], modes: pd.DataFrame) -> pd.DataFrame:
-    """Per unit: mean, standard deviation and the fraction above its cut, then its modes (`unit_modes`)."""
+    """Tabulate per unit: mean, standard deviation, fraction above its cut, and its modes (`unit_modes`)."""
     rows = pd.DataFrame(
         {
             "unit": names,

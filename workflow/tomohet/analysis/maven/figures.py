@@ -13,7 +13,7 @@ HISTOGRAM_LIMITS = (-0.5, 1.5)
 
 
 def clustermap(occupancy: np.ndarray, names: list[str], volumes: Tree, units: Tree) -> Figure:
-    """Occupancies (V, U) in leaf order, with both trees and the groups of volumes and units in colour."""
+    """Draw occupancies (V, U) in leaf order, with both trees and coloured groups of volumes and units."""
     n_volumes, n_units = occupancy.shape
     width, height = 3.2 + 0.22 * min(n_units, MOST_NAMES), 6.0
     fig, axes = plots.figure(
@@ -80,7 +80,7 @@ def _strip(ax, groups: np.ndarray) -> None:
 
 
 def histograms(occupancy: np.ndarray, described: pd.DataFrame, of: str = "volumes") -> Figure:
-    """Distribution of every unit's occupancy over the volumes or particles, with its cut."""
+    """Draw the distribution of every unit's occupancy over the volumes or particles, with its cut."""
     n_units = occupancy.shape[1]
     columns = min(5, n_units)
     rows = -(-n_units // columns)
@@ -103,7 +103,7 @@ def histograms(occupancy: np.ndarray, described: pd.DataFrame, of: str = "volume
 
 
 def correlation(occupancy: np.ndarray, names: list[str], order: np.ndarray, of: str = "volumes") -> Figure:
-    """Correlation of units over the volumes or particles, in the order of the units' tree."""
+    """Draw the correlation of units over the volumes or particles, in the order of the units' tree."""
     columns = occupancy[:, order]
     matrix = np.full((len(order),) * 2, np.nan)
     varying = columns.std(axis=0) > 0
@@ -123,9 +123,9 @@ def correlation(occupancy: np.ndarray, names: list[str], order: np.ndarray, of: 
 
 
 def masks_on_mean(mean: np.ndarray, labels: np.ndarray, names: list[str]) -> Figure:
-    """Central sections of the mean volume and outlines of the units, to see that the model is aligned.
+    """Draw central sections of the mean volume and outlines of the units, to check the model's alignment.
 
-    labels: (D, D, D) int, index of the unit of largest density in each voxel, -1 outside all masks.
+    labels : (D, D, D) int, index of the unit of largest density in each voxel, -1 outside all masks
     """
     middle = len(mean) // 2
     colors = plots.label_colors(len(names))

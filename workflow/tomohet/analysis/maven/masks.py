@@ -14,11 +14,11 @@ FRACTION_OF_PEAK = 0.2
 def unit_mask(
     density: np.ndarray, threshold: float, extend_px: float = 0.0, soft_edge_px: float = 0.0
 ) -> np.ndarray:
-    """Mask of a density [z, y, x]: 1 inside, 0 outside, a raised cosine in the soft edge; float32.
+    """Draw the mask of a density [z, y, x]: 1 inside, 0 outside, a raised cosine in the soft edge; float32.
 
-    Inside are voxels at or above `threshold`, after growing by every voxel at a distance strictly
-    below `extend_px` voxels (negative: shrinking by the mirrored rule). Outside, at distance
-    d < `soft_edge_px`, the mask is 0.5 + 0.5 cos(pi d / soft_edge_px).
+    Inside are voxels at or above `threshold`, and voxels at a distance strictly below `extend_px` voxels from
+    them (negative: shrunk by the mirrored rule). Outside, at distance d < `soft_edge_px`, the mask is 0.5 +
+    0.5 cos(pi d / soft_edge_px).
 
     Raises InputError for a negative soft edge.
     """
@@ -40,9 +40,9 @@ def unit_mask(
 
 
 def density_threshold(density: np.ndarray, threshold: float | None) -> float:
-    """The threshold at which a unit's density becomes its mask.
+    """Return the threshold at which a unit's density becomes its mask.
 
-    `threshold` if given. Otherwise RELION's 0.01 (atomic numbers per Å³), or a fifth of the
+    It is `threshold` if given. Otherwise it is RELION's 0.01 (atomic numbers per Å³), or a fifth of the
     density's peak where that is lower: models of pseudo-atoms are far thinner than protein.
     """
     if threshold is not None:
@@ -51,7 +51,7 @@ def density_threshold(density: np.ndarray, threshold: float | None) -> float:
 
 
 def in_pixels(length: str | float, pixel_size_A: float) -> float:
-    """A length in pixels from `3`, `3px` or `10A`.
+    """Convert a length such as `3`, `3px` or `10A` to pixels.
 
     Raises InputError for another text.
     """

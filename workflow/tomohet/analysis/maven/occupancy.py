@@ -1,4 +1,4 @@
-"""How much density every unit has in every volume and every particle: sums over masks, and what they say."""
+"""Density of every unit in every volume and every particle: sums over masks, and the amplitudes from them."""
 
 import logging
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.maven.units import Units
 from tomohet.errors import InputError
 
-SMALLEST_SINGULAR_VALUE = 0.05  # relative: units closer together than this share their density equally
+SMALLEST_SINGULAR_VALUE = 0.05  # relative: units with more overlap than this share their density equally
 LEAST_ALIGNMENT = 0.4
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class Measured:
 
 
 def of_volumes(ensemble: Ensemble, units: Units, solvent: np.ndarray) -> Measured:
-    """Sums over the masks, and over `solvent` (D, D, D) bool, of all volumes: one matrix product."""
+    """Sum all volumes over the masks, and over `solvent` (D, D, D) bool, in one matrix product."""
     sums = np.empty((len(ensemble), units.masks.shape[0]))
     background = np.empty(len(ensemble))
     masks = units.masks.astype(np.float64)
@@ -37,7 +37,7 @@ def of_volumes(ensemble: Ensemble, units: Units, solvent: np.ndarray) -> Measure
 
 
 def voxels_on(ensemble: Ensemble, units: Units, levels: np.ndarray) -> np.ndarray:
-    """Number of voxels of every mask (V, U) that lie at or above their volume's level (V,).
+    """Count the voxels of every mask (V, U) that lie at or above their volume's level (V,).
 
     A soft mask counts its voxels with their values.
     """
@@ -50,21 +50,24 @@ def voxels_on(ensemble: Ensemble, units: Units, levels: np.ndarray) -> np.ndarra
 
 
 def maven_occupancy(sums: np.ndarray, units: Units) -> np.ndarray:
-    """MAVEn's occupancy (n, U), on the maps' grey scale: sum in the mask over sum of the whole density."""
+    """Compute MAVEn's occupancy (n, U), on the maps' grey scale.
+
+    Sum in the mask over sum of the whole density.
+    """
     return sums / units.table.mass.to_numpy()
 
 
 def own_sums(units: Units) -> np.ndarray:
-    """Sum of every unit's reference density over its own mask, (U,)."""
+    """Sum every unit's reference density over its own mask, (U,)."""
     return np.asarray(units.masks.multiply(units.densities).sum(axis=1), dtype=np.float64).ravel()
 
 
 def unmixed(measured: Measured, units: Units, subtract_background: bool = True) -> np.ndarray:
-    """Amplitude of every unit in every map (n, U), freed of solvent and of neighbours' density.
+    """Compute the amplitude of every unit in every map (n, U), without solvent and neighbours' density.
 
-    A mask also holds density of the units next to it: S = B A^T, where S are the background-subtracted
-    sums, B the amplitudes and A[u, w] the sum of density w over mask u. Solved by least squares;
-    units that share their voxels share the amplitude.
+    A mask also holds density of the neighbouring units: S = B A^T, where S are the background-subtracted
+    sums, B the amplitudes and A[u, w] the sum of density w over mask u. It is solved by least squares; units
+    that share their voxels share the amplitude.
     """
     overlap = (units.masks.astype(np.float64) @ units.densities.T.astype(np.float64)).toarray()
     own = np.diag(overlap)
@@ -76,16 +79,16 @@ def unmixed(measured: Measured, units: Units, subtract_background: bool = True) 
 
 
 def alignment(mean: np.ndarray, units: Units, structure: np.ndarray) -> float:
-    """Correlation of the model's density with the mean volume over `structure` (D, D, D) bool."""
+    """Correlate the model's density with the mean volume over `structure` (D, D, D) bool."""
     inside = np.flatnonzero(structure)
     model = np.asarray(units.densities.sum(axis=0)).ravel()[inside]
     return float(np.corrcoef(model, mean.ravel()[inside])[0, 1])
 
 
 def check_dense(amplitudes: np.ndarray) -> None:
-    """Raises InputError when no unit is denser than the solvent."""
+    """Raise InputError when no unit is denser than the solvent."""
     if not np.nanmax(amplitudes, initial=-np.inf) > 0:
         raise InputError(
-            "the volumes are not denser in the units than in the solvent around: the model is not aligned to "
-            "them, or their contrast is inverted (decode with --invert)"
+            "the volumes are not denser in the units than in the solvent around them: the model is not "
+            "aligned to the volumes, or their contrast is inverted (decode with --invert)"
         )

@@ -20,7 +20,7 @@ from tomohet.files.grids import write_on_grid
 
 @dataclass(frozen=True)
 class Model:
-    """The atoms with their units, the files they came from and, where moved, the files as they lie now."""
+    """The atoms with their units, the files they came from and, if moved, the files of the moved model."""
 
     atoms: pd.DataFrame
     given: list[Path]
@@ -30,13 +30,16 @@ class Model:
 
 
 def write_masks_figure(outdir: Path, kind: str, mean: np.ndarray, units: Units) -> None:
-    """The units' outlines on the mean volume."""
+    """Draw the units' outlines on the mean volume."""
     picture = figures.masks_on_mean(mean, strongest_unit(units, mean.shape), list(units.table.unit))
     plots.save(picture, outdir / f"masks.{kind}")
 
 
 def write_figures(outdir: Path, kind: str, names: list[str], analysis: Analysis) -> None:
-    """Clustered heat map, histograms, correlation and, where units depend on others, the assembly graph."""
+    """Draw clustered heat map, histograms and correlation.
+
+    Where units depend on others, the assembly graph.
+    """
     limited, order = np.clip(analysis.volumes, 0, 1), analysis.unit_tree.order
     of = "volumes" if analysis.particles is None else "particles"
     drawn = {
@@ -52,7 +55,7 @@ def write_figures(outdir: Path, kind: str, names: list[str], analysis: Analysis)
 
 
 def write_class_maps(outdir: Path, ensemble: Ensemble, analysis: Analysis, mean: np.ndarray) -> None:
-    """The mean volume of every class, class_<n>.mrc, and classes.cxc, which opens them in ChimeraX."""
+    """Write the mean volume of every class, class_<n>.mrc, and classes.cxc, which opens them in ChimeraX."""
     maps = []
     for number, volume in enumerate(ensemble.group_means(analysis.volume_tree.groups), start=1):
         maps.append(outdir / f"class_{number}.mrc")
@@ -62,7 +65,7 @@ def write_class_maps(outdir: Path, ensemble: Ensemble, analysis: Analysis, mean:
 
 
 def write_model_scripts(outdir: Path, model: Model, units: pd.DataFrame, analysis: Analysis) -> None:
-    """occupancy.cxc, groups.cxc: the model in ChimeraX, coloured by mean occupancy, by group of units."""
+    """Write occupancy.cxc and groups.cxc: the model in ChimeraX by mean occupancy, and by group of units."""
     names = list(units.unit)
     mean = chimerax.occupancy_colours(analysis.observed.mean(axis=0), names)
     groups = chimerax.group_colours(analysis.unit_tree.groups, names, units.get("colour"))
@@ -73,6 +76,6 @@ def write_model_scripts(outdir: Path, model: Model, units: pd.DataFrame, analysi
 
 
 def _new_names(model: Model) -> dict[str, str]:
-    """Names of the model files, moved or not, by the names that the atoms know."""
+    """Map the model files' names as stored with the atoms to their present names, moved or not."""
     stems = [[chimerax.stem(file) for file in files] for files in (model.given, model.files)]
     return dict(zip(*stems, strict=True))

@@ -1,4 +1,4 @@
-"""Occupancies of every particle: the model's own map of it, summed over the masks, never made or written."""
+"""Occupancies of every particle: sums over masks of the model's map of it, without decoding every map."""
 
 import logging
 from dataclasses import dataclass
@@ -16,16 +16,19 @@ from tomohet.model.load import load_model
 from tomohet.model.mask_sums import mask_sums
 from tomohet.model.volumes import TrainedVolumes, VolumeForm
 
-TOLERANCE = 1e-3  # of a present unit's density: far below what noise does to latents
-OTHER_MODEL = 0.1  # likewise: volumes that differ more are not this model's
-MOST_COMPARED = 3  # volumes that are decoded again
+TOLERANCE = 1e-3  # fraction of a present unit's density: far below the effect of noise on latents
+OTHER_MODEL = 0.1  # of a present unit's density: volumes that differ more are not from this model
+MOST_COMPARED = 3  # number of volumes that are decoded again for comparison
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ParticleMaps:
-    """A trained model's maps of its n particles: latents (n, zdim), ordinals in the store, form."""
+    """A trained model's maps of its n particles.
+
+    Latents (n, zdim), ordinals in the store, form of the maps.
+    """
 
     decoder: TrainedVolumes
     z: np.ndarray
@@ -36,7 +39,7 @@ class ParticleMaps:
 def particle_maps(
     workdir: Path, epoch: str, device: str, box: int | None, lowpass_A: float | None, flip: bool, invert: bool
 ) -> ParticleMaps:
-    """The maps of a run's particles at an epoch (see `RunFolder.epoch`), in the form of the options given."""
+    """Describe the maps of a run's particles at an epoch (see `RunFolder.epoch`), in the options' form."""
     training = RunFolder(workdir)
     number = training.epoch(epoch)
     z, _ = training.latents(number)
@@ -54,12 +57,12 @@ def of_particles(
     level: float,
     seed: int,
 ) -> tuple[Measured, dict]:
-    """Sums over masks and solvent of all particles' maps, and what a summary says of how they came about.
+    """Sum all particles' maps over masks and solvent; return the sums and how they were computed.
 
-    measured: of the ensemble's volumes, which must be of the same model. level: amplitude of a present
-    unit; sums are exact to a thousandth of it.
+    measured : sums of the ensemble's volumes, which must be from the same model
+    level : amplitude of a present unit; sums are exact to a thousandth of it
 
-    Raises InputError when the volumes are of another model, epoch or form.
+    Raises InputError when the volumes are from another model, epoch or form.
     """
     check_same_model(ensemble, measured, maps, units, level)
     share = (solvent / solvent.sum()).astype(np.float32)
@@ -85,9 +88,10 @@ def check_same_model(
     units: Units,
     level: float,
 ) -> None:
-    """That the volumes are this model's, at this epoch and in this form: a few of them, decoded again.
+    """Check that the volumes are from this model, epoch and form, by decoding a few of them again.
 
     Their latents are in the `z_values.txt` beside them; without that file nothing is compared.
+
     Raises InputError when they differ.
     """
     _check_grid(ensemble, maps.form)
@@ -127,9 +131,10 @@ def _check_grid(ensemble: Ensemble, form: VolumeForm) -> None:
 
 
 def nearest_class(occupancies: np.ndarray, of_volumes: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The class (n,) whose volumes' mean occupancies are nearest to each particle's; all clipped to 0..1.
+    """Return the class (n,) with mean occupancies nearest to each particle's; all clipped to 0..1.
 
-    of_volumes: (V, U) occupancies of the volumes that were classified; classes: (V,) from 1.
+    of_volumes : (V, U) occupancies of the volumes that were classified
+    classes : (V,) from 1
     """
     kinds = np.unique(classes)
     volumes, particles = np.clip(of_volumes, 0, 1), np.clip(occupancies, 0, 1)

@@ -18,7 +18,7 @@ def write_tables(
     analysis: Analysis,
     particles: np.ndarray | None,
 ) -> None:
-    """All tables: MAVEn's own, a tidy one, of volumes, of particles (store ordinals), units, dependencies."""
+    """Write all tables: MAVEn's own, tidy, volumes, particles (store ordinals), units, dependencies."""
     write_occupancies(outdir / "occupancies.csv", published, numbers, units)
     write_parquet(outdir / "occupancies.parquet", tidy(published, analysis.volumes, numbers, units))
     by_volume = by_unit(analysis.volumes, units).assign(maven_class=analysis.volume_tree.groups)
@@ -36,7 +36,10 @@ def write_tables(
 
 
 def write_occupancies(path: Path, occupancies: np.ndarray, numbers: np.ndarray, units: pd.DataFrame) -> None:
-    """Occupancies (V, U) in MAVEn's layout: header rows PDB and Chain, then one row per volume number."""
+    """Write occupancies (V, U) in MAVEn's layout.
+
+    Header rows PDB and Chain, then one row per volume number.
+    """
     columns = pd.MultiIndex.from_arrays([units.source, units.unit], names=["PDB", "Chain"])
     write_csv(path, pd.DataFrame(occupancies, index=numbers, columns=columns), index=True)
 
@@ -44,7 +47,10 @@ def write_occupancies(path: Path, occupancies: np.ndarray, numbers: np.ndarray, 
 def tidy(
     published: np.ndarray, calibrated: np.ndarray, numbers: np.ndarray, units: pd.DataFrame
 ) -> pd.DataFrame:
-    """One row per volume and unit: volume, source, unit, maven (MAVEn's number), occupancy (calibrated)."""
+    """Tabulate one row per volume and unit.
+
+    Volume, source, unit, maven (MAVEn's number), calibrated occupancy.
+    """
     n, m = published.shape
     return pd.DataFrame(
         {
@@ -58,12 +64,12 @@ def tidy(
 
 
 def by_unit(occupancies: np.ndarray, units: pd.DataFrame) -> pd.DataFrame:
-    """Columns maven_<unit>."""
+    """Tabulate columns maven_<unit>."""
     return pd.DataFrame(occupancies, columns=[f"maven_{column}" for column in units.column])
 
 
 def summary(ensemble: Ensemble, units: pd.DataFrame, analysis: Analysis) -> dict[str, object]:
-    """What `summary.json` holds of the analysis; `queries` are ready for a round's `select`."""
+    """Collect the analysis for `summary.json`; `queries` are ready for a round's `select`."""
     tree, level = analysis.volume_tree, analysis.calibration.level
     shown = ["mean", "sd", "present", "low_mode", "high_mode", "confused", "cut"]
     described = analysis.described.astype(object).where(analysis.described.notna(), None)

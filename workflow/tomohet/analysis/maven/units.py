@@ -1,4 +1,4 @@
-"""The units whose occupancy is asked for: pieces of a model, or given masks."""
+"""Units of which occupancies are measured: pieces of a model, or given masks."""
 
 import logging
 import re
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 class Units:
     """Masks and reference densities of U units on a grid of N voxels.
 
-    table: one row per unit: unit, source (model file or folder), column (its name in tables),
-        voxels (of the mask), mass (sum of the reference density over the whole box), and colour if given.
-    masks, densities: sparse (U, N) float32. For given masks the reference density is the mask.
+    table : one row per unit: unit, source (model file or folder), column (its name in tables), voxels (of the
+    mask), mass (sum of the reference density over the whole box), and colour if given
+    masks, densities : sparse (U, N) float32; for given masks the reference density is the mask
     """
 
     table: pd.DataFrame
@@ -41,14 +41,13 @@ class Units:
 def units_of_model(
     files: list[Path], units: str | Path = "chain", hydrogens: bool = True, waters: bool = True
 ) -> pd.DataFrame:
-    """Atoms of the model files with their unit, and where a table gives them its threshold and colour.
+    """Read the atoms of the model files with their unit, and with threshold and colour if a table gives them.
 
-    units: `chain` (author's chains), `label` (mmCIF label chains), `entity` (mmCIF entities), or a CSV
-        table with columns unit and any of file, chain, label, first, last (author's residue numbers,
-        inclusive), residues (ranges such as 3-20,41-57), threshold (density at which the mask begins) and
-        colour; several rows with one unit name make one unit. Names match in any case where the exact case
-        is absent.
-    hydrogens, waters: whether they count.
+    units : `chain` (author's chains), `label` (mmCIF label chains), `entity` (mmCIF entities), or a CSV table
+    with columns unit and any of file, chain, label, first, last (author's residue numbers, inclusive),
+    residues (ranges such as 3-20,41-57), threshold (density at which the mask begins) and colour; several
+    rows with one unit name make one unit. Names match in any case where the exact case is absent.
+    hydrogens, waters : whether they are included
 
     Raises InputError when the table names something that the model does not have.
     """
@@ -94,7 +93,7 @@ def _units_by_table(model: pd.DataFrame, path: Path) -> pd.DataFrame:
         if "colour" in row:
             part["colour"] = _colour(row["colour"], f"{path} line {line}: colour")
         parts.append(part)
-    # An atom that two rows of one unit name counts once.
+    # An atom that belongs to two rows of one unit counts once.
     return pd.concat(parts).reset_index(names="atom").drop_duplicates(["atom", "unit"], ignore_index=True)
 
 
@@ -103,11 +102,11 @@ def _number(kind: type, text: str, where: str) -> float:
         return kind(text)
     except ValueError:
         expected = "residue number" if kind is int else "number"
-        raise InputError(f"{where} '{text}' is no {expected}") from None
+        raise InputError(f"{where} '{text}' is not a {expected}") from None
 
 
 def _within(residue: pd.Series, ranges: str, where: str) -> pd.Series:
-    """Residues in ranges such as `3-20, 41-57, 60`; negative numbers too."""
+    """Select residues in ranges such as `3-20, 41-57, 60`; numbers may be negative."""
     inside = pd.Series(False, index=residue.index)
     for piece in ranges.split(","):
         found = re.fullmatch(r"\s*(-?\d+)(?:\s*-\s*(-?\d+))?\s*", piece)
@@ -144,10 +143,10 @@ def draw_units(
     soft_edge_px: float,
     outdir: Path,
 ) -> Units:
-    """Density and mask of every unit on `grid`, written to `outdir`/densities and `outdir`/masks.
+    """Compute density and mask of every unit on `grid`; write them to `outdir`/densities and `outdir`/masks.
 
-    Files are named as MAVEn names them: `<model>_chain<unit>.mrc` and `Mask_<model>_chain<unit>.mrc`.
-    Units that lie outside the maps are left out with a warning.
+    Files are named as MAVEn names them: `<model>_chain<unit>.mrc` and `Mask_<model>_chain<unit>.mrc`. Units
+    outside the maps are left out with a warning.
 
     Raises InputError when every unit lies outside the maps, or no mask holds a voxel.
     """
@@ -168,7 +167,9 @@ def draw_units(
         peak = max(peak, float(density.max()))
         if not mask.any() or not density.any():
             log.warning(
-                "unit %s of %s lies outside the maps or below the mask threshold: left out", unit, source
+                "unit %s of %s lies outside the maps or below the mask threshold: it is left out",
+                unit,
+                source,
             )
             continue
         name = f"{file_name(source)}_chain{file_name(unit)}.mrc"
@@ -177,7 +178,7 @@ def draw_units(
         rows.append((unit, source, mask, density))
     if not rows and peak > 0:
         raise InputError(
-            f"no unit leaves a mask: the densest voxel has {peak:.3g}; lower --mask-threshold, or do not "
+            f"all masks are empty: the densest voxel has {peak:.3g}; lower --mask-threshold, or do not "
             "shrink the masks with --mask-extend"
         )
     if not rows:
@@ -186,7 +187,7 @@ def draw_units(
 
 
 def _colours(atoms: pd.DataFrame) -> dict[str, str]:
-    """Colour #rrggbb of every unit that the table gives one."""
+    """Return the colour #rrggbb of every unit to which the table gives one."""
     if "colour" not in atoms:
         return {}
     given = atoms.dropna(subset="colour")
@@ -194,10 +195,12 @@ def _colours(atoms: pd.DataFrame) -> dict[str, str]:
 
 
 def read_masks(folder: Path, grid: MapGrid) -> Units:
-    """Units given as masks: every .mrc of a folder, on the grid of the maps.
+    """Read units given as masks: every .mrc of a folder, on the grid of the maps.
 
-    A unit's name is the file's, without `Mask_` and what precedes `_chain`.
-    Raises InputError for a folder without masks, another grid, and what `files.masks.read_mask` refuses.
+    A unit's name is the file's, without `Mask_` and everything before `_chain`.
+
+    Raises InputError for a folder without masks, another grid, and masks that `files.masks.read_mask`
+    refuses.
     """
     files = sorted(Path(folder).glob("*.mrc"))
     if not files:
@@ -218,7 +221,7 @@ def read_masks(folder: Path, grid: MapGrid) -> Units:
 
 
 def strongest_unit(units: Units, shape: tuple[int, int, int]) -> np.ndarray:
-    """Index of the unit of largest density in every voxel of a mask, -1 outside all masks; `shape` int64."""
+    """Return the unit index (int64) of largest density in each masked voxel, -1 elsewhere, in `shape`."""
     inside = np.flatnonzero(np.asarray(units.masks.max(axis=0).todense()).ravel() > 0)
     labels = np.full(int(np.prod(shape)), -1)
     labels[inside] = np.asarray(units.densities[:, inside].argmax(axis=0)).ravel()
@@ -263,5 +266,5 @@ def _outside(atoms: pd.DataFrame, grid: MapGrid) -> str:
 
 
 def file_name(name: str) -> str:
-    """A unit's name as a file name and table column: letters, digits and underscores."""
+    """Convert a unit's name to a file name and table column: letters, digits and underscores."""
     return re.sub(r"\W", "_", name)

@@ -1,4 +1,4 @@
-"""On or off, one bit per voxel and volume: 64 volumes to a word."""
+"""Binary states of voxels, one bit per voxel and volume: 64 volumes in a word."""
 
 import numba
 import numpy as np
@@ -12,7 +12,7 @@ VOXELS_PER_CHUNK = 20_000
 
 @intrinsic
 def _ones_of_word(typing_context, word):
-    """The processor's population count of a 64-bit word."""
+    """Count the ones of a 64-bit word by the processor's population count."""
 
     def generate(context, builder, signature, arguments):
         return builder.ctpop(arguments[0])
@@ -22,7 +22,7 @@ def _ones_of_word(typing_context, word):
 
 @numba.njit(cache=True, nogil=True)
 def common_ones(first, second):
-    """Number of volumes in which both voxels are on; words (W,) uint64 of each."""
+    """Count the volumes in which both voxels are on, from the words (W,) uint64 of each."""
     total = 0
     for word in range(first.size):
         total += numba.int64(_ones_of_word(first[word] & second[word]))
@@ -38,13 +38,13 @@ def pack(on: np.ndarray) -> np.ndarray:
 
 
 def unpack(bits: np.ndarray, volumes: int) -> np.ndarray:
-    """Words (N, W) uint64 as bool (N, V)."""
+    """Unpack words (N, W) uint64 to bool (N, V)."""
     octets = np.ascontiguousarray(bits).astype("<u8").view(np.uint8)
     return np.unpackbits(octets, axis=1, count=volumes, bitorder="little").astype(bool)
 
 
 def repeat(bits: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Words (N, ceil(sum(copies) / 64)) uint64 of the voxels, volume v taken copies[v] times."""
+    """Repeat volume v copies[v] times in the words of the voxels: (N, ceil(sum(copies) / 64)) uint64."""
     chunks = range(0, len(bits), VOXELS_PER_CHUNK)
     volumes = len(copies)
     parts = [
@@ -55,7 +55,7 @@ def repeat(bits: np.ndarray, copies: np.ndarray) -> np.ndarray:
 
 
 def binarise(ensemble: Ensemble, levels: np.ndarray) -> np.ndarray:
-    """Which voxels of which volumes exceed the volume's level: words (D^3, W) uint64."""
+    """Mark the voxels of each volume that exceed the volume's level: words (D^3, W) uint64."""
     words = -(-len(ensemble) // WORD)
     bits = np.zeros((words, ensemble.grid.box**3), dtype=np.uint64)
     for rows, volumes in ensemble.batches("binarise"):
@@ -66,5 +66,5 @@ def binarise(ensemble: Ensemble, levels: np.ndarray) -> np.ndarray:
 
 
 def totals(bits: np.ndarray) -> np.ndarray:
-    """Number of volumes in which each voxel is on, (N,) int64."""
+    """Count the volumes in which each voxel is on, (N,) int64."""
     return np.bitwise_count(bits).sum(axis=1, dtype=np.int64)

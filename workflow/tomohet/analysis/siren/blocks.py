@@ -1,4 +1,4 @@
-"""The blocks of an ensemble: from volumes to voxels, linked pairs, communities, and a table of blocks."""
+"""Blocks of an ensemble: from volumes to voxels, linked pairs, communities, and a table of blocks."""
 
 import logging
 from dataclasses import dataclass
@@ -33,14 +33,15 @@ log = logging.getLogger(__name__)
 class Blocks:
     """Blocks found in V volumes on a grid of D^3 voxels.
 
-    table: one row per block, columns as in COLUMNS. `occupancy` is the fraction of volumes (of particles,
-        where volumes stand for unequal numbers of them) in which more than half of the block is on;
-        `mean_state` the mean fraction that is on; `cohesion` the mean correlation of its voxels with its
-        state; `compactness` as in `extent.compact`; `n_effective` the independent volumes that its states
-        are worth; x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids of blocks without
-        which, or with which, it is never there (comma-separated).
-    relations: as of `cooccurrence.relations`.
-    labels: (D, D, D) int64, the block's id, 0 for none. states: (V, B) fraction of the block that is on.
+    table : one row per block, columns as in COLUMNS. `occupancy` is the fraction of volumes (of particles,
+    where volumes stand for unequal numbers of them) in which more than half of the block is on; `mean_state`
+    the mean fraction of the block that is on; `cohesion` the mean correlation of its voxels with its state;
+    `compactness` as in `extent.compact`; `n_effective` the number of independent volumes that its states are
+    worth; x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids (comma-separated) of the blocks
+    without which, or together with which, the block never occurs.
+    relations : as returned by `cooccurrence.relations`
+    labels : (D, D, D) int64, the block's id, 0 for none
+    states : (V, B) fraction of the block that is on
     """
 
     table: pd.DataFrame
@@ -55,10 +56,10 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Task:
-    """What is the same for all levels at which an ensemble is cut.
+    """Settings that are the same for all levels at which an ensemble is cut.
 
-    rule: `phi` (exact test, effect size phi, no limit on occupancy) or `siren` (the published rule).
-    engine: `popcount`, `matrix-cpu` or `matrix-cuda`, which give the same blocks.
+    rule : `phi` (exact test, effect size phi, no limit on occupancy) or `siren` (the published rule)
+    engine : `popcount`, `matrix-cpu` or `matrix-cuda`, which give the same blocks
     """
 
     ensemble: Ensemble
@@ -80,9 +81,11 @@ def blocks_of_ensemble(
 def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -> Blocks:
     """Find blocks of voxels that are on (above `levels` (V,)) and off together.
 
-    given: (D, D, D) int64 ids of blocks to start from instead (0: none); they are filled up and keep their
-    ids. All voxels on in more than 1 % and less than 99 % of the volumes are tested. With fewer than 30
-    volumes there is nothing to be learnt from pairs, and the result is empty.
+    given : (D, D, D) int64 ids of blocks to start from instead of a search (0: none); these blocks are
+    extended and keep their ids
+
+    Voxels that are on in more than 1 % and less than 99 % of the volumes are tested. With fewer than 30
+    volumes pairs carry no information, and the result is empty.
 
     Raises InputError for an unknown rule, or more than 32,766 volumes (copies of volumes included).
     """
@@ -91,14 +94,14 @@ def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -
     volumes, grid = len(task.ensemble), task.ensemble.grid
     if task.sampling.copies.sum() > MOST_VOLUMES:
         raise InputError(
-            f"{volumes} volumes, {task.sampling.copies.sum()} with their weights: at most {MOST_VOLUMES} are "
-            "counted; choose fewer, or --weights equal"
+            f"{volumes} volumes, {task.sampling.copies.sum()} with their weights: at most {MOST_VOLUMES} can "
+            "be counted; choose fewer volumes, or --weights equal"
         )
     if volumes < FEWEST_VOLUMES:
         log.warning("%d volumes are too few to find blocks: at least %d are needed", volumes, FEWEST_VOLUMES)
         return _no_blocks(task, 0)
     bits, tested = tested_voxels(levels, task)
-    log.info("%d voxels come and go (on in 1 to 99 %% of the volumes)", len(tested))
+    log.info("%d voxels vary (on in 1 to 99 %% of the volumes)", len(tested))
     if len(tested) < 2:
         return _no_blocks(task, len(tested))
     if len(tested) > SLOW_VOXELS:
@@ -115,7 +118,7 @@ def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -
 
 
 def tested_voxels(levels: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Words (N, W) and flat indices (N,) of the voxels that are on in 1 to 99 % of the volumes."""
+    """Select the voxels that are on in 1 to 99 % of the volumes: words (N, W) and flat indices (N,)."""
     bits = binarise(task.ensemble, levels)
     count, volumes = totals(bits), len(task.ensemble)
     tested = np.flatnonzero((count > LOWEST_OCCUPANCY * volumes) & (count < HIGHEST_OCCUPANCY * volumes))
@@ -123,7 +126,7 @@ def tested_voxels(levels: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarra
 
 
 def pair_partners(bits: np.ndarray, tested: np.ndarray, task: Task) -> tuple[Voxels, Partners]:
-    """The voxels with their partners by the task's rule; bits (N, W), tested (N,)."""
+    """Find the voxels' partners by the task's rule; bits (N, W), tested (N,)."""
     voxels = _voxels(bits, tested, task)
     if task.rule == "phi":
         return voxels, partners_by_phi(voxels, np.random.default_rng(task.seed), engine=task.engine)
@@ -150,16 +153,16 @@ def _voxels(bits: np.ndarray, tested: np.ndarray, task: Task) -> Voxels:
 
 
 def _expanded(voxels: Voxels, space: Space, given: np.ndarray, task: Task) -> Blocks:
-    """The given blocks, with the voxels that follow each, under their own ids."""
+    """Extend the given blocks by the voxels that follow them, under the blocks' own ids."""
     ids, seeds = np.unique(given.reshape(-1)[space.tested], return_inverse=True)
     if ids[0] == 0:
         ids, seeds = ids[1:], seeds - 1
     lost = np.setdiff1d(np.unique(given[given > 0]), ids)
     if len(lost):
-        log.warning("blocks %s: none of their voxels comes and goes at this level", ", ".join(map(str, lost)))
+        log.warning("blocks %s: none of their voxels varies at this level", ", ".join(map(str, lost)))
     if not len(ids):
         return _no_blocks(task, len(space.tested))
-    # The block's state is that of its given voxels; its number in the file survives the sorting by size.
+    # A block's state is that of its given voxels; blocks keep their numbers instead of being sorted by size.
     labels = filled(voxels, seeds, space, renumber=False)
     kept = np.unique(labels[labels >= 0])
     compressed = np.where(labels >= 0, np.searchsorted(kept, labels), -1)
@@ -177,7 +180,7 @@ def _no_blocks(task: Task, tested: int) -> Blocks:
 def _described(
     voxels: Voxels, space: Space, found: np.ndarray, ids: np.ndarray, partners: Partners | None, task: Task
 ) -> Blocks:
-    """Table, relations and states of the blocks `found` (N,), whose ids are `ids` (B,)."""
+    """Tabulate the blocks `found` (N,) with ids `ids` (B,): table, relations and states."""
     grid, sampling = task.ensemble.grid, task.sampling
     if not len(ids):
         empty = _no_blocks(task, len(space.tested))

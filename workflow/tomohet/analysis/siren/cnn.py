@@ -1,4 +1,4 @@
-"""SIREn's published network, which predicts the contour level of a map; its weights are the user's.
+"""SIREn's published network, which predicts the contour level of a map; the user supplies its weights.
 
 Layers, preparation of maps and the scale of predictions are those of the published program. Its checkpoints
 also hold the loss as an object, for which the loader of plain tensors makes an exception.
@@ -23,7 +23,7 @@ MAPS_PER_BATCH = 4
 
 
 def network() -> nn.Sequential:
-    """The network: maps (B, 1, 64, 64, 64) to predictions (B, 1); 2,300,545 parameters."""
+    """Build the network: maps (B, 1, 64, 64, 64) to predictions (B, 1); 2,300,545 parameters."""
 
     def stage(inputs: int, outputs: int, size: int) -> list[nn.Module]:
         return [nn.Conv3d(inputs, outputs, size), nn.BatchNorm3d(outputs), nn.ReLU()]
@@ -48,10 +48,12 @@ def network() -> nn.Sequential:
 
 
 def load_network(path: Path) -> nn.Sequential:
-    """The network with the weights of a checkpoint, or of a plain state dictionary.
+    """Load the network with the weights of a checkpoint, or of a plain state dictionary.
 
     Only tensors and plain values are read; nothing in the file is run. Weights are taken in the order of
-    layers, whatever their names. Raises InputError for any other file.
+    layers, whatever their names.
+
+    Raises InputError for any other file.
     """
     if not path.is_file():
         raise InputError(f"--cnn-weights {path}: no such file")
@@ -60,7 +62,7 @@ def load_network(path: Path) -> nn.Sequential:
         with torch.serialization.safe_globals([nn.MSELoss, set]):
             held = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise InputError(f"--cnn-weights {path}: refused as a file of weights ({reason(error)})") from error
+        raise InputError(f"--cnn-weights {path}: not a file of plain weights ({reason(error)})") from error
     empty = network()
     expected = empty.state_dict()
     for state in _state_dictionaries(held):
@@ -73,7 +75,7 @@ def load_network(path: Path) -> nn.Sequential:
 
 
 def _state_dictionaries(held: object) -> list[dict]:
-    """The dictionaries of tensors in a checkpoint, itself included."""
+    """Collect the dictionaries of tensors in a checkpoint, including the checkpoint itself."""
     if not isinstance(held, dict):
         return []
     found = [held, *(value for value in held.values() if isinstance(value, dict))]
@@ -81,7 +83,7 @@ def _state_dictionaries(held: object) -> list[dict]:
 
 
 def predicted_levels(ensemble: Ensemble, weights: Path, device: str = "auto") -> np.ndarray:
-    """Level of every volume (V,) float32 as the network predicts it."""
+    """Predict the level of every volume (V,) float32 by the network."""
     where = device_of(device)
     model = load_network(weights).to(where)
     levels = []
@@ -96,7 +98,7 @@ def predicted_levels(ensemble: Ensemble, weights: Path, device: str = "auto") ->
 
 
 def _prepared(volume: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """The map (64, 64, 64) scaled to -1..1, and the densities that became -1 and 1."""
+    """Scale the map (64, 64, 64) to -1..1; return it and the densities that became -1 and 1."""
     resized = _resized(volume)
     clipped = np.clip(resized, *np.percentile(resized, (LOWEST, HIGHEST)))
     positive = clipped[clipped > 0]
@@ -107,6 +109,6 @@ def _prepared(volume: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 
 def _resized(volume: np.ndarray) -> np.ndarray:
-    """The volume in a box of 64, cropped or padded in Fourier space; an odd box first gets one row more."""
+    """Crop or pad the volume to a box of 64 in Fourier space; an odd box is first padded by one voxel."""
     even = torch.from_numpy(np.pad(volume, (0, len(volume) % 2), mode="edge"))
     return (crop_fourier if even.shape[0] >= BOX else pad_fourier)(even, BOX).numpy()

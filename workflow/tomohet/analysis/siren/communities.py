@@ -1,4 +1,4 @@
-"""From linked pairs of voxels to blocks: communities, merged and then filled up."""
+"""Blocks from linked pairs of voxels: communities, which are merged and then extended."""
 
 import numpy as np
 
@@ -14,10 +14,11 @@ VOXELS_PER_CHUNK = 20_000
 
 
 def find_blocks(voxels: Voxels, partners: Partners, seed: int, space: Space) -> np.ndarray:
-    """Block of every voxel (N,) int64, numbered from 0 by decreasing size, -1 for none.
+    """Return the block of every voxel (N,) int64, numbered from 0 by decreasing size, -1 for none.
 
-    Communities of the graph of partners (weights phi), without those that are scattered in space; those whose
-    states correlate by 0.85 or more are one block; then the blocks are filled up (`filled`).
+    Communities are found in the graph of partners (weights phi). Communities that are scattered in space are
+    removed, and communities whose states correlate by 0.85 or more become one block. The blocks are then
+    extended (`filled`).
     """
     labels = _without_small(communities(partners, seed))
     labels = _without_small(without_scattered(labels, space))
@@ -27,9 +28,9 @@ def find_blocks(voxels: Voxels, partners: Partners, seed: int, space: Space) -> 
 
 
 def filled(voxels: Voxels, labels: np.ndarray, space: Space, renumber: bool = True) -> np.ndarray:
-    """Every voxel in the block that it follows best, if it follows one; specks and scattered blocks removed.
+    """Assign every voxel to the block that it follows best, if any; remove specks and scattered blocks.
 
-    renumber: number the blocks by size, and leave out the small ones; else they keep their numbers.
+    renumber : number the blocks by size, and remove the small ones; else blocks keep their numbers
     """
     labels = without_specks(_assigned(voxels, block_states(voxels, labels)), space)
     if not renumber:
@@ -38,7 +39,10 @@ def filled(voxels: Voxels, labels: np.ndarray, space: Space, renumber: bool = Tr
 
 
 def communities(partners: Partners, seed: int) -> np.ndarray:
-    """Community of every voxel (N,) int64 by Louvain's method with refinement; -1: without partner."""
+    """Find the community of every voxel (N,) int64 by Louvain's method with refinement.
+
+    -1 without a partner.
+    """
     import networkit
 
     n = len(partners.index)
@@ -65,7 +69,7 @@ def communities(partners: Partners, seed: int) -> np.ndarray:
 
 
 def block_states(voxels: Voxels, labels: np.ndarray) -> np.ndarray:
-    """Fraction of every block's voxels that is on in every volume, (B, V) float64."""
+    """Compute the fraction of every block's voxels that is on in every volume, (B, V) float64."""
     members = np.flatnonzero(labels != NONE)
     blocks = labels.max() + 1
     on = np.zeros((blocks, voxels.volumes))
@@ -78,7 +82,7 @@ def block_states(voxels: Voxels, labels: np.ndarray) -> np.ndarray:
 
 
 def _merged(labels: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """Join the two most alike communities until none of their states correlate by 0.85."""
+    """Join the two most similar communities until no two states correlate by 0.85."""
     sizes = np.bincount(labels[labels != NONE], minlength=len(states)).astype(float)
     target = np.arange(len(states))
     total = states * sizes[:, None]
@@ -100,10 +104,11 @@ def _merged(labels: np.ndarray, states: np.ndarray) -> np.ndarray:
 
 
 def _assigned(voxels: Voxels, states: np.ndarray) -> np.ndarray:
-    """The block that each voxel correlates with best, if it responds to it.
+    """Assign each voxel to the block that it correlates with best, if it responds to that block.
 
-    The response is the slope of the voxel's state on the block's: 1 for the average member, one half where
-    the block's edge lies at the level that the volumes were cut at, however often the block is there.
+    The response is the slope of the voxel's state on the block's state. It is 1 for the average member, and
+    one half where the block's edge lies at the level at which the volumes were cut, however often the block
+    occurs.
     """
     courses = _standardised(states).astype(np.float32)
     spread = states.std(axis=1)
@@ -134,7 +139,7 @@ def _without_small(labels: np.ndarray) -> np.ndarray:
 
 
 def _renumbered(labels: np.ndarray) -> np.ndarray:
-    """Number the labels from 0 by decreasing size (ties: by first voxel)."""
+    """Renumber the labels from 0 by decreasing size (ties: by first voxel)."""
     kinds, first, sizes = np.unique(labels, return_index=True, return_counts=True)
     real = kinds != NONE
     order = np.lexsort((first[real], -sizes[real]))

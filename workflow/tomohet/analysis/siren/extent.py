@@ -1,9 +1,9 @@
-"""Whether a block extends beyond what noise at the volumes' resolution does by itself.
+"""Spatial extent of a block, compared with the extent of correlated noise.
 
-Noise of neighbouring voxels is alike, up to a distance that can be measured in the solvent. Voxels nearer
-than that are no evidence of a structure. Beyond it, noise is scattered: a set of voxels that agree by
-chance, as some always do when there are few independent volumes, holds the neighbours of its members no
-more often than any other voxels. A piece of structure is compact.
+Noise of neighbouring voxels is correlated up to a distance that can be measured in the solvent. Agreement of
+voxels nearer than that is no evidence of a structure. Beyond it, noise is scattered. With few independent
+volumes some sets of voxels always agree by chance; such a set contains the neighbours of its members no more
+often than any other voxels. A piece of structure, in contrast, is compact.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from scipy.stats import norm
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.solvent import solvent_shell
 
-UNRELATED = 0.15  # correlation of the noise beyond which voxels count as evidence
+UNRELATED = 0.15  # correlation of the noise below which voxels count as independent
 LARGEST_NOISE_PX = 4.0
-CLEAR_SIGMAS = 6.0  # of the solvent; noise alone comes to 1.6 to 2.7
-SPECK_OF_CLEAR_PX = 1.5  # what neighbours share by the sampling alone
+CLEAR_SIGMAS = 6.0  # standard deviations of the solvent; noise alone reaches 1.6 to 2.7
+SPECK_OF_CLEAR_PX = 1.5  # distance over which neighbours are correlated by the sampling alone
 MOST_VOLUMES_SAMPLED = 50
 SHELL_PX = 1.5
 LEAST_COMPACTNESS = 0.2
@@ -28,20 +28,20 @@ NONE, NOT_TESTED = -1, -2
 
 @dataclass(frozen=True)
 class Noise:
-    """What the solvent tells of the volumes' noise.
+    """Noise of the volumes, as measured in the solvent.
 
-    extent_px: distance at which the noise of two voxels is hardly correlated (0.15), at most 4 voxels. clear:
-    (D, D, D) bool, voxels whose densities when on and when off differ in the mean by at least six standard
-    deviations of the solvent, so that noise makes hardly a difference to them.
+    extent_px : distance at which the noise of two voxels is hardly correlated (0.15), at most 4 voxels
+    clear : (D, D, D) bool, voxels whose mean densities when on and when off differ by at least six standard
+    deviations of the solvent, so that noise hardly affects their state
     """
 
     extent_px: float
     clear: np.ndarray
 
     def extents(self, voxels: np.ndarray) -> np.ndarray:
-        """Distance (N,) float32 within which a voxel (flat index) shares its noise with others.
+        """Return the distance (N,) float32 within which a voxel (flat index) shares its noise with others.
 
-        At most 1.5 voxels where noise makes no difference.
+        It is at most 1.5 voxels for voxels in `clear`.
         """
         clear = self.clear.reshape(-1)[voxels]
         return np.where(clear, min(self.extent_px, SPECK_OF_CLEAR_PX), self.extent_px).astype(np.float32)
@@ -57,10 +57,12 @@ class Space:
 
 
 def noise_of(ensemble: Ensemble, mean: np.ndarray, levels: np.ndarray) -> Noise:
-    """Noise of the volumes, by their differences from the mean volume in the solvent near the structure.
+    """Measure the noise of the volumes from their differences from the mean volume, in the solvent.
 
-    levels: (V,), above which a voxel is on. The noise's extent is below 1 if it is white; up to 50 volumes
-    are taken for it.
+    levels : (V,), above which a voxel is on
+
+    The solvent is the shell near the structure. The extent of the noise is below 1 if the noise is white; it
+    is measured on up to 50 volumes.
     """
     shell = solvent_shell(mean)
     sampled = np.linspace(0, len(ensemble) - 1, min(len(ensemble), MOST_VOLUMES_SAMPLED)).astype(int)
@@ -86,7 +88,7 @@ def noise_of(ensemble: Ensemble, mean: np.ndarray, levels: np.ndarray) -> Noise:
 
 
 def _extent_px(power: np.ndarray, shell: np.ndarray) -> float:
-    """Where the autocorrelation of masked noise, given its power spectrum, falls to 0.15."""
+    """Find the distance at which the autocorrelation of masked noise, given its power, falls to 0.15."""
     products = np.fft.irfftn(power, shell.shape, axes=(0, 1, 2))
     both = np.abs(np.fft.rfftn(shell.astype(float))) ** 2
     pairs = np.fft.irfftn(both, shell.shape, axes=(0, 1, 2))
@@ -107,16 +109,18 @@ def _extent_px(power: np.ndarray, shell: np.ndarray) -> float:
 
 
 def speck(extent_px: float) -> float:
-    """Voxels of a ball as wide as the noise's extent, at least one."""
+    """Return the number of voxels of a ball as wide as the noise's extent, at least one."""
     return max(1.0, 4 / 3 * np.pi * (extent_px / 2) ** 3)
 
 
 def compact(labels: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """How compact each block is (B,), and how many sigmas more than voxels taken at random (B,).
+    """Measure how compact each block is (B,), and by how many sigmas it exceeds random voxels (B,).
 
-    labels: (N,) block of each tested voxel, -1 for none. Compactness is the fraction of tested neighbours of
-    a block's voxels (from the noise's extent to 1.5 voxels beyond) that are in the block, from 0, the block's
-    share of all tested voxels, to 1. As many voxels as fit within the noise's extent count as one.
+    labels : (N,) block of each tested voxel, -1 for none
+
+    Compactness rests on the fraction of tested neighbours of a block's voxels (from the noise's extent to 1.5
+    voxels beyond) that are in the block. It is scaled from 0, the block's fraction of all tested voxels, to
+    1. Voxels within one extent of the noise count as a single voxel.
     """
     count = labels.max(initial=NONE) + 1
     members = labels != NONE
@@ -137,9 +141,9 @@ def compact(labels: np.ndarray, space: Space) -> tuple[np.ndarray, np.ndarray]:
 
 
 def without_scattered(labels: np.ndarray, space: Space) -> np.ndarray:
-    """Labels (N,) without the blocks that are no more compact than chance, which become -1.
+    """Remove the blocks that are no more compact than chance from labels (N,); their voxels become -1.
 
-    Chance is one in a hundred for all blocks together (normal distribution, Bonferroni).
+    Significance is one in a hundred for all blocks together (normal distribution, Bonferroni).
     """
     compactness, sigmas = compact(labels, space)
     if not len(sigmas):
@@ -149,7 +153,7 @@ def without_scattered(labels: np.ndarray, space: Space) -> np.ndarray:
 
 
 def without_specks(labels: np.ndarray, space: Space) -> np.ndarray:
-    """Labels (N,) without the pieces of blocks that are no larger than a speck of noise."""
+    """Remove the pieces of blocks that are no larger than a speck of noise from labels (N,)."""
     volume = np.full(space.shape, NONE)
     volume.reshape(-1)[space.tested] = labels
     for block in range(labels.max(initial=NONE) + 1):
@@ -163,7 +167,7 @@ def without_specks(labels: np.ndarray, space: Space) -> np.ndarray:
 
 
 def _neighbours(labels: np.ndarray, space: Space, extent_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (N,) of the neighbours in the shell around each voxel: those in its block, and all tested."""
+    """Count each voxel's neighbours in the shell around it: (N,) in its own block, and (N,) tested."""
     nearest = max(extent_px, 0.5)
     reach = int(np.ceil(nearest + SHELL_PX))
     shell = np.indices((2 * reach + 1,) * 3).reshape(3, -1).T - reach

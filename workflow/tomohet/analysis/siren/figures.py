@@ -1,4 +1,4 @@
-"""Figures of blocks: where they are, which are there together, and which need or exclude each other."""
+"""Figures of blocks: their places, their co-occurrence, and which blocks require or exclude each other."""
 
 import numpy as np
 import pandas as pd
@@ -14,15 +14,15 @@ MOST_IN_LEGEND = 24
 MOST_BLOCKS = 60
 SECTIONS = (0.35, 0.5, 0.65)
 VIEWS_DEG = ((15, -60), (15, 30), (75, -90))  # elevation and azimuth
-LARGEST_BOX = 48  # of surfaces
+LARGEST_BOX = 48  # of the volumes from which surfaces are drawn, px
 STEEP_DEG = 60
 CHANCE = 0.05
 
 
 def coloured_sections(mean: np.ndarray, labels: np.ndarray, table: pd.DataFrame) -> Figure:
-    """Sections of the mean volume at three depths along each axis, every block in its own colour.
+    """Draw sections of the mean volume at three depths along each axis, every block in its own colour.
 
-    mean, labels: (D, D, D); labels hold block ids from 1, 0 for none.
+    mean, labels : (D, D, D); labels hold block ids from 1, 0 for none
     """
     box = len(mean)
     colors = _colors(table)
@@ -48,9 +48,10 @@ def coloured_sections(mean: np.ndarray, labels: np.ndarray, table: pd.DataFrame)
 def surfaces(
     mean: np.ndarray, level: float, labels: np.ndarray, table: pd.DataFrame, pixel_A: float
 ) -> Figure:
-    """Surfaces of the blocks, each in its own colour, in that of the mean volume, from three directions.
+    """Draw the surfaces of the blocks in the surface of the mean volume, from three directions.
 
-    mean, labels: (D, D, D); level: density of the mean volume's surface.
+    mean, labels : (D, D, D)
+    level : density of the mean volume's surface
     """
     box = len(mean)
     shrink = min(1.0, LARGEST_BOX / box)
@@ -67,7 +68,7 @@ def surfaces(
         if small.min() < height < small.max():
             corners, faces, *_ = marching_cubes(np.pad(small, 1, constant_values=small.min()), height)
             meshes.append(((corners[:, ::-1] - 1) / shrink * pixel_A, faces, color, alpha))
-    # A cube around all that is drawn.
+    # A cube around all surfaces.
     corners_A = np.concatenate(
         [corners for corners, *_ in meshes] or [np.array([[0.0] * 3, [box * pixel_A] * 3])]
     )
@@ -101,7 +102,7 @@ def surfaces(
 
 
 def relation_graph(relations: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Blocks on a circle: arrows to the blocks that they need, dashes between those never together."""
+    """Draw blocks on a circle: arrows to the blocks that they require, dashes between exclusive ones."""
     shown = table.head(MOST_IN_LEGEND)
     angle = np.pi / 2 - 2 * np.pi * np.arange(len(shown)) / len(shown)
     place = dict(zip(shown.id, np.column_stack([np.cos(angle), np.sin(angle)]), strict=True))
@@ -126,15 +127,15 @@ def relation_graph(relations: pd.DataFrame, table: pd.DataFrame) -> Figure:
     ax.set(xlim=(-1.5, 1.5), ylim=(-1.4, 1.4), aspect="equal")
     ax.set_axis_off()
     ax.set_title(
-        "Blocks: arrow to what a block needs, dashes: never together\n"
-        "(%: how often it is there; faint: may be chance, so smooth are they)",
+        "Blocks: arrow to the required block, dashes: never together\n"
+        "(%: how often the block is present; faint: may be chance between equally smooth states)",
         fontsize=8,
     )
     return fig
 
 
 def co_occupancy(states: np.ndarray, table: pd.DataFrame) -> Figure:
-    """Correlation of the blocks' states, and how often a block is there when another one is."""
+    """Draw the correlation of the blocks' states, and how often a block is present when another one is."""
     present = states[:, :MOST_BLOCKS] > 0.5
     names = table.id.astype(str).tolist()[:MOST_BLOCKS]
     n = len(names)
@@ -150,7 +151,7 @@ def co_occupancy(states: np.ndarray, table: pd.DataFrame) -> Figure:
     plots.heatmap(axes[0], correlation, "phi", plots.DIVERGING, (-1, 1), write_values=n <= 12)
     plots.heatmap(axes[1], given, "fraction of volumes", plots.SEQUENTIAL, (0, 1), write_values=n <= 12)
     axes[0].set(title="Blocks that come and go together", xlabel="block", ylabel="block")
-    axes[1].set(title="Column block there, when row block is", xlabel="block", ylabel="block")
+    axes[1].set(title="Column block present, when row block is", xlabel="block", ylabel="block")
     for ax in axes:
         ax.set_xticks(range(n), names, fontsize=7)
         ax.set_yticks(range(n), names, fontsize=7)
@@ -158,7 +159,7 @@ def co_occupancy(states: np.ndarray, table: pd.DataFrame) -> Figure:
 
 
 def state_histograms(states: np.ndarray, table: pd.DataFrame) -> Figure:
-    """Distribution over the volumes of the fraction of each block that is on."""
+    """Draw the distribution over the volumes of the fraction of each block that is on."""
     shown = table.head(MOST_IN_LEGEND)
     columns = min(5, len(shown))
     rows = -(-len(shown) // columns)
@@ -177,13 +178,13 @@ def state_histograms(states: np.ndarray, table: pd.DataFrame) -> Figure:
 
 
 def _colors(table: pd.DataFrame) -> np.ndarray:
-    """Black, then the colour of every row of the table, (B + 1, 3)."""
+    """Return black, then the colour of every row of the table, (B + 1, 3)."""
     palette = plots.label_colors(len(table))
     return np.array([to_rgb("black"), *(palette(row)[:3] for row in range(len(table)))])
 
 
 def _ordinals(labels: np.ndarray, table: pd.DataFrame) -> np.ndarray:
-    """Labels (ids of blocks) as rows of the table, counted from 1; 0 for none."""
+    """Convert labels (ids of blocks) to rows of the table, counted from 1; 0 for none."""
     row_of = np.zeros(max(labels.max(), 0) + 1, dtype=np.int64)
     row_of[table.id.to_numpy(dtype=np.int64)] = np.arange(len(table)) + 1
     return row_of[labels]

@@ -1,4 +1,4 @@
-"""Blocks that were written as masks, and perhaps edited by hand since."""
+"""Blocks in mask files, which may have been edited by hand."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,12 @@ from tomohet.files.masks import read_mask
 
 
 def read_blocks(folder: Path, grid: MapGrid) -> np.ndarray:
-    """Ids of blocks (D, D, D) int64 from the masks block_<id>.mrc of a folder, ids from 1; 0 for none.
+    """Read ids of blocks (D, D, D) int64 from the masks block_<id>.mrc of a folder, ids from 1; 0 for none.
 
-    A voxel is in a block where its mask is above one half; where several are, in the one of the smallest id.
-    Raises InputError when there is none, one has no such voxel, another grid, the id 0, or is no mask.
+    A voxel is in a block where its mask is above one half. Where several masks are, the smallest id counts.
+
+    Raises InputError when there is no mask, or a mask has no voxel above one half, another grid, the id 0, or
+    invalid values.
     """
     masks = {}
     for file in folder.glob("*.mrc"):

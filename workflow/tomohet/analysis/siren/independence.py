@@ -1,13 +1,13 @@
-"""How many independent volumes an ensemble is worth, whose latents lie close together.
+"""Number of independent volumes that an ensemble is worth when its latents lie close together.
 
-Neighbours in latent space hold nearly the same states, so two pieces that have nothing to do with each
-other agree by chance far more often than V independent volumes would let them. What counts is the
-smoothness of states over the graph of nearest neighbours. It is measured by the graph's harmonics, the
-eigenvectors of its Laplacian from smooth to rough, in bands of d, 2 d, 4 d ... harmonics for d latents: the
-smoothest functions, which run along the latents, are d in number. If rotations of a course within each band
-are equally likely (they keep its smoothness), two unrelated courses with shares a_o and b_o of their
-variance in band o, which has m_o harmonics, correlate with variance sum_o a_o b_o / m_o: as n independent
-volumes do, n being its inverse.
+Neighbours in latent space have nearly the same states. Two unrelated pieces therefore agree by chance far
+more often than in V independent volumes. The effect depends on the smoothness of states over the graph of
+nearest neighbours. Smoothness is measured by the graph's harmonics, the eigenvectors of its Laplacian from
+smooth to rough, in bands of d, 2 d, 4 d ... harmonics for d latents: the smoothest functions, which run along
+the latents, are d in number. A state over the volumes is called a profile here. Assume that rotations of a
+profile within each band are equally likely (they keep its smoothness). Then two unrelated profiles with
+fractions a_o and b_o of their variance in band o, which has m_o harmonics, have a correlation of variance
+sum_o a_o b_o / m_o. This is the variance for n independent volumes, where n is its inverse.
 """
 
 from dataclasses import dataclass
@@ -23,19 +23,20 @@ from tomohet.files.tables import read_table
 from tomohet.files.volume_list import LIST, refuse_other_latents
 
 NEIGHBOURS = 10
-MOST_VOLUMES = 3000  # in the graph; of more, this many are drawn
-MOST_COPIES = 4  # of the average volume
-ROUNDING = 0.05  # of weights, by which the copies may be wrong
+MOST_VOLUMES = 3000  # in the graph; from more volumes, this number is drawn
+MOST_COPIES = 4  # copies of a volume of average weight, at most
+ROUNDING = 0.05  # accepted sum of the errors of the weights when they are rounded to copies
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What the V volumes of an ensemble stand for.
+    """The number of particles and of independent volumes that the V volumes of an ensemble stand for.
 
-    weights: (V,), share of the particles that each volume stands for. copies: (V,) int64, the same in whole
-        numbers, at least one, for counting.
-    rows: (G,) volumes in the latent graph; bands: orthonormal harmonics (G, m) of each band. Without
-        latents there are none, and volumes are taken to be independent.
+    weights : (V,), fraction of the particles that each volume stands for
+    copies : (V,) int64, the weights as whole numbers of at least one, for counting
+    rows : (G,) volumes in the latent graph
+    bands : orthonormal harmonics (G, m) of each band; empty without latents, and volumes then count as
+    independent
     """
 
     weights: np.ndarray
@@ -49,9 +50,11 @@ class Sampling:
         return float(self.weights.sum() ** 2 / (self.weights**2).sum())
 
     def effective(self, courses: np.ndarray) -> float:
-        """Number of independent volumes that two unrelated courses like these, (N, V), are worth.
+        """Return the number of independent volumes that unrelated profiles like these are worth.
 
-        The mean of their spectra is taken. Between 1 and the effective number of weighted volumes (`kish`).
+        courses : (N, V) profiles; the mean of their spectra is used
+
+        The result lies between 1 and the effective number of weighted volumes (`kish`).
         """
         if not self.bands:
             return self.kish
@@ -61,7 +64,10 @@ class Sampling:
         return float(np.clip(independent * self.kish / (len(self.rows) - 1), 1, self.kish))
 
     def spectra(self, courses: np.ndarray) -> np.ndarray:
-        """Share of every course's variance in each band, (N, bands); courses (N, V), none constant."""
+        """Compute the fraction of every profile's variance in each band, (N, bands).
+
+        courses : (N, V) profiles; constant ones are left out
+        """
         seen = courses[:, self.rows].astype(np.float32)
         seen -= seen.mean(axis=1, keepdims=True)
         power = np.stack([((seen @ band) ** 2).sum(axis=1) for band in self.bands], axis=1)
@@ -69,10 +75,13 @@ class Sampling:
         return power[varying] / power[varying].sum(axis=1, keepdims=True)
 
     def randomised(self, courses: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Courses (N, G) as smooth over the latents as the given ones (N, V), unrelated between groups (N,).
+        """Draw profiles (N, G) as smooth over the latents as the given ones, unrelated between groups.
+
+        courses : (N, V) profiles
+        groups : (N,) group of each profile
 
         Moran spectral randomisation: every harmonic's coefficient keeps its size and gets a random sign, the
-        same for all courses of a group. G are the volumes of the graph.
+        same for all profiles of a group. G are the volumes of the graph.
         """
         harmonics = np.concatenate(self.bands, axis=1)
         seen = courses[:, self.rows].astype(np.float32)
@@ -82,12 +91,15 @@ class Sampling:
 
 
 def equal_sampling(volumes: int) -> Sampling:
-    """Every volume counts once and is independent of the others."""
+    """Make a sampling in which every volume counts once and is independent of the others."""
     return sampling_of(None, None, volumes, 0)
 
 
 def sampling_of(z: np.ndarray | None, population: np.ndarray | None, volumes: int, seed: int) -> Sampling:
-    """Sampling of an ensemble from its volumes' latents (V, zdim) and numbers of particles (V,), if known."""
+    """Make the sampling of an ensemble from its volumes' latents (V, zdim) and numbers of particles (V,).
+
+    Either may be None if it is unknown.
+    """
     weights = np.ones(volumes) if population is None else np.asarray(population, float)
     weights = weights / weights.sum()
     copies = _copies(weights)
@@ -100,7 +112,7 @@ def sampling_of(z: np.ndarray | None, population: np.ndarray | None, volumes: in
 
 
 def _copies(weights: np.ndarray) -> np.ndarray:
-    """Whole numbers (V,) in proportion to weights, as small as a small error of rounding allows."""
+    """Find the smallest whole numbers (V,) in proportion to weights, up to a small rounding error."""
     for scale in range(1, MOST_COPIES + 1):
         copies = np.maximum(1, np.rint(scale * weights / weights.mean())).astype(np.int64)
         if np.abs(copies / copies.sum() - weights).sum() < ROUNDING:
@@ -109,14 +121,18 @@ def _copies(weights: np.ndarray) -> np.ndarray:
 
 
 def _bands(z: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Eigenvectors of the Laplacian of the graph of z (G, d), in bands from smooth to rough, no constant."""
+    """Compute the Laplacian's eigenvectors of the graph of z (G, d), in bands from smooth to rough.
+
+    The constant eigenvector is left out.
+    """
     count = len(z)
     neighbours = cKDTree(z).query(z, k=NEIGHBOURS + 1)[1]
     adjacent = np.zeros((count, count))
     adjacent[np.arange(count)[:, None], neighbours] = 1
     adjacent = np.maximum(adjacent, adjacent.T)
     np.fill_diagonal(adjacent, 0)
-    # Two in every entry make the constant the last one; else it mixes with others if the graph has pieces.
+    # Adding 2 to every entry makes the constant the last eigenvector; otherwise it mixes with others if the
+    # graph is disconnected.
     laplacian = np.diag(adjacent.sum(axis=1)) - adjacent
     harmonics = np.linalg.eigh(laplacian + 2.0)[1][:, :-1].astype(np.float32)
     edges = z.shape[1] * (2 ** np.arange(int(np.log2(count)) + 2) - 1)
@@ -125,7 +141,10 @@ def _bands(z: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def latents_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
-    """Latents (V, zdim) of the volumes `numbers` from z.pkl beside them, or None if there is none."""
+    """Read latents (V, zdim) of the volumes `numbers` from z.pkl beside them.
+
+    None if there is no such file.
+    """
     folder = volumes if volumes.is_dir() else volumes.parent
     path = folder / "z.pkl"
     if not is_there(path):
@@ -141,23 +160,24 @@ def latents_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
 
 
 def population_beside(volumes: Path, numbers: np.ndarray) -> np.ndarray | None:
-    """Number of particles (V,) that each volume stands for, from assignment.parquet beside them, or None.
+    """Count the particles (V,) of each volume from assignment.parquet beside the volumes, or return None.
 
-    Raises InputError when it belongs to other volumes, or is gone: choose_volumes writes it with z.pkl.
+    Raises InputError when the file belongs to other volumes, or is missing beside z.pkl, with which
+    choose_volumes writes it.
     """
     folder = volumes if volumes.is_dir() else volumes.parent
     path = folder / "assignment.parquet"
     if not is_there(path):
         if (folder / "z.pkl").is_file():
             raise InputError(
-                f"{path}: no such file, though z.pkl lies there; run choose_volumes again, or count every "
-                "volume once (--weights equal)"
+                f"{path}: no such file, though z.pkl is in the same folder; run choose_volumes again, or "
+                "count every volume once (--weights equal)"
             )
         return None
     count = read_table(path, {"volume": "whole numbers"})["volume"].value_counts()
     if (folder / LIST).is_file() and set(count.index) != set(numbers.tolist()):
         raise InputError(
-            f"{path}: particles of {len(count)} volumes, but there are {len(numbers)} volumes, or others; "
-            "run choose_volumes and eval_vol again"
+            f"{path}: it assigns particles to {len(count)} volumes, which are not the {len(numbers)} given "
+            "ones; run choose_volumes and eval_vol again"
         )
     return count.reindex(numbers, fill_value=0).to_numpy()

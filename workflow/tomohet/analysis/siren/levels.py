@@ -14,8 +14,8 @@ from tomohet.files.tables import read_csv
 
 KINDS = ("auto", "solvent", "volume", "own-solvent", "own-maximum", "cnn")
 LEAST_SIGMAS = 3.0
-SIGMAS = 5.0  # of `solvent`
-# Of the robust maximum: median of the contours that authors deposited with 3,784 maps (IQR 0.14 to 0.26).
+SIGMAS = 5.0  # standard deviations of the solvent, for the level `solvent`
+# Fraction of the robust maximum: median of the contours deposited with 3,784 maps (IQR 0.14 to 0.26).
 AUTHORS_FRACTION = 0.19
 ROBUST_MAXIMUM = 99.999  # percentile
 A3_PER_KDA = 1210.0
@@ -28,9 +28,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Greys:
-    """Grey values of V volumes: the median of each one's solvent and its standard deviation (median absolute
-    deviation), and its robust maximum, each (V,) float32; Otsu's threshold above the solvent, all volumes
-    pooled.
+    """Grey values of V volumes.
+
+    solvent : (V,) float32, median of each volume's solvent
+    sigma : (V,) float32, the solvent's standard deviation (from the median absolute deviation)
+    maximum : (V,) float32, robust maximum
+    otsu : Otsu's threshold above the solvent, all volumes pooled
     """
 
     solvent: np.ndarray
@@ -47,7 +50,7 @@ class Levels:
     solvent: np.ndarray
 
     def scaled(self, factor: float) -> np.ndarray:
-        """Levels (V,) whose heights above the solvent are `factor` times as large."""
+        """Return levels (V,) whose heights above the solvent are `factor` times as large."""
         return (self.solvent + factor * (self.values - self.solvent)).astype(np.float32)
 
 
@@ -60,18 +63,22 @@ def read_levels(
     network: Path | None = None,
     device: str = "auto",
 ) -> Levels:
-    """Level of every volume, on its own grey scale. Volumes of one decoder need one height above solvent:
+    """Determine the level of every volume, on its own grey scale.
 
-    `auto`: Otsu's threshold of all volumes, at least three standard deviations of the solvent. `solvent`:
-    five of them. `volume`: the height at which the mean volume encloses `mass_kDa` of protein (1.21 Å³/Da).
-    Other volumes need their own: `own-solvent`: five standard deviations of its own solvent; `own-maximum`:
-    0.19 of its 99.999th percentile above solvent, as authors choose; `cnn`: as SIREn's network predicts
-    with the weights in `network`. A number is the level itself, for all volumes. A CSV table has columns
-    volume and level (or is SIREn's predictions.csv: vol_id, position in the ensemble, and
-    denormalized_predictions).
+    Volumes of one decoder need one height above solvent:
+    `auto`: Otsu's threshold of all volumes, at least three standard deviations of the solvent.
+    `solvent`: five standard deviations of the solvent.
+    `volume`: the height at which the mean volume encloses `mass_kDa` of protein (1.21 Å³/Da).
 
-    Raises InputError for a text that is none of these, a table that lacks a volume, or a missing mass or
-    network.
+    Other volumes need separate heights:
+    `own-solvent`: five standard deviations of the volume's own solvent.
+    `own-maximum`: 0.19 of the volume's 99.999th percentile above solvent, as authors choose.
+    `cnn`: the prediction of SIREn's network with the weights in `network`.
+
+    A number is the level itself, for all volumes. A CSV table has columns volume and level (or is SIREn's
+    predictions.csv: vol_id, position in the ensemble, and denormalized_predictions).
+
+    Raises InputError for any other text, a table that lacks a volume, or a missing mass or network.
     """
     if level not in KINDS:
         values = _given(ensemble, level)
@@ -101,10 +108,10 @@ def read_levels(
 
 
 def greys(ensemble: Ensemble, mean: np.ndarray, rng: np.random.Generator) -> Greys:
-    """Grey values of solvent and structure, one pass over the volumes.
+    """Measure grey values of solvent and structure in one pass over the volumes.
 
-    Volumes without zero frequency have no common zero: all is measured from each volume's own solvent, the
-    shell around the structure in the `mean` volume.
+    Volumes without zero frequency have no common zero. All values are therefore measured from each volume's
+    own solvent, the shell around the structure in the `mean` volume.
     """
     box, volumes = ensemble.grid.box, len(ensemble)
     solvent = np.flatnonzero(solvent_shell(mean))
@@ -126,9 +133,10 @@ def greys(ensemble: Ensemble, mean: np.ndarray, rng: np.random.Generator) -> Gre
 
 
 def outlying_volumes(ensemble: Ensemble, levels: np.ndarray) -> np.ndarray:
-    """Numbers of the volumes that hold far more or less density above their level (V,) than most.
+    """Find the numbers of the volumes with far more or far less density above their level (V,) than most.
 
-    By three times the median absolute deviation (as a standard deviation) from the median, and by a tenth.
+    Such a volume differs from the median by more than three times the median absolute deviation (as a
+    standard deviation), and by more than a tenth.
     """
     enclosed = np.empty(len(ensemble))
     for rows, volumes in ensemble.batches("enclosed volumes"):
@@ -139,7 +147,7 @@ def outlying_volumes(ensemble: Ensemble, levels: np.ndarray) -> np.ndarray:
 
 
 def _enclosing(ensemble: Ensemble, mean: np.ndarray, mass_kDa: float | None) -> float:
-    """Height above its solvent at which the mean volume holds as much as a protein of this mass takes."""
+    """Find the height above solvent at which the mean volume encloses the volume of such a protein."""
     if mass_kDa is None or not mass_kDa > 0:
         raise InputError(
             f"--level volume: the molecular mass in kDa is needed (--mass-kda), found {mass_kDa}"
@@ -153,13 +161,13 @@ def _enclosing(ensemble: Ensemble, mean: np.ndarray, mass_kDa: float | None) -> 
     height = float(np.partition(mean.reshape(-1), -count)[-count] - solvent)
     if height <= 0:
         raise InputError(
-            f"--mass-kda {mass_kDa}: to hold that, the mean volume's contour lies below its solvent"
+            f"--mass-kda {mass_kDa}: the contour that encloses this mass lies below the mean volume's solvent"
         )
     return height
 
 
 def _given(ensemble: Ensemble, level: str) -> np.ndarray:
-    """Levels (V,) from a number or a table."""
+    """Read levels (V,) from a number or a table."""
     if Path(level).is_file():
         return _levels_of_table(ensemble, Path(level))
     try:

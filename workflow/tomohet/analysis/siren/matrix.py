@@ -1,4 +1,4 @@
-"""All pairs of voxels by matrix products: the engine for graphics cards, with the results of `popcount`.
+"""All pairs of voxels by matrix products: the engine for GPUs, with the same results as `popcount`.
 
 The number of common volumes of all pairs is X^T X of the 0/1 states X. It is exact: in 16 bits up to 2048
 volumes, since products are summed in 32 bits, and in 32 bits up to 2^24.
@@ -22,7 +22,7 @@ NOBODY = torch.iinfo(torch.int64).min
 def count_significant(
     voxels, rank: np.ndarray, rows: np.ndarray, cutoffs: np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """As `popcount.count_significant`."""
+    """Count significant pairs as `popcount.count_significant` does."""
     table = torch.as_tensor(cutoffs, device=device).to(torch.int32)
     rank, xyz_A = torch.as_tensor(rank, device=device).long(), _positions(voxels, device)
     noise_A = torch.as_tensor(noise_of(voxels), device=device)
@@ -40,7 +40,7 @@ def count_significant(
 def best_partners(
     voxels, rank: np.ndarray, rule, keep: int, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """As `popcount.best_partners`."""
+    """Find the best partners as `popcount.best_partners` does."""
     kinds, needed, excluded, positive = (
         torch.as_tensor(part, device=device)
         for part in (rule.kinds, rule.needed, rule.excluded, rule.positive)
@@ -111,7 +111,7 @@ def _tiles(
 
 
 def _sortable(phi: torch.Tensor, voxel: torch.Tensor) -> torch.Tensor:
-    """One int64 that ascends with phi and, of equal phi, descends with the voxel's number."""
+    """Encode phi and voxel in one int64 that ascends with phi and, for equal phi, descends with the voxel."""
     pattern = phi.view(torch.int32)
     ordered = torch.where(pattern < 0, pattern ^ 0x7FFFFFFF, pattern).long()
     return (ordered << 32) | (0xFFFFFFFF - voxel)

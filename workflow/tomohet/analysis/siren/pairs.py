@@ -1,7 +1,7 @@
-"""All pairs of voxels: how many are linked at which significance, and each voxel's closest partners.
+"""All pairs of voxels: the number linked at each significance, and each voxel's closest partners.
 
-Every pair is looked at; what is kept are K partners per voxel, so that memory grows with the voxels alone.
-Two engines give the same results: `popcount` on processors, `matrix` on graphics cards.
+Every pair is examined, but only K partners per voxel are kept, so that memory grows with the number of voxels
+only. Two engines give the same results: `popcount` on processors, `matrix` on GPUs.
 """
 
 from dataclasses import dataclass
@@ -28,9 +28,12 @@ PAIRS_FOR_SIGNIFICANCE = 40_000_000
 class Voxels:
     """N voxels in V volumes.
 
-    bits: (N, W) uint64; totals: (N,) on-counts; xyz_A: (N, 3) float32. weighted: the number of equally
-    weighted volumes that the V are worth, some of which may be copies; effective: the number of independent
-    ones (None: all V). noise_A: the distance within which voxels share their noise.
+    bits : (N, W) uint64
+    totals : (N,) number of volumes in which each voxel is on
+    xyz_A : (N, 3) float32
+    weighted : number of equally weighted volumes that the V volumes are worth; some of them may be copies
+    effective : number of independent volumes (None: all V)
+    noise_A : distance within which voxels share their noise
     """
 
     bits: np.ndarray
@@ -44,11 +47,13 @@ class Voxels:
 
 @dataclass(frozen=True)
 class Rule:
-    """When two voxels are linked, by tables (U, U) over the U `kinds` of totals.
+    """The rule by which two voxels are linked, as tables (U, U) over the U distinct totals (`kinds`).
 
-    needed: smallest number of common volumes, int32. excluded: largest one of voxels that avoid each other,
-    -1 where there is none. lifted: common volumes must also exceed `positive` (float64) times SIREn's lift,
-    which grows with distance. apart: voxels that share their noise are never linked.
+    needed : smallest number of common volumes, int32
+    excluded : largest number of common volumes of voxels that avoid each other, -1 where there is none
+    positive : float64; if `lifted`, common volumes must also exceed it times SIREn's lift
+    lifted : whether SIREn's lift, which grows with distance, applies
+    apart : never link voxels that share their noise
     """
 
     kinds: np.ndarray
@@ -63,9 +68,13 @@ class Rule:
 class Partners:
     """The linked voxels of largest phi of every voxel.
 
-    index (N, K) int32, -1 where there are fewer; phi (N, K) float32; pairs: pairs of voxels looked at;
-    linked: pairs that passed; excluded: pairs that avoid each other as significantly; p_value: the
-    significance demanded of each (None: no pair was significant); least_phi: the effect size demanded.
+    index : (N, K) int32, -1 where there are fewer
+    phi : (N, K) float32
+    pairs : number of pairs examined
+    linked : number of pairs that passed
+    excluded : number of pairs that avoid each other with the same significance
+    p_value : required significance of each pair (None: no pair was significant)
+    least_phi : required effect size
     """
 
     index: np.ndarray
@@ -80,11 +89,12 @@ class Partners:
 def partners_by_phi(
     voxels: Voxels, rng: np.random.Generator, keep: int = PARTNERS, engine: str = "popcount"
 ) -> Partners:
-    """Partners by the exact hypergeometric test at a false discovery rate of 0.01 over all pairs, and phi.
+    """Find partners by phi and the exact hypergeometric test.
 
-    The significance is found on all pairs, or on those of randomly drawn voxels where there are too many.
-    Where volumes have unequal weights, p-values are those of as many equally weighted ones as they are
-    worth (the exponent of the tail is proportional to the number of volumes).
+    The false discovery rate over all pairs is 0.01. The significance level is found on all pairs, or on those
+    of randomly drawn voxels where there are too many. Where volumes have unequal weights, p-values are those
+    of the number of equally weighted volumes that they are worth (the exponent of the tail is proportional to
+    the number of volumes).
     """
     n, volumes = len(voxels.bits), voxels.volumes
     count_significant, best_partners = _engine(engine)
@@ -115,11 +125,13 @@ def partners_by_siren(
     keep: int = PARTNERS,
     engine: str = "popcount",
 ) -> Partners:
-    """Partners by SIREn's published rule: joint presence above its cut-off times a lift that grows with
-    distance, and joint absence above its own.
+    """Find partners by SIREn's published rule.
 
-    positive, negative: cut-offs (V + 1, V + 1) by the totals; default: the exact binomial ones at the
-    p-values of `siren_p_values`.
+    Joint presence must exceed its cut-off times a lift that grows with distance, and joint absence its own
+    cut-off.
+
+    positive, negative : cut-offs (V + 1, V + 1) by the totals; default: the exact binomial ones at the
+    p-values of `siren_p_values`
     """
     n, volumes = len(voxels.bits), voxels.volumes
     _, best_partners = _engine(engine)
@@ -131,7 +143,7 @@ def partners_by_siren(
         positive, negative = (
             np.asarray(table, np.float64)[np.ix_(kinds, kinds)] for table in (positive, negative)
         )
-    # With totals given, joint absence is a demand on joint presence as well: n00 = V - n_i - n_j + n11.
+    # For given totals, a cut-off of joint absence is one of joint presence too: n00 = V - n_i - n_j + n11.
     n_i, n_j = kinds[:, None], kinds[None]
     present = np.minimum(positive, np.minimum(n_i, n_j))
     absent = np.minimum(negative, volumes - np.maximum(n_i, n_j)) - volumes + n_i + n_j
@@ -142,7 +154,7 @@ def partners_by_siren(
 
 
 def engine_of(name: str, device: str) -> str:
-    """The engine for the options --engine (auto, popcount, matrix) and --device (auto, cpu, cuda)."""
+    """Return the engine for the options --engine (auto, popcount, matrix) and --device (auto, cpu, cuda)."""
     from tomohet.device import device_of
 
     if name == "popcount" or (name == "auto" and device_of(device).type == "cpu"):
@@ -151,7 +163,7 @@ def engine_of(name: str, device: str) -> str:
 
 
 def _engine(name: str) -> tuple:
-    """Functions count_significant and best_partners of `popcount`, or of `matrix` on cpu or cuda."""
+    """Return the functions count_significant and best_partners of `popcount` or `matrix` (cpu, cuda)."""
     if name == "popcount":
         return popcount.count_significant, popcount.best_partners
     from tomohet.analysis.siren import matrix
@@ -167,9 +179,10 @@ def _ranked(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _excluded(kinds: np.ndarray, volumes: int, log10_p: float, phi: float) -> np.ndarray:
-    """Largest number of common volumes (U, U) of voxels that avoid each other; -1 where none is so small.
+    """Return the largest number of common volumes (U, U) of voxels that avoid each other; -1 for none.
 
-    To avoid a voxel is to be linked with its absence: the lower tail is the upper one of n_i and V - n_j.
+    A voxel avoids another if it is linked with the other's absence: the lower tail is the upper tail of n_i
+    and V - n_j.
     """
     absent = volumes - kinds
     all_kinds = np.union1d(kinds, absent)

@@ -1,4 +1,4 @@
-"""How much of every block is on in every particle, by the model's own map of it, which is never made."""
+"""The fraction of every block that is on in every particle, without decoding every particle's map."""
 
 from pathlib import Path
 
@@ -22,13 +22,16 @@ def states_of_particles(
     height: float,
     seed: int,
 ) -> tuple[pd.DataFrame, dict]:
-    """Fraction of every block that is on in every particle, and what a summary says of how it came about.
+    """Estimate the fraction of every block that is on in every particle; return it and a summary.
 
-    Counting voxels above a level needs the map; the mean density in a block does not (`model.mask_sums`). The
-    volumes tell which fraction is on at which density above solvent: the monotonic function nearest to them.
+    Counting voxels above a level needs the map; the mean density in a block does not (`model.mask_sums`). A
+    monotonic function, fitted to the volumes, converts density above solvent to the fraction that is on.
 
-    folder: of the masks block_<id>.mrc. states: of the volumes, columns siren_<id>. height: of the level
-    above solvent. Columns of the result: particle, siren_<id>.
+    folder : of the masks block_<id>.mrc
+    states : of the volumes, columns siren_<id>
+    height : of the level above solvent
+
+    Columns of the result: particle, siren_<id>.
 
     Raises InputError when the volumes are not of the model in `maps`.
     """

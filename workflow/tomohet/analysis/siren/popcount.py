@@ -16,10 +16,11 @@ PAIRS_PER_CHUNK = 20_000_000
 
 
 def count_significant(voxels, rank: np.ndarray, rows: np.ndarray, cutoffs: np.ndarray) -> np.ndarray:
-    """Number (K,) of pairs (one of `rows`, any other voxel) with at least `cutoffs` (U, U, K) common volumes.
+    """Count pairs (K,) of one of `rows` and any other voxel with at least `cutoffs` (U, U, K) common volumes.
 
-    rank: (N,) position of every voxel's total among the U totals. Voxels within `voxels.noise_A` do not
-    count.
+    rank : (N,) position of every voxel's total among the U totals
+
+    Voxels within `voxels.noise_A` of each other do not count.
     """
     xyz_A, noise_A = voxels.xyz_A.astype(np.float64), noise_of(voxels)
     counts = _over_rows(
@@ -32,14 +33,14 @@ def count_significant(voxels, rank: np.ndarray, rows: np.ndarray, cutoffs: np.nd
 
 
 def best_partners(voxels, rank: np.ndarray, rule, keep: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Index (N, K) and phi (N, K) of every voxel's partners of largest phi by a `pairs.Rule`.
+    """Find index (N, K) and phi (N, K) of every voxel's partners of largest phi by a `pairs.Rule`.
 
-    Also the number of linked and of excluded pairs.
+    The number of linked and of excluded pairs is returned too.
     """
     xyz_A = voxels.xyz_A.astype(np.float64)
     noise_A = noise_of(voxels) if rule.apart else np.full(len(rank), -1.0)
     n = len(rank)
-    # Side by side: nearly every pair looks at both.
+    # The two tables are interleaved in memory because nearly every pair reads both.
     limits = np.minimum(np.stack([rule.needed, rule.excluded], axis=-1), MOST_VOLUMES + 1).astype(np.int16)
     found = _over_rows(
         lambda part: _best_partners(
@@ -55,12 +56,15 @@ def best_partners(voxels, rank: np.ndarray, rule, keep: int) -> tuple[np.ndarray
 
 
 def noise_of(voxels) -> np.ndarray:
-    """Distance (N,) float64 within which each voxel shares its noise with others; -1 if unknown."""
+    """Return the distance (N,) float64 within which each voxel shares its noise with others.
+
+    -1 if unknown.
+    """
     return np.full(len(voxels.bits), -1.0) if voxels.noise_A is None else voxels.noise_A.astype(np.float64)
 
 
 def _over_rows(work: Callable, rows: int, columns: int, description: str) -> list:
-    """`work(slice of rows)` for all rows, on as many threads as the process may use, in order."""
+    """Run `work(slice of rows)` for all rows, on as many threads as the process may use; keep the order."""
     size = max(1, PAIRS_PER_CHUNK // max(columns, 1))
     parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as threads:
@@ -99,7 +103,7 @@ def _count_significant(bits, rank, rows, cutoffs, xyz_A, noise_A):
 
 @numba.njit(cache=True, nogil=True)
 def _keep_best(index, phi, j, value):
-    """Put partner j into the lists (K,), which descend in phi, if it is among the best."""
+    """Insert partner j into the lists (K,), which descend in phi, if it is among the best."""
     place = phi.size - 1
     if index[place] >= 0 and value <= phi[place]:
         return

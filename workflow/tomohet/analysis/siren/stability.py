@@ -1,4 +1,4 @@
-"""How much the blocks depend on the level at which volumes are cut, and what randomised volumes yield."""
+"""Dependence of the blocks on the level at which volumes are cut, and blocks found in randomised volumes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +15,9 @@ MOST_VOXELS = 20_000
 
 
 def jaccard(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Best Jaccard index of every block of `labels` (ids from 1, ascending) with a block of `others`.
+    """Compute the best Jaccard index of every block of `labels` (ids from 1, ascending) with one of `others`.
 
-    Both (D, D, D) int64, 0 for none.
+    Both are (D, D, D) int64, 0 for none.
     """
     ids, one = np.unique(labels, return_inverse=True)
     kinds, two = np.unique(others, return_inverse=True)
@@ -29,9 +29,11 @@ def jaccard(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def level_stability(found: Blocks, search: Callable[[float], Blocks]) -> tuple[np.ndarray, dict]:
-    """Smallest Jaccard index of every block (B,) with those found at 0.8 and 1.2 of the level, and a summary.
+    """Compute the smallest Jaccard index of every block (B,) with those at 0.8 and 1.2 of the level.
 
-    search: the blocks at a multiple of the level's height above the solvent.
+    search : returns the blocks at a multiple of the level's height above the solvent
+
+    A summary is returned too.
     """
     worst, counts = np.ones(len(found.table)), {}
     for factor in LEVEL_FACTORS:
@@ -45,13 +47,13 @@ def level_stability(found: Blocks, search: Callable[[float], Blocks]) -> tuple[n
 
 
 def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
-    """What is found in volumes whose pieces are as smooth over latents and in space, but unrelated.
+    """Search for blocks in volumes whose pieces are unrelated, but equally smooth over latents and in space.
 
-    Voxels within the noise's extent stay together: cubes of that edge are put to each other's places and get
-    random signs of their latent harmonics (Moran spectral randomisation). Each voxel keeps its occupancy. Up
-    to 20,000 voxels are taken, of the middle of the box. None without latents.
+    Voxels within the noise's extent stay together: cubes of that edge exchange their places and get random
+    signs of their latent harmonics (Moran spectral randomisation). Each voxel keeps its occupancy. Up to
+    20,000 voxels from the middle of the box are used.
 
-    Returns n_voxels, n_linked (pairs) and n_blocks.
+    Returns n_voxels, n_linked (pairs) and n_blocks; None without latents.
     """
     if not task.sampling.bands:
         return None
@@ -78,7 +80,7 @@ def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
     kept = ((total > 0) & (total < volumes))[:, 0] & (moved < shape).all(axis=1)
     order = np.flatnonzero(kept)[np.argsort(np.ravel_multi_index(moved[kept].T, shape))]
     places = np.ravel_multi_index(moved[order].T, shape)
-    # A place takes over whether noise makes a difference from the voxel that is put there.
+    # A voxel that is moved to another place keeps its flag of whether noise affects it.
     clear = np.zeros(shape, dtype=bool)
     clear.reshape(-1)[places] = task.noise.clear.reshape(-1)[tested[order]]
     noise = replace(task.noise, clear=clear)
