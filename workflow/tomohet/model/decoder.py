@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from tomohet.model.fused import activate_, activated_product
 from tomohet.model.lanes import lane_count, run_in_lanes
 from tomohet.model.linear_base import LinearBase
 from tomohet.model.mlp import (
     ResidualMLP,
-    activate_,
-    activated_product,
     folded_affine,
     scale_,
 )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-LEAKY_SLOPE = 0.01
+from tomohet.model.fused import LEAKY_SLOPE
 
 
 class ResidualLinear(nn.Module):
@@ -77,37 +77,6 @@ def scale_inputs_(layer: nn.Linear | ResidualLinear, first: int, factor: float) 
 def make_activation(name: str) -> nn.Module:
     """Make the activation `relu` or `leaky_relu` (slope 0.01)."""
     return nn.ReLU() if name == "relu" else nn.LeakyReLU(LEAKY_SLOPE)
-
-
-def activate_(x: Tensor, name: str) -> Tensor:
-    """Apply the activation in place."""
-    return x.relu_() if name == "relu" else nn.functional.leaky_relu_(x, LEAKY_SLOPE)
-
-
-def activated_product(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    """Compute the activation of `x` (rows, in) times `weight` (out, in) plus `bias`, without gradients.
-
-    A fused operation is used where PyTorch has one: on a GPU a separate pass for the activation takes as long
-    as the product, and on a CPU oneDNN's product is faster.
-    """
-    if x.device.type == "cpu" and x.dtype is torch.float32 and torch.backends.mkldnn.is_available():
-        slope = [] if activation == "relu" else [LEAKY_SLOPE]
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, slope, "")
-    if x.is_cuda and activation == "relu":
-        return torch._addmm_activation(bias, x, weight.T)
-    return activate_(torch.addmm(bias, x, weight.T), activation)
-
-
-def activation_gradient_(gradient: Tensor, output: Tensor, name: str) -> Tensor:
-    """Turn the gradient of an activation's output into that of its input, in place.
-
-    Both activations keep the sign, so `output` tells which branch a value took.
-    """
-    if name == "relu":
-        return torch.ops.aten.threshold_backward.grad_input(gradient, output, 0, grad_input=gradient)
-    return torch.ops.aten.leaky_relu_backward.grad_input(
-        gradient, output, LEAKY_SLOPE, True, grad_input=gradient
-    )
 
 
 def _affine(n_in: int, n_out: int) -> nn.Linear | ResidualLinear:

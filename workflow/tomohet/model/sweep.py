@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tomohet.model.decoder import FoldedDecoder, read_hartley, read_hartley_gradient
+from tomohet.model.fused import activate_, activated_product, activation_gradient_
 from tomohet.model.lanes import lane_count, run_in_lanes
 from tomohet.model.linear_base import LinearBase
-from tomohet.model.mlp import activate_, activated_product, activation_gradient_
 from tomohet.model.positional import encode_into
 from tomohet.model.rows import PackedRows
 

@@ -304,7 +304,8 @@ class TrainVaeOptions(
         remedy = "with --init DIR (the output folder of `tomohet train_linear` on the same particles)"
         if self.encoder not in (None, "tilts"):
             raise ValueError(
-                f"--encoder {self.encoder}: latents of this encoder start from a linear model; give one {remedy}"
+                f"--encoder {self.encoder}: latents of this encoder start from a linear model; "
+                f"give one {remedy}"
             )
         if self.zdim is None:
             raise ValueError(

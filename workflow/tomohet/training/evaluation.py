@@ -31,9 +31,9 @@ def write_latents(
 ) -> None:
     """Infer the latents of this process's share of `particles` (store ordinals), write `options.out_z`.
 
-    Several processes write their rows into one file, and the last process turns that file into `options.out_z`.
-    A share consists of whole batches: each batch is computed by a single process, so the results do not
-    depend on the number of processes.
+    Several processes write their rows into one file, and the last process turns that file into
+    `options.out_z`. A share consists of whole batches: each batch is computed by a single process, so the
+    results do not depend on the number of processes.
     """
     if share.size == 1:
         save_latents(options.out_z, *evaluate_images(options, store, particles, device))
@@ -71,9 +71,9 @@ def evaluate_images(
     box, pixel_size_A = box_of(config), config["angpix"]
     if store.box != box or abs(store.pixel_size_A / pixel_size_A - 1) > 1e-3:
         raise InputError(
-            f"{options.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was trained "
-            f"on {box} px at {pixel_size_A:g} Å; resample the images with `tomohet downsample`, or extract "
-            "them with that box and pixel size"
+            f"{options.particles}: box {store.box} px at {store.pixel_size_A:g} Å, but the network was "
+            f"trained on {box} px at {pixel_size_A:g} Å; resample the images with `tomohet downsample`, or "
+            "extract them with that box and pixel size"
         )
     _refuse_other_normalisation(config, store)
     model = load_vae(options.weights, config, device)
