@@ -92,6 +92,17 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
+def test_benchmarks_have_the_options_that_are_named():
+    lines = [
+        line for page in PAGES for line in re.findall(r"`python (tests/\S+\.py)([^`]*)`", page.read_text())
+    ]
+    assert lines
+    for script, arguments in lines:
+        source = (ROOT / script).read_text()
+        unknown = [option for option in re.findall(r"--[\w-]+", arguments) if f'"{option}"' not in source]
+        assert not unknown, f"{script}: {unknown}"
+
+
 def test_relative_links_lead_to_files_and_headings():
     wrong = []
     for page in PAGES:
