@@ -3,16 +3,17 @@
 import ast
 import importlib.util
 import re
-import runpy
 import shlex
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tomohet.cli import options_of
+from tomohet.options.configuration import STAGES, WORKFLOW_DEFAULTS
+from tomohet.options.schema import read_schema
 from tomohet.rounds.flags import flag_of
-from tomohet.rounds.schema import keys_of, read_schema, stages
+from tomohet.rounds.schema import keys_of, stages
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "workflow" / "tomohet"
@@ -38,12 +39,6 @@ COMMANDS = {
 }
 
 
-@cache
-def parser_of(command: str):
-    """The argparse parser of a command: the one place that knows where parsers are."""
-    return runpy.run_path(str(ROOT / "workflow" / "scripts" / f"{command}.py"))["build_parser"]()
-
-
 def blocks(languages: tuple[str, ...]) -> list[tuple[Path, str]]:
     """(page, text) of all fenced blocks in one of the languages ("": none is given)."""
     found = [(page, match) for page in PAGES for match in FENCE.finditer(page.read_text())]
@@ -67,7 +62,7 @@ def command_lines(name: str) -> list[tuple[Path, list[str]]]:
 def test_commands_parse(page, words, capsys):
     command, *arguments = words
     try:
-        parser_of(command).parse_args(arguments)
+        options_of(command, arguments)
     except SystemExit as ended:
         said = capsys.readouterr().err
         assert ended.code == 0 and arguments == ["--help"], f"{page.relative_to(ROOT)}: {words}: {said}"
@@ -173,26 +168,16 @@ def test_keys_in_configurations_exist():
     assert looked_at and not wrong
 
 
-def plain(default: object) -> str | float:
-    """A default as parser and schema both know it: off, none and nothing are one, `0` is 0."""
-    if default is None or default is False or default == []:
-        return "none"
-    try:
-        return float(default)
-    except (TypeError, ValueError):
-        return str(default)
-
-
 def test_defaults_that_differ_are_listed():
-    """The table of migrating-from-tomodrgn.md is what parsers and schema say."""
+    """The table of migrating-from-tomodrgn.md lists `WORKFLOW_DEFAULTS`."""
     expected = {}
-    for stage, command in COMMANDS.items():
-        options = parser_of(command)._option_string_actions
-        for key, schema in keys_of(stage).items():
-            option = options.get(flag_of(stage, key))
-            default = schema.get("default")
-            if option is not None and plain(option.default) != plain(default):
-                expected[command, flag_of(stage, key)] = (option.default, default)
+    for stage, defaults in WORKFLOW_DEFAULTS.items():
+        if stage == "simulate":  # no command of tomoDRGN
+            continue
+        for key, value in defaults.items():
+            names = dict(word.partition("=")[::2] for word in STAGES[stage].keys.split())
+            own = STAGES[stage].model.model_fields[names[key] or key].default
+            expected[COMMANDS[stage], flag_of(stage, key)] = (own, value)
     text = (ROOT / "docs" / "migrating-from-tomodrgn.md").read_text()
     table = text.split("## Defaults that differ between a command and the workflow")[1]
     rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| (\S+) \| (\S+) \|", table, re.M)
