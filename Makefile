@@ -1,4 +1,4 @@
-# make demo | test | install | bench | clean
+# make demo | test | quick | install | bench | clean
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -17,12 +17,14 @@ PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 export MPLBACKEND := Agg
 export PYTHONPATH := $(CURDIR)/workflow
 
-.PHONY: help install demo test bench clean config-readme
+.PHONY: help install demo test quick wheel bench clean config-readme
 
 help:
 	@echo "make install   Python environment in $(VENV)"
 	@echo "make demo      simulate a dataset and find its structures; ends in results/demo/report.html"
 	@echo "make test      all tests, lint and style"
+	@echo "make quick     the unit tests that simulate nothing: about a minute"
+	@echo "make wheel     build the wheel, install it in an empty environment, and do a round with it"
 	@echo "make bench     speed of the parts that take the time (RECORD=1: keep it to compare with)"
 	@echo "make clean     remove the demo's results, logs and benchmarks"
 
@@ -47,11 +49,19 @@ demo: install
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slurm and not browser and not real" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slurm and not browser and not real" tests --durations 20
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check --line-length 110 Snakefile workflow/rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+quick: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m quick tests/unit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+wheel: install
+	tests/wheel/try.sh $(CURDIR)/build/wheel
 
 bench: install
 	@$(BIN)/python tests/benchmarks/bench.py $(if $(RECORD),--record)

@@ -20,6 +20,8 @@ TINY_NETWORK = (
     "--zdim 2 -n 2 -b 6 --dec-dim 16 --enc-dim-A 16 --out-dim-A 8 --enc-dim-B 16 --pe-dim 3 --lr 0.003"
 ).split()
 FOLDERS_WITH_MARKER = {"unit", "workflow", "slurm", "browser", "gpu"}
+# Fixtures that simulate, train, or need files from elsewhere: tests without them are quick.
+SLOW_FIXTURES = {"run_script", "tiny", "tiny_store", "tiny_training", "tiny_linear", "base_run", "shared"}
 
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests" / "unit")]
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -33,6 +35,8 @@ def pytest_collection_modifyitems(items):
         folder = Path(item.path).relative_to(ROOT / "tests").parts[0]
         if folder in FOLDERS_WITH_MARKER:
             item.add_marker(folder)
+        if folder == "unit" and not SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker("quick")
         if folder == "gpu" and not _cuda():
             item.add_marker(pytest.mark.skip(reason="no CUDA on this machine"))
 

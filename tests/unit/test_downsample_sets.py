@@ -44,7 +44,7 @@ def set_star(tmp_path):
 
 
 @pytest.fixture
-def one_stack(tmp_path, monkeypatch, set_star):
+def one_stack(tmp_path, set_star):
     """Downsample the set to one stack with further options; the STAR file written."""
 
     def run(*options, box=SMALL):
@@ -113,7 +113,7 @@ def test_columns_begin_as_tomodrgn_and_cryodrgn_expect_them(one_stack, set_star)
     )
 
 
-def test_a_raw_set_has_no_columns_of_its_own_kind(tmp_path, monkeypatch):
+def test_a_raw_set_has_no_columns_of_its_own_kind(tmp_path):
     """Nothing that another program would have to know: images were multiplied by nothing."""
     star, _ = write_image_series(tmp_path)
     output = tmp_path / "out.mrcs"
@@ -131,7 +131,7 @@ def test_half_planes_are_those_of_the_set(one_stack, set_star, tmp_path):
     assert (found - expected)[:, inside].abs().max() < 1e-5 * expected.abs().max()
 
 
-def test_half_maps_are_those_of_the_set(one_stack, set_star, tmp_path, monkeypatch):
+def test_half_maps_are_those_of_the_set(one_stack, set_star, tmp_path):
     star = one_stack(box=BOX)
     for name, source in (("a", star), ("b", set_star)):
         assert run_here("backproject_voxel", source, "-o", tmp_path / name).returncode == 0
@@ -140,13 +140,13 @@ def test_half_maps_are_those_of_the_set(one_stack, set_star, tmp_path, monkeypat
         assert np.allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_without_a_star_file(tmp_path, monkeypatch, set_star):
+def test_without_a_star_file(tmp_path, set_star):
     assert run_here("downsample", set_star, "-D", SMALL, "-o", tmp_path / "only.mrcs").returncode == 0
     assert stack_header(tmp_path / "only.mrcs")[0][0] == N_IMAGES
     assert not (tmp_path / "only.star").exists()
 
 
-def test_cistem_files_become_image_series(tmp_path, monkeypatch):
+def test_cistem_files_become_image_series(tmp_path):
     """Columns of cisTEM are rewritten as RELION's; the file cannot be edited in place."""
     table = image_table(np.random.default_rng(0))
     write_stack(

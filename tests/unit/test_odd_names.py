@@ -68,7 +68,7 @@ def odd_set(folder, odd):
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_image_series(tmp_path, monkeypatch, odd):
+def test_image_series(tmp_path, odd):
     star = odd_series(tmp_path / odd, odd)
     whole = read_particles(star)
     out = tmp_path / "out"
@@ -82,7 +82,7 @@ def test_image_series(tmp_path, monkeypatch, odd):
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_optimisation_sets(tmp_path, monkeypatch, odd):
+def test_optimisation_sets(tmp_path, odd):
     star = odd_set(tmp_path / odd, odd)
     whole = read_particles(star)
     out = tmp_path / "out"
@@ -100,7 +100,7 @@ def test_optimisation_sets(tmp_path, monkeypatch, odd):
 
 @pytest.mark.parametrize("odd", UNWRITABLE)
 @pytest.mark.parametrize("kind", ["series", "set", "one stack", "filtered set", "data folder"])
-def test_names_that_no_star_file_can_hold(tmp_path, monkeypatch, capsys, kind, odd):
+def test_names_that_no_star_file_can_hold(tmp_path, kind, odd):
     """One line that shows the name, and no stack is written."""
     if kind == "data folder":
         folder, odd_output = tmp_path / odd, "plain"
@@ -120,22 +120,24 @@ def test_names_that_no_star_file_can_hold(tmp_path, monkeypatch, capsys, kind, o
         output = f"{odd_output}.mrcs"
     else:
         command, options, output = "downsample", ("-D", SMALL), f"{odd_output}.star"
-    assert run_here(command, star, *options, "-o", out / output).returncode == 1
-    message = capsys.readouterr().err
+    done = run_here(command, star, *options, "-o", out / output)
+    assert done.returncode == 1
+    message = done.stderr
     assert "cannot hold a line break" in message and message.strip().count("\n") == 0
     assert not [path for path in out.rglob("*") if path.is_file()]
 
 
-def test_a_folder_that_looks_like_a_section_is_refused_for_sets(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_looks_like_a_section_is_refused_for_sets(tmp_path):
     """The name of an image is NUMBER@STACK; that of a set's stack has no number."""
     star = write_optimisation_set(tmp_path, *optimisation_set_blocks(np.random.default_rng(0)))
     output = tmp_path / "out/1@b_optimisation_set.star"
-    assert run_here("downsample", star, "-D", SMALL, "-o", output).returncode == 1
-    assert "1@b" in capsys.readouterr().err
+    done = run_here("downsample", star, "-D", SMALL, "-o", output)
+    assert done.returncode == 1
+    assert "1@b" in done.stderr
     assert not [path for path in output.parent.rglob("*") if path.is_file()]
 
 
-def test_indices_with_blanks_in_their_name(tmp_path, monkeypatch):
+def test_indices_with_blanks_in_their_name(tmp_path):
     star = odd_set(tmp_path / "a b", "c d")
     path = tmp_path / "my indices.pkl"
     pd.to_pickle(np.arange(2), path)

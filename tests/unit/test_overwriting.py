@@ -26,13 +26,14 @@ def contents(folder):
 
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
+def refused():
     """Run a command that has to end with one line about `name` and leave every file in `folder` as it is."""
 
     def run(folder, name, command, *arguments):
         before = contents(folder)
-        assert run_here(command, *arguments).returncode == 1
-        message = capsys.readouterr().err
+        done = run_here(command, *arguments)
+        assert done.returncode == 1
+        message = done.stderr
         assert "Traceback" not in message and message.count("error:") == 1
         assert str(name) in message and "nothing is written" in message
         assert contents(folder) == before

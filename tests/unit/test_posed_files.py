@@ -59,7 +59,7 @@ def write_poses(path, inputs, errors, listed, refine=True, found=True):
     return path
 
 
-def exported(monkeypatch, star, poses, out, *options):
+def exported(star, poses, out, *options):
     """The file that filter_star writes of `star`."""
     options = (*options, "--with-refined-poses", poses, "-o", out)
     assert run_here("filter_star", star, *options).returncode == 0
@@ -85,24 +85,24 @@ def assert_refined(read, whole, errors, chosen=None):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_image_series_of_every_dialect(tmp_path, monkeypatch, dialect):
+def test_image_series_of_every_dialect(tmp_path, dialect):
     _, table = write_image_series(tmp_path)
     star = write(tmp_path, dialect, table, shuffle=3)
     whole = read_particles(star)
     errors = errors_of(len(whole.particles), LISTED)
     poses = write_poses(tmp_path / "poses.parquet", [star], errors, LISTED)
     write_pickle(tmp_path / "ind.pkl", np.array([0, 2, 4, 5]))
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star", "--ind", tmp_path / "ind.pkl")
+    out = exported(star, poses, tmp_path / "out.star", "--ind", tmp_path / "ind.pkl")
     assert_refined(read_particles(out), whole, errors, [0, 2, 4, 5])
 
 
-def test_origins_are_added_where_an_image_series_has_none(tmp_path, monkeypatch):
+def test_origins_are_added_where_an_image_series_has_none(tmp_path):
     _, table = write_image_series(tmp_path)
     star = write_text_star(tmp_path / "a.star", {"": table.drop(columns=["rlnOriginX", "rlnOriginY"])})
     whole = read_particles(star)
     errors = errors_of(len(whole.particles), LISTED)
     poses = write_poses(tmp_path / "poses.parquet", [star], errors, LISTED)
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star")
+    out = exported(star, poses, tmp_path / "out.star")
     assert_refined(read_particles(out), whole, errors)
     assert list(read_star(out)[""])[-2:] == ["rlnOriginXAngst", "rlnOriginYAngst"]
     before, after = star.read_text().splitlines(), out.read_text().splitlines()
@@ -111,13 +111,13 @@ def test_origins_are_added_where_an_image_series_has_none(tmp_path, monkeypatch)
     assert unlisted and all(f"{line} 0.000 0.000" in after for line in unlisted)
 
 
-def test_all_other_text_stays(tmp_path, monkeypatch):
+def test_all_other_text_stays(tmp_path):
     _, table = write_image_series(tmp_path)
     star = write_text_star(tmp_path / "a.star", {"other": {"note": "'a  b'"}, "particles": table})
     text = star.read_text().replace("TS_0_0002  8.0", "TS_0_0002 \t 8.0  ", 1) + "# the end\n"
     star.write_text(text)
     poses = write_poses(tmp_path / "poses.parquet", [star], errors_of(6, LISTED), LISTED)
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star").read_text()
+    out = exported(star, poses, tmp_path / "out.star").read_text()
     changed = [list(table).index(name) for name in [*ANGLES, "rlnOriginX", "rlnOriginY"]]
     before, after = text.splitlines(keepends=True), out.splitlines(keepends=True)
     assert len(before) == len(after)
@@ -131,13 +131,13 @@ def test_all_other_text_stays(tmp_path, monkeypatch):
     assert "TS_0_0002 \t 8.0  " in out
 
 
-def test_numbers_have_the_decimals_of_the_file(tmp_path, monkeypatch):
+def test_numbers_have_the_decimals_of_the_file(tmp_path):
     _, table = write_image_series(tmp_path)
     written = table.assign(rlnAngleRot=table["rlnAngleRot"].map("{:.7f}".format))
     written["rlnAngleTilt"] = table["rlnAngleTilt"].map("{:.1f}".format)
     star = write_text_star(tmp_path / "a.star", {"": written})
     poses = write_poses(tmp_path / "poses.parquet", [star], errors_of(6, LISTED), LISTED)
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star")
+    out = exported(star, poses, tmp_path / "out.star")
     rows = [line.split() for line in out.read_text().splitlines() if "TS_1_0001" in line]
     digits = {
         name: {len(row[list(table).index(name)].partition(".")[2]) for row in rows}
@@ -148,7 +148,7 @@ def test_numbers_have_the_decimals_of_the_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("origins", [True, False])
 @pytest.mark.parametrize("subtomogram", [True, False])
-def test_optimisation_sets(tmp_path, monkeypatch, origins, subtomogram):
+def test_optimisation_sets(tmp_path, origins, subtomogram):
     blocks, tomograms = optimisation_set_blocks(np.random.default_rng(0))
     table = blocks["particles"]
     if not origins:
@@ -163,7 +163,7 @@ def test_optimisation_sets(tmp_path, monkeypatch, origins, subtomogram):
     poses = write_poses(tmp_path / "poses.parquet", whole.inputs, errors, LISTED)
     write_pickle(tmp_path / "ind.pkl", np.array([1, 2, 3]))
     out = tmp_path / "part_optimisation_set.star"
-    exported(monkeypatch, star, poses, out, "--ind", tmp_path / "ind.pkl")
+    exported(star, poses, out, "--ind", tmp_path / "ind.pkl")
     assert_refined(read_particles(out), whole, errors, [1, 2, 3])
     left = read_star(tmp_path / "part.star")["particles"]
     same = [name for name in table if not name.startswith(("rlnAngle", "rlnOrigin"))]
@@ -204,7 +204,7 @@ def assert_placed(out, star, errors):
         ((), True, "rlnOrigin"),
     ],
 )
-def test_volume_series_joined_by_name(tmp_path, monkeypatch, more, optics, changed):
+def test_volume_series_joined_by_name(tmp_path, more, optics, changed):
     images, table = write_image_series(tmp_path)
     names = list(dict.fromkeys(table["rlnGroupName"]))
     blocks = {"optics": pd.DataFrame([{"rlnOpticsGroup": 1, "rlnVoltage": 300}])} if optics else {}
@@ -212,7 +212,7 @@ def test_volume_series_joined_by_name(tmp_path, monkeypatch, more, optics, chang
     star = write_text_star(tmp_path / "volumes.star", blocks | {"particles": rows})
     errors = errors_of(len(names), LISTED)
     poses = write_poses(tmp_path / "poses.parquet", [images], errors, LISTED)
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star", "--particles", images)
+    out = exported(star, poses, tmp_path / "out.star", "--particles", images)
     assert_placed(out, star, errors[::-1])
     new = read_star(out)["particles"]
     kept = [name for name in rows if not name.startswith(("rlnAngle", changed))]
@@ -223,7 +223,7 @@ def test_volume_series_joined_by_name(tmp_path, monkeypatch, more, optics, chang
         np.testing.assert_allclose(*moved, atol=4e-3)
 
 
-def test_all_temporal_samples_of_warps_own_columns(tmp_path, monkeypatch):
+def test_all_temporal_samples_of_warps_own_columns(tmp_path):
     images, table = write_image_series(tmp_path)
     names = list(dict.fromkeys(table["rlnGroupName"]))
     rows = volumes(names).rename(columns={"rlnMicrographName": "wrpSourceName"})
@@ -235,7 +235,7 @@ def test_all_temporal_samples_of_warps_own_columns(tmp_path, monkeypatch):
     star = write_text_star(tmp_path / "volumes.star", {"particles": rows})
     errors = errors_of(len(names), LISTED)
     poses = write_poses(tmp_path / "poses.parquet", [images], errors, LISTED)
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star", "--particles", images)
+    out = exported(star, poses, tmp_path / "out.star", "--particles", images)
     assert_placed(out, star, errors[::-1])
     swap = {"1": "2", "2": "1"}  # the reader takes the first sample
     for path in (star, out):
@@ -245,7 +245,7 @@ def test_all_temporal_samples_of_warps_own_columns(tmp_path, monkeypatch):
     assert_placed(tmp_path / "second_out.star", tmp_path / "second_volumes.star", errors[::-1])
 
 
-def test_copies_have_poses_of_their_own(tmp_path, monkeypatch):
+def test_copies_have_poses_of_their_own(tmp_path):
     _, table = write_image_series(tmp_path)
     rotation = euler_to_matrix(*table[ANGLES].to_numpy().T)
     tilt = Rotation.from_rotvec(np.outer(np.tile(np.arange(5) * 6.0, 6), [0, 1, 0]), degrees=True).as_matrix()
@@ -260,7 +260,7 @@ def test_copies_have_poses_of_their_own(tmp_path, monkeypatch):
     errors = errors_of(12, np.arange(12))
     errors[:, :3] = 0  # turns of their own would be no symmetry
     poses = write_poses(tmp_path / "poses.parquet", [star], errors, np.arange(12))
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star")
+    out = exported(star, poses, tmp_path / "out.star")
     assert_refined(read_particles(out, expanded=True), whole, errors)
 
 
@@ -273,59 +273,61 @@ def test_added_columns_of_a_block_of_pairs(tmp_path):
     assert head == star.read_text().replace("# here\n", "# here\n_rlnOriginXAngst 0.500\n")
 
 
-def test_poses_of_other_particles_are_refused(tmp_path, monkeypatch, capsys):
+def test_poses_of_other_particles_are_refused(tmp_path):
     star, table = write_image_series(tmp_path)
     poses = write_poses(tmp_path / "poses.parquet", [star], errors_of(6, LISTED), LISTED)
     star.write_text(star.read_text() + "\n")
     out = tmp_path / "out.star"
-    assert run_here("filter_star", star, "--with-refined-poses", poses, "-o", out).returncode == 1
-    assert "poses of the particles of another file than" in capsys.readouterr().err
+    done = run_here("filter_star", star, "--with-refined-poses", poses, "-o", out)
+    assert done.returncode == 1
+    assert "poses of the particles of another file than" in done.stderr
     # Rows of a volume series are no particles of the images, unless --particles joins them.
     poses = write_poses(tmp_path / "poses.parquet", [star], errors_of(6, LISTED), LISTED)
     series = write_text_star(tmp_path / "v.star", {"": volumes(list(dict.fromkeys(table["rlnGroupName"])))})
-    assert run_here("filter_star", series, "--with-refined-poses", poses, "-o", out).returncode == 1
-    assert "another file than" in capsys.readouterr().err and not out.exists()
+    done = run_here("filter_star", series, "--with-refined-poses", poses, "-o", out)
+    assert done.returncode == 1
+    assert "another file than" in done.stderr and not out.exists()
 
 
-def test_a_file_without_poses_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_file_without_poses_is_refused(tmp_path):
     star, table = write_image_series(tmp_path)
     names = pd.DataFrame({"rlnGroupName": list(dict.fromkeys(table["rlnGroupName"]))})
     series = write_text_star(tmp_path / "v.star", {"": names.assign(rlnCoordinateX=1.0)})
     poses = write_poses(tmp_path / "poses.parquet", [star], errors_of(6, LISTED), LISTED)
     options = ("--particles", star, "--with-refined-poses", poses, "-o", tmp_path / "out.star")
-    assert run_here("filter_star", series, *options).returncode == 1
-    assert "column _rlnAngleRot is missing, expected angles" in capsys.readouterr().err
+    done = run_here("filter_star", series, *options)
+    assert done.returncode == 1
+    assert "column _rlnAngleRot is missing, expected angles" in done.stderr
 
 
-def test_subtomograms_are_no_tilt_images(tmp_path, monkeypatch, capsys):
+def test_subtomograms_are_no_tilt_images(tmp_path):
     """A table of volumes with group names is a volume series, and is not taken for images if one says so."""
     rows = volumes(list("abcdef"), ["rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"])
     star = write_text_star(tmp_path / "v.star", {"": rows.assign(rlnImageName="a.mrc")})
     errors = errors_of(6, LISTED)
     poses = write_poses(tmp_path / "poses.parquet", [star], errors, LISTED)
-    assert_placed(exported(monkeypatch, star, poses, tmp_path / "out.star"), star, errors)
+    assert_placed(exported(star, poses, tmp_path / "out.star"), star, errors)
     options = ("--starfile-type", "imageseries", "--with-refined-poses", poses, "-o", tmp_path / "no.star")
-    assert run_here("filter_star", star, *options).returncode == 1
-    assert "expected `N@stack`" in capsys.readouterr().err and not (tmp_path / "no.star").exists()
+    done = run_here("filter_star", star, *options)
+    assert done.returncode == 1
+    assert "expected `N@stack`" in done.stderr and not (tmp_path / "no.star").exists()
 
 
 @pytest.mark.parametrize("said", [{"refine": False}, {"found": False}])
-def test_files_stay_where_nothing_shall_be_refined(tmp_path, monkeypatch, said):
+def test_files_stay_where_nothing_shall_be_refined(tmp_path, said):
     star, _ = write_image_series(tmp_path)
     poses = write_poses(tmp_path / "poses.parquet", [star], errors_of(6, LISTED), LISTED, **said)
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star")
+    out = exported(star, poses, tmp_path / "out.star")
     assert out.read_bytes() == star.read_bytes()
 
 
-def test_the_exported_files_of_a_simulation_are_the_refined_store(
-    tiny, tiny_store, tmp_path, monkeypatch, caplog
-):
+def test_the_exported_files_of_a_simulation_are_the_refined_store(tiny, tiny_store, tmp_path, caplog):
     store = open_store(tiny_store)
     listed = np.arange(0, len(store.particles), 2)
     errors = errors_of(len(store.particles), listed)
     poses = write_poses(tmp_path / "poses.parquet", store.description["inputs"], errors, listed)
     star = next(iter(store.description["inputs"]))
-    read = read_particles(exported(monkeypatch, star, poses, tmp_path / "out.star"))
+    read = read_particles(exported(star, poses, tmp_path / "out.star"))
     refined = RefinedPoses.read(poses, store).applied(store)
     apart = Rotation.from_matrix(refined.rotations()).inv() * Rotation.from_matrix(read.rotations())
     assert np.degrees(apart.magnitude()).max() < 1e-3
@@ -333,7 +335,7 @@ def test_the_exported_files_of_a_simulation_are_the_refined_store(
     np.testing.assert_allclose(read.images[["shift_x_px", "shift_y_px"]], shift, atol=1e-3)
     series = tiny / "volumes.star"
     caplog.clear()
-    out = exported(monkeypatch, series, poses, tmp_path / "volumes.star", "--particles", star)
+    out = exported(series, poses, tmp_path / "volumes.star", "--particles", star)
     assert_placed(out, series, errors)
     assert "not of the refinement" not in caplog.text
     # Turned against another reference, as a second refinement may be.
@@ -342,7 +344,7 @@ def test_the_exported_files_of_a_simulation_are_the_refined_store(
     turned = euler_to_matrix(*blocks[name][ANGLES].to_numpy().T) @ euler_to_matrix(20, 50, 30)
     blocks[name][ANGLES] = matrix_to_euler(turned)
     other = write_text_star(tmp_path / "other.star", blocks)
-    exported(monkeypatch, other, poses, tmp_path / "other_out.star", "--particles", star)
+    exported(other, poses, tmp_path / "other_out.star", "--particles", star)
     assert "its poses are not of the refinement of" in caplog.text
 
 
@@ -362,22 +364,22 @@ def real(shared, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_real_files(real, tmp_path, monkeypatch, name):
+def test_real_files(real, tmp_path, name):
     star = real / name
     whole = read_particles(star)
     listed = np.arange(0, len(whole.particles), 2)
     errors = errors_of(len(whole.particles), listed)
     poses = write_poses(tmp_path / "poses.parquet", whole.inputs, errors, listed)
-    out = exported(monkeypatch, star, poses, star.with_name(f"refined_{star.name}"))
+    out = exported(star, poses, star.with_name(f"refined_{star.name}"))
     assert_refined(read_particles(out), whole, errors)
 
 
-def test_real_subtomograms_of_relion4(real, tmp_path, monkeypatch):
+def test_real_subtomograms_of_relion4(real, tmp_path):
     star = real / "relion4_volumes_cryocat/particles.star"
     before = poses_and_origins(read_volume_series(star))
     errors = errors_of(len(before[0]), np.arange(len(before[0])))
     poses = write_poses(tmp_path / "poses.parquet", [star], errors, np.arange(len(errors)))
-    out = exported(monkeypatch, star, poses, tmp_path / "out.star")
+    out = exported(star, poses, tmp_path / "out.star")
     after = poses_and_origins(read_volume_series(out))
     expected = Rotation.from_matrix(before[0]) * Rotation.from_rotvec(errors[:, :3])
     assert np.degrees((expected.inv() * Rotation.from_matrix(after[0])).magnitude()).max() < 1e-3
