@@ -229,7 +229,7 @@ SETS = {
     ),
     "mirrored projection": (
         set_with(lambda b, t: table_cell(t["002"], 1, "rlnTomoProjY", "[0,-1,0,0]")),
-        "table data_002: row 2: the projection matrix is no rotation",
+        "table data_002: row 2: the projection matrix is not a rotation",
     ),
     "projection of three numbers": (
         set_with(lambda b, t: t["002"].update({"rlnTomoProjX": ["[1,0,0]"] * 5})),

@@ -58,8 +58,8 @@ def test_bad_optimisation_set(tmp_path, name):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (with_bad_pixel(np.nan), "TS_1.mrcs: section 7 has pixels that are no finite numbers"),
-        (with_bad_pixel(np.inf), "TS_1.mrcs: section 7 has pixels that are no finite numbers"),
+        (with_bad_pixel(np.nan), "TS_1.mrcs: section 7 has pixels that are not finite numbers"),
+        (with_bad_pixel(np.inf), "TS_1.mrcs: section 7 has pixels that are not finite numbers"),
         (with_constant_section, "TS_1.mrcs: section 3 is constant in the window"),
     ],
 )

@@ -232,8 +232,8 @@ def test_units_of_several_pieces_with_threshold_and_colour(model, tmp_path):
     assert "color #1/A:3-6 #112233" in script and 'open "m.pdb"' in script
     for line, message in (
         ("x,A,1-b,,,", "expected ranges"),
-        ("x,A,,one,,", "no residue number"),
-        ("x,A,,,thick,", "no number"),
+        ("x,A,,one,,", "not a residue number"),
+        ("x,A,,,thick,", "not a number"),
         ("x,A,,,,reddish", "expected a name such as orange"),
         (",A,,,,", "no unit is named"),
     ):

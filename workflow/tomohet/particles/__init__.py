@@ -1,1 +1,4 @@
-"""Particles and their tilt images: read from any STAR dialect, checked, filtered, prepared for computing."""
+"""Particles and their tilt images.
+
+Read from any STAR dialect, checked, filtered and prepared for computing.
+"""
