@@ -79,7 +79,7 @@ ALONE = Processes()
 def joined(device: torch.device) -> Iterator[Processes]:
     """Join the processes that torchrun or `start_copies` has started.
 
-    A single process when there are none.
+    Without any, this process is alone.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:

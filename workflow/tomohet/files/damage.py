@@ -15,6 +15,6 @@ UNREADABLE = (
 def reason(error: Exception) -> str:
     """Return the message of an error in one line of at most 200 characters.
 
-    Its type when it has no message.
+    An error without a message gives its type.
     """
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -97,7 +97,7 @@ class PartedFile:
     def _listed(self) -> list[list[int]] | None:
         """Return the ranges of records that are written.
 
-        None when there is no list, or one of other content.
+        None when there is no list, or the list is of other content.
         """
         try:
             content = json.loads(self._list.read_text())
@@ -116,9 +116,9 @@ class PartedFile:
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Hold the only right to this context for `path`.
+    """Hold the only right to this context for `path`, while other processes wait.
 
-    Other processes wait. Works on network file systems too.
+    This works on network file systems too.
     """
     path = Path(path)
     lock = path.with_name(f".{path.name}.lock")

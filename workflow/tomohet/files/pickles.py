@@ -32,7 +32,7 @@ PLAIN = (bool, int, float, complex, str, np.generic)
 def _copying(kind: type) -> Callable:
     """Make a builder of a list, a set, ... from given items.
 
-    Not from a number or a range, which may be huge.
+    A number or a range is refused, because it may be huge.
     """
 
     def build(*values: object) -> object:

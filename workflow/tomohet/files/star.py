@@ -244,7 +244,7 @@ def as_table(block: pd.DataFrame | Mapping[str, str] | None) -> pd.DataFrame | N
 def as_pairs(block: pd.DataFrame | Mapping[str, str] | None) -> dict[str, str]:
     """Return a block as pairs of name and text: a loop of one row is pairs.
 
-    Empty for None and other tables.
+    The result is empty for None and for other tables.
     """
     if block is None:
         return {}

@@ -95,10 +95,7 @@ def _with_lines(head: list[bytes], after: int, lines: list[bytes], end: bytes) -
 
 
 def decimals(block: TextBlock, column: str) -> int:
-    """Return the most digits behind the point in the first rows of a column of numbers.
-
-    0 without the column.
-    """
+    """Return the largest number of decimals in the first rows of a column; 0 without the column."""
     if column not in names_in(block):
         return 0
     texts = [block.pairs[column].encode()] if not block.columns else []

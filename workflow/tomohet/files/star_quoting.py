@@ -15,7 +15,7 @@ _UNWRITABLE = re.compile(r"[\0\n\r\ud800-\udfff]")
 def quoted(value: str) -> str:
     """Return the text as one value of a STAR file.
 
-    Without quotes where possible, else in double or single ones.
+    It has no quotes where possible, else double or single ones.
 
     Raises InputError for a text with a line break, a null, bytes that are not UTF-8, or both kinds of quotes.
     """

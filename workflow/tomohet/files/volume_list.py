@@ -48,7 +48,7 @@ class VolumeList:
     """The list's section of one set of volumes while one or several processes write them.
 
     content : digest of everything that decides the volumes; a set of other content is forgotten and its files
-    are removed
+        are removed
     count : number of volumes of the whole set
     stack : name of the file that holds all of them; None: each has a file, `<prefix>NNN.mrc`
     facts : further entries of the section

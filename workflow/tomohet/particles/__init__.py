@@ -1,4 +1,1 @@
-"""Particles and their tilt images.
-
-Read from any STAR dialect, checked, filtered and prepared for computing.
-"""
+"""Particles and their tilt images: reading of any STAR dialect, checks, selection and preparation."""

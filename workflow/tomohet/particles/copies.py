@@ -26,7 +26,7 @@ SAME_IN_ALL_TILTS_DEG = 2.0
 def sources(particles: pd.DataFrame) -> np.ndarray:
     """Return int64 (n,): the number of the particle whose images each particle has.
 
-    Its own without copies.
+    Without copies it is the particle's own number.
     """
     if COPY_OF in particles:
         return particles[COPY_OF].to_numpy(np.int64)

@@ -29,7 +29,7 @@ class Source:
 
     particle_set : None without a STAR file
     file : an image series whose rows are the images; None where rows are made from the table of images
-    instead
+        instead
     """
 
     images: down.ImageList

@@ -164,10 +164,7 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
 
 
 def _copies(file: ParticleFile) -> np.ndarray | None:
-    """Return the number of each row's copy, where particles of one name have one stack.
-
-    None without copies.
-    """
+    """Return the number of each row's copy, where particles of one name have one stack; else None."""
     columns = [
         next((c for c in some if file.column(c) is not None), None) for some in (NAME_COLUMNS, STACK_COLUMNS)
     ]
@@ -302,9 +299,8 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
 def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:
     """Return each row's tomogram as text.
 
-    The given column, rlnTomoName, or the particle's name up to its last `_`.
-
-    For image series the reader's tomograms are used, unless the user gives a column.
+    It is the given column, rlnTomoName, or the particle's name up to its last `_`. For image series the
+    reader's tomograms are used, unless the user gives a column.
 
     Raises InputError when the file does not name tomograms.
     """
@@ -322,10 +318,8 @@ def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:
 def _particle_table(blocks: list[TextBlock], path: Path) -> int:
     """Return the number of the block with the particles.
 
-    `data_particles`, or the only table besides the optics.
-
-    A table of one row may be written as pairs, which are recognised by the particle's name or an image's
-    name.
+    It is `data_particles`, or the only table besides the optics. A table of one row may be written as pairs,
+    which are recognised by the particle's name or an image's name.
     """
     tables = [i for i, block in enumerate(blocks) if block.columns and block.name != "optics"]
     named = [i for i, block in enumerate(blocks) if names_in(block) and block.name == "particles"]

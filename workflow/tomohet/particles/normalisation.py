@@ -92,7 +92,7 @@ def grey_levels(power: np.ndarray, expected: np.ndarray, tomogram: np.ndarray) -
 def grey_scales(noise_scale: np.ndarray, images: pd.DataFrame, tomogram: np.ndarray) -> np.ndarray:
     """Return the grey scale of each image's tomogram, float32 (n,).
 
-    The median divisor of its images of one kind.
+    It is the median divisor of the tomogram's images of the same kind.
     """
     kind = [tomogram, images["ctf_premultiplied"].to_numpy(bool)]
     return pd.Series(noise_scale).groupby(kind).transform("median").to_numpy(np.float32)

@@ -102,9 +102,9 @@ def project_root(written: str, star: Path) -> Path | None:
 
 
 def _candidates(written: str, star_folder: str, base: str) -> list[str]:
-    """List the locations where a stack may be, most specific first, as plain text.
+    """List the locations where a stack may be, most specific first.
 
-    There may be many files.
+    They are plain text, because there may be a file per particle.
     """
     folder, name = os.path.split(written)
     places = [written]

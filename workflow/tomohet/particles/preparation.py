@@ -35,8 +35,8 @@ class Preparation:
     window_r, window_r_outer : its radii as fractions of half the box
     invert : change the sign of all images (or of none); None: the default of `image_signs`
     normalise : "noise": each raw image by its own noise at high |k|, and premultiplied images, whose noise
-    the CTF colours, by one number for each tomogram; "global": all by the standard deviation of their Hartley
-    transforms (the rule of tomoDRGN); or (shift, scale)
+        the CTF colours, by one number for each tomogram; "global": all by the standard deviation of their
+        Hartley transforms (the rule of tomoDRGN); or (shift, scale)
     dtype : "float32" or "float16"
     rescale : pixel size in Å to which all images are resampled
     box : their box then, in px (default: the field of view is kept)

@@ -37,7 +37,7 @@ class RefinedPoses:
 
     particle : (n,) ordinals in the store
     error : (n, 6) rotation vector (rad) and shift (Å) that take the stated pose to the refined one, along the
-    axes of the stated pose
+        axes of the stated pose
     deviation : (2,) standard deviations of all errors, as in the table
     used : whether later stages use the poses
     """

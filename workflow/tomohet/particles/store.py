@@ -36,9 +36,9 @@ class Store:
     """An opened store.
 
     particles, images : the tables of `ParticleSet`; the images of one particle are contiguous. `images` also
-    has `noise_scale`, the divisor of the image, and `grey_scale`, the usual divisor in its tomogram.
+        has `noise_scale`, the divisor of the image, and `grey_scale`, the usual divisor in its tomogram.
     data : memory-mapped (n, n_half, 2), real and imaginary parts of the windowed, shifted, sign-corrected,
-    normalised transforms at the points of `half_plane`
+        normalised transforms at the points of `half_plane`
     data_rows : data_rows[i] is the row of image i in `data`
     checksums : checksums of the rows (None: not known)
     scale : real units = stored values * scale

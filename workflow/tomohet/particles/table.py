@@ -62,17 +62,18 @@ class ParticleSet:
     """All particles of one input file.
 
     particles : one row per particle, `PARTICLE_COLUMNS`; `particle` counts from 0 in input order; `x_A, y_A,
-    z_A` are positions in the tomogram (null when unknown); `half` is the upstream half set 1 or 2 (or null)
+        z_A` are positions in the tomogram (null when unknown); `half` is the upstream half set 1 or 2 (or
+        null)
     images : one row per usable tilt image, `IMAGE_COLUMNS`, sorted by (particle, tilt) with `image` = row
-    number; `tilt` is the index in the tilt series; `section` counts from 1; `r00..r22` rotate volume to image
-    coordinates; shifts are those to apply to the image; dose is cumulative before the exposure; `tilt_deg` >=
-    0; `ctf_premultiplied`, `dose_weighted`, `scale_factor` and `dose_b_factor_A2` describe the factors that
-    the extraction multiplied into the images (`physics.imaging.ImageParameters`); `row` numbers the image in
-    the input, hidden tilts included (the number that `--ind-imgs` uses)
+        number; `tilt` is the index in the tilt series; `section` counts from 1; `r00..r22` rotate volume to
+        image coordinates; shifts are those to apply to the image; dose is cumulative before the exposure;
+        `tilt_deg` >= 0; `ctf_premultiplied`, `dose_weighted`, `scale_factor` and `dose_b_factor_A2` describe
+        the factors that the extraction multiplied into the images (`physics.imaging.ImageParameters`); `row`
+        numbers the image in the input, hidden tilts included (the number that `--ind-imgs` uses)
     n_input : numbers of particles, images and tomograms before anything was left out
     remarks : observations of the reader that the user should know
     expansion : description in words if images occur several times, in poses that a point group relates;
-    `particles` then has `copy_of` (`particles.copies`)
+        `particles` then has `copy_of` (`particles.copies`)
     """
 
     particles: pd.DataFrame

@@ -41,9 +41,9 @@ def background_planes(images: Tensor, field: float = 1.0) -> Tensor:
 
 
 def take_off_background(images: Tensor, field: float = 1.0) -> Tensor:
-    """Subtract the background of images (m, D, D) in place, with padding set to 0.
+    """Subtract the background of images (m, D, D) in place; return the planes (3, m).
 
-    Return the planes (3, m).
+    Padding becomes 0.
     """
     planes, rows, padded = _with_padding(images, field)
     subtract_planes(images, planes)

@@ -28,7 +28,7 @@ def contrast_transfer(
 
     frequency_cpp : (n, 2) as (kx, ky), cycles per pixel
     all others : (m,) pixel size and defocus in Å (positive is underfocus), angle of defocus U from the x axis
-    in degrees, voltage in kV, Cs in mm
+        in degrees, voltage in kV, Cs in mm
 
     CTF = sin(-pi z lambda s^2 + pi/2 Cs lambda^3 s^4 - phase - arcsin(w)), with the astigmatic defocus z = (U
     + V)/2 + (U - V)/2 cos 2(azimuth - angle) (Rohou & Grigorieff 2015, J. Struct. Biol. 192:216). At zero

@@ -41,10 +41,8 @@ def best_shifts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the best position of the model's centre for each rotation (r, 3, 3).
 
-    Å (r, 3), and correlation (r,).
-
-    All shifts by whole voxels are compared by FFT. The box is periodic, so a model beyond one face appears at
-    the opposite face; the refinement corrects this.
+    Returns positions in Å (r, 3) and correlations (r,). All shifts by whole voxels are compared by FFT. The
+    box is periodic, so a model beyond one face appears at the opposite face; the refinement corrects this.
     """
     box = pair.box
     fixed = (pair.spectrum / spline_kernel(box, 1)).to(device)

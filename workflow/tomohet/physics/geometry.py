@@ -50,7 +50,7 @@ def corrected_poses(rotation: np.ndarray, error: np.ndarray) -> tuple[np.ndarray
     """Apply pose errors (m, 6) of particles to the poses of their images.
 
     error : rotation vector (rad) and shift (px) that take the stated pose to the true one, along the axes of
-    the stated pose
+        the stated pose
 
     Returns rotations (m, 3, 3), volume -> image, and additional shifts (m, 2) x, y in px to apply to the
     images. A particle displaced by d appears displaced by R d in the image, which is shifted back.

@@ -29,7 +29,7 @@ def add_slices(sums: np.ndarray, points: np.ndarray, values: np.ndarray, weights
     """Insert values and weights trilinearly into a half grid with kx >= 0: sums (S, S, S/2 + 1, 4).
 
     points : (p, 3), (x, y, z) in steps of the grid, at most S/2 from 0, kx of either sign; for negative kx
-    the Friedel mate is inserted
+        the Friedel mate is inserted
     values : (p, 2), real and imaginary parts
     weights : (p,)
     """

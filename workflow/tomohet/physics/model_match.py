@@ -56,7 +56,7 @@ class Comparison:
     centre_A : (3,) as given
     spectrum : (n, n, n//2+1), transform of V
     field, slopes : coefficients of the cubic B-splines that give V and its derivatives along x, y, z, correct
-    on average over positions within a voxel
+        on average over positions within a voxel
     """
 
     offsets: np.ndarray
@@ -154,7 +154,7 @@ def _binned(offsets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
 def _shell_rms(transform: torch.Tensor, box: int) -> torch.Tensor:
     """Return the root mean square of the shell of every point: (n, n, n//2+1) float64.
 
-    Corners as last shell.
+    Corners have that of the last shell.
     """
     counts = shell_sums(torch.ones(transform.shape), box)
     rms = torch.sqrt(shell_sums(transform.abs().square(), box) / counts)

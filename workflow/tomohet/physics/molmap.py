@@ -55,8 +55,8 @@ def molmap(
     box, pixel_size_A : edge of the cubic grid in voxels and voxel edge in Å.
     origin_A : position x, y, z of the centre of voxel (0, 0, 0).
     mode : `chimerax` samples each Gaussian on molmap's own grid of spacing resolution / 3 and interpolates it
-    trilinearly at the voxel centres (the result of `molmap` followed by `volume resample`); `integrated`
-    integrates each Gaussian over each voxel, so that no weight is lost on coarse grids.
+        trilinearly at the voxel centres (the result of `molmap` followed by `volume resample`); `integrated`
+        integrates each Gaussian over each voxel, so that no weight is lost on coarse grids.
 
     Returns
     -------

@@ -21,7 +21,7 @@ SCATTER_BYTES = 2**30  # of products held at once on a GPU
 def kernel_transform(box: int, width: int, device: torch.device) -> Tensor:
     """Return the transform (width,)*3 of the trilinear kernel on a padded grid, centred.
 
-    Sinc^2 on each axis.
+    It is sinc^2 along each axis.
     """
     position = torch.arange(width, device=device, dtype=torch.float64) - width // 2
     axis = torch.sinc(position / (PADDING * box)) ** 2

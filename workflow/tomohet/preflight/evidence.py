@@ -92,7 +92,7 @@ def contrast_score(sample: Sample, weight_of) -> float:
 def skewness(pair: HalfPair) -> float:
     """Compute the skewness of the density common to both half maps, within the sphere.
 
-    Above 0 for protein.
+    It is above 0 for compact protein.
     """
     one, two = (m[sphere_mask(len(m)) > 0] for m in pair.maps)
     one, two = one - one.mean(), two - two.mean()

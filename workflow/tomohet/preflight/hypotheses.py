@@ -133,7 +133,7 @@ def premultiplication(sample: Sample) -> Finding:
 def _mixed(sample: Sample, z_of_tomogram: dict[str, float], z: float) -> Finding | None:
     """Return the finding where some tomograms clearly agree with their flag and others clearly do not.
 
-    Else None.
+    None in all other cases.
     """
     marked = pd.Series(sample.params.ctf_premultiplied.numpy()).groupby(sample.tomogram).mean() > 0.5
     agreement = {name: one if marked[name] else -one for name, one in z_of_tomogram.items()}

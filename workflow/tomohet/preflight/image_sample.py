@@ -28,9 +28,9 @@ class ImageSample:
     """m images (m, D, D) float32 as on disk, evenly spaced in the table, their rows and statistics.
 
     statistics : one row per image: mean, deviation, extreme (largest |pixel - median| over robust deviation),
-    level and slope of the background (at the centre, and from there to the edge; both over the deviation of
-    the pixels without the background), noise (deviation of the prepared image's transform at high frequency),
-    tomogram, finite, constant
+        level and slope of the background (at the centre, and from there to the edge; both over the deviation
+        of the pixels without the background), noise (deviation of the prepared image's transform at high
+        frequency), tomogram, finite, constant
     """
 
     images: pd.DataFrame
@@ -147,7 +147,7 @@ def _check_background(statistics: pd.DataFrame) -> Check:
 def _check_noise(statistics: pd.DataFrame) -> Check:
     """Check the noise within tomograms, where it decides the weight of an image.
 
-    Between tomograms it does not.
+    Between tomograms it does not affect the weights.
     """
     if statistics.empty:
         return Check("noise level", "look", "the images have no noise", "are they simulated?")

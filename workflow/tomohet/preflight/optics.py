@@ -50,9 +50,8 @@ def check_defocus(s: ParticleSet) -> Check:
 def defocus_per_tilt(s: ParticleSet) -> pd.DataFrame:
     """Tabulate one row per tilt of every tomogram.
 
-    Tomogram, dose_e_A2, tilt_deg, defocus_A (median), outlier.
-
-    An outlier lies far from the median of its tilt series, in units of the series' own spread.
+    Columns: tomogram, dose_e_A2, tilt_deg, defocus_A (median), outlier. An outlier lies far from the median
+    of its tilt series, in units of the series' own spread.
     """
     images = s.images
     tomogram = s.particles["tomogram"].set_axis(s.particles["particle"])
@@ -93,7 +92,7 @@ def check_defocus_outliers(s: ParticleSet) -> Check:
 def check_ctf_sampling(s: ParticleSet) -> Check:
     """Check that the box samples CTF oscillations.
 
-    Delocalisation lambda * defocus * s within half the box.
+    It does while the delocalisation lambda * defocus * s stays within half the box.
     """
     defocus_A = float(s.images[["defocus_u_A", "defocus_v_A"]].abs().max().max())
     wavelength_A = float(electron_wavelength_A(torch.tensor(s.images["voltage_kV"].iloc[0])))

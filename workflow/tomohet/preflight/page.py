@@ -58,7 +58,7 @@ def write_validation(
 def described(s: ParticleSet, checks: list[Check], evidence: Evidence) -> dict:
     """Return the content of `validation.json`.
 
-    Verdict, counts, checks, findings, and the figures' numbers.
+    It holds verdict, counts, checks, findings, and the numbers of the figures.
     """
     hypotheses = evidence.hypotheses
     return {

@@ -23,7 +23,7 @@ class Sample:
 
     half_plane : of box d
     data : (m, k) complex64, transforms of the images as they are prepared (without background, windowed, on
-    one grey scale) but with the sign in the file, centred by their shifts
+        one grey scale) but with the sign in the file, centred by their shifts
     params : their parameters, with the pixel size of box d
     particle : (m,) from 0 to n - 1
     half : (m,) 0 or 1, by particle

@@ -39,7 +39,7 @@ class PowerSpectrum:
     """Radial means over the sampled images, and the same aligned by the phase of the CTF.
 
     frequency_1_A, power, ctf2, ctf4 : (n,) mean power (relative to the whole image's), mean C^2 and C^4 per
-    shell
+        shell
     background : (n,) smooth part of the power
     phase_cycles : (m,) argument of the CTF's sine over pi, so that zeros lie at whole numbers
     aligned_power : (m,) power over its group's mean at the same shell
@@ -99,7 +99,7 @@ def spectrum_of(sample: Sample) -> PowerSpectrum:
 def ctf_phase_cycles(sample: Sample) -> Tensor:
     """Return minus the argument of the CTF's sine over pi, (m, k).
 
-    Integers at the zeros, growing outwards.
+    It is an integer at each zero and grows outwards.
     """
     p, hp = sample.params, sample.half_plane
     wavelength = electron_wavelength_A(p.voltage_kV)[:, None]

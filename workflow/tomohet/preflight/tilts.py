@@ -29,7 +29,7 @@ class TiltSchemes:
     """Tilts of up to `EXAMINED` particles, spread over the tomograms, from their poses.
 
     table : one row per image, sorted by particle and dose: particle, tomogram, dose_e_A2, tilt_deg as stated,
-    signed_deg from the poses
+        signed_deg from the poses
     axis_deg : angle of the tilt axis out of the image plane, by particle
     deviation_deg : median difference between stated tilts and those from poses, by particle
     scheme : name, by particle
@@ -45,7 +45,7 @@ class TiltSchemes:
 def tilt_schemes(s: ParticleSet) -> TiltSchemes:
     """Follow the poses of some particles through their tilts.
 
-    Those with most tilts of a tomogram come first.
+    The particles with most tilts of every tomogram come first.
     """
     ranked = s.particles[s.particles["n_tilts"] > 0].sort_values("n_tilts", ascending=False, kind="stable")
     order = ranked.groupby("tomogram").cumcount().sort_values(kind="stable").index[:EXAMINED]

@@ -61,7 +61,7 @@ def resolutions(fsc: pd.DataFrame | None) -> dict[float, float]:
 def loss_charts(loss: pd.DataFrame | None) -> list[dict]:
     """Make one chart per part of the training loss against the epoch.
 
-    Their scales differ too much for one axis.
+    The parts differ too much for one axis.
     """
     if loss is None or "epoch" not in loss or loss.empty:
         return []

@@ -227,7 +227,7 @@ def concerns(convergence: dict) -> list[str]:
 def spectrum(linear: dict) -> dict | None:
     """Chart the leading eigenvalues of the particles' Gram (kernel) matrix.
 
-    A gap shows how many there are.
+    A gap shows how many components there are.
     """
     values = linear.get("kernel_eigenvalues")
     if not isinstance(values, list) or len(values) < 2:

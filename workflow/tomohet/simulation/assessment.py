@@ -112,9 +112,9 @@ def clusters_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> dict
 
 
 def _others_share(labels: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Return the fraction of a cluster's other members with the block.
+    """Return the fraction of a cluster's other members that have the block.
 
-    For a single member, of all particles.
+    For a cluster of one member it is the fraction of all particles.
     """
     _, codes = np.unique(labels, return_inverse=True)
     count, sums = np.bincount(codes)[codes] - 1, np.bincount(codes, present)[codes] - present

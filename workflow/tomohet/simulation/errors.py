@@ -21,7 +21,7 @@ class Errors:
     """Stated values minus the truth, for n particles and s tomograms of t tilts.
 
     pose_rotvec_deg : (n, 3), w: the stated rotation (volume -> image) is the true one R times exp([w]x), so
-    the true one is the stated one times exp(-[w]x)
+        the true one is the stated one times exp(-[w]x)
     pose_shift_A : (n, 3), d: the stated origin is the true one plus R d
     tilt_shift_A : (n, t, 2), x and y in the image
     defocus_A : (s, t)

@@ -65,7 +65,7 @@ def infer(
     the frequencies of the states in the truth; angles on a grid, uniform.
 
     poses_known : whether the poses of the files are treated as exact; if not, errors of the truth's size are
-    integrated out
+        integrated out
 
     Raises InputError when the store is not from the truth's simulation.
     """

@@ -136,7 +136,7 @@ class Camera:
 def camera_transfer(parameters: ImageParameters, hp: HalfPlane, amplitude_loss: bool) -> Tensor:
     """Return the transfer (m, n) from slice to recorded image.
 
-    CTF, radiation damage, and optionally cos(tilt).
+    It includes the CTF, radiation damage, and cos(tilt) if requested.
     """
     h = ctf_of(parameters, hp) * dose_attenuation(parameters, hp)
     return h * tilt_attenuation(parameters) if amplitude_loss else h
@@ -182,7 +182,7 @@ def premultiplied(recorded: Tensor, images: pd.DataFrame) -> Tensor:
 def extraction_weight(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
     """Return p = C W s (m, n) at frequencies (n, 2), cycles per pixel.
 
-    Each factor only if the images carry it.
+    Each factor is included only where the images carry it.
     """
     weight = parameters.scale_factor[:, None] * torch.where(
         parameters.ctf_premultiplied[:, None], ctf_at(parameters, frequency_cpp), 1.0

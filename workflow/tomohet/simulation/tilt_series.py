@@ -58,9 +58,9 @@ class Particles:
 
 
 def dose_symmetric_scheme(tilt_max_deg: float, tilt_step_deg: float) -> np.ndarray:
-    """Return stage angles (t,) in the order of exposure.
+    """Return stage angles (t,) in the order of exposure of the dose-symmetric scheme.
 
-    0, +s, -s, -2s, +2s, ... (Hagen, Wan & Briggs 2017).
+    The order is 0, +s, -s, -2s, +2s, ... (Hagen, Wan & Briggs 2017).
     """
     steps = np.arange(1, int(np.floor(tilt_max_deg / tilt_step_deg + 1e-6)) + 1)
     first = np.where(steps % 2 == 1, 1, -1)

@@ -272,7 +272,7 @@ def _stack_beside(star: Path, datadir: str | Path | None) -> str:
 def _locate(images: pd.DataFrame, star: Path, datadir: str | Path | None) -> pd.DataFrame:
     """Read the headers of all stacks, indexed by the path as written.
 
-    Refuse sections beyond a stack's end.
+    Raises InputError for sections beyond a stack's end.
     """
     written = list(images["stack"].unique())
     headers = read_headers(resolve_stacks(written, star, datadir))

@@ -287,7 +287,7 @@ def _with_optics(
 def _source_ids(table: pd.DataFrame, where: str) -> pd.Series:
     """Return the particles' own names, or tomogram/row.
 
-    Raise InputError when one name stands for two stacks.
+    Raises InputError when one name stands for two stacks.
     """
     if "rlnTomoParticleName" not in table.columns:
         return table["rlnTomoName"] + "/" + (table.groupby("rlnTomoName").cumcount() + 1).astype(str)

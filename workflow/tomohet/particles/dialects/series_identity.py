@@ -104,9 +104,9 @@ def _images(table: pd.DataFrame) -> np.ndarray | None:
 
 
 def _identify(table: pd.DataFrame, texts: pd.Series, column: str, where: str) -> SeriesParticles:
-    """Identify particles and tomograms of rows of different images; texts (n,).
+    """Identify particles and tomograms of rows of different images.
 
-    Names of particles in `column`.
+    texts : (n,) names of particles in `column`
     """
     name, names = pd.factorize(texts)
     exposure = _exposures(table)
@@ -186,10 +186,7 @@ def _holds_many_images(name: np.ndarray, place: np.ndarray, exposure: np.ndarray
 def _exposed_twice(
     table: pd.DataFrame, particle: np.ndarray, exposure: np.ndarray | None
 ) -> tuple[int, int] | None:
-    """Find two rows of one particle and exposure from different stacks or tilt images.
-
-    None without such rows.
-    """
+    """Find two rows of one particle and exposure from different stacks or tilt images; else return None."""
     if exposure is None:
         return None
     seen = pd.Series(particle.astype(np.int64) * (int(exposure.max()) + 1) + exposure)

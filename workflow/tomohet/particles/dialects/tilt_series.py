@@ -209,7 +209,7 @@ def _rotations(table: pd.DataFrame, where: str) -> tuple[np.ndarray, bool]:
 def alignment_rotation(z_rot_deg: np.ndarray, y_tilt_deg: np.ndarray, x_tilt_deg: np.ndarray) -> np.ndarray:
     """Return RELION 5's rotation (F, 3, 3) tomogram -> image.
 
-    About x first, then y, then z, each right-handed.
+    It rotates about x first, then y, then z, each right-handed.
     """
     return Rotation.from_euler(
         "ZYX", np.stack([z_rot_deg, y_tilt_deg, x_tilt_deg], 1), degrees=True
