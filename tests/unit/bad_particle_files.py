@@ -187,7 +187,7 @@ SERIES = {
         lambda folder: series_of(
             write_image_series(folder)[0].read_text().replace("_rlnDefocusV", "_rlnDefocusU")
         )(folder),
-        "column _rlnDefocusU stands twice",
+        "column _rlnDefocusU appears twice",
     ),
     "table of something else": (series_of("data_\nloop_\n_a\n_b\n1 2\n"), "is of no known kind"),
 }

@@ -50,7 +50,7 @@ def without_repeats(table: pd.DataFrame, where: str) -> pd.DataFrame:
         if differs.any():
             row = int(differs.to_numpy().argmax())
             raise InputError(
-                f"{where}: column _{name} stands twice in the header, and row {row + 1} has two values for "
+                f"{where}: column _{name} appears twice in the header, and row {row + 1} has two values for "
                 f"it: {first.iloc[row]} and {second.iloc[row]}; remove one of the columns"
             )
     return table.drop(columns=again) if again else table

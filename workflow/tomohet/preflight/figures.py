@@ -41,7 +41,7 @@ def pictures_of_tables(s: ParticleSet, schemes: TiltSchemes) -> list[Picture]:
         Picture(
             "Acquisition", "Tilt schemes",
             "Left: tilts in order of their dose, with the sign that the poses give them, one line per tilt "
-            "series. Right: median defocus of every tilt; tilts that stand apart from their series are red.",
+            "series. Right: median defocus of every tilt; tilts that differ from their series are red.",
             tilt_scheme(s, schemes),
         ),
         Picture(
@@ -144,7 +144,7 @@ def tilt_scheme(s: ParticleSet, schemes: TiltSchemes) -> Figure:
     bad = tilts["outlier"].to_numpy()
     x, y = tilts["tilt_deg"].to_numpy(), tilts["defocus_A"].to_numpy() / 1e4
     plots.scatter_density(right, x[~bad], y[~bad])
-    right.scatter(x[bad], y[bad], s=26, color=plots.PALETTE[4], label=f"{bad.sum()} stand apart")
+    right.scatter(x[bad], y[bad], s=26, color=plots.PALETTE[4], label=f"{bad.sum()} outliers")
     if bad.any():
         right.legend(fontsize=7)
     right.set(title="Defocus of every tilt", xlabel="|tilt| (°)", ylabel="median defocus (µm)")

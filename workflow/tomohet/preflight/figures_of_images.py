@@ -44,7 +44,7 @@ def pictures_of_images(
             ),
             Picture(
                 "Images", "Statistics of single images",
-                "An even sample of the images. Steps in mean or noise between stacks speak of different "
+                "An even sample of the images. Steps in mean or noise between stacks indicate different "
                 "normalisation; points far up are gold beads, hot pixels or edges.",
                 statistics(sample),
             ),

@@ -106,22 +106,22 @@ def tiles(round_: Round) -> list[dict]:
         found.append({"label": f"Half-map FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": note})
     reliability = round_.summaries["linear"].get("held_out_reliability")
     if reliability and not math.isnan(max(reliability)):
-        note = "share of it that is structure, by held-out tilts"
+        note = "fraction of its variance that is structure, by held-out tilts"
         found.append({"label": "Best linear latent", "value": f"{max(reliability):.2f}", "note": note})
     errors = round_.summaries["linear"].get("pose_errors")
     sizes = [errors.get(name) for name in ("rotation_deg", "shift_A")] if isinstance(errors, dict) else [None]
     if all(isinstance(size, int | float) for size in sizes):
         rotation_deg, shift_A = sizes
         value = f"{rotation_deg:.1f}°, {shift_A:.1f} Å" if rotation_deg or shift_A else "none found"
-        note = "rms rotation; shift per axis"
+        note = "rms rotation; shift along each axis"
         share = errors.get("share_of_one_direction")
         if errors.get("one_direction") and isinstance(share, int | float):
             note += f"; {100 * share:.0f} % of their variance along one direction: a part may move"
-        found.append({"label": "Errors of poses", "value": value, "note": note})
+        found.append({"label": "Pose errors", "value": value, "note": note})
     tilt_shift_A = round_.summaries["linear"].get("tilt_shift_A")
     if isinstance(tilt_shift_A, int | float) and tilt_shift_A:
-        note = "single tilt images, per axis; integrated out"
-        found.append({"label": "Shifts of tilts", "value": f"{tilt_shift_A:.1f} Å", "note": note})
+        note = "of single tilt images along each axis; marginalised by the model"
+        found.append({"label": "Tilt image shifts", "value": f"{tilt_shift_A:.1f} Å", "note": note})
     convergence = round_.summaries["convergence"]
     if convergence.get("epoch") is not None:
         note = text_of(convergence["verdict"]) if "verdict" in convergence else ""
