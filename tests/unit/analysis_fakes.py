@@ -1,4 +1,4 @@
-"""A made-up but realistic training: latents of four states, a decoder of blobs, and a store's tables."""
+"""A realistic fake training: latents of four states, a decoder of blobs, and a store's tables."""
 
 import importlib.util
 from pathlib import Path
@@ -27,13 +27,13 @@ def script(name: str) -> ModuleType:
 
 
 def run(name: str, *arguments: object) -> None:
-    """Run a command in this process; faults and InputError reach the test."""
+    """Run a command in this process; exceptions and InputError reach the test."""
     module = script(name)
     module.run(module.build_parser().parse_args([str(argument) for argument in arguments]))
 
 
 def long_options(name: str) -> dict[str, str]:
-    """The options of a command and what its help says of each."""
+    """Return the options of a command with their help texts."""
     actions = script(name).build_parser()._actions
     return {a.option_strings[-1]: a.help for a in actions if a.option_strings and a.dest != "help"}
 
@@ -88,7 +88,7 @@ def training(folder: Path, z_by_epoch: dict[int, np.ndarray], weights: bool = Tr
 
 
 def store(n: int, seed: int = 0, tilts: np.ndarray | None = None, noise: np.ndarray | None = None):
-    """What the leak audit reads of a store: tables, offsets and half-planes of white noise."""
+    """Make the part of a store that the leak audit reads: tables, offsets and half planes of white noise."""
     rng = np.random.default_rng(seed)
     tilts = rng.integers(8, 11, n) if tilts is None else tilts
     noise = np.ones(n) if noise is None else noise
@@ -136,7 +136,7 @@ def store(n: int, seed: int = 0, tilts: np.ndarray | None = None, noise: np.ndar
 def latents_by_epoch(
     epochs: range, n: int = 300, zdim: int = 4, jitter: float = 0.1
 ) -> dict[int, np.ndarray]:
-    """Latents that grow apart and settle, with a little jitter at each epoch."""
+    """Make latents that separate and settle over the epochs, with a little jitter at each epoch."""
     z, _ = latents(n, zdim)
     rng = np.random.default_rng(1)
     return {
@@ -146,7 +146,7 @@ def latents_by_epoch(
 
 
 class FakeMaker:
-    """Stands in for `VolumeMaker`: decodes with blobs that sharpen with the epoch."""
+    """Replacement for `VolumeMaker`: decodes with blobs that sharpen with the epoch."""
 
     def __init__(self, run, epoch: int, options) -> None:
         self.epoch, self.options = epoch, options
@@ -162,5 +162,5 @@ class FakeMaker:
 
 
 def close_figure(fig, path: Path) -> None:
-    """Stands in for `plots.save` where a figure must be made but need not be drawn."""
+    """Replace `plots.save` where a figure must be made but need not be drawn."""
     plt.close(fig)

@@ -1,4 +1,4 @@
-"""Malformed image series of all dialects: what is done to the tables, and what the error must say."""
+"""Malformed image series of all dialects: the edit of the tables, and the expected error."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Malformed particle files: how each is made, and what its one error line must say."""
+"""Malformed particle files: how each is made, and its expected one-line error."""
 
 from pathlib import Path
 

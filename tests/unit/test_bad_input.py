@@ -1,4 +1,4 @@
-"""What users get wrong: one clear line on standard error and exit status 1, from the scripts themselves."""
+"""Mistakes of users: one clear line on standard error and exit status 1, from the scripts themselves."""
 
 import contextlib
 import io

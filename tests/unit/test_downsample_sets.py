@@ -1,4 +1,4 @@
-"""An optimisation set in one stack, as tomoDRGN's command line asks for: same images, poses, map."""
+"""An optimisation set in one stack, as tomoDRGN's command line needs it: same images, poses, map."""
 
 import numpy as np
 import pandas as pd
@@ -114,7 +114,7 @@ def test_columns_begin_as_tomodrgn_and_cryodrgn_expect_them(one_stack, set_star)
 
 
 def test_a_raw_set_has_no_columns_of_its_own_kind(tmp_path, monkeypatch):
-    """Nothing that another program would have to know: images were multiplied by nothing."""
+    """Images without multiplied factors need no columns that other programs do not know."""
     star, _ = write_image_series(tmp_path)
     output = tmp_path / "out.mrcs"
     assert (

@@ -37,7 +37,7 @@ def subset(star, path, datadir=None):
 
 
 def assert_subset(path, whole):
-    """What is read from `path`, without being told where, is what was chosen of `whole`."""
+    """Check that the particles read from `path`, without --datadir, are those chosen of `whole`."""
     found = read_particles(path)
     chosen = whole.images[whole.images["particle"].isin(CHOSEN)].reset_index(drop=True)
     columns = [name for name in chosen if name not in ("image", "particle", "row")]

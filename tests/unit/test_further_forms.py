@@ -1,4 +1,4 @@
-"""Legal forms of particle files and things that cannot be used, beyond those that one program writes.
+"""Legal forms of particle files, and unusable ones, beyond those that one program writes.
 
 Each form is a small edit of files written by other code; the expected table is that of the unedited files.
 """

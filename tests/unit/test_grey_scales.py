@@ -1,4 +1,4 @@
-"""Tomograms on grey scales of their own: nothing depends on them, and real differences of noise stay."""
+"""Tomograms on different grey scales: the scale has no effect, and real differences of noise are kept."""
 
 import shutil
 from dataclasses import replace

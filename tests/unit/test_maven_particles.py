@@ -1,4 +1,4 @@
-"""Occupancies of every particle, and what is made of them: scale, classes, order of assembly, scripts."""
+"""Occupancies of every particle and the results from them: scale, classes, order of assembly, scripts."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Columns that stand twice in a header, as nextPYP's `to_star` writes _rlnGroupNumber."""
+"""Columns that appear twice in a header, as nextPYP's `to_star` writes _rlnGroupNumber."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Symmetry-expanded files: recognised, asked about, and their copies kept together everywhere."""
+"""Symmetry-expanded files: they are recognised, need confirmation, and their copies stay together."""
 
 import pickle
 import re

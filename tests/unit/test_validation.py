@@ -1,4 +1,4 @@
-"""The pre-flight check: right files pass, each thing that cannot be right stops."""
+"""The pre-flight check: correct files pass, and everything that cannot be right gives "stop"."""
 
 import json
 import re

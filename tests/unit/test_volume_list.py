@@ -1,4 +1,7 @@
-"""The list of the volumes of a folder: what an earlier run left goes, and a wrong volume is named."""
+"""The list of the volumes of a folder.
+
+Leftovers of an earlier run are removed, and wrong volumes are named.
+"""
 
 import os
 import shutil
