@@ -60,7 +60,6 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def run_script():
     """Run a command: `run_script("simulate", "-o", folder)` -> CompletedProcess (text)."""
-
     from in_process import run_here
 
     def run(name: str, *arguments, check: bool = True) -> subprocess.CompletedProcess:

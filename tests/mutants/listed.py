@@ -1,10 +1,10 @@
-"""Changes of the code that a unit test should notice, and the tests of the files that they change."""
+"""Changes of the code that a unit test should detect, and the tests of the changed files."""
 
 from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """`original` in `file` (below workflow/tomohet), where it stands once, becomes `mutated`."""
+    """A change: `original` in `file` (below workflow/tomohet), where it occurs once, becomes `mutated`."""
 
     file: str
     original: str

@@ -1,4 +1,4 @@
-"""A made-up but realistic training: latents of four states, a decoder of blobs, and a store's tables."""
+"""A realistic fake training: latents of four states, a decoder of blobs, and a store's tables."""
 
 import importlib
 from pathlib import Path
@@ -80,7 +80,7 @@ def training(folder: Path, z_by_epoch: dict[int, np.ndarray], weights: bool = Tr
 
 
 def store(n: int, seed: int = 0, tilts: np.ndarray | None = None, noise: np.ndarray | None = None):
-    """What the leak audit reads of a store: tables, offsets and half-planes of white noise."""
+    """Make the part of a store that the leak audit reads: tables, offsets and half planes of white noise."""
     rng = np.random.default_rng(seed)
     tilts = rng.integers(8, 11, n) if tilts is None else tilts
     noise = np.ones(n) if noise is None else noise
@@ -128,7 +128,7 @@ def store(n: int, seed: int = 0, tilts: np.ndarray | None = None, noise: np.ndar
 def latents_by_epoch(
     epochs: range, n: int = 300, zdim: int = 4, jitter: float = 0.1
 ) -> dict[int, np.ndarray]:
-    """Latents that grow apart and settle, with a little jitter at each epoch."""
+    """Make latents that separate and settle over the epochs, with a little jitter at each epoch."""
     z, _ = latents(n, zdim)
     rng = np.random.default_rng(1)
     return {
@@ -138,7 +138,7 @@ def latents_by_epoch(
 
 
 class FakeMaker:
-    """Stands in for `VolumeMaker`: decodes with blobs that sharpen with the epoch."""
+    """Replacement for `VolumeMaker`: decodes with blobs that sharpen with the epoch."""
 
     def __init__(self, run, epoch: int, options) -> None:
         self.epoch, self.options = epoch, options
@@ -154,4 +154,4 @@ class FakeMaker:
 
 
 def close_figure(fig, path: Path) -> None:
-    """Stands in for `plots.save` where a figure must be made but need not be drawn."""
+    """Replace `plots.save` where a figure must be made but need not be drawn."""

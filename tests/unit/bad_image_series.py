@@ -1,4 +1,4 @@
-"""Malformed image series of all dialects: what is done to the tables, and what the error must say."""
+"""Malformed image series of all dialects: the edit of the tables, and the expected error."""
 
 import pandas as pd
 
@@ -49,11 +49,11 @@ def _name(blocks, block):
 
 # name: (dialect, edit of the blocks, expected part of the line)
 CASES = {
-    "warp: one axis of the origins": ("warp", without("rlnOriginY"), "_rlnOriginX is there, but _rlnOriginY"),
+    "warp: one axis of the origins": ("warp", without("rlnOriginY"), "_rlnOriginX is present, but _rln"),
     "warp: mixed units": (
         "warp",
         both(without("rlnOriginY"), column("rlnOriginYAngst", 0.0)),
-        "_rlnOriginYAngst is there, but _rlnOriginXAngst is missing",
+        "_rlnOriginYAngst is present, but _rlnOriginXAngst is missing",
     ),
     "warp: origins contradict": (
         "warp",
@@ -99,7 +99,7 @@ CASES = {
         cell("rlnOpticsGroup", 6, 4),
         "_rlnOpticsGroup, row 7: group 4 is not in data_optics",
     ),
-    "relion: group twice": ("relion", group_twice, "data_optics: optics group 1 stands twice"),
+    "relion: group twice": ("relion", group_twice, "data_optics: optics group 1 appears twice"),
     "relion: no group": (
         "relion",
         without("rlnOpticsGroup"),
@@ -131,7 +131,7 @@ CASES = {
     "nextpyp: one origin": (
         "nextpyp",
         without("rlnOriginYAngst"),
-        "_rlnOriginXAngst is there, but _rlnOriginYAngst",
+        "_rlnOriginXAngst is present, but _rlnOriginYAngst",
     ),
     "nextpyp: pixel size 0": (
         "nextpyp",

@@ -1,4 +1,4 @@
-"""Malformed particle files: how each is made, and what its one error line must say."""
+"""Malformed particle files: how each is made, and its expected one-line error."""
 
 from pathlib import Path
 
@@ -187,7 +187,7 @@ SERIES = {
         lambda folder: series_of(
             write_image_series(folder)[0].read_text().replace("_rlnDefocusV", "_rlnDefocusU")
         )(folder),
-        "column _rlnDefocusU stands twice",
+        "column _rlnDefocusU appears twice",
     ),
     "table of something else": (series_of("data_\nloop_\n_a\n_b\n1 2\n"), "is of no known kind"),
 }
@@ -229,7 +229,7 @@ SETS = {
     ),
     "mirrored projection": (
         set_with(lambda b, t: table_cell(t["002"], 1, "rlnTomoProjY", "[0,-1,0,0]")),
-        "table data_002: row 2: the projection matrix is no rotation",
+        "table data_002: row 2: the projection matrix is not a rotation",
     ),
     "projection of three numbers": (
         set_with(lambda b, t: t["002"].update({"rlnTomoProjX": ["[1,0,0]"] * 5})),

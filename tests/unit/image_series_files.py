@@ -1,4 +1,4 @@
-"""One image series written as every dialect writes it, from the columns of a Warp file."""
+"""One image series written in every dialect, from the columns of a Warp file."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def cryodrgn(table: pd.DataFrame) -> dict:
 
 
 def relion(table: pd.DataFrame) -> dict:
-    """Optics apart, origins in Å, particle names kept."""
+    """Write RELION's dialect: separate optics, origins in Å, particle names kept."""
     pixel_size = table["rlnDetectorPixelSize"]
     particles = table.drop(columns=[*OPTICS, "rlnDetectorPixelSize", "rlnOriginX", "rlnOriginY"])
     particles = particles.drop(columns="rlnMagnification", errors="ignore")
@@ -49,7 +49,7 @@ def relion(table: pd.DataFrame) -> dict:
 
 
 def nextpyp(table: pd.DataFrame) -> dict:
-    """As RELION, particles by whole numbers, and the index of the tilt."""
+    """Write NextPYP's dialect: as RELION's, with whole numbers for particles and the index of the tilt."""
     blocks = relion(table)
     particles = _numbered(blocks["particles"])
     particles["rlnTiltIndex"] = particles.groupby("rlnGroupNumber").cumcount()
@@ -74,7 +74,7 @@ def tomodrgn_without_b_factors(table: pd.DataFrame) -> dict:
 
 
 def cistem(table: pd.DataFrame) -> dict:
-    """Shifts in Å of the other sign, phase shift in radians, a stack column in single quotes."""
+    """Write cisTEM's dialect: shifts in Å of opposite sign, phase shift in radians, quoted stack column."""
     parts = table["rlnImageName"].str.partition("@")
     section, stack = parts[0], parts[2]
     written = pd.DataFrame({"cisTEMPositionInStack": section})

@@ -9,7 +9,7 @@ from tomohet.cli import SCRIPTS
 
 
 def start(size, name, *arguments):
-    """`size` processes of the command `name`, as torchrun starts them."""
+    """Start `size` processes of the command `name` as torchrun does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -28,7 +28,7 @@ def start(size, name, *arguments):
 
 
 def run(size, name, *arguments):
-    """Run them to their end, which must be a good one."""
+    """Run the processes to their end, which must be a success."""
     for process in start(size, name, *arguments):
         errors = process.communicate()[1]
         assert process.returncode == 0, errors

@@ -1,4 +1,4 @@
-"""A taught network and its images, for the tests of teaching."""
+"""A network that starts from a linear model, and its images, for the tests of teaching."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ ENCODERS = ("tilts", "backprojected", "free")
 
 
 def network(box: int, encoder: str):
-    """A small one with the two basis maps of `tiny_linear` under it."""
+    """Make a small network over the two basis maps of `tiny_linear`."""
     arguments = {
         "encoder": encoder, "qlayersA": 1, "qdimA": 16, "out_dimA": 8, "qlayersB": 1, "qdimB": 16, "zdim": 2,
         "ntilts": 21, "players": 1, "pdim": 16, "activation": "relu", "enc_mask": None,
@@ -29,7 +29,7 @@ def network(box: int, encoder: str):
 
 
 def taught(store_folder: Path, linear: Path, folder: Path, encoder: str) -> Teaching:
-    """Before the first epoch of one."""
+    """Prepare a training up to its first epoch."""
     store = open_store(store_folder)
     particles = np.arange(len(store.particles))
     split = TiltSplit.of(np.diff(store.offsets), 1.0, True, seed=0)

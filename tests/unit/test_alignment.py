@@ -1,4 +1,4 @@
-"""Does a model lie in the volumes: the usual mistakes, the verdict, the command, a ribosome."""
+"""Alignment of a model to volumes: the usual mistakes, the verdict, the command, a ribosome."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The grey level around particles: found, taken off before windowing, and without a trace in maps."""
+"""Background around particles: it is measured, subtracted before windowing, and leaves no trace in maps."""
 
 import shutil
 
@@ -73,7 +73,7 @@ def test_a_plane_is_found_and_taken_off():
 
 
 def test_noise_alone_has_no_slope():
-    """A slope that chance explains is left in: taking it off would only add noise."""
+    """A slope within chance is left in, because subtracting it would only add noise."""
     slopes = background_planes(noise())[1:]
     assert ((slopes == 0).all(0)).float().mean() > 0.98
 
@@ -161,7 +161,7 @@ def test_an_image_far_from_0_is_not_blank(tiny, tmp_path):
 
 @pytest.mark.parametrize("kind", FILES)
 def test_the_check_looks_at_the_images_that_are_prepared(tiny, tmp_path, kind):
-    """Up to the sign, and the number by which a tomogram is divided."""
+    """The check sees the prepared images up to the sign and the divisor of a tomogram."""
     particle_set = read_particles(changed(tiny, tmp_path / "data", own_offsets) / FILES[kind])
     store = write_store(tmp_path / "store", particle_set)
     sample = draw_sample(particle_set, max_images=10**6, seed=0)
@@ -177,7 +177,7 @@ def test_the_check_looks_at_the_images_that_are_prepared(tiny, tmp_path, kind):
 @pytest.mark.parametrize("kind", ["edge", "circle"])
 @pytest.mark.parametrize("level", [0.0, 3.0, 1000.0])
 def test_padding_of_another_grey_level_leaves_no_trace(kind, level):
-    """Images at a tomogram's edge, or cropped to a circle, are filled up with 0 whatever their level."""
+    """Images at a tomogram's edge, or cropped to a circle, are padded with 0 whatever their level."""
     flat = noise()
     box = flat.shape[-1]
     position = torch.arange(box) - box // 2

@@ -1,4 +1,4 @@
-"""What users get wrong: one clear line on standard error and exit status 1, from the scripts themselves."""
+"""Mistakes of users: one clear line on standard error and exit status 1, from the scripts themselves."""
 
 import re
 
@@ -43,8 +43,8 @@ def test_bad_optimisation_set(tmp_path, name):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (with_bad_pixel(np.nan), "TS_1.mrcs: section 7 has pixels that are no finite numbers"),
-        (with_bad_pixel(np.inf), "TS_1.mrcs: section 7 has pixels that are no finite numbers"),
+        (with_bad_pixel(np.nan), "TS_1.mrcs: section 7 has pixels that are not finite numbers"),
+        (with_bad_pixel(np.inf), "TS_1.mrcs: section 7 has pixels that are not finite numbers"),
         (with_constant_section, "TS_1.mrcs: section 3 is constant in the window"),
     ],
 )

@@ -1,4 +1,7 @@
-"""Copies of particles (symmetry expansion) share their noise: tests must not take them for independent."""
+"""Copies of particles (symmetry expansion) share their noise.
+
+Statistics must not treat them as independent.
+"""
 
 import numpy as np
 import pandas as pd
@@ -107,7 +110,7 @@ def test_leaks_are_tested_on_one_copy_of_each():
 
 @pytest.mark.parametrize("seed", [1, 3])
 def test_an_expanded_set_of_identical_symmetric_particles_is_homogeneous(seed):
-    """Where copies are taken for particles of their own a component is confirmed in both of these sets."""
+    """If copies were treated as separate particles, a component would be confirmed in both of these sets."""
     store = expanded_by_c2(blob_store(150, snr=0.1, blocks=False, symmetric=True, seed=seed))
     model = fit_linear_model(store, np.arange(300), max_frequency=0.4, iterations=15)
     assert not model.heterogeneous and model.held_out.n_components == 0
@@ -115,7 +118,7 @@ def test_an_expanded_set_of_identical_symmetric_particles_is_homogeneous(seed):
 
 
 def test_differences_between_copies_are_found():
-    """A C2 particle whose two sites are occupied independently: copies differ, and are told apart."""
+    """The copies of a C2 particle with two independent sites differ, and the difference is found."""
     store = blob_store(200, snr=0.5, seed=6, frequencies=(0.5, 0.0))
     expanded = expanded_by_c2(store)
     model = fit_linear_model(expanded, np.arange(400), max_frequency=0.4, iterations=15)

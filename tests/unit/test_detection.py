@@ -1,4 +1,4 @@
-"""Whether there is heterogeneity, and how many basis maps: on data with and without it."""
+"""Detection of heterogeneity and the number of basis maps, on data with and without heterogeneity."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""An optimisation set in one stack, as tomoDRGN's command line asks for: same images, poses, map."""
+"""An optimisation set in one stack, as tomoDRGN's command line needs it: same images, poses, map."""
 
 import numpy as np
 import pandas as pd

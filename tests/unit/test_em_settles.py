@@ -1,4 +1,4 @@
-"""EM goes on until it has settled: where that is depends on the data, not on where or when it started."""
+"""EM runs until it converges: the end point depends on the data, not on the start."""
 
 import logging
 

@@ -44,7 +44,7 @@ def test_files_without_names_are_joined_by_row(tmp_path, run_script):
     [
         (volumes(["a", "b"], "rlnImageName"), "2 particles, but"),
         (volumes(["t_1", "t_2"]), "lacks 1 of 3 particles"),
-        (volumes(["t_1", "t_2", "t_3", "t_1"]), "stands in several rows"),
+        (volumes(["t_1", "t_2", "t_3", "t_1"]), "is in several rows"),
     ],
 )
 def test_files_that_cannot_be_joined_are_refused(tmp_path, run_script, text, message):

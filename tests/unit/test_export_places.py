@@ -37,7 +37,7 @@ def subset(star, path, datadir=None):
 
 
 def assert_subset(path, whole):
-    """What is read from `path`, without being told where, is what was chosen of `whole`."""
+    """Check that the particles read from `path`, without --datadir, are those chosen of `whole`."""
     found = read_particles(path)
     chosen = whole.images[whole.images["particle"].isin(CHOSEN)].reset_index(drop=True)
     columns = [name for name in chosen if name not in ("image", "particle", "row")]
@@ -72,7 +72,7 @@ def test_names_stay_when_the_stacks_are_not_at_hand(tmp_path, caplog):
     star = write_text_star(tmp_path / "project/particles.star", {"": table})
     path = subset(star, tmp_path / "elsewhere/part.star")
     assert set(read_star(path)[""]["rlnImageName"]) < set(table["rlnImageName"])
-    assert "not at hand" in caplog.text
+    assert "not found" in caplog.text
 
 
 def test_optimisation_set(tmp_path):
@@ -129,7 +129,7 @@ def test_a_missing_stack_leaves_no_other_behind(tmp_path, caplog):
     whole = read_particles(star)
     (tmp_path / "project/stacks/001/p3.mrcs").unlink()
     assert_subset(subset(star, tmp_path / "elsewhere/part_optimisation_set.star"), whole)
-    assert "1 of 6 image stacks are not at hand" in caplog.text
+    assert "1 of 6 image stacks were not found" in caplog.text
 
 
 def test_names_from_the_projects_root_though_the_first_stack_is_missing(tmp_path):

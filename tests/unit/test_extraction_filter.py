@@ -1,4 +1,4 @@
-"""What was multiplied into images, found in their noise: against noise that is made in the pixels."""
+"""Filters multiplied into images, measured from their noise: tested with noise made in the pixels."""
 
 import numpy as np
 import pandas as pd
@@ -119,7 +119,7 @@ def test_two_particles_do_not_tell():
 
 
 def test_an_unknown_filter_is_called_so():
-    """The late tilts end at 0.75 Nyquist."""
+    """The late tilts end at 0.75 Nyquist, which no known filter does."""
     images = stating(image_table(), "exposure")
     radius = half_plane(BOX).radius
     late = torch.as_tensor(images["dose_e_A2"].to_numpy() > 60)[:, None]

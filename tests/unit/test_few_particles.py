@@ -1,4 +1,4 @@
-"""Verdicts from a handful of particles: chance is called so as often as with many."""
+"""Verdicts from a few particles: false positives are as rare as with many."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ N_TILTS = 5
 
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_z_of_few_particles_is_a_normal_deviate(n):
-    """Scores of 6,000 data sets without effect: as many beyond 1, 2 and 3 as of a normal deviate."""
+    """In 6,000 data sets without effect, the fractions beyond 1, 2 and 3 are those of a normal deviate."""
     draws = np.random.default_rng(0).normal(size=(6000, n))
     z = np.array([z_over_particles(one, np.arange(n)) for one in draws])
     for limit, expected in ((1, 0.3173), (2, 0.0455), (3, 0.0027)):

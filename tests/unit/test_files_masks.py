@@ -1,4 +1,4 @@
-"""One reader for masks: what is rounding, what is no mask, and that every command uses it."""
+"""Reader of masks: tolerated rounding, refused values, and its use by every command."""
 
 import numpy as np
 import pytest

@@ -63,7 +63,7 @@ def test_a_single_image_is_a_stack_of_one(tmp_path, images):
 
 def test_mistakes_are_one_line(tmp_path, images):
     write_stack(tmp_path / "stack.mrcs", images, 2.0)
-    with pytest.raises(InputError, match="section 6 asked for, but the stack holds 5"):
+    with pytest.raises(InputError, match="section 6 is requested, but the stack holds 5"):
         read_sections(tmp_path / "stack.mrcs", np.array([0, 5]))
     with pytest.raises(InputError, match="no such MRC file"):
         read_volume(tmp_path / "absent.mrc")

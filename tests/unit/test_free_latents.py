@@ -1,4 +1,4 @@
-"""Latents in closed form: the linear model's where the decoder is linear, better ones where it is not."""
+"""Latents in closed form: equal to the linear model's for a linear decoder, better for a nonlinear one."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Legal forms of particle files and things that cannot be used, beyond those that one program writes.
+"""Legal forms of particle files, and unusable ones, beyond those that one program writes.
 
 Each form is a small edit of files written by other code; the expected table is that of the unedited files.
 """
@@ -58,13 +58,13 @@ def test_a_scale_factor_of_0_everywhere_tells_no_tilts(tmp_path):
     star = edited_series(tmp_path, lambda table: {"": table.assign(rlnCtfScalefactor=0.0)})
     read = read_particles(star)
     assert (read.images["tilt_deg"] == 0).all()
-    assert "tells no tilts" in read.remarks[0]
+    assert "states no tilts" in read.remarks[0]
 
 
 def test_images_with_a_scale_factor_of_0_are_remarked(tmp_path):
     scale = image_table(np.random.default_rng(0))["rlnCtfScalefactor"].where(lambda c: c.index != 4, 0.0)
     star = edited_series(tmp_path, lambda table: {"": table.assign(rlnCtfScalefactor=scale)})
-    assert "1 images have rlnCtfScalefactor 0, as excluded ones do" in read_particles(star).remarks
+    assert "1 images have rlnCtfScalefactor 0, like excluded ones" in read_particles(star).remarks
 
 
 def test_images_with_a_corrected_ctf_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Tomograms on grey scales of their own: nothing depends on them, and real differences of noise stay."""
+"""Tomograms on different grey scales: the scale has no effect, and real differences of noise are kept."""
 
 import shutil
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_the_check_passes_whatever_the_grey_scales(data, tmp_path, kind, factor)
     assert found[0].found == kind and found[0].verdict == found[1].verdict == "pass"
     levels = check_images(sample_images(particle_set))
     assert {check.verdict for check in levels} == {"pass"}
-    assert "each counts alike" in next(c for c in levels if c.name == "noise level").message
+    assert "all count equally" in next(c for c in levels if c.name == "noise level").message
 
 
 def test_the_spectrum_does_not_follow_the_brightest(data, tmp_path):
@@ -151,6 +151,6 @@ def test_tomograms_that_contradict_the_flag_are_named(data):
     assert [one > 0 for _, one in sorted(z.items())] == [True, True, False, False]
     finding = premultiplication(mixed)
     assert finding.verdict in ("look", "stop") and finding.found == "undecided"
-    assert "2 tomograms are marked otherwise than they look, premultiplied: TS_001" in finding.message
+    assert "2 tomograms contradict their flag, they look premultiplied: TS_001" in finding.message
     marked = mixed.params._replace(ctf_premultiplied=torch.as_tensor(treated))
     assert "otherwise" not in premultiplication(replace(mixed, params=marked)).message

@@ -1,4 +1,4 @@
-"""The verdict of held-out tilt images on a taught network, as a training leaves it."""
+"""The verdict on a network from held-out tilt images, as a training writes it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files that are made to harm: each ends at once in one line, with little memory, and no code in it runs."""
+"""Files made to do harm: each is refused at once in one line, with little memory, and no code in it runs."""
 
 import gzip
 import io
@@ -32,7 +32,7 @@ ABSURD = (-4, 0, 10**5, 10**9, 10**30, 0.5, float("nan"), float("inf"), "text", 
 
 @pytest.fixture(autouse=True)
 def little_memory():
-    """A bomb that is not defused ends the test instead of the machine."""
+    """Limit the memory, so that an undetected bomb ends the test and not the machine."""
     taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, limits[1]))

@@ -1,4 +1,4 @@
-"""How a decoder explains images and what its latents should be, against automatic differentiation."""
+"""Terms of the log-likelihood of latents, compared with automatic differentiation."""
 
 import numpy as np
 import pytest

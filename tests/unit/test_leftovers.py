@@ -1,4 +1,4 @@
-"""What an earlier run of a command left goes with the next run; what others put there stays."""
+"""Files that an earlier run of a command left are removed by the next run; files of others stay."""
 
 import json
 

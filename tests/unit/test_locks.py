@@ -1,4 +1,4 @@
-"""Two commands in one output folder: the second is refused, in one line; a dead one's lock is none."""
+"""Two commands in one output folder: the second is refused in one line; a dead process holds no lock."""
 
 import argparse
 import subprocess

@@ -45,7 +45,7 @@ def test_coordinates_are_scaled_and_origins_taken_off(tmp_path):
 
 
 def test_origins_in_pixels_are_pixels_of_the_coordinates(tmp_path):
-    """5 Å pixels: a shift of 1.5 px is 7.5 Å; where the file says Å as well, that counts."""
+    """With 5 Å pixels, a shift of 1.5 px is 7.5 Å; a column in Å takes precedence."""
     star, table = series(tmp_path, rlnOriginX=1.5, rlnOriginZ=9.0, rlnOriginZAngst=-4.0)
     placed = placements.read_placements(star)
     np.testing.assert_allclose(placed["x_A"], table["rlnCoordinateX"] * 5 - 7.5, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Occupancies of every particle, and what is made of them: scale, classes, order of assembly, scripts."""
+"""Occupancies of every particle and the results from them: scale, classes, order of assembly, scripts."""
 
 import json
 
@@ -232,8 +232,8 @@ def test_units_of_several_pieces_with_threshold_and_colour(model, tmp_path):
     assert "color #1/A:3-6 #112233" in script and 'open "m.pdb"' in script
     for line, message in (
         ("x,A,1-b,,,", "expected ranges"),
-        ("x,A,,one,,", "no residue number"),
-        ("x,A,,,thick,", "no number"),
+        ("x,A,,one,,", "not a residue number"),
+        ("x,A,,,thick,", "not a number"),
         ("x,A,,,,reddish", "expected a name such as orange"),
         (",A,,,,", "no unit is named"),
     ):

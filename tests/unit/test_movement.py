@@ -1,4 +1,4 @@
-"""The share of a latent's map that is a movement of the whole particle."""
+"""The fraction of a latent's map that is a rigid movement of the whole particle."""
 
 import logging
 

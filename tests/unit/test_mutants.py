@@ -1,4 +1,4 @@
-"""The list of changes that unit tests are tried with does not rot: every text stands where it says, once."""
+"""The list of code changes for testing the unit tests is up to date: every text occurs once in its file."""
 
 import sys
 from pathlib import Path

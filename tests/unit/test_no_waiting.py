@@ -1,7 +1,7 @@
-"""A training step never waits for the device: nothing of it depends on values that only the device knows.
+"""A training step never waits for the device: it depends on no value that only the device knows.
 
-The step runs on tensors without values (PyTorch's fake tensors), on which reading one, or a shape that
-depends on one, is an error: what would make a CPU wait for a GPU.
+The step runs on tensors without values (PyTorch's fake tensors). Reading a value, or a shape that depends on
+one, is an error there, and would make a CPU wait for a GPU.
 """
 
 import numpy as np

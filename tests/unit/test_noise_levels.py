@@ -1,4 +1,4 @@
-"""Noise of tomograms and of single images: found, and kept out of the latents."""
+"""Noise of tomograms and of single images: it is measured, and does not enter the latents."""
 
 from dataclasses import replace
 
@@ -131,7 +131,7 @@ def test_differences_by_chance_are_taken_back():
 
 
 def test_single_noisy_images_are_found():
-    """A little drawn together, by as much as the points of one image leave open."""
+    """The estimates are shrunk a little, according to the number of points of one image."""
     store = blob_store(N, snr=0.1, box=24)
     factor = np.where(np.arange(len(store.images)) % 5 == 0, 3.0, 1.0)
     noisy = replace(
@@ -159,7 +159,7 @@ def test_noise_of_real_warptools_images_is_explained(shared, tmp_path):
 
 
 def test_empty_images_have_no_say(tmp_path, shared):
-    """An excluded tilt that is visible all the same carries scale 0: its images are 0."""
+    """An excluded tilt that is marked visible has scale 0, so its images are 0 and have no weight."""
     store = write_store(tmp_path, read_particles(shared / WARPTOOLS), window=False)
     gone = np.arange(len(store.images)) % 7 == 0
     images = store.images.assign(scale_factor=np.where(gone, 0.0, store.images["scale_factor"]))

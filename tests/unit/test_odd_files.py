@@ -1,4 +1,4 @@
-"""Files that no reader expects: pipes, devices, bombs in YAML and archives, atoms that are nowhere."""
+"""Unexpected kinds of files: pipes, devices, bombs in YAML and archives, atoms without positions."""
 
 import json
 import os

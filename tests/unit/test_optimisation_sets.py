@@ -174,7 +174,7 @@ def test_what_is_absent_is_remarked(tmp_path):
     star.write_text(star.read_text().rstrip() + "\n_rlnTomoTrajectoriesFile motion.star\n")
     read = read_particles(star)
     for said in (
-        "rlnTomoXShiftAngst and rlnTomoYShiftAngst are missing, which RELION asks for (2 of 3 tomograms)",
+        "rlnTomoXShiftAngst and rlnTomoYShiftAngst are missing, which RELION requires (2 of 3 tomograms)",
         "rlnCtfBfactor of the tilts, part of RELION's CTF, is not modelled (1 of 3 tomograms)",
     ):
         assert said in read.remarks
@@ -232,7 +232,7 @@ def test_excluded_tilts_that_are_visible_are_remarked(tmp_path):
     blocks, tomograms = optimisation_set_blocks(np.random.default_rng(4))
     tomograms["001"].loc[3, "rlnCtfScalefactor"] = 0.0  # particle 0 is premultiplied, 3 is not
     read = read_particles(write_optimisation_set(tmp_path, blocks, tomograms))
-    assert read.remarks == ("1 visible images have rlnCtfScalefactor 0 or less, as excluded ones do",)
+    assert read.remarks == ("1 visible images have rlnCtfScalefactor 0 or less, like excluded ones",)
 
 
 def table(column, row, value, block="particles"):
@@ -352,8 +352,8 @@ MALFORMED = {
     "voltage in V": (table("rlnVoltage", 0, 3e5, "optics"), "_rlnVoltage, row 1: found 300000"),
     "aberration below 0": (table("rlnSphericalAberration", 0, -2.7, "optics"), "found -2.7, expected mm"),
     "defocus in pm": (tilts("rlnDefocusU", 3, 2e7), "data_001: column _rlnDefocusU, row 4: found 2e"),
-    "tomogram twice": (tilts("rlnTomoName", 0, "001", "global"), "tomogram 001 stands twice"),
-    "mirror": (tilts("rlnTomoProjY", 1, "[0,-1,0,0]"), "row 2: the projection matrix is no rotation"),
+    "tomogram twice": (tilts("rlnTomoName", 0, "001", "global"), "tomogram 001 appears twice"),
+    "mirror": (tilts("rlnTomoProjY", 1, "[0,-1,0,0]"), "row 2: the projection matrix is not a rotation"),
     "short row of a matrix": (tilts("rlnTomoProjY", 1, "[0,1,0]"), r"_rlnTomoProjY.*expected `\[a,b,c,d\]`"),
     "dose of text": (tilts("rlnMicrographPreExposure", 1, "much"), "_?rlnMicrographPreExposure.*much"),
     "angle of text": (table("rlnAngleTilt", 2, "up"), "_?rlnAngleTilt.*up"),
@@ -365,7 +365,7 @@ MALFORMED = {
     ),
     "all hidden": (hidden, "no particle has a visible tilt"),
     "unknown group": (table("rlnOpticsGroup", 1, 9), "optics group 9 is not in data_optics"),
-    "group twice": (table("rlnOpticsGroup", 1, 1, "optics"), "an optics group stands twice"),
+    "group twice": (table("rlnOpticsGroup", 1, 1, "optics"), "an optics group appears twice"),
     "pixel size 0": (table("rlnImagePixelSize", 1, 0.0, "optics"), "pixel size 0 Å"),
     "box of another extraction": (table("rlnImageSize", 1, 64, "optics"), f"box {BOX} px, but rlnImageSize"),
     "a section, not a stack": (table("rlnImageName", 1, "1@a.mrcs"), "expected one whole stack per particle"),

@@ -1,4 +1,4 @@
-"""No command replaces a file that it reads, whatever it is called by; nothing is written then."""
+"""No command replaces a file that it reads, by whatever name; nothing is written in that case."""
 
 import os
 import pickle

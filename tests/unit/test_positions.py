@@ -106,12 +106,12 @@ def test_warp_columns_are_in_angstrom(tmp_path, sample):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"rlnPixelSize": None}, "no column of a pixel size.* add _rlnPixelSize"),
+        ({"rlnPixelSize": None}, "no column with a pixel size.* add _rlnPixelSize"),
         ({"rlnCoordinateZ": None}, "_rlnCoordinateZ"),
         ({"rlnPixelSize": [4.0, 0.0, 4.0]}, "_rlnPixelSize, row 2: found 0, expected more than 0"),
         ({"rlnDetectorPixelSize": 5.0, "rlnMagnification": 0.0}, "_rlnMagnification, row 1: found 0"),
         ({"rlnCoordinateX": ["1", "x", "3"]}, "rlnCoordinateX"),
-        ({"rlnGroupName": ["a_1", "a_2", "a_1"]}, "row 3: particle `a_1` stands more than once"),
+        ({"rlnGroupName": ["a_1", "a_2", "a_1"]}, "row 3: particle `a_1` appears more than once"),
         ({"rlnGroupName": ["u", "v", "w"]}, "none of the 3 particles, found `u`, expected names like `a_1`"),
     ],
 )
@@ -247,7 +247,7 @@ def test_a_set_that_names_itself_is_told_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("value", ["nan", "9e30", "inf"])
 def test_impossible_coordinates_are_told_in_one_line(tmp_path, a_set, value):
-    message = "row 2: found (`nan`|`inf`|a particle at .*expected a place in a tomogram)"
+    message = "row 2: found (`nan`|`inf`|a particle at .*expected a position in a tomogram)"
     star = series(tmp_path, rlnCoordinateX=["1", value, "3"], rlnMicrographName="t")
     with pytest.raises(InputError, match=message):
         positions_from_volume_series(star, NAMES)

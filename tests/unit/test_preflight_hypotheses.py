@@ -73,7 +73,7 @@ def test_wrong_flag_stops(simulated, data):
     premultiplied = data == "premultiplied"
     sign = contrast(sample, back_project(sample, DATA_WEIGHTS[data]), premultiplied)
     assert sign.verdict == "pass"
-    kind = "kept, as is default for premultiplied" if premultiplied else "inverted, as is default for raw"
+    kind = "kept, the default for premultiplied" if premultiplied else "inverted, the default for raw"
     assert f"with the sign {kind} images: once the flag is corrected" in sign.message
 
 

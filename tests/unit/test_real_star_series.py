@@ -132,7 +132,7 @@ def test_numbers_that_begin_again_without_micrographs_count_within_a_stack(real,
     optics = read_star(real / "nextpyp_format/restart.star")["optics"]
     read = read_particles(write_text_star(tmp_path / "r.star", {"optics": optics, "particles": rows}))
     assert len(read.particles) == 6 and set(read.particles["tomogram"]) == {"TS_1_stack", "TS_43_stack"}
-    assert "begins again in each stack" in read.remarks[0]
+    assert "restarts in each stack" in read.remarks[0]
 
 
 def expected_positions(real):

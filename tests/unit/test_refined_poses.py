@@ -76,7 +76,7 @@ def test_other_tables_are_refused(store, written, tmp_path):
     table.attrs["input_digests"] = {name: "0" * 64 for name in table.attrs["input_digests"]}
     table.attrs["store_digest"] = "0" * 64
     write_parquet(tmp_path / "other.parquet", table)
-    with pytest.raises(InputError, match="poses of the particles of another store"):
+    with pytest.raises(InputError, match="poses of particles of another store"):
         RefinedPoses.read(tmp_path / "other.parquet", store)
     table.attrs = {}
     write_parquet(tmp_path / "plain.parquet", table)

@@ -18,12 +18,12 @@ def shown(linear):
 def test_errors_along_one_direction_and_shifts_of_tilts():
     errors = {"rotation_deg": 1.9, "shift_A": 2.0, "share_of_one_direction": 0.89, "one_direction": True}
     found = shown({"pose_errors": errors, "tilt_shift_A": 3.8})
-    assert found["Errors of poses"]["value"] == "1.9°, 2.0 Å"
-    assert "89 % of their variance along one direction" in found["Errors of poses"]["note"]
-    assert found["Shifts of tilts"]["value"] == "3.8 Å"
+    assert found["Pose errors"]["value"] == "1.9°, 2.0 Å"
+    assert "89 % of their variance along one direction" in found["Pose errors"]["note"]
+    assert found["Tilt image shifts"]["value"] == "3.8 Å"
 
 
 def test_nothing_is_said_of_what_was_not_found():
     errors = {"rotation_deg": 1.9, "shift_A": 2.0, "share_of_one_direction": 0.2, "one_direction": False}
     found = shown({"pose_errors": errors, "tilt_shift_A": 0.0})
-    assert "direction" not in found["Errors of poses"]["note"] and "Shifts of tilts" not in found
+    assert "direction" not in found["Pose errors"]["note"] and "Tilt image shifts" not in found

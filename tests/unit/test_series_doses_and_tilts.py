@@ -71,7 +71,7 @@ def test_stage_tilts(tmp_path, table, columns, expected):
     if expected is None:
         assert (images["tilt_deg"] == 0).all()
         assert (
-            "is no cosine of the stage tilt" in remarks[0] and "no column tells the stage tilts" in remarks[1]
+            "is not the cosine of a tilt" in remarks[0] and "no column states the stage tilts" in remarks[1]
         )
     else:
         np.testing.assert_allclose(images["tilt_deg"], np.abs(expected), atol=1e-6)

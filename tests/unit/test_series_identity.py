@@ -64,7 +64,7 @@ def test_equal_numbers_from_two_sessions_are_particles_of_their_stacks(sessions,
     star = write_text_star(sessions / "joined.star", two_sessions(dialect))
     read = read_particles(star)
     assert len(read.particles) == 2 * N_PARTICLES and (read.particles["n_tilts"] == N_TILTS).all()
-    assert read.particles["source_id"].is_unique and "begins again in each stack" in read.remarks[0]
+    assert read.particles["source_id"].is_unique and "restarts in each stack" in read.remarks[0]
     assert read.particles["tomogram"].nunique() == 4
     assert read_particle_file(star, detect_type(star)).n_particles == 2 * N_PARTICLES
 
@@ -83,7 +83,7 @@ def test_tomograms_of_two_sessions_tell_equal_names_apart(sessions):
     volumes = write_text_star(
         sessions / "v.star", {"": pd.DataFrame({"rlnGroupName": ["TS_0_0000"], "rlnCoordinateX": [1.0]})}
     )
-    with pytest.raises(InputError, match="stands for particles of several tomograms"):
+    with pytest.raises(InputError, match="names particles of several tomograms"):
         numbered_as(read_particle_file(volumes, "volumeseries"), images)
 
 

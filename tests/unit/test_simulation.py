@@ -213,7 +213,7 @@ def test_chains_of_a_model_become_blocks(tmp_path):
     assert (specimen.atoms.unit == "core").sum() == (source.atoms.unit != "S2").sum()
     specimen = make_specimen(config_from({"model": str(tmp_path / "model.cif")}), np.random.default_rng(0))
     assert specimen.names == ["S1", "S2", "S3", "S4", "S5"]
-    with pytest.raises(InputError, match="Q is no chain of the model"):
+    with pytest.raises(InputError, match="Q is not a chain of the model"):
         make_specimen(
             config_from({"model": str(tmp_path / "model.cif"), "blocks": [{"name": "Q"}]}),
             np.random.default_rng(0),

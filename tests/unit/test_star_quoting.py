@@ -1,4 +1,4 @@
-"""Whatever name is written to a STAR file is read again as it was, or refused before anything is written."""
+"""Every name written to a STAR file is read again unchanged, or is refused before anything is written."""
 
 import numpy as np
 import pandas as pd

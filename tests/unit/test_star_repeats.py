@@ -1,4 +1,4 @@
-"""Columns that stand twice in a header, as nextPYP's `to_star` writes _rlnGroupNumber."""
+"""Columns that appear twice in a header, as nextPYP's `to_star` writes _rlnGroupNumber."""
 
 import re
 
@@ -46,7 +46,7 @@ def test_both_repeated_columns_are_replaced(star, tmp_path):
 def test_repeated_columns_that_differ_are_refused(tmp_path):
     path = tmp_path / "p.star"
     path.write_text(HEADER + "1@a.mrcs 7 7 0\n2@a.mrcs 7 8 1\n")
-    said = "column _rlnGroupNumber stands twice in the header, and row 2 has two values for it: 7 and 8"
+    said = "column _rlnGroupNumber appears twice in the header, and row 2 has two values for it: 7 and 8"
     with pytest.raises(InputError, match=re.escape(said)):
         read_star(path)
 

@@ -1,4 +1,4 @@
-"""Symmetry-expanded files: recognised, asked about, and their copies kept together everywhere."""
+"""Symmetry-expanded files: they are recognised, need confirmation, and their copies stay together."""
 
 import pickle
 import re
@@ -74,7 +74,7 @@ def series(tmp_path):
         ("C2", "C2", "occurs 2 times, with poses 180 degrees apart about one axis"),
         ("C4", "C4", "occurs 4 times, with poses 90 degrees apart about one axis"),
         ("C7", "C7", "occurs 7 times, with poses 51.43 degrees apart about one axis"),
-        ("D2", "D2", "occurs 4 times, with poses that the 4 rotations of D2 take to each other"),
+        ("D2", "D2", "occurs 4 times, with poses related by the 4 rotations of D2"),
         ("D5", "D5", "the 10 rotations of D5"),
         ("T", "T", "the 12 rotations of T"),
         ("O", "O", "the 24 rotations of O"),

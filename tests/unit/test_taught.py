@@ -1,4 +1,4 @@
-"""A network taught by a linear model: it starts where the linear model ends, and its gradients are right."""
+"""A network that starts from a linear model: it begins at the model's solution, with correct gradients."""
 
 import numpy as np
 import pytest
@@ -117,7 +117,7 @@ def test_the_encoder_starts_at_the_posterior():
 
 
 def test_training_and_evaluation_agree_on_latents(tiny_store, tmp_path, run_script):
-    """A network of fewer latents than its teacher has basis maps is taught by the first of them."""
+    """A network with fewer latents than the linear model has basis maps starts from the first of them."""
     run_script("train_linear", tiny_store, "-o", tmp_path / "linear", "--zdim", 3, "-n", 2)
     small = "--dec-dim 16 --dec-layers 1 --enc-dim-A 16 --out-dim-A 8 --enc-dim-B 16 --pe-dim 3".split()
     small += ["--lr", "0.00001"]

@@ -1,4 +1,4 @@
-"""A taught network is trusted as far as tilt images bear it out that it was not trained on."""
+"""Held-out tilt images decide how much of a network's contribution to the linear model is kept."""
 
 import numpy as np
 import pandas as pd

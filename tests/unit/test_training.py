@@ -1,4 +1,4 @@
-"""The output folder of a training, continuing it, images that are read all along, and train_nn."""
+"""The output folder of a training, its continuation, images read from the file throughout, and train_nn."""
 
 import json
 import logging

@@ -92,7 +92,7 @@ def test_what_was_multiplied_in(twins):
 
 @pytest.mark.parametrize("tilt", [False, True])
 def test_weights_agree(twins, stores, tilt):
-    """What an image tells of each frequency does not depend on how it was extracted."""
+    """The information of an image at each frequency does not depend on how it was extracted."""
     h_and_g = [
         physical_transfer(image_parameters(store.images), store.half_plane, dose=True, tilt=tilt)
         for store in stores

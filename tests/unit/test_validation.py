@@ -1,4 +1,4 @@
-"""The pre-flight check: right files pass, each thing that cannot be right stops."""
+"""The pre-flight check: correct files pass, and everything that cannot be right gives "stop"."""
 
 import json
 import re
@@ -234,7 +234,7 @@ def test_grey_level_of_the_background(tmp_path, level, slope, expected, words):
         write_stack(tmp_path / f"stacks/TS_{number}.mrcs", images.astype(np.float32))
     sample = sample_images(read_particles(star))
     check = next(c for c in check_images(sample) if c.name == "grey level")
-    assert check.verdict == expected and "taken off" in check.message
+    assert check.verdict == expected and "subtracted" in check.message
     assert sample.statistics["level"].median() == pytest.approx(level, rel=0.05, abs=0.15)
     assert sample.statistics["slope"].median() == pytest.approx(slope, rel=0.1, abs=0.15)
     if level or slope:

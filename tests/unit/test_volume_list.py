@@ -1,4 +1,7 @@
-"""The list of the volumes of a folder: what an earlier run left goes, and a wrong volume is named."""
+"""The list of the volumes of a folder.
+
+Leftovers of an earlier run are removed, and wrong volumes are named.
+"""
 
 import os
 import shutil
@@ -180,9 +183,7 @@ def test_siren_takes_no_latents_and_no_weights_of_other_volumes(volumes):
     assert latents_beside(volumes, numbers) is None and population_beside(volumes, numbers) is None
     write_pickle(volumes / "z.pkl", LATENTS)
     np.testing.assert_array_equal(latents_beside(volumes, numbers), LATENTS)
-    with pytest.raises(
-        InputError, match="assignment.parquet: no such file, though z.pkl is in the same folder"
-    ):
+    with pytest.raises(InputError, match="assignment.parquet: no such file, though z.pkl is in the"):
         population_beside(volumes, numbers)
     write_parquet(
         volumes / "assignment.parquet", pd.DataFrame({"particle": range(18), "volume": [*numbers] * 2})

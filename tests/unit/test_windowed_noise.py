@@ -1,4 +1,4 @@
-"""Noise of images that end in a window: what a sum over their Fourier coefficients holds."""
+"""Noise of windowed images, and its effect on sums over their Fourier coefficients."""
 
 from dataclasses import replace
 

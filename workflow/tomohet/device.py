@@ -1,4 +1,4 @@
-"""Where tensors are computed, and how much memory is free there."""
+"""Device on which tensors are computed, and its free memory."""
 
 import os
 import resource
@@ -8,9 +8,9 @@ from tomohet.errors import InputError
 
 
 def device_of(name: str):
-    """The `torch.device` for a `--device` value.
+    """Return the `torch.device` for a `--device` value.
 
-    Raises InputError if CUDA is asked for and there is none.
+    Raises InputError if CUDA is requested and there is none.
     """
     import torch
 
@@ -19,14 +19,15 @@ def device_of(name: str):
         raise InputError("--device cuda: PyTorch sees no CUDA device; use --device cpu or ask for a GPU")
     if name == "cpu" or not available:
         return torch.device("cpu")
-    # Of several processes on a node each has a card of its own.
+    # Each of several processes on a node has its own GPU.
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
 def fast_bfloat16(device) -> bool:
-    """Whether the device multiplies bfloat16 matrices faster than float32: by tensor cores, AVX512-BF16, AMX.
+    """Tell whether the device multiplies bfloat16 matrices faster than float32.
 
-    A CPU without such instructions emulates them, many times slower.
+    It does by tensor cores, AVX512-BF16 or AMX. A CPU without such instructions emulates them, many times
+    slower.
     """
     import torch
 
@@ -37,7 +38,7 @@ def fast_bfloat16(device) -> bool:
 
 
 def sent(numbers, device):
-    """A small numpy array as a tensor on the device, without waiting for what is computed there."""
+    """Copy a small numpy array to a tensor on the device, without waiting for running computations."""
     import torch
 
     tensor = torch.from_numpy(numbers)
@@ -45,10 +46,11 @@ def sent(numbers, device):
 
 
 def free_memory(device) -> int:
-    """Bytes that this process may still take on a `torch.device`.
+    """Return the bytes that this process may still allocate on a `torch.device`.
 
-    Of the machine's memory: what is available without swapping and within the limits of the job (control
-    groups, as Slurm and containers set them) and of `ulimit`, shared evenly among the processes of one run.
+    For the machine's memory this is what is available without swapping and within the limits of the job
+    (control groups, as set by Slurm and containers) and of `ulimit`, divided evenly among the processes of
+    one run.
     """
     if device.type == "cuda":
         import torch
@@ -61,13 +63,13 @@ def free_memory(device) -> int:
 
 
 def _kilobytes(table: Path) -> dict[str, int]:
-    """Entries like `MemFree: 123 kB` of a file of the kernel, in bytes."""
+    """Read entries like `MemFree: 123 kB` of a kernel file, in bytes."""
     rows = (line.replace(":", "").split() for line in table.read_text().splitlines())
     return {row[0]: int(row[1]) * 1024 for row in rows if row[-1:] == ["kB"]}
 
 
 def _room_under_ulimit() -> list[int]:
-    """Bytes below the soft limits of this process."""
+    """Return the bytes left below the soft limits of this process."""
     used = _kilobytes(Path("/proc/self/status"))
     limits = ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"))
     return [
@@ -78,9 +80,9 @@ def _room_under_ulimit() -> list[int]:
 
 
 def _room_in_control_groups() -> list[int]:
-    """Bytes below the memory limits of the control groups (version 1 or 2) that hold this process.
+    """Return the bytes left below the memory limits of the control groups (version 1 or 2) of this process.
 
-    Files that the kernel keeps in memory count as used there, but make way.
+    Cached files count as used there, although the kernel frees them when needed.
     """
     room = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -100,7 +102,7 @@ def _room_in_control_groups() -> list[int]:
 
 
 def _room_in(group: Path, limit: str, used: str, cached: str) -> list[int]:
-    """Bytes below one control group's limit; empty when it has none."""
+    """Return the bytes left below one control group's limit; empty when it has none."""
     try:
         largest, now = (group / limit).read_text().strip(), int((group / used).read_text())
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

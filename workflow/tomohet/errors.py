@@ -1,10 +1,10 @@
-"""What commands raise: the mistakes that a user can mend, and two ways in which work ends early."""
+"""What commands raise: the mistakes that a user can correct, and two ways in which work ends early."""
 
 
 class InputError(Exception):
-    """What is wrong with the user's input, in one line.
+    """A mistake in the user's input, in one line.
 
-    The message says which file, row or column, what was found, what was expected and how to mend it.
+    The message names the file, row or column, what was found, what was expected and how to correct it.
     `tomohet.cli` prints it without a traceback and exits with status 1.
     """
 

@@ -1,4 +1,4 @@
-"""House style of all figures: one palette, one way to open and save, and the few plots shared by stages."""
+"""House style of all figures: one palette, one way to open and save, and plots common to the stages."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,7 +65,10 @@ def save(fig: Figure, path: str | Path, dpi: int = 130) -> Path:
 
 
 def label_colors(n: int) -> Colormap:
-    """A colour for each of `n` labels: the house palette, or evenly spaced hues when it is too short."""
+    """Return a colour for each of `n` labels.
+
+    The house palette, or evenly spaced hues when it is too short.
+    """
     if n <= len(PALETTE):
         return ListedColormap(PALETTE[: max(n, 1)])
     hues = np.linspace(0, 1, n, endpoint=False)
@@ -74,7 +77,7 @@ def label_colors(n: int) -> Colormap:
 
 
 def scatter_density(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
-    """Points of a two-dimensional distribution; a hexagonal histogram when there are many."""
+    """Plot points of a two-dimensional distribution; a hexagonal histogram when there are many."""
     if len(x) > MANY_POINTS:
         image = ax.hexbin(x, y, gridsize=60, bins="log", cmap=SEQUENTIAL, mincnt=1, linewidths=0)
         ax.figure.colorbar(image, ax=ax, label="points per bin")
@@ -85,7 +88,7 @@ def scatter_density(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
 def scatter_values(
     ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, label: str, cmap: str = SEQUENTIAL
 ) -> None:
-    """Points coloured by a continuous quantity, named by `label` (with its unit) on the colour bar."""
+    """Plot points coloured by a continuous quantity, with `label` (including its unit) on the colour bar."""
     image = ax.scatter(x, y, c=values, s=point_size(len(x)), cmap=cmap, linewidths=0, rasterized=True)
     ax.figure.colorbar(image, ax=ax, label=label)
 
@@ -93,7 +96,7 @@ def scatter_values(
 def scatter_labels(
     ax: Axes, x: np.ndarray, y: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None
 ) -> None:
-    """Points coloured by an integer label, each label's number written at its median position."""
+    """Plot points coloured by an integer label, with each label's number at its median position."""
     kinds = np.unique(labels)
     colors = label_colors(len(kinds))
     ax.scatter(
@@ -112,7 +115,7 @@ def scatter_labels(
 
 
 def point_size(n: int) -> float:
-    """Marker area (points squared) so that `n` points neither vanish nor merge."""
+    """Return the marker area (points squared) at which `n` points neither vanish nor merge."""
     return float(np.clip(6000 / max(n, 1), 2, 24))
 
 
@@ -124,7 +127,7 @@ def heatmap(
     limits: tuple[float, float] | None = None,
     write_values: bool | None = None,
 ) -> None:
-    """A matrix (rows, columns) as colours with a colour bar; values are written in when there are few."""
+    """Draw a matrix (rows, columns) as colours with a colour bar; write the values when there are few."""
     low, high = limits if limits is not None else (None, None)
     image = ax.imshow(matrix, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     ax.figure.colorbar(image, ax=ax, label=label)
@@ -149,7 +152,7 @@ def heatmap(
 
 
 def central_slices(volume: np.ndarray) -> np.ndarray:
-    """The three central sections of a volume [z,y,x], side by side: xy, xz and yz; shape (D, 3 D)."""
+    """Return the three central sections of a volume [z,y,x], side by side: xy, xz and yz; shape (D, 3 D)."""
     middle = volume.shape[0] // 2
     return np.concatenate([volume[middle], volume[:, middle], volume[:, :, middle]], axis=1)
 
@@ -162,11 +165,11 @@ def slices_montage(
     own_scale: bool = False,
     diverging: bool = False,
 ) -> Figure:
-    """Central xy and xz sections of many volumes [z,y,x].
+    """Draw central xy and xz sections of many volumes [z,y,x].
 
-    All on one grey scale (arbitrary units), or each on its own; `diverging`: blue to red about zero.
+    All are on one grey scale (arbitrary units), or each is on its own; `diverging`: blue to red about zero.
     """
-    # One picture in one pair of axes: a pair for each volume takes ten times as long to draw.
+    # One image in one pair of axes: separate axes for each volume take ten times as long to draw.
     columns = min(columns, len(volumes))
     rows = -(-len(volumes) // columns)
     tiles = [central_slices(volume)[:, : 2 * volume.shape[0]] for volume in volumes]

@@ -1,7 +1,7 @@
-"""Several processes that do one job together, one per GPU: each sees its part of the particles.
+"""Several processes that do one job together, one per GPU: each reads its part of the particles.
 
-All have the same weights: they start from the same seed or checkpoint, and each step's gradients are added up
-over the processes by one all-reduce before the optimiser's step. Started by `--multigpu` or by torchrun.
+All have the same weights. They start from the same seed or checkpoint, and one all-reduce per step sums the
+gradients over the processes before the optimiser's step. They are started by `--multigpu` or by torchrun.
 """
 
 import datetime
@@ -28,7 +28,7 @@ PATIENCE = datetime.timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process (`rank`, from 0) among `size`. Only the leader, rank 0, writes files."""
+    """Rank (from 0) of this process among `size` processes; only the leader, rank 0, writes files."""
 
     rank: int = 0
     size: int = 1
@@ -38,17 +38,17 @@ class Processes:
         return self.rank == 0
 
     def part(self, n: int) -> slice:
-        """This process's share of n things: consecutive, as even as can be."""
+        """Return this process's part of n items: consecutive, as even as possible."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def add_up(self, values: Tensor) -> Tensor:
-        """The sum of `values` over all processes, in place."""
+        """Sum `values` over all processes, in place."""
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
 
     def joined_parts(self, own: Tensor, n: int) -> Tensor:
-        """(n, ...) of all processes, each of which has the rows `part(n)`."""
+        """Join (n, ...) of all processes, each of which has the rows `part(n)`."""
         if self.size == 1:
             return own
         whole = own.new_zeros(n, *own.shape[1:])
@@ -56,12 +56,12 @@ class Processes:
         return self.add_up(whole)
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             torch.distributed.barrier()
 
     def gathered(self, rows: np.ndarray, values: np.ndarray, n: int, device: torch.device) -> np.ndarray:
-        """(n, ...) float32 from each process's `values` at its `rows`; rows that nobody has are NaN."""
+        """Gather (n, ...) float32 from each process's `values` at its `rows`; rows of no process are NaN."""
         if self.size == 1 and len(rows) == n:
             return values
         whole = np.zeros((n, *values.shape[1:]), np.float32)
@@ -79,7 +79,10 @@ ALONE = Processes()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun or `start_copies` has started; alone when there are none."""
+    """Join the processes that torchrun or `start_copies` has started.
+
+    Without any, this process is alone.
+    """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         yield ALONE
@@ -94,14 +97,14 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 
 def is_copy() -> bool:
-    """Whether this process was started as one of several."""
+    """Tell whether this process was started as one of several."""
     return "WORLD_SIZE" in os.environ
 
 
 def start_one_per_gpu(device: torch.device) -> None:
     """With several visible GPUs run this very command once on each, and raise DoneByCopies with their status.
 
-    Returns on a CPU, with one GPU, and in the processes so started.
+    Returns on a CPU, with one GPU, and in the processes that were started.
     """
     n = torch.cuda.device_count() if device.type == "cuda" else 1
     if n > 1 and not is_copy():
@@ -109,10 +112,9 @@ def start_one_per_gpu(device: torch.device) -> None:
 
 
 def share_of(part: tuple[int, int], device: torch.device) -> Processes:
-    """This process among those that share a job without further contact.
+    """Return this process among those that divide a job without further communication.
 
-    `part` (I, N) of the command line, 1 <= I <= N, is divided again among its copies, if it has been started
-    as several.
+    `part` (I, N) of the command line, 1 <= I <= N, is divided again among copies, if several were started.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if device.type == "cuda":
@@ -121,9 +123,9 @@ def share_of(part: tuple[int, int], device: torch.device) -> Processes:
 
 
 def start_copies(n: int) -> int:
-    """Run this very command in n processes; returns the exit status of the first that fails, or 0.
+    """Run this command in n processes; return the exit status of the first that fails, or 0.
 
-    When one fails the others are ended. SIGTERM and SIGINT are passed on: the copies save and end.
+    When one fails the others are terminated. SIGTERM and SIGINT are passed on: the copies save and end.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -146,7 +148,7 @@ def start_copies(n: int) -> int:
     while any(copy.poll() is None for copy in copies) and not any(copy.poll() for copy in copies):
         time.sleep(0.2)
     failed = [copy.poll() for copy in copies if copy.poll()]
-    if failed and failed[0] < 128:  # not a requested end, for which each saves by itself
+    if failed and failed[0] < 128:  # a failure; at a requested end each process saves by itself
         for copy in copies:
             copy.terminate()
     for copy in copies:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, one quiet log line now and then elsewhere."""
+"""Progress of long computations: a bar on a terminal, an occasional log line elsewhere."""
 
 import logging
 import os
@@ -40,9 +40,9 @@ class QuietProgress(tqdm):
 
 
 def track(iterable=None, *, total: int | None = None, unit: str, description: str) -> tqdm:
-    """Progress over `iterable`, or over `total` units reported with `.update(n)`.
+    """Track progress over `iterable`, or over `total` units reported with `.update(n)`.
 
-    On a terminal a bar with rate and time left; in a log file one line every half minute.
+    A terminal gets a bar with rate and time left; a log file gets one line every half minute.
     """
     bar = tqdm if sys.stderr.isatty() else QuietProgress
     return bar(
@@ -51,6 +51,6 @@ def track(iterable=None, *, total: int | None = None, unit: str, description: st
         unit=f" {unit}" if bar is tqdm else unit,
         desc=description,
         leave=False,
-        # Of several processes that train together only the first reports.
+        # Only the first of several processes that train together reports.
         disable=os.environ.get("RANK", "0") != "0",
     )

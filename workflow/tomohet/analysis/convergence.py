@@ -31,9 +31,9 @@ class Planes:
 
 
 def component_planes(run: RunFolder, epochs: list[int], folder: Path) -> Planes:
-    """Compute the two leading components of each epoch's latents, fitted per epoch.
+    """Compute the two leading components of each epoch's latents, fitted anew in each epoch.
 
-    Scores go to pcs/pc.E.pkl.
+    The scores are written to pcs/pc.E.pkl.
     """
     points = {}
     for epoch in epochs:

@@ -129,10 +129,7 @@ def shell_curves(drifted: VolumeDrift) -> Figure:
 
 
 def matrices(epochs: list[int], values: np.ndarray, rows: list[str], title: str) -> Figure:
-    """Plot a matrix (e, r, m) of correlations for each epoch, with named rows.
-
-    Columns are representatives.
-    """
+    """Plot a matrix (e, r, m) of correlations for each epoch; rows are named, columns are representatives."""
     columns = min(4, len(epochs))
     fig, axes = plots.figure(-(-len(epochs) // columns), columns, width=3.4, height=3, squeeze=False)
     limits = (float(values.min()), 1.0)

@@ -1,7 +1,4 @@
-"""Co-occurrence of the pieces of a structure.
-
-Which piece requires which other, and which exclude each other.
-"""
+"""Co-occurrence of the pieces of a structure: requirement and exclusion."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +26,7 @@ def relations(
     copies : (V,) multiplicity of each volume in the counts (default: 1)
     weighted : number of equally weighted volumes that the volumes are worth (default: all)
     effective : (U,) number of independent volumes, given how smooth each unit's states are over the latents
-    (default: the same number)
+        (default: the same number)
 
     `a requires b`: at most 5 % of a's volumes lack b. `a excludes b` (listed once): at most 5 % of the rarer
     unit's volumes have both. Each unit must be present in at least 5 volumes and absent in at least 5. For

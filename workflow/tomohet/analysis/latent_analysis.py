@@ -134,7 +134,7 @@ def overview_figures(found: LatentAnalysis) -> dict[str, object]:
 def cluster_figures(found: LatentAnalysis, tomograms: np.ndarray | None) -> dict[str, object]:
     """Draw the figures of the k-means clusters, by file name.
 
-    Sizes by tomogram when tomograms (n,) are known.
+    tomograms : (n,) of the particles, if known, for cluster sizes by tomogram
     """
     rows, labels = found.kmeans.rows, found.kmeans.labels
     x, y, names = latent_plots.plane(found.pcs)

@@ -44,9 +44,9 @@ def read_losses(folder: Path) -> pd.DataFrame | None:
 
 
 def listed_epochs(known: Sequence[int], interval: int, last: int) -> list[int]:
-    """Select known epochs up to `last`, from the first on, at least `interval` epochs apart.
+    """Select known epochs up to `last`.
 
-    And `last` itself.
+    The first, each at least `interval` epochs later, and `last` itself.
     """
     listed: list[int] = []
     for epoch in known:

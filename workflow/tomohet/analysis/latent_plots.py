@@ -16,7 +16,7 @@ SUBPLOT_CLUSTERS = 30  # up to this number, every cluster gets a panel
 def plane(pcs: PrincipalComponents) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
     """Return coordinates and axis names of the two leading components.
 
-    A single one is drawn against the row.
+    A single component is drawn against the row.
     """
     names = [f"PC{i + 1} ({100 * part:.0f} % of variance)" for i, part in enumerate(pcs.explained[:2])]
     if pcs.scores.shape[1] == 1:

@@ -26,7 +26,7 @@ class RunFolder:
     def latent_epochs(self) -> list[int]:
         """List epochs with a file of latents, ascending.
 
-        Raise InputError when a file that was written is missing.
+        Raises InputError when a file that was written is missing.
         """
         self._refuse_missing("z.*.train.pkl")
         return self._numbers(r"z\.(\d+)\.train\.pkl")
@@ -34,7 +34,7 @@ class RunFolder:
     def weight_epochs(self) -> list[int]:
         """List epochs with a file of weights, ascending.
 
-        Raise InputError when a file that was written is missing.
+        Raises InputError when a file that was written is missing.
         """
         self._refuse_missing("weights.*.pkl")
         return self._numbers(r"weights\.(\d+)\.pkl")
@@ -68,7 +68,7 @@ class RunFolder:
     def weights_path(self, epoch: int) -> Path:
         """Return the path of the weights of `epoch`.
 
-        For a last epoch without its own file, of the final weights.
+        For a last epoch without its own file, these are the final weights.
 
         Raises InputError when the file was written and is missing now.
         """

@@ -66,7 +66,7 @@ def reconstruct(options: BackprojectVoxelOptions, files: MapFiles, folder: Path)
 
 
 def refinement(options: BackprojectVoxelOptions, store, device):
-    """What refines the poses of a half set, or None where poses stay."""
+    """Return the function that refines the poses of a half set, or None where poses stay."""
     if options.poses is not None:
         log.warning("half maps with --poses are not independent of each other: their FSC is too high")
     if options.refine_poses is None or not RefinedPoses.read(options.refine_poses, store).to_be_used:

@@ -83,7 +83,7 @@ def run(options: FilterStarOptions) -> list[Path]:
 
 
 def _particles_of(path: Path):
-    """The particles of a STAR file of any kind, numbered by first appearance, and the files that it is of."""
+    """Read the particles of a STAR file, numbered by first appearance; return them and the files read."""
     star_type = export.detect_type(path)
     if star_type == "optimisation_set":
         particles, tomograms_file = export.read_optimisation_set(path)

@@ -36,7 +36,7 @@ def run(options: GraphTraversalOptions) -> None:
 
 
 def write(options: GraphTraversalOptions, z, graph, path) -> None:
-    """The particles of the path, their latents, and figures of it in the latents' planes."""
+    """Write the particles of the path, their latents, and figures of the path in the latents' planes."""
     write_table(options.outdir / "path_particle_indices.txt", path, integers=True)
     write_pickle(options.outdir / "path_particle_indices.pkl", path.tolist())
     write_pickle(options.outdir / "path_particle_embeddings.pkl", z[path])
@@ -55,7 +55,7 @@ def write(options: GraphTraversalOptions, z, graph, path) -> None:
 
 
 def find_umap(latents: Path, n: int):
-    """The embedding (n, 2) that analyze made of these latents, or None."""
+    """Return the embedding (n, 2) that `analyze` made of these latents, or None."""
     name = re.fullmatch(r"z(\.\d+)?\.train\.pkl", latents.name)
     path = latents.parent / f"analyze{(name and name[1]) or ''}" / "umap.pkl"
     embedding = load_array(path) if name and path.is_file() else None

@@ -34,7 +34,7 @@ def run(options: MavenOptions) -> dict:
 
 
 def measure(options: MavenOptions) -> dict:
-    """The occupancies of all units in volumes and particles, and what follows from them."""
+    """Measure the occupancies of all units in volumes and particles, and analyse them."""
     ensemble = open_ensemble(options.volumes)
     if options.classes is not None and not 1 <= options.classes <= len(ensemble):
         raise InputError(f"--classes {options.classes}: expected 1 to {len(ensemble)}, the number of volumes")
@@ -108,7 +108,7 @@ def measure(options: MavenOptions) -> dict:
 
 
 def draw_or_read_units(options: MavenOptions, ensemble, mean):
-    """The units, and what is known of the model (None for given masks)."""
+    """Return the units and the model that they are of (None for given masks)."""
     grid = ensemble.grid
     if options.masks:
         return units.read_masks(options.masks, grid), None
@@ -153,7 +153,7 @@ def align_model(options: MavenOptions, mean, grid, resolution_A: float):
 
 
 def count_voxels(options: MavenOptions, ensemble, found, mean):
-    """Counts of voxels that are on, as MAVEn writes them, and the share of every mask that is on."""
+    """Count the voxels that are on, as MAVEn does; return the counts and the fraction of every mask."""
     levels = read_levels(ensemble, options.binarise, mean, np.random.default_rng(options.seed)).values
     counts = occupancy.voxels_on(ensemble, found, levels)
     return counts, counts / np.asarray(found.masks.sum(axis=1)).ravel()

@@ -30,7 +30,7 @@ def run(options: PcTraversalOptions) -> None:
         )
 
     def write(component: int, path: Path) -> None:
-        """The latents along one component."""
+        """Write the latents along one component."""
         points = component_scores(
             pcs.scores[:, component], options.n, tuple(options.lim), options.use_percentile_spacing
         )

@@ -30,7 +30,7 @@ def run(options: Subtomo2chimeraxOptions) -> None:
 
 
 def write_scenes(options: Subtomo2chimeraxOptions) -> None:
-    """A scene, its colours and, where asked for, the particles' own volumes, for each tomogram."""
+    """Write for each tomogram a scene, its colours and, if asked for, the particles' own volumes."""
     placed = placements.read_placements(
         options.starfile, options.tomo_id_col_override, options.star_angpix_override
     )

@@ -49,5 +49,5 @@ def fit_and_write(options: TrainLinearOptions, store, particles, device, process
 
 
 def focus_of(options: TrainLinearOptions) -> dict:
-    """The focus mask as an option of the fit, where there is one."""
+    """Return the focus mask as an option of the fit, if there is one."""
     return {} if options.focus_mask is None else {"focus_mask": str(options.focus_mask.resolve())}

@@ -1,1 +1,1 @@
-"""Reading and writing files: atomic writes, MRC, STAR, safe pickles."""
+"""Reading and writing of files: atomic writes, MRC, STAR, safe pickles."""

@@ -11,14 +11,14 @@ from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 from tomohet.files.regular import refuse_irregular
 
-MOST_INFLATED = 100  # bytes that one byte of an archive stands for; empty maps reach a few tens
-ANY_SIZE = 2**28  # up to here archives may be as they like
+MOST_INFLATED = 100  # highest compression ratio that is accepted; empty maps reach a few tens
+ANY_SIZE = 2**28  # bytes up to which any compression ratio is accepted
 
 
 def read_arrays(path: str | Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file by name.
+    """Read all arrays of an .npz file by name.
 
-    Raises InputError when the file is missing, damaged or no such archive, or lacks one of `needed`.
+    Raises InputError when the file is missing, damaged or not such an archive, or lacks one of `needed`.
     """
     check(path)
     refuse_irregular(path)
@@ -29,12 +29,12 @@ def read_arrays(path: str | Path, needed: Iterable[str] = ()) -> dict[str, np.nd
     except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as arrays ({reason(error)}); make it again") from error
     if missing := [name for name in needed if name not in arrays]:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; make it again")
+        raise InputError(f"{path}: {', '.join(missing)} is missing; make the file again")
     return arrays
 
 
 def _refuse_bomb(path: str | Path) -> None:
-    """Raise ValueError when the archive's content would take far more memory than any that numpy writes."""
+    """Raise ValueError when the archive's content would take far more memory than any written by numpy."""
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     most = max(ANY_SIZE, MOST_INFLATED * Path(path).stat().st_size)

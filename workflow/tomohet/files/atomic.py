@@ -1,4 +1,4 @@
-"""Writes that either happen wholly or not at all: a temporary name in the same folder, then a rename."""
+"""Atomic writes: a temporary name in the same folder, then a rename, so that no file is ever incomplete."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def written_files() -> Iterator[set[Path]]:
-    """Collect the absolute paths of all files that are put in place meanwhile, in whatever thread."""
+    """Collect the absolute paths of all files that are put in place meanwhile, in any thread."""
     collected: set[Path] = set()
     _collections.append(collected)
     try:
@@ -55,7 +55,7 @@ def written_files() -> Iterator[set[Path]]:
 
 
 def keep(*paths: Path) -> None:
-    """Count files as written now, such as those of an earlier run that this one uses."""
+    """Count files as written now, such as files of an earlier run that this run uses."""
     for collected in _collections:
         collected.update(path.absolute() for path in paths)
 

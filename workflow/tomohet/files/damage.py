@@ -1,4 +1,4 @@
-"""What the readers of file formats raise when a file is damaged, and what they say, in one line."""
+"""Exceptions of the readers of file formats for damaged files, and their message in one line."""
 
 import pickle
 import tokenize
@@ -13,5 +13,8 @@ UNREADABLE = (
 
 
 def reason(error: Exception) -> str:
-    """The message of an error in at most 200 characters of one line; its kind when it has none."""
+    """Return the message of an error in one line of at most 200 characters.
+
+    An error without a message gives its type.
+    """
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,8 +1,8 @@
 """Digests of the files that later stages trust: listed beside them when written, checked when opened.
 
 A folder's list `.digests` has a line per file written, "sha256 command name". The last line of a name counts;
-"-" for the digest says that the file was removed on purpose. A file that stands in no list is taken as it is:
-users may put their own in its place after they delete its line. Lines are only ever appended, so that a
+"-" for the digest means that the file was removed on purpose. A file without a line is accepted unchecked:
+users may replace a file by their own after they delete its line. Lines are only ever appended, so that a
 killed command leaves no list that contradicts its files.
 """
 
@@ -21,14 +21,14 @@ LIST = ".digests"
 REMOVED = "-"
 LINE = re.compile(r"([0-9a-f]{64}|-) (\w+) (.+)")
 
-_found_intact: set[tuple] = set()  # in this process, so that a file read again is not digested again
+_found_intact: set[tuple] = set()  # files checked in this process, which are not digested again
 
 
 @contextmanager
 def sealed(*paths: Path) -> Iterator[None]:
     """List the digests of the files `paths` (of one folder), which are written in this context.
 
-    While they are written they stand in no list: whatever a killed command leaves is taken as it is.
+    While they are written they are not listed, so whatever a killed command leaves is accepted unchecked.
     """
     forget(*paths)
     yield
@@ -36,51 +36,51 @@ def sealed(*paths: Path) -> Iterator[None]:
 
 
 def forget(*paths: Path) -> None:
-    """Take files (of one folder) off the list: they are removed, or written anew."""
+    """Remove files (of one folder) from the list, because they are removed or written again."""
     if paths:
         known = _listed(paths[0].parent)
         _append(paths[0].parent, [(REMOVED, path.name) for path in paths if path.name in known])
 
 
 def check(path: str | Path) -> None:
-    """Raise InputError when the file is listed and is gone, or has other content than was written."""
+    """Raise InputError when the file is listed and is missing, or its content is not what was written."""
     path = Path(path)
     digest, command = _listed(path.parent).get(path.name, (None, ""))
     if digest is None:
         return
     mend = f"run `tomohet {command}` again, or delete its line in {path.parent / LIST}"
     if not path.is_file():
-        raise InputError(f"{path}: missing, though `tomohet {command}` wrote it; {mend} if it shall be gone")
+        raise InputError(f"{path}: missing, though `tomohet {command}` wrote it; {mend} if you removed it")
     status = path.stat()
     state = (str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns, digest)
     if state in _found_intact:
         return
     if _sha256(path) != digest:
         raise InputError(
-            f"{path}: not what `tomohet {command}` wrote: damaged, edited, or another run's; {mend} if it "
-            "shall be used as it is"
+            f"{path}: not what `tomohet {command}` wrote: damaged, edited, or another run's; {mend} to use "
+            "it as it is"
         )
     _found_intact.add(state)
 
 
 def is_there(path: str | Path) -> bool:
-    """Whether the file is there, intact if it is listed.
+    """Tell whether the file exists; if it is listed, it must also be intact.
 
-    Raises InputError when it is listed and missing or changed: then it is not one that need not be there.
+    Raises InputError when it is listed and missing or changed, because such a file is not optional.
     """
     check(path)
     return Path(path).is_file()
 
 
 def missing(folder: str | Path, pattern: str) -> list[Path]:
-    """Listed files of a folder, with names like `pattern` (* and ?), that are gone."""
+    """List the files of a folder, with names like `pattern` (* and ?), that are in its list but are gone."""
     folder = Path(folder)
     names = fnmatch.filter(_listed(folder), pattern)
     return [folder / name for name in names if not (folder / name).is_file()]
 
 
 def _listed(folder: Path) -> dict[str, tuple[str, str]]:
-    """Name -> (digest, command that wrote it) of the files listed in a folder."""
+    """Return name -> (digest, command that wrote it) of the files listed in a folder."""
     try:
         text = (folder / LIST).read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError):

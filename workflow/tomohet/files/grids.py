@@ -1,4 +1,4 @@
-"""Where the voxels of an MRC map lie: shape, voxel size and origin, to compare maps with models."""
+"""Grid of an MRC map: shape, voxel size and origin, for comparing maps with models."""
 
 import warnings
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ RELATIVE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class MapGrid:
-    """Voxel (i, j, k) of a map lies at `origin_A + pixel_size_A * (i, j, k)`, all as x, y, z.
+    """The grid of a map: voxel (i, j, k) lies at `origin_A + pixel_size_A * (i, j, k)`, all as x, y, z.
 
-    shape: (sections, rows, columns) of the file, that is z, y, x.
+    shape : (sections, rows, columns) of the file, that is z, y, x
     """
 
     shape: tuple[int, int, int]
@@ -32,21 +32,22 @@ class MapGrid:
 
 
 def read_grid(path: str | Path) -> MapGrid:
-    """Grid of an MRC file, from its header alone.
+    """Read the grid of an MRC file from its header alone.
 
-    The origin is the header's origin field or, where that is zero, its start indices times the voxel
-    size (the rule of ChimeraX). Files whose machine stamp is missing are read as little-endian.
+    The origin is the header's origin field or, where that is zero, its start indices times the voxel size
+    (the rule of ChimeraX). Files whose machine stamp is missing are read as little-endian.
 
     Raises
     ------
     InputError
-        for a missing or unreadable file, voxels that are not cubes, axes that are not stored as
-        x, y, z, or a header without voxel size.
+        for a missing or unreadable file, voxels that are not cubes, axes that are not stored as x, y, z, or a
+        header without voxel size.
+
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such MRC file; check the path")
-    stack_header(path)  # as long as it says, before what precedes the voxels is read
+    stack_header(path)  # checks the file's length before the extended header is read
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -86,7 +87,7 @@ def write_on_grid(path: str | Path, volume: np.ndarray, grid: MapGrid) -> None:
 
 
 def same_grid(one: MapGrid, other: MapGrid) -> bool:
-    """Whether two maps have the same shape, and voxels of the same size at the same places."""
+    """Tell whether two maps have the same shape, and voxels of the same size at the same positions."""
     scale = one.pixel_size_A
     return (
         one.shape == other.shape

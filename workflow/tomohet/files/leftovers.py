@@ -1,7 +1,7 @@
-"""What an earlier run of a command left in its output folder and the present one did not write.
+"""Removal of files that an earlier run of a command left and the present run did not write.
 
 A command lists the files that it wrote in `.<command>.files` of the folder. Only files in that list are ever
-removed: what a user or another command put there stays.
+removed; files of the user or of another command stay.
 """
 
 import json
@@ -20,10 +20,11 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def replacing(folder: Path, command: str) -> Iterator[None]:
-    """Remove at the end of the block what `command` wrote below `folder` before it and not in it.
+    """Remove at the end of the block the files that an earlier run of `command` wrote below `folder`.
 
-    Files count as written when `files.atomic` has put them in place, or by `files.atomic.keep`. When the
-    block fails nothing is removed, and the next run knows of the files of both.
+    Files that were written in the block stay: those that `files.atomic` has put in place, or that were named
+    to `files.atomic.keep`. When the block fails nothing is removed, and the next run knows the files of both
+    runs.
     """
     listing = folder / f".{command}.files"
     earlier = _listed(listing)
@@ -44,18 +45,21 @@ def replacing(folder: Path, command: str) -> Iterator[None]:
             parent.rmdir()
     if stale:
         named = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
-        log.info("%s: removed what an earlier run left: %s", folder, named)
+        log.info("%s: removed files of an earlier run: %s", folder, named)
     write_json(listing, sorted(now))
 
 
 def _below(folder: Path, paths: set[Path]) -> set[str]:
-    """Names relative to `folder` of those paths that lie in it."""
+    """Return the names relative to `folder` of those paths that lie in it."""
     root = folder.absolute()
     return {str(path.relative_to(root)) for path in paths if path.is_relative_to(root)}
 
 
 def _listed(listing: Path) -> set[str]:
-    """Names in a list; none when it is absent or damaged, and never one that leads out of the folder."""
+    """Return the names in a list, without names that lead out of the folder.
+
+    There are none when the list is absent or damaged.
+    """
     refuse_irregular(listing)
     try:
         names = json.loads(listing.read_text())

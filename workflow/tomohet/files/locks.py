@@ -1,4 +1,4 @@
-"""One writer at a time in an output folder; the lock ends with the process, however it ends."""
+"""Locks of output folders: one writer at a time. The lock ends with the process, however it ends."""
 
 import fcntl
 import os
@@ -14,9 +14,10 @@ LOCK = ".lock"
 
 @contextmanager
 def writing(folder: str | Path, shared: bool = False) -> Iterator[None]:
-    """Be the only process that writes into `folder`, which is made; or, `shared`, one of a job's processes.
+    """Hold the only right to write into `folder`, which is created; `shared` among the processes of one job.
 
-    Afterwards the lock's file is removed, and the folder if it was made here and nothing has been written.
+    Afterwards the lock's file is removed, and the folder too if it was created here and nothing was written.
+
     Raises InputError when another process is writing there.
     """
     folder = Path(folder)
@@ -25,7 +26,7 @@ def writing(folder: str | Path, shared: bool = False) -> Iterator[None]:
     file = _locked(folder / LOCK, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     if file is None:
         raise InputError(
-            f"{folder}: another training or command is writing there; wait for it to end, or choose another "
+            f"{folder}: another training or command is writing there; wait for its end, or choose another "
             "folder"
         )
     with file:
@@ -36,7 +37,7 @@ def writing(folder: str | Path, shared: bool = False) -> Iterator[None]:
 
 
 def _locked(path: Path, kind: int) -> IO | None:
-    """The lock's file, locked; None when another process has locked it."""
+    """Lock the lock's file and return it; None when another process has locked it."""
     while True:
         file = open(path, "a")
         try:
@@ -48,7 +49,7 @@ def _locked(path: Path, kind: int) -> IO | None:
             return None
         except FileNotFoundError:
             pass
-        file.close()  # whoever held the lock has removed the file meanwhile
+        file.close()  # the previous holder of the lock has removed the file meanwhile
 
 
 def _tidy(folder: Path, file: IO, made: bool) -> None:

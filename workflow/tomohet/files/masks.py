@@ -1,4 +1,4 @@
-"""Masks from files: the one reader, which takes rounding errors for what they are and refuses all else."""
+"""Reader of masks, which tolerates rounding errors and refuses all other invalid values."""
 
 from pathlib import Path
 
@@ -7,28 +7,28 @@ import numpy as np
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume
 
-# Programs leave this much where they mean 0 or 1: by rounding, resampling, or a mask kept as 16-bit numbers.
+# Largest deviation from 0 or 1 that programs leave by rounding, resampling, or storage as 16-bit numbers.
 TOLERANCE = 1e-3
 PIXEL_SIZE_TOLERANCE = 0.01  # relative; headers are often rounded
 
 
 def read_mask(path: str | Path, box: int, pixel_size_A: float) -> np.ndarray:
-    """A mask (D, D, D) float32 [z, y, x] of maps of `box` px and `pixel_size_A`, with values from 0 to 1.
+    """Read a mask (D, D, D) float32 [z, y, x], from 0 to 1, for maps of `box` px and `pixel_size_A`.
 
-    Values that miss that range by `TOLERANCE` at most are clipped, and values below it count as 0, so that
-    "inside" is "more than 0". A header without a pixel size is believed to be right.
+    Values outside that range by at most `TOLERANCE` are clipped, and values below it count as 0, so that
+    "inside" is "more than 0". A header without a pixel size is accepted.
 
-    Raises InputError for another box or pixel size, values that are not finite or not from 0 to 1, and a mask
-    that is empty.
+    Raises InputError for another box or pixel size, values that are not finite or not from 0 to 1, and an
+    empty mask.
     """
     mask, own_A = read_volume(path)
     if mask.shape != (box,) * 3:
         raise InputError(
-            f"{path}: a mask of shape {mask.shape}, expected {(box,) * 3} as the maps have; resample it"
+            f"{path}: a mask of shape {mask.shape}, expected {(box,) * 3} as in the maps; resample it"
         )
     if own_A > 0 and pixel_size_A > 0 and abs(own_A - pixel_size_A) > PIXEL_SIZE_TOLERANCE * pixel_size_A:
         raise InputError(
-            f"{path}: a mask of {own_A:.4g} Å per voxel, expected {pixel_size_A:.4g} Å as the maps have; "
+            f"{path}: a mask of {own_A:.4g} Å per voxel, expected {pixel_size_A:.4g} Å as in the maps; "
             "resample it, or correct its header"
         )
     wrong = np.count_nonzero(~np.isfinite(mask))

@@ -1,4 +1,4 @@
-"""MRC volumes and image stacks, as float32 whatever mode and byte order the file holds."""
+"""MRC volumes and image stacks, read as float32 in any mode and byte order of the file."""
 
 import bz2
 import gzip
@@ -22,14 +22,14 @@ REAL_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 UNREADABLE_MODES = {3: " (complex integers)", 4: " (complex numbers)", 101: " (4-bit numbers)"}
 LARGEST_MODE = 101
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
-MOST_DEFLATED = 1040  # bytes that one byte of a gzip file can stand for
+MOST_DEFLATED = 1040  # highest compression ratio of gzip
 HEADER_BYTES = HEADER_DTYPE.itemsize
 BIG_ENDIAN_STAMP = 0x11  # first byte of the machine stamp
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the header says: (sections, rows, columns), type with byte order, data start, Å per pixel."""
+    """Layout of a file: (sections, rows, columns), type with byte order, data start, Å per pixel."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype
@@ -52,29 +52,32 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
 
 
 def stack_header(path: str | Path) -> tuple[tuple[int, int, int], float]:
-    """Shape (sections, rows, columns) and pixel size in Å (0 if unknown) of a stack, from its header alone.
+    """Read shape (sections, rows, columns) and pixel size in Å (0 if unknown) of a stack's header.
 
-    Sections are counted as nz says, whatever the header says of volumes, crystals and machine. Raises
-    InputError when the file is no MRC stack of real numbers, or is shorter than its header says.
+    Only the header is read. Sections are counted by nz, whatever the header states about volumes, crystals
+    and machine.
+
+    Raises InputError when the file is not an MRC stack of real numbers, or is shorter than its header states.
     """
     layout = _layout(Path(path))
     return layout.shape, layout.pixel_size_A
 
 
 def stack_shape(path: str | Path) -> tuple[int, int, int]:
-    """(sections, rows, columns) of a stack; a single image counts as one section."""
+    """Return (sections, rows, columns) of a stack; a single image counts as one section."""
     return stack_header(path)[0]
 
 
 def stack_dtype(path: str | Path) -> np.dtype:
-    """The type of a file's pixels, in this machine's byte order."""
+    """Return the type of a file's pixels, in this machine's byte order."""
     return _layout(Path(path)).dtype.newbyteorder("=")
 
 
 def read_sections(path: str | Path, sections: np.ndarray) -> np.ndarray:
     """Read images of a stack by 0-based section number, in the order given.
 
-    Returns float32 (m, D, D); only the pages asked for are read from disk.
+    Returns float32 (m, D, D); only the requested pages are read from disk.
+
     Raises InputError when a section lies outside the stack.
     """
     path, sections = Path(path), np.asarray(sections, dtype=np.int64)
@@ -82,10 +85,10 @@ def read_sections(path: str | Path, sections: np.ndarray) -> np.ndarray:
     outside = sections[(sections < 0) | (sections >= layout.shape[0])]
     if outside.size:
         raise InputError(
-            f"{path}: section {outside[0] + 1} asked for, but the stack holds {layout.shape[0]}; "
+            f"{path}: section {outside[0] + 1} is requested, but the stack holds {layout.shape[0]}; "
             "check rlnImageName and that the stack was extracted completely"
         )
-    # Ascending order reads the disk forwards; the caller's order is restored afterwards.
+    # Sections are read in ascending order, forwards on the disk; then the caller's order is restored.
     ascending, place = np.unique(sections, return_inverse=True)
     images = np.asarray(_data(path, layout)[ascending], dtype=np.float32)
     return images[place.reshape(-1)]
@@ -122,7 +125,7 @@ def _layout(path: Path) -> Layout:
 
 
 def _head(path: Path) -> tuple[bytes, bool]:
-    """The first bytes, decompressed, and whether they had to be."""
+    """Return the first bytes, decompressed, and whether the file is compressed."""
     refuse_irregular(path)
     try:
         with open(path, "rb") as file:
@@ -143,7 +146,7 @@ def _opener(content: bytes) -> Callable | None:
 
 
 def _data(path: Path, layout: Layout) -> np.ndarray:
-    """All pixels as the file holds them: memory-mapped, or decompressed."""
+    """Return all pixels as stored: memory-mapped, or decompressed."""
     with open(path, "rb") as file:
         opener = _opener(file.read(4))
     if opener is None:
@@ -159,9 +162,10 @@ def _data(path: Path, layout: Layout) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _decompressed(path: Path, opener: Callable, expected: int, changed_ns: int, size: int) -> bytes:
-    """A whole decompressed file; the last ones are kept, as a stack is read in several chunks.
+    """Decompress a whole file; the last files are cached, because a stack is read in several chunks.
 
-    No more is decompressed than the header announces (`expected` bytes): what follows might be vast.
+    No more is decompressed than the header announces (`expected` bytes), because the rest could have any
+    size.
     """
     try:
         with opener(path, "rb") as file:
@@ -200,7 +204,10 @@ def write_stack(path: str | Path, images: np.ndarray, pixel_size_A: float) -> No
 def new_stack(
     path: str | Path, shape: tuple[int, int, int], dtype: str, pixel_size_A: float
 ) -> Iterator[np.ndarray]:
-    """An image stack of float32 or float16 to be filled piece by piece, put in place at the end."""
+    """Provide an image stack of float32 or float16 to be filled piece by piece.
+
+    It is put in place at the end.
+    """
     with atomic_path(path) as temporary:
         mode = mrcfile.utils.mode_from_dtype(np.dtype(dtype))
         with mrcfile.new_mmap(temporary, shape, mrc_mode=mode, overwrite=True) as mrc:
@@ -210,9 +217,9 @@ def new_stack(
 
 
 def create_volume_stack(path: str | Path, n: int, box: int, pixel_size_A: float) -> None:
-    """Make a file for `n` float32 volumes of `box`^3 voxels, which begin at its byte `HEADER_BYTES`.
+    """Create a file for `n` float32 volumes of `box`^3 voxels, which begin at its byte `HEADER_BYTES`.
 
-    A volume stack in the sense of MRC2014: space group 401, the cell is that of one volume.
+    It is a volume stack in the sense of MRC2014: space group 401, and the cell is that of one volume.
     """
     with mrcfile.new_mmap(path, (n, box, box, box), mrc_mode=2, overwrite=True) as mrc:
         mrc.voxel_size = pixel_size_A

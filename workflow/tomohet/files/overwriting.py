@@ -1,4 +1,4 @@
-"""A command never replaces a file that it reads."""
+"""Protection of inputs: a command never replaces a file that it reads."""
 
 import os
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ from tomohet.errors import InputError
 def refuse_overwriting_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
     """Raise InputError when an output is an input, or two outputs are one file.
 
-    Paths are compared as the files they lead to, through symbolic and hard links and however they are
-    spelled. To be called before anything is written.
+    Paths are compared by the files they lead to, through symbolic and hard links and in any spelling. To be
+    called before anything is written.
     """
     read = {key: str(path) for path in inputs for key in _keys(path)}
     written: dict[object, str] = {}
@@ -20,18 +20,18 @@ def refuse_overwriting_inputs(outputs: Iterable[str | Path], inputs: Iterable[st
         if (source := next((read[key] for key in keys if key in read), None)) is not None:
             what = "an input" if source == output else f"the input {source}"
             raise InputError(
-                f"{output}: would replace {what}; nothing is written; give another name or folder with -o"
+                f"{output}: it would replace {what}; nothing is written; give another name or folder with -o"
             )
         if keys[0] in written:
             raise InputError(
-                f"{output}: would be written twice, also as {written[keys[0]]}; nothing is written; give "
+                f"{output}: it would be written twice, also as {written[keys[0]]}; nothing is written; give "
                 "another name with -o"
             )
         written[keys[0]] = output
 
 
 def _keys(path: str | Path) -> list[object]:
-    """The real path, and, of a file that is there, its device and inode."""
+    """Return the real path and, for an existing file, its device and inode."""
     keys: list[object] = [os.path.realpath(path)]
     try:
         status = os.stat(path)

@@ -1,4 +1,4 @@
-"""One file that several processes fill: each writes its own records, the last to end puts it in place."""
+"""One file that several processes fill: each writes its own records, and the last one puts it in place."""
 
 import fcntl
 import hashlib
@@ -20,15 +20,16 @@ log = logging.getLogger(__name__)
 class PartedFile:
     """`n` records of equal size, written in any order by any number of processes.
 
-    The data lie beside `path` as `.NAME.unfinished`, and `.NAME.parts` lists the records that are there for
-    good. Who is killed has listed nothing: its part is written again. When all are listed the file is put in
-    place.
+    The data lie beside `path` as `.NAME.unfinished`, and `.NAME.parts` lists the records that are complete. A
+    killed process has not listed its records, so they are written again. When all records are listed, the
+    file is put in place.
 
     Parameters
     ----------
-    digest : of all that decides the content; records of different content are never mixed
-    create : makes the file of all records, as yet empty
+    digest : of everything that decides the content; records of different content are never mixed
+    create : creates the file of all records, still empty
     offset : bytes before the first record
+
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class PartedFile:
         self._file.write(np.ascontiguousarray(records).data)
 
     def finish(self, part: range, put: Callable[[Path, Path], None] = os.replace) -> bool:
-        """Note that the records of `part` are written; returns whether the file is complete.
+        """Note that the records of `part` are written; return whether the file is complete.
 
-        put : makes the final file (second argument) of the data (first)
+        put : makes the final file (second argument) from the data (first)
 
         Raises InputError when a job with other settings has begun to write the file meanwhile.
         """
@@ -72,20 +73,20 @@ class PartedFile:
                 if self._is(self.path):  # another process wrote the same part and was first
                     return True
                 raise InputError(
-                    f"{self.path}: another job has begun to write it meanwhile; give each its own folder"
+                    f"{self.path}: another job has begun to write it meanwhile; give each job its own folder"
                 )
             done = _joined([*(self._listed() or []), [part.start, part.stop]])
             if done != [[0, self.n]]:
                 self._note(done)
                 there = sum(stop - start for start, stop in done)
-                log.info("%s: %d of %d are there, the other parts are missing", self.path, there, self.n)
+                log.info("%s: %d of %d are written, the other parts are missing", self.path, there, self.n)
                 return False
             put(self._data, self.path)
             self._remove()
             return True
 
     def discard(self) -> None:
-        """Remove what has been written, by all processes."""
+        """Remove everything that all processes have written."""
         with locked(self.path), self._file:
             if self._is(self._data):
                 self._remove()
@@ -94,7 +95,10 @@ class PartedFile:
         return path.exists() and os.path.samestat(os.fstat(self._file.fileno()), path.stat())
 
     def _listed(self) -> list[list[int]] | None:
-        """Ranges of records that are written; None when there is no list, or one of another content."""
+        """Return the ranges of records that are written.
+
+        None when there is no list, or the list is of other content.
+        """
         try:
             content = json.loads(self._list.read_text())
             same = content["digest"] == self._digest
@@ -112,7 +116,10 @@ class PartedFile:
 
 @contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Be the only process that is in here for `path`; others wait. Works on network file systems too."""
+    """Hold the only right to this context for `path`, while other processes wait.
+
+    This works on network file systems too.
+    """
     path = Path(path)
     lock = path.with_name(f".{path.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +131,7 @@ def locked(path: str | Path) -> Iterator[None]:
                 break
         except FileNotFoundError:
             pass
-        file.close()  # whoever held the lock has removed the file that we waited for
+        file.close()  # the previous holder of the lock has removed the file that we waited for
     try:
         yield
     finally:
@@ -133,7 +140,7 @@ def locked(path: str | Path) -> Iterator[None]:
 
 
 def content_digest(*things: Path | np.ndarray | object) -> str:
-    """Digest of the contents of files, of arrays, and of plain values."""
+    """Digest the contents of files, of arrays, and of plain values."""
     digest = hashlib.sha256()
     for thing in things:
         if isinstance(thing, Path):
@@ -146,7 +153,7 @@ def content_digest(*things: Path | np.ndarray | object) -> str:
 
 
 def _joined(ranges: list[list[int]]) -> list[list[int]]:
-    """The same numbers in as few ranges as can be, ascending; empty ones fall away."""
+    """Join ranges into the smallest number of ascending ranges; empty ones are dropped."""
     joined: list[list[int]] = []
     for start, stop in sorted(ranges):
         if stop <= start:

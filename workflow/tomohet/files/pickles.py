@@ -1,4 +1,4 @@
-"""Pickles that may come from anyone: plain values and numpy arrays are read, code is never run."""
+"""Pickles from untrusted sources: plain values and numpy arrays are read, code is never run."""
 
 import io
 import pickle
@@ -14,7 +14,7 @@ from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 from tomohet.files.values import refuse_vast
 
-# Everything named here only builds values. numpy 1 and 2 use different module paths for the same functions.
+# All these functions only build values. numpy 1 and 2 use different module paths for the same functions.
 _ALLOWED = {
     "builtins": {"bool", "complex", "dict", "float", "int", "range", "slice", "str"},
     "collections": {"OrderedDict"},
@@ -30,7 +30,10 @@ PLAIN = (bool, int, float, complex, str, np.generic)
 
 
 def _copying(kind: type) -> Callable:
-    """Builds a list, a set, ... of what the file holds; not of a number or a range, which may be vast."""
+    """Make a builder of a list, a set, ... from given items.
+
+    A number or a range is refused, because it may be huge.
+    """
 
     def build(*values: object) -> object:
         if values and isinstance(values[0], int | range):
@@ -41,29 +44,32 @@ def _copying(kind: type) -> Callable:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Bytes as protocol 2 writes them; no other codec is run."""
+    """Encode bytes as protocol 2 writes them; no other codec is run."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
     return text.encode("latin1")
 
 
 def _empty_array(_subtype: object, shape: tuple, _kind: bytes) -> np.ndarray:
-    """The array that is filled next; in pickles that numpy wrote it has no size yet."""
+    """Create the array that is filled next; in pickles written by numpy it has no size yet."""
     if shape != (0,):
         raise pickle.UnpicklingError(f"it asks for an array of shape {shape}")
     return np.ndarray((0,), "b")
 
 
-# Stand-ins for functions that would take as much memory as they are asked to, or run any codec.
+# Replacements of functions that would take any requested amount of memory, or run any codec.
 _GUARDED = {
     ("builtins", kind.__name__): _copying(kind) for kind in (bytearray, bytes, frozenset, list, set, tuple)
 }
 _GUARDED |= {(f"numpy.{core}.multiarray", "_reconstruct"): _empty_array for core in ("core", "_core")}
-_GUARDED |= {("_codecs", "encode"): _encode, ("numpy", "ndarray"): None}  # the latter only for `_reconstruct`
+_GUARDED |= {("_codecs", "encode"): _encode, ("numpy", "ndarray"): None}  # ndarray only for `_reconstruct`
 
 
 class Foreign:
-    """Stands in for an object of another program: keeps its name and state, runs none of its code."""
+    """Replacement for an object of another program.
+
+    It keeps the name and state, and runs none of the code.
+    """
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments
@@ -74,7 +80,7 @@ class Foreign:
 
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
-        """What has this name, as `pickle` asks for it; only what holds data is found."""
+        """Return the object of this name, as `pickle` requests it; only names of data types are found."""
         if module == "__builtin__":  # Python 2 pickles
             module = "builtins"
         if (module, name) in _GUARDED:
@@ -96,9 +102,9 @@ def _is_scalar_type(name: str) -> bool:
 
 
 def load_pickles(path: str | Path) -> list:
-    """All values pickled one after another in a file.
+    """Read all values pickled one after another in a file.
 
-    Raises InputError when the file is missing, is no pickle, holds anything but plain values, numpy arrays
+    Raises InputError when the file is missing, is not a pickle, holds anything but plain values, numpy arrays
     and dates, or is not what was written (`files.digests`).
     """
     path = Path(path)
@@ -124,10 +130,10 @@ def load_pickles(path: str | Path) -> list:
 
 
 def _refuse_false_lengths(content: io.BytesIO, size: int) -> None:
-    """Go through the instructions of a pickle without following them, in linear time.
+    """Scan the instructions of a pickle without executing them, in linear time.
 
-    Raises ValueError for a thing that is longer than the file, and UnpicklingError for a memo entry of a
-    number that no file of this size needs: memory would be taken for all before it.
+    Raises ValueError for an item longer than the file, and UnpicklingError for a memo entry with a number
+    that no file of this size needs: memory would be allocated for all entries before it.
     """
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in ("PUT", "LONG_BINPUT") and argument > size:
@@ -135,7 +141,7 @@ def _refuse_false_lengths(content: io.BytesIO, size: int) -> None:
 
 
 def load_array(path: str | Path) -> np.ndarray:
-    """The first value in a file as an array. Raises InputError where `as_array` finds none."""
+    """Read the first value in a file as an array. Raises InputError where `as_array` finds none."""
     return _checked_array(load_pickles(path)[0], path)
 
 
@@ -147,9 +153,10 @@ def _checked_array(value: object, path: str | Path) -> np.ndarray:
 
 
 def as_array(value: object) -> np.ndarray:
-    """An array as it is; a flat list, tuple, set or range of plain values, or a list of such rows, as one.
+    """Convert a flat list, tuple, set or range of plain values, or a list of such rows, to an array.
 
-    Raises ValueError for anything else: lists that share their parts may be vast as an array.
+    An array is returned as it is. Raises ValueError for anything else: lists that share their parts may be
+    huge as an array.
     """
     if isinstance(value, np.ndarray):
         return value
@@ -166,7 +173,7 @@ def as_array(value: object) -> np.ndarray:
 
 
 def _flat(items: list | tuple) -> list | tuple:
-    """The items as they are, if all are plain values."""
+    """Return the items as they are, if all are plain values."""
     strange = {type(item).__name__ for item in items if not isinstance(item, PLAIN)}
     if strange:
         raise ValueError(f"{', '.join(sorted(strange))} where plain values are expected")
@@ -179,7 +186,7 @@ def save_latents(path: str | Path, mu: np.ndarray, logvar: np.ndarray) -> None:
 
 
 def load_latents(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Latent means (n_particles, zdim) float32 and log variances, or None when the file has only means."""
+    """Read latent means (n_particles, zdim) float32 and log variances, or None if only means are there."""
     arrays = []
     for value in load_pickles(path)[:2]:
         array = _checked_array(value, path)
@@ -194,7 +201,7 @@ def load_latents(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def load_indices(path: str | Path) -> np.ndarray:
-    """A one-dimensional list of 0-based indices as int64.
+    """Read a one-dimensional list of 0-based indices as int64.
 
     Raises InputError unless the file holds one-dimensional integers that are not negative.
     """

@@ -1,4 +1,4 @@
-"""An input is a file: a pipe or a device may be read for ever."""
+"""Check that an input is a regular file: reading a pipe or a device might never end."""
 
 import os
 import stat
@@ -12,12 +12,12 @@ OPENED = ("/dev/fd/", "/proc/self/fd/")
 def refuse_irregular(path: str | Path) -> None:
     """Raise InputError for a pipe, a socket or a device, and for a name that no file can have.
 
-    A pipe that the shell has opened, `<(command)`, has a writer and ends. What is missing, or is a folder, is
-    left to the reader, who knows what it should be.
+    A pipe that the shell has opened, `<(command)`, has a writer and ends. Missing files and folders are left
+    to the reader, who knows what is expected.
     """
     try:
         mode = os.stat(path).st_mode
-    except ValueError as error:  # a NUL in it
+    except ValueError as error:  # the name contains a NUL
         raise InputError(f"{str(path)!r}: cannot be read: no file can have this name") from error
     except OSError:
         return

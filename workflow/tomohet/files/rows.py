@@ -1,6 +1,6 @@
 """Rows of a large .npy file, read without mapping it: nothing stays in the process's memory.
 
-A row that is read for the first time is held against its checksum, if these are known.
+A row that is read for the first time is compared with its checksum, if checksums are known.
 """
 
 import os
@@ -9,7 +9,7 @@ import numpy as np
 
 from tomohet.errors import InputError
 
-# Reading through a gap this small takes less time than starting anew behind it.
+# Reading through a gap of at most this size takes less time than a new read behind it.
 GAP_BYTES = 256 * 1024
 RUNS_PER_CALL = 500  # a call takes at most 1024 buffers: one for each run, and one for each gap between them
 
@@ -17,7 +17,7 @@ RUNS_PER_CALL = 500  # a call takes at most 1024 buffers: one for each run, and 
 class RowFile:
     """The rows of a memory-mapped array (n, ...) in C order, read from its file instead of through the map.
 
-    A map of random rows is read page by page, and what was touched counts as memory of the process. Several
+    A map of random rows is read page by page, and every touched page counts as memory of the process. Several
     threads may read at once. `checksums` (n,): of all rows (`row_checksums`), or None.
     """
 
@@ -27,11 +27,11 @@ class RowFile:
         self._file = open(array.filename, "rb", buffering=0)
         self._checksums = checksums
         self._intact = np.zeros(len(array) if checksums is not None else 0, bool)
-        # All reads are of known length: nothing is gained by reading on.
+        # All reads have a known length, so read-ahead gains nothing.
         os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
     def read(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows (m, ...) of the given numbers, into `out` (C order) if given; fastest when they ascend.
+        """Read rows (m, ...) of the given numbers, into `out` (C order) if given; fastest when they ascend.
 
         Raises InputError when the file ends before them, and when a row is not what was written.
         """
@@ -62,7 +62,7 @@ class RowFile:
         return out
 
     def _check(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Each row once in a process: what the file holds does not change while it is open."""
+        """Check each row once in a process: the content of the file does not change while it is open."""
         new = ~self._intact[rows]
         if not new.any():
             return
@@ -76,7 +76,7 @@ class RowFile:
         self._intact[rows] = True
 
     def _fill(self, buffers: list[memoryview], offset: int) -> None:
-        """Fill all buffers with what follows `offset` in the file; a call may return before they are full."""
+        """Fill all buffers from `offset` in the file on; one call may return before they are full."""
         while buffers:
             done = os.preadv(self._file.fileno(), buffers, offset)
             if done == 0:
@@ -89,10 +89,11 @@ class RowFile:
 
 
 def row_checksums(rows: np.ndarray) -> np.ndarray:
-    """Checksums uint32 (m,) of rows (m, ...), each of a whole number of 32-bit words w_j.
+    """Compute checksums uint32 (m,) of rows (m, ...), each of a whole number of 32-bit words w_j.
 
-    sum_j (2 j + 1) w_j modulo 2^32: odd factors let no single changed bit cancel, and different ones tell
-    words that have changed places; of random damage one in 2^32 goes unseen. As fast as memory is read.
+    The checksum is sum_j (2 j + 1) w_j modulo 2^32. Odd factors ensure that no single changed bit cancels,
+    and different factors detect words that have changed places. One in 2^32 random damages goes unnoticed. It
+    is as fast as reading memory.
     """
     words = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint32)
     return np.einsum("ij,j->i", words, 2 * np.arange(words.shape[1], dtype=np.uint32) + 1)

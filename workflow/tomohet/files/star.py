@@ -1,10 +1,10 @@
-"""STAR files: read into tables, write from tables, or handled as text where every byte must survive.
+"""STAR files: read into tables, written from tables, or handled as text where every byte must be kept.
 
 The grammar is the subset that electron microscopy programs write: `data_<name>` blocks, each either pairs of
 name and value or one `loop_` table; `#` comments; single or double quotes around values with blanks.
 
-A table of one row may stand in a file as a loop or as pairs: RELION and the Python package starfile write and
-read both. Ask `as_table` or `as_pairs` for the form that is needed, never the type of a block.
+A table of one row may be written as a loop or as pairs: RELION and the Python package starfile write and read
+both. Use `as_table` or `as_pairs` to get the form that is needed, never the type of a block.
 """
 
 import csv
@@ -25,13 +25,13 @@ from tomohet.files.regular import refuse_irregular
 from tomohet.files.star_quoting import quoted, unquoted, without_comments
 from tomohet.files.star_repeats import columns_with_values, repeated_names, told_apart, without_repeats
 
-# Columns of names, file names and lists stay text even where all values look like numbers (tomogram "001").
+# Columns of names, file names and lists stay text even if all values look like numbers (tomogram "001").
 TEXT_ENDINGS = ("Name", "File", "Path", "Frames", "ParticleId", "GroupNumber")
 NOT_A_NUMBER = ["nan", "NaN", "NAN", "-nan", "<NA>"]
 
 BLANKS = b" \t\r\n"
 BOM = b"\xef\xbb\xbf"  # some editors put this mark before UTF-8 text
-# These two begin with a literal, not with `^`, which would be tried at every byte: ten times slower.
+# These two begin with a literal. A leading `^` would be tried at every byte, which is ten times slower.
 _BLOCK = re.compile(rb"data_(\S*)[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _LOOP = re.compile(rb"loop_[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _FIRST_ROW = re.compile(rb"[^ \t\r\n][^\n]*")
@@ -44,10 +44,11 @@ Blocks = dict[str, pd.DataFrame | dict[str, str]]
 
 @dataclass(frozen=True)
 class TextBlock:
-    """One block of a STAR file as it stands in the file.
+    """One block of a STAR file as text.
 
-    `head` is all text from the `data_` line to the line before the first table row, `body` the table rows and
-    what follows them up to the next block. A block of pairs has no `columns`, an empty `body`, and `pairs`.
+    `head` is all text from the `data_` line to the line before the first table row; `body` is the table rows
+    and everything after them up to the next block. A block of pairs has no `columns`, an empty `body`, and
+    `pairs`.
     """
 
     name: str
@@ -57,13 +58,13 @@ class TextBlock:
     pairs: dict[str, str]
 
     def lines(self) -> tuple[list[bytes], np.ndarray]:
-        """All lines of the body with their ends, and (bool) which are rows, not blank lines or comments."""
+        """Return all lines of the body with their ends, and (bool) which are rows, not blank or comments."""
         lines = io.BytesIO(self.body).readlines()
         starts = (line.lstrip(BLANKS)[:1] for line in lines)
         return lines, np.array([start not in (b"", b"#") for start in starts], dtype=bool)
 
     def rows(self) -> list[bytes]:
-        """The table's rows as text, in file order."""
+        """Return the table's rows as text, in file order."""
         lines, is_row = self.lines()
         return [lines[i].strip(BLANKS) for i in np.flatnonzero(is_row)]
 
@@ -98,12 +99,12 @@ def read_text_blocks(path: str | Path) -> tuple[bytes, list[TextBlock]]:
     ]
     for name, count in Counter(block.name for block in blocks).items():
         if count > 1:
-            raise InputError(f"{path}: block data_{name} stands {count} times, expected once")
+            raise InputError(f"{path}: block data_{name} appears {count} times, expected once")
     return text[: starts[0][0]], blocks
 
 
 def _line_starts(pattern: re.Pattern, text: bytes) -> Iterator[tuple[int, re.Match]]:
-    """Matches that only blanks precede in their line, each with the position where that line starts."""
+    """Yield matches preceded only by blanks in their line, each with the position where that line starts."""
     for match in pattern.finditer(text):
         start = text.rfind(b"\n", 0, match.start()) + 1
         if not text[start : match.start()].removeprefix(BOM).strip(BLANKS):
@@ -145,9 +146,9 @@ def _split_block(name: str, text: bytes, start: int, stop: int, path: Path) -> T
 
 
 def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = None) -> pd.DataFrame:
-    """The rows of a table block as a data frame, one row per line of `block.rows()`.
+    """Parse the rows of a table block to a data frame, one row per line of `block.rows()`.
 
-    `only` reads some of the columns, which saves time; then rows with too many values are not noticed.
+    `only` reads some of the columns, which saves time; rows with too many values are then not noticed.
     """
     where = f"{path}: table data_{block.name}"
     columns = told_apart(block.columns)
@@ -164,7 +165,7 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
         both = b'"' in body
         body = _QUOTED.sub(_in_double_quotes, body) if both else _SINGLE_QUOTED.sub(rb'"\1"', body)
     if body.count(b'"') % 2:
-        raise InputError(f"{where}: a quote is opened and never closed")
+        raise InputError(f"{where}: a quotation mark is opened and never closed")
     wanted = columns if only is None else [column for column in columns if column in {*only, columns[-1]}]
     text_columns = {column for column in wanted if column.endswith(TEXT_ENDINGS)}
     found = len(_TOKEN.findall(first_row.group().decode(errors="replace")))
@@ -193,13 +194,13 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
 
 
 def _in_double_quotes(value: re.Match) -> bytes:
-    """A quoted value in double quotes, those in it doubled, as the CSV parser wants them."""
+    """Rewrite a quoted value in double quotes, with inner ones doubled, as the CSV parser needs them."""
     text = value.group()
     return text if text.startswith(b'"') else b'"' + text[1:-1].replace(b'"', b'""') + b'"'
 
 
 def _parser_message(message: str, body: bytes) -> str:
-    """The CSV parser's complaint in terms of rows: it counts lines, blank ones too."""
+    """Rewrite the CSV parser's message in terms of rows; the parser counts lines, including blank ones."""
     too_long = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message)
     if not too_long:
         return " ".join(message.removeprefix("Error tokenizing data. C error: ").split())
@@ -216,7 +217,9 @@ def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> Non
         return
     rows = block.rows()
     if len(rows) != len(table):
-        raise InputError(f"{where}: {len(rows)} rows, {len(table)} once quotes are joined; mend the quotes")
+        raise InputError(
+            f"{where}: {len(rows)} rows, but {len(table)} after quotes across lines; correct the quotes"
+        )
     for row in suspicious:
         found = len(_TOKEN.findall(rows[row].decode(errors="replace")))
         if found != len(block.columns):
@@ -231,7 +234,7 @@ def require_columns(table: pd.DataFrame | TextBlock, columns: list[str], where: 
 
 
 def as_table(block: pd.DataFrame | Mapping[str, str] | None) -> pd.DataFrame | None:
-    """A block as a table: pairs are a table of one row, typed as the same row in a loop; None stays None."""
+    """Return a block as a table: pairs are one row, typed as the same row in a loop; None stays None."""
     if block is None or isinstance(block, pd.DataFrame):
         return block
     row = {name: [value if name.endswith(TEXT_ENDINGS) else _typed(value)] for name, value in block.items()}
@@ -239,7 +242,10 @@ def as_table(block: pd.DataFrame | Mapping[str, str] | None) -> pd.DataFrame | N
 
 
 def as_pairs(block: pd.DataFrame | Mapping[str, str] | None) -> dict[str, str]:
-    """A block as pairs of name and text: a loop of one row is pairs; empty for None and for other tables."""
+    """Return a block as pairs of name and text: a loop of one row is pairs.
+
+    The result is empty for None and for other tables.
+    """
     if block is None:
         return {}
     if not isinstance(block, pd.DataFrame):
@@ -248,7 +254,7 @@ def as_pairs(block: pd.DataFrame | Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _typed(value: str) -> int | float | str:
-    """A value as the number that it spells, else as text."""
+    """Convert a value to the number that it spells, else keep it as text."""
     for kind in (int, float):
         try:
             return kind(value)
@@ -258,7 +264,7 @@ def _typed(value: str) -> int | float | str:
 
 
 def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
-    """A column as float64; raises InputError with row and value where it holds no finite number."""
+    """Return a column as float64; raise InputError with row and value where it is not a finite number."""
     require_columns(table, [column], where)
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
     wrong = np.flatnonzero(~np.isfinite(values))
@@ -274,8 +280,10 @@ def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
 def write_star(path: str | Path, blocks: Mapping[str, pd.DataFrame | Mapping[str, object]]) -> None:
     """Write blocks to a STAR file, atomically: data frames as tables, mappings as pairs.
 
-    Numbers keep full precision; values are quoted where they must be; an empty text becomes `None` in a
-    table, as in RELION. Raises InputError for a text that no STAR file can hold.
+    Numbers keep full precision. Values are quoted where necessary. An empty text becomes `None` in a table,
+    as in RELION.
+
+    Raises InputError for a text that no STAR file can hold.
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         for name, block in blocks.items():
@@ -291,7 +299,7 @@ def write_star(path: str | Path, blocks: Mapping[str, pd.DataFrame | Mapping[str
 
 
 def _written(column: pd.Series) -> list[str]:
-    """The values of a column as they stand in the file; equal texts are quoted once."""
+    """Format the values of a column for the file; equal texts are quoted once."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiub":
         return column.to_numpy().astype(str).tolist()
     codes, values = pd.factorize(column, use_na_sentinel=True)

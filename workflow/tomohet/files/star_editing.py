@@ -1,4 +1,4 @@
-"""STAR files edited as text: some values change, every other byte stays as it is."""
+"""Editing of STAR files as text: some values change, every other byte stays as it is."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from tomohet.files.atomic import atomic_path
 from tomohet.files.star import TextBlock, as_table, parse_table
 from tomohet.files.star_quoting import quoted
 
-ROWS_LOOKED_AT = 1000  # for the format of a column, in which programs write all rows alike
+ROWS_LOOKED_AT = 1000  # rows from which a column's format is read; programs write all rows alike
 _DECIMALS = re.compile(rb"[\"']?[-+]?\d*\.(\d*)")
 _TOKEN = re.compile(rb"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
 
 
 def names_in(block: TextBlock) -> tuple[str, ...]:
-    """The names of a block's columns or, in a block of pairs, of its values."""
+    """Return the names of a block's columns or, in a block of pairs, of its values."""
     return block.columns or tuple(block.pairs)
 
 
 def table_in(block: TextBlock, path: str | Path, only: list[str] | None = None) -> pd.DataFrame:
-    """The rows of a block as a data frame, one row where the block is pairs; `only` some of its columns."""
+    """Return the rows of a block as a data frame, one row where the block is pairs; `only` some columns."""
     if block.columns:
         return parse_table(block, path, only)
     table = as_table(block.pairs)
@@ -33,9 +33,10 @@ def table_in(block: TextBlock, path: str | Path, only: list[str] | None = None) 
 def replaced(
     block: TextBlock, changes: Mapping[str, Sequence[str]], rows: np.ndarray | None = None
 ) -> TextBlock:
-    """A block with other values in some columns, one value per row; quoted where they must be.
+    """Replace the values of some columns of a block, one value per row; they are quoted where necessary.
 
-    rows: which of the rows change (bool, one per row; None: all); there is then one value for each of these.
+    rows : which of the rows change (bool, one per row; None: all); there is then one value for each of these
+
     A block of pairs is a table of one row. Raises InputError for a value that no STAR file can hold.
     """
     written = {name: [quoted(value).encode() for value in values] for name, values in changes.items()}
@@ -57,7 +58,7 @@ def replaced(
 
 
 def extended(block: TextBlock, columns: Mapping[str, Sequence[str]]) -> TextBlock:
-    """A block with further columns behind its own, one value per row; a block of pairs has one row.
+    """Add columns to a block behind its own, one value per row; a block of pairs has one row.
 
     Raises InputError for a value that no STAR file can hold.
     """
@@ -89,12 +90,12 @@ def extended(block: TextBlock, columns: Mapping[str, Sequence[str]]) -> TextBloc
 
 
 def _with_lines(head: list[bytes], after: int, lines: list[bytes], end: bytes) -> bytes:
-    """The lines of a head with further ones behind line `after`."""
+    """Insert further lines behind line `after` of a head."""
     return b"".join([*head[: after + 1], *(line + end for line in lines), *head[after + 1 :]])
 
 
 def decimals(block: TextBlock, column: str) -> int:
-    """The most digits behind the point in the first rows of a column of numbers; 0 without the column."""
+    """Return the largest number of decimals in the first rows of a column; 0 without the column."""
     if column not in names_in(block):
         return 0
     texts = [block.pairs[column].encode()] if not block.columns else []
@@ -105,7 +106,7 @@ def decimals(block: TextBlock, column: str) -> int:
 
 
 def _with_value(line: bytes, values: Mapping[str, list[bytes]]) -> bytes:
-    """A line `_name value` with the value that `values` has for the name, if any."""
+    """Replace the value of a line `_name value` if `values` has one for the name."""
     tokens = list(_TOKEN.finditer(line))
     name = tokens[0].group().decode(errors="replace") if tokens else ""
     if len(tokens) < 2 or not name.startswith("_") or name[1:] not in values:
@@ -115,7 +116,7 @@ def _with_value(line: bytes, values: Mapping[str, list[bytes]]) -> bytes:
 
 
 def write_text_blocks(path: Path, preamble: bytes, blocks: list[TextBlock]) -> None:
-    """Write what `read_text_blocks` has given, atomically."""
+    """Write the result of `read_text_blocks`, atomically."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(preamble)
         for block in blocks:

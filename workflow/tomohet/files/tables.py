@@ -1,4 +1,4 @@
-"""Tables in parquet and CSV files: whatever is wrong with one is said in one line."""
+"""Tables in parquet and CSV files, with one-line errors for everything that is wrong with them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +10,8 @@ from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 
-MOST_COLUMNS = 10_000  # of a CSV table; more take minutes to read
-# What a column may hold, and whether a type is that; whole numbers are numbers too.
+MOST_COLUMNS = 10_000  # of a CSV table; more columns take minutes to read
+# Kinds of columns, and a test of a column's type for each; whole numbers are numbers too.
 KINDS = {
     "whole numbers": pd.api.types.is_integer_dtype,
     "numbers": lambda kind: pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind),
@@ -21,12 +21,12 @@ KINDS = {
 
 
 def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:
-    """A parquet table.
+    """Read a parquet table.
 
-    needed : columns that must be there, and what they hold (`KINDS`)
+    needed : required columns, and their kinds (`KINDS`)
     options : of `pandas.read_parquet`
 
-    Raises InputError when the file is missing, no such table, not what was written (`files.digests`), or
+    Raises InputError when the file is missing, not such a table, not what was written (`files.digests`), or
     lacks a column of that kind.
     """
     path = Path(path)
@@ -52,7 +52,7 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
 
 
 def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:
-    """A CSV table; `options` of `pandas.read_csv`, other arguments and errors as of `read_table`."""
+    """Read a CSV table; `options` of `pandas.read_csv`, other arguments and errors as in `read_table`."""
     path = Path(path)
     check(path)
     if not path.is_file():

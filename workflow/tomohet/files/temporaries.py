@@ -1,4 +1,4 @@
-"""Temporary files of runs that were killed: whose they are, and their removal by the next run.
+"""Temporary files of killed runs: their owners, and their removal by the next run.
 
 A temporary file of `NAME.EXT` is `.NAME.<process>-<host>-<random>.tmp.EXT`; its writer holds a lock on it.
 """
@@ -15,15 +15,15 @@ from pathlib import Path
 _TEMPORARY = re.compile(
     r"\.(?P<stem>.*)\.(?:(?P<pid>\d+)-(?P<host>[0-9a-f]{8})-)?[a-z0-9_]{8}\.tmp(?P<suffix>(?:\.[^.]*)?)"
 )
-# On other machines processes cannot be asked for, and locks may not be seen.
+# Processes on other machines cannot be looked up, and their locks may be invisible.
 SURELY_ENDED_S = 24 * 3600.0
-LISTING_SHARE = 0.02  # of the time may go into listing a folder: there may be a file per particle in it
+LISTING_SHARE = 0.02  # largest fraction of time for listing a folder, which may hold a file per particle
 
 _listings: dict[str, tuple[float, dict[str, list[os.DirEntry]]]] = {}
 
 
 def temporary_prefix(path: Path) -> str:
-    """How the name of a temporary file of `path` begins."""
+    """Return the start of the name of a temporary file of `path`."""
     return f".{path.stem}.{os.getpid()}-{_host()}-"
 
 
@@ -41,12 +41,12 @@ def remove_leftovers(path: Path) -> None:
                 old = time.time() - os.fstat(file.fileno()).st_mtime > SURELY_ENDED_S
                 if (ended or old) and not _is_held(file.fileno()):
                     os.unlink(entry.path)
-        except OSError:  # another run has removed it, or it is not ours to remove
+        except OSError:  # another run has removed it, or we may not remove it
             continue
 
 
 def hold(handle: int) -> None:
-    """Lock an open file, so that no other run takes it for left; without effect where locks are unknown."""
+    """Lock an open file, so that no other run removes it as a leftover; no effect where locks are unknown."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -58,13 +58,13 @@ def _is_held(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # the file system knows no locks: name and age have to do
+    except OSError:  # the file system has no locks: name and age decide
         return False
     return False
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process of this number runs; one that has ended and that no parent has asked for does not."""
+    """Tell whether a process of this number runs; a zombie that its parent has not collected does not."""
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -76,7 +76,7 @@ def _runs(pid: int) -> bool:
 
 
 def _temporaries(folder: Path) -> dict[str, list[os.DirEntry]]:
-    """The temporary files in a folder by the name of their target; listed anew if that is quick."""
+    """Return the temporary files in a folder by the name of their target; the listing is renewed if quick."""
     key, now = os.path.abspath(folder), time.monotonic()
     due, found = _listings.get(key, (0.0, {}))
     if now < due:

@@ -1,4 +1,4 @@
-"""JSON and YAML that decide what a command does: plain values, or one clear line."""
+"""JSON and YAML files that decide what a command does: plain values, or a one-line error."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tomohet.files.values import refuse_vast
 
 
 def read_json(path: str | Path) -> dict:
-    """The object of a JSON file. Raises InputError when it is missing, damaged, or something else."""
+    """Read the object of a JSON file. Raises InputError when it is missing, damaged, or something else."""
     path = Path(path)
     check(path)
     refuse_irregular(path)
@@ -27,10 +27,10 @@ def read_json(path: str | Path) -> dict:
 
 
 def read_yaml(path: str | Path) -> object:
-    """The value that a YAML file holds.
+    """Read the value of a YAML file.
 
-    Raises InputError when it is missing or damaged, and when it would be vast written out: aliases may stand
-    for lists of aliases.
+    Raises InputError when it is missing or damaged, and when it would be huge after expansion: aliases may
+    stand for lists of aliases.
     """
     path = Path(path)
     check(path)

@@ -1,4 +1,4 @@
-"""Rules for values that were read from a file: checked before anything is built of them."""
+"""Rules for values that were read from a file, which are checked before anything is built from them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -12,14 +12,14 @@ from tomohet.errors import InputError
 
 
 class Rule(NamedTuple):
-    """What a value must be, in words, and whether one is."""
+    """A requirement on a value, in words and as a test."""
 
     words: str
     holds: Callable[[object], bool]
 
 
 def whole(low: int, high: int) -> Rule:
-    """A whole number from `low` to `high`."""
+    """Require a whole number from `low` to `high`."""
 
     def holds(value: object) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
@@ -28,7 +28,7 @@ def whole(low: int, high: int) -> Rule:
 
 
 def number(low: float, high: float) -> Rule:
-    """A finite number from `low` to `high`."""
+    """Require a finite number from `low` to `high`."""
 
     def holds(value: object) -> bool:
         return (
@@ -42,19 +42,19 @@ def number(low: float, high: float) -> Rule:
 
 
 def one_of(*known: str | bool) -> Rule:
-    """One of a few texts."""
+    """Require one of a few texts."""
     return Rule(
         "one of " + ", ".join(map(str, known)), lambda value: type(value) in (str, bool) and value in known
     )
 
 
 def maybe(rule: Rule) -> Rule:
-    """Nothing, or what `rule` says."""
+    """Require nothing, or what `rule` requires."""
     return Rule(f"none, or {rule.words}", lambda value: value is None or rule.holds(value))
 
 
 def kind(words: str, *types: type) -> Rule:
-    """A value of one of these types."""
+    """Require a value of one of these types."""
     return Rule(words, lambda value: isinstance(value, types))
 
 
@@ -63,7 +63,7 @@ TEXT, MAPPING, LIST = kind("text", str), kind("a mapping", dict), kind("a list",
 
 
 def hold_to(values: object, rules: dict[str, Rule], where: str | Path, optional: Iterable[str] = ()) -> None:
-    """Raise InputError, naming the first key, unless `values` is a mapping that keeps all the rules.
+    """Raise InputError, naming the first key, unless `values` is a mapping that satisfies all the rules.
 
     optional : keys that may be left out
     """
@@ -80,12 +80,12 @@ def hold_to(values: object, rules: dict[str, Rule], where: str | Path, optional:
 
 
 def refuse_vast(value: object, most: int) -> None:
-    """Raise ValueError when a value, written out, has more than `most` parts, or is a part of itself.
+    """Raise ValueError when a value, written out, has more than `most` parts, or contains itself.
 
-    Lists that share their parts may be small in a file and in memory, and endless to whoever goes through
-    them. Each is looked at once.
+    Lists that share their parts may be small in a file and in memory, but endless when they are traversed.
+    Each list is visited once.
     """
-    parts: dict[int, int] = {}  # of what has been counted
+    parts: dict[int, int] = {}  # number of parts of each value counted so far
     begun: set[int] = set()
     waiting = [value]
     while waiting:
@@ -107,7 +107,7 @@ def refuse_vast(value: object, most: int) -> None:
 
 
 def _items(value: object) -> list | tuple | set | frozenset:
-    """The parts of a value."""
+    """Return the parts of a value."""
     if isinstance(value, list | tuple | set | frozenset):
         return value
     if isinstance(value, dict):

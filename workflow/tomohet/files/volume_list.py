@@ -1,9 +1,9 @@
-"""`volumes.json`: which volumes of a folder belong together; it betrays lost, foreign, damaged and old ones.
+"""`volumes.json`: the list of the volumes of a folder, which reveals lost, foreign, damaged and old ones.
 
-The list holds a section for each set of volumes, under the start of their names (`vol_`): how many belong to
-it, which are written for good, and a checksum of the voxels of each. Whoever writes volumes first removes the
-files that the list names of a set of other content, and never another file. A folder without a list, such as
-one filled by another program, is read by its names.
+The list holds a section for each set of volumes, under the start of their names (`vol_`): the number of
+volumes, which of them are complete, and a checksum of the voxels of each. A writer of volumes first removes
+the listed files of a set of other content, and never another file. A folder without a list, such as one
+filled by another program, is read by its names.
 """
 
 import json
@@ -29,7 +29,7 @@ REMEDY = "decode the volumes again (eval_vol)"
 
 @dataclass(frozen=True)
 class ListedVolumes:
-    """Volumes in ascending order of their numbers; `checksums` are None where no list knows the volume."""
+    """Volumes in ascending order of their numbers; a volume's checksum is None if no list contains it."""
 
     numbers: list[int]
     paths: list[Path]
@@ -40,15 +40,16 @@ class ListedVolumes:
         if self.checksums[row] not in (None, checksum):
             raise InputError(
                 f"{self.paths[row]}: volume {self.numbers[row]} is not the one that was written there "
-                f"({LIST}): it is damaged, or of another run; {REMEDY}"
+                f"({LIST}): it is damaged, or from another run; {REMEDY}"
             )
 
 
 class VolumeList:
-    """The list's section of one set of volumes while they are written, by one process or several.
+    """The list's section of one set of volumes while one or several processes write them.
 
-    content : digest of all that decides the volumes; a set of other content is forgotten, its files removed
-    count : volumes of the whole set
+    content : digest of everything that decides the volumes; a set of other content is forgotten and its files
+        are removed
+    count : number of volumes of the whole set
     stack : name of the file that holds all of them; None: each has a file, `<prefix>NNN.mrc`
     facts : further entries of the section
     """
@@ -83,7 +84,7 @@ class VolumeList:
             section = sections.get(self.prefix)
             if section is None or not self._is_of_this(section):
                 raise InputError(
-                    f"{self.path}: another job has begun to write other volumes here; give each a folder"
+                    f"{self.path}: another job has begun to write other volumes here; give each job a folder"
                 )
             section["checksums"] |= {str(number): value for number, value in checksums.items()}
             write_json(self.path, sections)
@@ -93,14 +94,14 @@ class VolumeList:
 
 
 def checksum(voxels: np.ndarray, before: int = 0) -> int:
-    """CRC-32 of voxels as float32; `before` is that of the sections that precede them."""
+    """Compute the CRC-32 of voxels as float32; `before` is that of the preceding sections."""
     return zlib.crc32(np.ascontiguousarray(voxels, dtype="<f4"), before)
 
 
 def listed_volumes(folder: str | Path) -> ListedVolumes:
-    """All `*_<number>.mrc` of a folder, held against its list if there is one.
+    """Find all `*_<number>.mrc` of a folder and compare them with its list, if there is one.
 
-    Raises InputError when a volume of the list is not there or not yet written, or when there is a numbered
+    Raises InputError when a volume of the list is missing or not yet written, or when there is a numbered
     volume that is not in the list.
     """
     folder = Path(folder)
@@ -132,7 +133,7 @@ def listed_volumes(folder: str | Path) -> ListedVolumes:
 
 
 def listed_stack(path: str | Path, count: int) -> ListedVolumes:
-    """The `count` volumes of one stack, numbered from 0, held against the list beside it if that names it.
+    """Compare the `count` volumes of one stack, numbered from 0, with the list beside it, if that names it.
 
     Raises InputError when the list names another number of volumes.
     """
@@ -148,7 +149,7 @@ def listed_stack(path: str | Path, count: int) -> ListedVolumes:
 
 
 def read_listed(path: str | Path) -> tuple[np.ndarray, float]:
-    """A volume as `files.mrc.read_volume` reads it, held against the list beside it if it is in there.
+    """Read a volume as `files.mrc.read_volume` does, and compare it with the list beside it, if listed.
 
     Raises InputError when it is not the volume that was written.
     """
@@ -170,12 +171,12 @@ def refuse_other_latents(folder: Path, z: np.ndarray, source: Path) -> None:
 
 
 def latents_digest(z: np.ndarray) -> str:
-    """Digest of latents (m, zdim), as the list holds it."""
+    """Compute the digest of latents (m, zdim), as in the list."""
     return content_digest(np.asarray(z, np.float32))
 
 
 def _files(folder: Path, prefix: str, section: dict) -> list[Path]:
-    """All files that a set has left, written for good or not."""
+    """List all files that a set has left, complete or not."""
     if section["stack"] is not None:
         return [folder / section["stack"]]
     numbered = ((path, NUMBER.fullmatch(path.name.removeprefix(prefix))) for path in folder.iterdir())
@@ -193,7 +194,7 @@ def _named_checksums(prefix: str, section: dict) -> dict[str, int]:
 
 
 def file_name(prefix: str, number: int) -> str:
-    """Name of a volume that has a file of its own."""
+    """Return the name of a volume that has its own file."""
     return f"{prefix}{number:03d}.mrc"
 
 
@@ -209,7 +210,7 @@ def _refuse_unfinished(folder: Path, prefix: str, section: dict) -> None:
 
 
 def _read(path: Path) -> dict[str, dict]:
-    """Sections of the list, by the start of the volumes' names; empty when there is no list."""
+    """Read the sections of the list, by the start of the volumes' names; empty when there is no list."""
     refuse_irregular(path)
     try:
         sections = json.loads(path.read_text())
@@ -217,7 +218,7 @@ def _read(path: Path) -> dict[str, dict]:
             section["checksums"] = {str(int(number)): crc for number, crc in section["checksums"].items()}
             if not isinstance(section["count"], int) or not isinstance(section["stack"], str | None):
                 raise ValueError("count or stack is not what it should be")
-        # Files are removed by these names, and the folder may be somebody else's.
+        # Files are removed by these names, and the folder may belong to another user.
         names = [*sections, *(section["stack"] or "" for section in sections.values())]
         if any("/" in name or "\0" in name or name in (".", "..") for name in names):
             raise ValueError("a name leads out of the folder")

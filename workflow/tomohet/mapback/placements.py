@@ -1,4 +1,4 @@
-"""Where particles lie in their tomograms and how they are turned, from STAR files of 3-D particles."""
+"""Positions and orientations of particles in their tomograms, from STAR files of 3-D particles."""
 
 import re
 from pathlib import Path
@@ -15,10 +15,11 @@ from tomohet.physics.geometry import matrix_to_euler
 def read_placements(
     star: Path, tomogram_column: str | None = None, pixel_size_A: float | None = None
 ) -> pd.DataFrame:
-    """One row per particle: tomogram, x_A, y_A, z_A (the particle's centre), rot_deg, tilt_deg, psi_deg.
+    """Read one row per particle: tomogram, x_A, y_A, z_A (the particle's centre), rot_deg, tilt_deg, psi_deg.
 
-    The centre is the coordinate less the refined shift. Reads what `particles.volume_series` does;
-    `tomogram_column` and `pixel_size_A` (of coordinates in pixels) override what the file says.
+    The centre is the coordinate minus the refined shift. All files that `particles.volume_series` reads are
+    supported; `tomogram_column` and `pixel_size_A` (of coordinates in pixels) override the file.
+
     Raises InputError when a column, the pixel size or a tomogram's size is missing.
     """
     series = read_volume_series(star)
@@ -40,7 +41,7 @@ def read_placements(
 
 
 def _tomogram_column(series: VolumeSeries, wanted: str | None) -> str:
-    """The column that names the tomograms: the user's, else Warp's or RELION's."""
+    """Return the column that names the tomograms: the user's, else Warp's or RELION's."""
     if wanted is not None:
         return wanted.removeprefix("_")
     if series.by_warp:
@@ -49,5 +50,5 @@ def _tomogram_column(series: VolumeSeries, wanted: str | None) -> str:
 
 
 def folder_name(tomogram: str) -> str:
-    """Name of a tomogram's folder: its file name, with `_` for all but letters, digits, `.`, `-` and `_`."""
+    """Name a tomogram's folder: its file name, with `_` for all but letters, digits, `.`, `-` and `_`."""
     return "tomo_" + re.sub(r"[^\w.-]", "_", Path(tomogram).name)

@@ -25,9 +25,9 @@ PALETTE = (
 
 
 def model_matrices(placed: pd.DataFrame, box: int, pixel_size_A: float) -> np.ndarray:
-    """Matrices (n, 3, 4) from a map's coordinates (Å, voxel 0 at the origin) to the tomogram's (Å).
+    """Return matrices (n, 3, 4) from a map's coordinates (Å, voxel 0 at the origin) to the tomogram's (Å).
 
-    The map turns about voxel box // 2, which comes to lie on the particle's coordinate.
+    The map is rotated about voxel box // 2, which is placed on the particle's coordinate.
     """
     rotation = euler_to_matrix(*(placed[f"{name}_deg"].to_numpy() for name in ("rot", "tilt", "psi")))
     centre_A = np.full(3, (box // 2) * pixel_size_A)
@@ -36,9 +36,10 @@ def model_matrices(placed: pd.DataFrame, box: int, pixel_size_A: float) -> np.nd
 
 
 def label_colors(labels: np.ndarray, colormap: str | None) -> dict[int, str]:
-    """A colour #rrggbb for each label that occurs, in ascending order of labels.
+    """Choose a colour #rrggbb for each label that occurs, in ascending order of labels.
 
-    Evenly spaced colours of a matplotlib map if named, else the palette.
+    Colours are evenly spaced in a matplotlib map if named, else taken from the palette.
+
     Raises InputError when there is no such map.
     """
     kinds = np.unique(labels)
@@ -54,7 +55,7 @@ def label_colors(labels: np.ndarray, colormap: str | None) -> dict[int, str]:
 
 
 def marker_scene(placed: pd.DataFrame, labels: np.ndarray, colors: dict[int, str], radius_A: float) -> str:
-    """A sphere for each particle; one model for each label, so that it can be hidden as a whole."""
+    """Write a sphere for each particle, and one model for each label, so that a label can be hidden."""
     lines = []
     for model, (label, color) in enumerate(colors.items(), start=1):
         members = placed.loc[labels == label, ["x_A", "y_A", "z_A"]].to_numpy()
@@ -70,7 +71,7 @@ def marker_scene(placed: pd.DataFrame, labels: np.ndarray, colors: dict[int, str
 def map_scene(
     maps: Sequence[Path], matrices: np.ndarray, labels: np.ndarray, colors: dict[int, str], level: float
 ) -> str:
-    """A map for each particle (paths as written), moved by its matrix (3, 4), coloured by its label."""
+    """Write a map for each particle (paths as written), moved by its matrix (3, 4), coloured by its label."""
     lines = []
     for model, (path, matrix, label) in enumerate(zip(maps, matrices, labels, strict=True), start=1):
         numbers = ",".join(f"{value:.6f}" for value in matrix.ravel())
@@ -81,7 +82,7 @@ def map_scene(
 
 
 def label_legend(labels: np.ndarray, colors: dict[int, str], by_label: bool) -> str:
-    """A table of label, colour and model numbers; `by_label`: one model for each label."""
+    """Write a table of label, colour and model numbers; `by_label`: one model for each label."""
     lines = ["label\tcolor\tmodels"]
     for number, (label, color) in enumerate(colors.items(), start=1):
         members = np.flatnonzero(labels == label) + 1

@@ -48,7 +48,7 @@ class Decoder(nn.Module):
     hidden_layers, width, activation : of the residual MLP
     encoding, per_axis, feat_sigma : positional encoding; `per_axis` None means box // 2
     n_basis : number of basis maps of the linear model that the MLP adds to (0: no linear model); `base.fill`
-    sets the maps
+        sets the maps
     extent : half-width of the coordinate lattice that the network sees (0.5: cycles per pixel)
     generator : random generator for the frequencies of the gaussian encoding
 
@@ -246,7 +246,7 @@ class FixedPoints:
     def values(self, z: Tensor) -> Tensor:
         """Compute values (m, rows) complex64 for latents (m, zdim).
 
-        Each latent's do not depend on the others.
+        The values of one latent do not depend on the other latents.
         """
         values = torch.empty(len(z), *self._k.shape[:1], 2, device=z.device)
         # Row by row: in one product of all latents, rounding would depend on their number.

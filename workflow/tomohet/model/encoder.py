@@ -79,7 +79,7 @@ class TiltEncoder(nn.Module):
 def hartley_features(half_planes: Tensor) -> Tensor:
     """Return the Hartley values (m, 2 n) at +k and then at -k of half planes (m, n).
 
-    The network's real inputs.
+    They are the real inputs of the network.
     """
     return torch.cat((half_planes.real - half_planes.imag, half_planes.real + half_planes.imag), dim=1)
 

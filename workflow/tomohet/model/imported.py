@@ -217,10 +217,7 @@ def original_particles(starfile: dict, folder: Path, n: int) -> list[int]:
 
 
 def _numbers_in(star: Path) -> list[int] | None:
-    """Read the original numbers of the particles of a filtered image series, in its order.
-
-    None without them.
-    """
+    """Read the original numbers of the particles of a filtered image series, in its order, or return None."""
     for block in read_text_blocks(star)[1]:
         if ORIGINAL_NUMBER in block.columns:
             column = parse_table(block, star, [ORIGINAL_NUMBER])[ORIGINAL_NUMBER]

@@ -14,9 +14,7 @@ POOLINGS = ("concatenate", "max", "mean", "median", "set_encoder")
 
 
 def pad_tilts(features: Tensor, tilts: np.ndarray, longest: int) -> tuple[Tensor, Tensor]:
-    """Pad packed features (m, f) of particles with `tilts` (P,) images to (P, longest, f).
-
-    Return the mask too.
+    """Pad packed features (m, f) of particles with `tilts` (P,) images to (P, longest, f), with a mask.
 
     `tilts` is on the host. Tilts past `longest` are left out; padding is zero.
     """

@@ -27,7 +27,7 @@ class PackedRows:
     particle : (rows,) position of the particle in the batch, ascending
     offsets : (particles + 1,) on the host: the rows of particle p are offsets[p] to offsets[p + 1] - 1
     full_count : number of rows over which the loss is a mean: those of the batch before any random selection,
-    including the rows of other processes
+        including the rows of other processes
     """
 
     k: Tensor
@@ -78,7 +78,7 @@ def pack_rows(
     frequency : (n, 2) half-plane points (kx, ky), cycles/px
     hermitian : fold every coordinate into the half space, conjugating the value
     fraction : fraction of each image's rows to draw, stratified over |k|; every row is equally likely and
-    counts 1 / fraction, so that loss and gradient keep their expectation
+        counts 1 / fraction, so that loss and gradient keep their expectation
     full_count : number of rows over which the loss is a mean; None means the rows of these images
 
     """

@@ -37,7 +37,7 @@ def sample_latent(
     """Draw z = mu + exp(logvar / 2) eps (reparametrisation).
 
     of, first : the particles are number `first` and following of `of` particles, and get the draws that they
-    would get in one batch of all
+        would get in one batch of all
     """
     eps = torch.randn(of or len(mu), mu.shape[1], generator=generator, device=mu.device)
     return mu + torch.exp(logvar / 2) * eps[first : first + len(mu)]
@@ -82,7 +82,7 @@ def _build_encoder(box: int, model_args: dict) -> nn.Module:
 def build_decoder(box: int, model_args: dict, seed: int) -> Decoder:
     """Build a decoder with random weights from `model_args` as in config.pkl.
 
-    `zdim` 0 for a homogeneous volume.
+    `zdim` is 0 for a homogeneous volume.
     """
     return Decoder(
         box,

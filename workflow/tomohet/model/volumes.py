@@ -106,7 +106,7 @@ def write_volumes(
     dtype : of the network's products
     part : the slice of the maps that this process writes
     stack : write one MRC stack of volumes, `vol.mrcs`; several processes may each write their part, at the
-    same time or not, and the stack gets its name when all parts are written
+        same time or not, and the stack gets its name when all parts are written
     model_digest : identifies the model, so that a set never mixes maps of two models
 
     Raises InputError when `z` or `box` do not fit the model, or a map is not finite.
@@ -259,7 +259,7 @@ def _volume_stack(
 def checked_box(decoder: TrainedVolumes, box: int | None) -> int:
     """Return the side of the maps to write.
 
-    Raise InputError unless even, at least 4 and at most the model's.
+    Raises InputError unless it is even, at least 4 and at most the model's.
     """
     if box is None:
         return decoder.box

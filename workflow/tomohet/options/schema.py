@@ -73,7 +73,7 @@ def _section(name: str, stage: Stage) -> dict:
 
 
 def _keys(model: type[Options]) -> dict[str, dict]:
-    """The keys that the workflow itself reads."""
+    """Return the schema of the keys that the workflow itself reads."""
     return {name: _node(field, field.default) | {"flag": None} for name, field in model.model_fields.items()}
 
 
@@ -105,7 +105,7 @@ def _node(field: FieldInfo, default: Any) -> dict:
 
 
 def _value(kind: Kind) -> dict:
-    """The schema of a single value; `type` is a list."""
+    """Return the schema of a single value; its `type` is a list."""
     if is_dataclass(kind.types[0]):
         schema = TypeAdapter(kind.types[0]).json_schema()
         return {"type": ["object"]} | {key: schema[key] for key in ("properties", "required")} | CLOSED

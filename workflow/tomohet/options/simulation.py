@@ -17,11 +17,12 @@ Weight = Annotated[float, Ge(0)]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Block:
-    """One rigid part of the assembly: present or absent, still or turning about a hinge.
+    """One rigid part of the assembly: present or absent, fixed or rotating about a hinge.
 
-    name: its chain in the model file. mass: fraction of the whole assembly's mass (invented assemblies only).
-    frequency: probability of being present; with a `host`, given that the host is present. hinge_deg: largest
-    angle of rotation; the angle of a particle is uniform between minus and plus this.
+    name : its chain in the model file
+    mass : fraction of the whole assembly's mass (generated assemblies only)
+    frequency : probability of being present; with a `host`, given that the host is present
+    hinge_deg : largest angle of rotation; the angle of a particle is uniform between minus and plus this
     """
 
     name: str
@@ -34,33 +35,33 @@ class Block:
 class Simulation(Options):
     """Parameters of a simulation.
 
-    Specimen: an invented assembly of `n_atoms` pseudo-atoms in a core and `blocks` (null: `DEFAULT_BLOCKS`),
+    Specimen: a generated assembly of `n_atoms` pseudo-atoms in a core and `blocks` (null: `DEFAULT_BLOCKS`),
     `diameter_A` wide (null: 0.65 of the box edge); or `model`, a PDB or mmCIF file whose chains are the units
-    (`blocks` then names those that come and go, the others are always present; null: all but the heaviest
-    come and go); or `maps`, MRC files drawn with `map_frequencies`, which also set box and pixel size.
-    `box` and `pixel_size` null: 32 px, 12 Å. `resolution_A` of the density, null: 2.5 pixels.
+    (`blocks` then names the chains that come and go, the others are always present; null: all but the
+    heaviest come and go); or `maps`, MRC files drawn with `map_frequencies`, which also set box and pixel
+    size. `box` and `pixel_size` null: 32 px, 12 Å. `resolution_A` of the density, null: 2.5 pixels.
 
     Imaging: `snr` is the mean over all images of the variance of the clean image inside the circle of
-    diameter `box`, over the variance of the noise, which is white and the same for all images; `.inf` means
-    no noise. A tomogram's defocus is uniform in `defocus_A`; each tilt adds a normal deviate of
-    `defocus_jitter_A`. `total_dose` in e-/Å^2. Each tilt of a tomogram but the first exposure is hidden with
-    probability `hidden_fraction`. `shift_px`: largest offset of the picked position along each axis.
-    `amplitude_loss`: multiply by cos(tilt), the thicker specimen.
+    diameter `box`, over the variance of the noise. The noise is white and the same for all images; `.inf`
+    means no noise. A tomogram's defocus is uniform in `defocus_A`; each tilt adds a normal deviate of
+    `defocus_jitter_A`. `total_dose` is in e-/Å^2. Each tilt of a tomogram but the first exposure is hidden
+    with probability `hidden_fraction`. `shift_px`: largest offset of the picked position along each axis.
+    `amplitude_loss`: multiply by cos(tilt), for the larger thickness of the tilted specimen.
 
-    `extraction`: what is done to the stacks of the WarpTools dialect, of `STEPS`: multiplied by the CTF
+    `extraction`: the operations on the stacks of the WarpTools dialect, of `Treatment`: multiplied by the CTF
     (premultiplied), by exp(-dose / 2 Nc) or, with `dose_b_factor_A2` above 0, exp(-B dose k^2 / 4)
-    (dose_weighted), and by rlnCtfScalefactor, cos(tilt) (scaled); made light (inverted). By default these, as
-    WarpTools does; its --dont_premultiply and RELION's --no_ctf leave [inverted]. `cut_off`: the dose weight
-    is 0 beyond the optimal dose, which the files do not say.
+    (dose_weighted), and by rlnCtfScalefactor, cos(tilt) (scaled); made light (inverted). The default is the
+    same as in WarpTools; its --dont_premultiply and RELION's --no_ctf leave [inverted]. `cut_off`: the dose
+    weight is 0 beyond the optimal dose, which the files do not state.
 
-    Errors (0: none): the files state, for every particle, a rotation that is off by a random one of rms angle
-    `pose_error_deg` and an origin that is off by a normal deviate of `pose_error_A` along each axis, the same
-    for all its tilts; and for every tilt a defocus that is off by a normal deviate of `defocus_error_A`. The
-    content of every tilt image of every particle is off by a normal deviate of `tilt_shift_A` along x and
-    along y, of which the files say nothing. See `simulation.errors`.
+    Errors (0: none): for every particle the files state a rotation with a random error of rms angle
+    `pose_error_deg`, and an origin with a normal error of `pose_error_A` along each axis, the same for all
+    its tilts. For every tilt they state a defocus with a normal error of `defocus_error_A`. The content of
+    every tilt image of every particle is shifted by a normal deviate of `tilt_shift_A` along x and along y,
+    which the files do not state. See `simulation.errors`.
 
     Surroundings (0: none): `neighbours` is the mean number of other copies that touch a particle
-    (`simulation.neighbours`); `background_ratio` is the variance of the structured background inside the
+    (`simulation.neighbours`). `background_ratio` is the variance of the structured background inside the
     circle, mean over all images, over that of the noise (`simulation.background`). Neither counts as signal
     in `snr`. `preferred_orientation` is the mean cosine of the angle between the viewing direction and the
     preferred one, 0 (uniform) to 1 (all alike), of a von Mises-Fisher distribution

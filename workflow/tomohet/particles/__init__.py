@@ -1,1 +1,1 @@
-"""Particles and their tilt images: read from any STAR dialect, checked, filtered, prepared for computing."""
+"""Particles and their tilt images: reading of any STAR dialect, checks, selection and preparation."""

@@ -1,4 +1,4 @@
-"""How each particle was imaged: what its latents must not follow."""
+"""Imaging conditions of each particle, which its latents must not follow."""
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,13 @@ from tomohet.particles.table import ROTATION_COLUMNS
 
 
 def imaging_conditions(store, particles: np.ndarray) -> pd.DataFrame:
-    """How each of `particles` (store ordinals, (n,)) was imaged; a row per particle.
+    """Tabulate how each of `particles` (store ordinals, (n,)) was imaged, one row per particle.
 
-    n_tilts; means over its tilt images of dose (e/Å²), defocus, astigmatism (Å) and noise_scale (divisor of
-    the raw images in the store); tomogram; view_x, view_y, view_z, the direction of the beam at the lowest
-    tilt in the volume's frame (unit vector); r00 to r22, the rotation (volume -> image) of that tilt image;
-    source, the number of the particle whose images each has, where some are copies.
+    Columns: n_tilts; means over the tilt images of dose (e/Å²), defocus, astigmatism (Å) and noise_scale
+    (divisor of the raw images in the store); tomogram; view_x, view_y, view_z, the direction of the beam at
+    the lowest tilt in the volume's frame (unit vector); r00 to r22, the rotation (volume -> image) of that
+    tilt image; source, the number of the particle whose images each particle has, if there are symmetry
+    copies.
     """
     counts = np.diff(store.offsets)[particles]
     rows = store.images_of(particles)

@@ -1,10 +1,10 @@
 """Particles that share their images: the copies of a symmetry-expanded file.
 
 Programs expand the symmetry of particles (`relion_particle_symmetry_expand`) by writing every row once for
-each rotation of the point group, with other angles: the same images count as several particles, each with a
-pose of its own. Such copies are no independent particles. `copy_of` in the table of particles is the number
-of the first particle that has the same images, its own where it is the first; without the column there are
-no copies.
+each rotation of the point group, with other angles. The same images then count as several particles, each
+with its own pose. Such copies are not independent particles. `copy_of` in the table of particles is the
+number of the first particle with the same images, and its own number for that first particle. Without the
+column there are no copies.
 """
 
 from collections.abc import Callable
@@ -24,22 +24,28 @@ SAME_IN_ALL_TILTS_DEG = 2.0
 
 
 def sources(particles: pd.DataFrame) -> np.ndarray:
-    """int64 (n,): the number of the particle whose images each particle has; its own without copies."""
+    """Return int64 (n,): the number of the particle whose images each particle has.
+
+    Without copies it is the particle's own number.
+    """
     if COPY_OF in particles:
         return particles[COPY_OF].to_numpy(np.int64)
     return np.arange(len(particles))
 
 
 def numbered_sources(particles: pd.DataFrame, chosen: np.ndarray) -> np.ndarray | None:
-    """int64 (n,): `sources` of some of the particles (ordinals), counted from 0; None without copies."""
+    """Return int64 (n,): `sources` of some particles (ordinals), counted from 0; None without copies."""
     if COPY_OF not in particles:
         return None
     return np.unique(sources(particles)[chosen], return_inverse=True)[1]
 
 
 def distinct_images(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of image rows (m,) of a store: the particle (m,) that each belongs to, the source where that is a
-    copy, and which of the distinct images (m,) it is, from 0, ordered by particle and tilt."""
+    """Identify the particle and the distinct image of each image row (m,) of a store.
+
+    Returns (m,) the particle of each row, which for a copy is its source, and (m,) the number of the distinct
+    image, from 0, ordered by particle and tilt.
+    """
     particle = store.images["particle"].to_numpy()[rows]
     if COPY_OF not in store.particles:
         return particle, np.arange(len(rows))
@@ -50,32 +56,34 @@ def distinct_images(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def copies_apart(half: pd.Series, source: np.ndarray) -> bool:
-    """Whether half sets (n,) put copies of one particle, of one source (n,), into different halves."""
+    """Tell whether half sets (n,) put copies of one particle, of one source (n,), into different halves."""
     return bool((half.groupby(source).nunique() > 1).any())
 
 
 def copy_names(names: pd.Series, copy: np.ndarray) -> pd.Series:
-    """Names of particles of which each is the copy (n,) numbered so, from 0: `a`, `a/copy2`, `a/copy3`."""
+    """Name particles by the number (n,), from 0, of each copy: `a`, `a/copy2`, `a/copy3`."""
     numbers = pd.Series(copy + 1, index=names.index).astype(str)
     return names.where(copy == 0, names + "/copy" + numbers)
 
 
 def numbered_copies(names: pd.Series) -> pd.Series:
-    """`copy_names` of names that stand again for each copy, in this order."""
+    """Apply `copy_names` to names that are repeated for each copy, in this order."""
     names = names.reset_index(drop=True)
     return copy_names(names, names.groupby(names).cumcount().to_numpy())
 
 
 def original_names(names: pd.Series) -> pd.Series:
-    """Names without what `copy_names` added."""
+    """Remove from names what `copy_names` has added."""
     return names.str.replace(r"/copy\d+$", "", regex=True)
 
 
 def with_copies_told(particle_set: ParticleSet, rows_of: Callable[[np.ndarray], str]) -> ParticleSet:
-    """The set as it is where no image occurs twice; else with `copy_of`, and `expansion` in words.
+    """Add `copy_of` and a sentence `expansion` to a set in which images occur more than once.
 
-    rows_of: says in words which rows of the file share an image, of two or more rows of `images`. Raises
-    InputError for particles that share images but are not the copies of a symmetry-expanded file.
+    rows_of : describes the rows of the file that share an image, given two or more rows of `images`
+
+    Returns the set unchanged where no image occurs twice. Raises InputError for particles that share images
+    but are not the copies of a symmetry-expanded file.
     """
     images = particle_set.images
     if not images.duplicated(["stack", "section"]).any():
@@ -85,7 +93,7 @@ def with_copies_told(particle_set: ParticleSet, rows_of: Callable[[np.ndarray], 
     particle = images["particle"].to_numpy()
     first = pd.Series(np.arange(len(image))).groupby(image).transform("first").to_numpy()
     source = np.arange(len(particle_set.particles))
-    source[particle] = particle[first]  # of one image; checked of all
+    source[particle] = particle[first]  # from one image; the check below covers all images
 
     def refuse(rows: np.ndarray, why: str = "") -> None:
         again = np.flatnonzero(image == image[rows[shared[rows]][0]])
@@ -118,8 +126,11 @@ def with_copies_told(particle_set: ParticleSet, rows_of: Callable[[np.ndarray], 
 
 
 def _same_pose(relative: np.ndarray, particle: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """bool (c,): copies in the pose of their source, or of another copy; relative (c, 3, 3): from the
-    source's pose to each; particle (c,): which particles they are."""
+    """Return bool (c,): whether copies have the pose of their source, or of another copy.
+
+    relative : (c, 3, 3) rotations from the source's pose to each copy's
+    particle : (c,) numbers of the copies
+    """
     same = angle_deg(relative, np.eye(3)) < SAME_DEG
     order = np.argsort(source[particle], kind="stable")
     of = source[particle][order]
@@ -131,7 +142,10 @@ def _same_pose(relative: np.ndarray, particle: np.ndarray, source: np.ndarray) -
 
 
 def _in_words(counts: np.ndarray, group: PointGroup) -> str:
-    """What was found; counts (n,): of the copies of each particle, itself included, 0 where it is a copy."""
+    """Describe the expansion in words.
+
+    counts : (n,) number of copies of each particle, itself included; 0 where the particle is a copy
+    """
     counts = counts[counts > 0]
     numbers, how_many = np.unique(counts, return_counts=True)
     usual = numbers[how_many.argmax()]
@@ -144,13 +158,13 @@ def _in_words(counts: np.ndarray, group: PointGroup) -> str:
 
 
 def ask(particle_set: ParticleSet, expanded: bool) -> None:
-    """Raise InputError where a file is symmetry-expanded and nobody has said so, or the other way round."""
+    """Raise InputError where a file is symmetry-expanded but is not declared so, or the other way round."""
     if particle_set.expansion and not expanded:
         raise InputError(
-            f"{particle_set.source}: {particle_set.expansion}; if that is meant, say so by {OPTION} (in the "
+            f"{particle_set.source}: {particle_set.expansion}; if that is intended, give {OPTION} (in the "
             "configuration `prepare: {symmetry_expanded: true}`): each copy then counts as a particle, and "
-            "copies of one particle stay together in half sets and tests; else give the file from before the "
-            "expansion"
+            "copies of one particle stay together in half sets and tests; otherwise give the file from "
+            "before the expansion"
         )
     if expanded and not particle_set.expansion:
         raise InputError(
@@ -160,8 +174,7 @@ def ask(particle_set: ParticleSet, expanded: bool) -> None:
 
 
 def one_of_each(particle_set: ParticleSet) -> ParticleSet:
-    """The set with the images of one copy of each particle alone, for statistics; particles keep their
-    numbers."""
+    """Keep only the images of one copy of each particle, for statistics; particles keep their numbers."""
     if COPY_OF not in particle_set.particles:
         return particle_set
     first = sources(particle_set.particles) == np.arange(len(particle_set.particles))

@@ -1,4 +1,4 @@
-"""All images of a STAR file, list or stack in one downsampled stack, or chunks of it, and their STAR file."""
+"""One downsampled stack of all images of a STAR file, list or stack, or chunks of it, and its STAR file."""
 
 import logging
 from collections.abc import Callable
@@ -25,10 +25,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Images in the order of output, the files they are read from, and what describes them.
+    """Images in the order of output, the files they are read from, and their description.
 
-    `particle_set`: None without a STAR file. `file`: an image series whose rows are the images; None where
-    rows are made from the table of images instead.
+    particle_set : None without a STAR file
+    file : an image series whose rows are the images; None where rows are made from the table of images
+        instead
     """
 
     images: down.ImageList
@@ -38,7 +39,7 @@ class Source:
 
 
 def images_of_list(path: Path, datadir: Path | None) -> Source:
-    """The images of a stack, or of the stacks that a text file lists, one per line.
+    """List the images of a stack, or of the stacks named in a text file, one per line.
 
     Raises InputError when the list is empty, or when boxes or pixel sizes differ.
     """
@@ -47,17 +48,20 @@ def images_of_list(path: Path, datadir: Path | None) -> Source:
         lines = path.read_text(errors="surrogateescape").splitlines()
         stacks = [_listed(line, datadir or path.parent) for line in lines if line.strip()]
         if not stacks:
-            raise InputError(f"{path}: names no stack, expected one per line")
+            raise InputError(f"{path}: it names no stack, expected one per line")
     return Source(down.images_of_stacks(stacks), [path, *stacks])
 
 
 def _listed(line: str, folder: Path) -> Path:
-    """The stack that a line names; blanks around it belong to the name only where there is such a file."""
+    """Return the stack that a line names.
+
+    Surrounding blanks belong to the name only if such a file exists.
+    """
     return folder / line if (folder / line).is_file() else folder / line.strip()
 
 
 def images_of_star(star: Path, datadir: Path | None, software: str) -> Source:
-    """The images of a STAR file: of an image series in the order of its rows, of a set by particle and tilt.
+    """List the images of a STAR file: an image series in the order of its rows, a set by particle and tilt.
 
     Hidden tilts of a set are left out. Raises InputError as the readers do, and when stacks differ in box.
     """
@@ -89,11 +93,12 @@ def images_of_star(star: Path, datadir: Path | None, software: str) -> Source:
 def write_one_stack(
     source: Source, path: Path, box: int, batch: int, chunk: int | None, with_star: bool
 ) -> None:
-    """Write all images at `box` px to `path`; or, of X.mrcs, `chunk` images each to X.0.mrcs, X.1.mrcs, ...
+    """Write all images at `box` px to `path`; or, for X.mrcs, `chunk` images each to X.0.mrcs, X.1.mrcs, ...
 
-    The chunks are listed in X.txt. `with_star`: write X.star, an image series that names the images.
-    Raises InputError, before anything is written, when an input would be replaced or a name cannot stand in
-    a STAR file.
+    The chunks are listed in X.txt. `with_star` also writes X.star, an image series that names the images.
+
+    Raises InputError, before anything is written, when an input would be replaced or a name cannot be written
+    in a STAR file.
     """
     down.check_box(box, source.images.box)
     size = chunk or len(source.images)
@@ -120,13 +125,16 @@ def write_one_stack(
 
 
 def _star_writer(source: Source, names: list[str], box: int) -> Callable[[Path], None]:
-    """What writes the STAR file of the new images; raises InputError now if a name cannot stand in it."""
+    """Return a function that writes the STAR file of the new images.
+
+    Raises InputError at once if a name cannot be written in a STAR file.
+    """
     file, particle_set = source.file, source.particle_set
     if file is None:
         table = series_table(particle_set, names, box)
         if particle_set.images["ctf_premultiplied"].any():
             log.warning(
-                "images are CTF-premultiplied: the STAR file says so to tomohet, but tomoDRGN does not ask"
+                "images are CTF-premultiplied: the STAR file states it for tomohet, but tomoDRGN ignores it"
             )
         return lambda star: write_star(star, {"": table})
     coordinates = down.in_image_pixels(file, particle_set)

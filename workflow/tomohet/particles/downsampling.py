@@ -1,6 +1,6 @@
-"""Stacks, volumes and whole datasets with fewer, coarser pixels, by cropping transforms; STAR files follow.
+"""Downsampling of stacks, volumes and datasets by Fourier cropping, with their STAR files.
 
-Pixel size and box change everywhere they stand; every other byte of the STAR files stays as it is.
+Pixel size and box change everywhere in the STAR files; every other byte stays as it is.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,10 @@ class ImageList:
 
 
 def images_of_stacks(stacks: list[Path]) -> ImageList:
-    """All images of some stacks, one after the other; raises InputError when boxes or pixel sizes differ."""
+    """List all images of some stacks, one stack after the other.
+
+    Raises InputError when boxes or pixel sizes differ.
+    """
     headers = one_box(stacks)
     depth = headers["n_sections"].to_numpy()
     sections = np.concatenate([np.arange(n) for n in depth])
@@ -73,7 +76,7 @@ def write_downsampled(images: ImageList, box: int, path: Path, batch: int = 5000
             return
         except OverflowError:
             continue
-    raise InputError(f"{path}: pixels of the input are no finite numbers, nothing is written")
+    raise InputError(f"{path}: pixels of the input are not finite numbers, nothing is written")
 
 
 def _cropped(images: ImageList, box: int, batch: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -84,7 +87,7 @@ def _cropped(images: ImageList, box: int, batch: int) -> Iterator[tuple[int, np.
         for code, stack in enumerate(stacks):
             pixels[codes == code] = read_sections(stack, images.sections[here][codes == code])
         if not np.isfinite(pixels).all():
-            raise InputError(f"{stacks[0]}: pixels that are no finite numbers; extract this stack again")
+            raise InputError(f"{stacks[0]}: some pixels are not finite numbers; extract this stack again")
         yield start, crop_spectrum(torch.from_numpy(pixels), box).numpy()
 
 
@@ -104,11 +107,12 @@ def check_box(box: int, full: int) -> None:
 
 
 def downsample_star(star: Path, path: Path, box: int, datadir: Path | None, software: str, batch: int) -> int:
-    """Write a dataset at `box` px: the STAR file `path` (an optimisation set: and its files) and its stacks.
+    """Write a dataset at `box` px: its stacks, and the STAR file `path` or the files of an optimisation set.
 
     The stacks go to a folder named after `path`, under their own paths below the folder common to all.
+
     Returns the number of stacks. Raises InputError, before anything is written, as the readers do, when
-    stacks differ in box, an input would be replaced, or a name cannot stand in a STAR file.
+    stacks differ in box, an input would be replaced, or a name cannot be written in a STAR file.
     """
     particle_set = read_particles(star, datadir, software, expanded=None)
     is_set = export.detect_type(star) == "optimisation_set"
@@ -153,7 +157,7 @@ def _image_names(file: export.ParticleFile) -> pd.Series:
 
 
 def _refuse_unwritable(path: Path, stacks: pd.Series, series: list[Path]) -> None:
-    """Raise InputError when a name cannot stand in the files of the optimisation set `path`."""
+    """Raise InputError when a name cannot be written in the files of the optimisation set `path`."""
     for name in (path.name, *map(str, series)):
         quoted(name)
     if stacks.str.match(r"\d+@").any():
@@ -166,7 +170,10 @@ def _refuse_unwritable(path: Path, stacks: pd.Series, series: list[Path]) -> Non
 def rescaled_file(
     file: export.ParticleFile, names: pd.Series, full: int, box: int, coordinates: bool
 ) -> export.ParticleFile:
-    """A STAR file with new image names; pixel size, box and all that is in pixels go from `full` to `box`."""
+    """Rewrite a STAR file for new image names.
+
+    Pixel size, box and pixel units change from `full` to `box`.
+    """
     coarser = full / box
     blocks = []
     for number, block in enumerate(file.blocks):
@@ -193,9 +200,10 @@ def particle_file(star: Path) -> export.ParticleFile:
 
 
 def in_image_pixels(file: export.ParticleFile, particle_set) -> bool:
-    """Whether the coordinates count pixels of the images: unbinned ones do not change.
+    """Tell whether the coordinates count pixels of the images; unbinned coordinates do not change.
 
-    The reader has found their unit; positions in Å it did not find are two-dimensional ones in image pixels.
+    The reader has found the unit of 3-D coordinates. Where it found no positions in Å, coordinates are
+    two-dimensional and count image pixels.
     """
     column = file.column(COORDINATES[0])
     position_A = particle_set.particles["x_A"]
@@ -206,7 +214,7 @@ def in_image_pixels(file: export.ParticleFile, particle_set) -> bool:
 
 
 def _targets(stacks: list[Path], folder: Path) -> list[Path]:
-    """A name below `folder` for each stack: its basename, with as many parents as tell it from the others."""
+    """Name a file below `folder` for each stack: its basename, with as many parents as make names unique."""
     for depth in range(1, max(len(stack.parts) for stack in stacks)):
         names = [Path(*stack.parts[-min(depth, len(stack.parts) - 1) :]) for stack in stacks]
         plain = [str(name).removesuffix(".gz").removesuffix(".bz2") for name in names]
@@ -216,14 +224,14 @@ def _targets(stacks: list[Path], folder: Path) -> list[Path]:
 
 
 def one_box(stacks: list[Path], pixel_sizes_A: np.ndarray | None = None) -> pd.DataFrame:
-    """Headers of the stacks, a row each; raises InputError when boxes or pixel sizes (Å) differ."""
+    """Read the headers of the stacks, one row each; raise InputError when boxes or pixel sizes (Å) differ."""
     headers = read_any_headers(stacks)
     boxes = headers["box"].unique()
     sizes = headers["pixel_size_A"].round(3).unique() if pixel_sizes_A is None else pixel_sizes_A
     if len(boxes) > 1 or len(sizes) > 1:
         raise InputError(
             f"{stacks[0]} and others: boxes of {', '.join(map(str, boxes))} px, pixel sizes of "
-            f"{', '.join(f'{size:g}' for size in sizes)} Å, expected one of each; downsample them apart, or "
-            "bring them to one with `tomohet prepare --rescale`"
+            f"{', '.join(f'{size:g}' for size in sizes)} Å, expected one box and one pixel size; downsample "
+            "them separately, or resample them to one with `tomohet prepare --rescale`"
         )
     return headers

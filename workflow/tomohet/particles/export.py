@@ -1,8 +1,8 @@
-"""Subsets of particles as STAR files of the dialect they came from.
+"""Subsets of particles as STAR files of their original dialect.
 
-Rows are kept or dropped as text: order and format of columns, unknown columns, optics tables, comments and
-every other block stay as they are, byte for byte. Only names of files that would lead nowhere from the new
-file's folder become absolute.
+Rows are kept or dropped as text. Order and format of columns, unknown columns, optics tables, comments and
+every other block stay as they are, byte for byte. Names of files become absolute only if they would not be
+found from the new file's folder.
 """
 
 import logging
@@ -30,21 +30,21 @@ StarType = Literal["imageseries", "volumeseries", "optimisation_set"]
 IMAGE_COLUMNS = ("rlnImageName", "cisTEMStackFilename", "cisTEMPositionInStack")  # rows are images
 GROUP_COLUMNS = ("rlnGroupName", "rlnGroupNumber", "cisTEMParticleGroup")
 STACK_COLUMNS = ("rlnImageName", "cisTEMStackFilename")
-NAME_COLUMNS = ("rlnGroupName", "rlnTomoParticleName")  # one name for a particle in files of any kind
+NAME_COLUMNS = ("rlnGroupName", "rlnTomoParticleName")  # names of particles in files of any kind
 SET_SUFFIX = "_optimisation_set"
 
-_SECTION = re.compile(rb"(?<![^ \t\"'])\d+@")  # of an image in a stack
+_SECTION = re.compile(rb"(?<![^ \t\"'])\d+@")  # section number of an image
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ParticleFile:
-    """A STAR file of particles as text: its table of particles or tilt images, and whose row is whose.
+    """A STAR file of particles as text: its table of particles or tilt images, with the particle of each row.
 
-    `particle` (int64, one per row) numbers particles from 0 by first appearance. `tomogram` (text, one per
-    particle) is known of image series. `copy` (one per particle): which copy of its images each is, from 0,
-    in symmetry-expanded files.
+    particle : int64, one per row; numbers particles from 0 by first appearance
+    tomogram : text, one per particle; known for image series
+    copy : one per particle, the number of the copy, from 0, in symmetry-expanded files
     """
 
     path: Path
@@ -64,20 +64,23 @@ class ParticleFile:
         return int(self.particle.max()) + 1
 
     def column(self, name: str) -> pd.Series | None:
-        """A column of the particle table as text, or None."""
+        """Return a column of the particle table as text, or None."""
         block = self.blocks[self.table]
         return table_in(block, self.path, [name])[name].astype(str) if name in names_in(block) else None
 
     @cached_property
     def _lines(self) -> tuple[list[bytes], np.ndarray]:
-        """Lines of the table's body, and which are rows: blank lines and comments stay in every subset."""
+        """Return the lines of the table's body, and which of them are rows.
+
+        Blank lines and comments always stay.
+        """
         return self.blocks[self.table].lines()
 
     def placed(self, path: Path, datadir: Path | None = None) -> "ParticleFile":
-        """The file as it has to be written at `path`, so that its stacks are found from there.
+        """Return the file as it must be written at `path`, so that its stacks are found from there.
 
-        Names stay as written when they lead to the same files from the new folder, else they become
-        absolute; those of stacks that are not at hand stay.
+        Names stay as written when they lead to the same files from the new folder; else they become absolute.
+        Names of stacks that do not exist stay.
         """
         block = self.blocks[self.table]
         column = next((name for name in STACK_COLUMNS if name in names_in(block)), None)
@@ -88,7 +91,7 @@ class ParticleFile:
         found = find_stacks(written, self.path, datadir)
         if missing := sum(place is None for place in found.values()):
             log.warning(
-                "%s: %d of %d image stacks are not at hand, their names stay as they are",
+                "%s: %d of %d image stacks were not found, their names stay as they are",
                 self.path, missing, len(found),
             )  # fmt: skip
         if found == find_stacks(written, path):
@@ -98,7 +101,7 @@ class ParticleFile:
 
     def write(self, path: Path, keep: np.ndarray) -> None:
         """Write the file with only the rows where `keep`, atomically."""
-        if self.n_rows == 1 and keep.all():  # the one row may be a block of pairs
+        if self.n_rows == 1 and keep.all():  # a single row may be written as a block of pairs
             write_text_blocks(path, self.preamble, self.blocks)
             return
         lines, is_row = self._lines
@@ -111,20 +114,20 @@ class ParticleFile:
 
 
 def split_image_names(names: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Image names `N@stack` as `N@` and `stack`; the name of a whole stack or volume has no `N@`."""
+    """Split image names `N@stack` into `N@` and `stack`; names of whole stacks or volumes have no `N@`."""
     parts = names.str.partition("@")
     numbered = (parts[1] == "@") & pd.to_numeric(parts[0], errors="coerce").notna()
     return (parts[0] + "@").where(numbered, ""), parts[2].where(numbered, names)
 
 
 def detect_type(path: Path) -> StarType:
-    """The kind of a STAR file: optimisation set, image series (particles have group names), or volumes."""
+    """Return the kind of a STAR file: optimisation set, image series (with group names), or volume series."""
     _, blocks = read_text_blocks(path)
     if any(set(FILES) <= set(names_in(block)) for block in blocks):
         return "optimisation_set"
     block = blocks[_particle_table(blocks, path)]
     columns = names_in(block)
-    # A particle's name may stand in a volume series too; only image series say what a tilt has received.
+    # A volume series may name particles too; only image series state the dose of a tilt.
     tilted = any(name in columns for name in DOSE_COLUMNS)
     joined = PARTICLE_ID_COLUMNS if tilted else GROUP_COLUMNS
     images = any(name in columns for name in IMAGE_COLUMNS)
@@ -161,7 +164,7 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
 
 
 def _copies(file: ParticleFile) -> np.ndarray | None:
-    """Which copy each row is, where particles of one name have one stack; None without copies."""
+    """Return the number of each row's copy, where particles of one name have one stack; else None."""
     columns = [
         next((c for c in some if file.column(c) is not None), None) for some in (NAME_COLUMNS, STACK_COLUMNS)
     ]
@@ -173,7 +176,7 @@ def _copies(file: ParticleFile) -> np.ndarray | None:
 
 
 def read_optimisation_set(path: Path, datadir: Path | None = None) -> tuple[ParticleFile, Path]:
-    """The particles file of an optimisation set, and the path of its tomograms file."""
+    """Read the particles file of an optimisation set; return it and the path of the tomograms file."""
     blocks = {name: as_pairs(block) or block for name, block in read_star(path).items()}
     files = linked_files(blocks, path, datadir)
     particles, tomograms = (files[name] for name in FILES)
@@ -190,8 +193,9 @@ def write_optimisation_set(
 ) -> None:
     """Write a subset of an optimisation set: the set `path`, and beside it its particles and tomograms.
 
-    They are named as `set_files` says; the set names them without folder, tomograms are copied whole.
-    Raises InputError, before anything is written, when a name cannot stand in a STAR file.
+    The files are named by `set_files`. The set names them without folder, and tomograms are copied whole.
+
+    Raises InputError, before anything is written, when a name cannot be written in a STAR file.
     """
     particles = particles.placed(path, datadir)
     _, *paths = set_files(path)
@@ -205,9 +209,9 @@ def write_optimisation_set(
 
 
 def set_files(path: Path) -> tuple[Path, Path, Path]:
-    """The files of an optimisation set written to `path`: itself, its particles and its tomograms.
+    """Return the files of an optimisation set at `path`: the set, its particles and its tomograms.
 
-    Of `X_optimisation_set.star` they are `X.star` and `X_tomograms.star`; of any other `Y.star`,
+    For `X_optimisation_set.star` they are `X.star` and `X_tomograms.star`; for any other `Y.star`,
     `Y_particles.star` and `Y_tomograms.star`.
     """
     stem = path.stem.removesuffix(SET_SUFFIX)
@@ -216,17 +220,17 @@ def set_files(path: Path) -> tuple[Path, Path, Path]:
 
 
 def tilt_series_files(tomograms: Path, datadir: Path | None = None) -> list[Path]:
-    """The files that a tomograms file names for its tilt series (RELION 5), as far as they are there."""
+    """List the files that a tomograms file names for its tilt series (RELION 5), as far as they exist."""
     _, blocks = read_text_blocks(tomograms)
     files = [file for block in blocks for file in _series_files(block, tomograms, datadir)]
     return [file for file in files if file is not None]
 
 
 def _placed_tomograms(tomograms: Path, path: Path, datadir: Path | None) -> tuple[bytes, list[TextBlock]]:
-    """Text of a tomograms file as it has to be written at `path`.
+    """Return the text of a tomograms file as it must be written at `path`.
 
-    Tilt series in files of their own (RELION 5) stay where they are. A name becomes absolute where it would
-    lead elsewhere from `path`; of a file that is missing it stays: its tomogram may have no particles.
+    Separate files of tilt series (RELION 5) stay where they are. A name becomes absolute where it would lead
+    elsewhere from `path`. The name of a missing file stays, because its tomogram may have no particles.
     """
     preamble, blocks = read_text_blocks(tomograms)
     for number, block in enumerate(blocks):
@@ -240,7 +244,7 @@ def _placed_tomograms(tomograms: Path, path: Path, datadir: Path | None) -> tupl
 
 
 def _series_files(block: TextBlock, star: Path, datadir: Path | None) -> list[Path | None]:
-    """The files of tilt series that a block of the file `star` names, None for each that is missing."""
+    """List the files of tilt series that a block of the file `star` names, None for each missing one."""
     if SERIES_FILE not in names_in(block):
         return []
     names = table_in(block, star, [SERIES_FILE])[SERIES_FILE].astype(str)
@@ -252,14 +256,13 @@ def _first_file(name: str, star: Path, datadir: Path | None) -> Path | None:
 
 
 def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
-    """`file` with the particle numbers of `other`; -1 for rows whose particle `other` lacks.
+    """Give the particles of `file` the numbers of `other`; -1 for rows whose particle `other` lacks.
 
-    Particles are joined by name where both files name them, else row i of `file` is particle i.
+    Particles are joined by name where both files have names; else row i of `file` is particle i. Copies in
+    symmetry-expanded files have the same name, in the same order.
 
-    Copies in symmetry-expanded files have the same name, in the same order.
-
-    Raises InputError when a name is missing from `file` or stands for several rows of it, or, without
-    names, when the numbers of particles differ.
+    Raises InputError when a name is missing from `file` or belongs to several of its rows, or, without names,
+    when the numbers of particles differ.
     """
     column = next((c for c in NAME_COLUMNS if file.column(c) is not None), None)
     known = next((c for c in NAME_COLUMNS if other.column(c) is not None), None)
@@ -275,16 +278,14 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
         names = numbered_copies(names)
         known_names = copy_names(known_names, other.copy[other.particle])
     if names.duplicated().any():
-        raise InputError(
-            f"{file.path}: _{column} `{names[names.duplicated()].iloc[0]}` stands in several rows"
-        )
+        raise InputError(f"{file.path}: _{column} `{names[names.duplicated()].iloc[0]}` is in several rows")
     ordinals = pd.Series(other.particle, index=known_names)
     ordinals = ordinals[~pd.Series(other.particle).duplicated().to_numpy()]
     if ordinals.index.has_duplicates:
         twice = ordinals.index[ordinals.index.duplicated()][0]
         raise InputError(
-            f"{other.path}: _{known} `{twice}` stands for particles of several tomograms, so particles of "
-            f"{file.path} cannot be found by it; give particles names of their own"
+            f"{other.path}: _{known} `{twice}` names particles of several tomograms, so particles of "
+            f"{file.path} cannot be found by name; give particles unique names"
         )
     missing = ordinals.index.difference(names)
     if len(missing):
@@ -296,10 +297,12 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
 
 
 def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:
-    """Each row's tomogram as text: the given column, rlnTomoName, or the particle's name up to its last `_`.
+    """Return each row's tomogram as text.
 
-    In image series all but a column of the user's own says what the reader says. Raises InputError when the
-    file tells no tomogram.
+    It is the given column, rlnTomoName, or the particle's name up to its last `_`. For image series the
+    reader's tomograms are used, unless the user gives a column.
+
+    Raises InputError when the file does not name tomograms.
     """
     wanted = column.removeprefix("_")
     if particles.tomogram is not None and (wanted in TOMOGRAM_COLUMNS or particles.column(wanted) is None):
@@ -313,9 +316,10 @@ def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:
 
 
 def _particle_table(blocks: list[TextBlock], path: Path) -> int:
-    """Number of the block with the particles: `data_particles`, or the only table beside the optics.
+    """Return the number of the block with the particles.
 
-    A table of one row may stand as pairs, which are known by their name or by that of an image.
+    It is `data_particles`, or the only table besides the optics. A table of one row may be written as pairs,
+    which are recognised by the particle's name or an image's name.
     """
     tables = [i for i, block in enumerate(blocks) if block.columns and block.name != "optics"]
     named = [i for i, block in enumerate(blocks) if names_in(block) and block.name == "particles"]

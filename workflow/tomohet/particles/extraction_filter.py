@@ -47,7 +47,8 @@ CUT = 0.5  # share of the power beyond the optimal dose below which it has been 
 @dataclass(frozen=True)
 class Filter:
     """A filter that fades with the dose. kind: "none", "exposure" (exp(-dose / 2 Nc)) or "b-factor"
-    (exp(-B dose k^2 / 4), B in Å^2); cut_off: 0 beyond the optimal dose."""
+    (exp(-B dose k^2 / 4), B in Å^2); cut_off: 0 beyond the optimal dose.
+    """
 
     kind: str
     b_factor_A2: float = 0.0
@@ -75,7 +76,8 @@ class Filter:
 class ShellSums:
     """Of m images in the s shells from `LOWEST` on: power and expected (m, s), the sum of C^2 (of 1 for raw
     images); points (s,) of each shell in an image; frequency (s,) in cycles per pixel; params and particle
-    (m,) of the images; box in px."""
+    (m,) of the images; box in px.
+    """
 
     power: Tensor
     expected: Tensor
@@ -153,7 +155,8 @@ class ShellSums:
 
     def beyond(self, filter_: Filter) -> tuple[float, float]:
         """Power beyond the optimal dose over that below it, both over what the filter leaves, and z of more
-        than `CUT` of it; (nan, 0) where no image goes beyond."""
+        than `CUT` of it; (nan, 0) where no image goes beyond.
+        """
         params = filter_.of(self.params)._replace(cut_off=torch.zeros_like(self.params.dose_weighted))
         factor = torch.where(
             params.dose_weighted[:, None], dose_weight_at(params, self.frequency.double()).square(), 1.0
@@ -177,7 +180,8 @@ class ShellSums:
 
     def misfit(self, fit: "Fit") -> float:
         """Rms of the logarithm of power over what is expected, over groups of doses and shells, less what
-        is chance."""
+        is chance.
+        """
         dose = np.unique(self.params.dose_e_A2.numpy(), return_inverse=True)[1]
         group = torch.as_tensor(dose * DOSE_GROUPS // (dose.max() + 1))
         sums = torch.zeros(2, DOSE_GROUPS, len(self.points))
@@ -224,7 +228,8 @@ class ShellSums:
 @dataclass(frozen=True)
 class Fit:
     """likelihood (m,): log, of the images; level (m,): of their power; relative (m, s): power over what is
-    expected; used (m, s): 1 where it counts."""
+    expected; used (m, s): 1 where it counts.
+    """
 
     likelihood: np.ndarray
     level: np.ndarray

@@ -1,7 +1,7 @@
-"""How noisy images are beside each other, as far as preparing them has left a difference.
+"""Noise levels of images relative to each other, as far as preparation has left differences.
 
-Noise power that differs between images says who made them and when, not what is in them; unless the forward
-model knows it, latents follow it.
+Differences in noise power between images reflect how and when the images were recorded, not their content.
+Latents follow these differences unless the forward model knows them.
 """
 
 import numpy as np
@@ -15,11 +15,13 @@ IMAGES_AT_ONCE = 1000
 
 
 def shrunk(deviation: Tensor, count: Tensor) -> Tensor:
-    """Deviations of logarithms of variances, less what is chance in them; both of any one shape.
+    """Shrink deviations of log variances towards 0 by empirical Bayes; both arguments have one shape.
 
-    deviation: from 0, each with an error of variance 1 / count. Empirical Bayes: their true spread t^2 is
-    what their squares have beyond chance (method of moments), and each keeps t^2 / (t^2 + 1 / count) of
-    itself. Without a true spread all become 0, and so does what nothing is known of (count 0).
+    deviation : from 0, each with an error of variance 1 / count
+
+    The true spread t^2 is the mean square in excess of chance (method of moments), and each deviation is
+    multiplied by t^2 / (t^2 + 1 / count). Without a true spread all become 0, and so do deviations with count
+    0.
     """
     known = (count > 0).sum()
     beyond = (count * deviation.square()).sum() - known
@@ -28,13 +30,13 @@ def shrunk(deviation: Tensor, count: Tensor) -> Tensor:
 
 
 def relative_noise(store) -> np.ndarray:
-    """float32 (n_images,): noise variance of each image relative to the mean of its tomogram's images.
+    """Return float32 (n_images,): noise variance of each image relative to the mean of its tomogram's images.
 
-    From the power at |k| >= 0.75 Nyquist, where a single image is noise, beside what the extraction made of
-    white noise. 1 for the images that have been divided by their own noise (`store.own_noise`): nothing is
-    left to correct; and for those that hold nothing there: empty ones (rlnCtfScalefactor 0), and those that
-    have been cut off at a lower frequency. Differences that the few points of small images
-    show by chance are taken back (`shrunk`).
+    The noise is the power at |k| >= 0.75 Nyquist, where a single image holds only noise, divided by the power
+    that extraction made of white noise. The result is 1 for images that have been divided by their own noise
+    (`store.own_noise`), because nothing is left to correct. It is also 1 for images without power in that
+    range: empty ones (rlnCtfScalefactor 0), and images cut off at a lower frequency. Differences expected by
+    chance from the few points of small images are removed (`shrunk`).
     """
     rows = np.flatnonzero(~store.own_noise)
     factor = np.ones(len(store.images), np.float32)
@@ -55,8 +57,11 @@ def relative_noise(store) -> np.ndarray:
 
 
 def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """(m,) power of images at high |k|, that of unit noise after what was multiplied into them, and number of
-    points where they hold any."""
+    """Measure images at high |k|.
+
+    Returns (m,) power of the images, (m,) power that the extraction made of unit noise, and (m,) number of
+    points that hold any power.
+    """
     half_plane = store.half_plane
     outer = slice(half_plane.prefix(NOISE_SHELLS * store.box / 2), None)
     data = store.half_planes(rows)[:, outer]
@@ -70,8 +75,10 @@ def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def noise_gain(transfer: Tensor, gain: Tensor) -> Tensor:
-    """Variance of an image's noise relative to an untreated image's, from h and g of `physical_transfer`.
+    """Return the variance of an image's noise relative to that of an untreated image.
 
-    0 where the gain is: such values hold neither signal nor noise.
+    transfer, gain : h and g of `physical_transfer`
+
+    It is 0 where the gain is 0: such values hold neither signal nor noise.
     """
     return torch.where(gain != 0, transfer / gain, torch.zeros_like(gain))

@@ -1,9 +1,9 @@
-"""By what number every image is divided, and on which grey scale its tomogram is.
+"""Normalisation: the divisor of every image, and the grey scale of its tomogram.
 
-Programs, sessions and detectors write images on grey scales of their own, and pixels alone cannot tell a
-tomogram on another scale from one with more noise. So a tomogram's scale is its noise: tomograms count
-alike, and what is lost is how much more signal beside its noise one may have than another. Within a tomogram
-there is one grey scale, and a noisier image is one with less signal beside its noise.
+Programs, sessions and detectors write images on different grey scales, and pixels alone cannot tell another
+scale from more noise. A tomogram's scale is therefore defined by its noise. Tomograms thus count equally, and
+differences of signal-to-noise between tomograms are lost. Within a tomogram there is one grey scale, and a
+noisier image has a lower signal-to-noise ratio.
 """
 
 import numpy as np
@@ -23,9 +23,9 @@ from tomohet.particles.table import ParticleSet
 from tomohet.physics.fourier import HalfPlane, hartley2, hartley_values, symmetrise
 from tomohet.physics.imaging import image_parameters, physical_transfer
 
-SAMPLE_FOR_SCALE = 10_000  # images from which scales are estimated; all where there are fewer
-SAMPLE_FOR_LEVELS = 2_000  # images at random, from which the tomograms' noise levels are estimated
-FEWEST_PER_TOMOGRAM = 20  # of these, where it has so many
+SAMPLE_FOR_SCALE = 10_000  # number of images from which scales are estimated; all if there are fewer
+SAMPLE_FOR_LEVELS = 2_000  # number of random images from which the tomograms' noise levels are estimated
+FEWEST_PER_TOMOGRAM = 20  # smallest number of these images per tomogram, if it has that many
 
 
 def divisors(
@@ -35,9 +35,12 @@ def divisors(
     grids: Grids,
     end_cpp: float | None = None,
 ) -> tuple[float, np.ndarray]:
-    """Shift common to all images, and each one's divisor, float32 (n,): NaN for its own noise, yet unknown.
+    """Return the shift common to all images, and each image's divisor, float32 (n,).
 
-    end_cpp: frequency where the premultiplied images end, cycles per pixel.
+    A divisor of NaN stands for the image's own noise, which is not known yet.
+
+    end_cpp : frequency where the premultiplied images end, cycles per pixel
+
     Raises InputError as `read_half_planes` does.
     """
     images = particle_set.images
@@ -63,13 +66,13 @@ def divisors(
 
 
 def tomogram_of(particle_set: ParticleSet) -> np.ndarray:
-    """Name (n,) of every image's tomogram."""
+    """Return the name (n,) of every image's tomogram."""
     names = particle_set.particles["tomogram"].astype(str).to_numpy()
     return names[particle_set.images["particle"].to_numpy()]
 
 
 def expected_noise(images: pd.DataFrame, hp: HalfPlane, end_cpp: float | None = None) -> np.ndarray:
-    """Noise power (m,) in the `noise_band` that extraction left of white noise of power 1."""
+    """Return the noise power (m,) in the `noise_band` that extraction made of white noise of power 1."""
     outer = noise_band(hp, end_cpp)
     beyond = HalfPlane(hp.box, hp.k[outer], hp.radius[outer], hp.frequency[outer])
     transfer, gain = physical_transfer(image_parameters(images), beyond, dose=True, tilt=True)
@@ -77,22 +80,26 @@ def expected_noise(images: pd.DataFrame, hp: HalfPlane, end_cpp: float | None = 
 
 
 def grey_levels(power: np.ndarray, expected: np.ndarray, tomogram: np.ndarray) -> pd.Series:
-    """Noise deviation of each tomogram before its images were multiplied by anything, by name.
+    """Estimate the noise deviation of each tomogram before its images were multiplied by anything, by name.
 
-    power, expected (m,): of images, as `noise_deviation` squared and `expected_noise`; tomogram (m,): names.
+    power, expected : (m,) of images, as `noise_deviation` squared and `expected_noise`
+    tomogram : (m,) names
     """
     sums = pd.DataFrame({"power": power, "expected": expected}).groupby(tomogram).sum()
     return np.sqrt(sums["power"] / sums["expected"].clip(lower=1e-12))
 
 
 def grey_scales(noise_scale: np.ndarray, images: pd.DataFrame, tomogram: np.ndarray) -> np.ndarray:
-    """Grey scale of each image's tomogram, float32 (n,): the median divisor of its images of one kind."""
+    """Return the grey scale of each image's tomogram, float32 (n,).
+
+    It is the median divisor of the tomogram's images of the same kind.
+    """
     kind = [tomogram, images["ctf_premultiplied"].to_numpy(bool)]
     return pd.Series(noise_scale).groupby(kind).transform("median").to_numpy(np.float32)
 
 
 def _spread(tomogram: np.ndarray) -> np.ndarray:
-    """Places (ascending) of images at random, as many of each tomogram as make `SAMPLE_FOR_LEVELS` in all."""
+    """Draw positions (ascending) of random images, equally many per tomogram, `SAMPLE_FOR_LEVELS` in all."""
     order = np.random.default_rng(0).permutation(len(tomogram))
     shuffled = pd.Series(tomogram[order])
     limit = max(FEWEST_PER_TOMOGRAM, SAMPLE_FOR_LEVELS // shuffled.nunique())
@@ -100,7 +107,7 @@ def _spread(tomogram: np.ndarray) -> np.ndarray:
 
 
 def _hartley_deviation(particle_set: ParticleSet, preparation: Preparation, grids: Grids) -> float:
-    """Standard deviation of all Hartley coefficients, from evenly spaced images."""
+    """Compute the standard deviation of all Hartley coefficients, from evenly spaced images."""
     images = particle_set.images
     n = min(len(images), SAMPLE_FOR_SCALE)
     rows = np.unique(np.linspace(0, len(images) - 1, n).round().astype(int))

@@ -1,4 +1,4 @@
-"""Where the image stacks named in a STAR file are, and what their headers say."""
+"""Locations of the image stacks named in a STAR file, and the content of their headers."""
 
 import os
 from collections.abc import Sequence
@@ -13,18 +13,19 @@ from tomohet.files.mrc import stack_header
 from tomohet.particles.table import PIXEL_SIZE_TOLERANCE
 
 HEADER_THREADS = 8
-NAMES_TRIED = 100  # for the project's root
-HEADER_BATCH = 64  # files per task: one by one, handing tasks over would take as long as reading
+NAMES_TRIED = 100  # number of names tried to find the project's root
+HEADER_BATCH = 64  # files per task: with one file per task, scheduling would take as long as reading
 STAMP_BATCH = 1024
 
 
 def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | None) -> list[Path]:
-    """Find each stack: as written, relative to the STAR file, in `datadir`; each file on its own.
+    """Find each stack: as written, relative to the STAR file, or in `datadir`; each file on its own.
 
-    In `datadir` the written relative path is tried first, then parent/basename, then the basename; without
-    `datadir` its place is taken by the project's root, the folder above the STAR file from which one of the
-    first names leads to a file (as RELION writes names), else by the STAR file's folder.
-    Raises InputError when files are missing (how many of how many, the first three, what was tried), or when
+    In `datadir` the written relative path is tried first, then parent/basename, then the basename. Without
+    `datadir` the project's root takes its place: the folder above the STAR file from which one of the first
+    names leads to a file (as RELION writes names), else the STAR file's folder.
+
+    Raises InputError when files are missing (how many of how many, the first three, the paths tried), or when
     two written paths lead to one file.
     """
     if datadir is not None and not Path(datadir).is_dir():
@@ -53,7 +54,7 @@ def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | Non
 def find_stacks(
     written: Sequence[str], star: Path, datadir: str | Path | None = None
 ) -> dict[str, str | None]:
-    """The real path of each stack, by name, or None; looked for as `resolve_stacks` does."""
+    """Find the real path of each stack, by name, or None; the search is that of `resolve_stacks`."""
     folder, base = str(star.parent), _base(written, star, datadir)
     return {name: _find(name, folder, base) for name in written}
 
@@ -61,10 +62,10 @@ def find_stacks(
 def stack_stamps(
     written: Sequence[str], star: Path, datadir: str | Path | None = None
 ) -> list[tuple[int, int] | None]:
-    """Size and time of change (ns) of each stack, None where there is none; in the order of `written`.
+    """Return size and time of change (ns) of each stack, None for a missing one; in the order of `written`.
 
-    Stacks are looked for as `resolve_stacks` does, but the place that served the last one is tried first:
-    this tells whether anything has changed, among several hundred thousand files perhaps.
+    Stacks are searched for as in `resolve_stacks`, but the location of the previous stack is tried first. The
+    stamps only tell whether anything has changed, possibly among several hundred thousand files.
     """
     folder, base = str(star.parent), _base(written, star, datadir)
 
@@ -96,12 +97,15 @@ def _base(written: Sequence[str], star: Path, datadir: str | Path | None) -> str
 
 
 def project_root(written: str, star: Path) -> Path | None:
-    """The folder above `star` that the path `written` starts from, None when there is none."""
+    """Return the folder above `star` from which the path `written` starts; None when there is none."""
     return next((folder for folder in star.absolute().parent.parents if (folder / written).is_file()), None)
 
 
 def _candidates(written: str, star_folder: str, base: str) -> list[str]:
-    """Places where a stack may be, most specific first. Plain text: there may be a file per particle."""
+    """List the locations where a stack may be, most specific first.
+
+    They are plain text, because there may be a file per particle.
+    """
     folder, name = os.path.split(written)
     places = [written]
     if not os.path.isabs(written):
@@ -116,10 +120,10 @@ def _find(written: str, star_folder: str, base: str) -> str | None:
 
 
 def read_headers(stacks: Sequence[Path]) -> pd.DataFrame:
-    """Depth, box and header pixel size of every stack (columns stack, n_sections, box, pixel_size_A).
+    """Read depth, box and header pixel size of every stack (columns stack, n_sections, box, pixel_size_A).
 
     Raises InputError when images are not square or of odd size, or when stacks of one pixel size differ in
-    box; boxes of different pixel sizes may differ, `--rescale` brings them to one.
+    box. Boxes of different pixel sizes may differ, because `--rescale` resamples them to one grid.
     """
     headers = read_any_headers(stacks)
     _refuse_mixed_boxes(headers)
@@ -127,7 +131,7 @@ def read_headers(stacks: Sequence[Path]) -> pd.DataFrame:
 
 
 def read_any_headers(stacks: Sequence[Path]) -> pd.DataFrame:
-    """As `read_headers`, for stacks of whatever boxes."""
+    """Read headers as `read_headers` does, for stacks of any box."""
     # Opening files waits on the disk or the network, so many are opened at once.
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
         batches = [stacks[start : start + HEADER_BATCH] for start in range(0, len(stacks), HEADER_BATCH)]

@@ -1,15 +1,15 @@
-"""STAR files with refined poses: the columns of poses change in the rows of refined particles, as text.
+"""STAR files with refined poses: the pose columns change in the rows of refined particles, as text.
 
 An error (rotation vector, shift d in Å along the axes of the stated pose) takes the stated pose to the
 refined one (`refined_poses`, `physics.geometry.corrected_poses`). With E the rotation of the vector:
 
-- image series, one row per tilt image of rotation R: R becomes R E, and R d is taken off the shift;
-- one row per particle of rotation A (rlnAngleRot, ...): A becomes A E, and A d is taken off the origin. The
-  orientation S of a subtomogram, which goes before both (`dialects.set_coordinates`), stays;
+- image series, one row per tilt image of rotation R: R becomes R E, and R d is subtracted from the shift;
+- one row per particle of rotation A (rlnAngleRot, ...): A becomes A E, and A d is subtracted from the origin.
+  The orientation S of a subtomogram, which is applied before both (`dialects.set_coordinates`), stays;
 - one row per particle without an origin: the coordinates move by A d.
 
-Origins that are missing are added as rlnOriginXAngst, ... where RELION 3.1 or later or the reader of an image
-series looks for them. A table of Warp without an origin gets moved coordinates.
+Missing origins are added as rlnOriginXAngst, ... where RELION 3.1 or later or the reader of an image series
+looks for them. In a table of Warp without an origin the coordinates are moved.
 """
 
 import logging
@@ -30,9 +30,9 @@ from tomohet.particles.table import particle_rotations
 from tomohet.particles.volume_series import VolumeSeries, coordinate_pixel_sizes_A, read_volume_series
 from tomohet.physics.geometry import corrected_poses, matrix_to_euler
 
-LEAST_DECIMALS_DEG, LEAST_DECIMALS = 4, 3  # of angles; of lengths in Å and px
+LEAST_DECIMALS_DEG, LEAST_DECIMALS = 4, 3  # decimals of angles; of lengths in Å and px
 AXES = "XYZ"
-IMAGE_ANGLES = ("rot_deg", "tilt_angle_deg", "psi_deg")  # of `series_columns.QUANTITIES`
+IMAGE_ANGLES = ("rot_deg", "tilt_angle_deg", "psi_deg")  # keys of `series_columns.QUANTITIES`
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,11 @@ log = logging.getLogger(__name__)
 def with_refined_poses(
     file: ParticleFile, star_type: StarType, poses: RefinedPoses, keep: np.ndarray
 ) -> ParticleFile:
-    """The file with refined poses in those of the rows `keep` (bool) whose particles `poses` lists.
+    """Write refined poses into the file's rows `keep` (bool) whose particles `poses` lists.
 
-    All other rows keep their text, except for 0 in an origin column that is added. Raises InputError when
-    the file states no poses.
+    All other rows keep their text, except for 0 in an origin column that is added.
+
+    Raises InputError when the file states no poses.
     """
     error, listed = poses.of_rows(file.particle)
     rows = listed & keep
@@ -64,7 +65,7 @@ def with_refined_poses(
 
 
 def _texts(block, values: dict[str, np.ndarray], least: int) -> dict[str, np.ndarray]:
-    """Columns of numbers (m,) as text, with as many decimals as the file's column has, at least `least`."""
+    """Format columns of numbers (m,) as text, with the decimals of the file's column, at least `least`."""
     texts = {}
     for name, column in values.items():
         digits = max(least, decimals(block, name))
@@ -73,7 +74,7 @@ def _texts(block, values: dict[str, np.ndarray], least: int) -> dict[str, np.nda
 
 
 def _of_images(file: ParticleFile, error: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Angles and shifts (m,) of the rows of an image series, by the column that the reader reads."""
+    """Compute angles and shifts (m,) of the rows of an image series, by the column that the reader reads."""
     table, where = _images(file)
     names = table.get("rlnImageName", pd.Series(dtype=str)).astype(str)
     if (whole := np.flatnonzero(~names.str.contains("@"))).size:
@@ -97,13 +98,13 @@ def _of_images(file: ParticleFile, error: np.ndarray) -> tuple[dict[str, np.ndar
 
 
 def image_rotations(file: ParticleFile) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (m, 3, 3), volume -> image, and doses (m,), e/Å², of the rows of an image series."""
+    """Return rotations (m, 3, 3), volume -> image, and doses (m,), e/Å², of the rows of an image series."""
     table, where = _images(file)
     return _rotations(table, where), columns_of.doses_e_A2(table, where)[0]
 
 
 def _images(file: ParticleFile) -> tuple[pd.DataFrame, str]:
-    """The table of tilt images with their optics, row by row as it is exported, and what messages call it."""
+    """Return the table of tilt images with their optics, in the rows of the export, and its name."""
     blocks = read_star(file.path)
     name, table = image_table(blocks)
     where = f"{file.path}: table data_{name}"
@@ -113,14 +114,14 @@ def _images(file: ParticleFile) -> tuple[pd.DataFrame, str]:
 
 
 def _rotations(table: pd.DataFrame, where: str) -> np.ndarray:
-    """Rotations (m, 3, 3), volume -> image, of tilt images."""
+    """Return the rotations (m, 3, 3), volume -> image, of tilt images."""
     return particle_rotations(*(columns_of.quantity(table, angle, where) for angle in IMAGE_ANGLES), where)
 
 
 def _of_particles(
     file: ParticleFile, error: np.ndarray, star_type: StarType
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Angles, and origins or coordinates (m,), of the rows of a file of one row per particle, by column."""
+    """Compute angles, and origins or coordinates (m,), by column, for a file of one row per particle."""
     series = read_volume_series(file.path)
     _refuse_other_rows(series.table, file, series.where)
     if series.by_warp:
@@ -129,13 +130,13 @@ def _of_particles(
     in_A, in_px = [f"rlnOrigin{axis}Angst" for axis in AXES], [f"rlnOrigin{axis}" for axis in AXES]
     there = set(series.table)
     has_A, has_px = bool(there & set(in_A)), bool(there & set(in_px))
-    of_set = star_type == "optimisation_set"  # whose reader knows no origins in pixels
+    of_set = star_type == "optimisation_set"  # its reader does not know origins in pixels
     by_relion = of_set or "rlnTomoName" in there or any(block.name == "optics" for block in file.blocks)
     pixel_size_A = coordinate_pixel_sizes_A(series) if has_px or not (has_A or by_relion) else None
     if not (has_A or has_px or by_relion):
         log.warning(
-            "%s: no column of an origin: coordinates move to the refined centres, for which subtomograms "
-            "have to be extracted again",
+            "%s: it has no origin columns: coordinates move to the refined centres, so subtomograms have to "
+            "be extracted again",
             file.path,
         )
         names = [f"rlnCoordinate{axis}" for axis in AXES]
@@ -156,7 +157,7 @@ def _of_particles(
 def _of_samples(
     series: VolumeSeries, error: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Angles and coordinates (m,), Å, in Warp's own columns, of all temporal samples (wrpAngleRot1, ...2)."""
+    """Compute angles and coordinates (m,), Å, in Warp's columns, of all temporal samples."""
     found = (re.fullmatch(r"wrpCoordinateX(\d*)", name) for name in series.table)
     angles, coordinates = {}, {}
     for sample in (match[1] for match in found if match):
@@ -170,7 +171,7 @@ def _of_samples(
 def _turned(
     series: VolumeSeries, columns: list[str], error: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Angles (m,) of refined rotations by column, and by what (m, 3), Å, the particles' centres move."""
+    """Return the angles (m,) of refined rotations by column, and the moves (m, 3), Å, of the centres."""
     _refuse_without(series, columns, "angles")
     stated = (numbers(series.table, column, series.where) for column in columns)
     rotation = particle_rotations(*stated, series.where)
@@ -185,7 +186,7 @@ def _moved(series: VolumeSeries, columns: list[str], move: np.ndarray) -> dict[s
 
 
 def _stated(series: VolumeSeries, column: str) -> np.ndarray:
-    """A column as the file states it (m,); 0 without the column."""
+    """Return a column as the file states it (m,); 0 without the column."""
     if column not in series.table:
         return np.zeros(len(series.table))
     return numbers(series.table, column, series.where)
@@ -200,9 +201,9 @@ def _refuse_without(series: VolumeSeries, columns: list[str], what: str) -> None
 
 
 def _refuse_other_rows(table: pd.DataFrame, file: ParticleFile, where: str) -> None:
-    """Raise InputError unless the table of poses is the one that is exported, row by row."""
+    """Raise InputError unless the table of poses has the rows of the table that is exported."""
     if len(table) != file.n_rows:
         raise InputError(
             f"{where}: found {len(table)} rows with their optics groups, expected {file.n_rows}; an optics "
-            "group may stand in data_optics once"
+            "group may appear only once in data_optics"
         )

@@ -15,14 +15,15 @@ PLACE_COLUMNS = ("rlnTomoName", "rlnMicrographName")
 
 
 def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.ndarray) -> pd.DataFrame:
-    """Positions x_A, y_A, z_A (n, 3) in Å from the tomogram's corner, row i that of particle `source_ids[i]`.
+    """Return positions x_A, y_A, z_A (n, 3) in Å from the tomogram's corner, in the order of `source_ids`.
 
-    Particles are found by name (rlnTomoParticleName or rlnGroupName, or tomogram/name where names are unique
-    only within a tomogram; copies of a particle by the same name again); those that the file does not name
-    get NaN. Rows of a file without names are taken in order. Refined shifts (rlnOrigin...) are not taken off,
-    as in positions that optimisation sets give.
-    Raises InputError when coordinates or their unit are missing, a name stands twice or none is known, or
-    rows without names are more or fewer than the particles.
+    Particles are found by name: rlnTomoParticleName or rlnGroupName, or tomogram/name where names are unique
+    only within a tomogram. Copies of a particle have the same name again. Particles that the file does not
+    name get NaN. Rows of a file without names are taken in order. Refined shifts (rlnOrigin...) are not
+    subtracted, as in the positions from optimisation sets.
+
+    Raises InputError when coordinates or their unit are missing, a name appears twice or none is known, or
+    the number of rows without names differs from the number of particles.
     """
     source_ids = pd.Index(np.asarray(source_ids).astype(str))
     series = read_volume_series(Path(star))
@@ -45,26 +46,26 @@ def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.nd
     best = int(np.argmax(matches))
     if not matches[best]:
         raise InputError(
-            f"{where}: column _{columns[best]}: names none of the {len(source_ids)} particles, found "
+            f"{where}: column _{columns[best]}: it names none of the {len(source_ids)} particles, found "
             f"`{names[best][0]}`, expected names like `{source_ids[0]}`; give the volume series of "
             "the same particles"
         )
     if copies.any() and not names[best].isin(source_ids[copies]).any():
         raise InputError(
-            f"{where}: column _{columns[best]}: names each particle once, but the particles are "
-            "symmetry-expanded; expand the volume series likewise"
+            f"{where}: column _{columns[best]}: it names each particle once, but the particles are "
+            "symmetry-expanded; expand the volume series in the same way"
         )
     repeated = names[best].duplicated() & names[best].isin(source_ids)
     if repeated.any():
         raise InputError(
             f"{where}: column _{columns[best]}, row {np.flatnonzero(repeated)[0] + 1}: particle "
-            f"`{names[best][repeated][0]}` stands more than once, expected one row per particle"
+            f"`{names[best][repeated][0]}` appears more than once, expected one row per particle"
         )
     first = ~names[best].duplicated()
     return position[first].set_index(names[best][first]).reindex(source_ids).reset_index(drop=True)
 
 
 def _joined(table: pd.DataFrame, columns: list[str]) -> pd.Series:
-    """The texts of one column, or `first/second` of two."""
+    """Return the texts of one column, or `first/second` of two."""
     first, *second = (table[column].astype(str) for column in columns)
     return first + "/" + second[0] if second else first

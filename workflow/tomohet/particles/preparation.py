@@ -1,4 +1,4 @@
-"""How tilt images are read and normalised on their way into the store."""
+"""Reading and normalisation of tilt images on their way into the store."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,25 +20,29 @@ from tomohet.physics.fourier import (
 from tomohet.physics.resampling import field_mask, resample_to_half_planes
 
 PIXELS_PER_CHUNK = 2**22  # bounds memory: about 16 MiB of images and four times that in transforms
-SAME_FIELD = 1e-4  # relative; fields of view that differ by less are one, up to rounding of pixel sizes
-ROUNDING = 1e-6  # of float32 pixels, relative
-NOISE_SHELLS = 0.75  # of Nyquist: beyond, a single tilt image is noise
+SAME_FIELD = 1e-4  # relative; a smaller difference of two fields of view is rounding of pixel sizes
+ROUNDING = 1e-6  # relative rounding error of float32 pixels
+NOISE_SHELLS = 0.75  # fraction of Nyquist beyond which a single tilt image is noise
 
 Normalisation = Literal["noise", "global"] | tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How images are prepared.
+    """Options for preparing images.
 
-    `window_r`, `window_r_outer`: radii of the real-space window as fractions of half the box (if `window`).
-    `invert`: change the sign of all images (or of none); None: what `image_signs` does by default.
-    `normalise`: "noise": each raw image by its own noise at high |k|, premultiplied images, whose noise the
-    CTF colours, by one number for each tomogram; "global": all by the standard deviation of their Hartley
-    transforms (the rule of tomoDRGN); or (shift, scale). `dtype`: "float32" or "float16". `rescale`: pixel
-    size in Å to which all images are brought, `box`: their box then, in px (default: the field of view is
-    kept). Only with "noise" is the images' background taken off: the other rules are the published ones, for
-    networks that were trained on images that keep it.
+    window : whether to apply a real-space window
+    window_r, window_r_outer : its radii as fractions of half the box
+    invert : change the sign of all images (or of none); None: the default of `image_signs`
+    normalise : "noise": each raw image by its own noise at high |k|, and premultiplied images, whose noise
+        the CTF colours, by one number for each tomogram; "global": all by the standard deviation of their
+        Hartley transforms (the rule of tomoDRGN); or (shift, scale)
+    dtype : "float32" or "float16"
+    rescale : pixel size in Å to which all images are resampled
+    box : their box then, in px (default: the field of view is kept)
+
+    Only "noise" subtracts the images' background. The other rules are the published ones, for networks that
+    were trained on images with their background.
     """
 
     window: bool = True
@@ -59,24 +63,26 @@ class Preparation:
         if isinstance(self.normalise, tuple) and self.normalise[1] == 0:
             raise InputError("--norm: the scale is 0, expected another number")
         if self.box is not None and self.rescale is None:
-            raise InputError("--box is the box after resampling; give --rescale PIXEL_SIZE too")
+            raise InputError("--box is the box after resampling; give --rescale PIXEL_SIZE as well")
 
     @property
     def flat(self) -> bool:
-        """Whether the grey level around the particle is taken off before windowing (`physics.background`)."""
+        """Whether the grey level around the particle is subtracted before windowing (see `background`)."""
         return self.normalise == "noise"
 
     def window_of(self, box: int, field: float = 1.0) -> torch.Tensor | None:
-        """The window (box, box), or None. `field`: the new field of view over that of the images."""
+        """Return the window (box, box), or None. `field`: the new field of view over that of the images."""
         if self.window:
             return cosine_window(box, self.window_r * field, self.window_r_outer * field)
         return field_mask(box, field) if field < 1 else None
 
     def apply(self, images: torch.Tensor, field: float = 1.0) -> torch.Tensor:
-        """Take the background off images (m, D, D) float32 and window them, in place; which are blank (m,).
+        """Subtract the background of images (m, D, D) float32 and window them, in place.
 
-        Blank: of one grey value, or a plane, up to rounding, in the middle of the image. Everything that
-        looks at pixels goes through this function. `field` as in `window_of`.
+        Mark blank ones (m,).
+
+        A blank image has one grey value, or a plane of them, up to rounding, in its middle. Everything that
+        reads pixels goes through this function. `field` as in `window_of`.
         """
         level = torch.zeros(len(images))
         if self.flat:
@@ -91,11 +97,11 @@ class Preparation:
         return blank
 
     def signs(self, images: pd.DataFrame) -> np.ndarray:
-        """The factor +1 or -1 of each image, float32 (n,)."""
+        """Return the factor +1 or -1 of each image, float32 (n,)."""
         return image_signs(images["ctf_premultiplied"].to_numpy(bool), self.invert)
 
     def described(self) -> dict:
-        """The options as plain values for `store.yaml`."""
+        """Return the options as plain values for `store.yaml`."""
         normalise = self.normalise if isinstance(self.normalise, str) else list(map(float, self.normalise))
         return {
             "window": [self.window_r, self.window_r_outer] if self.window else None,
@@ -103,25 +109,26 @@ class Preparation:
             "normalise": normalise,
             "dtype": self.dtype,
             "background": "plane" if self.flat else None,
-            # Only where it is asked for: stores of other data stay valid.
+            # Written only if it is given, so that existing stores without it stay valid.
             **({} if self.rescale is None else {"rescale": float(self.rescale), "box": self.box}),
         }
 
 
 def image_signs(premultiplied: np.ndarray, invert: bool | None) -> np.ndarray:
-    """The factor +1 or -1 (n,), float32, with which images give maps of light protein.
+    """Return the factor +1 or -1 (n,), float32, with which images give maps of light protein.
 
-    invert: change the sign of all images or of none; None: of those that are not CTF-premultiplied. RELION
-    (subtomo.cpp, without --no_ic), WarpTools, Warp and M leave protein light in their stacks. The CTF is
-    negative at low frequency for underfocus: raw images of light protein are -C V and must be inverted;
-    those multiplied by the CTF in the programs' sign, -C, are C^2 V and must not.
+    invert : change the sign of all images or of none; None: of images that are not CTF-premultiplied
+
+    RELION (subtomo.cpp, without --no_ic), WarpTools, Warp and M leave protein light in their stacks. The CTF
+    is negative at low frequency for underfocus. Raw images of light protein are -C V and must be inverted.
+    Images multiplied by the CTF in the programs' sign, -C, are C^2 V and must not be inverted.
     """
     inverted = ~premultiplied if invert is None else np.full(len(premultiplied), invert)
     return np.where(inverted, -1, 1).astype(np.float32)
 
 
 def noise_band(hp: HalfPlane, end_cpp: float | None = None) -> slice:
-    """Points at |k| >= 0.75 Nyquist; or of the last quarter below the frequency where images end."""
+    """Return the points at |k| >= 0.75 Nyquist, or the last quarter below the frequency where images end."""
     if end_cpp is None:
         return slice(hp.prefix(NOISE_SHELLS * hp.box / 2), None)
     end_px = end_cpp * hp.box
@@ -129,7 +136,7 @@ def noise_band(hp: HalfPlane, end_cpp: float | None = None) -> slice:
 
 
 def noise_deviation(transforms: torch.Tensor, hp: HalfPlane, end_cpp: float | None = None) -> torch.Tensor:
-    """Noise deviation (m,) of real and imaginary parts of half-planes (m, n), in the `noise_band`."""
+    """Compute the noise deviation (m,) of real and imaginary parts of half planes (m, n) in `noise_band`."""
     high = transforms[:, noise_band(hp, end_cpp)]
     return torch.view_as_real(high.contiguous()).square().mean(dim=(1, 2)).sqrt()
 
@@ -143,7 +150,8 @@ def read_images(
     """
     codes, stacks = pd.factorize(images["stack"])
     sections = images["section"].to_numpy() - 1
-    # Chunks of equal size: a single image left over would be transformed by another route and rounded so.
+    # Chunks have equal size: a single left-over image would be transformed by another algorithm, with other
+    # rounding.
     n_chunks = min(len(rows), -(-len(rows) * box**2 // PIXELS_PER_CHUNK))
     for chunk in np.array_split(rows, n_chunks):
         pixels = np.empty((len(chunk), box, box), dtype=np.float32)
@@ -153,15 +161,15 @@ def read_images(
             if read.shape[1:] != (box, box):
                 raise InputError(
                     f"{stacks[code]}: images of {read.shape[2]} x {read.shape[1]} px, expected {box} px; "
-                    "bring all to one box with --rescale PIXEL_SIZE, or extract them so"
+                    "resample all images to one box with --rescale PIXEL_SIZE, or extract them with one box"
                 )
             pixels[here] = read
         finite = np.isfinite(pixels).all(axis=(1, 2))
         if not finite.all():
             image = images.iloc[chunk[np.argmin(finite)]]
             raise InputError(
-                f"{image['stack']}: section {image['section']} has pixels that are no finite numbers (NaN or "
-                "infinite); extract this stack again"
+                f"{image['stack']}: section {image['section']} has pixels that are not finite numbers (NaN "
+                "or infinite); extract this stack again"
             )
         yield chunk, torch.from_numpy(pixels)
 

@@ -1,10 +1,10 @@
 """Refined poses of particles: the table that train_linear writes, and a store with these poses.
 
-`posed_files` writes them into STAR files.
+`posed_files` writes the poses into STAR files.
 
-`poses.parquet` of an output folder of train_linear lists, for the particles that the model was fitted to,
-what takes the stated pose to the refined one. Its attributes name the store and say whether later stages use
-it (`REFINE`): that is decided once, by train_linear.
+`poses.parquet` of an output folder of train_linear lists the errors that take the stated poses to the refined
+ones, for the particles that the model was fitted to. Its attributes name the store, and state whether later
+stages use the poses (`REFINE`); train_linear decides this once.
 """
 
 import logging
@@ -24,8 +24,8 @@ from tomohet.physics.geometry import corrected_poses
 POSE_COLUMNS = tuple(
     f"{kind}_{axis}_{unit}" for kind, unit in (("turn", "deg"), ("move", "A")) for axis in "xyz"
 )
-# Attributes of the table: whether later stages use it; standard deviations of a rotation (rad) and of a shift
-# (Å) along one axis over the particles, 0 where images do not tell that poses have errors.
+# Attributes of the table: whether later stages use it; standard deviations over the particles of a rotation
+# (rad) and of a shift (Å) along one axis, 0 where the images give no evidence of pose errors.
 REFINE, DEVIATION = "refine_poses", "deviation_rad_A"
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RefinedPoses:
-    """particle (n,): ordinals in the store; error (n, 6): rotation vector (rad) and shift (Å) that take the
-    stated pose to the refined one, along the axes of the stated pose; deviation (2,): of all errors, as in
-    the table; used: whether later stages use them."""
+    """Refined poses as errors of the stated ones.
+
+    particle : (n,) ordinals in the store
+    error : (n, 6) rotation vector (rad) and shift (Å) that take the stated pose to the refined one, along the
+        axes of the stated pose
+    deviation : (2,) standard deviations of all errors, as in the table
+    used : whether later stages use the poses
+    """
 
     path: Path
     particle: np.ndarray
@@ -49,27 +54,28 @@ class RefinedPoses:
 
         Raises InputError when it is no such table, of another store's particles, or damaged.
         """
-        named = "name poses.parquet of the train_linear that was run on this store"
-        other = f"poses of the particles of another store than {store.folder}; {named}"
+        named = "give poses.parquet of a train_linear run on this store"
+        other = f"these are poses of particles of another store than {store.folder}; {named}"
         return cls._read(Path(path), store.description, len(store.particles), other)
 
     @classmethod
     def read_for_files(cls, path: str | Path, inputs: Sequence[Path], count: int) -> "RefinedPoses":
         """Read poses.parquet for the particles of STAR files, as a store prepared from them counts them.
 
-        inputs: the file, or all files of an optimisation set; the set or particles file is the first.
-        count: particles in it. Raises InputError as `read` does, and when a file is not what the store was
-        prepared from.
+        inputs : the file, or all files of an optimisation set; the set or particles file is the first
+        count : particles in it
+
+        Raises InputError as `read` does, and when a file is not the one from which the store was prepared.
         """
         other = (
-            f"poses of the particles of another file than {inputs[0]}, or of that file as it was before a "
-            "change; name poses.parquet of a train_linear whose store was prepared from this file"
+            f"these are poses of particles of another file than {inputs[0]}, or of that file before a "
+            "change; give poses.parquet of a train_linear run on a store prepared from this file"
         )
         return cls._read(Path(path), {"digest": "", "inputs": file_digests(inputs)}, count, other)
 
     @classmethod
     def _read(cls, path: Path, description: dict, count: int, other: str) -> "RefinedPoses":
-        """The checked table; `other` says in words that it counts the particles of another description."""
+        """Return the checked table; `other` is the message for a table of other particles."""
         columns = {"particle": "whole numbers"} | dict.fromkeys(POSE_COLUMNS, "numbers")
         table = read_table(path, columns)
         said = table.attrs
@@ -97,7 +103,7 @@ class RefinedPoses:
 
     @property
     def to_be_used(self) -> bool:
-        """Whether the poses have errors, and train_linear was asked to refine them."""
+        """Tell whether the poses have errors, and train_linear was asked to refine them."""
         if not self.used:
             log.info("%s: poses stay as stated: train_linear ran with --no-refine-poses", self.path)
         elif not self.deviation.any():
@@ -105,24 +111,24 @@ class RefinedPoses:
         return self.used and bool(self.deviation.any())
 
     def of_rows(self, particle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(m, 6) errors, rad and Å, of the particles (m,) of some rows, and which rows (m,) have any.
+        """Return (m, 6) errors, rad and Å, of the particles (m,) of some rows, and which rows (m,) have any.
 
-        The rest, and rows of the unknown particle -1, have 0.
+        Other rows, and rows of the unknown particle -1, have 0.
         """
         errors = np.zeros((max(self.particle.max(initial=-1), particle.max(initial=-1)) + 2, 6))
-        errors[self.particle] = self.error  # the last row stays 0: it is that of -1
+        errors[self.particle] = self.error  # the last row, for particle -1, stays 0
         errors = errors[particle]
         return errors, errors.any(axis=1)
 
     def of_all(self, store: Store) -> np.ndarray:
-        """(N, 6) errors, rad and px of the store, of all its particles; 0 where the table has none."""
+        """Return (N, 6) errors of all particles of the store, in rad and px; 0 where the table has none."""
         errors = np.zeros((len(store.particles), 6))
         errors[self.particle] = self.error
         errors[:, 3:] /= store.pixel_size_A
         return errors
 
     def applied(self, store: Store) -> Store:
-        """The store with refined poses; particles that the table does not list keep theirs."""
+        """Return the store with refined poses; particles that the table does not list keep theirs."""
         if not self.to_be_used:
             return store
         log.info("%s: refined poses of %d particles", self.path, len(self.particle))
@@ -133,7 +139,7 @@ class RefinedPoses:
 def described(
     table: pd.DataFrame, description: dict, refine: bool, deviation_rad_A: np.ndarray
 ) -> pd.DataFrame:
-    """The table with its attributes, for particles of the store of this description (store.yaml)."""
+    """Attach the attributes to the table, for particles of the store with this description (store.yaml)."""
     digests = {"store_digest": description["digest"], "input_digests": input_digests(description)}
     table.attrs = digests | {REFINE: bool(refine), DEVIATION: np.asarray(deviation_rad_A, float).tolist()}
     return table

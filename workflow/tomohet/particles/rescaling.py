@@ -1,4 +1,4 @@
-"""Images of different pixel sizes and boxes, and the one grid to which they are brought."""
+"""Resampling of images of different pixel sizes and boxes to one grid."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ from tomohet.particles.table import (
 
 @dataclass(frozen=True, eq=False)
 class Grids:
-    """Box (px) and pixel size (Å) common to all images, and the own ones of every image (n,).
+    """Box (px) and pixel size (Å) common to all images, and the original ones of every image (n,).
 
-    Without resampling the own ones are None: all are the common ones.
+    Without resampling the original ones are None, because all are equal to the common ones.
     """
 
     box: int
@@ -34,7 +34,7 @@ class Grids:
         return self.own_box is not None
 
     def groups(self, rows: np.ndarray) -> Iterator[tuple[int, float, np.ndarray]]:
-        """Yield (own box, own pixel size, ascending rows of this grid)."""
+        """Yield (original box, original pixel size, ascending rows of this grid)."""
         if not self.resampled:
             yield self.box, self.pixel_size_A, rows
             return
@@ -44,12 +44,13 @@ class Grids:
 
 
 def common_grid(particle_set: ParticleSet, pixel_size_A: float | None, box: int | None) -> Grids:
-    """The grid of all images at `pixel_size_A`, or as they are (None).
+    """Find the grid of all images at `pixel_size_A`, or of the images as they are (None).
 
-    Without a `box` it is the even one that comes nearest to the smallest field of view. Raises InputError
-    for mixed pixel sizes to be left as they are, a pixel size finer than the coarsest of the images (there
-    is nothing to resample from beyond their Nyquist frequency), and a box that is odd or larger than the
-    images.
+    Without a `box` the even box nearest to the smallest field of view is used.
+
+    Raises InputError for mixed pixel sizes without `pixel_size_A`; for a pixel size finer than the coarsest
+    of the images, because nothing is known beyond their Nyquist frequency; and for a box that is odd or
+    larger than the images.
     """
     own_A = particle_set.images["pixel_size_A"].to_numpy(np.float64)
     refuse_bad_pixel_sizes(own_A, str(particle_set.source))
@@ -64,7 +65,7 @@ def common_grid(particle_set: ParticleSet, pixel_size_A: float | None, box: int 
         )
     codes, stacks = pd.factorize(particle_set.images["stack"])
     own_box = read_any_headers([Path(stack) for stack in stacks])["box"].to_numpy()[codes]
-    # Pixel sizes that differ by rounding are one: each would cost a pass of its own.
+    # Pixel sizes that differ only by rounding are made equal, because each one needs a separate pass.
     own_A = np.where(np.abs(own_A / pixel_size_A - 1) < PIXEL_SIZE_TOLERANCE, pixel_size_A, own_A.round(5))
     smallest_A = (own_box * own_A).min()
     box = 2 * round(smallest_A / pixel_size_A / 2) if box is None else box
@@ -80,7 +81,7 @@ def common_grid(particle_set: ParticleSet, pixel_size_A: float | None, box: int 
 
 
 def rescaled(particle_set: ParticleSet, grids: Grids) -> ParticleSet:
-    """The table on the common grid: shifts in its pixels, one pixel size, one box."""
+    """Return the table on the common grid: shifts in its pixels, one pixel size, one box."""
     images = particle_set.images.copy()
     factor = images["pixel_size_A"] / grids.pixel_size_A
     images["shift_x_px"] *= factor

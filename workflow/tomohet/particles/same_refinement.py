@@ -1,8 +1,8 @@
-"""Whether an image series and a volume series state the poses of one refinement.
+"""Check that an image series and a volume series state the poses of one refinement.
 
-A tilt image of rotation R shows a particle of rotation A (particle -> tomogram): R A^T is the rotation of
-the tilt, the same for all particles of a tomogram. Where it is not, the files turn their particles against
-another reference, and what refines the poses of one does not refine those of the other.
+A tilt image of rotation R shows a particle of rotation A (particle -> tomogram). R A^T is then the rotation
+of the tilt, the same for all particles of a tomogram. If it differs between particles, the two files describe
+poses relative to different references, and refined poses for one file do not apply to the other.
 """
 
 import logging
@@ -15,16 +15,19 @@ from tomohet.particles.export import ParticleFile
 from tomohet.particles.posed_files import image_rotations
 from tomohet.particles.volume_series import poses_and_origins, read_volume_series
 
-ONE_REFINEMENT_DEG = 10.0  # local alignments turn particles of a tomogram by a few degrees at most
+ONE_REFINEMENT_DEG = 10.0  # local alignments rotate particles of a tomogram by a few degrees at most
 
 log = logging.getLogger(__name__)
 
 
 def warn_of_another_refinement(images: ParticleFile, file: ParticleFile) -> None:
-    """Say so when the particles of an image series and the rows of `file`, numbered as its particles, are of
-    different refinements: when half of the rows are further than 10 degrees from their tomogram's mean tilt.
+    """Log a warning when an image series and the rows of `file` are from different refinements.
 
-    Each particle's image of the lowest dose is compared. Raises InputError where a file states no poses.
+    The rows of `file` are numbered as the image series' particles. The refinements differ when half of the
+    rows are further than 10 degrees from their tomogram's mean tilt. Each particle's image of the lowest dose
+    is compared.
+
+    Raises InputError where a file states no poses.
     """
     rotation, dose_e_A2 = image_rotations(images)
     order = np.lexsort((dose_e_A2, images.particle))
@@ -42,7 +45,7 @@ def warn_of_another_refinement(images: ParticleFile, file: ParticleFile) -> None
     ]
     if apart and (found := np.degrees(np.median(np.concatenate(apart)))) > ONE_REFINEMENT_DEG:
         log.warning(
-            "%s: its poses are not of the refinement of %s (%.0f degrees apart), so that refined poses are "
+            "%s: its poses are not from the same refinement as %s (%.0f degrees apart), so refined poses are "
             "wrong there; export both files from one refinement",
             file.path, images.path, found,
         )  # fmt: skip

@@ -4,15 +4,15 @@ import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-LEAST_PROBABILITY = 1e-300  # of a normal deviate: less than this underflows
+LEAST_PROBABILITY = 1e-300  # smaller tail probabilities underflow
 MOST_Z = float(norm.isf(LEAST_PROBABILITY))
 
 
 def z_over_particles(score: np.ndarray, particle: np.ndarray) -> float:
-    """Mean over standard error of scores (m,) of images, summed within particles, as a normal deviate.
+    """Convert scores (m,) of images, summed within particles, to the normal deviate of their mean.
 
-    Over n particles that ratio is Student's t with n - 1 degrees of freedom; returned is the z of equal
-    probability (`normal_deviate`). 0 for a single particle.
+    Over n particles, mean over standard error is Student's t with n - 1 degrees of freedom. The result is the
+    z of equal probability (`normal_deviate`), and 0 for a single particle.
     """
     sums = np.bincount(np.unique(particle, return_inverse=True)[1], score)
     spread = sums.std(ddof=1) * np.sqrt(len(sums)) if len(sums) > 1 else 0.0
@@ -23,5 +23,5 @@ def z_over_particles(score: np.ndarray, particle: np.ndarray) -> float:
 
 
 def normal_deviate(tail: float, sign: float) -> float:
-    """The normal deviate of this sign with the probability `tail` beyond it; 37 at most."""
+    """Return the normal deviate of this sign with the probability `tail` beyond it; 37 at most."""
     return float(np.copysign(norm.isf(max(tail, LEAST_PROBABILITY)), sign))

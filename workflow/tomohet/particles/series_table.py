@@ -1,4 +1,4 @@
-"""The image table written as an image series, for sets of particles and every dialect without rlnImageName.
+"""The image table as an image series, for sets of particles and every dialect without rlnImageName.
 
 The first columns are those of a cryoSRPNT image series, in its order, which tomoDRGN, cryoDRGN-ET and Warp
 know. tomoDRGN reads the file with `--source-software cryosrpnt`.
@@ -15,12 +15,12 @@ POSITION_COLUMNS = {"rlnCoordinateX": "x_A", "rlnCoordinateY": "y_A", "rlnCoordi
 
 
 def series_table(particle_set: ParticleSet, names: list[str], box: int) -> pd.DataFrame:
-    """Rows of an image series, one per image of the set and in its order, for images cropped to `box` px.
+    """Tabulate the rows of an image series, one per image in the set's order, for images cropped to `box` px.
 
     names : the images' new names `N@stack`
 
-    Shifts and positions are in pixels of the new images, angles those of each image. The flags that no
-    program's column holds are written as `OWN_COLUMNS`, where an image has them.
+    Shifts and positions are in pixels of the new images; angles are those of each image. Flags for which no
+    program has a column are written as `OWN_COLUMNS`, where an image has them.
     """
     images = particle_set.images
     particles = particle_set.particles.iloc[images["particle"].to_numpy()].reset_index(drop=True)

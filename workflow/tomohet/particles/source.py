@@ -53,7 +53,7 @@ def open_particles(path: str | Path, options: ParticleOptions, folder: Path) -> 
 
 
 def selection_of(options: ParticleOptions) -> Selection:
-    """The selection that the particle options describe."""
+    """Return the selection that the particle options describe."""
     return Selection(
         particles=load_indices(options.ind_ptcls) if options.ind_ptcls else None,
         images=load_indices(options.ind_imgs) if options.ind_imgs else None,

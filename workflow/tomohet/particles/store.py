@@ -1,7 +1,7 @@
-"""The prepared store: all tilt images of a dataset as memory-mapped Fourier half-planes, with their tables.
+"""The prepared store: all tilt images of a dataset as memory-mapped Fourier half planes, with their tables.
 
-A folder with `particles.parquet`, `images.parquet`, `images.npy` and, written last, `store.yaml`. Subsets of
-particles are lists of indices into the one store; nothing is copied.
+A store is a folder with `particles.parquet`, `images.parquet`, `images.npy` and, written last, `store.yaml`.
+Subsets of particles are lists of indices into the one store; nothing is copied.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from tomohet.particles.table import ROTATION_COLUMNS, rotation_frame
 from tomohet.physics.fourier import HalfPlane, cosine_window, half_plane, shift_half_planes
 
 FORMAT = 2  # 2: images.parquet has scale_factor, dose_b_factor_A2, grey_scale and checksum
-# Columns of shifts that corrected poses add to those that the images have been given.
+# Columns of the shifts that corrected poses add to the shifts already applied to the images.
 CORRECTIONS = ("more_shift_x_px", "more_shift_y_px")
 
 
@@ -35,13 +35,14 @@ CORRECTIONS = ("more_shift_x_px", "more_shift_y_px")
 class Store:
     """An opened store.
 
-    `particles`, `images`: the tables of `ParticleSet`; the images of one particle are contiguous, and
-    `images` has besides `noise_scale`, by which the image was divided, and `grey_scale`, the one that is
-    usual in its tomogram. `data`: memory-mapped (n, n_half, 2), real and imaginary parts of the windowed,
-    shifted, sign-corrected, normalised transforms at the points of `half_plane`; `data_rows[i]` is the row
-    of image i in it, `checksums` are those of its rows (None: not known). `scale`: real units = stored
-    values * scale.
-    `digest` changes with the inputs and with every option of preparation.
+    particles, images : the tables of `ParticleSet`; the images of one particle are contiguous. `images` also
+        has `noise_scale`, the divisor of the image, and `grey_scale`, the usual divisor in its tomogram.
+    data : memory-mapped (n, n_half, 2), real and imaginary parts of the windowed, shifted, sign-corrected,
+        normalised transforms at the points of `half_plane`
+    data_rows : data_rows[i] is the row of image i in `data`
+    checksums : checksums of the rows (None: not known)
+    scale : real units = stored values * scale
+    digest : changes with the inputs and with every option of preparation
     """
 
     folder: Path
@@ -80,10 +81,11 @@ class Store:
 
     @cached_property
     def gain(self) -> np.ndarray:
-        """float32 (n_images,): how much larger an image's signal is than is usual in its tomogram.
+        """float32 (n_images,): the size of an image's signal relative to the usual size in its tomogram.
 
-        Images divided by their own noise have the same noise, but signals of different size: the forward
-        model multiplies its transfer functions by this. Tomograms count alike (`particles.normalisation`).
+        Images divided by their own noise have the same noise, but signals of different size. The forward
+        model multiplies its transfer functions by this number. Tomograms count equally
+        (`particles.normalisation`).
         """
         # Stores of earlier versions have one grey scale for all.
         usual = self.images.get("grey_scale", self.scale)
@@ -91,23 +93,26 @@ class Store:
 
     @property
     def own_noise(self) -> np.ndarray:
-        """bool (n_images,): whether the image has been divided by its own noise."""
+        """Mask (n_images,) bool: whether the image has been divided by its own noise."""
         if self.description["preparation"]["normalise"] != "noise":
             return np.zeros(len(self.images), bool)
         return ~self.images["ctf_premultiplied"].to_numpy(bool)
 
     @cached_property
     def window_power(self) -> float:
-        """Mean square of the images' window (1 without one): they hold so much of the noise variance that
-        images have where the particle is."""
+        """Mean square of the images' window (1 without one).
+
+        It is the fraction of the noise variance, as present at the particle, that windowed images hold.
+        """
         radii = self.description["preparation"]["window"]
         return cosine_window(self.box, *radii).square().mean().item() if radii else 1.0
 
     @cached_property
     def noise_factor(self) -> np.ndarray:
-        """float32 (n_images,): noise variance of each image beside its tomogram's (`noise_levels`).
+        """float32 (n_images,): noise variance of each image relative to its tomogram's (`noise_levels`).
 
-        1 where all images end below Nyquist (`particles.measured_filter`): what is beyond is no noise.
+        It is 1 where all images end below Nyquist (`particles.measured_filter`), because nothing beyond is
+        noise.
         """
         if (self.description.get("extraction") or {}).get("end_A") is not None:
             return np.ones(len(self.images), np.float32)
@@ -118,7 +123,7 @@ class Store:
         return self.images[list(ROTATION_COLUMNS)].to_numpy(np.float64).reshape(-1, 3, 3)
 
     def images_of(self, particles: np.ndarray) -> np.ndarray:
-        """Image rows (int64) of the given particles, particle after particle."""
+        """Return the image rows (int64) of the given particles, particle after particle."""
         particles = np.asarray(particles, dtype=np.int64)
         starts, counts = self.offsets[particles], np.diff(self.offsets)[particles]
         before = np.cumsum(counts) - counts
@@ -133,11 +138,12 @@ class Store:
         return self.images[list(CORRECTIONS)].to_numpy(np.float32)
 
     def read(self, image_rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Half-planes (m, n_half, 2) of the given image rows as they are stored, into `out` if given, shifted
-        by the corrections of their poses (`with_poses`).
+        """Read half planes (m, n_half, 2) of image rows as stored, shifted by the corrections of their poses.
 
-        Read with as few calls as their places allow; fastest when `data_rows` ascend. Raises InputError when
-        the file has been cut off, or an image is not what was written.
+        They are read into `out` if given; the corrections are those of `with_poses`. The number of read calls
+        is the smallest that their positions allow; reading is fastest when `data_rows` ascend.
+
+        Raises InputError when the file has been cut off, or an image is not what was written.
         """
         image_rows = np.asarray(image_rows, np.int64)
         stored = self._file.read(self.data_rows[image_rows], out)
@@ -148,7 +154,7 @@ class Store:
         return stored
 
     def half_planes(self, image_rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Half-planes (m, n_half) complex64 of the given image rows, on `device`."""
+        """Return half planes (m, n_half) complex64 of the given image rows, on `device`."""
         return complex_half_planes(torch.from_numpy(self.read(image_rows)).to(device))
 
     @property
@@ -164,9 +170,9 @@ class Store:
         return CORRECTIONS[0] in self.images.columns
 
     def with_poses(self, rotations: np.ndarray, shifts_px: np.ndarray) -> "Store":
-        """The same store with other rotations (n_images, 3, 3), volume -> image.
+        """Return the same store with other rotations (n_images, 3, 3), volume -> image.
 
-        shifts_px: (n_images, 2) x, y, further shifts, which are applied as images are read.
+        shifts_px : (n_images, 2) x, y, further shifts, which are applied as images are read
         """
         images = self.images.assign(**rotation_frame(rotations))
         for column, more in zip(CORRECTIONS, shifts_px.T, strict=True):
@@ -174,7 +180,10 @@ class Store:
         return replace(self, images=images)
 
     def restricted(self, keep: np.ndarray) -> "Store":
-        """The same store with only the images where `keep` (bool per image); particles keep their numbers."""
+        """Return the store with only the images where `keep` (bool per image).
+
+        Particles keep their numbers.
+        """
         images = self.images[keep].reset_index(drop=True)
         images["image"] = np.arange(len(images))
         counts = np.bincount(images["particle"], minlength=len(self.particles))
@@ -187,16 +196,16 @@ class Store:
 
 
 def complex_half_planes(stored: torch.Tensor) -> torch.Tensor:
-    """(m, n_half) complex64 of half-planes (m, n_half, 2) as they are stored, on their device."""
+    """Convert half planes (m, n_half, 2) as stored to (m, n_half) complex64, on their device."""
     if not len(stored):  # PyTorch gives an empty tensor strides that no complex view may have.
         return torch.zeros(stored.shape[:-1], dtype=torch.complex64, device=stored.device)
     return torch.view_as_complex(stored.float())
 
 
 def open_store(folder: str | Path) -> Store:
-    """Open a prepared store; raises InputError when the folder holds none, or an incomplete or damaged one.
+    """Open a prepared store; raise InputError when the folder holds none, or an incomplete or damaged one.
 
-    The tables are held against their digests here, each image against its checksum when it is read.
+    The tables are compared with their digests here, and each image with its checksum when it is read.
     """
     folder = Path(folder)
     description = read_description(folder)

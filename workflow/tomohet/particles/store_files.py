@@ -1,4 +1,4 @@
-"""The files of a prepared store, read with distrust: checked before anything is built of what they say."""
+"""The files of a prepared store, which are checked before anything is built from their content."""
 
 import math
 import os
@@ -16,7 +16,7 @@ from tomohet.files.values import LIST, MAPPING, TEXT, hold_to, number, one_of, w
 from tomohet.particles.table import ROTATION_COLUMNS
 
 DESCRIPTION, PARTICLES, IMAGES, DATA = "store.yaml", "particles.parquet", "images.parquet", "images.npy"
-CHECKSUM = "checksum"  # column of images.parquet: of the image's row in images.npy (`files.rows`)
+CHECKSUM = "checksum"  # column of images.parquet: checksum of the image's row in images.npy (`files.rows`)
 PREPARE_AGAIN = "run `tomohet prepare` again"
 LARGEST_BOX = 2048
 
@@ -43,9 +43,9 @@ _OF_PARTICLES = {"particle": "whole numbers", "n_tilts": "whole numbers", "tomog
 
 
 def read_description(folder: Path) -> dict | None:
-    """The content of `store.yaml`, or None when there is none.
+    """Read the content of `store.yaml`, or return None when there is none.
 
-    Raises InputError when it is damaged, or says what no store can be.
+    Raises InputError when it is damaged, or has a content that is impossible for a store.
     """
     path = folder / DESCRIPTION
     check(path)
@@ -64,7 +64,7 @@ def read_description(folder: Path) -> dict | None:
 
 
 def read_particles(folder: Path) -> pd.DataFrame:
-    """The table of particles, numbered from 0. Raises InputError when it is damaged."""
+    """Read the table of particles, numbered from 0. Raises InputError when it is damaged."""
     particles = read_table(folder / PARTICLES, _OF_PARTICLES)
     if not np.array_equal(particles["particle"], np.arange(len(particles))):
         raise InputError(f"{folder / PARTICLES}: particles are not numbered 0, 1, 2, ...; {PREPARE_AGAIN}")
@@ -72,28 +72,30 @@ def read_particles(folder: Path) -> pd.DataFrame:
 
 
 def read_images(folder: Path, n_particles: int) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """The table of images, particle after particle, and their checksums uint32 (n,), or None without any.
+    """Read the table of images, particle after particle, and their checksums uint32 (n,), if any.
 
-    Raises InputError when it is damaged, or of other particles.
+    Raises InputError when it is damaged, or has images of other particles.
     """
     path = folder / IMAGES
-    # Paths of stacks as categories: few of them, and long.
+    # Paths of stacks are read as categories, because they are few and long.
     images = read_table(path, _OF_IMAGES, read_dictionary=["stack"])
     particle = images["particle"].to_numpy()
     outside = len(particle) and not 0 <= particle.min() <= particle.max() < n_particles
     if outside or (particle[1:] < particle[:-1]).any():
-        raise InputError(f"{path}: images are not those of particles 0 to {n_particles - 1}; {PREPARE_AGAIN}")
+        raise InputError(
+            f"{path}: some images do not belong to particles 0 to {n_particles - 1}; {PREPARE_AGAIN}"
+        )
     if not (np.isfinite(images["noise_scale"]) & (images["noise_scale"] != 0)).all():
-        raise InputError(f"{path}: noise_scale is 0 or no number; {PREPARE_AGAIN}")
+        raise InputError(f"{path}: noise_scale is 0 or not a number; {PREPARE_AGAIN}")
     if CHECKSUM not in images:
         return images, None
     return images, images.pop(CHECKSUM).to_numpy(np.uint32)
 
 
 def read_data(folder: Path, description: dict, n_images: int) -> np.ndarray:
-    """The memory-mapped half-planes, for the (n, n_half, 2) that a store of this box must have.
+    """Open the memory-mapped half planes with the shape (n, n_half, 2) that a store of this box must have.
 
-    Raises InputError when the file's header is damaged, or the file is not as long as it must be.
+    Raises InputError when the file's header is damaged, or the file has the wrong length.
     """
     path, box = folder / DATA, description["box"]
     try:
@@ -102,7 +104,7 @@ def read_data(folder: Path, description: dict, n_images: int) -> np.ndarray:
     except UNREADABLE as error:
         raise InputError(f"{path}: the store is damaged ({reason(error)}); {PREPARE_AGAIN}") from error
     plausible = isinstance(data, np.memmap) and data.ndim == 3 and data.flags.c_contiguous
-    # Before the box is used to build anything: a half-plane has close to pi / 8 box^2 points.
+    # This check precedes any use of the box: a half plane has close to pi / 8 box^2 points.
     plausible = plausible and len(data) == n_images and 0.3 < data.shape[1] / box**2 < 1
     if not plausible or data.dtype != description["preparation"]["dtype"]:
         raise InputError(f"{path}: tables and images do not match; {PREPARE_AGAIN}")

@@ -31,14 +31,14 @@ from tomohet.particles.table import ParticleSet
 from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
 from tomohet.progress import track
 
-HEAD_BYTES = 4096  # of each stack, for its digest
+HEAD_BYTES = 4096  # first bytes of each stack that enter its digest
 BYTES_PER_CHECK = 64 * 2**20
 
 log = logging.getLogger(__name__)
 
 
 def _ready(folder: Path, digest: str) -> Store | None:
-    """The store in `folder` if it has this digest and is whole, every image of it; else None."""
+    """Return the store in `folder` if it has this digest and every image of it is intact; else None."""
     try:
         description = read_description(folder)
         if description is None or description["digest"] != digest or description["format"] != FORMAT:
@@ -68,14 +68,16 @@ def write_store(
 ) -> Store:
     """Prepare all images of `particle_set` into `folder` and open the store; options as in `Preparation`.
 
-    What was multiplied into premultiplied images is first measured in a sample (`particles.measured_filter`);
-    where that is not what the file states, the image table has what was found.
-    Images are read, freed of their background, windowed, transformed, given their sign, normalised and
-    shifted, in this order.
-    A store of the same inputs and options is reused as it stands; any other is rebuilt. Sections are
-    streamed, so memory does not grow with the number of images. `store.yaml` is written last.
-    With `rescale`, images of whatever pixel size and box are brought to one of each on the way. Raises
-    InputError for pixels that are not finite, constant images, values beyond float16, and, without
+    The filter that was multiplied into premultiplied images is first measured in a sample
+    (`particles.measured_filter`). Where it differs from the filter that the file states, the image table gets
+    the measured one. Images are read, their background is subtracted, and they are windowed, transformed,
+    given their sign, normalised and shifted, in this order. With `rescale`, images of any pixel size and box
+    are resampled to one grid.
+
+    A store of the same inputs and options is reused unchanged; any other is rebuilt. Sections are streamed,
+    so memory does not grow with the number of images. `store.yaml` is written last.
+
+    Raises InputError for pixels that are not finite, constant images, values beyond float16, and, without
     `rescale`, mixed pixel sizes.
     """
     folder = Path(folder)
@@ -142,7 +144,7 @@ def _write_half_planes(
     shift: float,
     divisor: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Stream all images into the .npy file `path`; divisor: of `normalisation.divisors`.
+    """Stream all images into the .npy file `path`; divisor: from `normalisation.divisors`.
 
     Returns, as columns of the image table, each image's divisor `noise_scale`, float32 (n,), and the checksum
     of its row of the file, uint32 (n,).
@@ -156,7 +158,7 @@ def _write_half_planes(
     checksums = np.zeros(len(images), np.uint32)
     with track(total=len(images), unit="images", description="preparing") as progress:
         for rows, transforms in read_half_planes(images, np.arange(len(images)), grids, preparation):
-            # Scaled as pairs of real numbers, for the same reason as in `shift_half_planes`.
+            # Values are scaled as pairs of real numbers, for the same reason as in `shift_half_planes`.
             parts = torch.view_as_real(transforms) * signs[rows, None, None]
             parts[..., 0] -= shift
             own = np.isnan(divisor[rows])
@@ -181,10 +183,10 @@ def _as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _digest(particle_set: ParticleSet, preparation: Preparation) -> str:
-    """Digest of all that decides the store's content: tables, stacks and options.
+    """Digest everything that decides the store's content: tables, stacks and options.
 
-    Stacks enter with name, size, time of change and first bytes: reading them all would take as long as
-    preparing them. Where they lie does not matter.
+    Stacks enter with name, size, time of change and first bytes, because reading them in full would take as
+    long as preparing them. Their location does not matter.
     """
     parts = [
         repr(

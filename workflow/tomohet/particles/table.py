@@ -1,4 +1,4 @@
-"""The one table of particles and tilt images that every STAR dialect becomes."""
+"""The common table of particles and tilt images, into which every STAR dialect is converted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,8 +37,8 @@ IMAGE_COLUMNS = (
     "dose_b_factor_A2",
     "row",
 )
-PIXEL_SIZE_TOLERANCE = 1e-3  # relative; below it a difference is rounding, not another magnification
-# Smallest and largest value that a microscope can have, and how to say so; others are in another unit.
+PIXEL_SIZE_TOLERANCE = 1e-3  # relative; a smaller difference is rounding, not another magnification
+# Smallest and largest possible value of a microscope, and the range in words; others have another unit.
 OPTICS_BOUNDS = {
     "voltage_kV": (50.0, 1500.0, "kV, 50 to 1500"),
     "cs_mm": (0.0, 10.0, "mm, 0 to 10"),
@@ -54,25 +54,26 @@ RELION_COLUMNS = {
     "defocus_v_A": "rlnDefocusV",
 }
 LARGEST_POSITION_A = 1e6  # 0.1 mm; tomograms are a few µm wide
-LARGEST_ANGLE_DEG = 360.01  # angles run over one turn, rounded
+LARGEST_ANGLE_DEG = 360.01  # angles cover one turn, up to rounding
 
 
 @dataclass(frozen=True)
 class ParticleSet:
     """All particles of one input file.
 
-    `particles`: one row per particle, `PARTICLE_COLUMNS`; `particle` counts from 0 in input order, `x_A, y_A,
-    z_A` are positions in the tomogram (null when unknown), `half` is the upstream half set 1 or 2 (or null).
-    `images`: one row per usable tilt image, `IMAGE_COLUMNS`, sorted by (particle, tilt) with `image` = row
-    number; `tilt` is the index in the tilt series, `section` counts from 1, `r00..r22` rotate volume to image
-    coordinates, shifts are what must be applied to the image, dose is cumulative before the exposure,
-    `tilt_deg` >= 0. `ctf_premultiplied`, `dose_weighted`, `scale_factor` and `dose_b_factor_A2`: what the
-    extraction multiplied into the images (`physics.imaging.ImageParameters`). `row` numbers the image in the
-    input, hidden tilts included (what `--ind-imgs` counts).
-    `n_input`: counts before anything was left out: particles, images, tomograms.
-    `remarks`: what the reader noticed and the user should know. `expansion`: where images occur several
-    times, in poses that a point group relates, that in words; `particles` then has `copy_of`
-    (`particles.copies`).
+    particles : one row per particle, `PARTICLE_COLUMNS`; `particle` counts from 0 in input order; `x_A, y_A,
+        z_A` are positions in the tomogram (null when unknown); `half` is the upstream half set 1 or 2 (or
+        null)
+    images : one row per usable tilt image, `IMAGE_COLUMNS`, sorted by (particle, tilt) with `image` = row
+        number; `tilt` is the index in the tilt series; `section` counts from 1; `r00..r22` rotate volume to
+        image coordinates; shifts are those to apply to the image; dose is cumulative before the exposure;
+        `tilt_deg` >= 0; `ctf_premultiplied`, `dose_weighted`, `scale_factor` and `dose_b_factor_A2` describe
+        the factors that the extraction multiplied into the images (`physics.imaging.ImageParameters`); `row`
+        numbers the image in the input, hidden tilts included (the number that `--ind-imgs` uses)
+    n_input : numbers of particles, images and tomograms before anything was left out
+    remarks : observations of the reader that the user should know
+    expansion : description in words if images occur several times, in poses that a point group relates;
+        `particles` then has `copy_of` (`particles.copies`)
     """
 
     particles: pd.DataFrame
@@ -110,14 +111,14 @@ def number_images(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def rotation_frame(rotations: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns r00..r22 of rotations (n, 3, 3)."""
+    """Return the columns r00..r22 of rotations (n, 3, 3)."""
     return dict(zip(ROTATION_COLUMNS, rotations.reshape(-1, 9).T, strict=True))
 
 
 def particle_rotations(
     rot_deg: np.ndarray, tilt_deg: np.ndarray, psi_deg: np.ndarray, where: str
 ) -> np.ndarray:
-    """Rotation matrices (n, 3, 3) of Euler angles (n,) as files have them.
+    """Convert Euler angles (n,) of a file to rotation matrices (n, 3, 3).
 
     Raises InputError when rot or psi is beyond one turn or tilt outside -180..360 degrees: WarpTools dev0 to
     dev25 converted angles to degrees twice (Warp, CHANGES.md, dev26).
@@ -135,7 +136,7 @@ def particle_rotations(
 
 
 def half_sets(values: pd.Series | None, n: int) -> pd.Series:
-    """Upstream half sets as a nullable integer column; anything but 1 and 2 becomes null."""
+    """Convert upstream half sets to a nullable integer column; anything but 1 and 2 becomes null."""
     if values is None:
         return pd.Series(pd.array([pd.NA] * n, dtype="Int8"))
     numeric = pd.to_numeric(values, errors="coerce")
@@ -154,7 +155,7 @@ def refuse_bad_pixel_sizes(pixel_size_A: np.ndarray, where: str) -> None:
 
 
 def outside_bounds(table: pd.DataFrame, name: str) -> np.ndarray:
-    """bool (n,): where a column of `OPTICS_BOUNDS` holds a value that no microscope has."""
+    """Return bool (n,): where a column of `OPTICS_BOUNDS` holds an impossible value for a microscope."""
     low, high, _ = OPTICS_BOUNDS[name]
     return ~table[name].between(low, high).to_numpy()
 
@@ -164,8 +165,8 @@ def refuse_impossible_optics(
 ) -> None:
     """Raise InputError for the first value outside `OPTICS_BOUNDS`, such as amplitude contrast in per cent.
 
-    table: those of the columns `OPTICS_BOUNDS` that the file's table gives, rows in its order; columns: what
-    the file calls them.
+    table : columns of `OPTICS_BOUNDS` as far as the file gives them, rows in the order of the file's table
+    columns : the names of the columns in the file
     """
     for name in (name for name in OPTICS_BOUNDS if name in table):
         if (wrong := np.flatnonzero(outside_bounds(table, name))).size:
@@ -177,28 +178,31 @@ def refuse_impossible_optics(
 
 
 def refuse_mixed_pixel_sizes(pixel_size_A: np.ndarray, where: str) -> None:
-    """Raise InputError unless all images have one pixel size; says which `--rescale` would mend it."""
+    """Raise InputError unless all images have one pixel size; the message gives a suitable `--rescale`."""
     distinct = _distinct(pixel_size_A)
     if len(distinct) > 1:
         found = ", ".join(f"{sizes[0]:g} Å ({len(sizes)} images)" for sizes in distinct)
         raise InputError(
-            f"{where}: mixed pixel sizes {found}, expected one; bring all images to one with "
+            f"{where}: mixed pixel sizes {found}, expected one; resample all images to one with "
             f"--rescale {distinct[-1][-1]:g}"
         )
 
 
 def _distinct(pixel_size_A: np.ndarray) -> list[np.ndarray]:
-    """Pixel sizes, ascending, cut into groups wherever two neighbours differ by more than rounding."""
+    """Divide ascending pixel sizes into groups wherever two neighbours differ by more than rounding."""
     ascending = np.sort(np.asarray(pixel_size_A, dtype=np.float64))
     return np.split(ascending, np.flatnonzero(np.diff(ascending) > PIXEL_SIZE_TOLERANCE * ascending[:-1]) + 1)
 
 
 def refuse_impossible_positions(position_A: np.ndarray, where: str) -> None:
-    """Raise InputError for the first position (n, 3) in Å that no tomogram has; NaN is unknown and passes."""
+    """Raise InputError for the first position (n, 3) in Å that lies in no tomogram.
+
+    NaN (unknown) is accepted.
+    """
     wrong = np.flatnonzero((np.abs(position_A) > LARGEST_POSITION_A).any(axis=1))
     if len(wrong):
         found = ", ".join(f"{value:g}" for value in position_A[wrong[0]])
         raise InputError(
-            f"{where}: row {wrong[0] + 1}: found a particle at ({found}) Å, expected a place in a tomogram "
-            f"({len(wrong)} such rows); correct the coordinates"
+            f"{where}: row {wrong[0] + 1}: found a particle at ({found}) Å, expected a position in a "
+            f"tomogram ({len(wrong)} such rows); correct the coordinates"
         )

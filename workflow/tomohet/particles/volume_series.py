@@ -1,9 +1,10 @@
-"""Volume series: STAR files with one row per particle, its place in the tomogram and its orientation.
+"""Volume series: STAR files with one row per particle, with its position in the tomogram and its orientation.
 
-Readable are optimisation sets of WarpTools and RELION, the particles file of a set alone, and tables of Warp,
-M and RELION 3. Particles of a set are placed by the functions of the set's own reader
+Supported are optimisation sets of WarpTools and RELION, the particles file of a set alone, and tables of
+Warp, M and RELION 3. Particles of a set are placed by the functions of the set's own reader
 (`dialects.set_coordinates`), so that map-back, `--volume-series` and the reader agree. Other tables have
-coordinates in pixels of the largest pixel size that they state, as images are binned, or (`wrp...`) in Å.
+coordinates in Å (`wrp...`), or in pixels of the largest pixel size that they state, which is that of the
+binned images.
 """
 
 from pathlib import Path
@@ -37,7 +38,7 @@ class VolumeSeries(NamedTuple):
 
     @property
     def where(self) -> str:
-        """What messages call the table."""
+        """The name of the table in messages."""
         return f"{self.star}: table of particles"
 
     @property
@@ -67,10 +68,12 @@ def read_volume_series(star: Path) -> VolumeSeries:
 
 
 def positions_A(series: VolumeSeries, pixel_size_A: float | None = None) -> np.ndarray:
-    """Coordinates (n, 3) in Å from the tomogram's corner, refined shifts not applied; NaN where unknown.
+    """Return coordinates (n, 3) in Å from the tomogram's corner, without refined shifts; NaN where unknown.
 
-    `pixel_size_A` is that of coordinates in pixels, instead of the file's (in Warp's own columns 1 Å). Of
-    several temporal samples (`wrpCoordinateX1`, `...X2`) the first is taken.
+    pixel_size_A : pixel size of coordinates in pixels, instead of the file's (in Warp's own columns 1 Å)
+
+    Of several temporal samples (`wrpCoordinateX1`, `...X2`) the first is used.
+
     Raises InputError when a column, the pixel size or (centred coordinates) the tomograms file is missing,
     and for coordinates that lie in no tomogram.
     """
@@ -96,10 +99,12 @@ def positions_A(series: VolumeSeries, pixel_size_A: float | None = None) -> np.n
 def poses_and_origins(
     series: VolumeSeries, pixel_size_A: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (n, 3, 3) particle -> tomogram and refined shifts (n, 3) in Å along the tomogram's axes.
+    """Return poses (n, 3, 3) particle -> tomogram and refined shifts (n, 3) in Å along the tomogram's axes.
 
     A set's subtomogram orientation S is applied to both (`set_coordinates.particle_poses`). Shifts in pixels
-    (rlnOriginX) are those of the coordinates. Raises InputError when angles are missing.
+    (rlnOriginX) have the pixel size of the coordinates.
+
+    Raises InputError when angles are missing.
     """
     table, where = series.table, series.where
     if series.by_warp:
@@ -116,12 +121,12 @@ def poses_and_origins(
 
 
 def _set_of(blocks: Blocks) -> dict[str, str] | None:
-    """The pairs that name a set's files, None when the file is no set."""
+    """Return the pairs that name a set's files, None when the file is not a set."""
     return next((pairs for pairs in map(as_pairs, blocks.values()) if PARTICLES in pairs), None)
 
 
 def _particles(blocks: Blocks, star: Path) -> pd.DataFrame:
-    """The table of particles of a file, its optics joined (the particle's own value wins)."""
+    """Return the table of particles of a file, with its optics joined (the particle's own value wins)."""
     others = {name: block for name, block in blocks.items() if name not in ("optics", "general")}
     tables = {name: block for name, block in others.items() if isinstance(block, pd.DataFrame)} or others
     particles = as_table(blocks.get("particles"))
@@ -137,18 +142,18 @@ def _particles(blocks: Blocks, star: Path) -> pd.DataFrame:
 
 
 def _named_tomograms(names: dict[str, str], star: Path) -> Path | None:
-    """The tomograms file that the set `star` names; None when it names none that exists."""
+    """Return the tomograms file that the set `star` names; None when it names none that exists."""
     if TOMOGRAMS not in names:
         return None
     return next((path for path in candidates(names[TOMOGRAMS], star, None) if path.is_file()), None)
 
 
 def _tomograms_beside(star: Path) -> Path | None:
-    """The tomograms file of the set that names the particles file `star`, else the only one beside that."""
+    """Return the tomograms file of the set that names the particles file `star`, else the only one nearby."""
     for path in sorted(star.parent.glob("*optimisation_set*.star")):
         try:
             names = _set_of(read_star(path)) or {}
-        except InputError:  # nobody asked for this file
+        except InputError:  # the user did not ask for this file
             continue
         named = candidates(names.get(PARTICLES, ""), path, None)
         if any(place.is_file() and place.samefile(star) for place in named):
@@ -158,7 +163,7 @@ def _tomograms_beside(star: Path) -> Path | None:
 
 
 def _tilt_series(series: VolumeSeries) -> tuple[dict[str, TiltSeries] | None, str]:
-    """Tilt series of the particles' tomograms, or None and why there are none."""
+    """Return the tilt series of the particles' tomograms, or None and the reason for their absence."""
     if series.tomograms is None:
         return None, "found none that belongs to this file"
     try:
@@ -168,7 +173,7 @@ def _tilt_series(series: VolumeSeries) -> tuple[dict[str, TiltSeries] | None, st
 
 
 def _coordinates(series: VolumeSeries) -> np.ndarray:
-    """Coordinates (n, 3) as they stand in the file."""
+    """Return the coordinates (n, 3) as written in the file."""
     prefix = "wrp" if series.by_warp else "rln"
     columns = [f"{prefix}Coordinate{axis}{_sample(series.table)}" for axis in "XYZ"]
     require_columns(series.table, columns, series.where)
@@ -176,16 +181,16 @@ def _coordinates(series: VolumeSeries) -> np.ndarray:
 
 
 def _sample(table: pd.DataFrame) -> str:
-    """What the columns of the first temporal sample end in."""
+    """Return the suffix of the columns of the first temporal sample."""
     return "1" if "wrpCoordinateX1" in table.columns else ""
 
 
 def coordinate_pixel_sizes_A(series: VolumeSeries, override: float | None = None) -> np.ndarray:
-    """Pixel size of each row's coordinates (n,), Å.
+    """Return the pixel size of each row's coordinates (n,), Å.
 
-    In a set's particles file, recognised by `UNBINNED`, it is that of the tilt series, as RELION counts, or
-    (tomograms `*.tomostar` of WarpTools) of the extracted images; in other tables the largest, as images are
-    binned.
+    In a set's particles file, recognised by `UNBINNED`, it is that of the tilt series, as in RELION, or
+    (tomograms `*.tomostar` of WarpTools) that of the extracted images. In other tables it is the largest one,
+    that of the binned images.
     """
     table, where = series.table, series.where
     if override is not None or series.by_warp:
@@ -197,7 +202,7 @@ def coordinate_pixel_sizes_A(series: VolumeSeries, override: float | None = None
     names = [name for name in table.columns if name.endswith("PixelSize")]
     if not names:
         raise InputError(
-            f"{where}: no column of a pixel size, the unit of the coordinates; add _rlnPixelSize (in Å) to "
+            f"{where}: no column with a pixel size, the unit of the coordinates; add _rlnPixelSize (in Å) to "
             "the file (subtomo2chimerax: or give it with --star-angpix-override)"
         )
     sizes_A = {name: numbers(table, name, where) for name in names}

@@ -1,14 +1,14 @@
-"""The grey level of tilt images around the particle, which is to be 0 before images are windowed.
+"""Background of tilt images: the grey level around the particle, subtracted before images are windowed.
 
-A window turns a constant into a disc, whose edge spreads over all low frequencies; a slope likewise.
-Particles lie in the middle, so the level is read beyond three quarters of half the box, the circle that
-RELION's extraction normalises by, and out to the corners: the more pixels, the less noise a level brings into
-the image. What lies there is cut into sectors, and a plane c + a x + b y is fitted to their means by Huber's
-estimate, so that a gold bead in a few of them moves it little. A slope costs more noise than a level and is
-rarely there: it is taken for as much as it stands out from chance (positive-part James-Stein).
+A window turns a constant into a disc, whose edge spreads over all low frequencies; the same holds for a
+slope. Particles lie in the middle, so the level is measured beyond three quarters of half the box, the circle
+that RELION's extraction uses for normalisation, and out to the corners. More pixels bring less noise of the
+level into the image. The region is cut into sectors, and a plane c + a x + b y is fitted to their means by
+Huber's estimate, so that a gold bead in a few sectors hardly moves it. A slope adds more noise than a level
+and is rarely present, so it is shrunk by its significance (positive-part James-Stein).
 
-Images at a tomogram's edge, or cropped to a circle, are filled up with one value, often 0, whatever their
-grey level. Such pixels tell no level; they are set to it.
+Images at a tomogram's edge, or cropped to a circle, are padded with one value, often 0, whatever their grey
+level. Such pixels carry no information on the level; they are set to it.
 """
 
 from functools import lru_cache
@@ -20,26 +20,31 @@ Tensor = torch.Tensor
 
 INNER, EDGE = 0.75, 1.0  # radii as fractions of half the box
 SECTORS = 16
-BOUND = 2.0  # robust standard deviations: residuals beyond count no more than this
+BOUND = 2.0  # robust standard deviations to which residuals are clipped
 ROUNDS = 3
-CORNER = 2  # px; so many equal pixels square in a corner are padding
-NEIGHBOURS = 0.3  # share of equal pixels around one of padding; whole numbers are equal by chance too
-LEAST_READ = 0.1  # of a sector's pixels; a sector with fewer that are no padding tells no level
-SIGMA_OF_MAD = 1.4826  # of a normal distribution
-CHANCE = 16.0  # of a slope's squared length over its variance per axis; noise exceeds it once in 200 images
+CORNER = 2  # px; a square of equal pixels of this side in a corner is padding
+NEIGHBOURS = 0.3  # fraction of equal neighbours of a padding pixel; integer pixels are also equal by chance
+LEAST_READ = 0.1  # fraction of a sector's pixels outside of padding that the sector needs for a level
+SIGMA_OF_MAD = 1.4826  # ratio of standard deviation to MAD of a normal distribution
+CHANCE = 16.0  # squared length of a slope over its variance per axis; noise exceeds it in 1 of 200 images
 
 
 def background_planes(images: Tensor, field: float = 1.0) -> Tensor:
-    """Level at the centre and slopes per pixel along x and y, (3, m), of images (m, D, D) on the CPU.
+    """Measure the level at the centre and slopes per pixel along x and y, (3, m), of images (m, D, D).
 
-    field: the part of the images' field of view that is used; what lies beyond is not looked at. Images that
-    were padded or cropped to a circle are read where they are not.
+    field : the part of the images' field of view that is used; pixels beyond are ignored
+
+    The images are on the CPU. Images that were padded or cropped to a circle are measured outside of the
+    padding.
     """
     return _with_padding(images, field)[0]
 
 
 def take_off_background(images: Tensor, field: float = 1.0) -> Tensor:
-    """Take the background off images (m, D, D) in place, padding becomes 0; the planes (3, m)."""
+    """Subtract the background of images (m, D, D) in place; return the planes (3, m).
+
+    Padding becomes 0.
+    """
     planes, rows, padded = _with_padding(images, field)
     subtract_planes(images, planes)
     if len(rows):
@@ -48,7 +53,7 @@ def take_off_background(images: Tensor, field: float = 1.0) -> Tensor:
 
 
 def subtract_planes(images: Tensor, planes: Tensor) -> Tensor:
-    """Take planes (3, m) off images (m, D, D), in place."""
+    """Subtract planes (3, m) from images (m, D, D), in place."""
     position = torch.arange(images.shape[-1], dtype=torch.float32) - images.shape[-1] // 2
     level, along_x, along_y = planes[:, :, None]
     images -= (level + along_y * position)[:, :, None]
@@ -57,7 +62,7 @@ def subtract_planes(images: Tensor, planes: Tensor) -> Tensor:
 
 
 def _with_padding(images: Tensor, field: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Planes (3, m), which images have padding (k,), and where (k, D, D)."""
+    """Return planes (3, m), which images have padding (k,), and where (k, D, D)."""
     planes = _planes(images, round(field, 6), corners=True)
     rows, padded = padding(images)
     if len(rows):
@@ -66,7 +71,7 @@ def _with_padding(images: Tensor, field: float) -> tuple[Tensor, Tensor, Tensor]
 
 
 def padding(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of images (m, D, D) have a corner of one value (k,), and their pixels of that value (k, D, D)."""
+    """Find images (m, D, D) with a corner of one value (k,), and their pixels of that value (k, D, D)."""
     ends = (slice(None, CORNER), slice(-CORNER, None))
     corners = torch.stack([images[:, y, x] for y in ends for x in ends], dim=1).flatten(2)
     flat = (corners == corners[..., :1]).all(2)
@@ -84,7 +89,7 @@ def _planes(images: Tensor, field: float, corners: bool, padded: Tensor | None =
     values = _around(images, pixels)
     values = (values.mean(1) if padded is None else _means(values, ~_around(padded, pixels))).T
     planes = torch.stack([_median(values), *torch.zeros(2, len(images))])
-    # Sums, not matrix products, which would round an image by its place in the batch.
+    # Sums are used because a matrix product would round an image depending on its place in the batch.
     for _ in range(ROUNDS):
         residual = values - _sums(design, planes)
         bound = BOUND * SIGMA_OF_MAD * _median(residual.abs())
@@ -97,14 +102,15 @@ def _planes(images: Tensor, field: float, corners: bool, padded: Tensor | None =
 
 
 def _around(images: Tensor, pixels: Tensor) -> Tensor:
-    """Values (m, n, s) of images (m, D, D) at pixels (n, s)."""
+    """Return values (m, n, s) of images (m, D, D) at pixels (n, s)."""
     return images.flatten(1).index_select(1, pixels.flatten()).unflatten(1, pixels.shape)
 
 
 def _means(values: Tensor, read: Tensor) -> Tensor:
-    """Means (m, s) of the values (m, n, s) that are `read`.
+    """Return means (m, s) of the values (m, n, s) where `read`.
 
-    A sector with too few of them has the mean of the whole image's; an image without any that of all values.
+    A sector with too few of them gets the mean of the whole image, and an image without any gets the mean of
+    all its values.
     """
     read = torch.where(read.any(dim=(1, 2), keepdim=True), read, True)
     total, count = (values * read).sum(1), read.sum(1)
@@ -113,20 +119,23 @@ def _means(values: Tensor, read: Tensor) -> Tensor:
 
 
 def _sums(matrix: Tensor, values: Tensor) -> Tensor:
-    """(a, m): the matrix product of (a, b) and (b, m), each column alike whatever its place."""
+    """Return (a, m): the matrix product of (a, b) and (b, m); a column's place does not affect rounding."""
     return torch.stack([(row[:, None] * values).sum(0) for row in matrix])
 
 
 def _median(values: Tensor) -> Tensor:
-    """Upper median (m,) of the columns of (s, m)."""
+    """Return the upper median (m,) of the columns of (s, m)."""
     middle = len(values) // 2
     return torch.from_numpy(np.partition(values.T.contiguous().numpy(), middle, axis=1)[:, middle])
 
 
 @lru_cache(maxsize=16)
 def _sectors(box: int, field: float, corners: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels around the particle (n, s), a column for each of s sectors; 1, x, y of their means (s, 3), and
-    the pseudo-inverse of that (3, s)."""
+    """Divide the pixels around the particle into s sectors.
+
+    Returns pixels (n, s), a column per sector; 1, x, y of the sectors' means (s, 3); and the pseudo-inverse
+    of the latter (3, s).
+    """
     position = torch.arange(box, dtype=torch.float32) - box // 2
     y, x = (axis.flatten() for axis in torch.meshgrid(position, position, indexing="ij"))
     edge = box / 2 * field

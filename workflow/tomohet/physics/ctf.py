@@ -8,7 +8,7 @@ Tensor = torch.Tensor
 
 
 def electron_wavelength_A(voltage_kV: Tensor) -> Tensor:
-    """Relativistic electron wavelength in Å: 12.2639 / sqrt(V + 0.97845e-6 V^2), V in volts."""
+    """Return the relativistic electron wavelength in Å: 12.2639 / sqrt(V + 0.97845e-6 V^2), V in volts."""
     volts = voltage_kV.double() * 1e3
     return 12.2639 / torch.sqrt(volts + 0.97845e-6 * volts**2)
 
@@ -24,19 +24,20 @@ def contrast_transfer(
     amplitude_contrast: Tensor,
     phase_shift_deg: Tensor,
 ) -> Tensor:
-    """CTF (m, n) float32 of m images at n frequencies.
+    """Compute the CTF (m, n) float32 of m images at n frequencies.
 
-    frequency_cpp: (n, 2) as (kx, ky), cycles per pixel. All else (m,): pixel size and defocus in Å
-    (positive is underfocus), angle of defocus U from the x axis in degrees, voltage in kV, Cs in mm.
+    frequency_cpp : (n, 2) as (kx, ky), cycles per pixel
+    all others : (m,) pixel size and defocus in Å (positive is underfocus), angle of defocus U from the x axis
+        in degrees, voltage in kV, Cs in mm
 
-    CTF = sin(-pi z lambda s^2 + pi/2 Cs lambda^3 s^4 - phase - arcsin(w)), with the astigmatic defocus
-    z = (U + V)/2 + (U - V)/2 cos 2(azimuth - angle) (Rohou & Grigorieff 2015, J. Struct. Biol. 192:216).
-    At zero frequency it is -sin(phase + arcsin w): negative for underfocus.
+    CTF = sin(-pi z lambda s^2 + pi/2 Cs lambda^3 s^4 - phase - arcsin(w)), with the astigmatic defocus z = (U
+    + V)/2 + (U - V)/2 cos 2(azimuth - angle) (Rohou & Grigorieff 2015, J. Struct. Biol. 192:216). At zero
+    frequency it is -sin(phase + arcsin w): negative for underfocus.
     """
     kx, ky = frequency_cpp.double().unbind(-1)
     s2 = kx**2 + ky**2
     # z s^2 is linear in (s^2, s^2 cos 2 azimuth, s^2 sin 2 azimuth) = (kx^2 + ky^2, kx^2 - ky^2, 2 kx ky),
-    # so the phases of all images are one matrix product, taken in double because they reach hundreds of
+    # so the phases of all images are one matrix product, in double precision because they reach hundreds of
     # radians.
     basis = torch.stack([s2, kx**2 - ky**2, 2 * kx * ky, s2**2, torch.ones_like(s2)])
     wavelength = electron_wavelength_A(voltage_kV)

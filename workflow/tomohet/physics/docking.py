@@ -1,6 +1,6 @@
 """Rigid-body search of an atomic model in a map: exhaustive at low resolution, then local refinement.
 
-What is maximised is the whitened correlation of `model_match`.
+The whitened correlation of `model_match` is maximised.
 """
 
 import numpy as np
@@ -14,15 +14,15 @@ from tomohet.physics.model_match import Comparison, Placement, compare, sample, 
 COARSE_BOX = 48
 ROTATIONS = 4608  # about 15 degrees apart
 DECOYS = 12
-CANDIDATES = 12  # of each hand, refined at low resolution after the search
-FINALISTS = 3  # of these, refined at full resolution
+CANDIDATES = 12  # placements of each hand that are refined at low resolution after the search
+FINALISTS = 3  # placements of these that are refined at full resolution
 APART_DEG, SAME_DEG = 20.0, 3.0
 BATCH = 32
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 
 def spread_rotations(count: int) -> np.ndarray:
-    """`count` rotations (n, 3, 3) spread evenly over all orientations.
+    """Return `count` rotations (n, 3, 3) spread evenly over all orientations.
 
     Super-Fibonacci spirals (Alexa 2022, CVPR), deterministic for any count.
     """
@@ -39,10 +39,10 @@ def spread_rotations(count: int) -> np.ndarray:
 def best_shifts(
     pair: Comparison, rotations: np.ndarray, device: torch.device | str = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Best place of the model's centre for each rotation (r, 3, 3): Å (r, 3), and its correlation (r,).
+    """Find the best position of the model's centre for each rotation (r, 3, 3).
 
-    All shifts by whole voxels are compared by FFT. The box is periodic: a model beyond one face
-    counts at the opposite one, which the refinement sets right.
+    Returns positions in Å (r, 3) and correlations (r,). All shifts by whole voxels are compared by FFT. The
+    box is periodic, so a model beyond one face appears at the opposite face; the refinement corrects this.
     """
     box = pair.box
     fixed = (pair.spectrum / spline_kernel(box, 1)).to(device)
@@ -62,16 +62,18 @@ def best_shifts(
 def refine(
     pair: Comparison, rotation: np.ndarray, centre_A: np.ndarray, turn: bool = True
 ) -> tuple[Placement, float]:
-    """Maximise the correlation near a rotation and a place of the model's centre, by L-BFGS.
+    """Maximise the correlation near a rotation and a position of the model's centre, by L-BFGS.
 
-    turn: False keeps the rotation. Returns the placement and its correlation.
+    turn : False keeps the rotation
+
+    Returns the placement and its correlation.
     """
     start = pair.offsets @ rotation.T
     place = pair.voxels(np.asarray(centre_A, float))
     radius = max(np.sqrt(np.average((start**2).sum(axis=1), weights=pair.weights)), 1.0)
 
     def cost(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        """Less the correlation, and its gradient, for a shift (voxels) and a turn (6,)."""
+        """Return minus the correlation, and its gradient, for a shift (voxels) and a rotation vector (6,)."""
         turned = start @ Rotation.from_rotvec(parameters[3:] / radius).as_matrix().T
         voxels = turned + place + parameters[:3]
         value = pair.weights @ sample(pair.field, voxels)
@@ -90,7 +92,7 @@ def refine(
 
 
 def left_jacobian(rotvec: np.ndarray) -> np.ndarray:
-    """Change of a rotation (as a small turn applied last) by a change of its rotation vector."""
+    """Return the change of a rotation, as a small rotation applied last, by that of its rotation vector."""
     angle = np.linalg.norm(rotvec)
     cross = np.cross(np.eye(3), rotvec)
     if angle < 1e-6:
@@ -111,10 +113,10 @@ def search(
     rotations: int = ROTATIONS,
     device: torch.device | str = "cpu",
 ) -> list[tuple[Placement, float]]:
-    """Fit a model into a map from anywhere, in both hands.
+    """Fit a model into a map globally, in both hands.
 
-    All rotations and shifts at low resolution; the best of each hand, at least 20° apart, are refined there,
-    and the best few of these at full resolution (at most 96 voxels across the box).
+    All rotations and shifts are compared at low resolution. The best of each hand, at least 20° apart, are
+    refined there, and the best few of these at full resolution (at most 96 voxels across the box).
 
     Returns placements with their correlation, best first; none for a constant map.
     """
@@ -139,7 +141,7 @@ def search(
 
 
 def _distinct(rotations: np.ndarray, scores: np.ndarray, count: int, apart_deg: float) -> list[int]:
-    """At most `count` of rotations (n, 3, 3), best score first, each `apart_deg` from every better one."""
+    """Choose at most `count` of rotations (n, 3, 3), best score first, at least `apart_deg` apart."""
     chosen: list[int] = []
     for index in np.argsort(-scores, kind="stable"):
         cosines = np.einsum("nij,ij->n", rotations[chosen], rotations[index]) / 2 - 0.5
@@ -151,5 +153,8 @@ def _distinct(rotations: np.ndarray, scores: np.ndarray, count: int, apart_deg: 
 
 
 def chance_level(pair: Comparison) -> float:
-    """Correlation that wrong orientations reach at their best shift: the median over a few, spread evenly."""
+    """Return the correlation that wrong orientations reach at their best shift: the median over a few.
+
+    The orientations are spread evenly.
+    """
     return float(np.median(best_shifts(pair, spread_rotations(DECOYS))[1]))

@@ -5,11 +5,11 @@ from scipy.spatial.transform import Rotation
 
 
 def euler_to_matrix(rot_deg: np.ndarray, tilt_deg: np.ndarray, psi_deg: np.ndarray) -> np.ndarray:
-    """Rotation (..., 3, 3) from volume to image coordinates, float64.
+    """Return the rotation (..., 3, 3) from volume to image coordinates, float64.
 
-    R = Rz(psi) Ry(tilt) Rz(rot) with Rz(t) = [[c, s, 0], [-s, c, 0], [0, 0, 1]] and
-    Ry(t) = [[c, 0, -s], [0, 1, 0], [s, 0, c]]: RELION's Euler matrix (Heymann et al. 2005, J. Struct. Biol.).
-    Angles broadcast against each other.
+    R = Rz(psi) Ry(tilt) Rz(rot) with Rz(t) = [[c, s, 0], [-s, c, 0], [0, 0, 1]] and Ry(t) = [[c, 0, -s], [0,
+    1, 0], [s, 0, c]]: RELION's Euler matrix (Heymann et al. 2005, J. Struct. Biol.). Angles broadcast against
+    each other.
     """
     rot, tilt, psi = np.broadcast_arrays(
         *(np.deg2rad(np.asarray(a, float)) for a in (rot_deg, tilt_deg, psi_deg))
@@ -24,7 +24,7 @@ def euler_to_matrix(rot_deg: np.ndarray, tilt_deg: np.ndarray, psi_deg: np.ndarr
 
 
 def matrix_to_euler(matrix: np.ndarray) -> np.ndarray:
-    """RELION angles (rot, tilt, psi) in degrees (..., 3) of rotations (..., 3, 3); tilt lies in 0..180.
+    """Return RELION angles (rot, tilt, psi) in degrees (..., 3) of rotations (..., 3, 3); tilt is in 0..180.
 
     At tilt 0 or 180 only the sum or difference of rot and psi is defined; psi is then 0.
     """
@@ -42,16 +42,18 @@ def matrix_to_euler(matrix: np.ndarray) -> np.ndarray:
 
 
 def random_rotations(n: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` uniformly distributed rotations (n, 3, 3), float64."""
+    """Draw `n` uniformly distributed rotations (n, 3, 3), float64."""
     return Rotation.random(n, random_state=rng).as_matrix()
 
 
 def corrected_poses(rotation: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (m, 3, 3) of images, volume -> image, and shifts (m, 2) x, y in px to be applied besides,
-    once the errors (m, 6) of their particles' poses are taken into account.
+    """Apply pose errors (m, 6) of particles to the poses of their images.
 
-    error: rotation vector (rad) and shift (px) that take the stated pose to the true one, along the axes of
-    the stated pose. A particle that lies d farther appears R d farther in the image, which is shifted back.
+    error : rotation vector (rad) and shift (px) that take the stated pose to the true one, along the axes of
+        the stated pose
+
+    Returns rotations (m, 3, 3), volume -> image, and additional shifts (m, 2) x, y in px to apply to the
+    images. A particle displaced by d appears displaced by R d in the image, which is shifted back.
     """
     turned = rotation @ Rotation.from_rotvec(error[:, :3]).as_matrix()
     return turned, -np.einsum("mij,mj->mi", rotation[:, :2], error[:, 3:])

@@ -1,7 +1,7 @@
-"""Adding slices into grids on a CPU, compiled: point by point, all that belongs to a voxel at once.
+"""Insertion of slices into grids on a CPU, compiled: all channels of a voxel are updated together.
 
-Tensor operations add one channel of one corner at a time, and wait for the memory at each. Here a voxel is
-fetched once for all its channels; nothing is stored in between. A GPU does it with its own operations.
+Tensor operations add one channel of one corner at a time, and wait for memory each time. Here a voxel is
+fetched once for all its channels, and nothing is stored in between. A GPU uses its own operations.
 """
 
 import math
@@ -12,9 +12,9 @@ import numpy as np
 
 @numba.njit(cache=True, nogil=True)
 def add_rows(table: np.ndarray, index: np.ndarray, weight: np.ndarray, values: np.ndarray) -> None:
-    """table[index[p, j]] += weight[p, j] values[p] for the corners j of points p.
+    """Add table[index[p, j]] += weight[p, j] values[p] for the corners j of points p.
 
-    table (voxels, c), index and weight (points, corners), values (points, c); real.
+    table (voxels, c), index and weight (points, corners), values (points, c); all real.
     """
     channels = table.shape[1]
     for point in range(index.shape[0]):
@@ -26,10 +26,12 @@ def add_rows(table: np.ndarray, index: np.ndarray, weight: np.ndarray, values: n
 
 @numba.njit(cache=True, nogil=True)
 def add_slices(sums: np.ndarray, points: np.ndarray, values: np.ndarray, weights: np.ndarray) -> None:
-    """Trilinear insertion into a half grid with kx >= 0: sums (S, S, S/2 + 1, 4), of values and weights.
+    """Insert values and weights trilinearly into a half grid with kx >= 0: sums (S, S, S/2 + 1, 4).
 
-    points (p, 3), (x, y, z) in steps of the grid, at most S/2 from 0, kx of either sign: mates are inserted
-    for negative ones; values (p, 2), real and imaginary parts; weights (p,).
+    points : (p, 3), (x, y, z) in steps of the grid, at most S/2 from 0, kx of either sign; for negative kx
+        the Friedel mate is inserted
+    values : (p, 2), real and imaginary parts
+    weights : (p,)
     """
     half, one = sums.shape[2] - 1, np.float32(1)
     for point in range(points.shape[0]):
@@ -39,7 +41,7 @@ def add_slices(sums: np.ndarray, points: np.ndarray, values: np.ndarray, weights
             x, y, z, imaginary = -x, -y, -z, -imaginary
         low_x, low_y, low_z = math.floor(x), math.floor(y), math.floor(z)
         up_x, up_y, up_z = np.float32(x - low_x), np.float32(y - low_y), np.float32(z - low_z)
-        # Past the last plane kx = S/2 only points of weight 0 lie; negative ky and kz count from the end.
+        # Points past the last plane kx = S/2 have weight 0; negative ky and kz count from the end.
         next_x = min(low_x + 1, half)
         for dz in range(2):
             share_z = up_z if dz else one - up_z

@@ -10,15 +10,15 @@ from tomohet.physics.fourier import lowpass
 
 
 def distance_from_centre(box: int) -> np.ndarray:
-    """Distance of every voxel from voxel D//2, in voxels: (D, D, D) float32."""
+    """Return the distance of every voxel from voxel D//2, in voxels: (D, D, D) float32."""
     axis = np.arange(box, dtype=np.float32) - box // 2
     return np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
 
 
 def sphere_mask(box: int, radius_px: float | None = None, edge_px: float = 0.0) -> np.ndarray:
-    """Sphere about voxel D//2 with a raised-cosine edge outside it: (D, D, D) float32.
+    """Draw a sphere about voxel D//2 with a raised-cosine edge outside it: (D, D, D) float32.
 
-    radius_px: default D/2 - edge_px, so that the mask has ended at the box's faces.
+    radius_px : default D/2 - edge_px, so that the mask is 0 at the box's faces
     """
     radius_px = box / 2 - edge_px if radius_px is None else radius_px
     return _fall(distance_from_centre(box) - radius_px, edge_px)
@@ -32,7 +32,7 @@ def extend(core: np.ndarray, dilate_px: float, edge_px: float) -> np.ndarray:
 
 
 def _fall(distance_px: np.ndarray, edge_px: float) -> np.ndarray:
-    """1 where the distance is not positive, 0 beyond `edge_px`, a raised cosine between."""
+    """Return 1 where the distance is not positive, 0 beyond `edge_px`, a raised cosine between."""
     if edge_px <= 0:
         return (distance_px <= 0).astype(np.float32)
     return (0.5 * (1 + np.cos(np.pi * np.clip(distance_px / edge_px, 0, 1)))).astype(np.float32)
@@ -45,16 +45,16 @@ def soft_mask(
     dilate_px: int | None = None,
     edge_px: int | None = None,
 ) -> np.ndarray:
-    """Mask around the densest voxels of two maps, as tomoDRGN draws it; (D, D, D) float32.
+    """Draw a mask around the densest voxels of two maps, as tomoDRGN does; (D, D, D) float32.
 
-    Voxels at or above `percentile` of either map, dilated `dilate_px` times through faces, with a quarter-
-    cosine edge of `edge_px` voxels; both default to ceil(D/30).
+    Voxels at or above `percentile` of either map are dilated `dilate_px` times through faces, and get a
+    quarter-cosine edge of `edge_px` voxels; both default to ceil(D/30).
     """
     width = math.ceil(len(map1) / 30)
     dilate_px = width if dilate_px is None else dilate_px
     edge_px = width if edge_px is None else edge_px
     core = (map1 >= np.percentile(map1, percentile)) | (map2 >= np.percentile(map2, percentile))
-    if dilate_px > 0:  # zero iterations would mean "until nothing changes"
+    if dilate_px > 0:  # scipy repeats zero iterations until nothing changes
         core = ndimage.binary_dilation(core, iterations=dilate_px)
     if edge_px <= 0:
         return core.astype(np.float32)
@@ -69,12 +69,12 @@ def tight_mask(
     dilate_A: float | None = None,
     edge_A: float | None = None,
 ) -> np.ndarray:
-    """Soft mask around the particle in one map (positive density), for FSC curves; (D, D, D) float32.
+    """Draw a soft mask around the particle in one map (positive density), for FSC curves; (D, D, D) float32.
 
-    The map is low-passed (default: 6 voxels, at least 15 Å), thresholded by Otsu's method within the box's
-    sphere, freed of pieces smaller than a tenth of the largest, grown by `dilate_A` and given a cosine edge
-    of `edge_A` (defaults: D/16 and D/10 voxels, at least 2 and 3). The whole result stays within the
-    sphere. Where there is no density to be found, the result is the sphere.
+    The map is low-passed (default: 6 voxels, at least 15 Å) and thresholded by Otsu's method within the box's
+    sphere. Pieces smaller than a tenth of the largest are removed. The result is grown by `dilate_A` and
+    given a cosine edge of `edge_A` (defaults: D/16 and D/10 voxels, at least 2 and 3). It stays within the
+    sphere. Where no density is found, the result is the sphere.
     """
     box = len(density)
     lowpass_A = max(15.0, 6 * pixel_size_A) if lowpass_A is None else lowpass_A

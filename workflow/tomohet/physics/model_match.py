@@ -1,15 +1,15 @@
-"""How alike an atomic model and a map are after spectral whitening, at any placement.
+"""Similarity of an atomic model and a map after spectral whitening, at any placement.
 
-Every Fourier shell of either is brought to the same power. Their correlation is then their Fourier shell
-correlation, averaged with weights g^2 = exp(-2 (k R)^2) over all points of the transform. The rough shape,
-which any compact model shares with any map, counts no more than the details that only the right placement
-has. With atoms of weight a_i at voxels p_i, transforms M and T of model and map, and their root mean squares
-m and t per shell, it is
+Every Fourier shell of model and map is scaled to the same power. Their correlation is then their Fourier
+shell correlation, averaged with weights g^2 = exp(-2 (k R)^2) over all points of the transform. The rough
+shape, which any compact model shares with any map, thus counts no more than the details, which only the right
+placement reproduces. With atoms of weight a_i at voxels p_i, transforms M and T of model and map, and their
+root mean squares m and t per shell, the correlation is
 
     sum_i a_i V(p_i) / (|g M / m| |g T / t|),   V = inverse transform of g^2 T / (m t).
 
-V is computed once; any placement costs one interpolation of V. The map counts within the largest sphere of
-its box: a region that does not move with the model.
+V is computed once; any placement costs one interpolation of V. Only the largest sphere of the map's box is
+used, because it does not move with the model.
 """
 
 from dataclasses import dataclass
@@ -25,18 +25,20 @@ from tomohet.physics.masks import sphere_mask
 FINE_BOX = 96
 RESOLUTION_PX = 2.5
 SPHERE_EDGE_PX = 3.0
-EMPTY_SHELL = 1e-3  # of the strongest shell: what a low-pass filter leaves is not raised to full power
+EMPTY_SHELL = (
+    1e-3  # relative to the strongest shell: weaker shells, left by a low-pass filter, are not whitened
+)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Moves atoms x (Å) to rotation @ x + shift_A; determinant -1 where the hand changes."""
+    """A rigid movement of atoms x (Å) to rotation @ x + shift_A; determinant -1 where the hand changes."""
 
     rotation: np.ndarray
     shift_A: np.ndarray
 
     def move(self, xyz_A: np.ndarray) -> np.ndarray:
-        """Atoms (..., 3) in their new place."""
+        """Move atoms (..., 3) to the placement."""
         return xyz_A @ self.rotation.T + self.shift_A
 
     @property
@@ -49,10 +51,12 @@ class Placement:
 class Comparison:
     """A model, as points, and a map of n voxels; voxel (i, j, k) lies at origin_A + pixel_size_A (i, j, k).
 
-    offsets: (a, 3) points, x, y, z in voxels from the model's centre. weights: (a,), scaled so that a perfect
-    match has the correlation 1. centre_A: (3,) as given. spectrum: (n, n, n//2+1), transform of V. field,
-    slopes: coefficients of the cubic B-splines that give, on average over where in a voxel one asks,
-    V and its derivatives along x, y, z.
+    offsets : (a, 3) points, x, y, z in voxels from the model's centre
+    weights : (a,), scaled so that a perfect match has the correlation 1
+    centre_A : (3,) as given
+    spectrum : (n, n, n//2+1), transform of V
+    field, slopes : coefficients of the cubic B-splines that give V and its derivatives along x, y, z, correct
+        on average over positions within a voxel
     """
 
     offsets: np.ndarray
@@ -70,11 +74,11 @@ class Comparison:
         return len(self.field)
 
     def voxels(self, xyz_A: np.ndarray) -> np.ndarray:
-        """Positions x, y, z in Å (..., 3) as voxels."""
+        """Convert positions x, y, z in Å (..., 3) to voxels."""
         return (xyz_A - self.origin_A) / self.pixel_size_A
 
     def place_A(self, voxels: np.ndarray) -> np.ndarray:
-        """Voxels (..., 3) as positions x, y, z in Å."""
+        """Convert voxels (..., 3) to positions x, y, z in Å."""
         return self.origin_A + self.pixel_size_A * voxels
 
 
@@ -87,11 +91,13 @@ def compare(
     box: int = FINE_BOX,
     binned: bool = False,
 ) -> Comparison | None:
-    """Prepare a model, atoms (a, 3) and their weights (a,), and a map (D, D, D) [z, y, x] for comparison.
+    """Prepare a model, atoms (a, 3) and weights (a,), and a map (D, D, D) [z, y, x] for comparison.
 
-    box: the map is Fourier-cropped to so many voxels, if it has more. binned: one point per occupied voxel,
-    for speed. Shells that a low-pass filter has emptied, those beyond Nyquist, and the mean are left out. The
-    model's power is that of the model inside the box: what leaves the box lowers the correlation.
+    box : number of voxels to which the map is Fourier-cropped, if it has more
+    binned : one point per occupied voxel, for speed
+
+    Shells that a low-pass filter has emptied, those beyond Nyquist, and the mean are left out. The model's
+    power is that of the part inside the box, so atoms that leave the box lower the correlation.
 
     Returns None for a constant map.
     """
@@ -116,7 +122,7 @@ def compare(
     offsets = (xyz_A - centre_A) / step_A
     if binned:
         offsets, weights = _binned(offsets, weights)
-    # Twice as fine: few points spread on the map's own grid would gain power from aliasing.
+    # The grid is twice as fine as the map's, on which a few points would gain power from aliasing.
     density = crop_fourier(splat(2 * offsets[None] + box, weights, 2 * box), box)[0] * 8
     model = transform3(density) / spline_kernel(box, 1, finer=2)
     equalising = _equalising(taper, _shell_rms(model, box))
@@ -137,7 +143,7 @@ def compare(
 
 
 def _binned(offsets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The centroid and weight of every voxel that holds points."""
+    """Return the centroid and weight of every voxel that holds points."""
     _, cell = np.unique(np.floor(offsets).astype(np.int64), axis=0, return_inverse=True)
     mass = np.bincount(cell, weights)
     sums = [np.bincount(cell, weights * offsets[:, axis]) for axis in range(3)]
@@ -146,25 +152,28 @@ def _binned(offsets: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _shell_rms(transform: torch.Tensor, box: int) -> torch.Tensor:
-    """Root mean square of the shell of every point: (n, n, n//2+1) float64; corners as the last shell."""
+    """Return the root mean square of the shell of every point: (n, n, n//2+1) float64.
+
+    Corners have that of the last shell.
+    """
     counts = shell_sums(torch.ones(transform.shape), box)
     rms = torch.sqrt(shell_sums(transform.abs().square(), box) / counts)
     return rms[shell_numbers(box).clamp(max=box // 2)]
 
 
 def _equalising(taper: torch.Tensor, rms: torch.Tensor) -> torch.Tensor:
-    """Filter that brings shells of root mean squares `rms` to 1, times `taper`."""
+    """Return the filter that scales shells of root mean squares `rms` to 1, times `taper`."""
     return torch.where(rms > 0, taper / rms, 0.0).float()
 
 
 def _norm(transform: torch.Tensor, box: int) -> torch.Tensor:
-    """Root of the sum of squares of the map whose transform (n, n, n//2+1) this is."""
+    """Return the root of the sum of squares of the map with transform (n, n, n//2+1)."""
     power = transform.abs().square()
     return torch.sqrt((2 * power.sum() - power[..., 0].sum() - power[..., -1].sum()) / box**3)
 
 
 def splat(voxels: np.ndarray | torch.Tensor, weights, box: int) -> torch.Tensor:
-    """Points (b, a, 3) as x, y, z spread trilinearly over periodic volumes (b, n, n, n), float32."""
+    """Spread points (b, a, 3) as x, y, z trilinearly over periodic volumes (b, n, n, n), float32."""
     voxels = torch.as_tensor(voxels).float()
     weights = torch.as_tensor(weights, dtype=torch.float32, device=voxels.device)
     lower = torch.floor(voxels)
@@ -183,14 +192,14 @@ def splat(voxels: np.ndarray | torch.Tensor, weights, box: int) -> torch.Tensor:
 
 
 def spline_kernel(box: int, degree: int, finer: int = 1) -> torch.Tensor:
-    """Transform of the B-spline that spreads or reads points, on a grid `finer` than the map's."""
+    """Return the transform of the B-spline that spreads or reads points, on a grid `finer` than the map's."""
     full = torch.sinc(torch.fft.fftfreq(box) / finer) ** (degree + 1)
     half = torch.sinc(torch.arange(box // 2 + 1) / (box * finer)) ** (degree + 1)
     return full[:, None, None] * full[:, None] * half
 
 
 def correlation(pair: Comparison, placement: Placement | None = None) -> float:
-    """Whitened correlation of a placed model with the map; as it stands without a placement."""
+    """Compute the whitened correlation of a placed model with the map; without a placement, as given."""
     offsets, centre_A = pair.offsets, pair.centre_A
     if placement is not None:
         offsets, centre_A = offsets @ placement.rotation.T, placement.move(centre_A)
@@ -198,5 +207,5 @@ def correlation(pair: Comparison, placement: Placement | None = None) -> float:
 
 
 def sample(coefficients: np.ndarray, voxels: np.ndarray) -> np.ndarray:
-    """Values (a,) of a cubic B-spline, given by its coefficients, at voxels (a, 3) as x, y, z; 0 outside."""
+    """Evaluate a cubic B-spline with these coefficients at voxels (a, 3) as x, y, z: (a,); 0 outside."""
     return map_coordinates(coefficients, voxels.T[::-1], order=3, mode="constant", prefilter=False)

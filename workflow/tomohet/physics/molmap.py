@@ -23,7 +23,7 @@ CUTOFF_SIGMAS = 5.0
 GRID_STEPS_PER_RESOLUTION = 3.0
 PADDING_RESOLUTIONS = 3.0
 ELEMENTS_PER_CHUNK = 2_000_000
-PDB_PLACES = (30, 38, 46)  # columns of x, y and z, of 8 characters each
+PDB_PLACES = (30, 38, 46)  # start columns of x, y and z, of 8 characters each
 PDB_NUMBER = re.compile(rb"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 LARGEST_MODEL_A = 10_000.0
 MODEL_COLUMNS = ("file", "unit", "chain", "label", "entity", "residue", "x_A", "y_A", "z_A", "Z")
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def gaussian_sigma_A(resolution_A: float) -> float:
-    """Standard deviation of an atom's Gaussian (Å) at `resolution_A`."""
+    """Return the standard deviation of an atom's Gaussian (Å) at `resolution_A`."""
     return resolution_A / (np.pi * np.sqrt(2.0))
 
 
@@ -45,7 +45,7 @@ def molmap(
     origin_A: Iterable[float] = (0.0, 0.0, 0.0),
     mode: str = "chimerax",
 ) -> np.ndarray:
-    """Density of atoms on the grid of a map.
+    """Compute the density of atoms on the grid of a map.
 
     Parameters
     ----------
@@ -54,10 +54,9 @@ def molmap(
     resolution_A : resolution of the density in Å.
     box, pixel_size_A : edge of the cubic grid in voxels and voxel edge in Å.
     origin_A : position x, y, z of the centre of voxel (0, 0, 0).
-    mode : `chimerax` samples each Gaussian on molmap's own grid of spacing resolution / 3 and
-        interpolates it trilinearly at the voxel centres (what `molmap` followed by
-        `volume resample` gives); `integrated` integrates each Gaussian over each voxel, so that
-        no weight is lost however coarse the grid.
+    mode : `chimerax` samples each Gaussian on molmap's own grid of spacing resolution / 3 and interpolates it
+        trilinearly at the voxel centres (the result of `molmap` followed by `volume resample`); `integrated`
+        integrates each Gaussian over each voxel, so that no weight is lost on coarse grids.
 
     Returns
     -------
@@ -67,6 +66,7 @@ def molmap(
     ------
     InputError
         for an unknown mode, a resolution that is not positive, or arrays that do not match.
+
     """
     xyz_A = np.asarray(xyz_A, dtype=np.float64)
     weights = np.asarray(weights, dtype=np.float64)
@@ -90,11 +90,11 @@ def molmap(
 def sampled_density(
     xyz_A: np.ndarray, weights: np.ndarray, resolution_A: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Gaussians sampled on molmap's own grid.
+    """Sample the Gaussians on molmap's own grid.
 
-    Returns the float32 density [z, y, x], the position (x, y, z) of its first voxel in Å and its
-    spacing in Å. The grid reaches three resolutions beyond the outermost atoms; each atom counts
-    on the box of grid points within five standard deviations along every axis.
+    Returns the float32 density [z, y, x], the position (x, y, z) of its first voxel in Å and its spacing in
+    Å. The grid reaches three resolutions beyond the outermost atoms. Each atom contributes to the box of grid
+    points within five standard deviations along every axis.
     """
     sigma_A = gaussian_sigma_A(resolution_A)
     step_A = resolution_A / GRID_STEPS_PER_RESOLUTION
@@ -123,7 +123,7 @@ def resample(
     pixel_size_A: float,
     origin_A: np.ndarray,
 ) -> np.ndarray:
-    """Trilinear interpolation of `grid` [z, y, x] at the voxel centres of a map; exactly 0 outside `grid`.
+    """Interpolate `grid` [z, y, x] trilinearly at the voxel centres of a map; exactly 0 outside `grid`.
 
     Both grids are axis-aligned, so the interpolation is one small matrix per axis.
     """
@@ -162,7 +162,7 @@ def _integrated(xyz_A, weights, resolution_A, box, pixel_size_A, origin_A) -> np
 
 
 def _scatter_separable(index, profile, weights, shape_xyz) -> np.ndarray:
-    """Sum over atoms of w * px(x) py(y) pz(z); `index`, `profile` (a, 3, m); returns float64 [z, y, x]."""
+    """Sum w * px(x) py(y) pz(z) over atoms; `index`, `profile` (a, 3, m); returns float64 [z, y, x]."""
     nx, ny, nz = (int(n) for n in shape_xyz)
     grid = np.zeros(nx * ny * nz)
     inside = np.clip(index, 0, np.asarray(shape_xyz)[:, None] - 1)
@@ -183,20 +183,21 @@ def _scatter_separable(index, profile, weights, shape_xyz) -> np.ndarray:
 def read_model(
     files: str | Path | Iterable[str | Path], hydrogens: bool = True, waters: bool = True
 ) -> pd.DataFrame:
-    """Atoms of one or several PDB or mmCIF files (first model, first alternate location).
+    """Read the atoms of one or several PDB or mmCIF files (first model, first alternate location).
 
-    hydrogens, waters: whether they count; `molmap` counts all atoms of a file.
+    hydrogens, waters : whether they are included; `molmap` includes all atoms of a file
 
     Returns
     -------
-    One row per atom: file (its stem), unit (the author's chain name; `<file>_<chain>` where two files
-    share a chain name), chain (author), label (mmCIF label_asym_id, or the author's chain),
-    entity (mmCIF entity id, or empty), residue (author's number), x_A, y_A, z_A, Z.
+    One row per atom: file (its stem), unit (the author's chain name; `<file>_<chain>` where two files share a
+    chain name), chain (author), label (mmCIF label_asym_id, or the author's chain), entity (mmCIF entity id,
+    or empty), residue (author's number), x_A, y_A, z_A, Z.
 
     Raises
     ------
     InputError
         for a missing or unreadable file, a file without atoms, or one given twice.
+
     """
     files = [files] if isinstance(files, str | Path) else list(files)
     if not files:
@@ -205,7 +206,9 @@ def read_model(
     stems = [table.file.iat[0] for table in tables]
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
     if repeated:
-        raise InputError(f"model files share the name '{repeated[0]}': rename one, names tell units apart")
+        raise InputError(
+            f"model files share the name '{repeated[0]}': rename one, units are named after files"
+        )
     model = pd.concat(tables, ignore_index=True)
     files_of_chain = model.groupby("chain").file.nunique()
     shared = model.chain.map(files_of_chain) > 1
@@ -253,12 +256,12 @@ def _read_one_model(path: Path, hydrogens: bool, waters: bool) -> pd.DataFrame:
     if unknown == len(table):
         raise InputError(f"{path}: no atom has a known element; expected element symbols in the model")
     if unknown:
-        log.warning("%s: %d atoms of unknown element carry no density", path, unknown)
+        log.warning("%s: %d atoms of unknown element contribute no density", path, unknown)
     return table
 
 
 def _refuse_words_for_places(path: Path) -> None:
-    """Raise InputError for coordinates of a PDB file that are no numbers: gemmi takes them for 0."""
+    """Raise InputError for coordinates of a PDB file that are not numbers, because gemmi reads them as 0."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
         for line, text in enumerate(file, start=1):
             if text.startswith((b"ATOM  ", b"HETATM")):
@@ -271,7 +274,7 @@ def _refuse_words_for_places(path: Path) -> None:
 
 
 def _refuse_wrong_places(xyz_A: np.ndarray, path: Path) -> None:
-    """Raise InputError for atoms (a, 3) that are nowhere, or farther apart than any particle is large."""
+    """Raise InputError for atoms (a, 3) without position, or farther apart than any particle is large."""
     lost = np.flatnonzero(~np.isfinite(xyz_A).all(axis=1))
     if len(lost):
         raise InputError(
@@ -282,5 +285,5 @@ def _refuse_wrong_places(xyz_A: np.ndarray, path: Path) -> None:
     if extent_A > LARGEST_MODEL_A:
         raise InputError(
             f"{path}: atoms lie up to {extent_A:.3g} Å apart, expected {LARGEST_MODEL_A:g} Å at most; "
-            "correct or remove those that lie far away"
+            "correct or remove the atoms that lie far away"
         )

@@ -1,8 +1,8 @@
-"""Fourier sums of volumes at any frequencies, by a non-uniform FFT on the CPU.
+"""Fourier sums of volumes at arbitrary frequencies, by a non-uniform FFT on the CPU.
 
-The sums are those over all voxels, to a stated accuracy, so they share no interpolation with
-`physics.slicing`, which reconstructions and models use.
-(FINUFFT: Barnett, Magland & af Klinteberg, SIAM J. Sci. Comput. 2019.)
+The sums run over all voxels, to a stated accuracy. They therefore share no interpolation with
+`physics.slicing`, which reconstructions and models use. (FINUFFT: Barnett, Magland & af Klinteberg, SIAM J.
+Sci. Comput. 2019.)
 """
 
 import math
@@ -16,10 +16,11 @@ ACCURACY = 1e-5
 
 
 def fourier_sums(volumes: Tensor, frequency_cpp: Tensor) -> Tensor:
-    """F(f) = sum_x v(x) exp(-2 pi i f.x) of real volumes (c, D, D, D) [z, y, x]: (..., c) complex64.
+    """Compute F(f) = sum_x v(x) exp(-2 pi i f.x) of real volumes (c, D, D, D) [z, y, x]: (..., c) complex64.
 
-    frequency_cpp: (..., 3) as (x, y, z), cycles per pixel, at most 1/2; the origin is voxel D//2. Both lie on
-    the CPU.
+    frequency_cpp : (..., 3) as (x, y, z), cycles per pixel, at most 1/2; the origin is voxel D//2
+
+    Both arguments are on the CPU.
     """
     angle = (2 * math.pi * frequency_cpp).reshape(-1, 3).numpy().astype(np.float32, copy=False)
     x, y, z = np.ascontiguousarray(angle.T)

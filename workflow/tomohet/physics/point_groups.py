@@ -1,16 +1,16 @@
-"""Which point group relates several poses of one particle?"""
+"""Detection of the point group that relates several poses of one particle."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-# Poses nearer than this are one pose; elements of a group are as far from their products at most.
+# Poses nearer than SAME_DEG are one pose; products of a group's elements are within CLOSED_DEG of an element.
 SAME_DEG, CLOSED_DEG = 1.0, 5.0
-# Poses that have been refined since are this near to those that the group gives.
+# Largest angle of refined poses from the rotations of the group.
 REFINED_DEG = 15.0
 MOST_ROTATIONS = 60
-# An element of the group relates at least this share of the poses; all of them together relate most.
+# Smallest fraction of poses related by one element of the group, and by all elements together.
 LEAST_SHARE, RELATED = 0.005, 0.9
 MOST_POSES = 20_000
 
@@ -24,23 +24,23 @@ class PointGroup:
 
     @property
     def relation(self) -> str:
-        """How the poses of a particle are related, in words."""
+        """Description in words of the relation between the poses of a particle."""
         if self.name == f"C{self.order}":
             return f"poses {360 / self.order:.4g} degrees apart about one axis"
-        return f"poses that the {self.order} rotations of {self.name} take to each other"
+        return f"poses related by the {self.order} rotations of {self.name}"
 
 
 def angle_deg(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Angle (...) between rotations (..., 3, 3), in degrees."""
+    """Return the angle (...) between rotations (..., 3, 3), in degrees."""
     cosine = (np.einsum("...ij,...ij->...", first, second) - 1) / 2
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
 
 
 def point_group(relative: np.ndarray) -> PointGroup | None:
-    """The group to which rotations (m, 3, 3) between poses of the same particles belong, None if to none.
+    """Find the group to which rotations (m, 3, 3) between poses of the same particles belong, None for none.
 
-    Each is one of a few rotations, or, where poses have been refined since, near one of them; and these few
-    with their inverses and the identity are closed.
+    Each rotation is one of a few rotations, or near one of them where poses have been refined since. These
+    few, with their inverses and the identity, must be closed.
     """
     relative = relative[:: -(-len(relative) // MOST_POSES)]
     relative = np.concatenate([relative, relative.transpose(0, 2, 1)])
@@ -52,7 +52,7 @@ def point_group(relative: np.ndarray) -> PointGroup | None:
 
 
 def _few(relative: np.ndarray) -> np.ndarray | None:
-    """(n, 3, 3) the few rotations, the identity first; None where there are many."""
+    """Find the few distinct rotations (n, 3, 3), the identity first; None where there are many."""
     angles = angle_deg(relative, np.eye(3))
     radius = min(REFINED_DEG, 0.4 * float(np.percentile(angles, 1)))
     elements, left, related = [np.eye(3)], relative, 0
@@ -80,7 +80,7 @@ def _closed(elements: np.ndarray) -> bool:
 
 
 def _name(elements: np.ndarray) -> str | None:
-    """Schoenflies symbol of a closed set of rotations (n, 3, 3), the identity first."""
+    """Return the Schoenflies symbol of a closed set of rotations (n, 3, 3), the identity first."""
     order, turns = len(elements), Rotation.from_matrix(elements[1:]).as_rotvec()
     if order < 2:
         return None
@@ -89,7 +89,7 @@ def _name(elements: np.ndarray) -> str | None:
     about_one = np.abs(axes @ axes[0]).min() > np.cos(np.radians(2 * CLOSED_DEG))
     if about_one:
         return f"C{order}" if abs(angles.min() - 360 / order) < CLOSED_DEG else None
-    largest = round(360 / angles.min())  # number of turns of the highest axis
+    largest = round(360 / angles.min())  # order of the highest rotation axis
     cubic = {(12, 3): "T", (24, 4): "O", (60, 5): "I"}
     if (order, largest) in cubic:
         return cubic[order, largest]

@@ -1,7 +1,7 @@
 """Central slices through volumes, and their exact adjoint, for many volumes at once.
 
 A volume of box D is divided by the transform of the interpolation kernel, padded to 2 D and Fourier
-transformed into a table of shape (voxels, channels); a slice is a trilinear gather from that table, its
+transformed into a table of shape (voxels, channels). A slice is a trilinear gather from that table, and its
 adjoint a trilinear scatter into one. Everything is a sum over 8 corners, done for all channels together.
 (Non-uniform FFT with a linear kernel: Fessler & Sutton, IEEE Trans. Signal Process. 2003.)
 """
@@ -14,13 +14,14 @@ from torch import Tensor
 from tomohet.physics.insertion import add_rows
 
 PADDING = 2
-SCATTER_BYTES = 2**30  # of products at once on a GPU
+SCATTER_BYTES = 2**30  # of products held at once on a GPU
 
 
 @lru_cache(maxsize=8)
 def kernel_transform(box: int, width: int, device: torch.device) -> Tensor:
-    """(width,)*3 transform of the trilinear kernel on a padded grid of a box, centred; sinc^2 on each
-    axis.
+    """Return the transform (width,)*3 of the trilinear kernel on a padded grid, centred.
+
+    It is sinc^2 along each axis.
     """
     position = torch.arange(width, device=device, dtype=torch.float64) - width // 2
     axis = torch.sinc(position / (PADDING * box)) ** 2
@@ -28,13 +29,13 @@ def kernel_transform(box: int, width: int, device: torch.device) -> Tensor:
 
 
 def inner_box(box: int) -> slice:
-    """Where a box lies, centre on centre, along each axis of its padded box."""
+    """Return the position of a box, centre on centre, along each axis of its padded box."""
     start = PADDING * box // 2 - box // 2
     return slice(start, start + box)
 
 
 def transform(volumes: Tensor) -> Tensor:
-    """Table of the padded transforms of real volumes (c, D, D, D) -> ((2D)^3, c) complex64."""
+    """Compute the table of the padded transforms of real volumes (c, D, D, D) -> ((2D)^3, c) complex64."""
     box = volumes.shape[-1]
     size = PADDING * box
     padded = volumes.new_zeros(len(volumes), size, size, size)
@@ -45,7 +46,7 @@ def transform(volumes: Tensor) -> Tensor:
 
 
 def transform_adjoint(table: Tensor, box: int) -> Tensor:
-    """Adjoint of `transform`: table ((2D)^3, c) complex -> real volumes (c, D, D, D)."""
+    """Apply the adjoint of `transform`: table ((2D)^3, c) complex -> real volumes (c, D, D, D)."""
     size, inner = PADDING * box, inner_box(box)
     volumes = torch.fft.ifftn(table.T.reshape(-1, size, size, size), dim=(1, 2, 3), norm="forward").real
     volumes = torch.fft.fftshift(volumes, dim=(1, 2, 3))[:, inner, inner, inner]
@@ -53,17 +54,18 @@ def transform_adjoint(table: Tensor, box: int) -> Tensor:
 
 
 def corners(k: Tensor, rotation: Tensor, box: int) -> tuple[Tensor, Tensor]:
-    """Grid voxels around rotated slice points, and their trilinear weights.
+    """Find grid voxels around rotated slice points, and their trilinear weights.
 
-    k (n, 2) lattice points (kx, ky) of a box; rotation (m, 3, 3) volume -> image; the slice of an image
-    lies at k3 = (kx, ky, 0) R. Returns indices (m, n, 8) into the padded grid [z, y, x] and weights (m, n,
-    8).
+    k : (n, 2) lattice points (kx, ky) of a box
+    rotation : (m, 3, 3) volume -> image; the slice of an image lies at k3 = (kx, ky, 0) R
+
+    Returns indices (m, n, 8) into the padded grid [z, y, x] and weights (m, n, 8).
     """
     return corners_at(k.to(rotation.dtype) @ rotation[:, :2, :], box)
 
 
 def corners_at(points: Tensor, box: int) -> tuple[Tensor, Tensor]:
-    """As `corners`, for points (..., 3) given as (x, y, z) in lattice steps of the box."""
+    """Find corners as `corners`, for points (..., 3) given as (x, y, z) in lattice steps of the box."""
     size = PADDING * box
     points = PADDING * points
     low = torch.floor(points)
@@ -77,7 +79,7 @@ def corners_at(points: Tensor, box: int) -> tuple[Tensor, Tensor]:
 
 
 def gather(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Slices from a table (voxels, c) complex: (m, n, 8) corners -> (m, n, c) complex."""
+    """Gather slices from a table (voxels, c) complex: (m, n, 8) corners -> (m, n, c) complex."""
     real = torch.view_as_real(table).flatten(1)
     rows = torch.nn.functional.embedding_bag(
         index.reshape(-1, 8), real, per_sample_weights=weight.reshape(-1, 8), mode="sum"
@@ -94,7 +96,7 @@ def project(volumes: Tensor, rotation: Tensor, k: Tensor) -> Tensor:
 
 
 def scatter(table: Tensor, index: Tensor, weight: Tensor, values: Tensor) -> None:
-    """Adjoint of `gather`, added into `table` in place.
+    """Apply the adjoint of `gather`, adding into `table` in place.
 
     table (voxels, c), contiguous, real or complex; values (m, n, c) of the same kind.
     """
@@ -106,7 +108,8 @@ def scatter(table: Tensor, index: Tensor, weight: Tensor, values: Tensor) -> Non
     if not table.is_cuda:
         add_rows(table.numpy(), index.numpy(), weight.numpy(), values.contiguous().numpy())
         return
-    # All channels of a voxel at once, side by side in memory; few enough points for the products to fit.
+    # All channels of a voxel are added at once, contiguous in memory, with few enough points for the products
+    # to fit.
     at_once = max(1, SCATTER_BYTES // (8 * table.shape[1] * table.element_size()))
     for first in range(0, len(values), at_once):
         some = slice(first, first + at_once)
@@ -115,11 +118,12 @@ def scatter(table: Tensor, index: Tensor, weight: Tensor, values: Tensor) -> Non
 
 
 def toeplitz_kernel(table: Tensor, box: int) -> Tensor:
-    """Spectra of the normal operator S^H diag(w) S from scattered weights.
+    """Compute spectra of the normal operator S^H diag(w) S from scattered weights.
 
-    table ((2D)^3, c) real: `scatter` of the weights w of all half-plane rows. Returns (c, 2D, 2D, D+1)
-    real, to be used by `toeplitz_apply`. The kernel is divided by the interpolation kernel's transform at
-    each lag.
+    table : ((2D)^3, c) real, `scatter` of the weights w of all half-plane points
+
+    Returns (c, 2D, 2D, D+1) real, for `toeplitz_apply`. The kernel is divided by the interpolation kernel's
+    transform at each lag.
     """
     size = PADDING * box
     lags = torch.fft.ifftn(
@@ -130,9 +134,7 @@ def toeplitz_kernel(table: Tensor, box: int) -> Tensor:
 
 
 def toeplitz_apply(kernel: Tensor, volumes: Tensor) -> Tensor:
-    """Apply normal operators: kernel (..., 2D, 2D, D+1) with volumes (..., D, D, D), batched by
-    broadcasting.
-    """
+    """Apply normal operators: kernel (..., 2D, 2D, D+1) to volumes (..., D, D, D), with broadcasting."""
     box = volumes.shape[-1]
     size = PADDING * box
     spectra = torch.fft.rfftn(volumes, s=(size, size, size), dim=(-3, -2, -1))

@@ -1,4 +1,4 @@
-"""The pre-flight check of a particle set: verdicts, numbers and pictures before any computing."""
+"""The pre-flight check of a particle set: verdicts, numbers and figures before any computing."""
 
 from tomohet.preflight.check import Check, overall
 from tomohet.preflight.page import write_validation

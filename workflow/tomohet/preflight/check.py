@@ -10,9 +10,9 @@ SEVERITY: tuple[Verdict, ...] = ("pass", "look", "stop")
 
 @dataclass(frozen=True)
 class Check:
-    """One verdict with its reason, and what to do about it (empty when all is well).
+    """One verdict with its reason and the remedy (empty when all is well).
 
-    "pass"; "look": unusual, the user should look; "stop": cannot be right.
+    Verdicts: "pass"; "look": unusual, the user should look; "stop": cannot be right.
     """
 
     name: str
@@ -22,5 +22,5 @@ class Check:
 
 
 def overall(checks: Sequence[Check]) -> Verdict:
-    """The most severe verdict."""
+    """Return the most severe verdict."""
     return SEVERITY[max(SEVERITY.index(check.verdict) for check in checks)]

@@ -1,4 +1,4 @@
-"""The pre-flight check: is this particle set what it claims to be, and fit for heterogeneity analysis?"""
+"""Pre-flight checks of a particle set from its tables and the headers of its stacks."""
 
 from pathlib import Path
 
@@ -27,10 +27,10 @@ from tomohet.preflight.tilts import (
 
 __all__ = ["Check", "counts", "header_pixel_sizes", "overall", "validate"]
 
-UNKNOWN_PIXEL_SIZES = (0.0, 1.0)  # what programs that know no pixel size write into the header
+UNKNOWN_PIXEL_SIZES = (0.0, 1.0)  # values in headers written by programs that do not know the pixel size
 HEADER_TOLERANCE = 0.01
-FEWEST_PER_TOMOGRAM = 0.02  # of the median: below, a tomogram contributes next to nothing
-HALF_SET_BALANCE = 0.1  # of an even split
+FEWEST_PER_TOMOGRAM = 0.02  # fraction of the median below which a tomogram contributes almost nothing
+HALF_SET_BALANCE = 0.1  # tolerated deviation from an even split
 
 
 def validate(
@@ -40,10 +40,11 @@ def validate(
     headers: pd.DataFrame | None = None,
     schemes: TiltSchemes | None = None,
 ) -> list[Check]:
-    """All checks that need the tables alone, and of the stacks their headers.
+    """Make all checks that need only the tables and the headers of the stacks.
 
-    rescale_A: the pixel size to which all images will be brought, if any. headers: of `header_pixel_sizes`,
-    schemes: of `tilt_schemes`, both made here when not given.
+    rescale_A : the pixel size to which all images will be resampled, if any
+    headers : from `header_pixel_sizes`, computed here if not given
+    schemes : from `tilt_schemes`, computed here if not given
     """
     headers = header_pixel_sizes(particle_set) if headers is None else headers
     schemes = tilt_schemes(particle_set) if schemes is None else schemes
@@ -72,7 +73,7 @@ def validate(
 
 
 def counts(particle_set: ParticleSet) -> dict[str, dict[str, int]]:
-    """Particles, images and tomograms in the input and kept."""
+    """Count particles, images and tomograms in the input and after selection."""
     with_images = particle_set.particles[particle_set.particles["n_tilts"] > 0]
     kept = {
         "particles": len(with_images),
@@ -83,7 +84,7 @@ def counts(particle_set: ParticleSet) -> dict[str, dict[str, int]]:
 
 
 def header_pixel_sizes(s: ParticleSet) -> pd.DataFrame:
-    """Pixel size of every stack as its header and as the table states it: stack, header_A, stated_A."""
+    """Return the pixel size of every stack in its header and in the table: stack, header_A, stated_A."""
     stated = s.images.drop_duplicates("stack")
     header = read_any_headers([Path(stack) for stack in stated["stack"]])
     return pd.DataFrame(
@@ -106,7 +107,7 @@ def _counts(s: ParticleSet) -> Check:
             "counts",
             "look",
             f"{text}; {lost:,} particles have no visible tilt",
-            "they are left out; if that is not meant, check rlnTomoVisibleFrames",
+            "they are left out; if that is not intended, check rlnTomoVisibleFrames",
         )
     return Check("counts", "pass", text)
 
@@ -130,7 +131,7 @@ def _particles_per_tomogram(s: ParticleSet) -> Check:
     few = int((n < FEWEST_PER_TOMOGRAM * n.median()).sum())
     if few:
         return Check(
-            "particles per tomogram", "look", f"{text}; {few} tomograms have next to none",
+            "particles per tomogram", "look", f"{text}; {few} tomograms have almost none",
             "were particles lost in picking or selection?",
         )  # fmt: skip
     return Check("particles per tomogram", "pass", text)
@@ -158,7 +159,7 @@ def _half_sets(s: ParticleSet) -> Check:
         remedy = "random half sets are used, copies together; expand after the half sets are made"
         return Check("half sets", "look", text, remedy)
     if min(one, two) < (0.5 - HALF_SET_BALANCE) * len(half):
-        return Check("half sets", "look", f"{text}: uneven", "split again, unless it is meant")
+        return Check("half sets", "look", f"{text}: uneven", "split again, unless it is intended")
     return Check("half sets", "pass", text)
 
 
@@ -167,13 +168,13 @@ def _mixed_pixel_sizes(s: ParticleSet, rescale_A: float | None) -> Check:
     text = ", ".join(f"{size:.4g}" for size in sizes) + " Å"
     if rescale_A is not None and rescale_A < sizes[-1] * (1 - PIXEL_SIZE_TOLERANCE):
         return Check(
-            "pixel sizes", "stop", f"images of {text} cannot be brought to {rescale_A:g} Å, which is finer",
+            "pixel sizes", "stop", f"images of {text} cannot be resampled to a finer {rescale_A:g} Å",
             f"give --rescale {sizes[-1]:g} or more",
         )  # fmt: skip
     if len(sizes) == 1:
         return Check("pixel sizes", "pass", f"one for all images, {text}")
     if rescale_A is not None:
-        return Check("pixel sizes", "pass", f"mixed: {text}; all are brought to {rescale_A:g} Å")
+        return Check("pixel sizes", "pass", f"mixed: {text}; all are resampled to {rescale_A:g} Å")
     return Check("pixel sizes", "stop", f"mixed: {text}", f"give --rescale {sizes[-1]:g}")
 
 
@@ -195,7 +196,7 @@ def _flags(s: ParticleSet) -> Check:
     premultiplied = s.images["ctf_premultiplied"]
     if premultiplied.nunique() > 1:
         text = f"{int(premultiplied.sum()):,} of {len(premultiplied):,} images are marked CTF-premultiplied"
-        return Check("CTF flag", "look", text, "extract all particles in one way")
+        return Check("CTF flag", "look", text, "extract all particles in the same way")
     text = "images are marked CTF-premultiplied: contrast is kept"
     if not premultiplied.iloc[0]:
         text = "images are not marked CTF-premultiplied: contrast is inverted unless --uninvert-data"

@@ -1,7 +1,7 @@
-"""What half-set maps and projections say about the sign of the data, its CTF and its defocus gradient.
+"""Evidence of half-set maps and projections for the data's sign, its CTF and its defocus gradient.
 
-Everything is a score per image, summed within particles: z is the mean over its standard error over
-particles, so that it needs no model of the noise. A map that meets an image comes from the other half set.
+Every test gives a score per image, summed within particles. z is the mean over its standard error over
+particles, so it needs no model of the noise. An image is compared only with the map of the other half set.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from tomohet.preflight.sample import Sample
 
 IMAGES_AT_ONCE = 400
 MAP_FRACTION = 0.1  # regulariser of the maps
-BLOB_RADII = (0.2, 0.3, 0.4)  # of the box
-LEAST_CTF2 = 0.05  # where premultiplied data are divided by their CTF
+BLOB_RADII = (0.2, 0.3, 0.4)  # fractions of the box
+LEAST_CTF2 = 0.05  # floor of CTF^2 where premultiplied data are divided by their CTF
 # Weight g of the data y in sum(g y) / sum(C^2), for data y = p C V with p in {1, sign C, C, |C|}.
 DATA_WEIGHTS = {
     "raw": lambda c: c,
@@ -47,9 +47,10 @@ class HalfPair:
 
 
 def back_project(sample: Sample, weight_of, depth: float = 1.0) -> HalfPair:
-    """Half maps under a hypothesis about the data.
+    """Reconstruct half maps under a hypothesis about the data.
 
-    weight_of: C -> g, as in `DATA_WEIGHTS`. depth: factor on every image's depth, 1 as the table has it.
+    weight_of : C -> g, as in `DATA_WEIGHTS`
+    depth : factor on every image's depth, 1 for the depths of the table
     """
     sums = [Accumulator.zeros(sample.box) for _ in range(2)]
     for part in chunks(sample):
@@ -65,11 +66,11 @@ def back_project(sample: Sample, weight_of, depth: float = 1.0) -> HalfPair:
 
 
 def contrast_score(sample: Sample, weight_of) -> float:
-    """z of "the particle is light" for y = p C V: the centre of every image against its surroundings.
+    """Compute z of "the particle is light" for y = p C V: the centre of every image against its surroundings.
 
-    The score of an image is its agreement with a centred ball of positive density, whatever its orientation;
-    of three radii the one that speaks most clearly counts. Its probability is taken three times (Sidak), as
-    if the three were independent: at worst too cautious.
+    The score of an image is its agreement with a centred ball of positive density, whatever its orientation.
+    The most significant of three radii counts. Its probability is corrected for three tests (Sidak) as if
+    they were independent, which is at worst too cautious.
     """
     k = sample.half_plane.radius.double() / sample.box
     scores = []
@@ -89,7 +90,10 @@ def contrast_score(sample: Sample, weight_of) -> float:
 
 
 def skewness(pair: HalfPair) -> float:
-    """Skewness of the density that the half maps share, within the sphere: above 0 for compact protein."""
+    """Compute the skewness of the density common to both half maps, within the sphere.
+
+    It is above 0 for compact protein.
+    """
     one, two = (m[sphere_mask(len(m)) > 0] for m in pair.maps)
     one, two = one - one.mean(), two - two.mean()
     power = max(float((one * two).mean()), 0.05 * float(np.sqrt((one**2).mean() * (two**2).mean())))
@@ -97,15 +101,15 @@ def skewness(pair: HalfPair) -> float:
 
 
 def depth_score(sample: Sample, premultiplied: bool) -> float:
-    """z of "defocus grows with depth as the table has it" over the opposite.
+    """Compute z of "defocus grows with depth as in the table" over the opposite.
 
-    The score of an image is the log-likelihood with its depth as stated minus that with its depth reversed,
-    given the map of the other half set, made with all depths 0 so that neither is favoured:
-    d = 2 Re conj(y') (C+ - C-) S - (C+^2 - C-^2) |S|^2 over the noise. y' is the image, divided by its CTF
-    as stated (floored) if premultiplied.
+    The score of an image is the log-likelihood with its stated depth minus that with the reversed depth,
+    given the map of the other half set. The map is made with all depths 0 so that neither sign is favoured: d
+    = 2 Re conj(y') (C+ - C-) S - (C+^2 - C-^2) |S|^2 over the noise. y' is the image, divided by its stated
+    CTF (floored) if premultiplied.
     """
     pair = back_project(sample, DATA_WEIGHTS["premultiplied" if premultiplied else "raw"], 0.0)
-    # Wiener filter of one half map: the signal's share of its power is the FSC itself.
+    # Wiener filter of one half map: the signal's fraction of its power is the FSC itself.
     share = np.clip(np.nan_to_num(pair.fsc), 0, 1)
     share = torch.as_tensor(share, dtype=torch.float32)[sample.half_plane.shell]
     tables = [transform(torch.as_tensor(one)[None].float()) for one in pair.maps]
@@ -127,13 +131,13 @@ def depth_score(sample: Sample, premultiplied: bool) -> float:
 
 
 def signal_power(pair: HalfPair) -> float:
-    """Power that the half maps share, over all shells: the sum of Re F1 conj F2."""
+    """Compute the power common to both half maps, over all shells: the sum of Re F1 conj F2."""
     one, two = transform3(torch.as_tensor(pair.maps).float())
     return float(shell_sums((one * two.conj()).real, len(pair.maps[0]))[1:].sum())
 
 
 def ctf_at_depth(sample: Sample, part: slice, depth: float) -> Tensor:
-    """CTF (m, k) of some images with every depth multiplied by a factor."""
+    """Compute the CTF (m, k) of some images with every depth multiplied by a factor."""
     params = sample.params.take(part)
     if depth != 1.0:
         change = torch.as_tensor((depth - 1.0) * sample.depth_A[part], dtype=torch.float32)
@@ -144,12 +148,12 @@ def ctf_at_depth(sample: Sample, part: slice, depth: float) -> Tensor:
 
 
 def _fading(sample: Sample, part: slice) -> Tensor:
-    """Amplitude (m, k) that dose and thickness leave."""
+    """Compute the amplitude (m, k) that dose and thickness leave."""
     params = sample.params.take(part)
     return dose_attenuation(params, sample.half_plane) * tilt_attenuation(params)
 
 
 def chunks(sample: Sample) -> list[slice]:
-    """The images of a sample, a bounded number at a time."""
+    """Divide the images of a sample into parts of bounded size."""
     m = len(sample.particle)
     return [slice(start, min(start + IMAGES_AT_ONCE, m)) for start in range(0, m, IMAGES_AT_ONCE)]

@@ -1,4 +1,4 @@
-"""Pictures of the table: distributions, tilt schemes, views and positions."""
+"""Figures of the table: distributions, tilt schemes, views and positions."""
 
 from dataclasses import dataclass
 
@@ -12,17 +12,17 @@ from tomohet.preflight.optics import defocus_per_tilt
 from tomohet.preflight.poses import NEAR_DUPLICATE, has_near_duplicate, least_exposed, positioned
 from tomohet.preflight.tilts import TiltSchemes
 
-MOST_SERIES = 12  # tilt series drawn as lines
-MOST_TOMOGRAMS = 6  # whose positions are drawn
-MOST_BARS = 60  # tomograms with a bar of their own
-FEW_VIEWS = 1_500  # drawn as points
+MOST_SERIES = 12  # tilt series drawn as lines, at most
+MOST_TOMOGRAMS = 6  # tomograms of which positions are drawn, at most
+MOST_BARS = 60  # tomograms with a separate bar each, at most
+FEW_VIEWS = 1_500  # views drawn as points, at most
 SPHERE_BINS = (6, 24)  # rings of equal area in each hemisphere, and sectors
 QUANTILES = (0, 0.05, 0.5, 0.95, 1)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its place on the page (section, title) and what it shows (caption)."""
+    """A figure with its place on the page (section, title) and a description (caption)."""
 
     section: str
     title: str
@@ -31,7 +31,7 @@ class Picture:
 
 
 def pictures_of_tables(s: ParticleSet, schemes: TiltSchemes) -> list[Picture]:
-    """All pictures that need no pixels."""
+    """Draw all figures that need no pixels."""
     pictures = [
         Picture("Particles", "Particles and tilts", "Kept particles and images.", particles(s)),
         Picture(
@@ -41,7 +41,7 @@ def pictures_of_tables(s: ParticleSet, schemes: TiltSchemes) -> list[Picture]:
         Picture(
             "Acquisition", "Tilt schemes",
             "Left: tilts in order of their dose, with the sign that the poses give them, one line per tilt "
-            "series. Right: median defocus of every tilt; tilts that stand apart from their series are red.",
+            "series. Right: median defocus of every tilt; tilts that differ from their series are red.",
             tilt_scheme(s, schemes),
         ),
         Picture(
@@ -62,7 +62,7 @@ def pictures_of_tables(s: ParticleSet, schemes: TiltSchemes) -> list[Picture]:
 
 
 def distributions_of(s: ParticleSet) -> dict[str, np.ndarray]:
-    """The quantities whose distributions are shown, with their units in the name."""
+    """Return the quantities whose distributions are shown, with their units in the name."""
     images = s.images
     per_particle = s.particles["n_tilts"][s.particles["n_tilts"] > 0]
     return {
@@ -77,7 +77,7 @@ def distributions_of(s: ParticleSet) -> dict[str, np.ndarray]:
 
 
 def summaries(s: ParticleSet) -> dict[str, dict[str, float]]:
-    """Least, 5th percentile, median, 95th percentile and largest of every distribution."""
+    """Compute minimum, 5th percentile, median, 95th percentile and maximum of every distribution."""
     names = ("min", "p5", "median", "p95", "max")
     return {
         quantity: dict(zip(names, map(float, np.quantile(values, QUANTILES)), strict=True))
@@ -86,7 +86,7 @@ def summaries(s: ParticleSet) -> dict[str, dict[str, float]]:
 
 
 def particles(s: ParticleSet) -> Figure:
-    """Particles per tomogram, and tilt images per particle."""
+    """Draw particles per tomogram, and tilt images per particle."""
     kept = s.particles[s.particles["n_tilts"] > 0]
     fig, (left, right) = plots.figure(1, 2, width=5.2, height=2.7)
     per_tomogram = kept["tomogram"].value_counts(sort=False).sort_index()
@@ -106,7 +106,7 @@ def particles(s: ParticleSet) -> Figure:
 
 
 def distributions(s: ParticleSet) -> Figure:
-    """Histograms of what belongs to an image."""
+    """Draw histograms of the quantities of each image."""
     values = distributions_of(s)
     fig, axes = plots.figure(2, 3, width=3.5, height=2.5)
     wavy = s.images["phase_shift_deg"].abs().max() > 0
@@ -128,7 +128,7 @@ def distributions(s: ParticleSet) -> Figure:
 
 
 def tilt_scheme(s: ParticleSet, schemes: TiltSchemes) -> Figure:
-    """Signed tilt against dose for some tilt series, and defocus against tilt for every tilt."""
+    """Draw signed tilt against dose for some tilt series, and defocus against tilt for every tilt."""
     fig, (left, right) = plots.figure(1, 2, width=5.2, height=3.2)
     firsts = schemes.table.groupby("tomogram", sort=False)["particle"].first()
     for number, (tomogram, particle) in enumerate(firsts.iloc[:MOST_SERIES].items()):
@@ -144,7 +144,7 @@ def tilt_scheme(s: ParticleSet, schemes: TiltSchemes) -> Figure:
     bad = tilts["outlier"].to_numpy()
     x, y = tilts["tilt_deg"].to_numpy(), tilts["defocus_A"].to_numpy() / 1e4
     plots.scatter_density(right, x[~bad], y[~bad])
-    right.scatter(x[bad], y[bad], s=26, color=plots.PALETTE[4], label=f"{bad.sum()} stand apart")
+    right.scatter(x[bad], y[bad], s=26, color=plots.PALETTE[4], label=f"{bad.sum()} outliers")
     if bad.any():
         right.legend(fontsize=7)
     right.set(title="Defocus of every tilt", xlabel="|tilt| (°)", ylabel="median defocus (µm)")
@@ -152,7 +152,7 @@ def tilt_scheme(s: ParticleSet, schemes: TiltSchemes) -> Figure:
 
 
 def orientations(s: ParticleSet) -> Figure:
-    """Both hemispheres of viewing directions, and the in-plane angles."""
+    """Draw both hemispheres of viewing directions, and the in-plane angles."""
     rotation = least_exposed(s)
     views = rotation[:, 2, :]
     # The image's x axis seen from the particle, as an angle about the beam: psi up to its convention.
@@ -200,7 +200,7 @@ def _view_density(axes, views: np.ndarray) -> None:
 
 
 def positions(s: ParticleSet) -> Figure:
-    """Particles of the most populated tomograms from above and from the side; near-duplicates in red."""
+    """Draw particles of the most populated tomograms from above and from the side; near-duplicates in red."""
     known = positioned(s)
     names = known["tomogram"].value_counts().index[:MOST_TOMOGRAMS]
     distance_A = NEAR_DUPLICATE * s.box * s.pixel_size_A
@@ -230,7 +230,7 @@ def positions(s: ParticleSet) -> Figure:
 
 
 def _histogram(ax, values: np.ndarray) -> None:
-    """A histogram; bars at the values themselves when they are few."""
+    """Draw a histogram, with bars at the values themselves when they are few."""
     own, n = np.unique(np.round(np.asarray(values, float), 2), return_counts=True)
     if len(own) <= MOST_BARS:
         width = 0.8 * np.diff(own).min() if len(own) > 1 else 0.8
@@ -242,6 +242,6 @@ def _histogram(ax, values: np.ndarray) -> None:
 
 
 def _short(name: str, most: int = 18) -> str:
-    """A tomogram's name without folders and ending, cut to fit."""
+    """Shorten a tomogram's name: no folders, no ending, cut to fit."""
     text = str(name).rsplit("/", 1)[-1].removesuffix(".tomostar").removesuffix(".mrc")
     return text if len(text) <= most else f"…{text[1 - most :]}"

@@ -1,4 +1,4 @@
-"""Pictures of the images: as they are, their power spectrum against the CTF, and their flags."""
+"""Figures of the images: as on disk, their power spectrum against the CTF, and their flags."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,8 +11,8 @@ from tomohet.preflight.image_sample import ImageSample
 from tomohet.preflight.spectrum import PowerSpectrum
 
 N_SHOWN = 8
-LOWPASS = 1 / 28  # of the box: deviation of the Gaussian that smooths the low-passed images
-TILE, GAP = 96, 4  # px of the contact sheet
+LOWPASS = 1 / 28  # fraction of the box: standard deviation of the Gaussian that low-passes the images
+TILE, GAP = 96, 4  # of the contact sheet, px
 NAMES = {
     "raw": "raw",
     "phase-flipped": "phase-flipped",
@@ -21,7 +21,7 @@ NAMES = {
 }
 
 
-# Those that keep the sign of the CTF in one colour, those that lost it in another.
+# Hypotheses that keep the sign of the CTF have one colour, and those without it another.
 LINES = {
     "raw": (plots.PALETTE[0], "-"),
     "weighted by |CTF|": (plots.PALETTE[0], "--"),
@@ -33,18 +33,18 @@ LINES = {
 def pictures_of_images(
     sample: ImageSample | None, spectrum: PowerSpectrum | None, hypotheses: Hypotheses | None
 ) -> list[Picture]:
-    """Pictures of whatever was looked at."""
+    """Draw figures of all results that exist."""
     pictures = []
     if sample is not None:
         pictures += [
             Picture(
                 "Images", "Images of the lowest and the highest tilts",
-                "As on disk, and low-passed as the eye would; each from its mean − 3 to + 3 deviations.",
+                "As on disk, and low-passed; grey scales from mean − 3 to mean + 3 standard deviations.",
                 contact_sheet(sample),
             ),
             Picture(
                 "Images", "Statistics of single images",
-                "An even sample of the images. Steps in mean or noise between stacks speak of different "
+                "An even sample of the images. Steps in mean or noise between stacks indicate different "
                 "normalisation; points far up are gold beads, hot pixels or edges.",
                 statistics(sample),
             ),
@@ -64,9 +64,9 @@ def pictures_of_images(
             Picture(
                 "CTF", "Half maps under four hypotheses",
                 f"Back-projections of {hypotheses.n_particles:,} particles ({hypotheses.n_images:,} images), "
-                "each under another hypothesis of how the CTF stands in the data. Blue: its sign is kept; "
-                "red: lost. Beyond the first zero of the CTF the right colour correlates best; within a "
-                "colour, and before that zero, weights alone differ and the power spectrum decides.",
+                "each under another hypothesis about the CTF in the data. Blue: its sign is kept; red: "
+                "lost. Beyond the first zero of the CTF the right colour correlates best. Within a colour, "
+                "and before that zero, only weights differ, and the power spectrum decides.",
                 curves(hypotheses),
             ),
             Picture(
@@ -80,12 +80,12 @@ def pictures_of_images(
 
 
 def contact_sheet(sample: ImageSample) -> Figure:
-    """Two rows for the lowest tilts, two for the highest: as on disk, and low-passed."""
+    """Draw two rows for the lowest tilts and two for the highest: as on disk, and low-passed."""
     usable = np.flatnonzero(sample.statistics["finite"] & ~sample.statistics["constant"])
     tilt = sample.images["tilt_deg"].to_numpy()[usable]
     order = usable[np.argsort(tilt, kind="stable")]
     n = min(N_SHOWN, max(1, len(order) // 2))
-    # Evenly from the quarter of lowest and highest tilts: not all of one stack.
+    # Evenly spaced in the quarter of lowest and of highest tilts, so that they are from several stacks.
     quarter = max(n, len(order) // 4)
     pick = np.linspace(0, quarter - 1, n).round().astype(int)
     low, high = order[pick], order[::-1][pick]
@@ -115,7 +115,7 @@ def contact_sheet(sample: ImageSample) -> Figure:
 
 
 def statistics(sample: ImageSample) -> Figure:
-    """Mean, noise and most extreme pixel of the sampled images, in the order of the table."""
+    """Draw mean, noise and most extreme pixel of the sampled images, in the order of the table."""
     usable = sample.statistics[sample.statistics["finite"]]
     number = sample.images["image"].to_numpy()[usable.index]
     fig, axes = plots.figure(1, 3, width=3.5, height=2.5)
@@ -133,7 +133,7 @@ def statistics(sample: ImageSample) -> Figure:
 
 
 def power(spectrum: PowerSpectrum) -> Figure:
-    """Power over its smooth part with mean CTF²; power aligned by the phase of the CTF."""
+    """Draw power over its smooth part with mean CTF², and power aligned by the phase of the CTF."""
     fig, (left, right) = plots.figure(1, 2, width=5.2, height=3.1)
     left.plot(spectrum.frequency_1_A, spectrum.power / spectrum.background, label="images")
     left.plot(spectrum.frequency_1_A, spectrum.ctf2 * 2, color=plots.PALETTE[1], label="2 × mean CTF²")
@@ -162,7 +162,7 @@ def power(spectrum: PowerSpectrum) -> Figure:
 
 
 def curves(hypotheses: Hypotheses) -> Figure:
-    """FSC of the half maps of the four hypotheses."""
+    """Draw the FSC of the half maps of the four hypotheses."""
     fig, ax = plots.figure(1, 1, width=7.5, height=3.2)
     for name, (frequency, curve) in hypotheses.fsc.items():
         colour, style = LINES.get(name, (plots.PALETTE[7], ":"))
@@ -173,7 +173,7 @@ def curves(hypotheses: Hypotheses) -> Figure:
 
 
 def maps(hypotheses: Hypotheses) -> Figure:
-    """Central slices xy and xz of the four maps."""
+    """Draw central slices xy and xz of the four maps."""
     names = [NAMES.get(name, name) for name in hypotheses.maps]
     return plots.slices_montage(
         list(hypotheses.maps.values()), names, "Maps by hypothesis", columns=4, own_scale=True
@@ -183,7 +183,7 @@ def maps(hypotheses: Hypotheses) -> Figure:
 def numbers(
     sample: ImageSample | None, spectrum: PowerSpectrum | None, hypotheses: Hypotheses | None
 ) -> dict[str, dict]:
-    """What the pictures of images show, for `validation.json`; empty bins are null."""
+    """Collect the numbers in the figures of images, for `validation.json`; empty bins are null."""
     found: dict[str, dict] = {}
     if sample is not None:
         usable = sample.statistics[sample.statistics["finite"]]

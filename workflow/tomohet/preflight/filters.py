@@ -1,4 +1,4 @@
-"""Is what was multiplied into the images what the file says? See `particles.measured_filter`."""
+"""Comparison of the filter multiplied into the images with the stated one (`particles.measured_filter`)."""
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ NAME = "extraction filter"
 
 
 def extraction_filter(sample: Sample, premultiplied: bool) -> Finding:
-    """Dose weights, their cut and the scale factor, as stated and as found.
+    """Compare dose weights, their cut-off and the scale factor, as stated and as measured.
 
-    premultiplied: whether the images are (not what they state). What `prepare` can correct is a look; raw
-    images with dose weights it cannot, as they are divided by their own noise.
+    premultiplied : whether the images are premultiplied (not what they state)
+
+    A difference that `prepare` can correct is a "look". `prepare` cannot correct raw images with dose
+    weights, because they are divided by their own noise.
     """
     treated = sample.params.ctf_premultiplied
     rows = np.flatnonzero(
@@ -36,7 +38,7 @@ def extraction_filter(sample: Sample, premultiplied: bool) -> Finding:
         )
     found = "undecided" if measured.found is None else measured.found.name.replace("CTF", "raw")
     if measured.verdict != "wrong" or measured.found.kind == "none":
-        text = "raw images: nothing that fades with the dose was multiplied in, as far as their noise tells"
+        text = "raw images: their noise shows no filter that fades with the dose"
         return Finding(NAME, "raw only", "raw only", measured.z, text, "", "pass")
     text = f"raw images, but their noise fades with the dose: {found} (z = {measured.z:.1f})"
     return Finding(
@@ -46,13 +48,13 @@ def extraction_filter(sample: Sample, premultiplied: bool) -> Finding:
 
 
 def of_premultiplied(measured: MeasuredFilter) -> Finding:
-    """The finding on premultiplied images."""
+    """Return the finding on premultiplied images."""
     stated = measured.stated.name
     found = measured.found.name if measured.verdict in ("right", "wrong") else "undecided"
     sign = -1 if measured.verdict == "wrong" else 1
     remedy = {
-        "wrong": "`prepare` uses what was found; look up what the extraction program multiplied in",
-        "unknown": "look up what the extraction program multiplied in, or extract without it",
+        "wrong": "`prepare` uses the filter that was found; look up what the extraction program applied",
+        "unknown": "look up what the extraction program applied, or extract without it",
     }.get(measured.verdict, "")
     verdict = "look" if remedy else "pass"
     return Finding(NAME, stated, found, sign * measured.z, measured.message, remedy, verdict)

@@ -1,4 +1,4 @@
-"""One question put to the images, and their answer."""
+"""The result of one test on the images."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,11 +6,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One question put to the images.
+    """The result of one test on the images.
 
-    name: "premultiplication", "extraction filter", "contrast" or "hand". stated, found: what the file says
-    (or implies) and what the images say, or "undecided". z: strength in standard deviations, positive for
-    what is stated.
+    name : "premultiplication", "extraction filter", "contrast" or "hand"
+    stated : the answer that the file states (or implies)
+    found : the answer from the images, or "undecided"
+    z : strength in standard deviations, positive for the stated answer
     """
 
     name: str

@@ -1,23 +1,24 @@
-"""What the images say about what a particle file states and nobody can see: flag, filter, sign, hand.
+"""Tests of a particle file's statements on the images themselves: flag, filter, sign, hand.
 
 Premultiplication. Data are y = p C V + p noise with p = 1 (raw), sign C (phase-flipped), C (premultiplied) or
-|C|. Two questions tell the four apart: does the noise power follow C^2 (`spectrum.modulation`; no map is
-needed), and do the phases carry the sign of C? The latter is left to the half-map FSC of the four: beyond the
-CTF's first zero, the two wrong ones cancel. Within one answer to it, two hypotheses differ by weights alone
-and have nearly the same FSC, which is why FSC cannot replace the spectrum.
+|C|. Two questions separate the four: does the noise power follow C^2 (`spectrum.modulation`; no map is
+needed), and do the phases carry the sign of C? The half-map FSC of the four answers the second one: beyond
+the CTF's first zero, the two wrong hypotheses cancel. Two hypotheses with the same sign differ only in
+weights and have nearly the same FSC, so the FSC cannot replace the spectrum.
 
-Filter. What else was multiplied in, the noise tells as well (`preflight.filters`).
+Filter. The noise also shows any other filter that was multiplied in (`preflight.filters`).
 
-Contrast. With the sign of the data reversed, the map is reversed and nothing else: FSC and likelihood are the
-same. What is known beforehand is that a particle is compact and denser than the ice. So the centre of the
-images, their CTF signs corrected, is compared with the surroundings, and the map's skewness must agree.
+Contrast. Reversing the sign of the data only reverses the map; FSC and likelihood stay the same. The prior
+knowledge is that a particle is compact and denser than the ice. The centre of the images, with corrected CTF
+signs, is therefore compared with the surroundings, and the map's skewness must agree.
 
-Hand. Weak-phase projections of an object and of its mirror image under mirrored geometry are the same: images
-do not show the hand of the map. They show whether defocus grows with depth as the file says; with the tilts'
-geometry known, that is the sign that RELION calls rlnTomoHand and Warp the defocus hand.
+Hand. Weak-phase projections of an object and of its mirror image under mirrored geometry are the same, so
+images do not show the hand of the map. They do show whether defocus grows with depth as stated. With the
+tilts' geometry known, that is the sign that RELION calls rlnTomoHand and Warp the defocus hand.
 
-z are means over standard errors over particles, as normal deviates: with few particles Student's t is brought
-to the z of equal probability. Chance gives |z| > 4 once in 16,000 data sets, |z| > 6 once in 500 million.
+z are means over standard errors over particles, as normal deviates: with few particles Student's t is
+converted to the z of equal probability. Chance gives |z| > 4 once in 16,000 data sets, |z| > 6 once in 500
+million.
 """
 
 import time
@@ -41,21 +42,22 @@ from tomohet.preflight.finding import Finding
 from tomohet.preflight.sample import LARGEST_BOX, Sample, draw_sample
 from tomohet.preflight.spectrum import modulation, modulation_by_tomogram
 
-PIXELS = 16_000_000  # of all images that are looked at: 4,000 images of box 64
+PIXELS = 16_000_000  # of all sampled images together: 4,000 images of box 64
 MOST_IMAGES = 10_000
-LIKELY, DECISIVE = 4.0, 6.0  # of |z|; weak signals of a right flag stay below LIKELY
-HAND_LIKELY, HAND_DECISIVE = 3.0, 5.0  # of |z|; there is one hand, and it is rarely plain
+LIKELY, DECISIVE = 4.0, 6.0  # thresholds of |z|; weak signals of a right flag stay below LIKELY
+HAND_LIKELY, HAND_DECISIVE = 3.0, 5.0  # thresholds of |z|; one hand is tested, and evidence is rarely strong
 RAW_SHARE, PREMULTIPLIED_SHARE = 0.4, 0.7
 LEAST_DEPTH_A = 50.0
-MOST_NAMED = 3  # tomograms in a message
+MOST_NAMED = 3  # tomograms named in a message
 
 
 @dataclass(frozen=True)
 class Hypotheses:
-    """Findings, and for each of the four hypotheses `DATA_WEIGHTS` the half maps' FSC and mean map.
+    """Findings, and the half maps' FSC and mean map for each of the four hypotheses `DATA_WEIGHTS`.
 
-    fsc: name -> (frequency in 1/Å (s,), curve (s,)). maps: name -> (d, d, d) float32 [z, y, x], with the sign
-    that preparation will give the data. pixel_size_A: of the maps.
+    fsc : name -> (frequency in 1/Å (s,), curve (s,))
+    maps : name -> (d, d, d) float32 [z, y, x], with the sign that preparation will give the data
+    pixel_size_A : of the maps
     """
 
     findings: list[Finding]
@@ -70,12 +72,14 @@ class Hypotheses:
 def examine(
     particle_set: ParticleSet, *, max_images: int | None = None, seed: int = 0, uninvert: bool = False
 ) -> Hypotheses:
-    """Put the questions to a random sample of whole particles of at most `max_images` images.
+    """Make all tests on a random sample of whole particles of at most `max_images` images.
 
-    uninvert: preparation will keep the sign of all images (--uninvert-data). The default of `max_images`
-    makes `PIXELS` pixels after cropping to `LARGEST_BOX`. Flags that differ between images are compared with
-    that of the majority. Raises InputError for fewer than two particles, and for pixels that are no finite
-    numbers.
+    uninvert : preparation will keep the sign of all images (--uninvert-data)
+
+    The default of `max_images` makes `PIXELS` pixels after cropping to `LARGEST_BOX`. Where flags differ
+    between images, that of the majority is tested.
+
+    Raises InputError for fewer than two particles, and for pixels that are not finite numbers.
     """
     start = time.process_time()
     if max_images is None:
@@ -104,7 +108,7 @@ def examine(
 
 
 def premultiplication(sample: Sample) -> Finding:
-    """Does the noise power follow the square of the CTF, as the flag says, in all tomograms?"""
+    """Test whether the noise power follows the square of the CTF, as the flag states, in all tomograms."""
     stated = "premultiplied" if sample.premultiplied else "raw"
     share, z = modulation(sample)
     if mixed := _mixed(sample, modulation_by_tomogram(sample), z):
@@ -127,7 +131,10 @@ def premultiplication(sample: Sample) -> Finding:
 
 
 def _mixed(sample: Sample, z_of_tomogram: dict[str, float], z: float) -> Finding | None:
-    """The finding where some tomograms beyond doubt are what they are marked, and others not; else None."""
+    """Return the finding where some tomograms clearly agree with their flag and others clearly do not.
+
+    None in all other cases.
+    """
     marked = pd.Series(sample.params.ctf_premultiplied.numpy()).groupby(sample.tomogram).mean() > 0.5
     agreement = {name: one if marked[name] else -one for name, one in z_of_tomogram.items()}
     right = [name for name, one in agreement.items() if one > LIKELY]
@@ -138,20 +145,21 @@ def _mixed(sample: Sample, z_of_tomogram: dict[str, float], z: float) -> Finding
     names = ", ".join(wrong[:MOST_NAMED]) + (", ..." if len(wrong) > MOST_NAMED else "")
     strongest = min(agreement[name] for name in wrong)
     message = (
-        f"{len(wrong)} tomograms are marked otherwise than they look, {found}: {names} "
-        f"(z = {-strongest:.1f}); {len(right)} are what they are marked"
+        f"{len(wrong)} tomograms contradict their flag, they look {found}: {names} "
+        f"(z = {-strongest:.1f}); {len(right)} agree with it"
     )
     return Finding(
         "premultiplication", "premultiplied" if sample.premultiplied else "raw", "undecided", z,
-        message, "extract all tomograms in one way, or set rlnCtfDataAreCtfPremultiplied for each",
+        message, "extract all tomograms in the same way, or set rlnCtfDataAreCtfPremultiplied for each",
         "stop" if strongest <= -DECISIVE else "look",
     )  # fmt: skip
 
 
 def contrast(sample: Sample, pair: HalfPair, premultiplied: bool, uninvert: bool = False) -> Finding:
-    """Does the particle come out light with the sign that preparation gives to data of this kind?
+    """Test whether the particle is light with the sign that preparation gives to data of this kind.
 
-    pair: half maps under the same hypothesis. premultiplied: whether the data are (not what they state).
+    pair : half maps under the same hypothesis
+    premultiplied : whether the data are premultiplied (not what they state)
     """
     sign = _sign(premultiplied, uninvert)
     z = sign * contrast_score(sample, DATA_WEIGHTS["premultiplied" if premultiplied else "raw"])
@@ -161,7 +169,7 @@ def contrast(sample: Sample, pair: HalfPair, premultiplied: bool, uninvert: bool
     if abs(z) > LIKELY and z * skew > 0:
         found = kind[z > 0]
     rule = "kept" if sign > 0 else "inverted"
-    reason = "as --uninvert-data asks" if uninvert else "as is default"
+    reason = "as --uninvert-data requests" if uninvert else "the default"
     if premultiplied != sample.premultiplied:  # the sign follows the flag, which is wrong
         reason += f" for {'premultiplied' if premultiplied else 'raw'} images: once the flag is corrected"
     text = f"with the sign {rule}, {reason}, the centre of the images is"
@@ -177,7 +185,7 @@ def contrast(sample: Sample, pair: HalfPair, premultiplied: bool, uninvert: bool
 
 
 def hand(sample: Sample, premultiplied: bool) -> Finding:
-    """Does defocus grow with depth as the file says?"""
+    """Test whether defocus grows with depth as the file states."""
     spread = float(np.std(sample.depth_A))
     if spread < LEAST_DEPTH_A:
         message = f"defocus hardly differs within a tilt image ({spread:.0f} Å): there is no hand to check"
@@ -192,12 +200,12 @@ def hand(sample: Sample, premultiplied: bool) -> Finding:
 
 
 def _finding(name, stated, found, z, message, remedy, decisive) -> Finding:
-    """Pass when found is stated; otherwise stop if decisive, else look."""
+    """Make a finding: pass when found equals stated; otherwise stop if decisive, else look."""
     if found == stated:
         return Finding(name, stated, found, z, message, "", "pass")
     return Finding(name, stated, found, z, message, remedy, "stop" if abs(z) >= decisive else "look")
 
 
 def _sign(premultiplied: bool, uninvert: bool) -> int:
-    """The factor that preparation gives the images."""
+    """Return the factor that preparation gives the images."""
     return int(image_signs(np.array([premultiplied]), False if uninvert else None)[0])

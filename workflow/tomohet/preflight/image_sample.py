@@ -15,22 +15,22 @@ from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.preflight.check import Check
 
 N_SAMPLE = 512
-PIXELS = 2**25  # of all sampled images: 128 MiB
-EXTREME = 12.0  # robust standard deviations: beyond, a pixel is gold, a hot pixel or an edge
-NOISE_RANGE = 4.0  # 95th over 5th percentile within tomograms
-GREY_RANGE = 1.5  # of tomograms: beyond, it is worth a word
+PIXELS = 2**25  # of all sampled images together: 128 MiB
+EXTREME = 12.0  # robust standard deviations beyond which a pixel is gold, a hot pixel or an edge
+NOISE_RANGE = 4.0  # tolerated ratio of 95th to 5th percentile within tomograms
+GREY_RANGE = 1.5  # ratio between tomograms' grey scales above which it is reported
 SLOPE_WORTH_A_WORD = 0.5
-FAR_FROM_0 = 10.0  # deviations of an image: images were not normalised when they were extracted
+FAR_FROM_0 = 10.0  # standard deviations of an image: beyond, the extraction has not normalised the images
 
 
 @dataclass(frozen=True)
 class ImageSample:
     """m images (m, D, D) float32 as on disk, evenly spaced in the table, their rows and statistics.
 
-    statistics, one row per image: mean, deviation, extreme (largest |pixel - median| over robust deviation),
-    level and slope of the background (at the centre, and from there to the edge; both over the deviation of
-    the pixels without them), noise (deviation of the prepared image's transform at high frequency), tomogram,
-    finite, constant.
+    statistics : one row per image: mean, deviation, extreme (largest |pixel - median| over robust deviation),
+        level and slope of the background (at the centre, and from there to the edge; both over the deviation
+        of the pixels without the background), noise (deviation of the prepared image's transform at high
+        frequency), tomogram, finite, constant
     """
 
     images: pd.DataFrame
@@ -39,7 +39,7 @@ class ImageSample:
 
 
 def sample_images(s: ParticleSet) -> ImageSample | None:
-    """Read the sample; None when the stacks differ in box from the table's, as before resampling."""
+    """Read the sample; return None when the stacks' boxes differ from the table's, as before resampling."""
     n = min(N_SAMPLE, len(s.images), max(8, PIXELS // s.box**2))
     rows = np.unique(np.linspace(0, len(s.images) - 1, n).round().astype(int))
     images = s.images.iloc[rows].reset_index(drop=True)
@@ -53,7 +53,7 @@ def sample_images(s: ParticleSet) -> ImageSample | None:
 
 
 def check_images(sample: ImageSample) -> list[Check]:
-    """Constant and non-finite images, extreme pixels, background, and the spread of the noise level."""
+    """Check constant and non-finite images, extreme pixels, background, and the spread of the noise level."""
     usable = sample.statistics[sample.statistics["noise"] > 0]
     checks = [_check_values(sample), _check_extremes(sample)]
     return [*checks, _check_background(usable), _check_noise(usable)]
@@ -87,7 +87,7 @@ def _statistics(pixels: np.ndarray) -> pd.DataFrame:
 
 
 def _noise(pixels: torch.Tensor) -> np.ndarray:
-    """Noise deviation (m,) of images (m, D, D), which are prepared for it in place."""
+    """Compute the noise deviation (m,) of images (m, D, D), which are prepared in place."""
     hp = half_plane(pixels.shape[-1])
     Preparation().apply(pixels)
     return torch.cat([noise_deviation(images_to_half_planes(part), hp) for part in pixels.split(64)]).numpy()
@@ -97,7 +97,7 @@ def _check_values(sample: ImageSample) -> Check:
     statistics = sample.statistics
     n = len(statistics)
     for wrong, what, remedy in (
-        (~statistics["finite"], "have pixels that are no finite numbers", "extract these stacks again"),
+        (~statistics["finite"], "have pixels that are not finite numbers", "extract these stacks again"),
         (statistics["constant"], "are constant", "leave these images out (--ind-imgs), or extract again"),
     ):
         if wrong.any():
@@ -127,7 +127,7 @@ def _check_extremes(sample: ImageSample) -> Check:
 
 
 def _check_background(statistics: pd.DataFrame) -> Check:
-    """The grey level around the particles, in deviations of the images' pixels."""
+    """Check the grey level around the particles, in deviations of the images' pixels."""
     if statistics.empty:
         return Check("grey level", "look", "the images have no noise", "are they simulated?")
     low, middle, high = np.percentile(statistics["level"], (5, 50, 95))
@@ -137,15 +137,18 @@ def _check_background(statistics: pd.DataFrame) -> Check:
     )
     text += f"{high:.2g})"
     text += f", with slopes up to {steep:.2g} from centre to edge" if steep > SLOPE_WORTH_A_WORD else ""
-    text += "; it is taken off"
+    text += "; it is subtracted"
     if max(-low, high, steep) > FAR_FROM_0:
-        remedy = "were the images extracted without normalisation? other programs may not take it off"
+        remedy = "were the images extracted without normalisation? other programs may not subtract it"
         return Check("grey level", "look", text, remedy)
     return Check("grey level", "pass", text)
 
 
 def _check_noise(statistics: pd.DataFrame) -> Check:
-    """Noise within tomograms, where it decides how much an image counts; not so between them."""
+    """Check the noise within tomograms, where it decides the weight of an image.
+
+    Between tomograms it does not affect the weights.
+    """
     if statistics.empty:
         return Check("noise level", "look", "the images have no noise", "are they simulated?")
     usual = statistics.groupby("tomogram")["noise"].transform("median")
@@ -154,7 +157,7 @@ def _check_noise(statistics: pd.DataFrame) -> Check:
     text = f"noise of single images differs by a factor of {high / low:.2g} within tomograms (5th to 95th "
     text += f"percentile of {len(statistics)})"
     if grey > GREY_RANGE:
-        text += f"; tomograms differ by {grey:.2g}: each counts alike, on its own grey scale"
+        text += f"; tomograms differ by {grey:.2g}: all count equally, each on its own grey scale"
     if high > NOISE_RANGE * low:
         remedy = "were stacks of one tomogram normalised differently? the brighter images would count less"
         return Check("noise level", "look", text, remedy)

@@ -9,15 +9,15 @@ from tomohet.physics.ctf import electron_wavelength_A
 from tomohet.preflight.check import Check
 
 USUAL_VOLTAGES_KV = (100, 120, 200, 300)
-USUAL_DEFOCUS_A = (1_000.0, 100_000.0)  # medians outside are another unit
+USUAL_DEFOCUS_A = (1_000.0, 100_000.0)  # a median outside this range is in another unit
 MOST_ASTIGMATISM_A = 15_000.0
-LEAST_OUTLIER_A = 5_000.0  # a tilt's defocus this far from its series' is a failed fit, however even the rest
+LEAST_OUTLIER_A = 5_000.0  # smallest difference from the series for a tilt to count as a failed CTF fit
 OUTLIER_SPREADS = 6.0
 SPREAD_OF_MAD = 1.4826  # standard deviation over median absolute deviation of a normal distribution
 
 
 def check_microscope(s: ParticleSet) -> Check:
-    """Voltage, spherical aberration and amplitude contrast in their units and usual ranges."""
+    """Check voltage, spherical aberration and amplitude contrast for units and usual ranges."""
     images = s.images
     voltage, cs, amplitude = images["voltage_kV"], images["cs_mm"], images["amplitude_contrast"]
     text = f"{voltage.median():g} kV, Cs {cs.median():g} mm, amplitude contrast {amplitude.median():g}"
@@ -31,7 +31,7 @@ def check_microscope(s: ParticleSet) -> Check:
 
 
 def check_defocus(s: ParticleSet) -> Check:
-    """Range, sign and astigmatism of the defocus."""
+    """Check range, sign and astigmatism of the defocus."""
     u, v = s.images["defocus_u_A"], s.images["defocus_v_A"]
     mean = (u + v) / 2
     low, median, high = mean.min(), mean.median(), mean.max()
@@ -43,14 +43,15 @@ def check_defocus(s: ParticleSet) -> Check:
         return Check("defocus", "look", text, "check the CTF fit")
     if (u - v).abs().max() > MOST_ASTIGMATISM_A:
         text = f"{text}, astigmatism up to {(u - v).abs().max() / 1e4:.2g} µm"
-        return Check("defocus", "look", text, "check the CTF fits of these")
+        return Check("defocus", "look", text, "check the CTF fits of these images")
     return Check("defocus", "pass", text)
 
 
 def defocus_per_tilt(s: ParticleSet) -> pd.DataFrame:
-    """One row per tilt of every tomogram: tomogram, dose_e_A2, tilt_deg, defocus_A (median), outlier.
+    """Tabulate one row per tilt of every tomogram.
 
-    An outlier lies far from the median of its tilt series, in units of the series' own spread.
+    Columns: tomogram, dose_e_A2, tilt_deg, defocus_A (median), outlier. An outlier lies far from the median
+    of its tilt series, in units of the series' own spread.
     """
     images = s.images
     tomogram = s.particles["tomogram"].set_axis(s.particles["particle"])
@@ -73,7 +74,7 @@ def defocus_per_tilt(s: ParticleSet) -> pd.DataFrame:
 
 
 def check_defocus_outliers(s: ParticleSet) -> Check:
-    """Single tilts whose defocus stands apart from the rest of their tilt series."""
+    """Check for single tilts whose defocus differs from the rest of their tilt series."""
     tilts = defocus_per_tilt(s)
     wrong = tilts[tilts["outlier"]]
     if len(wrong):
@@ -81,15 +82,18 @@ def check_defocus_outliers(s: ParticleSet) -> Check:
         return Check(
             "defocus of tilts",
             "look",
-            f"{len(wrong):,} of {len(tilts):,} tilts stand apart from their series: {first['tomogram']} at "
+            f"{len(wrong):,} of {len(tilts):,} tilts differ from their series: {first['tomogram']} at "
             f"{first['tilt_deg']:g}°, {first['defocus_A'] / 1e4:.3g} µm",
             "check the CTF fits of these tilts, or exclude them",
         )
-    return Check("defocus of tilts", "pass", f"no tilt of {len(tilts):,} stands apart from its series")
+    return Check("defocus of tilts", "pass", f"no tilt of {len(tilts):,} differs from its series")
 
 
 def check_ctf_sampling(s: ParticleSet) -> Check:
-    """CTF oscillations are sampled while the delocalisation lambda * defocus * s stays in half the box."""
+    """Check that the box samples CTF oscillations.
+
+    It does while the delocalisation lambda * defocus * s stays within half the box.
+    """
     defocus_A = float(s.images[["defocus_u_A", "defocus_v_A"]].abs().max().max())
     wavelength_A = float(electron_wavelength_A(torch.tensor(s.images["voltage_kV"].iloc[0])))
     finest_A = 2 * wavelength_A * defocus_A / (s.box * s.pixel_size_A)

@@ -1,4 +1,4 @@
-"""`validation.json` and `validation.html`: verdicts, counts and pictures of a particle set."""
+"""`validation.json` and `validation.html`: verdicts, counts and figures of a particle set."""
 
 import base64
 import datetime
@@ -23,22 +23,22 @@ from tomohet.preflight.tilts import TiltSchemes
 
 SECTIONS = {
     "Images": "What is in the stacks.",
-    "CTF": "Whether flag and sign are what the file says, tested on the images.",
-    "Acquisition": "How the tilt series were recorded, as the file says.",
-    "Particles": "Where the particles are and how they are turned.",
+    "CTF": "Whether flag and sign are as stated, tested on the images.",
+    "Acquisition": "How the tilt series were recorded, as stated in the file.",
+    "Particles": "Positions and orientations of the particles.",
 }
 FIRST = {
-    "pass": "Nothing stands in the way of preparing and training.",
-    "look": "Nothing forbids going on, but look at these first:",
-    "stop": "Do not go on before this is mended:",
+    "pass": "The particles are ready for preparing and training.",
+    "look": "You can continue, but look at these first:",
+    "stop": "Do not continue before this is corrected:",
 }
-MOST_FIRST = 6  # things to do, named in the banner
+MOST_FIRST = 6  # remedies named in the banner
 DPI, SCALE = 150, 98  # px per inch in the file, and on the page
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was looked at beside the table: images, their spectrum, the hypotheses; each may be missing."""
+    """Results beside the table: images, their spectrum, the hypotheses; each may be missing."""
 
     sample: ImageSample | None = None
     spectrum: PowerSpectrum | None = None
@@ -56,7 +56,10 @@ def write_validation(
 
 
 def described(s: ParticleSet, checks: list[Check], evidence: Evidence) -> dict:
-    """The content of `validation.json`: verdict, counts, checks, findings, and the numbers of the figures."""
+    """Return the content of `validation.json`.
+
+    It holds verdict, counts, checks, findings, and the numbers of the figures.
+    """
     hypotheses = evidence.hypotheses
     return {
         "source": str(s.source),
@@ -75,7 +78,7 @@ def described(s: ParticleSet, checks: list[Check], evidence: Evidence) -> dict:
 
 
 def render(s: ParticleSet, checks: list[Check], pictures: list[Picture]) -> str:
-    """The whole page as text: it loads nothing and needs no JavaScript."""
+    """Return the whole page as text; it loads nothing and needs no JavaScript."""
     number = counts(s)
     severe = [check for verdict in ("stop", "look") for check in checks if check.verdict == verdict]
     tiles = [

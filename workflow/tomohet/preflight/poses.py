@@ -9,24 +9,24 @@ from tomohet.particles.table import ROTATION_COLUMNS, ParticleSet
 from tomohet.preflight.check import Check
 
 ORIENTATION_BINS = (8, 16)  # in cos(polar angle) and azimuth: bins of equal area
-SAME = 1e-6  # of the elements of rotation matrices
-NEAR_DUPLICATE = 0.1  # of the box
+SAME = 1e-6  # tolerance for elements of rotation matrices
+NEAR_DUPLICATE = 0.1  # distance as a fraction of the box
 
 
 def check_shifts(s: ParticleSet) -> Check:
-    """Images that are moved far, or out of their box."""
+    """Check for images that are shifted far, or out of their box."""
     length = np.hypot(s.images["shift_x_px"], s.images["shift_y_px"]).to_numpy()
     text = f"up to {length.max():.3g} px ({length.max() * s.pixel_size_A:.3g} Å)"
     if (outside := int((length > s.box / 2).sum())) > 0:
         remedy = "re-extract at the refined positions; is the unit of the origins right (px, Å)?"
-        return Check("shifts", "stop", f"{text}: {outside:,} images are moved out of their box", remedy)
+        return Check("shifts", "stop", f"{text}: {outside:,} images are shifted out of their box", remedy)
     if length.max() > s.box / 4:
         return Check("shifts", "look", f"{text}, more than a quarter of the box", "re-extract, re-centred")
     return Check("shifts", "pass", text)
 
 
 def check_orientations(s: ParticleSet) -> Check:
-    """Views of the particles: how many equal-area bins of the sphere are filled, against chance."""
+    """Check the particles' views: how many equal-area bins of the sphere are filled, compared with chance."""
     exposed = least_exposed(s)
     views = exposed[:, 2, :]
     polar = np.clip(((views[:, 2] + 1) / 2 * ORIENTATION_BINS[0]).astype(int), 0, ORIENTATION_BINS[0] - 1)
@@ -41,7 +41,7 @@ def check_orientations(s: ParticleSet) -> Check:
             "orientations", "stop", "all particles have the same orientation", "refine their poses first"
         )
     if len(views) > 1 and np.ptp(views, axis=0).max() < SAME:
-        text = "all particles are seen from one direction, turned in the image plane alone"
+        text = "all particles are seen from one direction and differ only by in-plane rotations"
         return Check("orientations", "look", text, "were rot and tilt refined? maps will be smeared along it")
     if filled < expected / 2:
         return Check("orientations", "look", text, "expect maps smeared along the missing views")
@@ -49,18 +49,18 @@ def check_orientations(s: ParticleSet) -> Check:
 
 
 def least_exposed(s: ParticleSet) -> np.ndarray:
-    """Rotation (n, 3, 3) of each particle's least exposed image."""
+    """Return the rotation (n, 3, 3) of each particle's least exposed image."""
     rows = s.images.groupby("particle")["dose_e_A2"].idxmin().to_numpy()
     return s.images[list(ROTATION_COLUMNS)].to_numpy(np.float64)[rows].reshape(-1, 3, 3)
 
 
 def viewing_directions(s: ParticleSet) -> np.ndarray:
-    """Direction of the beam in each particle's own frame at its least exposed tilt, unit vectors (n, 3)."""
+    """Return the beam direction in each particle's frame at its least exposed tilt, unit vectors (n, 3)."""
     return least_exposed(s)[:, 2, :]
 
 
 def check_duplicates(s: ParticleSet) -> Check:
-    """Particles of one tomogram that lie nearly on one another."""
+    """Check for particles of one tomogram that lie nearly on top of each other."""
     if positioned(s).empty:
         return Check(
             "near duplicates",
@@ -73,19 +73,19 @@ def check_duplicates(s: ParticleSet) -> Check:
         pairs += (int(tree.count_neighbors(tree, distance_A)) - len(members)) // 2
     text = f"{pairs:,} pairs of particles are closer than {distance_A:.3g} Å"
     if pairs:
-        remedy = "remove duplicates unless they are meant (symmetry expansion)"
+        remedy = "remove duplicates unless they are intended (symmetry expansion)"
         return Check("near duplicates", "look", text, remedy)
     return Check("near duplicates", "pass", f"no particles are closer than {distance_A:.3g} Å")
 
 
 def positioned(s: ParticleSet) -> pd.DataFrame:
-    """The particles whose position in the tomogram is known, each without its copies."""
+    """Return the particles whose position in the tomogram is known, without symmetry copies."""
     own = sources(s.particles) == np.arange(len(s.particles))
     return s.particles[own].dropna(subset=["x_A", "y_A", "z_A"])
 
 
 def has_near_duplicate(position_A: np.ndarray, distance_A: float) -> np.ndarray:
-    """Which of the positions (n, 3) of one tomogram have another one closer than `distance_A`."""
+    """Tell which positions (n, 3) of one tomogram have another position closer than `distance_A`."""
     if len(position_A) < 2:
         return np.zeros(len(position_A), bool)
     nearest = cKDTree(position_A).query(position_A, k=2)[0][:, 1]

@@ -1,4 +1,4 @@
-"""The whole pre-flight check: the tables, then a sample of the images, then what these say of the flags."""
+"""The whole pre-flight check: the tables, a sample of the images, and their tests of the flags."""
 
 from tomohet.errors import InputError
 from tomohet.particles.copies import one_of_each
@@ -21,10 +21,10 @@ def preflight(
     seed: int = 0,
     uninvert: bool = False,
 ) -> tuple[list[Check], TiltSchemes, Evidence]:
-    """All checks, the tilts as the poses give them, and what was seen in the images.
+    """Make all checks; return them, the tilts from the poses, and the evidence from the images.
 
-    rescale_A: the pixel size to which all images will be brought. max_images, uninvert: of
-    `hypotheses.examine`.
+    rescale_A : the pixel size to which all images will be resampled
+    max_images, uninvert : of `hypotheses.examine`
     """
     schemes = tilt_schemes(particle_set)
     checks = validate(particle_set, rescale_A=rescale_A, schemes=schemes)
@@ -34,8 +34,8 @@ def preflight(
     sample = sample_images(particle_set)
     if sample is None or len(particle_set.pixel_sizes_A) > 1:
         checks.append(
-            Check("images", "look", "stacks of several grids: the images were not looked at",
-                  "validate what was prepared or downsampled from them")
+            Check("images", "look", "stacks of several grids: the images were not examined",
+                  "validate the prepared or downsampled images instead")
         )  # fmt: skip
         return checks, schemes, Evidence()
     checks += check_images(sample)

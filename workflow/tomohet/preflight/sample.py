@@ -1,4 +1,4 @@
-"""A bounded random sample of the tilt images, as recorded, for the tests that look at pixels."""
+"""A bounded random sample of the tilt images, as recorded, for the tests on pixels."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,22 @@ from tomohet.particles.table import ParticleSet
 from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
 from tomohet.physics.imaging import ImageParameters, image_parameters
 
-LARGEST_BOX = 64  # of the transforms kept: coarser than Nyquist for larger images
+LARGEST_BOX = 64  # of the sampled transforms: larger images are cropped below Nyquist
 
 
 @dataclass(frozen=True)
 class Sample:
     """m tilt images of n whole particles, cropped in Fourier space to a box d.
 
-    half_plane: of box d. data (m, k) complex64: transforms of the images as they are prepared (without
-    background, windowed, on one grey scale) but of the sign in the file, centred by their shifts. params:
-    their parameters, with the pixel size of box d. particle (m,) from 0 to n - 1. half (m,) 0 or 1, by
-    particle. depth_A (m,): mean defocus minus that of all images of the same tomogram and tilt. tomogram
-    (m,): its name. premultiplied: what most images state.
+    half_plane : of box d
+    data : (m, k) complex64, transforms of the images as they are prepared (without background, windowed, on
+        one grey scale) but with the sign in the file, centred by their shifts
+    params : their parameters, with the pixel size of box d
+    particle : (m,) from 0 to n - 1
+    half : (m,) 0 or 1, by particle
+    depth_A : (m,) mean defocus minus that of all images of the same tomogram and tilt
+    tomogram : (m,) its name
+    premultiplied : what most images state
     """
 
     half_plane: HalfPlane
@@ -60,7 +64,7 @@ def draw_sample(particle_set: ParticleSet, *, max_images: int, seed: int) -> Sam
     chosen = images.iloc[rows].reset_index(drop=True)
     particle = np.unique(chosen["particle"], return_inverse=True)[1]
     if len(rows) == 0 or particle.max() < 1:
-        raise InputError(f"{particle_set.source}: at least two particles are needed to look at the images")
+        raise InputError(f"{particle_set.source}: at least two particles are needed to examine the images")
     full, box = particle_set.box, min(particle_set.box, LARGEST_BOX)
     hp = half_plane(box)
     data = torch.empty(len(rows), hp.n, dtype=torch.complex64)
@@ -71,7 +75,7 @@ def draw_sample(particle_set: ParticleSet, *, max_images: int, seed: int) -> Sam
     for part, values in read_half_planes(chosen, np.arange(len(chosen)), grids, Preparation()):
         power[part] = noise_deviation(values, half_plane(full)).square().numpy()
         expected[part] = expected_noise(chosen.iloc[part], half_plane(full))
-        # Half-planes are sorted by |k|: those of a smaller box come first.
+        # Half planes are sorted by |k|: the points of a smaller box come first.
         data[part] = shift_half_planes(values[:, : hp.n], shifts[part], hp)
     level = grey_levels(power, expected, tomogram)[tomogram].to_numpy(np.float32)
     data /= torch.as_tensor(level).clamp(min=1e-20)[:, None]
@@ -92,7 +96,7 @@ def draw_sample(particle_set: ParticleSet, *, max_images: int, seed: int) -> Sam
 
 
 def depths(particle_set: ParticleSet) -> np.ndarray:
-    """Mean defocus of each image minus that of all images of the same tomogram and tilt, Å, (images,)."""
+    """Return each image's mean defocus minus that of all images of its tomogram and tilt, Å, (images,)."""
     images = particle_set.images
     defocus = (images["defocus_u_A"] + images["defocus_v_A"]) / 2
     names = particle_set.particles.set_index("particle")["tomogram"]
@@ -101,7 +105,7 @@ def depths(particle_set: ParticleSet) -> np.ndarray:
 
 
 def _random_particles(particle: np.ndarray, max_images: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows (ascending) of all images of particles drawn at random."""
+    """Return the rows (ascending) of all images of particles drawn at random."""
     names, counts = np.unique(particle, return_counts=True)
     order = rng.permutation(len(names))
     n = max(2, int(np.searchsorted(np.cumsum(counts[order]), max_images, side="right")))

@@ -1,15 +1,15 @@
-"""Was the data multiplied by its CTF? The noise tells: it dominates a tilt image, and no map is needed.
+"""Test of premultiplication by the noise spectrum: noise dominates a tilt image, so no map is needed.
 
 The camera's noise has a smooth spectrum. Multiplication by the CTF C colours it: its power becomes
-proportional to C^2, with zeros at the zeros of C. So the power of image i at frequency k is modelled as
+proportional to C^2, with zeros at the zeros of C. The power of image i at frequency k is modelled as
 
-    E|y|^2 = a_t s_g [(1 - m) + m C_i(k)^2],
+    E|y|^2 = a_t s_g [(1 - m) + m C_i(k)^2].
 
-s_g free in every group g of images of similar dose and every shell (detector, dose weights, thickness), a_t
-in every tomogram (its grey scale), C with each image's own defocus and astigmatism. m = 0 is raw or
-phase-flipped data (which power cannot tell apart), m = 1 premultiplied. |y|^2 of noise is exponentially
-distributed, which makes the likelihood of m closed: s_g is the group's mean of |y|^2 over the bracket and
-a_t, and a_t likewise (Whittle). Signal adds C^2 in raw data too, so only the outer shells are used, where
+s_g is free in every group g of images of similar dose and every shell (detector, dose weights, thickness),
+a_t in every tomogram (its grey scale), and C has each image's own defocus and astigmatism. m = 0 is raw or
+phase-flipped data (which power cannot separate), m = 1 premultiplied. |y|^2 of noise is exponentially
+distributed, which gives the likelihood of m in closed form: s_g is the group's mean of |y|^2 over the bracket
+and a_t, and a_t likewise (Whittle). Signal adds C^2 in raw data too, so only the outer shells are used, where
 noise dominates.
 """
 
@@ -26,11 +26,11 @@ from tomohet.physics.ctf import electron_wavelength_A
 from tomohet.physics.imaging import ctf_of
 from tomohet.preflight.sample import Sample, draw_sample
 
-OUTER = 0.5  # of the sample's Nyquist frequency: beyond, noise dominates a tilt image
+OUTER = 0.5  # fraction of the sample's Nyquist frequency beyond which noise dominates a tilt image
 DOSE_GROUPS = 8
 SHARES = np.linspace(0.02, 0.98, 25)
 PHASE_BINS = 60
-SCALE_ROUNDS = 2  # one would do if all tomograms had the same doses
+SCALE_ROUNDS = 2  # one round would suffice if all tomograms had the same doses
 SORTING_ROUNDS = 4
 
 
@@ -38,10 +38,14 @@ SORTING_ROUNDS = 4
 class PowerSpectrum:
     """Radial means over the sampled images, and the same aligned by the phase of the CTF.
 
-    frequency_1_A, power, ctf2, ctf4 (n,): mean power (relative to the whole image's), mean C^2 and C^4 per
-    shell; background (n,): its smooth part, power / background is free of it. phase_cycles (m,): argument of
-    the CTF's sine over pi, so that zeros lie at whole numbers; aligned_power (m,): power over its group's
-    mean at the same shell; expected_raw, expected_premultiplied (m,): what that would be. Empty bins are NaN.
+    frequency_1_A, power, ctf2, ctf4 : (n,) mean power (relative to the whole image's), mean C^2 and C^4 per
+        shell
+    background : (n,) smooth part of the power
+    phase_cycles : (m,) argument of the CTF's sine over pi, so that zeros lie at whole numbers
+    aligned_power : (m,) power over its group's mean at the same shell
+    expected_raw, expected_premultiplied : (m,) expectation of aligned_power
+
+    Empty bins are NaN.
     """
 
     frequency_1_A: np.ndarray
@@ -56,12 +60,12 @@ class PowerSpectrum:
 
 
 def power_spectrum(particle_set: ParticleSet, *, n_images: int = 1500, seed: int = 0) -> PowerSpectrum:
-    """Average power spectrum of a random sample of images; InputError as `draw_sample`."""
+    """Compute the average power spectrum of a random sample of images; InputError as `draw_sample`."""
     return spectrum_of(draw_sample(particle_set, max_images=n_images, seed=seed))
 
 
 def spectrum_of(sample: Sample) -> PowerSpectrum:
-    """Average power spectrum of a sample."""
+    """Compute the average power spectrum of a sample."""
     hp = sample.half_plane
     power, ctf2 = sample.data.abs().square(), ctf_of(sample.params, hp).square()
     radial = [_by(values.mean(0), hp.shell, hp.box // 2 + 1)[1:].numpy() for values in (power, ctf2, ctf2**2)]
@@ -93,7 +97,10 @@ def spectrum_of(sample: Sample) -> PowerSpectrum:
 
 
 def ctf_phase_cycles(sample: Sample) -> Tensor:
-    """Minus the argument of the CTF's sine over pi, (m, k): whole numbers at the zeros, growing outwards."""
+    """Return minus the argument of the CTF's sine over pi, (m, k).
+
+    It is an integer at each zero and grows outwards.
+    """
     p, hp = sample.params, sample.half_plane
     wavelength = electron_wavelength_A(p.voltage_kV)[:, None]
     kx, ky = (hp.frequency.double() / p.pixel_size_A.double()[:, None, None]).unbind(-1)
@@ -107,27 +114,27 @@ def ctf_phase_cycles(sample: Sample) -> Tensor:
 
 
 def modulation(sample: Sample) -> tuple[float, float]:
-    """The share m of the outer power that follows C^2, and z of "premultiplied" over "raw".
+    """Estimate the fraction m of the outer power that follows C^2, and z of "premultiplied" over "raw".
 
-    z is the mean over its standard error, over particles, of the log-likelihood of m = 0.98 minus that of
-    m = 0.02.
+    z is the mean over its standard error, over particles, of the log-likelihood of m = 0.98 minus that of m =
+    0.02.
     """
     outer = _outer(sample)
     grey, likelihood = None, []
     for share in SHARES:
         bracket = 1 - share + share * outer.ctf2
-        scale, grey = outer.scales(bracket, grey)  # from those of the share before
+        scale, grey = outer.scales(bracket, grey)  # starting from the scales of the previous m
         likelihood.append(outer.log_likelihood(bracket * scale, grey))
     best = float(SHARES[int(np.argmax([float(one.sum()) for one in likelihood]))])
     return best, z_over_particles((likelihood[-1] - likelihood[0]).numpy(), sample.particle)
 
 
 def modulation_by_tomogram(sample: Sample) -> dict[str, float]:
-    """z of "premultiplied" over "raw" from the particles of each tomogram, by name; 0 for a single particle.
+    """Compute z of "premultiplied" over "raw" for each tomogram, by name; 0 for a single particle.
 
-    Spectra s_g are shared. Each tomogram is given the m that suits it better, and the spectra are estimated
-    anew, some times: else raw tomograms would blur those of premultiplied ones. Of two starts, all raw and
-    all premultiplied, the end of higher likelihood counts.
+    Spectra s_g are shared. Each tomogram gets the m that fits it better, and the spectra are estimated again;
+    this is repeated, because otherwise raw tomograms would blur the spectra of premultiplied ones. Of two
+    starts, all raw and all premultiplied, the result of higher likelihood counts.
     """
     outer = _outer(sample)
     score = max((_sorted_tomograms(outer, start) for start in (False, True)), key=lambda end: end[1])[0]
@@ -136,7 +143,11 @@ def modulation_by_tomogram(sample: Sample) -> dict[str, float]:
 
 
 def _sorted_tomograms(outer: "_Outer", start: bool) -> tuple[np.ndarray, float]:
-    """Log-likelihood of m = 0.98 minus that of m = 0.02 of each image (m,), and that of all as sorted."""
+    """Assign each tomogram its m from one start.
+
+    Returns the log-likelihood of m = 0.98 minus that of m = 0.02 of each image (m,), and that of the
+    assignment.
+    """
     ends = [1 - share + share * outer.ctf2 for share in (SHARES[0], SHARES[-1])]
     premultiplied = torch.full((len(outer.names),), start)
     for _ in range(SORTING_ROUNDS):
@@ -161,7 +172,7 @@ class _Outer:
     names: np.ndarray
 
     def scales(self, bracket: Tensor, grey: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """s_g (m, k) of each value and a_t (tomograms,) for a bracket (m, k); grey: a guess of a_t."""
+        """Estimate s_g (m, k) of each value and a_t (tomograms,) for a bracket (m, k); grey: initial a_t."""
         grey = torch.ones(len(self.names)) if grey is None else grey
         for _ in range(SCALE_ROUNDS):
             power = self.power / (bracket * grey[self.tomogram, None])
@@ -170,12 +181,12 @@ class _Outer:
         return scale, grey
 
     def grey(self, expected: Tensor) -> Tensor:
-        """a_t (tomograms,) given all else."""
+        """Estimate a_t (tomograms,) for given expected power."""
         ratio = (self.power / expected).mean(1)
         return _by(ratio, self.tomogram, len(self.names)).clamp(min=1e-12)
 
     def log_likelihood(self, expected: Tensor, grey: Tensor) -> Tensor:
-        """Of each image (m,), float64."""
+        """Compute the log-likelihood of each image (m,), float64."""
         expected = expected * grey[self.tomogram, None]
         return -(torch.log(expected) + self.power / expected).sum(1).double()
 
@@ -193,7 +204,7 @@ def _outer(sample: Sample) -> _Outer:
 
 
 def _groups(sample: Sample, columns: slice) -> tuple[Tensor, int]:
-    """Group (m, k) of each value, by rank of the dose and shell; and their number."""
+    """Return the group (m, k) of each value, by rank of the dose and shell; and the number of groups."""
     rank = np.unique(sample.params.dose_e_A2.numpy(), return_inverse=True)[1]
     dose = torch.as_tensor(rank * DOSE_GROUPS // (rank.max() + 1))
     n_shells = sample.box // 2 + 1
@@ -201,7 +212,7 @@ def _groups(sample: Sample, columns: slice) -> tuple[Tensor, int]:
 
 
 def _by(values: Tensor, index: Tensor, n: int) -> Tensor:
-    """Means (n,) of values that share an index."""
+    """Average values that share an index, (n,)."""
     flat = index.flatten()
     sums = torch.zeros(n, dtype=torch.float64).index_add_(0, flat, values.flatten().double())
     return (sums / torch.bincount(flat, minlength=n).clamp(min=1)).float()

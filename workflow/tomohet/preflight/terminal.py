@@ -7,14 +7,14 @@ from tomohet.preflight.check import Check, overall
 
 COLOURS = {"pass": "32", "look": "33", "stop": "31"}
 MEANING = {
-    "pass": "nothing stands in the way",
+    "pass": "all checks passed",
     "look": "look at these before you compute",
-    "stop": "this must be mended first",
+    "stop": "this must be corrected first",
 }
 
 
 def summary(checks: Sequence[Check], page: Path, colour: bool) -> str:
-    """One aligned line per check, then the overall verdict and where the page is."""
+    """Format one aligned line per check, then the overall verdict and the location of the page."""
     width = max(len(check.name) for check in checks)
     lines = [
         f"{_painted(check.verdict, colour)}  {check.name:{width}}  {check.message}"

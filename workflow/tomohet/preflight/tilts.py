@@ -1,7 +1,7 @@
-"""Checks of dose and tilt: what the table states, and what the poses of a particle's images say about it.
+"""Checks of dose and tilt: the table, compared with the poses of a particle's images.
 
-The poses of two images of a particle differ by the stage alone: R_i R_j^T = T_i T_j^T, a turn about the tilt
-axis, which lies in the image plane. So poses give the tilts back, with their sign and axis.
+The poses of two images of a particle differ only by the stage: R_i R_j^T = T_i T_j^T, a rotation about the
+tilt axis, which lies in the image plane. Poses therefore determine the tilts, with their sign and axis.
 """
 
 from dataclasses import dataclass
@@ -17,20 +17,22 @@ from tomohet.preflight.check import Check
 MOST_DOSE_E_A2 = 250.0
 MOST_TILT_DEG = 75.0
 LARGEST_GAP_DEG = 12.0
-DOSE_RANGE = 1.3  # total doses of tilt series differ by more: look
+DOSE_RANGE = 1.3  # ratio of total doses of tilt series above which the verdict is "look"
 EXAMINED = 400  # particles whose poses are followed through their tilts
-POSE_TOLERANCE_DEG = 6.0  # tilts refined one by one wander by a few degrees
-AXIS_TOLERANCE_DEG = 15.0  # of the mean; axes that point anywhere have 33
+POSE_TOLERANCE_DEG = 6.0  # separately refined tilts vary by a few degrees
+AXIS_TOLERANCE_DEG = 15.0  # for the mean; random axes have a mean of 33 degrees
 FOLLOWS = 0.9  # rank correlation
 
 
 @dataclass(frozen=True)
 class TiltSchemes:
-    """Tilts of up to `EXAMINED` particles, spread over the tomograms, as their poses give them.
+    """Tilts of up to `EXAMINED` particles, spread over the tomograms, from their poses.
 
-    table: one row per image, sorted by particle and dose: particle, tomogram, dose_e_A2, tilt_deg as stated,
-    signed_deg from the poses. axis_deg: angle of the tilt axis out of the image plane, deviation_deg: median
-    difference of stated and posed tilts, scheme: name; by particle, all in the order of `particle`.
+    table : one row per image, sorted by particle and dose: particle, tomogram, dose_e_A2, tilt_deg as stated,
+        signed_deg from the poses
+    axis_deg : angle of the tilt axis out of the image plane, by particle
+    deviation_deg : median difference between stated tilts and those from poses, by particle
+    scheme : name, by particle
     """
 
     table: pd.DataFrame
@@ -41,7 +43,10 @@ class TiltSchemes:
 
 
 def tilt_schemes(s: ParticleSet) -> TiltSchemes:
-    """Follow the poses of some particles, those with most tilts of every tomogram first."""
+    """Follow the poses of some particles through their tilts.
+
+    The particles with most tilts of every tomogram come first.
+    """
     ranked = s.particles[s.particles["n_tilts"] > 0].sort_values("n_tilts", ascending=False, kind="stable")
     order = ranked.groupby("tomogram").cumcount().sort_values(kind="stable").index[:EXAMINED]
     chosen = s.particles.loc[order].set_index("particle")["tomogram"]
@@ -55,7 +60,7 @@ def tilt_schemes(s: ParticleSet) -> TiltSchemes:
     axis = _principal(turn, own, len(particle))
     posed = (turn * axis[own]).sum(1)
     stated = images["tilt_deg"].to_numpy()
-    # The reference's own tilt is small, of either sign: the one that agrees better.
+    # The reference's own tilt is small and of unknown sign: the sign that agrees better is used.
     candidates = [posed + sign * stated[reference][own] for sign in (1, -1)]
     misfit = [np.bincount(own, np.abs(np.abs(c) - stated)) for c in candidates]
     signed = np.where((misfit[0] <= misfit[1])[own], *candidates)
@@ -70,7 +75,7 @@ def tilt_schemes(s: ParticleSet) -> TiltSchemes:
 
 
 def name_scheme(signed_deg: np.ndarray) -> str:
-    """The acquisition scheme of tilts in order of their dose."""
+    """Name the acquisition scheme of tilts in order of their dose."""
     if len(signed_deg) < 4 or np.ptp(signed_deg) < 1:
         return "unknown"
     order = np.arange(len(signed_deg))
@@ -84,7 +89,7 @@ def name_scheme(signed_deg: np.ndarray) -> str:
 
 
 def check_dose(s: ParticleSet) -> Check:
-    """Range of the dose, within images, tilt series and the set."""
+    """Check the range of the dose, within images, tilt series and the set."""
     dose = s.images["dose_e_A2"]
     text = f"cumulative dose {dose.min():.3g} to {dose.max():.3g} e/Å²"
     if dose.min() < 0:
@@ -107,7 +112,7 @@ def check_dose(s: ParticleSet) -> Check:
 
 
 def check_tilts(s: ParticleSet, schemes: TiltSchemes) -> Check:
-    """Range, sampling and gaps of the tilts."""
+    """Check range, sampling and gaps of the tilts."""
     tilt = s.images["tilt_deg"]
     if tilt.max() == 0:
         text = "all tilts are 0°: tilt weighting will do nothing"
@@ -115,7 +120,7 @@ def check_tilts(s: ParticleSet, schemes: TiltSchemes) -> Check:
     steps = np.concatenate(
         [np.diff(np.unique(one.round(1))) for _, one in schemes.table.groupby("tomogram")["signed_deg"]]
     )
-    # Tilts refined one by one differ a little between particles of a tomogram: those are no steps.
+    # Separately refined tilts differ slightly between particles of a tomogram: such differences are no steps.
     steps = steps[steps > 0.7]
     text = f"up to {tilt.max():.3g}°"
     if len(steps):
@@ -130,7 +135,7 @@ def check_tilts(s: ParticleSet, schemes: TiltSchemes) -> Check:
 
 
 def check_scheme(schemes: TiltSchemes) -> Check:
-    """Do dose and tilt follow one of the schemes in which tilt series are recorded?"""
+    """Check that dose and tilt follow one of the schemes by which tilt series are recorded."""
     names, n = np.unique(schemes.scheme, return_counts=True)
     text = ", ".join(
         f"{name} ({count})" for name, count in sorted(zip(names, n, strict=True), key=lambda x: -x[1])
@@ -146,7 +151,7 @@ def check_scheme(schemes: TiltSchemes) -> Check:
 
 
 def check_poses(schemes: TiltSchemes) -> Check:
-    """Do the poses of a particle's images turn as the stage did?"""
+    """Check that the poses of a particle's images rotate as the stage did."""
     deviation, axis = float(np.median(schemes.deviation_deg)), float(np.mean(schemes.axis_deg))
     text = (
         f"poses follow the stated tilts within {deviation:.1f}°, tilt axis {axis:.1f}° out of the image plane"
@@ -161,7 +166,10 @@ def check_poses(schemes: TiltSchemes) -> Check:
 
 
 def _principal(turn: np.ndarray, own: np.ndarray, n: int) -> np.ndarray:
-    """The common axis (n, 3) of turns (m, 3) of each particle, its larger in-plane component positive."""
+    """Return the common axis (n, 3) of rotations (m, 3) of each particle.
+
+    Its larger in-plane component is positive.
+    """
     products = turn[:, :, None] * turn[:, None, :]
     sums = np.zeros((n, 3, 3))
     np.add.at(sums, own, products)

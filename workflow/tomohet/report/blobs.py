@@ -1,4 +1,4 @@
-"""Arrays inside an HTML page: deflated, in base64, each in its own inert script element read when needed."""
+"""Arrays inside an HTML page: deflated, in base64, each in an inert script element, read when needed."""
 
 import base64
 import zlib
@@ -11,7 +11,7 @@ TYPES = {"float32": "f4", "uint8": "u1", "int16": "i2", "int32": "i4"}
 
 @dataclass
 class Blobs:
-    """The arrays of one page. `add` returns the identifier by which the page's script asks for an array."""
+    """The arrays of one page; `add` returns the identifier by which the page's script requests an array."""
 
     elements: list[str] = field(default_factory=list)
 
@@ -28,5 +28,5 @@ class Blobs:
 
     @property
     def n_bytes(self) -> int:
-        """Characters these arrays take in the page."""
+        """Number of characters that these arrays take in the page."""
         return sum(map(len, self.elements))

@@ -1,4 +1,4 @@
-"""What a results folder holds: the dataset's own stages and the tree of rounds, as far as they have run."""
+"""Content of a results folder: the dataset's own stages and the tree of rounds, as far as they have run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ OWN_FOLDERS = {"simulated", "validation", "prepared", "homogeneous", "logs", "be
 
 @dataclass(frozen=True)
 class Round:
-    """One round: its place in the tree, its tables, and where its maps lie."""
+    """One round: its position in the tree, its tables, and the paths of its maps."""
 
     name: str
     folder: Path
@@ -49,7 +49,7 @@ class Round:
 
     @property
     def map(self) -> Path | None:
-        """The subset's reconstruction: filtered if there is one."""
+        """The subset's reconstruction: the filtered one if it exists."""
         return first_file(self.folder / "subset", ("map_filt.mrc", "map.mrc"))
 
     @property
@@ -60,7 +60,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Results:
-    """A dataset's results: what all rounds share, and the rounds, parents before children."""
+    """A dataset's results: those common to all rounds, and the rounds, parents before children."""
 
     name: str
     folder: Path
@@ -81,6 +81,7 @@ def collect(folder: str | Path) -> Results:
     ------
     InputError
         when `folder` does not exist or holds none of the stages' folders.
+
     """
     folder = Path(folder).resolve()
     if not folder.is_dir():
@@ -110,7 +111,7 @@ def collect(folder: str | Path) -> Results:
 
 
 def in_tree_order(rounds: list[Round]) -> list[Round]:
-    """Rounds depth first, each after its parent; a round whose parent is not there counts as a root."""
+    """Order rounds depth first, each after its parent; a round without its parent counts as a root."""
     names = {r.name for r in rounds}
     children: dict[str | None, list[Round]] = {}
     for r in rounds:
@@ -125,7 +126,7 @@ def in_tree_order(rounds: list[Round]) -> list[Round]:
 
 
 def depth_of(round_: Round, rounds: list[Round]) -> int:
-    """Number of ancestors of a round among `rounds`."""
+    """Count the ancestors of a round among `rounds`."""
     by_name = {r.name: r for r in rounds}
     depth, parent = 0, round_.parent
     while parent in by_name and depth < len(rounds):
@@ -134,7 +135,7 @@ def depth_of(round_: Round, rounds: list[Round]) -> int:
 
 
 def first_file(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The first of `names` that is a file in `folder`."""
+    """Return the first of `names` that is a file in `folder`."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
@@ -174,7 +175,7 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
 
 
 def _mapping(value: object) -> dict:
-    """A mapping as it is; nothing in the place of anything else."""
+    """Return a mapping as it is; an empty one in place of anything else."""
     return value if isinstance(value, dict) else {}
 
 
@@ -195,7 +196,7 @@ def _count(subset: dict, particles: pd.DataFrame | None) -> int | None:
 
 
 def _volumes(reader: Reader, folder: Path) -> list[Path]:
-    """The volumes to look at: k-means centroids of the latents, or else those of the volume stage."""
+    """List the volumes to show: k-means centroids of the latents, or else those of the volume stage."""
     centroids = sorted((folder / "analyze").glob("kmeans*/"), key=lambda p: p.name)
     for place in [*centroids, folder / "volumes"]:
         try:
@@ -209,7 +210,7 @@ def _volumes(reader: Reader, folder: Path) -> list[Path]:
 
 
 def _volume_table(reader: Reader, folder: Path) -> pd.DataFrame | None:
-    """Everything known about each volume of `volumes/`, joined by its number."""
+    """Join all tables about the volumes of `volumes/` by the volumes' number."""
     tables = [
         reader.parquet(folder / stage / "volumes.parquet") for stage in ("analyze_volumes", "siren", "maven")
     ]

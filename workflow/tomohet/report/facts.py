@@ -1,9 +1,9 @@
-"""Any stage's JSON summary as rows and small tables, so that a number added by a stage appears by itself."""
+"""Any stage's JSON summary as rows and small tables, so that a new number of a stage appears by itself."""
 
 import math
 import re
 
-MOST_ITEMS = 12  # of a list shown in one cell
+MOST_ITEMS = 12  # number of items of a list shown in one cell
 MOST_ROWS = 60
 
 WORDS = {"zdim": "latent dimensions", "cc": "correlation", "auc": "AUC"}
@@ -11,7 +11,7 @@ UNITS = {"_A": "Å", "_deg": "°", "_e_A2": "e⁻/Å²", "_A3": "Å³", "_px": "
 
 
 def facts_of(value: dict, skip: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """(name, text) of every plain entry of a nested mapping, without tables (`tables_of`) and `skip`."""
+    """List (name, text) of every plain entry of a nested mapping, without tables (`tables_of`) and `skip`."""
     rows: list[tuple[str, str]] = []
     for key, entry in value.items():
         if key in skip or _is_table(entry):
@@ -24,7 +24,7 @@ def facts_of(value: dict, skip: tuple[str, ...] = ()) -> list[tuple[str, str]]:
 
 
 def tables_of(value: dict, skip: tuple[str, ...] = ()) -> list[dict]:
-    """Lists of mappings and mappings of mappings in a nested mapping, as titled tables."""
+    """Return lists of mappings and mappings of mappings in a nested mapping as titled tables."""
     tables = []
     for key, entry in value.items():
         if key in skip:
@@ -37,7 +37,7 @@ def tables_of(value: dict, skip: tuple[str, ...] = ()) -> list[dict]:
 
 
 def text_of(value) -> str:
-    """A value as people write it: four significant digits, yes and no, lists in one line."""
+    """Format a value for reading: four significant digits, yes and no, lists in one line."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool):
@@ -57,7 +57,7 @@ def text_of(value) -> str:
 
 
 def words(key) -> str:
-    """A JSON key as words, with its unit: `pixel_size_A` -> `pixel size (Å)`."""
+    """Convert a JSON key to words, with its unit: `pixel_size_A` -> `pixel size (Å)`."""
     key = str(key)
     for suffix, unit in UNITS.items():
         if key.endswith(suffix) and len(key) > len(suffix):

@@ -1,4 +1,4 @@
-"""Charts of a report as plain numbers; the page's own script draws them, for any width and colour scheme."""
+"""Charts of a report as plain numbers; the page's script draws them, for any width and colour scheme."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ HISTOGRAM_BINS = 30
 
 
 def fsc_chart(fsc: pd.DataFrame | None) -> dict | None:
-    """Fourier shell correlation against spatial frequency (1/Å), with the two usual thresholds."""
+    """Chart the Fourier shell correlation against spatial frequency (1/Å), with the two usual thresholds."""
     if fsc is None or "frequency_1_A" not in fsc:
         return None
     table = fsc[fsc["frequency_1_A"] > 0]
@@ -45,9 +45,9 @@ def fsc_chart(fsc: pd.DataFrame | None) -> dict | None:
 
 
 def resolutions(fsc: pd.DataFrame | None) -> dict[float, float]:
-    """Resolution (Å) at which the best available curve first falls below each threshold.
+    """Return the resolution (Å) at which the best available curve first falls below each threshold.
 
-    The mask-corrected curve is used when there is one, else the masked, else the unmasked.
+    The mask-corrected curve is used if it exists, else the masked, else the unmasked.
     """
     if fsc is None or "frequency_1_A" not in fsc or len(fsc) < 2:
         return {}
@@ -59,7 +59,10 @@ def resolutions(fsc: pd.DataFrame | None) -> dict[float, float]:
 
 
 def loss_charts(loss: pd.DataFrame | None) -> list[dict]:
-    """One chart per part of the training loss against the epoch: they differ too much for one axis."""
+    """Make one chart per part of the training loss against the epoch.
+
+    The parts differ too much for one axis.
+    """
     if loss is None or "epoch" not in loss or loss.empty:
         return []
     return [
@@ -78,7 +81,7 @@ def loss_charts(loss: pd.DataFrame | None) -> list[dict]:
 
 
 def held_out_chart(table: pd.DataFrame | None) -> dict | None:
-    """What a taught network gains over the linear model on held-out images, with standard errors."""
+    """Chart the gain of a network over the linear model on held-out images, with standard errors."""
     if table is None or "gain_of_decoder" not in table:
         return None
     curves = []
@@ -100,7 +103,7 @@ def held_out_chart(table: pd.DataFrame | None) -> dict | None:
 
 
 def bars(values, xtitle: str, ytitle: str, labels=None, colours=None, height: int = 210) -> dict:
-    """A bar chart of `values` at 0, 1, 2 ..."""
+    """Make a bar chart of `values` at 0, 1, 2 ..."""
     values = [finite(v) for v in values]
     places = list(range(len(values)))
     chart = {
@@ -122,9 +125,9 @@ def bars(values, xtitle: str, ytitle: str, labels=None, colours=None, height: in
 
 
 def histograms(table: pd.DataFrame, titles: dict[str, str]) -> list[dict]:
-    """A histogram for each column named in `titles`, all on one axis so that they can be compared.
+    """Make a histogram for each column named in `titles`, all on one axis so that they can be compared.
 
-    The axis holds 0 to 1 and all values but the outermost half per cent, which are counted at its ends.
+    The axis covers 0 to 1 and all values except the outermost half per cent, which are counted at its ends.
     """
     values = table[list(titles)].to_numpy(float)
     if not np.isfinite(values).any():
@@ -152,9 +155,9 @@ def histograms(table: pd.DataFrame, titles: dict[str, str]) -> list[dict]:
 
 
 def clustermap(table: pd.DataFrame, rowtitle: str, columntitle: str, prefix: str) -> dict | None:
-    """A heat map of amounts (rows x columns of `table`), both sides in the order of Ward's clustering.
+    """Make a heat map of amounts (rows x columns of `table`), both sides in the order of Ward's clustering.
 
-    Colours run from the 10th to the 90th percentile of all entries, as occupancies are usually shown.
+    Colours run from the 10th to the 90th percentile of all entries, as is usual for occupancies.
     """
     columns = amounts(table, prefix)
     values = table[columns].to_numpy(float) if columns else np.empty((0, 0))
@@ -179,12 +182,15 @@ def clustermap(table: pd.DataFrame, rowtitle: str, columntitle: str, prefix: str
 
 
 def amounts(table: pd.DataFrame, prefix: str) -> list[str]:
-    """Names of the measured columns of a family: `maven_class` names a group and is none of them."""
+    """Return the names of a family's measured columns; `maven_class` names a group, so it is left out."""
     return [c for c in table if str(c).startswith(prefix) and pd.api.types.is_float_dtype(table[c])]
 
 
 def ward_order(values: np.ndarray) -> tuple[list[int], list]:
-    """Leaf order of Ward's clustering of rows, and its links as polylines (leaf position, height in 0..1)."""
+    """Return the leaf order of Ward's clustering of rows, and its links as polylines.
+
+    A point of a polyline is (leaf position, height in 0..1).
+    """
     if len(values) < 3:
         return list(range(len(values))), []
     tree = linkage(values, method="ward", metric="euclidean", optimal_ordering=len(values) <= 400)
@@ -198,7 +204,7 @@ def ward_order(values: np.ndarray) -> tuple[list[int], list]:
 
 
 def series(name: str, x, y, colour: str, style: str = "") -> dict:
-    """One curve; what is not finite becomes a gap."""
+    """Return one curve; values that are not finite become gaps."""
     return {
         "name": name,
         "x": [finite(v) for v in x],
@@ -209,6 +215,6 @@ def series(name: str, x, y, colour: str, style: str = "") -> dict:
 
 
 def finite(value) -> float | None:
-    """A float that JSON can hold, in six digits."""
+    """Convert to a float that JSON can hold, in six digits."""
     number = float(value)
     return float(f"{number:.6g}") if np.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""Write the report: gather the results, fill the templates, put styles and scripts into the one file."""
+"""Writing of the report: collect the results, fill the templates, embed styles and scripts in one file."""
 
 import datetime
 import json
@@ -19,7 +19,7 @@ from tomohet.report.round_section import round_context, stage_numbers
 from tomohet.report.space import LARGEST_MAP_BOX
 from tomohet.report.volumes import volume_set
 
-# In the order in which they build on each other.
+# Scripts in the order of their dependencies.
 SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer surface raster viewer
     page""".split()
 PACKAGES = (
@@ -30,7 +30,8 @@ PACKAGES = (
 def write_report(results: str | Path, output: str | Path | None = None) -> Path:
     """Write one HTML file about a dataset's results folder and return its path.
 
-    output: the file to write (default: `report.html` in the folder).
+    output : the file to write (default: `report.html` in the folder)
+
     Raises InputError when the folder does not exist or holds no results.
     """
     found = collect(results)
@@ -40,7 +41,7 @@ def write_report(results: str | Path, output: str | Path | None = None) -> Path:
 
 
 def render(found: Results) -> str:
-    """The whole page as text: no address in it is loaded from anywhere else."""
+    """Return the whole page as text; it loads nothing from other addresses."""
     blobs, reader = Blobs(), Reader(found.folder)
     rounds = [round_context(r, found.rounds, reader, blobs) for r in found.rounds]
     homogeneous = homogeneous_context(found, reader, blobs)
@@ -72,7 +73,7 @@ def render(found: Results) -> str:
 
 
 def summary(found: Results) -> list[dict]:
-    """What the dataset is, in a few numbers, from the prepared store's description."""
+    """Summarise the dataset in a few numbers from the prepared store's description."""
     store = found.store
     counts = store.get("counts") if isinstance(store.get("counts"), dict) else {}
     known = {**store, **counts}
@@ -96,11 +97,11 @@ def summary(found: Results) -> list[dict]:
 
 
 def validation_context(validation: dict) -> dict | None:
-    """Checks first, then the rest of the validation's numbers."""
+    """Return the checks first, then the rest of the validation's numbers."""
     if not validation:
         return None
     checks = next((v for v in validation.values() if _are_checks(v)), [])
-    # Findings stand among the checks; the figures' numbers are for validation.html.
+    # Findings are already among the checks; the figures' numbers are for validation.html.
     skip = (*(k for k, v in validation.items() if v is checks), "verdict", "findings", "figures")
     return {
         "passed": [check for check in checks if check["verdict"] == "pass"],
@@ -112,7 +113,7 @@ def validation_context(validation: dict) -> dict | None:
 
 
 def homogeneous_context(found: Results, reader: Reader, blobs: Blobs) -> dict | None:
-    """Map, FSC and resolutions of the reconstruction from all particles."""
+    """Return map, FSC and resolutions of the reconstruction from all particles."""
     path = found.homogeneous_map
     if path is None and found.homogeneous_fsc is None:
         return None
@@ -125,7 +126,7 @@ def homogeneous_context(found: Results, reader: Reader, blobs: Blobs) -> dict | 
 
 
 def commands(folder: Path) -> list[dict]:
-    """The command that each stage logged at the head of its run.log, in the order they were run."""
+    """List the command that each stage logged at the head of its run.log, in the order they were run."""
     found = []
     for path in folder.rglob("run.log"):
         lines = [line for line in path.read_text(errors="replace").splitlines() if " command: " in line]
@@ -138,7 +139,7 @@ def commands(folder: Path) -> list[dict]:
 
 
 def versions() -> list[tuple[str, str]]:
-    """Versions of this program, of Python, and of the libraries behind the numbers, where installed."""
+    """List the versions of this program, of Python, and of the libraries behind the numbers, if installed."""
     rows = [("tomohet", __version__), ("Python", platform.python_version()), ("system", platform.platform())]
     for name in PACKAGES:
         if any(True for _ in metadata.distributions(name=name)):
@@ -165,7 +166,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _inline_json(value) -> str:
-    """JSON that cannot end the script element it stands in; not-a-number becomes null."""
+    """Return JSON that cannot end its own script element; not-a-number becomes null."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace(
         "<", "\\u003c"
     )

@@ -1,4 +1,4 @@
-"""Reads a results folder in which any file may be missing, and lists those that could not be read."""
+"""Reader of a results folder in which any file may be missing; it lists the files that cannot be read."""
 
 import json
 import re
@@ -14,10 +14,10 @@ from tomohet.files.text import read_yaml
 
 
 class Reader:
-    """Reads the files of one results folder; what is absent is None, what is damaged is None and remembered.
+    """Reader of the files of one results folder; absent and damaged files give None, and damage is recorded.
 
-    `problems` holds one line per file that exists but cannot be read; the report prints them, so that a
-    missing figure is never mistaken for a stage that did not run.
+    `problems` holds one line per file that exists but cannot be read. The report prints these lines, so that
+    a missing figure is never mistaken for a stage that did not run.
     """
 
     def __init__(self, root: Path):
@@ -25,32 +25,32 @@ class Reader:
         self.problems: list[str] = []
 
     def json(self, path: Path) -> dict:
-        """A JSON object; empty when absent."""
+        """Read a JSON object; empty when absent."""
         return self._mapping(path, lambda p: json.loads(p.read_text()))
 
     def yaml(self, path: Path) -> dict:
-        """A YAML mapping; empty when absent."""
+        """Read a YAML mapping; empty when absent."""
         return self._mapping(path, read_yaml)
 
     def parquet(self, path: Path) -> pd.DataFrame | None:
-        """A parquet table, or None."""
+        """Read a parquet table, or return None."""
         return self._read(path, read_table)
 
     def csv(self, path: Path) -> pd.DataFrame | None:
-        """A CSV table, or None."""
+        """Read a CSV table, or return None."""
         return self._read(path, pd.read_csv)
 
     def text(self, path: Path) -> str:
-        """A text file; empty when absent."""
+        """Read a text file; empty when absent."""
         return self._read(path, lambda p: p.read_text(errors="replace")) or ""
 
     def problem(self, path: Path, error: Exception) -> None:
-        """Remember that `path` exists but is not what it should be."""
+        """Record that `path` exists but has the wrong content."""
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         self.problems.append(f"{self.relative(path)} could not be read: {first_line}")
 
     def relative(self, path: Path) -> str:
-        """`path` as the report names it: relative to the results folder."""
+        """Return `path` as the report names it: relative to the results folder."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     def _mapping(self, path: Path, parse: Callable[[Path], object]) -> dict:
@@ -71,7 +71,7 @@ class Reader:
 
 
 def numbered(paths) -> list[Path]:
-    """Paths in the order of the last integer in their names (`vol_2.mrc` before `vol_10.mrc`)."""
+    """Sort paths by the last integer in their names (`vol_2.mrc` before `vol_10.mrc`)."""
 
     def key(path: Path) -> tuple[int, str]:
         numbers = re.findall(r"\d+", path.stem)

@@ -1,4 +1,4 @@
-"""One round of the tree, made ready for the template: key numbers, figures and tables."""
+"""One round of the tree, prepared for the template: key numbers, figures and tables."""
 
 import base64
 import math
@@ -26,7 +26,7 @@ PALETTE = (
 
 
 def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blobs) -> dict:
-    """Everything the template says about a round. Arrays go to `blobs`."""
+    """Collect everything that the template shows of a round. Arrays go to `blobs`."""
     summaries = round_.summaries
     space = share(len(rounds))
     structure_box = space.box(min(len(round_.volumes), MOST_VOLUMES))
@@ -93,7 +93,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
 
 
 def tiles(round_: Round) -> list[dict]:
-    """The numbers one looks for first."""
+    """List the most important numbers."""
     found = []
     if round_.n_particles is not None:
         share = round_.summaries["subset"].get("n_parent")
@@ -106,22 +106,22 @@ def tiles(round_: Round) -> list[dict]:
         found.append({"label": f"Half-map FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": note})
     reliability = round_.summaries["linear"].get("held_out_reliability")
     if reliability and not math.isnan(max(reliability)):
-        note = "share of it that is structure, by held-out tilts"
+        note = "fraction of its variance that is structure, by held-out tilts"
         found.append({"label": "Best linear latent", "value": f"{max(reliability):.2f}", "note": note})
     errors = round_.summaries["linear"].get("pose_errors")
     sizes = [errors.get(name) for name in ("rotation_deg", "shift_A")] if isinstance(errors, dict) else [None]
     if all(isinstance(size, int | float) for size in sizes):
         rotation_deg, shift_A = sizes
         value = f"{rotation_deg:.1f}°, {shift_A:.1f} Å" if rotation_deg or shift_A else "none found"
-        note = "rms rotation; shift per axis"
+        note = "rms rotation; shift along each axis"
         share = errors.get("share_of_one_direction")
         if errors.get("one_direction") and isinstance(share, int | float):
             note += f"; {100 * share:.0f} % of their variance along one direction: a part may move"
-        found.append({"label": "Errors of poses", "value": value, "note": note})
+        found.append({"label": "Pose errors", "value": value, "note": note})
     tilt_shift_A = round_.summaries["linear"].get("tilt_shift_A")
     if isinstance(tilt_shift_A, int | float) and tilt_shift_A:
-        note = "single tilt images, per axis; integrated out"
-        found.append({"label": "Shifts of tilts", "value": f"{tilt_shift_A:.1f} Å", "note": note})
+        note = "of single tilt images along each axis; marginalised by the model"
+        found.append({"label": "Tilt image shifts", "value": f"{tilt_shift_A:.1f} Å", "note": note})
     convergence = round_.summaries["convergence"]
     if convergence.get("epoch") is not None:
         note = text_of(convergence["verdict"]) if "verdict" in convergence else ""
@@ -142,7 +142,10 @@ def tiles(round_: Round) -> list[dict]:
 def explorer(
     round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str, most_values: int
 ) -> dict | None:
-    """An interactive table of particles or volumes; None with fewer than two columns of numbers to plot."""
+    """Make an interactive table of particles or volumes.
+
+    None with fewer than two columns of numbers to plot.
+    """
     if table is None or len(table) < 2 or key not in table:
         return None
     payload = table_payload(blobs, table, key, most_values)
@@ -162,7 +165,7 @@ def explorer(
 
 
 def structure_captions(round_: Round) -> list[dict]:
-    """Above each volume: which one it is, and how many particles it stands for."""
+    """Caption each volume with its name and the number of particles that it represents."""
     sizes = volume_sizes(round_)
     details = cluster_details(round_)
     clusters = bool(round_.volumes) and round_.volumes[0].parent.name.startswith("kmeans")
@@ -180,7 +183,7 @@ def structure_captions(round_: Round) -> list[dict]:
 
 
 def cluster_details(round_: Round) -> dict[int, str]:
-    """Mean occupancies of each k-means cluster's particles, of the units in which clusters differ most."""
+    """Return mean occupancies of each k-means cluster's particles, for the units that differ most."""
     table = round_.particles
     if table is None or "kmeans" not in table:
         return {}
@@ -195,7 +198,7 @@ def cluster_details(round_: Round) -> dict[int, str]:
 
 
 def volume_sizes(round_: Round) -> pd.Series | None:
-    """Number of particles for which each shown volume stands, by its number."""
+    """Count the particles that each shown volume represents, by the volume's number."""
     if round_.particles is None or not round_.volumes:
         return None
     clusters = round_.volumes[0].parent.name.startswith("kmeans")
@@ -204,7 +207,7 @@ def volume_sizes(round_: Round) -> pd.Series | None:
 
 
 def cluster_sizes(round_: Round) -> dict | None:
-    """Bar chart of the k-means clusters' sizes, in the colours of the scatter plot."""
+    """Make a bar chart of the k-means clusters' sizes, in the colours of the scatter plot."""
     if round_.particles is None or "kmeans" not in round_.particles:
         return None
     sizes = round_.particles["kmeans"].value_counts().sort_index()
@@ -215,14 +218,17 @@ def cluster_sizes(round_: Round) -> dict | None:
 
 
 def concerns(convergence: dict) -> list[str]:
-    """What the convergence check found wanting: its warnings, and its reasons unless it is content."""
+    """List the convergence check's warnings, and its reasons unless the verdict is "converged"."""
     warnings = convergence.get("warnings") or []
     reasons = convergence.get("reasons") or []
     return [*warnings, *([] if convergence.get("verdict") == "converged" else reasons)]
 
 
 def spectrum(linear: dict) -> dict | None:
-    """Leading eigenvalues of the particles' kernel matrix: a gap tells how many components there are."""
+    """Chart the leading eigenvalues of the particles' Gram (kernel) matrix.
+
+    A gap shows how many components there are.
+    """
     values = linear.get("kernel_eigenvalues")
     if not isinstance(values, list) or len(values) < 2:
         return None
@@ -230,13 +236,13 @@ def spectrum(linear: dict) -> dict | None:
 
 
 def state_sizes(states: dict) -> dict | None:
-    """Bar chart of how many particles each discrete state has."""
+    """Make a bar chart of the number of particles in each discrete state."""
     sizes = states.get("sizes")
     return figures.bars(sizes, "State", "Particles", range(len(sizes))) if sizes else None
 
 
 def explained_variance(analyze: dict) -> dict | None:
-    """Fraction of the latents' variance along each principal component."""
+    """Chart the fraction of the latents' variance along each principal component."""
     values = analyze.get("explained_variance")
     if not isinstance(values, list) or len(values) < 2:
         return None
@@ -244,13 +250,13 @@ def explained_variance(analyze: dict) -> dict | None:
 
 
 def stage_numbers(summary: dict, skip: tuple[str, ...] = ()) -> dict | None:
-    """A stage's summary as facts and tables, or None when there is none."""
+    """Return a stage's summary as facts and tables, or None when there is none."""
     facts, tables = facts_of(summary, skip), tables_of(summary, skip)
     return {"facts": facts, "tables": tables} if facts or tables else None
 
 
 def block_table(round_: Round) -> dict | None:
-    """SIREn's blocks, one row each, without columns that hold lists."""
+    """Return SIREn's blocks, one row each, without columns that hold lists."""
     if round_.blocks is None or round_.blocks.empty:
         return None
     rows = round_.blocks.to_dict("records")
@@ -261,14 +267,14 @@ def block_table(round_: Round) -> dict | None:
 
 
 def occupancy_map(volumes: pd.DataFrame | None, prefix: str, unit: str) -> dict | None:
-    """Clustermap of occupancies, volumes by blocks or units."""
+    """Make a clustermap of occupancies, volumes by blocks or units."""
     if volumes is None or "volume" not in volumes:
         return None
     return figures.clustermap(volumes.set_index("volume"), "volume", unit, prefix)
 
 
 def occupancy_histograms(particles: pd.DataFrame | None) -> list[dict]:
-    """A histogram over particles for each unit of MAVEn."""
+    """Make a histogram over particles for each unit of MAVEn."""
     if particles is None:
         return []
     columns = figures.amounts(particles, "maven_")[:MOST_HISTOGRAMS]
@@ -276,7 +282,7 @@ def occupancy_histograms(particles: pd.DataFrame | None) -> list[dict]:
 
 
 def gallery(round_: Round, reader: Reader, most_bytes: int) -> list[dict]:
-    """The stages' own figures as data URIs, smallest first up to `most_bytes`; others by name."""
+    """Embed the stages' own figures as data URIs, smallest first up to `most_bytes`; name the others."""
     entries, spent = {}, 0
     for path in sorted(round_.figures, key=lambda p: p.stat().st_size):
         size = path.stat().st_size

@@ -1,8 +1,8 @@
-"""How much of the page each round may fill, so that it opens fast however many rounds there are."""
+"""Limits on the size of each round in the page, so that it opens fast for any number of rounds."""
 
 from dataclasses import dataclass
 
-# Of the whole page, about 9 MB when all is used: numbers of the tables, voxels of the volumes, bytes of PNGs.
+# Limits of the whole page, about 9 MB in total: numbers in tables, voxels of volumes, bytes of PNGs.
 TABLE_VALUES = 1_000_000
 VOXELS = 4_000_000
 FIGURE_BYTES = 1_500_000
@@ -12,24 +12,24 @@ LARGEST_MAP_BOX = 64
 
 @dataclass(frozen=True)
 class Space:
-    """One round's share of the page."""
+    """One round's part of the page."""
 
     table_values: int
     voxels: int
     figure_bytes: int
 
     def box(self, n_volumes: int) -> int:
-        """Even edge (voxels) of the largest boxes of which `n_volumes` fit into half of the share."""
+        """Return the largest even edge (voxels) at which `n_volumes` boxes fit into half of the voxels."""
         edge = (self.voxels / 2 / max(n_volumes, 1)) ** (1 / 3)
         return max(SMALLEST_BOX, min(LARGEST_BOX, int(edge) // 2 * 2))
 
     @property
     def map_box(self) -> int:
-        """Even edge of a single map: a little finer than volumes side by side."""
+        """Even edge of a single map: slightly larger than that of volumes side by side."""
         return min(LARGEST_MAP_BOX, self.box(1) * 4 // 6 * 2)
 
 
 def share(n_rounds: int) -> Space:
-    """The share of each of `n_rounds` rounds."""
+    """Divide the page equally among `n_rounds` rounds."""
     n = max(n_rounds, 1)
     return Space(TABLE_VALUES // n, VOXELS // n, FIGURE_BYTES // n)

@@ -34,6 +34,7 @@ def table_payload(blobs: Blobs, table: pd.DataFrame, key: str, most_values: int,
     dict
         `n` rows in the page, `total` in the table, `ordinal` (blob of the key), and `columns`: name,
         kind (`number` or `category`), label with unit, blob, and for categories their values.
+
     """
     columns = plottable(table)
     total = len(table)
@@ -50,7 +51,7 @@ def table_payload(blobs: Blobs, table: pd.DataFrame, key: str, most_values: int,
 
 
 def plottable(table: pd.DataFrame) -> list[str]:
-    """Names of the columns that vary and that can serve as axis or colour, in the table's order."""
+    """Return the names of the columns that vary and can serve as axis or colour, in the table's order."""
     names, taken = [], {}
     for name in table.columns:
         family = re.sub(r"\d+$", "", name) if FAMILIES.match(name) else None
@@ -67,7 +68,7 @@ def plottable(table: pd.DataFrame) -> list[str]:
 
 
 def is_category(values: pd.Series) -> bool:
-    """Text, booleans, and whole numbers that label rather than measure (few of them)."""
+    """Tell whether a column is text, booleans, or a few whole numbers that label rather than measure."""
     if pd.api.types.is_bool_dtype(values) or not pd.api.types.is_numeric_dtype(values):
         return True
     if not pd.api.types.is_integer_dtype(values):
@@ -76,7 +77,10 @@ def is_category(values: pd.Series) -> bool:
 
 
 def column_payload(blobs: Blobs, values: pd.Series) -> dict:
-    """One column: numbers (missing: NaN), or category codes (missing: -1) and the categories' values."""
+    """Encode one column: numbers (missing: NaN), or category codes (missing.
+
+    -1) and the categories' values.
+    """
     entry = {"name": values.name, "label": label_of(values.name)}
     if is_category(values):
         codes, uniques = pd.factorize(values, sort=True)
@@ -91,7 +95,7 @@ def column_payload(blobs: Blobs, values: pd.Series) -> dict:
 
 
 def label_of(name: str) -> str:
-    """A column's name as an axis title: what it is, and its unit where the name states one."""
+    """Convert a column's name to an axis title, with its unit where the name states one."""
     if name in NAMES:
         return NAMES[name]
     piece = re.fullmatch(r"(maven|siren)_(.+)", name)  # before units: `maven_A` is chain A, no length

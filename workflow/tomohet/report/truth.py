@@ -1,4 +1,4 @@
-"""The comparison with a simulation's truth, block by block beside the oracle, as tables."""
+"""Comparison with a simulation's truth, block by block beside the oracle, as tables."""
 
 from tomohet.report.facts import facts_of, tables_of, text_of
 
@@ -8,10 +8,10 @@ LABELS = {"auc_kmeans": "k-means", "auc_gmm": "Mixture"}
 
 
 def truth_context(truth: dict) -> dict | None:
-    """Tables of `truth.json`: AUC of each block's presence, and the maps of each state.
+    """Tabulate `truth.json`: AUC of each block's presence, and the maps of each state.
 
-    Every AUC says how well one finding tells particles with the block from those without; the oracle's, from
-    the true maps, is the most that the images allow.
+    Every AUC measures how well one result separates particles with the block from those without. The oracle's
+    AUC, from the true maps, is the most that the images allow.
     """
     if not truth:
         return None
@@ -31,7 +31,7 @@ def truth_context(truth: dict) -> dict | None:
 
 
 def block_rows(truth: dict, clusters: dict, maps: dict) -> dict | None:
-    """One row per block: what it is, the oracle's AUC, and each finding's AUC beside it."""
+    """Make one row per block: its properties, the oracle's AUC, and each result's AUC."""
     names = list(truth.get("oracle") or {})
     if not names:
         return None
@@ -50,7 +50,7 @@ def block_rows(truth: dict, clusters: dict, maps: dict) -> dict | None:
 
 
 def block_row(name: str, truth: dict, columns: dict, maps: dict) -> dict:
-    """A block's name, mass, frequency, AUCs (as numbers, for the shading) and difference-map correlation."""
+    """Return a block's name, mass, frequency, AUCs (numbers, for shading) and difference-map correlation."""
     share, frequency = (truth.get(key, {}).get(name) for key in ("mass_share", "frequency"))
     difference = ((maps.get("blocks") or {}).get(name) or {}).get("difference_cc")
     return {
@@ -63,7 +63,7 @@ def block_row(name: str, truth: dict, columns: dict, maps: dict) -> dict:
 
 
 def state_rows(states: dict) -> list[dict]:
-    """One row per true state: particles, correlation and resolution of the mean decoded map."""
+    """Make one row per true state: particles, correlation and resolution of the mean decoded map."""
     return [
         {
             "name": name.replace("+", " + "),
@@ -76,5 +76,5 @@ def state_rows(states: dict) -> list[dict]:
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage."""
+    """Format a fraction as a percentage."""
     return "–" if share is None else f"{100 * share:.1f} %"

@@ -1,4 +1,4 @@
-"""Volumes made small enough for a page: Fourier-cropped, in 8 bits on a grey scale shared by the set."""
+"""Volumes made small enough for a page: Fourier-cropped, in 8 bits on a grey scale common to the set."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tomohet.report.reading import Reader
 
 MOST_VOLUMES = 24
 MASK_BLUR = 0.8  # voxels
-CONTOUR = 0.19  # of the robust maximum: median of the contours that authors deposit with their maps
+CONTOUR = 0.19  # fraction of the robust maximum: median of the contours that authors deposit with their maps
 
 
 def volume_set(
@@ -25,7 +25,7 @@ def volume_set(
     Parameters
     ----------
     paths
-        MRC files; with more than `MOST_VOLUMES`, an even choice is taken.
+        MRC files; of more than `MOST_VOLUMES`, an evenly spaced selection is used.
     box
         largest edge in the page, in voxels; larger maps are cropped in Fourier space.
     captions
@@ -34,8 +34,9 @@ def volume_set(
     Returns
     -------
     dict or None
-        what the page's viewer needs: blob, count, box, pixel size (Å), grey levels, the first contour level
+        data of the page's viewer: blob, count, box, pixel size (Å), grey levels, the first contour level
         (0-255), captions. None when no map can be read.
+
     """
     captions = captions or [{"label": path.stem} for path in paths]
     chosen = even_choice(len(paths), MOST_VOLUMES)
@@ -68,10 +69,10 @@ def volume_set(
 def piece_set(
     reader: Reader, blobs: Blobs, map_path: Path | None, mask_paths: list[Path], box: int, palette: list[str]
 ) -> dict | None:
-    """A map and the masks of pieces of it on the same grid, for a view of the pieces inside the map.
+    """Put a map and masks of its pieces on the same grid into the page, to show the pieces inside the map.
 
-    Masks are scaled to 0-255 each; the map keeps its own grey range. Without a map, or on another grid, the
-    sum of the masks stands in for it.
+    Masks are scaled to 0-255 each; the map keeps its own grey range. Without a map, or with one on another
+    grid, the sum of the masks replaces it.
     """
     masks = [(path, _load(reader, path, box)) for path in mask_paths[:MOST_VOLUMES]]
     masks = [(path, loaded) for path, loaded in masks if loaded is not None]
@@ -79,7 +80,7 @@ def piece_set(
         return None
     pixel_size_A = masks[0][1][1]
     pieces = np.stack([loaded[0] / (loaded[0].max() or 1) for _, loaded in masks])
-    # A mask's steps would show as stairs: a little blur keeps its half-height contour in place.
+    # A sharp mask would have a stepped surface; a slight blur keeps its half-height contour in place.
     pieces = np.stack([gaussian_filter(piece, MASK_BLUR) for piece in pieces])
     loaded = _load(reader, map_path, box) if map_path else None
     whole = loaded[0] if loaded is not None and loaded[0].shape == pieces.shape[1:] else pieces.sum(axis=0)
@@ -112,21 +113,21 @@ def piece_set(
 
 
 def even_choice(n: int, most: int) -> list[int]:
-    """At most `most` of `n` indices, evenly spaced."""
+    """Choose at most `most` of `n` indices, evenly spaced."""
     return sorted(set(np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist())) if n else []
 
 
 def grey_range(stack: np.ndarray) -> tuple[float, float]:
-    """Grey levels that keep nearly all voxels: 0.05th and 99.98th percentiles, never equal."""
+    """Return grey levels that keep nearly all voxels: 0.05th and 99.98th percentiles, never equal."""
     low, high = (float(v) for v in np.percentile(stack, [0.05, 99.98]))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def contour_level(stack: np.ndarray) -> float:
-    """A first isosurface level, in map units.
+    """Choose a first isosurface level, in map units.
 
-    The larger of `CONTOUR` times the robust maximum (depositors' habit) and three standard deviations of the
-    corners beyond the inscribed sphere (solvent), so that noise does not hide the particle.
+    It is the larger of `CONTOUR` times the robust maximum (the usual choice of depositors) and three standard
+    deviations of the corners beyond the inscribed sphere (solvent), so that noise does not hide the particle.
     """
     box = stack.shape[-1]
     axis = np.arange(box) - box // 2
@@ -136,7 +137,7 @@ def contour_level(stack: np.ndarray) -> float:
 
 
 def to_bytes(stack: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Map [low, high] onto 0-255."""
+    """Map [low, high] to 0-255."""
     return np.clip(np.rint((stack - low) * (255.0 / (high - low))), 0, 255).astype(np.uint8)
 
 

@@ -30,7 +30,7 @@ LOOKS_LIKE_A_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def read_config(path: str | Path) -> dict:
-    """The checked configuration in the YAML file `path`, with defaults filled in.
+    """Read the configuration in the YAML file `path`, check it, and fill in the defaults.
 
     Raises InputError naming every mistake in the file.
     """

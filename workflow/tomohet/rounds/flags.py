@@ -6,12 +6,12 @@ from tomohet.rounds.schema import keys_of
 
 
 def flag_of(stage: str, key: str) -> str | None:
-    """The option that `key` of `stage` becomes, or None if the key is for the workflow alone."""
+    """Return the flag that `key` of `stage` becomes, or None if the workflow itself reads the key."""
     return keys_of(stage)[key]["flag"]
 
 
 def command_line(stage: str, options: dict) -> str:
-    """The options of a stage as shell words.
+    """Write the options of a stage as shell words.
 
     null, false and empty lists are left out, true is the bare flag, other lists are spread. A key that names
     one in its schema (`off_flag`) gives that flag for false.

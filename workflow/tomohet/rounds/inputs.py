@@ -19,7 +19,7 @@ WILDCARD = re.compile(r"\{\s*[.\w]+\s*(,.*)?\}|<[a-z][a-z0-9_]*>")
 
 
 def named_files(stage: str, options: dict) -> list[str]:
-    """The files that options of a stage name, and the maps in the folders that they name.
+    """List the files that options of a stage name, and the maps in the folders that they name.
 
     Options that are paths are marked so in the schema (`path`).
     """
@@ -48,7 +48,7 @@ def _paths_in(schema: dict, value: object) -> list[str]:
 
 @cache
 def linked_files(star: str | None, datadir: str | None) -> list[str]:
-    """The STAR files that an optimisation set names: particles, tomograms, and that of each tilt series."""
+    """List the STAR files that an optimisation set names: particles, tomograms, each tilt series."""
     if star is None or not _is_a_set(star):
         return []
     from tomohet.files.star import read_star

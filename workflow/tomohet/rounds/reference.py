@@ -48,7 +48,7 @@ TABLE_HEAD = "| key | default | unit | meaning |\n|---|---|---|---|\n"
 
 
 def reference_page() -> str:
-    """The page as Markdown text."""
+    """Return the page as Markdown text."""
     properties = read_schema()["properties"]
     plain = {name: node for name, node in properties.items() if name not in (*stages(), "rounds")}
     parts = [HEAD, "\n", _table(plain)]

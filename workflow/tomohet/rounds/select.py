@@ -36,7 +36,7 @@ def select(table: pd.DataFrame, query: str) -> np.ndarray:
 
 
 def among(table: pd.DataFrame, indices: np.ndarray, source: str) -> np.ndarray:
-    """`indices` in ascending order, each once, all of them particles of `table`.
+    """Sort `indices`, each once; all of them must be particles of `table`.
 
     Raises InputError when there are none, or one that the table lacks; `source` names their file in it.
     """
@@ -53,7 +53,7 @@ def among(table: pd.DataFrame, indices: np.ndarray, source: str) -> np.ndarray:
 
 
 def clauses(table: pd.DataFrame, query: str) -> list[Clause]:
-    """The query's top-level `and` conditions with the number of particles that fulfil each."""
+    """Count the particles that fulfil each of the query's top-level `and` conditions."""
     tree, names = _parse(query)
     parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
     rows = []
@@ -86,7 +86,7 @@ def _evaluate(table: pd.DataFrame, query: str) -> np.ndarray:
 
 
 def _parse(query: str) -> tuple[ast.expr, dict[str, str]]:
-    """The query's syntax tree, in which names in backticks are stood in for, and what stands for which."""
+    """Parse the query with stand-ins for names in backticks; return the tree and the stand-ins."""
     names: dict[str, str] = {}
 
     def stand_in(match: re.Match) -> str:

@@ -57,7 +57,7 @@ def particle_table(
 
 
 def _with_positions(store_particles: pd.DataFrame, volume_series: str | Path) -> pd.DataFrame:
-    """The store's particles, those without a position placed by the volume series."""
+    """Return the store's particles; the volume series gives a position to those without one."""
     unknown = store_particles[POSITION_COLUMNS].isna().any(axis=1).to_numpy()
     if not unknown.any():
         return store_particles

@@ -7,7 +7,7 @@ RESERVED = {"simulated", "validation", "prepared", "homogeneous", "report.html"}
 
 
 def tree_mistakes(rounds: dict) -> list[str]:
-    """What JSON Schema cannot see: missing parents, cycles, reserved names, unreadable queries."""
+    """List what JSON Schema cannot see: missing parents, cycles, reserved names, unreadable queries."""
     lines = []
     options = {name: value if isinstance(value, dict) else {} for name, value in rounds.items()}
     for name, given in options.items():
@@ -68,7 +68,7 @@ def parents_first(rounds: dict) -> list[str]:
 
 
 def stage_options(config: dict, stage: str, round_name: str | None = None) -> dict:
-    """The options of one stage: the dataset's, overridden by those of the round.
+    """Return the options of one stage: the dataset's, overridden by the round's.
 
     A round inherits from the dataset, not from its parent round, so there are two places to look.
     """

@@ -1,1 +1,1 @@
-"""Simulated tilt-series particles of a heterogeneous assembly, with their truth."""
+"""Simulated tilt-series particles of a heterogeneous assembly, with their ground truth."""

@@ -26,9 +26,9 @@ HINGE_AXES = 16
 
 @dataclass(frozen=True)
 class Hinge:
-    """Rotation of one block: `unit` turns about the axis (3,) through the point (3,) by up to `limit_deg`.
+    """Rotation of one block: `unit` rotates about the axis (3,) through the point (3,) by up to `limit_deg`.
 
-    The point is in Å in the coordinates of the model; both as x, y, z.
+    The point is in Å in the coordinates of the model; both are x, y, z.
     """
 
     unit: str
@@ -37,11 +37,11 @@ class Hinge:
     limit_deg: float
 
     def rotations(self, angle_deg: np.ndarray) -> np.ndarray:
-        """Rotation matrices (m, 3, 3) of angles (m,): an atom at x moves to M (x - point) + point."""
+        """Return rotation matrices (m, 3, 3) of angles (m,): an atom at x moves to M (x - point) + point."""
         return Rotation.from_rotvec(np.deg2rad(angle_deg)[:, None] * self.axis).as_matrix()
 
     def turned(self, xyz_A: np.ndarray, angle_deg: float) -> np.ndarray:
-        """Atom positions (a, 3) after turning by one angle."""
+        """Return atom positions (a, 3) after rotation by one angle."""
         return (xyz_A - self.point_A) @ self.rotations(np.array([angle_deg]))[0].T + self.point_A
 
 
@@ -58,17 +58,17 @@ class Assembly:
         return list(self.atoms.unit.unique())
 
     def xyz_A(self, unit: str) -> np.ndarray:
-        """Positions (a, 3) of one unit."""
+        """Return the positions (a, 3) of one unit."""
         return self.atoms.loc[self.atoms.unit == unit, ["x_A", "y_A", "z_A"]].to_numpy()
 
 
 def build_assembly(
     blocks: tuple[Block, ...], n_atoms: int, diameter_A: float, rng: np.random.Generator
 ) -> Assembly:
-    """Invent an assembly of about `n_atoms` atoms, `diameter_A` wide over all positions of the moving block.
+    """Generate an assembly of about `n_atoms` atoms, `diameter_A` wide in all positions of the moving block.
 
-    Each block takes its fraction of the atoms, hangs on the core (a nested block on its host), and touches
-    nothing else; later blocks also keep clear of the path of the moving one.
+    Each block gets its fraction of the atoms, touches the core (a nested block touches its host), and touches
+    nothing else. Later blocks also keep clear of the path of the moving block.
     """
     counts = {block.name: max(5, round(block.mass * n_atoms)) for block in blocks}
     placed = {CORE: _unit_shape(n_atoms - sum(counts.values()), LOBES_OF_CORE, 0.75, rng)}
@@ -76,7 +76,7 @@ def build_assembly(
     outward: dict[str, np.ndarray] = {}
     hinge = None
     obstacles = [placed[CORE]]
-    # The moving block needs room to swing, so it chooses its place first.
+    # The moving block needs room to swing, so it is placed first.
     for block in sorted(blocks, key=lambda b: (b.host is not None, -b.hinge_deg)):
         moves = block.hinge_deg > 0
         xyz = _unit_shape(counts[block.name], LOBES_OF_BLOCK, 0.9 if moves else 0.5, rng, straight=moves)
@@ -103,7 +103,10 @@ def build_assembly(
 def _unit_shape(
     n: int, lobes: int, reach: float, rng: np.random.Generator, straight: bool = False
 ) -> np.ndarray:
-    """`n` atoms in a union of lobes, one unit of volume per atom, centred; `reach` spreads the lobes."""
+    """Place `n` atoms in a union of lobes, one unit of volume per atom, centred.
+
+    `reach` spreads the lobes.
+    """
     if straight:
         centres = np.stack([np.linspace(-reach, reach, lobes), *rng.normal(0, 0.15, (2, lobes))], axis=1)
     else:
@@ -120,7 +123,7 @@ def _unit_shape(
 
 
 def _spread_directions(n: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """`n` unit vectors spread evenly over the sphere (Fibonacci lattice), turned at random."""
+    """Return `n` unit vectors spread evenly over the sphere (Fibonacci lattice), rotated at random."""
     i = np.arange(n) + 0.5
     height, azimuth = 1 - 2 * i / max(n, 1), np.pi * (1 + 5**0.5) * i
     radius = np.sqrt(1 - height**2)
@@ -129,13 +132,13 @@ def _spread_directions(n: int, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def _tilted(direction: np.ndarray, angle_deg: float, rng: np.random.Generator) -> np.ndarray:
-    """A unit vector at `angle_deg` from `direction`, on a random side."""
+    """Return a unit vector at `angle_deg` from `direction`, on a random side."""
     axis = np.cross(direction, rng.normal(size=3))
     return Rotation.from_rotvec(np.deg2rad(angle_deg) * axis / np.linalg.norm(axis)).apply(direction)
 
 
 def _long_axis_along(xyz: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Turn a centred unit so that its longest principal axis points along `direction`."""
+    """Rotate a centred unit so that its longest principal axis points along `direction`."""
     long_axis = np.linalg.svd(xyz, full_matrices=False)[2][0]
     rotation, _ = Rotation.align_vectors(direction[None], long_axis[None])
     return rotation.apply(xyz)
@@ -144,9 +147,9 @@ def _long_axis_along(xyz: np.ndarray, direction: np.ndarray) -> np.ndarray:
 def _dock(
     poses: list[np.ndarray], start: np.ndarray, direction: np.ndarray, obstacles: np.ndarray
 ) -> np.ndarray:
-    """Slide a centred unit in along the line start + t direction until it touches the obstacles.
+    """Move a centred unit in along the line start + t direction until it touches the obstacles.
 
-    Of its `poses`, the one that comes closest is taken.
+    The one of its `poses` that comes closest is used.
     """
     tree = cKDTree(obstacles)
     closest, docked = np.inf, None
@@ -156,7 +159,7 @@ def _dock(
             gap = tree.query(xyz + start + distance * direction)[0].min()
             if gap < CONTACT + SLIDE_STEP:
                 break
-            # Nothing can be hit before the gap is used up.
+            # There can be no contact before the unit has moved by the gap.
             distance -= gap - CONTACT
         if distance < closest:
             closest, docked = distance, xyz + start + distance * direction
@@ -164,7 +167,7 @@ def _dock(
 
 
 def hinge_between(block: Block, xyz: np.ndarray, direction: np.ndarray, obstacles: np.ndarray) -> Hinge:
-    """A hinge where the block touches the core, with the axis across it that gives most room to swing."""
+    """Return a hinge at the contact of block and core, with the perpendicular axis that gives most room."""
     tree = cKDTree(obstacles)
     nearest = np.argsort(tree.query(xyz)[0])[: max(3, len(xyz) // 20)]
     point = xyz[nearest].mean(axis=0)

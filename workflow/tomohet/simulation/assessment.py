@@ -1,4 +1,4 @@
-"""How much of a simulation's truth a round has found: latents, clusters, occupancies and decoded maps."""
+"""Assessment of a round against a simulation's truth: latents, clusters, occupancies and decoded maps."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from tomohet.physics.masks import sphere_mask
 from tomohet.simulation.truth import Truth
 
 FOLDS = 5
-# Beyond this share of the half box, decoded maps hold nothing of the particle.
+# Decoded maps hold no density of the particle beyond this fraction of the half box.
 SPHERE = 0.84
 
 
@@ -43,28 +43,28 @@ class RoundTruth:
         return self.truth.state[self.rows]
 
     def varying(self) -> list[int]:
-        """Blocks that some of the round's particles have and some lack."""
+        """Blocks that are present in some of the round's particles and absent in others."""
         share = self.presence.mean(0)
         return np.flatnonzero((share > 0) & (share < 1)).tolist()
 
 
 def auc(present: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve of a score whose sign is not known."""
+    """Compute the area under the ROC curve of a score whose sign is unknown."""
     value = roc_auc_score(present, score)
     return float(max(value, 1 - value))
 
 
 def read_out(latents: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-    """Linear prediction of `target` (n,) from latents (n, zdim), each particle by a fit without it."""
+    """Predict `target` (n,) linearly from latents (n, zdim), with cross-validation."""
     folds = KFold(min(FOLDS, len(target)), shuffle=True, random_state=seed)
     return cross_val_predict(LinearRegression(), latents, np.asarray(target, float), cv=folds)
 
 
 def latents_against_truth(round_truth: RoundTruth, latents: np.ndarray, seed: int = 0) -> dict:
-    """AUC per varying block and R^2 of the hinge angle from latents (n, zdim).
+    """Compute AUC per varying block and R^2 of the hinge angle from latents (n, zdim).
 
-    `auc`: of a cross-validated linear read-out, which says whether the latents hold the block at all;
-    `auc_single`: of the best single latent, found without any label but its choice.
+    `auc` is that of a cross-validated linear read-out, which shows whether the latents hold the block at all.
+    `auc_single` is that of the best single latent, for which labels are used only to choose the latent.
     """
     names, presence = round_truth.truth.block_names, round_truth.presence
     blocks = {}
@@ -90,10 +90,10 @@ def _angle_r2(round_truth: RoundTruth, latents: np.ndarray, seed: int) -> float 
 
 
 def clusters_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> dict:
-    """Adjusted Rand index of the particle table's k-means and mixture labels with the true states.
+    """Compare the particle table's k-means and mixture labels with the true states by adjusted Rand index.
 
-    Per block, `auc_<labels>`: AUC of the share of particles with the block in each particle's cluster, the
-    particle itself left out.
+    Per block, `auc_<labels>`: AUC of the fraction of particles with the block in each particle's cluster,
+    excluding the particle itself.
     """
     result = {}
     for column in ("kmeans", "gmm"):
@@ -112,14 +112,17 @@ def clusters_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> dict
 
 
 def _others_share(labels: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Share of a cluster's other members that have the block; the overall share for a cluster of one."""
+    """Return the fraction of a cluster's other members that have the block.
+
+    For a cluster of one member it is the fraction of all particles.
+    """
     _, codes = np.unique(labels, return_inverse=True)
     count, sums = np.bincount(codes)[codes] - 1, np.bincount(codes, present)[codes] - present
     return np.where(count > 0, sums / np.maximum(count, 1), present.mean())
 
 
 def occupancies_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> dict:
-    """AUC and mean error of MAVEn's occupancy columns, `maven_<block>`, per varying block."""
+    """Compute AUC and mean error of MAVEn's occupancy columns, `maven_<block>`, per varying block."""
     result = {}
     for block in round_truth.varying():
         name = str(round_truth.truth.block_names[block])
@@ -136,7 +139,7 @@ def occupancies_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> d
 
 
 def blocks_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> dict:
-    """For each varying block, which of SIREn's blocks (columns `siren_<id>`) follows it best, and its AUC."""
+    """Find for each varying block the SIREn block (columns `siren_<id>`) that follows it best; with AUC."""
     columns = [column for column in table if re.fullmatch(r"siren_\d+", column)]
     result = {}
     for block in round_truth.varying() if columns else ():
@@ -148,13 +151,14 @@ def blocks_against_truth(round_truth: RoundTruth, table: pd.DataFrame) -> dict:
 
 
 def maps_against_truth(round_truth: RoundTruth, volumes: Path, assignment: pd.DataFrame) -> dict:
-    """Decoded maps against true ones.
+    """Compare decoded maps with true ones.
 
-    Per block, the difference of the mean decoded map with and without it against the block's true map (the
-    consensus alone scores 0 there); per state with at least three particles, the mean decoded map against
-    the true map of its particles: correlation and resolution where the FSC falls to 0.5.
+    Per block, the difference between the mean decoded maps with and without the block is compared with the
+    block's true map (the consensus alone scores 0). Per state with at least three particles, the mean decoded
+    map is compared with the true map of its particles: correlation, and resolution where the FSC falls to
+    0.5.
 
-    assignment: volume number of each of the round's particles, in the round's order.
+    assignment : volume number of each of the round's particles, in the round's order
     """
     decoded, pixel_size_A = _decoded(volumes, assignment["volume"].unique())
     box = next(iter(decoded.values())).shape[0]
@@ -209,14 +213,14 @@ def _mean_map(decoded: dict[int, np.ndarray], volume_of_particle: np.ndarray):
 
 
 def _true_mean(round_truth: RoundTruth, members: np.ndarray, box: int) -> np.ndarray:
-    """Mean true map (d, d, d) of some particles, the moving block turned as it is in each."""
+    """Compute the mean true map (d, d, d) of some particles, with the moving block rotated as in each."""
     true = round_truth.truth
     weights = round_truth.presence[members].mean(0)
     volume = true.core_map.astype(np.float32).copy()
     moving = true.moving_block
     if moving >= 0 and weights[moving] > 0:
         has = members & round_truth.presence[:, moving]
-        # The angles are spread evenly: nine of their quantiles stand for all.
+        # The angles are spread evenly, so nine of their quantiles represent all.
         angles = np.quantile(round_truth.angle_deg[has], np.linspace(1 / 18, 17 / 18, 9))
         volume += weights[moving] * np.mean([true.moving_map(angle) for angle in angles], axis=0)
         weights = np.where(np.arange(len(weights)) == moving, 0, weights)

@@ -1,4 +1,4 @@
-"""One figure of what was found beside what could be found."""
+"""Figure of the assessment: the results beside the oracle's limit."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from tomohet import plots
 
 
 def write_figure(result: dict, path: Path) -> None:
-    """AUC per block (oracle, latents, blocks, occupancies) and, per state, decoded against true maps.
+    """Draw AUC per block (oracle, latents, blocks, occupancies) and, per state, decoded against true maps.
 
-    result: the contents of truth.json.
+    result : the contents of truth.json
     """
     figure, (left, right) = plots.figure(1, 2, width=5.2)
     _auc_bars(left, result)
@@ -31,7 +31,7 @@ def _auc_bars(axis, result: dict) -> None:
         place = np.arange(len(names)) + (number - (len(bars) - 1) / 2) * width
         axis.bar(place, values, width * 0.92, label=label, color=plots.PALETTE[number])
     axis.set_xticks(range(len(names)), names)
-    axis.set(title="Is a block there? Found and findable", xlabel="block", ylabel="AUC", ylim=(0.5, 1.01))
+    axis.set(title="Presence of blocks: results and limit", xlabel="block", ylabel="AUC", ylim=(0.5, 1.01))
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=7)
 
 

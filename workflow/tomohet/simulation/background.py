@@ -1,4 +1,4 @@
-"""Structured background: a random density around each particle, as of ice and cytosol."""
+"""Structured background: a random density around each particle, like that of ice and cytosol."""
 
 from functools import lru_cache
 
@@ -16,10 +16,10 @@ BALL_BOXES = 1.5
 
 
 def background_field(seed: int, particle: int, box: int) -> np.ndarray:
-    """Random density (E, E, E) float32 around one particle, E = 1.5 boxes, [z, y, x] in its tomogram's axes.
+    """Generate the density (E, E, E) float32 around one particle, E = 1.5 boxes, [z, y, x] in tomogram axes.
 
-    A Gaussian field whose power falls as 1/k up to Nyquist, without k = 0, within a ball of diameter E; not
-    scaled. The same seed and particle give the same field.
+    It is a Gaussian field whose power falls as 1/k up to Nyquist, without k = 0, within a ball of diameter E,
+    not scaled. The same seed and particle give the same field.
     """
     edge = 2 * round(BALL_BOXES * box / 2)
     rng = np.random.default_rng(np.random.SeedSequence([seed, particle, 0x6963652B]))
@@ -42,15 +42,15 @@ def _ball(edge: int) -> Tensor:
 
 
 def background_images(seed: int, images: pd.DataFrame, tomogram: Tomogram, camera: Camera) -> Tensor:
-    """Clean images (m, D, D) of the background, not scaled, of the rows of an image table of whole particles.
+    """Image the background, not scaled, for the rows of an image table of whole particles: clean (m, D, D).
 
-    Fields turn with the tilts, pass the CTF and fade with the dose as the particle does, which stands in the
+    Fields rotate with the tilts, pass the CTF and fade with the dose as the particle does, which is in the
     middle of its field. `camera` sees `CANVAS` boxes.
     """
     hp = camera.slices.half_plane
     rotation = torch.as_tensor(tomogram.rotation, dtype=torch.float32, device=camera.device)
     found = []
-    # One field at a time: at large boxes it is as large as all images of its particle.
+    # Fields are made one by one: for large boxes, a field is as large as all images of its particle.
     for particle, rows in images.groupby("particle", sort=False):
         field = torch.from_numpy(background_field(seed, particle, hp.box // CANVAS)).to(camera.device)
         slices = MapSlices(field[None]).at(hp.frequency, rotation[rows.tilt.to_numpy(copy=True)])

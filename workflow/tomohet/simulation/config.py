@@ -38,7 +38,7 @@ DEFAULT_BLOCKS = (
 
 
 def read_config(path: str | Path | None, overrides: dict) -> SimulationConfig:
-    """Configuration from a YAML file (or none); `overrides` that are not None win.
+    """Read the configuration from a YAML file (or none); `overrides` that are not None win.
 
     Raises InputError for unknown keys, values of the wrong type, and values out of range.
     """
@@ -75,7 +75,7 @@ def _refuse_unknown(values: dict, known: Collection[str], where: str) -> None:
 
 
 def _explained(error: ValidationError) -> str:
-    """The first mistake: where, what was expected, what was found."""
+    """Describe the first mistake: where, what was expected, what was found."""
     first = error.errors()[0]
     where = ": ".join(str(part) for part in first["loc"])
     words = first.get("ctx", {})

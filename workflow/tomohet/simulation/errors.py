@@ -1,4 +1,4 @@
-"""Errors of refinement, alignment and CTF fitting: how far what the files state is from what was imaged."""
+"""Errors of refinement, alignment and CTF fitting: the difference between stated and true geometry."""
 
 from dataclasses import dataclass, replace
 
@@ -18,11 +18,13 @@ from tomohet.simulation.tilt_series import (
 
 @dataclass(frozen=True)
 class Errors:
-    """What the files state minus the truth, of n particles, s tomograms of t tilts.
+    """Stated values minus the truth, for n particles and s tomograms of t tilts.
 
-    pose_rotvec_deg (n, 3), w: the stated rotation (volume -> image) is the true one R times exp([w]x), so the
-    true one is the stated one times exp(-[w]x). pose_shift_A (n, 3), d: the stated origin is the true one
-    plus R d. tilt_shift_A (n, t, 2), x and y in the image; defocus_A (s, t).
+    pose_rotvec_deg : (n, 3), w: the stated rotation (volume -> image) is the true one R times exp([w]x), so
+        the true one is the stated one times exp(-[w]x)
+    pose_shift_A : (n, 3), d: the stated origin is the true one plus R d
+    tilt_shift_A : (n, t, 2), x and y in the image
+    defocus_A : (s, t)
     """
 
     pose_rotvec_deg: np.ndarray
@@ -32,15 +34,15 @@ class Errors:
 
     @property
     def in_files(self) -> bool:
-        """Whether the files state another geometry; shifts of single tilts are in the images alone."""
+        """Whether the files state another geometry; shifts of single tilts are only in the images."""
         return any(e.any() for e in (self.pose_rotvec_deg, self.pose_shift_A, self.defocus_A))
 
 
 def draw_errors(config: SimulationConfig, n_tilts: int, streams: dict[str, np.random.Generator]) -> Errors:
-    """Normal deviates of the sizes in the configuration, each kind from a stream of its own.
+    """Draw normal errors of the sizes in the configuration, each kind from a separate random stream.
 
-    Every particle has one rotation and one shift for all its tilts, every tilt image of every particle a
-    shift of its own, every tilt of a tomogram one error of defocus for all its particles.
+    Every particle has one rotation and one shift for all its tilts. Every tilt image of every particle has
+    its own shift. Every tilt of a tomogram has one error of defocus for all its particles.
     """
     n = config.n_particles
 
@@ -48,7 +50,7 @@ def draw_errors(config: SimulationConfig, n_tilts: int, streams: dict[str, np.ra
         return deviation * streams[name].normal(size=shape) if deviation else np.zeros(shape)
 
     return Errors(
-        # The deviation of each component, so that the angle's mean square is that asked for.
+        # The deviation of each component, such that the mean square of the angle is as configured.
         pose_rotvec_deg=normal("pose_rotation", config.pose_error_deg / np.sqrt(3), (n, 3)),
         pose_shift_A=normal("pose_shift", config.pose_error_A, (n, 3)),
         tilt_shift_A=normal("tilt_shift", config.tilt_shift_A, (n, n_tilts, 2)),
@@ -57,7 +59,7 @@ def draw_errors(config: SimulationConfig, n_tilts: int, streams: dict[str, np.ra
 
 
 def stated_geometry(true: Geometry, errors: Errors, pixel_size_A: float) -> Geometry:
-    """The geometry as the files state it; `true` itself where they state the truth."""
+    """Return the geometry as the files state it; `true` itself if they state the truth."""
     if not errors.in_files:
         return true
     return Geometry(

@@ -1,4 +1,4 @@
-"""All of a simulation that is drawn before its first image."""
+"""All quantities of a simulation that are drawn before its first image."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tomohet.simulation.specimen import DIAMETER_BOXES, Specimen, make_specimen
 from tomohet.simulation.states import States, draw_states
 from tomohet.simulation.tilt_series import Geometry, make_tomograms, place_particles
 
-# The random streams, in the order in which they are spawned: a new one goes last, so that no seed changes.
+# Random streams in the order in which they are spawned: a new one is appended, so that no seed changes.
 STREAMS = (
     *("specimen", "states", "particles", "tomograms"),
     *("pose_rotation", "pose_shift", "tilt_shift", "defocus", "orientation", "neighbours"),
@@ -24,7 +24,7 @@ STREAMS = (
 class Experiment:
     """Specimen in image units, states, the geometry of the images and that of the files, noise.
 
-    background_gain: what the fields of the background (`simulation.background`) are multiplied by.
+    background_gain : factor on the fields of the background (`simulation.background`)
     """
 
     config: SimulationConfig
@@ -45,7 +45,7 @@ class Experiment:
         return self.background_gain > 0 or len(self.neighbours.particle) > 0
 
     def images_of(self, members: np.ndarray) -> pd.DataFrame:
-        """Image table of particles (m,) of one tomogram, as they were imaged."""
+        """Return the image table of particles (m,) of one tomogram, as they were imaged."""
         pixel_size_A = self.specimen.pixel_size_A
         images = self.true.images(members, self.config, pixel_size_A)
         if self.config.tilt_shift_A:
@@ -55,16 +55,16 @@ class Experiment:
         return images
 
     def stated_images_of(self, members: np.ndarray) -> pd.DataFrame:
-        """Image table of particles (m,) of one tomogram, as the files state it."""
+        """Return the image table of particles (m,) of one tomogram, as the files state it."""
         return self.stated.images(members, self.config, self.specimen.pixel_size_A)
 
     def members(self, tomogram: int) -> np.ndarray:
-        """Particles (m,) of a tomogram, ascending."""
+        """Return the particles (m,) of a tomogram, ascending."""
         return np.flatnonzero(self.true.particles.tomogram == tomogram)
 
 
 def draw_experiment(config: SimulationConfig) -> Experiment:
-    """Draw specimen, states, geometry, errors and neighbours, each from a random stream of its own.
+    """Draw specimen, states, geometry, errors and neighbours, each from a separate random stream.
 
     Densities are not scaled and there is no noise yet.
     """

@@ -1,4 +1,4 @@
-"""Atomic models in and out: mmCIF files with one chain per unit, and assemblies from a user's model."""
+"""Input and output of atomic models: mmCIF files with one chain per unit, and assemblies from user models."""
 
 from pathlib import Path
 
@@ -44,10 +44,12 @@ def write_model(path: str | Path, atoms: pd.DataFrame, shift_A: float) -> None:
 
 
 def assembly_from_model(path: str, blocks: tuple[Block, ...] | None) -> tuple[Assembly, tuple[Block, ...]]:
-    """The chains of a PDB or mmCIF file as an assembly centred on the origin, and its blocks.
+    """Read the chains of a PDB or mmCIF file as an assembly centred on the origin, and its blocks.
 
-    Chains that `blocks` does not name form the core. Without `blocks` the heaviest chain is the core and each
-    other chain is present with probability 0.5. Raises InputError when a named chain is not in the file.
+    Chains that `blocks` does not name form the core. Without `blocks` the heaviest chain is the core, and
+    each other chain is present with probability 0.5.
+
+    Raises InputError when a named chain is not in the file.
     """
     atoms = read_model(path)[["unit", "x_A", "y_A", "z_A", "Z"]]
     masses = atoms.groupby("unit", sort=False).Z.sum()
@@ -57,7 +59,7 @@ def assembly_from_model(path: str, blocks: tuple[Block, ...] | None) -> tuple[As
     absent = [block.name for block in blocks if block.name not in masses.index]
     if absent:
         raise InputError(
-            f"{path}: simulate: blocks: {absent[0]} is no chain of the model ({', '.join(masses.index)})"
+            f"{path}: simulate: blocks: {absent[0]} is not a chain of the model ({', '.join(masses.index)})"
         )
     names = [block.name for block in blocks]
     atoms = atoms.assign(unit=atoms.unit.where(atoms.unit.isin(names), CORE))

@@ -26,8 +26,10 @@ SWINGS = 7
 class Neighbours:
     """q neighbours in the order of their particles.
 
-    particle (q,): whose neighbour. offset_A (q, 3): from the particle's centre to the neighbour's, along the
-    axes of the tomogram. rotation (q, 3, 3): neighbour -> tomogram. states: of the q neighbours.
+    particle : (q,) the particle that each neighbour touches
+    offset_A : (q, 3) from the particle's centre to the neighbour's, along the axes of the tomogram
+    rotation : (q, 3, 3) neighbour -> tomogram
+    states : of the q neighbours
     """
 
     particle: np.ndarray
@@ -37,9 +39,9 @@ class Neighbours:
 
 
 def draw_neighbours(config: SimulationConfig, specimen: Specimen, rng: np.random.Generator) -> Neighbours:
-    """Neighbours of every particle: a Poisson number of the mean `neighbours`, in random directions.
+    """Draw neighbours of every particle: a Poisson number of the mean `neighbours`, in random directions.
 
-    No neighbour overlaps the particle or another neighbour; one that finds no room is left out.
+    No neighbour overlaps the particle or another neighbour; a neighbour without room is left out.
     """
     n = config.n_particles
     wanted = rng.poisson(config.neighbours, n) if config.neighbours else np.zeros(n, int)
@@ -56,11 +58,11 @@ def draw_neighbours(config: SimulationConfig, specimen: Specimen, rng: np.random
 def _offsets(
     wanted: np.ndarray, diameter_A: float, edge_A: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets (n, k, 3) of up to k neighbours, and which of them found room (n, k)."""
+    """Draw offsets (n, k, 3) of up to k neighbours, and mark those that have room (n, k)."""
     n, most = len(wanted), int(wanted.max(initial=0))
     offset_A, placed = np.zeros((n, most, 3)), np.zeros((n, most), bool)
     lowest, highest = (factor * diameter_A for factor in CONTACT_DIAMETERS)
-    # Farther out, a neighbour's projection could miss the box.
+    # At larger distances, a neighbour's projection could miss the box.
     highest = max(lowest, min(highest, (edge_A + diameter_A) / 2))
     for rank in range(most):
         rows = np.flatnonzero(wanted > rank)
@@ -78,9 +80,9 @@ def _offsets(
 
 
 def diameter_A(specimen: Specimen) -> float:
-    """Diameter of the sphere about the centre of the box that holds the specimen in all its states.
+    """Return the diameter of the sphere about the box's centre that holds the specimen in all its states.
 
-    Where there are no atoms: all voxels above a share of the highest. At most the edge of the box.
+    Without atoms it holds all voxels above a fraction of the highest. It is at most the edge of the box.
     """
     if specimen.atoms is None:
         maps = np.concatenate([specimen.core[None], specimen.blocks])
@@ -99,10 +101,10 @@ def diameter_A(specimen: Specimen) -> float:
 def neighbour_images(
     neighbours: Neighbours, images: pd.DataFrame, tomogram: Tomogram, camera: Camera
 ) -> Tensor:
-    """What the neighbours add to the clean images (m, D, D) of the rows of an image table.
+    """Image the neighbours for the rows of an image table: clean (m, D, D) to be added.
 
-    They are seen with the particle's CTF and dose. `camera` sees `CANVAS` boxes, so that a neighbour that
-    reaches out of the box does not come in again at the other side.
+    They have the particle's CTF and dose. `camera` sees `CANVAS` boxes, so that a neighbour that leaves the
+    box does not wrap around to the other side.
     """
     box = camera.slices.half_plane.box // CANVAS
     total = torch.zeros(len(images), box, box, device=camera.device)
@@ -121,14 +123,14 @@ def neighbour_images(
 def _as_neighbours(
     neighbours: Neighbours, chosen: np.ndarray, images: pd.DataFrame, tomogram: Tomogram
 ) -> pd.DataFrame:
-    """The image table with, instead of each particle, one of its neighbours: `chosen` (m,)."""
+    """Replace each particle in the image table by one of its neighbours: `chosen` (m,)."""
     tilted = tomogram.rotation[images.tilt.to_numpy()]
     offset_px = (
         np.einsum("mij,mj->mi", tilted[:, :2], neighbours.offset_A[chosen]) / images.pixel_size_A.iloc[0]
     )
     return images.assign(
         **rotation_frame(tilted @ neighbours.rotation[chosen]),
-        # Content lies at minus the shift.
+        # Content is displaced by minus the shift.
         shift_x_px=images.shift_x_px - offset_px[:, 0],
         shift_y_px=images.shift_y_px - offset_px[:, 1],
     )

@@ -1,10 +1,10 @@
-"""The best that images allow: classification by likelihood, with true maps, poses, CTF and noise.
+"""Oracle: classification by likelihood, with true maps, poses, CTF and noise: the best that images allow.
 
-No method that has to find the maps itself can do better on average. What the oracle does not know is the
-state: it weighs all combinations of blocks, and all angles of the moving one. Poses and CTF are those of
-the files, and noise is white: where there are errors, neighbours or a background, the images allow more.
-An oracle that does not know the poses either integrates their errors out, to first order about the poses of
-the files: they are Gaussian latents of the tangents of the true mean map (`reconstruction.pose_errors`).
+No method that has to find the maps itself can do better on average. The oracle does not know the state: it
+weights all combinations of blocks, and all angles of the moving one. Poses and CTF are those of the files,
+and noise is assumed white; with errors, neighbours or a background the images allow more. An oracle that does
+not know the poses integrates their errors out, to first order about the poses of the files: they are Gaussian
+latents of the tangents of the true mean map (`reconstruction.pose_errors`).
 """
 
 from dataclasses import dataclass
@@ -22,22 +22,23 @@ from tomohet.simulation.projection import Camera, MapSlices, extraction_weight, 
 from tomohet.simulation.truth import Truth
 
 ANGLES = 9
-# Working memory of one chunk of particles, and what one pixel of one template image takes in it.
+# Working memory of one chunk of particles, and bytes in it for one pixel of one template image.
 CHUNK_BYTES = {"cpu": 2**25, "cuda": 2**32}
 BYTES_PER_PIXEL = 40
-# Noise assumed where there is none, in units of the images; keeps likelihoods finite.
+# Noise assumed for noise-free images, in units of the images; it keeps likelihoods finite.
 LEAST_NOISE_STD = 1e-3
-# Least noise power at a frequency of a premultiplied image, relative to a raw one: the window smears noise of
+# Lowest noise power at a frequency of a premultiplied image, relative to a raw one: the window leaks noise of
 # neighbouring frequencies into the zeros of the CTF.
 LEAST_RELATIVE_NOISE = 0.02
 
 
 @dataclass(frozen=True)
 class Inference:
-    """log_odds (n, b): log P(present) - log P(absent) given the images, NaN for blocks that never vary.
+    """Inferred states of n particles.
 
-    angle_deg (n,): posterior mean angle of the moving block, given that it is there (0 without one).
-    state (n,): the most probable combination of blocks, over all angles; row of the truth's state_presence.
+    log_odds : (n, b) log P(present) - log P(absent) given the images, NaN for blocks that never vary
+    angle_deg : (n,) posterior mean angle of the moving block, given that it is present (0 without one)
+    state : (n,) the most probable combination of blocks, over all angles; row of the truth's state_presence
     """
 
     log_odds: np.ndarray
@@ -46,7 +47,7 @@ class Inference:
 
 
 def block_log_odds(store: Store, truth: Truth, device: torch.device | str = "cpu") -> np.ndarray:
-    """Posterior log odds (n, b) of every block of every particle of a store; see `infer`."""
+    """Compute posterior log odds (n, b) of every block of every particle of a store; see `infer`."""
     return infer(store, truth, device).log_odds
 
 
@@ -62,9 +63,11 @@ def infer(
     Images are y = sum_u o_u f_u + noise with known f_u, so the log-likelihood of a state is the quadratic
     form o.b - o.A.o / 2 with b_u = <f_u, y>, A_uv = <f_u, f_v>, both divided by the noise variance. Prior:
     the frequencies of the states in the truth; angles on a grid, uniform.
-    poses_known: whether the poses of the files are taken for right; if not, errors of the size that the truth
-    has are integrated out.
-    Raises InputError when the store is not of the truth's simulation.
+
+    poses_known : whether the poses of the files are treated as exact; if not, errors of the truth's size are
+        integrated out
+
+    Raises InputError when the store is not from the truth's simulation.
     """
     rows = truth.rows_of(store.particles["source_id"].to_numpy())
     angles = np.linspace(-1, 1, n_angles) * truth.hinge_limit_deg if truth.moving_block >= 0 else np.zeros(0)
@@ -91,8 +94,13 @@ def infer(
 
 @dataclass(frozen=True)
 class _States:
-    """All states: which templates each shows (s, f), its blocks (s, b), their combination's row in the truth
-    (s,), its angle's index or -1 (s,)."""
+    """All states.
+
+    units : (s, f) the templates of each state
+    presence : (s, b) its blocks
+    combination : (s,) the row of its combination in the truth
+    angle : (s,) its angle's index, or -1
+    """
 
     units: Tensor
     presence: Tensor
@@ -102,7 +110,7 @@ class _States:
 
 
 def _states(truth: Truth, camera: Camera, n_angles: int, device: torch.device | str) -> _States:
-    """Every combination of blocks that occurs, once for each angle if the moving block is in it."""
+    """List every combination of blocks that occurs, once for each angle if the moving block is present."""
     prior = np.bincount(truth.state, minlength=len(truth.state_presence)) / len(truth.state)
     with_core = np.insert(truth.state_presence, 0, True, axis=1)[:, camera.slices.still.cpu().numpy()]
     units, presence, combination, angle, log_prior = [], [], [], [], []
@@ -128,7 +136,7 @@ def _states(truth: Truth, camera: Camera, n_angles: int, device: torch.device | 
 
 
 def _pose_errors(truth: Truth, device: torch.device | str) -> PoseErrors:
-    """The tangents of the mean map of all particles, with the true deviations of poses as their prior."""
+    """Return the tangents of the mean map of all particles, with the true pose deviations as their prior."""
     rotation, shift = np.radians(truth.pose_rotvec_deg), truth.pose_shift_A / truth.pixel_size_A
     mean = np.mean([truth.particle_volume(row) for row in range(len(truth.state))], axis=0)
     return PoseErrors(
@@ -146,9 +154,9 @@ def _projections(
     angles: np.ndarray,
     errors: PoseErrors | None,
 ) -> tuple[Tensor, Tensor]:
-    """b (p, f) and A (p, f, f) of some particles, float64: templates against images and each other.
+    """Compute b (p, f) and A (p, f, f) of some particles, float64: templates against images and each other.
 
-    The tangents come last where there are errors of poses.
+    With errors of poses the tangents are the last templates.
     """
     rows = store.images_of(particles)
     images = store.images.iloc[rows]
@@ -162,7 +170,7 @@ def _projections(
     templates = _windowed(clean, images, store, hp)
     data = store.half_planes(rows, device)
     data = data * torch.as_tensor(images.noise_scale.to_numpy("float32", copy=True), device=device)[:, None]
-    # The recorded sign, protein dark: raw files and premultiplied files each have their own.
+    # Convert to the recorded sign, protein dark: raw and premultiplied files have different signs.
     inverted = store.description["inverted"] == [True]
     if inverted == premultiplied_data:
         data = -data
@@ -186,7 +194,7 @@ def _projections(
 
 
 def _templates(camera: Camera, images: pd.DataFrame, angles: np.ndarray) -> Tensor:
-    """Clean images (m, f, D, D) of the core and each still block, then of the moving block at every angle."""
+    """Image the core and each fixed block, then the moving block at every angle: clean (m, f, D, D)."""
     slices = camera.slices
     rotation = image_parameters(images, camera.device).rotation
     values, mass = slices.of_still(rotation).transpose(1, 2), slices.mass[slices.still]
@@ -198,7 +206,7 @@ def _templates(camera: Camera, images: pd.DataFrame, angles: np.ndarray) -> Tens
 
 
 def _tangent_images(camera: Camera, images: pd.DataFrame, maps: Tensor) -> Tensor:
-    """Clean images (m, 6, D, D) of the tangents (6, D, D, D)."""
+    """Image the tangents (6, D, D, D): clean (m, 6, D, D)."""
     rotation = image_parameters(images, camera.device).rotation
     values = MapSlices(maps).at(camera.slices.half_plane.frequency, rotation).transpose(1, 2)
     return camera.develop(values, maps.sum(dim=(1, 2, 3)).expand(len(images), -1), images)
@@ -212,7 +220,7 @@ def _window(store: Store, device: torch.device | str) -> Tensor:
 
 
 def _windowed(templates: Tensor, images: pd.DataFrame, store: Store, hp: HalfPlane) -> Tensor:
-    """Half-planes (m, f, n) of template images, windowed and shifted as the store's images were."""
+    """Return half planes (m, f, n) of template images, windowed and shifted as the store's images were."""
     shift = shifts_px(images, templates.device)
     m, f = templates.shape[:2]
     planes = images_to_half_planes(templates.flatten(0, 1), _window(store, templates.device))
@@ -220,7 +228,7 @@ def _windowed(templates: Tensor, images: pd.DataFrame, store: Store, hp: HalfPla
 
 
 def _log_odds(score: Tensor, presence: Tensor) -> np.ndarray:
-    """Log odds (p, b) from state scores (p, s) and presence (s, b)."""
+    """Compute log odds (p, b) from state scores (p, s) and presence (s, b)."""
     minus_infinity = torch.full_like(score, -torch.inf)
     columns = [score.new_zeros(len(score), 0)]
     for shown in presence.T:
@@ -234,7 +242,7 @@ def _log_odds(score: Tensor, presence: Tensor) -> np.ndarray:
 
 
 def _mean_angle(score: Tensor, angle: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Posterior mean angle (p,) from state scores (p, s)."""
+    """Compute the posterior mean angle (p,) from state scores (p, s)."""
     moves = angle >= 0
     if not moves.any():
         return np.zeros(len(score))
@@ -243,7 +251,7 @@ def _mean_angle(score: Tensor, angle: np.ndarray, angles: np.ndarray) -> np.ndar
 
 
 def _best_state(score: Tensor, combination: np.ndarray) -> np.ndarray:
-    """Most probable combination of blocks (p,) from state scores (p, s)."""
+    """Return the most probable combination of blocks (p,) from state scores (p, s)."""
     members = [torch.as_tensor(combination == row, device=score.device) for row in np.unique(combination)]
     evidence = torch.stack([torch.logsumexp(score[:, mask], dim=1) for mask in members], dim=1)
     return evidence.argmax(1).cpu().numpy()

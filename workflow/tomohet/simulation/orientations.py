@@ -1,4 +1,4 @@
-"""Preferred orientation: viewing directions of a von Mises-Fisher distribution."""
+"""Preferred orientation: viewing directions drawn from a von Mises-Fisher distribution."""
 
 from dataclasses import replace
 
@@ -8,12 +8,12 @@ from scipy.spatial.transform import Rotation
 
 from tomohet.simulation.tilt_series import ANGLE_DECIMALS, Particles
 
-# Beyond this concentration the directions of the distribution are all alike to a fraction of a degree.
+# Above this concentration all directions agree within a fraction of a degree.
 LARGEST_CONCENTRATION = 1e7
 
 
 def concentration(mean_cosine: float) -> float:
-    """Concentration kappa of the von Mises-Fisher distribution on the sphere of a mean cosine 0 < A < 1.
+    """Return the concentration kappa of the von Mises-Fisher distribution of a mean cosine 0 < A < 1.
 
     Solves A = coth(kappa) - 1 / kappa (Mardia & Jupp, Directional Statistics, 2000).
     """
@@ -27,7 +27,7 @@ def concentration(mean_cosine: float) -> float:
 def preferred_directions(
     n: int, mean_cosine: float, preferred: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Unit vectors (n, 3) about the unit vector `preferred` (3,), of a mean cosine to it."""
+    """Draw unit vectors (n, 3) about the unit vector `preferred` (3,), with a mean cosine to it."""
     kappa = concentration(mean_cosine)
     u = rng.random(n)
     # Inverse of the distribution function of the cosine.
@@ -42,11 +42,11 @@ def preferred_directions(
 def with_preferred_orientation(
     particles: Particles, mean_cosine: float, rng: np.random.Generator
 ) -> tuple[Particles, np.ndarray]:
-    """The particles turned anew, and the direction (3,) in the particle that they prefer to show.
+    """Redraw the particles' rotations; return them and the particle's preferred direction (3,).
 
-    A particle's viewing direction is the direction in the particle that lies along the z axis of its
-    tomogram, the beam at stage angle 0; the angle about that axis is uniform. With mean cosine 0 the
-    particles stay as they are, and the direction is 0.
+    A particle's viewing direction is the direction in the particle along the z axis of its tomogram, the beam
+    at stage angle 0; the angle about that axis is uniform. With mean cosine 0 the particles are not redrawn,
+    and the direction is 0.
     """
     if mean_cosine == 0:
         return particles, np.zeros(3)

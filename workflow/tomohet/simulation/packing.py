@@ -1,4 +1,4 @@
-"""Random points that keep their distance: dense, without the order of a lattice."""
+"""Random points with a minimum distance: dense, without the order of a lattice."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,11 @@ CANDIDATES_PER_POINT = 25
 
 
 def keep_apart(points: np.ndarray, distance: float) -> np.ndarray:
-    """Indices of a maximal subset of `points` (n, d), no two closer than `distance`, earlier points first.
+    """Return indices of a maximal subset of `points` (n, d), no two closer than `distance`.
 
-    Equals accepting the points one after another, each if it is far from all accepted so far; found in a few
-    rounds, each accepting the points that precede all their undecided neighbours.
+    Earlier points are preferred: the result equals accepting the points one after another, each if it is far
+    from all accepted before. It is found in a few rounds; each round accepts the points that precede all
+    their undecided neighbours.
     """
     pairs = cKDTree(points).query_pairs(distance, output_type="ndarray")
     early, late = pairs.min(axis=1), pairs.max(axis=1)
@@ -39,9 +40,9 @@ def fill(
     n: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
-    """`n` well-spread points within a shape: positions (n, 3) and the shape's volume.
+    """Place `n` well-spread points within a shape: return positions (n, 3) and the shape's volume.
 
-    inside: maps points (m, 3) to booleans; the shape lies between the corners `lower` and `upper` (3,).
+    inside : maps points (m, 3) to booleans; the shape lies between the corners `lower` and `upper` (3,)
     """
     trial = rng.uniform(lower, upper, (200 * n, 3))
     trial = trial[inside(trial)]

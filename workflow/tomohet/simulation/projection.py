@@ -31,8 +31,10 @@ class MapSlices:
         self.box = maps.shape[-1]
 
     def at(self, frequency_cpp: Tensor, rotation: Tensor) -> Tensor:
-        """Slices (m, n, c) complex64 at frequencies (n, 2), cycles per pixel; rotation (m, 3, 3), volume ->
-        image."""
+        """Return slices (m, n, c) complex64 at frequencies (n, 2), cycles per pixel.
+
+        rotation : (m, 3, 3), volume -> image
+        """
         points = frequency_cpp.to(rotation.dtype) @ rotation[:, :2]
         if self.table is None:
             return fourier_sums(self.maps, points)
@@ -52,7 +54,7 @@ class Slices:
         self.hinge = specimen.hinge
         self.pixel_size_A = specimen.pixel_size_A
         maps = torch.as_tensor(np.concatenate([specimen.core[None], specimen.blocks]), device=device)
-        # Sums of the maps: their transforms at zero frequency.
+        # Sums of the maps are their transforms at zero frequency.
         self.mass = maps.sum(dim=(1, 2, 3))
         still = [i for i in range(len(maps)) if self.moving is None or i != self.moving + 1]
         self.still = torch.as_tensor(still, device=device)
@@ -60,10 +62,11 @@ class Slices:
         self.moving_map = None if self.moving is None else MapSlices(maps[self.moving + 1][None])
 
     def of(self, rotation: Tensor, angle_deg: np.ndarray) -> Tensor:
-        """Slices (m, n, 1 + b) complex of the core and of every block.
+        """Return slices (m, n, 1 + b) complex of the core and of every block.
 
-        rotation (m, 3, 3), volume -> image; angle_deg (m,). The block turned by M about the hinge h is the
-        block at rest seen with the rotation R M and moved in the image by R (h - M h): exact for any angle.
+        rotation (m, 3, 3), volume -> image; angle_deg (m,). The block rotated by M about the hinge h equals
+        the block at rest, seen with the rotation R M and moved in the image by R (h - M h). This is exact for
+        any angle.
         """
         hp = self.half_plane
         shape = (len(rotation), hp.n, 1 + self.n_blocks)
@@ -74,11 +77,11 @@ class Slices:
         return slices
 
     def of_still(self, rotation: Tensor) -> Tensor:
-        """Slices (m, n, u) complex of the core and the blocks that do not move, in the order of `still`."""
+        """Return slices (m, n, u) complex of the core and the fixed blocks, in the order of `still`."""
         return self.still_maps.at(self.half_plane.frequency, rotation)
 
     def of_moving(self, rotation: Tensor, angle_deg: np.ndarray) -> Tensor:
-        """Slices (m, n) complex of the moving block alone."""
+        """Return slices (m, n) complex of the moving block alone."""
         hp = self.half_plane
         turn = self.hinge.rotations(np.asarray(angle_deg))
         hinge_px = self.hinge.point_A / self.pixel_size_A
@@ -90,7 +93,7 @@ class Slices:
 
 
 class Camera:
-    """Records tilt images of particles of a specimen: all of the box, or of a `canvas` times as wide."""
+    """Camera that records tilt images of particles of a specimen: the box, or a `canvas` times wider area."""
 
     def __init__(
         self, specimen: Specimen, amplitude_loss: bool, device: torch.device | str, canvas: int = 1
@@ -100,9 +103,10 @@ class Camera:
         self.device = device
 
     def clean(self, images: pd.DataFrame, presence: np.ndarray, angle_deg: np.ndarray) -> Tensor:
-        """Images (m, D, D) as the camera sees them without noise: protein is dark.
+        """Return images (m, D, D) as the camera sees them without noise: protein is dark.
 
-        images: m rows of an image table. presence (m, b) and angle_deg (m,): state of each image's particle.
+        images : m rows of an image table
+        presence, angle_deg : (m, b) and (m,), state of each image's particle
         """
         rotation = image_parameters(images, self.device).rotation
         weights = torch.as_tensor(np.insert(presence, 0, 1, axis=1), device=self.device).float()
@@ -110,9 +114,10 @@ class Camera:
         return self.develop(slices[:, None], (weights @ self.slices.mass)[:, None], images)[:, 0]
 
     def develop(self, slices: Tensor, mass: Tensor, images: pd.DataFrame) -> Tensor:
-        """Clean images (m, c, D, D) of c slices (m, c, n) of each image, with zero-frequency values (m, c).
+        """Make clean images (m, c, D, D) of slices (m, c, n), with zero-frequency values (m, c).
 
-        Transform: C exp(-dose / 2 Nc) [cos tilt] times the slice, content displaced by minus the shift.
+        The transform is C exp(-dose / 2 Nc) [cos tilt] times the slice, with content displaced by minus the
+        shift.
         """
         parameters = image_parameters(images, self.device)
         hp = self.slices.half_plane
@@ -123,25 +128,28 @@ class Camera:
         return inverse2(layout, hp.box)
 
     def _at_zero_frequency(self, parameters: ImageParameters) -> Tensor:
-        """Transfer (m, 1) at zero frequency, where dose leaves all of the amplitude."""
+        """Return the transfer (m, 1) at zero frequency, where dose leaves the full amplitude."""
         ctf = ctf_at(parameters, torch.zeros(1, 2, device=self.device))
         return ctf * tilt_attenuation(parameters) if self.amplitude_loss else ctf
 
 
 def camera_transfer(parameters: ImageParameters, hp: HalfPlane, amplitude_loss: bool) -> Tensor:
-    """Transfer (m, n) from a slice to the recorded image: CTF, radiation damage, and cos(tilt) if asked."""
+    """Return the transfer (m, n) from slice to recorded image.
+
+    It includes the CTF, radiation damage, and cos(tilt) if requested.
+    """
     h = ctf_of(parameters, hp) * dose_attenuation(parameters, hp)
     return h * tilt_attenuation(parameters) if amplitude_loss else h
 
 
 def shifts_px(images: pd.DataFrame, device: torch.device | str) -> Tensor:
-    """Shifts (m, 2) as (x, y) of the rows of an image table."""
+    """Return shifts (m, 2) as (x, y) of the rows of an image table."""
     shifts = images[["shift_x_px", "shift_y_px"]].to_numpy("float32", copy=True)
     return torch.as_tensor(shifts, device=device)
 
 
 def ctf_at(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
-    """CTF (m, n) at any frequencies (n, 2), cycles per pixel."""
+    """Return the CTF (m, n) at any frequencies (n, 2), cycles per pixel."""
     return contrast_transfer(
         frequency_cpp,
         parameters.pixel_size_A,
@@ -156,10 +164,10 @@ def ctf_at(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
 
 
 def premultiplied(recorded: Tensor, images: pd.DataFrame) -> Tensor:
-    """Recorded images (m, ..., D, D) multiplied, at every frequency, by what the rows of an image table say.
+    """Multiply recorded images (m, ..., D, D) by p = C W s, as the rows of an image table state.
 
-    p = C W s (`physics.imaging.ImageParameters`): so extract WarpTools and RELION: signal C^2 W fade, noise
-    p; protein comes out light.
+    p is described in `physics.imaging.ImageParameters`. WarpTools and RELION extract in this way: the signal
+    becomes C^2 W times the damage, the noise p, and protein becomes light.
     """
     box, device = recorded.shape[-1], recorded.device
     ky, kx = torch.meshgrid(
@@ -172,7 +180,10 @@ def premultiplied(recorded: Tensor, images: pd.DataFrame) -> Tensor:
 
 
 def extraction_weight(parameters: ImageParameters, frequency_cpp: Tensor) -> Tensor:
-    """p = C W s (m, n) at frequencies (n, 2), cycles per pixel, each factor where the images carry it."""
+    """Return p = C W s (m, n) at frequencies (n, 2), cycles per pixel.
+
+    Each factor is included only where the images carry it.
+    """
     weight = parameters.scale_factor[:, None] * torch.where(
         parameters.ctf_premultiplied[:, None], ctf_at(parameters, frequency_cpp), 1.0
     )
@@ -181,14 +192,14 @@ def extraction_weight(parameters: ImageParameters, frequency_cpp: Tensor) -> Ten
 
 
 def middle(images: Tensor) -> Tensor:
-    """The box (..., D, D) in the middle, centre on centre, of images (..., E, E) of `CANVAS` boxes."""
+    """Crop the middle box (..., D, D), centre on centre, of images (..., E, E) of `CANVAS` boxes."""
     box = images.shape[-1] // CANVAS
     start = images.shape[-1] // 2 - box // 2
     return images[..., start : start + box, start : start + box]
 
 
 def variance_in_circle(images: Tensor) -> Tensor:
-    """Variance (m,) of each image's pixels within the circle of diameter D about its centre."""
+    """Compute the variance (m,) of each image's pixels within the circle of diameter D about its centre."""
     box = images.shape[-1]
     axis = torch.arange(box, device=images.device) - box // 2
     inside = axis[:, None] ** 2 + axis**2 <= (box / 2) ** 2

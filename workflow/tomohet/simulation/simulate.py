@@ -1,4 +1,4 @@
-"""A whole simulation: specimen, states, tilt series, images, files; memory independent of their number."""
+"""A whole simulation: specimen, states, tilt series, images and files, in memory that does not grow."""
 
 import logging
 from contextlib import nullcontext
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 WRITTEN = ("particles.star", "volumes.star", "model.cif", "units.csv", "truth.npz", "simulate.yaml")
 PARTICLES_FOR_SCALE = 100
 PARTICLES_FOR_BACKGROUND = 30
-# Working memory of one chunk of images, and what one image takes in it: eight grid corners per Fourier point.
+# Working memory of one chunk of images; one image takes eight grid corners per Fourier point.
 CHUNK_BYTES = {"cpu": 2**28, "cuda": 2**32}
 BYTES_PER_PIXEL = 160
-# By how much the canvas of the surroundings raises this. On a CPU, corners take no memory, and every chunk
-# costs a transform of all maps: larger chunks, which take up to three times the memory, are faster.
+# Factor by which the canvas of the surroundings raises this memory. On a CPU, corners take no memory, and
+# every chunk costs a transform of all maps: larger chunks, with up to three times the memory, are faster.
 CANVAS_COST = {"cpu": 1, "cuda": CANVAS**2}
 
 
@@ -65,8 +65,8 @@ def simulate(config: SimulationConfig, folder: str | Path, device: torch.device 
 def plan(config: SimulationConfig, device: torch.device | str = "cpu") -> Experiment:
     """Draw an experiment and set its noise.
 
-    Densities are scaled so that noise of standard deviation 1 (0 for infinite SNR) gives the SNR asked for,
-    and the background so that it has the ratio asked for.
+    Densities are scaled so that noise of standard deviation 1 (0 for infinite SNR) gives the configured SNR,
+    and the background so that it has the configured ratio.
     """
     unscaled = draw_experiment(config)
     noiseless = np.isinf(config.snr)
@@ -84,7 +84,7 @@ def plan(config: SimulationConfig, device: torch.device | str = "cpu") -> Experi
 
 
 def _typical_variance(experiment: Experiment, device: torch.device | str) -> float:
-    """Mean variance, inside the circle, of the clean visible images of the first particles."""
+    """Compute the mean variance, inside the circle, of the clean visible images of the first particles."""
     camera = Camera(experiment.specimen, experiment.config.amplitude_loss, device)
     first = np.arange(min(PARTICLES_FOR_SCALE, experiment.config.n_particles))
     variances = []
@@ -96,7 +96,7 @@ def _typical_variance(experiment: Experiment, device: torch.device | str) -> flo
 
 
 def _typical_background(experiment: Experiment, device: torch.device | str) -> float:
-    """As `_typical_variance`, of the background with gain 1, of fewer particles."""
+    """Compute the variance as `_typical_variance`, of the background with gain 1, for fewer particles."""
     surroundings = Surroundings(replace(experiment, background_gain=1.0), device)
     first = np.arange(min(PARTICLES_FOR_BACKGROUND, experiment.config.n_particles))
     variances = []
@@ -108,13 +108,13 @@ def _typical_background(experiment: Experiment, device: torch.device | str) -> f
 
 
 def _visible_variance(images: pd.DataFrame, clean: torch.Tensor) -> torch.Tensor:
-    """Variance (v,) inside the circle of the v visible of images (m, D, D)."""
+    """Compute the variance (v,) inside the circle of the v visible images among (m, D, D)."""
     visible = torch.as_tensor(images.visible.to_numpy(copy=True), device=clean.device)
     return variance_in_circle(clean)[visible]
 
 
 def _clean_chunks(experiment: Experiment, camera: Camera, members: np.ndarray):
-    """Image tables and clean images (m, D, D) of particles of one tomogram, a bounded number at a time."""
+    """Yield image tables and clean images (m, D, D) of particles of one tomogram, in bounded chunks."""
     n_tilts, kind = len(experiment.true.tomograms[0].tilt_deg), torch.device(camera.device).type
     bytes_per_particle = n_tilts * BYTES_PER_PIXEL * experiment.specimen.box**2
     if experiment.has_surroundings:
@@ -130,7 +130,7 @@ def _clean_chunks(experiment: Experiment, camera: Camera, members: np.ndarray):
 
 
 def _record(experiment: Experiment, folder: Path, device: torch.device) -> tuple[float, float]:
-    """Write all images; returns mean variances of the visible ones: clean, and of the background alone."""
+    """Write all images; return mean variances of the visible ones: clean, and of the background alone."""
     config, specimen, stated = experiment.config, experiment.specimen, experiment.stated
     camera = Camera(specimen, config.amplitude_loss, device)
     surroundings = Surroundings(experiment, device) if experiment.has_surroundings else None
@@ -145,7 +145,7 @@ def _record(experiment: Experiment, folder: Path, device: torch.device) -> tuple
     with track(total=config.n_particles, unit="particles", description="simulating") as progress:
         for index, tomogram in enumerate(stated.tomograms):
             members = experiment.members(index)
-            # Tomograms have their own noise, so that each could be made alone.
+            # Each tomogram has its own noise seed, so that it could be made alone.
             noise = torch.Generator(device).manual_seed(_noise_seed(config.seed, index))
             with warp.tomogram(tomogram, len(members)) if warp else nullcontext() as stack:
                 for images, recorded in _clean_chunks(experiment, camera, members):
@@ -159,7 +159,7 @@ def _record(experiment: Experiment, folder: Path, device: torch.device) -> tuple
                         recorded.shape, generator=noise, device=device
                     )
                     chunk = images.particle.unique()
-                    # The files state, and the extraction multiplies by, what is believed.
+                    # The extraction multiplies by the stated parameters, not by the true ones.
                     if stated is not experiment.true or config.tilt_shift_A:
                         images = experiment.stated_images_of(chunk)
                     if warp:
@@ -194,7 +194,7 @@ def _write_specimen(specimen: Specimen, folder: Path) -> None:
 
 
 def truth_of(experiment: Experiment, clean_variance: float, background_variance: float) -> Truth:
-    """The truth of an experiment whose clean images and whose background had these mean variances."""
+    """Collect the truth of an experiment with these mean variances of clean images and of the background."""
     specimen, hinge = experiment.specimen, experiment.specimen.hinge
     tomograms, particles = experiment.true.tomograms, experiment.true.particles
     errors, neighbours = experiment.errors, experiment.neighbours

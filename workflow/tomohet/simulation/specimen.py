@@ -1,4 +1,4 @@
-"""The specimen: maps of a core and of blocks whose sum, block by block present or absent, is a particle."""
+"""The specimen: maps of a core and of blocks; a particle is the sum of the core and the present blocks."""
 
 from dataclasses import dataclass, replace
 
@@ -22,16 +22,18 @@ from tomohet.simulation.model_file import assembly_from_model
 RESOLUTION_PX = 2.5
 DIAMETER_BOXES = 0.65
 LARGEST_DIAMETER_BOXES = 0.9
-# A block's mask: where its density exceeds this fraction of its highest.
+# A block's mask is where its density exceeds this fraction of its maximum.
 MASK_FRACTION = 0.15
 
 
 @dataclass(frozen=True)
 class Specimen:
-    """What particles are made of.
+    """The maps from which particles are composed.
 
-    core: (D, D, D) float32 map [z, y, x]. blocks: (b, D, D, D) maps, the moving one at angle 0. exclusive:
-    the blocks are whole maps of which a particle is exactly one. `atoms` and `hinge` where there is a model.
+    core : (D, D, D) float32 map [z, y, x]
+    blocks : (b, D, D, D) maps, the moving one at angle 0
+    exclusive : whether the blocks are whole maps, of which a particle is exactly one
+    atoms, hinge : where there is a model
     """
 
     core: np.ndarray
@@ -59,17 +61,17 @@ class Specimen:
         return None if self.hinge is None else self.names.index(self.hinge.unit)
 
     def masks(self) -> np.ndarray:
-        """(b, D, D, D) bool: where each block, at angle 0, is."""
+        """Return (b, D, D, D) bool: the region of each block, at angle 0."""
         highest = self.blocks.max(axis=(1, 2, 3), keepdims=True)
         return self.blocks > MASK_FRACTION * highest
 
     def scaled(self, factor: float) -> "Specimen":
-        """The same specimen with all densities multiplied by `factor`."""
+        """Return the specimen with all densities multiplied by `factor`."""
         return replace(self, core=self.core * np.float32(factor), blocks=self.blocks * np.float32(factor))
 
 
 def make_specimen(config: SimulationConfig, rng: np.random.Generator) -> Specimen:
-    """The specimen a configuration asks for: invented, from a model file, or from maps.
+    """Make the specimen of a configuration: generated, from a model file, or from maps.
 
     Raises InputError when maps disagree or the assembly does not fit into the box.
     """
@@ -109,7 +111,7 @@ def make_specimen(config: SimulationConfig, rng: np.random.Generator) -> Specime
 def density(
     xyz_A: np.ndarray, weights: np.ndarray, resolution_A: float, box: int, pixel_size_A: float
 ) -> np.ndarray:
-    """Map (D, D, D) of atoms around the origin, which lies at voxel D//2, integrated over voxels."""
+    """Compute the map (D, D, D) of atoms around the origin (voxel D//2), integrated over voxels."""
     origin_A = np.full(3, -(box // 2) * pixel_size_A)
     return molmap(xyz_A, weights.astype(float), resolution_A, box, pixel_size_A, origin_A, mode="integrated")
 

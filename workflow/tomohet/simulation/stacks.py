@@ -1,4 +1,4 @@
-"""Image stacks written as the images are made."""
+"""Image stacks written while the images are made."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ import numpy as np
 
 from tomohet.files.atomic import atomic_path
 
-# MRC2014: means that the density statistics in the header are not known.
+# Values by which MRC2014 marks density statistics in the header as unknown.
 UNKNOWN_RANGE = (0.0, -1.0, -2.0, -1.0)
 MODE_OF_DTYPE = {"float32": 2, "float16": 12}
 
 
 @contextmanager
 def growing_stack(path: Path, shape: tuple[int, int, int], pixel_size_A: float) -> Iterator[np.memmap]:
-    """A float32 stack of known shape (m, D, D), memory-mapped for writing in pieces."""
+    """Provide a float32 stack of known shape (m, D, D), memory-mapped for writing in pieces."""
     with atomic_path(path) as temporary:
         with mrcfile.new_mmap(temporary, shape, mrc_mode=2, overwrite=True) as mrc:
             _describe(mrc, pixel_size_A)
@@ -24,9 +24,10 @@ def growing_stack(path: Path, shape: tuple[int, int, int], pixel_size_A: float) 
 
 
 def write_small_stack(path: Path, images: np.ndarray, pixel_size_A: float) -> None:
-    """One stack (m, D, D) of the images' own type, float32 or float16.
+    """Write one stack (m, D, D) of the images' own type, float32 or float16.
 
-    Not by way of a temporary name: there is one per particle, and the STAR file that lists them comes last.
+    It is written without a temporary name: there is one stack per particle, and the STAR file that lists them
+    is written last.
     """
     with mrcfile.new(path, overwrite=True) as mrc:
         mrc.set_data(images)

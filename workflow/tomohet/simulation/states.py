@@ -1,4 +1,4 @@
-"""Which blocks each particle has, and how far its moving block has turned."""
+"""The blocks of each particle, and the angle of its moving block."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ class States:
 
 
 def draw_states(specimen: Specimen, n: int, rng: np.random.Generator) -> States:
-    """Draw states independently of all else.
+    """Draw states independently of everything else.
 
-    Every block is a coin of its own frequency; a nested block is tossed only where its host is present. Whole
-    maps exclude one another. Angles are uniform within the hinge's limit.
+    Every block is present with its own frequency; a nested block is drawn only where its host is present.
+    Whole maps exclude one another. Angles are uniform within the hinge's limit.
     """
     frequencies = np.array([block.frequency for block in specimen.settings])
     if specimen.exclusive:
@@ -28,7 +28,7 @@ def draw_states(specimen: Specimen, n: int, rng: np.random.Generator) -> States:
     else:
         presence = rng.random((n, len(frequencies))) < frequencies
         for i, block in enumerate(specimen.settings):
-            # A host stands before its guests, so its own column is final here.
+            # A host precedes its nested blocks, so its own column is final here.
             if block.host is not None:
                 presence[:, i] &= presence[:, specimen.names.index(block.host)]
     limit = 0.0 if specimen.hinge is None else specimen.hinge.limit_deg
@@ -36,7 +36,7 @@ def draw_states(specimen: Specimen, n: int, rng: np.random.Generator) -> States:
 
 
 def state_table(presence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct combinations of blocks (s, b), most frequent first, and the state (n,) of each particle."""
+    """Return distinct combinations of blocks (s, b), most frequent first, and each particle's state (n,)."""
     combinations, index, counts = np.unique(presence, axis=0, return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     rank = np.empty_like(order)

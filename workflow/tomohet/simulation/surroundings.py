@@ -1,4 +1,4 @@
-"""What the camera sees beside the particles: their neighbours and the background."""
+"""Surroundings of the particles in the images: neighbours and background."""
 
 import pandas as pd
 import torch
@@ -12,16 +12,16 @@ from tomohet.simulation.tilt_series import Tomogram
 
 
 class Surroundings:
-    """Images of what surrounds the particles of an experiment."""
+    """Imaging of the surroundings of the particles of an experiment."""
 
     def __init__(self, experiment: Experiment, device: torch.device | str) -> None:
         self.experiment = experiment
         self.camera = Camera(experiment.specimen, experiment.config.amplitude_loss, device, CANVAS)
 
     def images(self, images: pd.DataFrame, tomogram: Tomogram) -> tuple[Tensor, Tensor]:
-        """Clean images (m, D, D) of neighbours and background together, and of the background alone.
+        """Return clean images (m, D, D) of neighbours and background together, and of the background alone.
 
-        images: rows, as imaged, of whole particles of the tomogram.
+        images : rows, as imaged, of whole particles of the tomogram
         """
         background = self.background(images, tomogram)
         return background + neighbour_images(
@@ -29,7 +29,7 @@ class Surroundings:
         ), background
 
     def background(self, images: pd.DataFrame, tomogram: Tomogram) -> Tensor:
-        """Clean images (m, D, D) of the background alone, 0 where there is none."""
+        """Return clean images (m, D, D) of the background alone, 0 where there is none."""
         if not self.experiment.background_gain:
             box = self.experiment.specimen.box
             return torch.zeros(len(images), box, box, device=self.camera.device)

@@ -1,4 +1,4 @@
-"""Tomograms, their tilts, and where the particles lie in them."""
+"""Tomograms, their tilts, and the positions of the particles in them."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,11 @@ CANDIDATES_PER_PARTICLE = 20
 class Tomogram:
     """One tilt series of t tilts, sorted by stage angle.
 
-    rotation: (t, 3, 3), tomogram -> image. Defocus U, V in Å at the tomogram's centre, astigmatism angle in
-    degrees. dose_e_A2: cumulative, before the exposure. visible: tilts that are used.
+    rotation : (t, 3, 3), tomogram -> image
+    defocus_u_A, defocus_v_A : (t,) at the tomogram's centre, Å
+    defocus_angle_deg : (t,) astigmatism angle
+    dose_e_A2 : (t,) cumulative, before the exposure
+    visible : (t,) tilts that are used
     """
 
     name: str
@@ -40,9 +43,11 @@ class Tomogram:
 class Particles:
     """n particles in the order of the files: tomograms interleaved at random.
 
-    tomogram: (n,) index. number: (n,) from 1 within the tomogram. position_A: (n, 3), x, y, z from the corner
-    of the tomogram. euler_deg: (n, 3) rot, tilt, psi of the particle in the tomogram. origin_px: (n, 3), the
-    shift that centres it.
+    tomogram : (n,) index
+    number : (n,) from 1 within the tomogram
+    position_A : (n, 3), x, y, z from the corner of the tomogram
+    euler_deg : (n, 3) rot, tilt, psi of the particle in the tomogram
+    origin_px : (n, 3), the shift that centres it
     """
 
     tomogram: np.ndarray
@@ -53,7 +58,10 @@ class Particles:
 
 
 def dose_symmetric_scheme(tilt_max_deg: float, tilt_step_deg: float) -> np.ndarray:
-    """Stage angles (t,) in the order of exposure: 0, +s, -s, -2s, +2s, ... (Hagen, Wan & Briggs 2017)."""
+    """Return stage angles (t,) in the order of exposure of the dose-symmetric scheme.
+
+    The order is 0, +s, -s, -2s, +2s, ... (Hagen, Wan & Briggs 2017).
+    """
     steps = np.arange(1, int(np.floor(tilt_max_deg / tilt_step_deg + 1e-6)) + 1)
     first = np.where(steps % 2 == 1, 1, -1)
     pairs = np.stack([first * steps, -first * steps], axis=1).ravel()
@@ -61,7 +69,7 @@ def dose_symmetric_scheme(tilt_max_deg: float, tilt_step_deg: float) -> np.ndarr
 
 
 def make_tomograms(config: SimulationConfig, rng: np.random.Generator) -> list[Tomogram]:
-    """Tilt series of one scheme, each with its own defocus, astigmatism, tilt axis and hidden tilts."""
+    """Make tilt series of one scheme, each with its own defocus, astigmatism, tilt axis and hidden tilts."""
     exposed = dose_symmetric_scheme(config.tilt_max, config.tilt_step)
     exposure = np.argsort(exposed)
     dose = exposure * config.total_dose / len(exposed)
@@ -94,9 +102,9 @@ def _tomogram(
 def place_particles(
     config: SimulationConfig, pixel_size_A: float, distance_A: float, rng: np.random.Generator
 ) -> Particles:
-    """Particles with uniform orientations, at least `distance_A` apart, dealt to the tomograms at random.
+    """Place particles with uniform orientations, at least `distance_A` apart, in random tomograms.
 
-    Raises InputError when a tomogram cannot hold its share.
+    Raises InputError when a tomogram cannot hold its number of particles.
     """
     tomogram = rng.permutation(np.arange(config.n_particles) % config.n_tomograms)
     number = pd.Series(tomogram).groupby(tomogram).cumcount().to_numpy() + 1
@@ -113,7 +121,7 @@ def place_particles(
 
 
 def _positions(n: int, distance_A: float, rng: np.random.Generator) -> np.ndarray:
-    """`n` points (n, 3) in a tomogram, `distance_A` from each other and half of it from the faces."""
+    """Place `n` points (n, 3) in a tomogram, `distance_A` from each other and half of it from the faces."""
     room = TOMOGRAM_SIZE_A - distance_A
     most = int(0.6 * PACKED_FRACTION * room.clip(min=0).prod() / (np.pi / 6 * distance_A**3))
     if n > most:
@@ -127,24 +135,24 @@ def _positions(n: int, distance_A: float, rng: np.random.Generator) -> np.ndarra
 
 @dataclass(frozen=True)
 class Geometry:
-    """Tilt series, and particles in them: as they were imaged, or as files state them."""
+    """Tilt series and the particles in them: as they were imaged, or as files state them."""
 
     tomograms: list[Tomogram]
     particles: Particles
 
     def images(self, members: np.ndarray, config: SimulationConfig, pixel_size_A: float) -> pd.DataFrame:
-        """`image_table` of particles (m,) of one tomogram."""
+        """Return the `image_table` of particles (m,) of one tomogram."""
         tomogram = self.tomograms[self.particles.tomogram[members[0]]]
         return image_table(tomogram, self.particles, members, config, pixel_size_A)
 
 
 def binning(pixel_size_A: float) -> int:
-    """By how much the images are binned from the pixels of the tilt series."""
+    """Return the binning factor of the images relative to the pixels of the tilt series."""
     return max(1, round(pixel_size_A / UNBINNED_PIXEL_SIZE_A))
 
 
 def tomogram_size_px(pixel_size_A: float) -> np.ndarray:
-    """Extent (3,) of every tomogram in unbinned pixels."""
+    """Return the extent (3,) of every tomogram in unbinned pixels."""
     return np.round(TOMOGRAM_SIZE_A / (pixel_size_A / binning(pixel_size_A))).astype(int)
 
 
@@ -155,11 +163,13 @@ def image_table(
     config: SimulationConfig,
     pixel_size_A: float,
 ) -> pd.DataFrame:
-    """All tilt images, hidden ones included, of some particles of one tomogram, sorted by (particle, tilt).
+    """Tabulate all tilt images, hidden ones included, of some particles of one tomogram.
 
-    members: (m,) particle numbers. Columns as in the prepared store, and `visible` and the position in the
-    tilt image, `image_x_px, image_y_px`. A tilt's defocus is that at the tomogram's centre plus the height of
-    the particle in the tilted frame.
+    members : (m,) particle numbers
+
+    Rows are sorted by (particle, tilt). Columns are those of the prepared store, `visible`, and the position
+    in the tilt image, `image_x_px, image_y_px`. A tilt's defocus is that at the tomogram's centre plus the
+    height of the particle in the tilted frame.
     """
     n_tilts = len(tomogram.tilt_deg)
     pose = euler_to_matrix(*particles.euler_deg[members].T)

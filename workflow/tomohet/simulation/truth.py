@@ -78,7 +78,7 @@ class Truth:
     amplitude_loss: bool
     exclusive: bool
     seed: int
-    # None where the file is of a version without them.
+    # None where the file is from a version without these fields.
     pose_rotvec_deg: np.ndarray | None = None
     pose_shift_A: np.ndarray | None = None
     tilt_shift_A: np.ndarray | None = None
@@ -100,7 +100,7 @@ class Truth:
             )
 
     def specimen(self) -> Specimen:
-        """The specimen in image units, without its still atoms."""
+        """Return the specimen in image units, without the atoms of its fixed blocks."""
         names, hosts = self.block_names.tolist(), self.block_host.tolist()
         blocks = tuple(
             Block(name, frequency=float(frequency), host=host or None)
@@ -120,7 +120,7 @@ class Truth:
         )
 
     def volume(self, presence: np.ndarray, angle_deg: float = 0.0) -> np.ndarray:
-        """Map (D, D, D) of the blocks in `presence` (b,), the moving one turned by `angle_deg`."""
+        """Return the map (D, D, D) of the blocks in `presence` (b,), the moving one rotated by the angle."""
         weights = np.asarray(presence, np.float32).copy()
         volume = self.core_map.copy()
         if self.moving_block >= 0 and weights[self.moving_block] and angle_deg:
@@ -137,22 +137,22 @@ class Truth:
         return self.volume(self.state_presence[state])
 
     def moving_map(self, angle_deg: float) -> np.ndarray:
-        """Map (D, D, D) of the moving block, rendered anew from its turned atoms."""
+        """Return the map (D, D, D) of the moving block, rendered again from its rotated atoms."""
         turned = self.specimen().hinge.turned(self.moving_xyz_A, angle_deg)
         box = self.core_map.shape[-1]
         return self.density_scale * density(turned, self.moving_Z, self.resolution_A, box, self.pixel_size_A)
 
     def rows_of(self, source_ids: np.ndarray) -> np.ndarray:
-        """Rows (m,) of particles known by the ids of either dialect.
+        """Return the rows (m,) of particles given by the ids of either dialect.
 
-        Raises InputError when an id is not of this simulation.
+        Raises InputError when an id is not from this simulation.
         """
         names = np.concatenate([self.particle_id, self.particle_name])
         order = np.argsort(names)
         ids = np.asarray(source_ids).astype(str)
         place = order[np.searchsorted(names, ids, sorter=order).clip(max=len(names) - 1)]
         if (wrong := np.flatnonzero(names[place] != ids)).size:
-            raise InputError(f"particle {ids[wrong[0]]} is not in truth.npz: is that of another simulation?")
+            raise InputError(f"particle {ids[wrong[0]]} is not in truth.npz: is it from another simulation?")
         return place % len(self.particle_id)
 
 
@@ -161,5 +161,5 @@ def load_truth(path: str | Path) -> Truth:
     arrays = read_arrays(path)
     known = [f.name for f in fields(Truth) if f.name in arrays]
     if missing := {f.name for f in fields(Truth) if f.default is MISSING} - set(known):
-        raise InputError(f"{path}: no truth of a simulation: it lacks {', '.join(sorted(missing))}")
+        raise InputError(f"{path}: not the truth of a simulation: it lacks {', '.join(sorted(missing))}")
     return Truth(**{name: v.item() if (v := arrays[name]).ndim == 0 else v for name in known})

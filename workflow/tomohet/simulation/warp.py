@@ -21,19 +21,19 @@ B_FACTOR_PER_DOSE = -4.0
 
 
 def micrograph_name(tomogram: Tomogram) -> str:
-    """Name by which both dialects know a tomogram."""
+    """Return the name of a tomogram in both dialects."""
     return f"{tomogram.name}.tomostar"
 
 
 def group_names(tomograms: list[Tomogram], particles: Particles) -> np.ndarray:
-    """Particle ids (n,): tomogram and number in it."""
+    """Return particle ids (n,): tomogram and number in it."""
     return np.array(
         [f"{tomograms[t].name}_{i:06d}" for t, i in zip(particles.tomogram, particles.number, strict=True)]
     )
 
 
 class WarpWriter:
-    """Collects the image series: one stack per tomogram, then particles.star and volumes.star."""
+    """Writer of the image series: one stack per tomogram, then particles.star and volumes.star."""
 
     def __init__(self, folder: Path, config: SimulationConfig, box: int, pixel_size_A: float) -> None:
         self.folder, self.config, self.box, self.pixel_size_A = folder, config, box, pixel_size_A
@@ -122,7 +122,10 @@ class TomogramStack:
         self.rows: list[pd.DataFrame] = []
 
     def add(self, recorded: torch.Tensor, images: pd.DataFrame) -> None:
-        """Append the visible of recorded images (m, D, D), contrast reversed: Warp makes protein light."""
+        """Append the visible images of recorded (m, D, D), with inverted contrast.
+
+        Warp makes protein light.
+        """
         visible = images.visible.to_numpy(copy=True)
         rows = images[visible].copy()
         last = self.filled + len(rows)

@@ -1,6 +1,6 @@
 """The WarpTools dialect: an optimisation set whose particles are stacks of premultiplied tilt images.
 
-What is multiplied into the images, and in what order, follows Warp, TiltSeries.ReconstructParticleSeries.cs.
+The factors multiplied into the images, and their order, follow Warp, TiltSeries.ReconstructParticleSeries.cs.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ OPTIMISATION_SET = "particles_optimisation_set.star"
 
 
 class WarpToolsWriter:
-    """Writes one float16 stack of all tilts per particle, then the three STAR files of the set."""
+    """Writer of one float16 stack of all tilts per particle, then of the three STAR files of the set."""
 
     def __init__(self, folder: Path, config: SimulationConfig, box: int, pixel_size_A: float) -> None:
         self.folder, self.config, self.box, self.pixel_size_A = folder, config, box, pixel_size_A
@@ -30,7 +30,7 @@ class WarpToolsWriter:
         self, recorded: torch.Tensor, images: pd.DataFrame, tomogram: Tomogram, numbers: np.ndarray
     ) -> None:
         """Write the stacks of some particles of a tomogram: recorded (m * t, D, D), numbers (m,)."""
-        # Multiplying by the CTF, which is negative for underfocus, makes protein light, as inversion does.
+        # Multiplication by the CTF, negative for underfocus, makes protein light, and so does inversion.
         sign = 1 if ("inverted" in self.done) == ("premultiplied" in self.done) else -1
         stacks = (sign * premultiplied(recorded, self._extracted(images))).half().cpu().numpy()
         (self.folder / "stacks" / tomogram.name).mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ class WarpToolsWriter:
         )
 
     def _extracted(self, images: pd.DataFrame) -> pd.DataFrame:
-        """The image table with what the extraction multiplies in."""
+        """Return the image table with the factors that the extraction multiplies in."""
         return images.assign(
             ctf_premultiplied="premultiplied" in self.done,
             dose_weighted="dose_weighted" in self.done,
@@ -88,7 +88,7 @@ class WarpToolsWriter:
         )
 
     def _particle_table(self, tomograms: list[Tomogram], particles: Particles) -> pd.DataFrame:
-        # As WarpTools writes them: coordinates in pixels of the extracted images, origins in Å.
+        # WarpTools writes coordinates in pixels of the extracted images, and origins in Å.
         x, y, z = (particles.position_A / self.pixel_size_A).round(6).T
         rot, tilt, psi = particles.euler_deg.T
         origin_A = (particles.origin_px * self.pixel_size_A).round(6).T
@@ -144,7 +144,7 @@ class WarpToolsWriter:
             f"rlnTomoProj{axis}": [f"[{x:.9g},{y:.9g},{z:.9g},0]" for x, y, z in tomogram.rotation[:, i]]
             for i, axis in enumerate("XYZ")
         }
-        # Raw stacks have a scale factor in the file all the same.
+        # Raw stacks have a scale factor in the file too.
         is_stated = "scaled" in self.done or "premultiplied" not in self.done
         scale = {"rlnCtfScalefactor": scale_factors(tomogram.tilt_deg)} if is_stated else {}
         return pd.DataFrame(
@@ -161,12 +161,12 @@ class WarpToolsWriter:
 
 
 def particle_names(tomograms: list[Tomogram], particles: Particles) -> np.ndarray:
-    """rlnTomoParticleName (n,)."""
+    """Return rlnTomoParticleName (n,)."""
     return np.array(
         [f"{tomograms[t].name}/{i}" for t, i in zip(particles.tomogram, particles.number, strict=True)]
     )
 
 
 def scale_factors(tilt_deg: np.ndarray) -> np.ndarray:
-    """rlnCtfScalefactor of tilts, in the decimals of the file."""
+    """Return rlnCtfScalefactor of tilts, with the decimals of the file."""
     return np.cos(np.deg2rad(tilt_deg)).round(9)

@@ -58,7 +58,7 @@ def latents_of(
     """Compute mean and log variance (P, zdim) of all particles, by the model's encoder or in closed form.
 
     likelihood : for a network that started from a linear model; `images.start` then holds the linear
-    posteriors
+        posteriors
 
     Particles without an image get NaN.
     """

@@ -22,7 +22,7 @@ class Likelihood:
     """Gaussian likelihood of images.
 
     noise : (n,) variance of the complex noise of an untreated image at the first n half-plane points, the
-    points that the linear model was fitted to
+        points that the linear model was fitted to
     """
 
     half_plane: HalfPlane

@@ -45,7 +45,7 @@ class Plan:
     learning_rate : of a step, with the batch size taken into account
     warmup : fraction of the training over which the learning rate rises
     march : fraction of the training over which the highest fitted frequency grows to `max_frequency`,
-    cycles/px (frequency marching)
+        cycles/px (frequency marching)
     checkpoint_minutes : time between checkpoints within an epoch
     log_interval : particles between log lines
     """

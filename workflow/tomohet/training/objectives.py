@@ -24,8 +24,8 @@ class DataTerm:
     half_plane : lattice of the images
     dose_weight, tilt_weight : weight residuals by dose attenuation and by cos(tilt)
     physical : model the images as the camera recorded them, including radiation damage and the loss of signal
-    with the tilt (`physics.imaging.physical_transfer`); else follow the published rule
-    (`physics.imaging.transfer`)
+        with the tilt (`physics.imaging.physical_transfer`); else follow the published rule
+        (`physics.imaging.transfer`)
     rows_per_image : fraction of each image's Fourier points drawn per step
     dtype : of the decoder's hidden layers
     point_weight : (n,) further weight of each half-plane point (`training.noise`), None for 1

@@ -77,7 +77,7 @@ class EpochResults:
     """Writer of weights, latents and map: every `every` epochs, and the final ones at the end.
 
     latents : returns means and log variances of all particles, from the training images and, if tilts are
-    split, from the test images; None for a homogeneous volume (zdim 0)
+        split, from the test images; None for a homogeneous volume (zdim 0)
     """
 
     def __init__(

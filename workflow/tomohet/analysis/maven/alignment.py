@@ -121,7 +121,7 @@ def align(
     atoms : all atoms of the model, in the volumes' coordinates: x_A, y_A, z_A, Z.
     mean : (D, D, D) mean volume [z, y, x] on `grid`.
     mode : `auto` leaves the model unless another placement is clearly better, and searches all rotations only
-    when no placement is clear of chance; `fit` always searches and refines; `check` moves nothing.
+        when no placement is clear of chance; `fit` always searches and refines; `check` moves nothing.
     model_origin : the stated origin of the coordinates, `header` or `centre`; it changes only the wording.
 
     Returns

@@ -1,7 +1,4 @@
-"""The order of assembly from dependencies.
-
-Which units come together, and which unit needs which other first.
-"""
+"""The order of assembly from dependencies between units."""
 
 from dataclasses import dataclass
 
@@ -22,7 +19,7 @@ class Assembly:
 
     groups : tuples of unit names
     needs : (group, group it needs, confidence), without implied needs: where C needs B and B needs A, the
-    need of C for A is left out
+        need of C for A is left out
     """
 
     groups: tuple[tuple[str, ...], ...]

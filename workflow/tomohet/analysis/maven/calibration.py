@@ -1,6 +1,6 @@
 """Calibration of amplitudes on the maps' grey scale to occupancies.
 
-0 for an absent unit, 1 for a present one.
+An occupancy is 0 for an absent unit and 1 for a present one.
 """
 
 import warnings

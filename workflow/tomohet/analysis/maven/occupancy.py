@@ -52,7 +52,7 @@ def voxels_on(ensemble: Ensemble, units: Units, levels: np.ndarray) -> np.ndarra
 def maven_occupancy(sums: np.ndarray, units: Units) -> np.ndarray:
     """Compute MAVEn's occupancy (n, U), on the maps' grey scale.
 
-    Sum in the mask over sum of the whole density.
+    It is the sum in the mask over the sum of the whole density.
     """
     return sums / units.table.mass.to_numpy()
 

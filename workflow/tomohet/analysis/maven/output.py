@@ -38,7 +38,7 @@ def write_masks_figure(outdir: Path, kind: str, mean: np.ndarray, units: Units) 
 def write_figures(outdir: Path, kind: str, names: list[str], analysis: Analysis) -> None:
     """Draw clustered heat map, histograms and correlation.
 
-    Where units depend on others, the assembly graph.
+    Where units depend on others, the assembly graph is drawn too.
     """
     limited, order = np.clip(analysis.volumes, 0, 1), analysis.unit_tree.order
     of = "volumes" if analysis.particles is None else "particles"

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 class ParticleMaps:
     """A trained model's maps of its n particles.
 
-    Latents (n, zdim), ordinals in the store, form of the maps.
+    z : (n, zdim) latents
+    particles : (n,) ordinals in the store
+    form : form of the maps
     """
 
     decoder: TrainedVolumes

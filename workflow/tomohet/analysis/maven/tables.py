@@ -38,7 +38,7 @@ def write_tables(
 def write_occupancies(path: Path, occupancies: np.ndarray, numbers: np.ndarray, units: pd.DataFrame) -> None:
     """Write occupancies (V, U) in MAVEn's layout.
 
-    Header rows PDB and Chain, then one row per volume number.
+    Two header rows, PDB and Chain, are followed by one row per volume number.
     """
     columns = pd.MultiIndex.from_arrays([units.source, units.unit], names=["PDB", "Chain"])
     write_csv(path, pd.DataFrame(occupancies, index=numbers, columns=columns), index=True)
@@ -49,7 +49,7 @@ def tidy(
 ) -> pd.DataFrame:
     """Tabulate one row per volume and unit.
 
-    Volume, source, unit, maven (MAVEn's number), calibrated occupancy.
+    Columns: volume, source, unit, maven (MAVEn's number), occupancy (calibrated).
     """
     n, m = published.shape
     return pd.DataFrame(

@@ -29,7 +29,7 @@ class Units:
     """Masks and reference densities of U units on a grid of N voxels.
 
     table : one row per unit: unit, source (model file or folder), column (its name in tables), voxels (of the
-    mask), mass (sum of the reference density over the whole box), and colour if given
+        mask), mass (sum of the reference density over the whole box), and colour if given
     masks, densities : sparse (U, N) float32; for given masks the reference density is the mask
     """
 
@@ -44,9 +44,9 @@ def units_of_model(
     """Read the atoms of the model files with their unit, and with threshold and colour if a table gives them.
 
     units : `chain` (author's chains), `label` (mmCIF label chains), `entity` (mmCIF entities), or a CSV table
-    with columns unit and any of file, chain, label, first, last (author's residue numbers, inclusive),
-    residues (ranges such as 3-20,41-57), threshold (density at which the mask begins) and colour; several
-    rows with one unit name make one unit. Names match in any case where the exact case is absent.
+        with columns unit and any of file, chain, label, first, last (author's residue numbers, inclusive),
+        residues (ranges such as 3-20,41-57), threshold (density at which the mask begins) and colour; several
+        rows with one unit name make one unit. Names match in any case where the exact case is absent.
     hydrogens, waters : whether they are included
 
     Raises InputError when the table names something that the model does not have.

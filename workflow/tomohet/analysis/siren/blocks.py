@@ -34,11 +34,11 @@ class Blocks:
     """Blocks found in V volumes on a grid of D^3 voxels.
 
     table : one row per block, columns as in COLUMNS. `occupancy` is the fraction of volumes (of particles,
-    where volumes stand for unequal numbers of them) in which more than half of the block is on; `mean_state`
-    the mean fraction of the block that is on; `cohesion` the mean correlation of its voxels with its state;
-    `compactness` as in `extent.compact`; `n_effective` the number of independent volumes that its states are
-    worth; x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids (comma-separated) of the blocks
-    without which, or together with which, the block never occurs.
+        where volumes stand for unequal numbers of them) in which more than half of the block is on;
+        `mean_state` the mean fraction of the block that is on; `cohesion` the mean correlation of its voxels
+        with its state; `compactness` as in `extent.compact`; `n_effective` the number of independent volumes
+        that its states are worth; x_A, y_A, z_A the centre of mass; `requires` and `excludes` the ids
+        (comma-separated) of the blocks without which, or together with which, the block never occurs.
     relations : as returned by `cooccurrence.relations`
     labels : (D, D, D) int64, the block's id, 0 for none
     states : (V, B) fraction of the block that is on
@@ -82,7 +82,7 @@ def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -
     """Find blocks of voxels that are on (above `levels` (V,)) and off together.
 
     given : (D, D, D) int64 ids of blocks to start from instead of a search (0: none); these blocks are
-    extended and keep their ids
+        extended and keep their ids
 
     Voxels that are on in more than 1 % and less than 99 % of the volumes are tested. With fewer than 30
     volumes pairs carry no information, and the result is empty.

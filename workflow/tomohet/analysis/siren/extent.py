@@ -32,7 +32,7 @@ class Noise:
 
     extent_px : distance at which the noise of two voxels is hardly correlated (0.15), at most 4 voxels
     clear : (D, D, D) bool, voxels whose mean densities when on and when off differ by at least six standard
-    deviations of the solvent, so that noise hardly affects their state
+        deviations of the solvent, so that noise hardly affects their state
     """
 
     extent_px: float

@@ -36,7 +36,7 @@ class Sampling:
     copies : (V,) int64, the weights as whole numbers of at least one, for counting
     rows : (G,) volumes in the latent graph
     bands : orthonormal harmonics (G, m) of each band; empty without latents, and volumes then count as
-    independent
+        independent
     """
 
     weights: np.ndarray

@@ -131,7 +131,7 @@ def partners_by_siren(
     cut-off.
 
     positive, negative : cut-offs (V + 1, V + 1) by the totals; default: the exact binomial ones at the
-    p-values of `siren_p_values`
+        p-values of `siren_p_values`
     """
     n, volumes = len(voxels.bits), voxels.volumes
     _, best_partners = _engine(engine)

@@ -34,7 +34,7 @@ def least_phi(volumes: float) -> float:
 def p_value_grid(kinds: int) -> np.ndarray:
     """Return -log10 of the p-values that are distinguished.
 
-    Steps of 0.5, or more for many distinct totals.
+    They have steps of 0.5, or more for many distinct totals.
     """
     steps = max(2, min(len(LOG10_P), ENTRIES_OF_TABLE // max(kinds, 1) ** 2))
     return LOG10_P[:: -(-len(LOG10_P) // steps)]
@@ -57,10 +57,8 @@ def phi_cutoffs(n_i: np.ndarray, n_j: np.ndarray, volumes: int, phi: float) -> n
 def hypergeometric_cutoffs(totals, volumes, log10_p):
     """Find the smallest n11 whose upper tail is at most 10^-log10_p, for all pairs of totals.
 
-    (U, U, K) int16.
-
-    The test is Fisher's exact one-sided test: P(N11 >= n11) for two sets of n_i and n_j volumes drawn
-    independently. `log10_p` (K,) ascends; n11 = volumes + 1 where no count is rare enough.
+    Returns (U, U, K) int16. The test is Fisher's exact one-sided test: P(N11 >= n11) for two sets of n_i and
+    n_j volumes drawn independently. `log10_p` (K,) ascends; n11 = volumes + 1 where no count is rare enough.
     """
     log_factorial = np.zeros(volumes + 1)
     for n in range(1, volumes + 1):

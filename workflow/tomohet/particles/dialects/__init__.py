@@ -1,4 +1,4 @@
-"""Readers of STAR dialects: `read_particles` recognises the dialect by the columns it needs.
+"""Readers of STAR dialects: `read_particles` recognises the dialect by its columns.
 
 A dialect has a `name`, `source_software` (the names that force it), `expected` (in words),
 `recognises(blocks) -> bool` and `read(blocks, star, datadir) -> ParticleSet`. Column order and further
@@ -22,7 +22,7 @@ from tomohet.particles.table import ParticleSet
 
 
 class Dialect(NamedTuple):
-    """A dialect with a module of its own, which states the same in capitals."""
+    """A dialect that is a separate module, which states the same attributes in capitals."""
 
     name: str
     source_software: tuple[str, ...]
@@ -44,11 +44,14 @@ def read_particles(
     source_software: str = "auto",
     expanded: bool | None = False,
 ) -> ParticleSet:
-    """Read particles and tilt images from a STAR file of any dialect into the one table.
+    """Read particles and tilt images from a STAR file of any dialect into the common table.
+
+    expanded : whether the file is meant to be symmetry-expanded; None skips this check
 
     All stacks are located and their headers read, so that missing files, wrong boxes and sections out of
-    range are found here. expanded: whether the file is meant to be symmetry-expanded; None does not ask.
-    Raises InputError for these, where the file is or is not expanded, against what is meant, and for
+    range are found here.
+
+    Raises InputError for these errors, for a file that is expanded or not against `expanded`, and for
     everything else that cannot be right.
     """
     star = Path(star)
@@ -60,9 +63,9 @@ def read_particles(
 
 
 def find_dialect(blocks: Blocks, star: Path, source_software: str = "auto") -> Dialect | ImageSeries:
-    """The dialect recognised by its columns, or forced by `source_software`.
+    """Return the dialect recognised by its columns, or forced by `source_software`.
 
-    Where one name stands for several dialects (relion), the first that recognises the file is taken.
+    Where one name stands for several dialects (relion), the first that recognises the file is used.
     """
     named = [d for d in DIALECTS if source_software == "auto" or source_software in d.source_software]
     if not named:
@@ -77,11 +80,11 @@ def find_dialect(blocks: Blocks, star: Path, source_software: str = "auto") -> D
 
 
 def _nearest_dialect(blocks: Blocks) -> str:
-    """Why no dialect fits: the columns that a table of images lacks, or the known kinds of file."""
+    """Explain why no dialect fits: the columns that a table of images lacks, or the known kinds of file."""
     kinds = "; ".join(f"{dialect.name} ({dialect.expected})" for dialect in DIALECTS)
     tables = [(name, table) for name, table in blocks.items() if isinstance(table, pd.DataFrame)]
     if not tables:
-        return f"no table of particles found; readable are: {kinds}"
+        return f"no table of particles found; supported are: {kinds}"
     name, table = image_table(blocks)
     if not len(table.columns):
         name, table = max(tables, key=lambda item: len(item[1]))
@@ -92,4 +95,4 @@ def _nearest_dialect(blocks: Blocks) -> str:
     missing = missing_columns(nearest.required, columns)
     if missing.split(" is missing")[0].count("_") <= len(nearest.required) // 2:
         return f"table data_{name}: {missing}"
-    return f"table data_{name} is of no known kind; readable are: {kinds}"
+    return f"table data_{name} is of no known kind; supported are: {kinds}"

@@ -1,9 +1,9 @@
-"""Image series: one row per tilt image, rows of one particle joined by a particle's name or number.
+"""Image series: one row per tilt image; rows of one particle share the particle's name or number.
 
-Every dialect is a declaration, `ImageSeries`: the columns by which a file of it is known. What a column
-means and which of several wins is the same for all (`series_columns`), so that a file known as one dialect
-reads the same when another is forced. Optics groups are joined to their images; each image keeps its own
-pixel size, voltage, aberration, contrast and premultiplication.
+Every dialect is a declaration, `ImageSeries`: the columns by which its files are recognised. The meaning of a
+column, and which of several columns takes precedence, is the same for all dialects (`series_columns`). A file
+recognised as one dialect therefore reads the same when another is forced. Optics groups are joined to their
+images; each image keeps its own pixel size, voltage, aberration, contrast and premultiplication.
 """
 
 from dataclasses import dataclass
@@ -42,14 +42,15 @@ CTF_QUANTITIES = (
 
 
 CORRECTIONS = {"rlnCtfDataArePhaseFlipped": "flipped phases", "rlnCtfDataAreCtfCorrected": "a corrected CTF"}
-STACK_SECTION_COLUMNS = ("rlnImageName", "cisTEMPositionInStack")  # one of them is in each table of images
+STACK_SECTION_COLUMNS = ("rlnImageName", "cisTEMPositionInStack")  # each table of images has one of them
 
 
 @dataclass(frozen=True)
 class ImageSeries:
-    """A dialect: `required` holds columns, or tuples of columns of which one suffices.
+    """A dialect of image series.
 
-    `optics`: whether the file must (True) or must not (False) have an optics table; None: either.
+    required : columns, or tuples of columns of which one suffices
+    optics : whether the file must (True) or must not (False) have an optics table; None: either
     """
 
     name: str
@@ -59,7 +60,7 @@ class ImageSeries:
     optics: bool | None = None
 
     def recognises(self, blocks: Blocks) -> bool:
-        """Whether the file has one table of images, with all required columns in it or its optics table."""
+        """Tell whether the file has one table of images, with all required columns there or in its optics."""
         if self.optics is not None and self.optics != ("optics" in blocks):
             return False
         columns = all_columns(blocks)
@@ -77,26 +78,26 @@ class ImageSeries:
 
 
 def image_table(blocks: Blocks) -> tuple[str, pd.DataFrame]:
-    """Block name and table of tilt images: data_particles, or the only table beside the optics."""
+    """Return block name and table of tilt images: data_particles, or the only table besides the optics."""
     if "particles" in blocks:
         return "particles", as_table(blocks["particles"])
     others = {name: block for name, block in blocks.items() if name != "optics"}
     tables = {name: block for name, block in others.items() if isinstance(block, pd.DataFrame)}
-    if len(tables) > 1:  # other lists may stand beside the images
+    if len(tables) > 1:  # the file may hold other lists besides the images
         tables = {n: table for n, table in tables.items() if set(table) & set(STACK_SECTION_COLUMNS)}
-    # One image may stand as pairs, as may what else a file tells.
+    # A single image may be written as pairs, and so may the other content of a file.
     tables = tables or {n: as_table(b) for n, b in others.items() if set(b) & set(STACK_SECTION_COLUMNS)}
     return next(iter(tables.items())) if len(tables) == 1 else ("", pd.DataFrame())
 
 
 def all_columns(blocks: Blocks) -> set[str]:
-    """Columns of the table of images and of its optics table."""
+    """Return the columns of the table of images and of its optics table."""
     _, table = image_table(blocks)
     return set(table.columns) | set(blocks.get("optics", ())) if len(table.columns) else set()
 
 
 def missing_columns(required: tuple[str | tuple[str, ...], ...], columns: set[str]) -> str:
-    """In words, which required columns are not there, and what could stand in for them; "" if none."""
+    """Name the required columns that are missing and the possible replacements; "" if none is missing."""
     alternatives = [(one,) if isinstance(one, str) else one for one in required]
     missing = [some for some in alternatives if not columns.intersection(some)]
     if not missing:
@@ -109,7 +110,7 @@ def missing_columns(required: tuple[str | tuple[str, ...], ...], columns: set[st
 
 
 def join_optics(table: pd.DataFrame, blocks: Blocks, star: Path, where: str) -> pd.DataFrame:
-    """The table of images with each image's optics group joined to it; the image's own value wins."""
+    """Join each image's optics group to the table of images; the image's own value wins."""
     optics = as_table(blocks.get("optics"))
     if optics is None:
         return table
@@ -117,7 +118,7 @@ def join_optics(table: pd.DataFrame, blocks: Blocks, star: Path, where: str) -> 
     require_columns(optics, ["rlnOpticsGroup"], f"{star}: table data_optics")
     groups = optics["rlnOpticsGroup"].astype(str)
     if (twice := groups.duplicated()).any():
-        raise InputError(f"{star}: table data_optics: optics group {groups[twice].iloc[0]} stands twice")
+        raise InputError(f"{star}: table data_optics: optics group {groups[twice].iloc[0]} appears twice")
     wanted = table["rlnOpticsGroup"].astype(str)
     if (unknown := np.flatnonzero(~wanted.isin(groups))).size:
         raise InputError(
@@ -132,10 +133,14 @@ def join_optics(table: pd.DataFrame, blocks: Blocks, star: Path, where: str) -> 
 def read_image_series(
     table: pd.DataFrame, star: Path, datadir: str | Path | None, dialect: str, where: str
 ) -> ParticleSet:
-    """One image table from an image series (its optics joined); particles are numbered by first appearance.
+    """Read the image table of an image series (its optics joined).
 
-    The tilt index of an image is its rank among its particle's images by (stack, section), so that the order
-    of rows has no meaning. Raises InputError for missing columns, non-numbers, contradictions, duplicates.
+    Particles are numbered by first appearance.
+
+    The tilt index of an image is its rank among its particle's images by (stack, section), so the order of
+    rows has no meaning.
+
+    Raises InputError for missing columns, values that are not numbers, contradictions and duplicates.
     """
     if table.empty:
         raise InputError(f"{where} is empty, expected at least one row")
@@ -165,12 +170,12 @@ def read_image_series(
     remarks = [*known.remarks, *of_doses, *of_tilts]
     if tilt_deg is None:
         remarks.append(
-            "no column tells the stage tilts: taken as 0, so images are not weighted by their tilt"
+            "no column states the stage tilts: taken as 0, so images are not weighted by their tilt"
         )
     images["tilt_deg"] = 0.0 if tilt_deg is None else tilt_deg
     images["ctf_premultiplied"] = _flag(table, "rlnCtfDataAreCtfPremultiplied", where)
     images["dose_weighted"] = False
-    images["scale_factor"], images["dose_b_factor_A2"] = 1.0, 0.0  # nothing else was multiplied in
+    images["scale_factor"], images["dose_b_factor_A2"] = 1.0, 0.0  # no other factor
     for name, (column, _) in columns_of.OWN_COLUMNS.items():
         if column in table.columns:
             values = numbers(table, column, where)
@@ -206,12 +211,12 @@ def read_image_series(
 
 
 def _image_name(table: pd.DataFrame, row: int) -> str:
-    """The image of a row as the file names it."""
+    """Return the name of a row's image in the file."""
     return str(table[next(column for column in STACK_SECTION_COLUMNS if column in table)].iloc[row])
 
 
 def _flag(table: pd.DataFrame, column: str, where: str) -> np.ndarray | bool:
-    """A column of 0 and 1 as truth values (n,); False when it is absent."""
+    """Return a column of 0 and 1 as truth values (n,); False when it is absent."""
     if column not in table.columns:
         return False
     values = numbers(table, column, where)
@@ -235,7 +240,7 @@ def _refuse_corrected(table: pd.DataFrame, where: str) -> None:
 def _sections(
     table: pd.DataFrame, star: Path, datadir: str | Path | None, where: str
 ) -> tuple[pd.Series, np.ndarray]:
-    """Stack path and 1-based section of every image, from `N@path` or from cisTEM's two columns."""
+    """Return stack path and 1-based section of every image, from `N@path` or from cisTEM's two columns."""
     if "rlnImageName" in table.columns:
         column, expected = "rlnImageName", "`N@stack.mrcs` with N from 1"
         parts = table[column].astype(str).str.partition("@")
@@ -258,14 +263,17 @@ def _sections(
 
 
 def _stack_beside(star: Path, datadir: str | Path | None) -> str:
-    """The stack named like a cisTEM file that names none: .mrcs or .mrc, beside it or in `datadir`."""
+    """Find the stack named like a cisTEM file that names none: .mrcs or .mrc, beside it or in `datadir`."""
     folders = [star.parent, *([Path(datadir)] if datadir is not None else [])]
     names = [f"{star.stem}.mrcs", f"{star.stem}.mrc"]
     return next((name for name in names if any((folder / name).is_file() for folder in folders)), names[0])
 
 
 def _locate(images: pd.DataFrame, star: Path, datadir: str | Path | None) -> pd.DataFrame:
-    """Headers of all stacks, indexed by the path as written; refuses sections beyond a stack's end."""
+    """Read the headers of all stacks, indexed by the path as written.
+
+    Raises InputError for sections beyond a stack's end.
+    """
     written = list(images["stack"].unique())
     headers = read_headers(resolve_stacks(written, star, datadir))
     headers.index = pd.Index(written)
@@ -299,9 +307,9 @@ def _particles(
 
 
 def _positions(table: pd.DataFrame, ordinal: np.ndarray, pixel_size_A: np.ndarray, n: int) -> np.ndarray:
-    """Positions (n, 3) in Å; NaN unless the file has three coordinates that are the same for all tilts.
+    """Return positions (n, 3) in Å; NaN unless the file has three coordinates that are equal for all tilts.
 
-    Image series mostly carry the two-dimensional position in each tilt image, which is no position in 3-D.
+    Image series mostly state the two-dimensional position in each tilt image, which is not a position in 3-D.
     """
     columns = [f"rlnCoordinate{axis}" for axis in "XYZ"]
     unknown = np.full((n, 3), np.nan)

@@ -1,10 +1,11 @@
 """Optimisation sets of WarpTools and RELION: particles with 3-D poses, tilts in a tomograms file.
 
 Each particle has one stack of tilt images. The pose of an image is the particle's pose followed by the tilt's
-projection; every image is keyed by (particle, tilt), so the order of rows and of tomograms has no meaning.
+projection. Every image is identified by (particle, tilt), so the order of rows and of tomograms has no
+meaning.
 
-A particle may carry the orientation S of its subtomogram (rlnTomoSubtomogramRot/Tilt/Psi): its pose is then
-S @ A, and its origin o moves it by S @ o (RELION, src/jaz/tomography/particle_set.cpp, `getMatrix3x3` and
+A particle may have the orientation S of its subtomogram (rlnTomoSubtomogramRot/Tilt/Psi). Its pose is then S
+@ A, and its origin o moves it by S @ o (RELION, src/jaz/tomography/particle_set.cpp, `getMatrix3x3` and
 `getPosition`). The depth of a particle is that of its coordinate; RELION subtracts the origin first, which
 changes defocus by a few Å.
 """
@@ -55,12 +56,12 @@ PER_OPTICS_GROUP = ["rlnImagePixelSize", *OPTICS.values()]
 
 
 def recognises(blocks: Blocks) -> bool:
-    """Whether the file is an optimisation set, or one of the two files that a set names."""
+    """Tell whether the file is an optimisation set, or one of the two files that a set names."""
     return bool(files_of(blocks)) or _part_of_a_set(blocks) is not None
 
 
 def _part_of_a_set(blocks: Blocks) -> str | None:
-    """Which file of a set this is, when it is not the set itself."""
+    """Name the file of a set that this is, when it is not the set itself."""
     particles = set(blocks.get("particles", ()))
     if {"rlnTomoName", "rlnImageName"} <= particles and not {"rlnDefocusU", "rlnMicrographName"} & particles:
         return "particles"
@@ -68,14 +69,14 @@ def _part_of_a_set(blocks: Blocks) -> str | None:
 
 
 def files_of(blocks: Blocks) -> dict[str, str]:
-    """The names of the set's files, by entry, as pairs or a loop of one row has them; empty without any."""
+    """Return the names of the set's files, by entry, from pairs or a loop of one row; empty without any."""
     return next((as_pairs(block) for block in blocks.values() if set(FILES) <= set(as_pairs(block))), {})
 
 
 def linked_files(blocks: Blocks, star: Path, datadir: str | Path | None = None) -> dict[str, Path]:
-    """Paths of the set's particles file and tomograms file, by entry (`FILES`).
+    """Return the paths of the set's particles file and tomograms file, by entry (`FILES`).
 
-    Raises InputError when the file is no optimisation set or a named file is missing.
+    Raises InputError when the file is not an optimisation set or a named file is missing.
     """
     files = files_of(blocks)
     if not files:
@@ -84,7 +85,7 @@ def linked_files(blocks: Blocks, star: Path, datadir: str | Path | None = None) 
 
 
 def _no_set(blocks: Blocks, star: Path) -> str:
-    """Why the file is no optimisation set, and which file beside it is the one to give."""
+    """Explain why the file is not an optimisation set, and which file beside it to give."""
     part = _part_of_a_set(blocks)
     if part is None:
         return f"not an optimisation set, expected {EXPECTED}"
@@ -98,7 +99,8 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
 
     Images marked premultiplied were multiplied by CTF, dose weight and rlnCtfScalefactor, others by nothing
     (RELION, subtomo.cpp, `if (do_ctf)`, CTF.h, `getCTF`; Warp, TiltSeries.ReconstructParticleSeries.cs).
-    Raises InputError for everything that does not fit together.
+
+    Raises InputError for everything that is inconsistent.
     """
     particles_star, tomograms_star = linked_files(blocks, star, datadir).values()
     table, remarks = _particle_table(particles_star)
@@ -112,11 +114,11 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         remarks.append("the particles' trajectories (rlnTomoTrajectoriesFile) are not applied")
     if "rlnTomoVisibleFrames" not in table.columns:
         table["rlnTomoVisibleFrames"] = [str([1] * len(series[name])) for name in table["rlnTomoName"]]
-        remarks.append("no rlnTomoVisibleFrames in the particles table: all tilts are taken as visible")
+        remarks.append("no rlnTomoVisibleFrames in the particles table: all tilts are treated as visible")
     remarks += _binning_remark(table, series, pixel_size_A)
     visible = visible_frames(table, series, where)
     if not any(frames.any() for frames in visible):
-        raise InputError(f"{where}: no particle has a visible tilt (rlnTomoVisibleFrames), nothing is left")
+        raise InputError(f"{where}: no particle has a visible tilt (rlnTomoVisibleFrames), no image is left")
     pose, origin_A = particle_poses(table, where)
     origin_px = origin_A / pixel_size_A[:, None]
     centred_A, position_A, more = particle_positions(table, series, pixel_size_A, where)
@@ -131,7 +133,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
     images = []
     for name, members in table.groupby("rlnTomoName", sort=False).indices.items():
         tilts = series[name]
-        # Frames of one tomogram: member particles x tilts; hidden tilts are dropped at the end.
+        # All frames of one tomogram: member particles x tilts; hidden tilts are dropped at the end.
         rotation = tilts.rotation[None] @ pose[members, None]
         shift = np.einsum("fij,pj->pfi", tilts.rotation, origin_px[members])
         depth_A = tilts.depth_A(centred_A[members])
@@ -154,7 +156,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         images.append(frame[np.concatenate([visible[p] for p in members])])
     images = _with_optics(pd.concat(images, ignore_index=True), table, pixel_size_A, where)
     if n_excluded := int((images["scale_factor"] <= 0).sum()):
-        remarks.append(f"{n_excluded} visible images have rlnCtfScalefactor 0 or less, as excluded ones do")
+        remarks.append(f"{n_excluded} visible images have rlnCtfScalefactor 0 or less, like excluded ones")
 
     particles = pd.DataFrame({"particle": np.arange(len(table)), "source_id": _source_ids(table, where)})
     particles["tomogram"] = table["rlnTomoName"].astype(str)
@@ -162,7 +164,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
     particles["n_tilts"] = [int(frames.sum()) for frames in visible]
     particles["half"] = half_sets(table.get("rlnRandomSubset"), len(table))
     if n_hidden := int((particles["n_tilts"] == 0).sum()):
-        remarks.append(f"{n_hidden} particles have no visible tilt and are left out of everything")
+        remarks.append(f"{n_hidden} particles have no visible tilt and are left out")
     images = number_images(images)
 
     def rows_of(some: np.ndarray) -> str:
@@ -186,7 +188,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
 
 
 def _particle_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The particles table with the optics table joined to it (the particle's own value wins), and remarks."""
+    """Return the particles table with its optics joined (the particle's own value wins), and remarks."""
     blocks = read_star(path)
     particles, optics = as_table(blocks.get("particles")), as_table(blocks.get("optics"))
     if _are_volumes(blocks.get("general"), optics):
@@ -202,7 +204,7 @@ def _particle_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if particles.empty:
         raise InputError(f"{where} is empty, expected at least one particle")
     if not optics["rlnOpticsGroup"].is_unique:
-        raise InputError(f"{path}: table data_optics: an optics group stands twice")
+        raise InputError(f"{path}: table data_optics: an optics group appears twice")
     unknown = set(particles["rlnOpticsGroup"]) - set(optics["rlnOpticsGroup"])
     if unknown:
         raise InputError(f"{where}: optics group {sorted(unknown)[0]} is not in data_optics")
@@ -214,12 +216,12 @@ def _particle_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     remarks = []
     if "rlnCtfDataAreCtfPremultiplied" not in table.columns:
         table["rlnCtfDataAreCtfPremultiplied"] = 0
-        remarks.append("no rlnCtfDataAreCtfPremultiplied in the optics table: taken as not premultiplied")
+        remarks.append("no rlnCtfDataAreCtfPremultiplied in the optics table: treated as not premultiplied")
     return table, remarks
 
 
 def _are_volumes(general: pd.DataFrame | dict | None, optics: pd.DataFrame | None) -> bool:
-    """Whether the particles are 3-D boxes, as the file says or (before RELION 5) as their dimension tells."""
+    """Tell whether the particles are 3-D boxes, as stated, or (before RELION 5) by their dimension."""
     if stated := as_pairs(general).get("rlnTomoSubTomosAre2DStacks"):
         return stated != "1"
     if optics is None or "rlnImageDimensionality" not in optics.columns:
@@ -243,7 +245,7 @@ def _refuse_what_cannot_be_modelled(table: pd.DataFrame, where: str) -> None:
 
 
 def _of_tomograms(series: dict[str, TiltSeries]) -> list[str]:
-    """The remarks of all tilt series, each once, with the number of tomograms that it holds for."""
+    """Collect the remarks of all tilt series, each once, with the number of tomograms to which it applies."""
     counts = Counter(remark for tilts in series.values() for remark in tilts.remarks)
     return [f"{remark} ({count} of {len(series)} tomograms)" for remark, count in counts.items()]
 
@@ -251,7 +253,7 @@ def _of_tomograms(series: dict[str, TiltSeries]) -> list[str]:
 def _binning_remark(
     table: pd.DataFrame, series: dict[str, TiltSeries], pixel_size_A: np.ndarray
 ) -> list[str]:
-    """A remark when the stated binning contradicts the pixel sizes of image and tilt series."""
+    """Remark when the stated binning contradicts the pixel sizes of image and tilt series."""
     if "rlnTomoSubtomogramBinning" not in table.columns:
         return []
     unbinned_A = table["rlnTomoName"].map({name: tilts.pixel_size_A for name, tilts in series.items()})
@@ -268,7 +270,7 @@ def _binning_remark(
 def _with_optics(
     images: pd.DataFrame, table: pd.DataFrame, pixel_size_A: np.ndarray, where: str
 ) -> pd.DataFrame:
-    """Add what belongs to the particle's optics group to each of its images."""
+    """Add the quantities of the particle's optics group to each of its images."""
     particle = images["particle"].to_numpy()
     images["pixel_size_A"] = pixel_size_A[particle]
     for name, column in OPTICS.items():
@@ -283,7 +285,10 @@ def _with_optics(
 
 
 def _source_ids(table: pd.DataFrame, where: str) -> pd.Series:
-    """The particles' own names, or tomogram/row; raises InputError when one name stands for two stacks."""
+    """Return the particles' own names, or tomogram/row.
+
+    Raises InputError when one name stands for two stacks.
+    """
     if "rlnTomoParticleName" not in table.columns:
         return table["rlnTomoName"] + "/" + (table.groupby("rlnTomoName").cumcount() + 1).astype(str)
     names = table["rlnTomoParticleName"]

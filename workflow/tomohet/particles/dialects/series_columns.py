@@ -1,24 +1,27 @@
-"""Columns of image series: which column gives which quantity, in what unit, and which wins.
+"""Columns of image series: the column for each quantity, its unit, and the precedence of columns.
 
 `QUANTITIES` lists, for every quantity of the table, the columns that can give it and the factor to the
-table's unit; `SHIFTS_A` and `SHIFTS_PX` do so for the two units of shifts. The first that is there wins:
+table's unit. `SHIFTS_A` and `SHIFTS_PX` do so for the two units of shifts. The first column that is present
+wins:
 
 - particle: rlnTomoParticleName before rlnGroupName before rlnGroupNumber, since RELION may use groups for
   noise spectra; names are text, so that `000123` and `123` differ;
 - pixel size: rlnImagePixelSize, else rlnDetectorPixelSize * 10^4 / rlnMagnification (10^4 if not given);
-- shift: rlnOriginX/YAngst / pixel size; rlnOriginX/Y (px) beside them must be the same;
-- dose: rlnMicrographPreExposure before rlnCtfBfactor (Warp: -4 x dose) before tomodrgnTotalDose, but a column
-  of one value throughout, such as the B-factor 0 of `cryodrgn parse_relion`, only if no other has several;
-  RELION's refined B-factors need not follow the dose, so they do not contradict a pre-exposure;
+- shift: rlnOriginX/YAngst / pixel size; rlnOriginX/Y (px), if also present, must be equal to it;
+- dose: rlnMicrographPreExposure before rlnCtfBfactor (Warp: -4 x dose) before tomodrgnTotalDose. A column
+  with a single value, such as the B-factor 0 of `cryodrgn parse_relion`, is used only if no other column has
+  several values. RELION's refined B-factors need not follow the dose, so they do not contradict a
+  pre-exposure;
 - tilt: rlnTomoNominalStageTiltAngle before rlnTomoYTilt before rlnCtfScalefactor, its cosine in Warp's files;
-  a scale factor above 1 or below 0 is an amplitude (RELION's CtfRefine) and tells no tilt;
+  a scale factor above 1 or below 0 is an amplitude (RELION's CtfRefine) and does not state a tilt;
 - tomodrgnTotalDose and tomodrgnPseudoStageTilt, which tomoDRGN computed from rlnCtfBfactor and
-  rlnCtfScalefactor, must be the same as these where these are used, and stand in where they are absent;
+  rlnCtfScalefactor, must agree with these columns where they are used, and replace them where they are
+  absent;
 - optics: a column of the particle table before one of the same name in the optics table.
 
 cisTEM (https://github.com/timothygrant80/cisTEM): its own RELION export, ExportRefinementPackageWizard.cpp,
 writes phi, theta, psi as rot, tilt, psi and the *negative* of its shifts (Å) as origins; the phase shift is
-in radians, the pre-exposure the dose before the image.
+in radians; the pre-exposure is the dose before the image.
 """
 
 import numpy as np
@@ -39,8 +42,8 @@ TOMOGRAM_COLUMNS = ("rlnTomoName", "rlnMicrographName", "cisTEMOriginalImageFile
 STACK_COLUMNS = ("rlnImageName", "cisTEMStackFilename")
 TILT_COLUMNS = ("rlnTomoNominalStageTiltAngle", "rlnTomoYTilt")  # degrees, with a sign
 B_FACTOR_PER_DOSE = -4.0  # Å² per e/Å², by which Warp writes the cumulative dose as a B-factor
-# What was multiplied into images besides the CTF, which no program's column of an image series tells: written
-# and read by this program alone. Of each image column: the file's column, and the value where that is absent.
+# Factors multiplied into images besides the CTF. No program has a column for them in an image series, so only
+# this program writes and reads them. For each image column: the file's column, and the value if it is absent.
 OWN_COLUMNS = {
     "dose_weighted": ("tomohetDoseWeighted", 0.0),
     "scale_factor": ("tomohetScaleFactor", 1.0),
@@ -71,20 +74,20 @@ QUANTITIES: dict[str, dict[str, float]] = {
 DOSE_COLUMNS = tuple(QUANTITIES["dose_e_A2"])
 SHIFTS_A = {("rlnOriginXAngst", "rlnOriginYAngst"): 1.0, ("cisTEMXShift", "cisTEMYShift"): -1.0}
 SHIFTS_PX = ("rlnOriginX", "rlnOriginY")
-# Columns that say the same must agree to what their decimals can hold.
+# Columns of the same quantity must agree up to their number of decimals.
 SHIFT_TOLERANCE_PX = 0.01
 DOSE_TOLERANCE_E_A2 = 0.02
 COSINE_TOLERANCE = 1e-3
-MOST_COSINE = 1.01  # decimals may put a cosine above 1
+MOST_COSINE = 1.01  # rounding may bring a cosine above 1
 
 
 def first_column(table: pd.DataFrame, candidates) -> str | None:
-    """The first of the candidate columns that the table has."""
+    """Return the first of the candidate columns that the table has."""
     return next((column for column in candidates if column in table.columns), None)
 
 
 def stack_names(table: pd.DataFrame) -> pd.Series:
-    """Each row's stack as written, `N@` taken off; empty texts when no column names it."""
+    """Return each row's stack as written, without `N@`; empty texts when no column names it."""
     column = first_column(table, STACK_COLUMNS)
     if column is None:
         return pd.Series("", index=table.index, dtype=object)
@@ -96,7 +99,10 @@ def stack_names(table: pd.DataFrame) -> pd.Series:
 
 
 def quantity(table: pd.DataFrame, name: str, where: str) -> np.ndarray:
-    """One of `QUANTITIES` (n,) in the table's unit. Raises InputError for a missing column or no number."""
+    """Return one of `QUANTITIES` (n,) in the table's unit.
+
+    Raises InputError for a missing column or values that are not numbers.
+    """
     candidates = QUANTITIES[name]
     column = first_column(table, candidates)
     if column is None:
@@ -105,7 +111,10 @@ def quantity(table: pd.DataFrame, name: str, where: str) -> np.ndarray:
 
 
 def pixel_sizes_A(table: pd.DataFrame, where: str) -> np.ndarray:
-    """Pixel size of every image (n,), Å; they may differ. Raises InputError unless all are above 0."""
+    """Return the pixel size of every image (n,), Å.
+
+    They may differ. Raises InputError unless all are above 0.
+    """
     column = first_column(table, ("rlnImagePixelSize", "cisTEMPixelSize", "rlnDetectorPixelSize"))
     if column is None:
         raise InputError(f"{where}: column _rlnImagePixelSize or _rlnDetectorPixelSize is missing")
@@ -122,7 +131,7 @@ def pixel_sizes_A(table: pd.DataFrame, where: str) -> np.ndarray:
 
 
 def shifts_px(table: pd.DataFrame, pixel_size_A: np.ndarray, where: str) -> np.ndarray:
-    """Shifts (n, 2) to apply to the images along x and y, px; files written by Warp have none.
+    """Return the shifts (n, 2) to apply to the images along x and y, px; files written by Warp have none.
 
     Raises InputError when one axis is missing, or when shifts in Å and in px contradict each other.
     """
@@ -130,7 +139,7 @@ def shifts_px(table: pd.DataFrame, pixel_size_A: np.ndarray, where: str) -> np.n
         have = [column for column in pair if column in table.columns]
         if len(have) == 1:
             lacks = next(column for column in pair if column != have[0])
-            raise InputError(f"{where}: column _{have[0]} is there, but _{lacks} is missing")
+            raise InputError(f"{where}: column _{have[0]} is present, but _{lacks} is missing")
     in_A = next((pair for pair in SHIFTS_A if pair[0] in table.columns), None)
     stored = None
     if SHIFTS_PX[0] in table.columns:
@@ -152,9 +161,10 @@ def shifts_px(table: pd.DataFrame, pixel_size_A: np.ndarray, where: str) -> np.n
 
 
 def dose_column(table: pd.DataFrame) -> str | None:
-    """The column that tells the doses: the first of `DOSE_COLUMNS` with several values, else the first there.
+    """Return the column of the doses: the first of `DOSE_COLUMNS` with several values, else the first.
 
-    A first column of zeros gives way to one of another single value. None when there is no such column.
+    A first column of zeros is passed over for another column with a single value. None when there is no such
+    column.
     """
     there = [column for column in DOSE_COLUMNS if column in table.columns]
     varied = (column for column in there if (table[column] != table[column].iloc[0]).any())
@@ -163,9 +173,9 @@ def dose_column(table: pd.DataFrame) -> str | None:
 
 
 def doses_e_A2(table: pd.DataFrame, where: str) -> tuple[np.ndarray, list[str]]:
-    """Cumulative dose before each exposure (n,), e/Å², and remarks.
+    """Return the cumulative dose before each exposure (n,), e/Å², and remarks.
 
-    Raises InputError when no column tells it, columns contradict each other, or a dose is below 0.
+    Raises InputError when no column states it, columns contradict each other, or a dose is below 0.
     """
     column = dose_column(table)
     if column is None:
@@ -192,7 +202,7 @@ def doses_e_A2(table: pd.DataFrame, where: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _b_factor_remark(table: pd.DataFrame, column: str, dose: np.ndarray) -> list[str]:
-    """A remark when the doses are a pre-exposure that B-factors, which could tell them too, do not follow."""
+    """Remark when the doses are pre-exposures that the B-factors, a possible source too, do not follow."""
     if column != "rlnMicrographPreExposure" or "rlnCtfBfactor" not in table.columns:
         return []
     b_factor = pd.to_numeric(table["rlnCtfBfactor"], errors="coerce").to_numpy(np.float64)
@@ -205,9 +215,9 @@ def _b_factor_remark(table: pd.DataFrame, column: str, dose: np.ndarray) -> list
 
 
 def stage_tilts_deg(table: pd.DataFrame, where: str) -> tuple[np.ndarray | None, list[str]]:
-    """Stage tilt without sign (n,), degrees, and remarks; None when no column tells it.
+    """Return the stage tilt without sign (n,), degrees, and remarks; None when no column states it.
 
-    Raises InputError for angles beyond 90 degrees, and when columns contradict.
+    Raises InputError for angles beyond 90 degrees, and when columns contradict each other.
     """
     if (column := first_column(table, TILT_COLUMNS)) is not None:
         return _tilts_of(table, column, where), []
@@ -216,11 +226,11 @@ def stage_tilts_deg(table: pd.DataFrame, where: str) -> tuple[np.ndarray | None,
         no_cosine = (cosine < 0) | (cosine > MOST_COSINE) | (not cosine.any())
         if no_cosine.any():
             wrong = cosine[no_cosine][0]
-            amplitudes = f"_rlnCtfScalefactor ({wrong:g}) is no cosine of the stage tilt and tells no tilts"
+            amplitudes = f"_rlnCtfScalefactor ({wrong:g}) is not the cosine of a tilt, so it states no tilts"
             return None, [amplitudes]
         cosine = np.minimum(cosine, 1.0)
         if "tomodrgnPseudoStageTilt" in table.columns:
-            # Where a cosine was rounded above 1, tomoDRGN wrote nan.
+            # tomoDRGN wrote nan where a cosine was rounded above 1.
             pseudo = pd.to_numeric(table["tomodrgnPseudoStageTilt"], errors="coerce").to_numpy(np.float64)
             both = f"{where}: columns _rlnCtfScalefactor and cos(_tomodrgnPseudoStageTilt)"
             _refuse_no_radians(pseudo, where)
@@ -235,11 +245,11 @@ def stage_tilts_deg(table: pd.DataFrame, where: str) -> tuple[np.ndarray | None,
 
 def _excluded_remark(cosine: np.ndarray) -> list[str]:
     n_zero = int((cosine == 0).sum())
-    return [f"{n_zero} images have rlnCtfScalefactor 0, as excluded ones do"] if n_zero else []
+    return [f"{n_zero} images have rlnCtfScalefactor 0, like excluded ones"] if n_zero else []
 
 
 def _tilts_of(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
-    """A column of tilt angles without their signs (n,), degrees."""
+    """Return a column of tilt angles without their signs (n,), degrees."""
     tilt = np.abs(numbers(table, column, where))
     if (wrong := np.flatnonzero(tilt > 90)).size:
         raise InputError(
@@ -260,7 +270,7 @@ def _refuse_no_radians(pseudo: np.ndarray, where: str) -> None:
 def _refuse_contradiction(
     first: np.ndarray, second: np.ndarray, tolerance: float, both: str, unit: str
 ) -> None:
-    """Raise InputError where two accounts of one quantity differ; nan says nothing."""
+    """Raise InputError where two columns of one quantity differ; nan is not compared."""
     differ = np.flatnonzero(np.abs(first - second) > tolerance + 1e-3 * np.abs(first))
     if len(differ):
         row = differ[0]

@@ -1,15 +1,15 @@
-"""The image-series dialects, each declared by the columns a file of it must have.
+"""The image-series dialects, each declared by the columns that its files must have.
 
-The order is the order of recognition, from the most to the least particular. Files that fit several read the
-same in each, since columns have one meaning in all of them. Known overlaps: a Warp file without micrograph
-names is a cryoSRPNT file; cryoDRGN-ET's files with rlnGroupName and rlnDetectorPixelSize are Warp's; a
-NextPYP file without rlnTiltIndex is a RELION image series. cisTEM's columns are its own.
+The order is the order of recognition, from the most to the least specific. Files that fit several dialects
+read the same in each, since columns have one meaning in all of them. Known overlaps: a Warp file without
+micrograph names is a cryoSRPNT file; cryoDRGN-ET's files with rlnGroupName and rlnDetectorPixelSize are
+Warp's; a NextPYP file without rlnTiltIndex is a RELION image series. cisTEM has its own columns.
 """
 
 from tomohet.particles.dialects.image_series import ImageSeries
 from tomohet.particles.dialects.series_columns import PARTICLE_ID_COLUMNS, TILT_COLUMNS
 
-# The usual one first, since messages name it.
+# The usual column comes first, since messages name the first one.
 PARTICLE = ("rlnGroupName", *(c for c in PARTICLE_ID_COLUMNS if c.startswith("rln") and c != "rlnGroupName"))
 PIXEL_SIZE = ("rlnImagePixelSize", "rlnDetectorPixelSize")
 DOSE = ("rlnCtfBfactor", "rlnMicrographPreExposure")

@@ -1,14 +1,14 @@
-"""Which tilt images of an image series belong to one particle.
+"""Identity of particles in an image series: which tilt images belong to one particle.
 
-The reader and `filter_star` both ask `identify`, so that they count particles alike.
+The reader and `filter_star` both use `identify`, so that they count particles alike.
 
-A particle is a name or number (`PARTICLE_ID_COLUMNS`) within its tomogram: rlnTomoName always tells equal
-names apart; rlnMicrographName does, unless it names tilt images (M, `cryodrgn parse_relion`, recovar). A
-particle has one image of each exposure, so that two of one exposure from different stacks or tilt images are
-images of two molecules: numbers (rlnGroupNumber, ...) then count within their stack, and equal names are
+A particle is a name or number (`PARTICLE_ID_COLUMNS`) within its tomogram. rlnTomoName always separates equal
+names. rlnMicrographName does too, unless it names tilt images (M, `cryodrgn parse_relion`, recovar). A
+particle has one image of each exposure, so two images of one exposure from different stacks or tilt images
+show two molecules. In that case numbers (rlnGroupNumber, ...) count within their stack, and equal names are
 refused.
 
-Rows of one name and one image, which differ in other columns, are copies (`particles.copies`): the first such
+Rows of one name and one image that differ in other columns are copies (`particles.copies`): the first such
 row of each image belongs to the first copy, the second to the second, and so on.
 """
 
@@ -33,18 +33,19 @@ from tomohet.particles.dialects.series_tomograms import equal_tomograms, first_r
 
 SECTION_COLUMN = "cisTEMPositionInStack"
 NUMBER_COLUMNS = ("rlnGroupNumber", "rlnTomoParticleId", "cisTEMParticleGroup")
-# Columns that tell the tilt images of one tilt series apart where the doses do not.
+# Columns that distinguish the tilt images of one tilt series where the doses do not.
 EXPOSURE_COLUMNS = ("rlnTiltIndex", *TILT_COLUMNS, "cisTEMTiltAngle")
 DOSE_STEPS = {"rlnCtfBfactor": 0.04}  # values closer than this are one exposure: 0.01 e/Å²
-# A tomogram, or a stack of one, holds more images of a particle than this; the image of a tilt holds one.
+# A tomogram, or its stack, holds more images of a particle than this; the image of one tilt holds one.
 MOST_IMAGES_OF_A_TILT = 2
 
 
 class SeriesParticles(NamedTuple):
-    """Whose images the n rows are: `particle` (n,) int64 counts p particles by first appearance.
+    """The particles of n rows: `particle` (n,) int64 counts p particles by first appearance.
 
-    `names` and `tomogram` (p,) are text, names are unique; `remarks` are for the user; `copy` (p,): which
-    copy of its images each is, from 0.
+    names, tomogram : (p,) text; names are unique
+    remarks : for the user
+    copy : (p,) number of the copy, from 0
     """
 
     particle: np.ndarray
@@ -55,14 +56,14 @@ class SeriesParticles(NamedTuple):
 
 
 def identity_columns(columns: tuple[str, ...]) -> list[str]:
-    """Columns among `columns` that `identify` looks at."""
+    """Return the columns among `columns` that `identify` reads."""
     asked = {*PARTICLE_ID_COLUMNS, *TOMOGRAM_COLUMNS, *STACK_COLUMNS, *EXPOSURE_COLUMNS, *DOSE_COLUMNS}
     asked |= {SECTION_COLUMN}
     return [column for column in columns if column in asked]
 
 
 def identify(table: pd.DataFrame, where: str) -> SeriesParticles:
-    """Particles and tomograms of a table with one row per tilt image.
+    """Identify particles and tomograms of a table with one row per tilt image.
 
     Raises InputError when no column names the particles, a row has no name, or one name stands for two
     molecules.
@@ -70,7 +71,7 @@ def identify(table: pd.DataFrame, where: str) -> SeriesParticles:
     column = first_column(table, PARTICLE_ID_COLUMNS)
     if column is None:
         raise InputError(
-            f"{where}: no column tells which images belong to one particle, expected one of "
+            f"{where}: no column states which images belong to one particle, expected one of "
             f"{', '.join(f'_{name}' for name in PARTICLE_ID_COLUMNS)}"
         )
     table = table.reset_index(drop=True)
@@ -79,7 +80,7 @@ def identify(table: pd.DataFrame, where: str) -> SeriesParticles:
     if image is None:
         return _identify(table, texts, column, where)
     copy = pd.Series(image).groupby(image).cumcount().to_numpy()
-    # Whose images they are the first copies tell; the others have the same.
+    # The first copies identify the particles; the other copies have the same images.
     known = _identify(table[copy == 0], texts[copy == 0], column, where)
     source = known.particle[image]
     particle = _within(source, copy)
@@ -89,8 +90,10 @@ def identify(table: pd.DataFrame, where: str) -> SeriesParticles:
 
 
 def _images(table: pd.DataFrame) -> np.ndarray | None:
-    """(n,) number, by first appearance, of the image of each row: of one name, stack, section and exposure.
-    None where no image occurs twice."""
+    """Assign a number to each image (n,) by name, stack, section and exposure.
+
+    None if no image occurs twice.
+    """
     stacks = [name for name in (*STACK_COLUMNS, SECTION_COLUMN) if name in table.columns]
     if not stacks or not table.duplicated(stacks).any():
         return None
@@ -101,7 +104,10 @@ def _images(table: pd.DataFrame) -> np.ndarray | None:
 
 
 def _identify(table: pd.DataFrame, texts: pd.Series, column: str, where: str) -> SeriesParticles:
-    """Particles and tomograms of rows of different images; texts (n,): the particles' names in `column`."""
+    """Identify particles and tomograms of rows of different images.
+
+    texts : (n,) names of particles in `column`
+    """
     name, names = pd.factorize(texts)
     exposure = _exposures(table)
     place = _tomogram_column(table, name, exposure)
@@ -118,7 +124,7 @@ def _identify(table: pd.DataFrame, texts: pd.Series, column: str, where: str) ->
     first = first_rows(particle)
     rows, own = table.iloc[first], names[name[first]]
     tomogram = tomograms(table, particle, own, place, by_stack)
-    remarks = [f"_{column} begins again in each stack: particles are counted by stack"] if by_stack else []
+    remarks = [f"_{column} restarts in each stack: particles are counted by stack"] if by_stack else []
     return SeriesParticles(
         particle,
         _unique_names(rows, own, tomogram),
@@ -129,7 +135,7 @@ def _identify(table: pd.DataFrame, texts: pd.Series, column: str, where: str) ->
 
 
 def _texts(table: pd.DataFrame, column: str, where: str) -> pd.Series:
-    """The particles' names as text; raises InputError where a row has none."""
+    """Return the particles' names as text; raise InputError where a row has none."""
     texts = table[column].astype(str)
     empty = table[column].isna() | texts.isin(("", "None"))
     if (rows := np.flatnonzero(empty)).size:
@@ -140,24 +146,24 @@ def _texts(table: pd.DataFrame, column: str, where: str) -> pd.Series:
 
 
 def _exposures(table: pd.DataFrame) -> np.ndarray | None:
-    """A number for each exposure of a tilt series (n,): by dose, else by tilt; None when neither tells."""
+    """Return a number for each exposure of a tilt series (n,): by dose, else by tilt; None without either."""
     for column in (dose_column(table), *EXPOSURE_COLUMNS):
         if column is None or column not in table.columns:
             continue
         values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
         codes, distinct = pd.factorize(np.round(values / DOSE_STEPS.get(column, 0.01)))
         if len(distinct) > 1:
-            return codes + 1  # 0: no number
+            return codes + 1  # 0 stands for a missing number
     return None
 
 
 def _within(name: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Pairs of name and place (n,), numbered by first appearance."""
+    """Return pairs of name and place (n,), numbered by first appearance."""
     return pd.factorize(name.astype(np.int64) * (int(place.max()) + 1) + place)[0]
 
 
 def _tomogram_column(table: pd.DataFrame, name: np.ndarray, exposure: np.ndarray | None) -> str | None:
-    """The column that names the rows' tomograms; None when there is none or it names tilt images."""
+    """Return the column that names the rows' tomograms; None when there is none or it names tilt images."""
     column = first_column(table, TOMOGRAM_COLUMNS)
     if column is None or column == "rlnTomoName":
         return column
@@ -168,7 +174,10 @@ def _tomogram_column(table: pd.DataFrame, name: np.ndarray, exposure: np.ndarray
 
 
 def _holds_many_images(name: np.ndarray, place: np.ndarray, exposure: np.ndarray | None) -> bool:
-    """Whether a place (tomogram, stack) has many exposures of a particle, not one as the image of a tilt."""
+    """Tell whether a place (tomogram, stack) holds many exposures of a particle.
+
+    The image of a tilt holds one.
+    """
     pair = _within(name, place)
     images = len(pair) if exposure is None else int(_within(pair, exposure).max()) + 1
     return images > MOST_IMAGES_OF_A_TILT * (int(pair.max()) + 1)
@@ -177,7 +186,7 @@ def _holds_many_images(name: np.ndarray, place: np.ndarray, exposure: np.ndarray
 def _exposed_twice(
     table: pd.DataFrame, particle: np.ndarray, exposure: np.ndarray | None
 ) -> tuple[int, int] | None:
-    """Two rows of one particle and exposure from different stacks or tilt images; None without such rows."""
+    """Find two rows of one particle and exposure from different stacks or tilt images; else return None."""
     if exposure is None:
         return None
     seen = pd.Series(particle.astype(np.int64) * (int(exposure.max()) + 1) + exposure)
@@ -193,7 +202,7 @@ def _exposed_twice(
 
 
 def _sources(table: pd.DataFrame) -> pd.Series:
-    """Stack and micrograph of each row, as one text."""
+    """Return stack and micrograph of each row, as one text."""
     stacks = stack_names(table)
     if "rlnMicrographName" not in table.columns:
         return stacks
@@ -201,7 +210,7 @@ def _sources(table: pd.DataFrame) -> pd.Series:
 
 
 def _two_molecules(table: pd.DataFrame, column: str, rows: tuple[int, int]) -> str:
-    """In words, that two rows of one name are images of two molecules."""
+    """Describe two rows of one name that are images of two molecules."""
     pair = table.iloc[list(rows)]
     first, second = stack_names(pair)
     if first == second:
@@ -209,12 +218,12 @@ def _two_molecules(table: pd.DataFrame, column: str, rows: tuple[int, int]) -> s
     return (
         f"duplicate particle {pair[column].iloc[0]}: rows {pair.index[0] + 1} and {pair.index[1] + 1} are "
         f"images of one exposure, from {first} and from {second}, expected one image of each exposure; give "
-        f"particles of different sessions names (_{column}) or tomograms (_rlnTomoName) of their own"
+        f"particles of different sessions different names (_{column}) or tomograms (_rlnTomoName)"
     )
 
 
 def _unique_names(rows: pd.DataFrame, names: np.ndarray, tomogram: np.ndarray) -> np.ndarray:
-    """Names (p,) that tell particles apart: the file's own, else with tomogram or stack before them."""
+    """Return unique names (p,) of particles: the file's own, else preceded by tomogram or stack."""
     names = pd.Series(names, dtype=object)
     if names.is_unique:
         return names.to_numpy()

@@ -1,8 +1,8 @@
-"""Which tomogram each particle of an image series lies in.
+"""The tomogram of each particle of an image series.
 
 It is rlnTomoName; else the particle's name up to its last `/` (RELION names particles `tomogram/number`);
-else the micrograph, where it is the same for all images of every particle; else what the name (Warp:
-`tomogram_number`) or the stack tells.
+else the micrograph, where it is the same for all images of every particle; else it follows from the name
+(Warp: `tomogram_number`) or the stack.
 """
 
 import os
@@ -21,16 +21,18 @@ UNKNOWN = "unknown"
 def tomograms(
     table: pd.DataFrame, particle: np.ndarray, names: np.ndarray, place: str | None, by_stack: bool
 ) -> np.ndarray:
-    """Each particle's tomogram (p,) as text.
+    """Return each particle's tomogram (p,) as text.
 
-    `particle` (n,) numbers the particle of each row, `names` (p,) are the particles' names in the file,
-    `place` is the column that names tomograms, if any; `by_stack`: particles were told apart by their stacks.
+    particle : (n,) number of the particle of each row
+    names : (p,) the particles' names in the file
+    place : the column that names tomograms, if any
+    by_stack : whether particles were distinguished by their stacks
     """
     names, rows = pd.Series(names, dtype=object), table.iloc[first_rows(particle)]
     by_place = None if place is None else rows[place].astype(str).to_numpy(object)
     if by_place is not None and by_stack:
         return _with_folders(rows, by_place)
-    # Where equal names stand in several tomograms, the names do not tell the tomograms.
+    # Where several tomograms have equal names of particles, the names do not identify the tomograms.
     if by_place is not None and (place == "rlnTomoName" or names.duplicated().any()):
         return by_place
     head = names.str.rpartition("/")[0].to_numpy(object)
@@ -41,12 +43,12 @@ def tomograms(
 
 
 def first_rows(particle: np.ndarray) -> np.ndarray:
-    """The first row (p,) of each particle; `particle` (n,) counts particles by first appearance."""
+    """Return the first row (p,) of each particle; `particle` (n,) counts particles by first appearance."""
     return np.flatnonzero(~pd.Series(particle).duplicated())
 
 
 def equal_tomograms(rows: pd.DataFrame, tomogram: np.ndarray) -> list[str]:
-    """A remark when a tomogram's particles (one row each) have stacks in several folders."""
+    """Remark when a tomogram's particles (one row each) have stacks in several folders."""
     folders = _folders(rows)
     count = pd.Series(folders).groupby(tomogram).nunique()
     several = count.index[count > 1]
@@ -55,23 +57,24 @@ def equal_tomograms(rows: pd.DataFrame, tomogram: np.ndarray) -> list[str]:
     some = pd.unique(folders[tomogram == several[0]])
     return [
         f"{len(several)} tomograms have image stacks in several folders, as {several[0]} in {some[0]} and "
-        f"{some[1]}: each counts as one; name tomograms of different sessions apart (_rlnTomoName)"
+        f"{some[1]}: each counts as one tomogram; give tomograms of different sessions different names "
+        "(_rlnTomoName)"
     ]
 
 
 def _by_name_or_stack(table: pd.DataFrame, particle: np.ndarray, names: pd.Series) -> np.ndarray:
-    """Tomograms (p,) by the particles' names if all are of one pattern, else by their stacks."""
+    """Return tomograms (p,) by the particles' names if all are of one pattern, else by their stacks."""
     for pattern in NAME_PATTERNS:
         found = names.str.extract(pattern, expand=False)
         if found.notna().all():
             return found.to_numpy(object)
     stack, stacks = pd.factorize(stack_names(table))
     first = first_rows(particle)
-    if not (stack == stack[first][particle]).all():  # a stack for each tilt: their common folder
+    if not (stack == stack[first][particle]).all():  # one stack per tilt: use their common folder
         folders = {os.path.dirname(written) for written in stacks}
         name = os.path.basename(folders.pop()) if len(folders) == 1 else ""
         return np.full(len(names), name or UNKNOWN, dtype=object)
-    if len(stacks) < len(names) or len(stacks) == 1:  # a stack for each tomogram
+    if len(stacks) < len(names) or len(stacks) == 1:  # one stack per tomogram
         stems = [Path(written).stem or UNKNOWN for written in stacks]
         return np.array(stems if len(set(stems)) == len(stems) else stacks, dtype=object)[stack[first]]
     folders = [os.path.basename(os.path.dirname(written)) or UNKNOWN for written in stacks]
@@ -79,13 +82,13 @@ def _by_name_or_stack(table: pd.DataFrame, particle: np.ndarray, names: pd.Serie
 
 
 def _folders(rows: pd.DataFrame) -> np.ndarray:
-    """Folder of each row's stack as written; `.` for none."""
+    """Return the folder of each row's stack as written; `.` for none."""
     stack, stacks = pd.factorize(stack_names(rows))
     return np.array([os.path.dirname(written) or "." for written in stacks], dtype=object)[stack]
 
 
 def _with_folders(rows: pd.DataFrame, tomogram: np.ndarray) -> np.ndarray:
-    """Tomograms (p,), with the folder of their stacks before them where one name stands in several."""
+    """Return tomograms (p,), preceded by the folder of their stacks where one name is in several folders."""
     folders = _folders(rows)
     several = pd.Series(folders).groupby(tomogram).transform("nunique").to_numpy() > 1
     return np.where(several, folders + "/" + tomogram, tomogram)

@@ -8,12 +8,12 @@ from tomohet.files.star import numbers, require_columns
 from tomohet.particles.dialects.tilt_series import TiltSeries
 from tomohet.particles.table import particle_rotations, refuse_impossible_positions
 
-OUTSIDE_TOLERATED = 0.01  # share of particles that may lie outside the tomogram before the unit is doubted
+OUTSIDE_TOLERATED = 0.01  # with a larger fraction of particles outside the tomogram, the unit is doubted
 SUBTOMOGRAM = ["rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi"]
 
 
 def particle_poses(table: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (n, 3, 3) particle -> tomogram and refined shifts (n, 3) in Å along the tomogram's axes."""
+    """Return poses (n, 3, 3) particle -> tomogram and refined shifts (n, 3) in Å along the tomogram axes."""
     angles = (numbers(table, f"rlnAngle{name}", where) for name in ("Rot", "Tilt", "Psi"))
     pose = particle_rotations(*angles, where)
     columns = [f"rlnOrigin{axis}Angst" for axis in "XYZ"]
@@ -30,12 +30,14 @@ def particle_poses(table: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndar
 def particle_positions(
     table: pd.DataFrame, series: dict[str, TiltSeries], pixel_size_A: np.ndarray, where: str
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Positions (n, 3) in Å relative to the tomogram's centre and to its corner, and remarks.
+    """Return positions (n, 3) in Å relative to the tomogram's centre and to its corner, and remarks.
 
-    Centred coordinates are in Å. Others are unbinned pixels in tomograms of RELION. In those of WarpTools
-    they are pixels of the extracted image, unless that puts particles outside the tomogram and unbinned ones
-    do not. Centred positions need no size of the tomogram; without one, those from the corner are NaN. Raises
-    InputError when there are no coordinates, or uncentred ones in a tomogram of unknown size.
+    Centred coordinates are in Å. Other coordinates are unbinned pixels in tomograms of RELION. In those of
+    WarpTools they are pixels of the extracted image, unless that places particles outside the tomogram and
+    unbinned pixels do not. Centred positions do not need the size of the tomogram; without the size,
+    positions from the corner are NaN.
+
+    Raises InputError when there are no coordinates, or uncentred ones in a tomogram of unknown size.
     """
     size_A = np.array([series[name].size_A for name in table["rlnTomoName"]])
     centred = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
@@ -62,7 +64,10 @@ def particle_positions(
     for unit, position_A in {"extracted": extracted_A, "unbinned": unbinned_A}.items():
         outside[unit] = int(((position_A < 0) | (position_A > size_A)).any(axis=1).sum())
     if outside["extracted"] > OUTSIDE_TOLERATED * len(table) and outside["unbinned"] < outside["extracted"]:
-        remarks = ["rlnCoordinateX/Y/Z are taken as unbinned pixels: extracted ones leave the tomogram"]
+        remarks = [
+            "rlnCoordinateX/Y/Z are treated as unbinned pixels: as pixels of the extracted images, they "
+            "would lie outside the tomogram"
+        ]
         return unbinned_A - size_A / 2, unbinned_A, remarks
     return extracted_A - size_A / 2, extracted_A, _outside_remark(extracted_A, size_A)
 

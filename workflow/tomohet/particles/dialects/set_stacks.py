@@ -1,4 +1,4 @@
-"""The stacks of an optimisation set: one per particle, of all tilts or of the visible ones."""
+"""The stacks of an optimisation set: one per particle, with all tilts or with the visible ones."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tomohet.particles.paths import read_headers, resolve_stacks
 
 
 def visible_frames(table: pd.DataFrame, series: dict[str, TiltSeries], where: str) -> list[np.ndarray]:
-    """Per particle, which tilts of its tomogram are used; everything but 0 counts as visible."""
+    """Return per particle which tilts of its tomogram are used; everything but 0 counts as visible."""
     parsed = {}
     for text in table["rlnTomoVisibleFrames"].unique():
         try:
@@ -32,7 +32,7 @@ def visible_frames(table: pd.DataFrame, series: dict[str, TiltSeries], where: st
 
 
 def stack_headers(table: pd.DataFrame, star: Path, datadir: str | Path | None, where: str) -> pd.DataFrame:
-    """Stack header of each particle, in table order."""
+    """Return the stack header of each particle, in table order."""
     names = table["rlnImageName"]
     if (at := names.str.match(r"\d+@")).any():
         raise InputError(
@@ -52,7 +52,10 @@ def stack_headers(table: pd.DataFrame, star: Path, datadir: str | Path | None, w
 
 
 def stack_sections(visible: list[np.ndarray], headers: pd.DataFrame, where: str) -> list[np.ndarray]:
-    """1-based section of every frame: the stack's depth tells if it holds all frames or the visible ones."""
+    """Return the 1-based section of every frame.
+
+    The stack's depth shows if it holds all or visible frames.
+    """
     sections = []
     for frames, stack, depth in zip(visible, headers["stack"], headers["n_sections"], strict=True):
         if depth == len(frames):

@@ -1,7 +1,7 @@
 """Tilt series of a tomograms STAR file.
 
-One table per tomogram stands in it (RELION 4, WarpTools) or in a file of its own (RELION 5); each tilt has a
-projection matrix or alignment angles.
+Each tomogram has one table, in this file (RELION 4, WarpTools) or in a separate file (RELION 5). Each tilt
+has a projection matrix or alignment angles.
 
 Sources: RELION, src/jaz/tomography/tomogram.cpp (`setProjectionMatrix`, `getDepthOffset`, `getCtf`) and
 tomogram_set.cpp (`loadTomogram`: a matrix wins over angles; -999 for a size that is not known yet); Warp,
@@ -22,13 +22,13 @@ from tomohet.particles.table import refuse_impossible_optics
 
 GLOBAL_COLUMNS = ["rlnTomoName", "rlnTomoTiltSeriesPixelSize"]
 PROJECTION_COLUMNS = ["rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ"]
-ANGLE_COLUMNS = ["rlnTomoYTilt", "rlnTomoZRot"]  # RELION takes an absent rlnTomoXTilt as 0
-SHIFT_COLUMNS = ["rlnTomoXShiftAngst", "rlnTomoYShiftAngst"]  # of the tilt images: stacks have them applied
+ANGLE_COLUMNS = ["rlnTomoYTilt", "rlnTomoZRot"]  # RELION treats an absent rlnTomoXTilt as 0
+SHIFT_COLUMNS = ["rlnTomoXShiftAngst", "rlnTomoYShiftAngst"]  # of the tilt images, already applied to stacks
 SERIES_FILE = "rlnTomoTiltSeriesStarFile"
-# How far the stage tilt may be from the angle between beam and tomogram normal: lamellae are milled at up to
-# about 20 degrees and levelled in reconstruction, and the alignment of single tilts wanders by a few more.
+# Largest difference of the stage tilt from the angle between beam and tomogram normal: lamellae are milled at
+# up to about 20 degrees and levelled in reconstruction, and alignments of single tilts vary by a few more.
 PLAUSIBLE_PRETILT_DEG = 30.0
-COSINE_TOLERANCE = 0.05  # root mean square; alignments wander by 3 degrees, which is 0.045 at 60 degrees
+COSINE_TOLERANCE = 0.05  # root mean square; alignments vary by 3 degrees, which is 0.045 at 60 degrees
 ROTATION_TOLERANCE = 0.01
 
 
@@ -36,11 +36,14 @@ ROTATION_TOLERANCE = 0.01
 class TiltSeries:
     """One tomogram's tilts in table order (F of them).
 
-    `rotation` (F, 3, 3) takes tomogram to image coordinates. `depth_axis` (F, 3) is the direction along which
-    defocus grows, in tomogram coordinates. `scale_factor` (F,) is the amplitude rlnCtfScalefactor (1 without
-    it), `dose_b_factor_A2` the tomogram's rlnCtfBfactorPerElectronDose (0 without it). `size_A` (3,) is the
-    tomogram's extent in x, y, z, NaN when unknown, `pixel_size_A` the unbinned one. `by_warp`: written by
-    WarpTools, whose matrices have no translation. `remarks`: what the user should know.
+    rotation : (F, 3, 3) from tomogram to image coordinates
+    depth_axis : (F, 3) direction along which defocus grows, in tomogram coordinates
+    scale_factor : (F,) amplitude rlnCtfScalefactor (1 without it)
+    dose_b_factor_A2 : the tomogram's rlnCtfBfactorPerElectronDose (0 without it)
+    size_A : (3,) the tomogram's extent in x, y, z, NaN when unknown
+    pixel_size_A : of the unbinned tomogram
+    by_warp : whether WarpTools wrote the series; its matrices have no translation
+    remarks : observations that the user should know
     """
 
     name: str
@@ -63,14 +66,14 @@ class TiltSeries:
         return len(self.rotation)
 
     def depth_A(self, centred_A: np.ndarray) -> np.ndarray:
-        """Defocus offset (p, F) in Å of positions (p, 3) relative to the tomogram's centre."""
+        """Return the defocus offset (p, F) in Å of positions (p, 3) relative to the tomogram's centre."""
         return centred_A @ self.depth_axis.T
 
 
 def read_tilt_series(
     path: Path, needed: list[str], datadir: str | Path | None = None
 ) -> dict[str, TiltSeries]:
-    """Tilt series of all `needed` tomograms, by name.
+    """Read the tilt series of all `needed` tomograms, by name.
 
     Raises InputError when a tomogram has no table, its file is missing, or a table has neither projection
     matrices nor alignment angles.
@@ -84,7 +87,7 @@ def read_tilt_series(
     overview = overview.set_index("rlnTomoName", drop=False)
     if not overview.index.is_unique:
         twice = overview.index[overview.index.duplicated()][0]
-        raise InputError(f"{where}: tomogram {twice} stands twice")
+        raise InputError(f"{where}: tomogram {twice} appears twice")
     linked = SERIES_FILE in overview.columns
     absent = [name for name in needed if name not in overview.index or not (linked or name in blocks)]
     if absent:
@@ -104,7 +107,7 @@ def read_tilt_series(
 def _linked_table(
     name: str, written: str, path: Path, datadir: str | Path | None
 ) -> tuple[pd.DataFrame, str]:
-    """The table of tilts in the tomogram's own STAR file, and where that is."""
+    """Return the table of tilts in the tomogram's own STAR file, and its location for messages."""
     file = find_linked(written, path, datadir, f"{SERIES_FILE} of tomogram {name}")
     blocks = read_star(file)
     block = name if name in blocks else next(iter(blocks))
@@ -151,13 +154,13 @@ def _tilt_series(
 
 
 def _size_px(overview: pd.DataFrame, where: str) -> np.ndarray:
-    """Extent (3,) of the tomogram in unbinned pixels; NaN when a size is absent or no number above 0."""
+    """Return the extent (3,) of the tomogram in unbinned pixels; NaN when a size is absent or not above 0."""
     size_px = np.array([_optional(overview, f"rlnTomoSize{axis}", where, np.nan)[0] for axis in "XYZ"])
     return size_px if (size_px > 0).all() else np.full(3, np.nan)
 
 
 def _doses_e_A2(table: pd.DataFrame, where: str) -> np.ndarray:
-    """Cumulative dose before each tilt (F,), e/Å². Raises InputError for a dose below 0."""
+    """Return the cumulative dose before each tilt (F,), e/Å². Raises InputError for a dose below 0."""
     dose = numbers(table, "rlnMicrographPreExposure", where)
     if (wrong := np.flatnonzero(dose < 0)).size:
         raise InputError(
@@ -168,12 +171,12 @@ def _doses_e_A2(table: pd.DataFrame, where: str) -> np.ndarray:
 
 
 def _remarks(table: pd.DataFrame, where: str, overview: pd.DataFrame) -> tuple[str, ...]:
-    """What of a table of tilts is not used, or is missing though RELION asks for it."""
+    """Remark on columns that are not used, and on missing columns that RELION requires."""
     remarks = []
     if "rlnTomoHand" not in overview.columns:
-        remarks.append("rlnTomoHand is missing from the tomograms file: taken as 1")
+        remarks.append("rlnTomoHand is missing from the tomograms file: treated as 1")
     if not set(PROJECTION_COLUMNS) <= set(table.columns) and not set(SHIFT_COLUMNS) <= set(table.columns):
-        remarks.append("rlnTomoXShiftAngst and rlnTomoYShiftAngst are missing, which RELION asks for")
+        remarks.append("rlnTomoXShiftAngst and rlnTomoYShiftAngst are missing, which RELION requires")
     if _optional(table, "rlnCtfBfactor", where, 0.0).any():
         remarks.append("rlnCtfBfactor of the tilts, part of RELION's CTF, is not modelled")
     return tuple(remarks)
@@ -184,9 +187,9 @@ def _optional(table: pd.DataFrame, column: str, where: str, otherwise: float) ->
 
 
 def _rotations(table: pd.DataFrame, where: str) -> tuple[np.ndarray, bool]:
-    """Rotations (F, 3, 3) tomogram -> image, and whether WarpTools wrote them.
+    """Return rotations (F, 3, 3) tomogram -> image, and whether WarpTools wrote them.
 
-    RELION's matrices also move the tomogram's centre to that of the tilt image; those of WarpTools, whose
+    RELION's matrices also move the tomogram's centre to that of the tilt image. Those of WarpTools, whose
     tilt series is a dummy, have no translation.
     """
     if set(PROJECTION_COLUMNS) <= set(table.columns):
@@ -204,38 +207,41 @@ def _rotations(table: pd.DataFrame, where: str) -> tuple[np.ndarray, bool]:
 
 
 def alignment_rotation(z_rot_deg: np.ndarray, y_tilt_deg: np.ndarray, x_tilt_deg: np.ndarray) -> np.ndarray:
-    """RELION 5's rotation (F, 3, 3) tomogram -> image: about x first, then y, then z, each right-handed."""
+    """Return RELION 5's rotation (F, 3, 3) tomogram -> image.
+
+    It rotates about x first, then y, then z, each right-handed.
+    """
     return Rotation.from_euler(
         "ZYX", np.stack([z_rot_deg, y_tilt_deg, x_tilt_deg], 1), degrees=True
     ).as_matrix()
 
 
 def _depth_axis(rotation: np.ndarray, hand: float, slope: float, by_warp: bool) -> np.ndarray:
-    """Direction (F, 3) along which defocus grows.
+    """Return the direction (F, 3) along which defocus grows.
 
     RELION adds hand x slope x (height above the tomogram's centre in the tilted frame). WarpTools writes the
-    hand the other way round: -1 for matrices along whose third row defocus grows (on real images
-    premultiplied by Warp the power spectra fit this sign and not RELION's), +1 for series whose angles Warp
-    inverts (`AreAnglesInverted`): there it turns the point mirrored in z by the reversed tilt, which is minus
-    the third row.
+    hand with the opposite sign: -1 for matrices along whose third row defocus grows. On real images
+    premultiplied by Warp the power spectra fit this sign and not RELION's. WarpTools writes +1 for series
+    whose angles Warp inverts (`AreAnglesInverted`): there it rotates the point mirrored in z by the reversed
+    tilt, which is minus the third row.
     """
     return (-hand if by_warp else hand * slope) * rotation[:, 2, :]
 
 
 def _tilt_deg(table: pd.DataFrame, where: str, scale_factor: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Tilt of each image (F,), degrees, without sign: nominal, or else `stage_tilt`."""
+    """Return the tilt of each image (F,), degrees, without sign: the nominal tilt, or else `stage_tilt`."""
     if "rlnTomoNominalStageTiltAngle" in table.columns:
         return np.abs(numbers(table, "rlnTomoNominalStageTiltAngle", where))
     return stage_tilt(scale_factor if "rlnCtfScalefactor" in table.columns else None, rotation)
 
 
 def stage_tilt(scale_factor: np.ndarray | None, rotation: np.ndarray) -> np.ndarray:
-    """Tilt of each image (F,), degrees, 0..90, from scale factors (F,) and rotations (F, 3, 3).
+    """Estimate the tilt of each image (F,), degrees, 0..90, from scale factors (F,) and rotations (F, 3, 3).
 
     As written after CTF estimation, the scale factor is the cosine of the stage tilt. Tilts excluded upstream
-    carry 0 or less, and refinement makes it an amplitude: it is believed only if a pre-tilt explains it for
-    the whole series. Where it is no cosine, or contradicts the geometry by more than a lamella's pre-tilt,
-    the angle between the beam and the tomogram's normal (T[2, 2]) is taken instead.
+    have 0 or less, and refinement makes it an amplitude. It is therefore used only if one pre-tilt explains
+    it for the whole series. Where it is not a cosine, or contradicts the geometry by more than a lamella's
+    pre-tilt, the angle between the beam and the tomogram's normal (T[2, 2]) is used instead.
     """
     geometric = np.degrees(np.arccos(np.clip(np.abs(rotation[:, 2, 2]), 0.0, 1.0)))
     if scale_factor is None:
@@ -250,9 +256,9 @@ def stage_tilt(scale_factor: np.ndarray | None, rotation: np.ndarray) -> np.ndar
 
 
 def _follows_a_cosine(scale_factor: np.ndarray, geometric_deg: np.ndarray, rotation: np.ndarray) -> bool:
-    """Whether scale factors (F,) are cosines of the series' tilts plus any one pre-tilt."""
+    """Tell whether scale factors (F,) are cosines of the series' tilts plus any one pre-tilt."""
     normal = rotation[:, 2, :2]
-    along = normal @ np.linalg.svd(normal)[2][0]  # which side each image is tilted to
+    along = normal @ np.linalg.svd(normal)[2][0]  # the side to which each image is tilted
     signed_deg = np.where(along < 0, -geometric_deg, geometric_deg)
     pretilt_deg = np.linspace(-PLAUSIBLE_PRETILT_DEG, PLAUSIBLE_PRETILT_DEG, 121)
     error = np.cos(np.radians(signed_deg[:, None] + pretilt_deg)) - scale_factor[:, None]
@@ -260,7 +266,7 @@ def _follows_a_cosine(scale_factor: np.ndarray, geometric_deg: np.ndarray, rotat
 
 
 def _vectors(column: pd.Series, where: str) -> np.ndarray:
-    """Rows of text `[a,b,c,d]` as float64 (n, 4)."""
+    """Parse rows of text `[a,b,c,d]` to float64 (n, 4)."""
     rows = [str(text).strip("[] ").split(",") for text in column]
     try:
         values = np.array(rows, dtype=np.float64)
@@ -279,6 +285,6 @@ def _refuse_no_rotation(matrices: np.ndarray, where: str) -> None:
     wrong = np.flatnonzero((error > ROTATION_TOLERANCE) | (np.linalg.det(matrices) < 0))
     if len(wrong):
         raise InputError(
-            f"{where}: row {wrong[0] + 1}: the projection matrix is no rotation (determinant "
+            f"{where}: row {wrong[0] + 1}: the projection matrix is not a rotation (determinant "
             f"{np.linalg.det(matrices[wrong[0]]):.3f}, expected 1)"
         )
