@@ -100,7 +100,7 @@ def is_copy() -> bool:
 
 
 def start_one_per_gpu(device: torch.device) -> None:
-    """With several visible GPUs, run this command once on each, and exit with their status.
+    """Run this command once on each of several visible GPUs, and exit with their status.
 
     Returns on a CPU, with one GPU, and in the processes that were started.
     """
