@@ -284,12 +284,12 @@ def test_truth_of_an_earlier_version_is_still_read(perfect, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"pose_error_deg": -1}, "pose_error_deg: expected 0 or more, finite, found -1"),
+        ({"pose_error_deg": -1}, "pose_error_deg: expected at least 0, found -1"),
         ({"tilt_shift_A": np.inf}, "tilt_shift_A: expected 0 or more, finite"),
-        ({"defocus_error_A": np.nan}, "defocus_error_A: expected 0 or more, finite"),
-        ({"neighbours": 9}, "neighbours: expected between 0 and 6, found 9"),
+        ({"defocus_error_A": np.nan}, "defocus_error_A: expected at least 0"),
+        ({"neighbours": 9}, "neighbours: expected at most 6, found 9"),
         ({"background_ratio": 0.5, "snr": np.inf}, "background_ratio: expected 0, as there is no noise"),
-        ({"preferred_orientation": 1.5}, "preferred_orientation: expected between 0 and 1"),
+        ({"preferred_orientation": 1.5}, "preferred_orientation: expected at most 1, found 1.5"),
         ({"pose_error": 2}, "unknown key `pose_error`; did you mean `pose_error"),
     ],
 )

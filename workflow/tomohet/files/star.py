@@ -165,7 +165,7 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
         both = b'"' in body
         body = _QUOTED.sub(_in_double_quotes, body) if both else _SINGLE_QUOTED.sub(rb'"\1"', body)
     if body.count(b'"') % 2:
-        raise InputError(f"{where}: a quotation mark is opened and never closed")
+        raise InputError(f"{where}: a quote is opened and never closed")
     wanted = columns if only is None else [column for column in columns if column in {*only, columns[-1]}]
     text_columns = {column for column in wanted if column.endswith(TEXT_ENDINGS)}
     found = len(_TOKEN.findall(first_row.group().decode(errors="replace")))

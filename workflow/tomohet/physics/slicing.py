@@ -88,7 +88,7 @@ def gather(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 
 def project(volumes: Tensor, rotation: Tensor, k: Tensor) -> Tensor:
-    """Half-planes (m, n, c) complex64 of the projections of volumes (c, D, D, D) along m directions.
+    """Return half planes (m, n, c) complex64 of projections of volumes (c, D, D, D) along m directions.
 
     rotation (m, 3, 3), volume -> image; k (n, 2) lattice points.
     """

@@ -77,9 +77,9 @@ def is_category(values: pd.Series) -> bool:
 
 
 def column_payload(blobs: Blobs, values: pd.Series) -> dict:
-    """Encode one column: numbers (missing: NaN), or category codes (missing.
+    """Encode one column for the page.
 
-    -1) and the categories' values.
+    It becomes numbers (missing: NaN), or category codes (missing: -1) and the categories' values.
     """
     entry = {"name": values.name, "label": label_of(values.name)}
     if is_category(values):

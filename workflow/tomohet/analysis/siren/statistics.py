@@ -41,7 +41,7 @@ def p_value_grid(kinds: int) -> np.ndarray:
 
 
 def phi_coefficient(n11: np.ndarray, n_i: np.ndarray, n_j: np.ndarray, volumes: int) -> np.ndarray:
-    """Correlation of two binary variables from their counts."""
+    """Compute the correlation of two binary variables from their counts."""
     covariance = n11 * volumes - n_i * n_j
     return covariance / np.sqrt(n_i * (volumes - n_i) * n_j * (volumes - n_j))
 
