@@ -9,9 +9,9 @@ import torch
 from blob_store import BlobStore, blob_store
 
 from tomohet.linear.inference import Teacher
+from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.observations import DOSE_BINS, DOSE_STEP_E_A2, Observations
-from tomohet.reconstruction.prior import shell_power
 
 N = 6
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from tomohet.physics.fourier import (
     transform2,
     transform3,
 )
-from tomohet.physics.fsc import shell_numbers, shell_sums
+from tomohet.physics.shells import shell_grid
 
 boxes = pytest.mark.parametrize("box", [4, 6, 8, 10, 32])
 
@@ -178,7 +178,7 @@ def test_sharp_lowpass_keeps_and_removes_exactly():
     volume = torch.tensor(np.random.default_rng(0).normal(size=(16,) * 3)).float()
     filtered = transform3(lowpass(volume, 2.0, 8.0, edge_shells=0))  # 16 * 2 / 8 = radius 4
     spectrum = transform3(volume)
-    inside = shell_numbers(16) <= 4
+    inside = shell_grid(16) <= 4
     assert torch.allclose(filtered[inside], spectrum[inside], atol=1e-3)
     assert filtered[~inside].abs().max() < 1e-3
 
@@ -257,14 +257,6 @@ def test_mirror_keeps_the_origin_and_undoes_itself():
     assert np.array_equal(mirrored[4], volume[4])
     assert np.array_equal(mirrored[5], volume[3])
     assert np.array_equal(mirror_z(mirrored), volume)
-
-
-def test_shell_sums_count_the_full_transform():
-    counts = shell_sums(torch.ones(12, 12, 7), 12)
-    axis = np.fft.fftfreq(12, 1 / 12)
-    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
-    expected = [((radius > s - 1) & (radius <= s)).sum() for s in range(7)]
-    assert counts.tolist() == expected
 
 
 def test_transform_of_a_centred_delta_is_flat():

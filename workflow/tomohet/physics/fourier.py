@@ -12,6 +12,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 
+from tomohet.physics.shells import radius_grid, shell_of
+
 Tensor = torch.Tensor
 
 
@@ -35,8 +37,8 @@ class HalfPlane:
 
     @property
     def shell(self) -> Tensor:
-        """(n,) int64: Fourier shell of each point, (s - 1, s] -> s."""
-        return torch.ceil(self.radius - 1e-4).long()
+        """(n,) int64: Fourier shell of each point (`physics.shells`)."""
+        return shell_of(self.radius)
 
     def to(self, device: torch.device | str) -> "HalfPlane":
         """The same half-plane on another device."""
@@ -196,13 +198,6 @@ def inverse3(transform: Tensor, box: int) -> Tensor:
     """Volumes (..., D, D, D) of `transform3` output."""
     real = torch.fft.irfftn(transform, s=(box, box, box), dim=(-3, -2, -1))
     return torch.fft.fftshift(real, dim=(-3, -2, -1))
-
-
-def radius_grid(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """|k| in Fourier pixels in the layout of rfftn: (D, D, D//2+1) float32."""
-    full = torch.fft.fftfreq(box, 1 / box, device=device)
-    half = torch.arange(box // 2 + 1, device=device, dtype=torch.float32)
-    return torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)
 
 
 def lowpass(

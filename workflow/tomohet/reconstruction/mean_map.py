@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.masks import sphere_mask, tight_mask
+from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import (
     scatter,
     toeplitz_apply,
@@ -26,7 +27,6 @@ from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
     preconditioner,
-    shell_power,
     shell_precision,
 )
 

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import PADDING, corners, gather, scatter, transform, transform_adjoint
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.prior import SpectralPrior, shell_power
+from tomohet.reconstruction.prior import SpectralPrior
 
 PARTICLES_AT_ONCE = 16
 

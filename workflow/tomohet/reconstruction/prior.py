@@ -9,26 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tomohet.physics.shells import at_points, nearest_grid, shell_points, shell_sums
 from tomohet.physics.slicing import PADDING
-
-
-def shell_index(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """Rounded |k| of every point of an rfftn layout, (D, D, D//2+1) int64."""
-    full = torch.fft.fftfreq(box, 1 / box, device=device)
-    half = torch.fft.rfftfreq(box, 1 / box, device=device)
-    return torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2).round().long()
-
-
-def shell_power(volumes: Tensor, n_shells: int | None = None) -> Tensor:
-    """Mean |F|^2 in shells of volumes (..., D, D, D): (..., n_shells), default D//2 + 1 shells."""
-    box = volumes.shape[-1]
-    shells = shell_index(box, volumes.device).flatten()
-    n_shells = n_shells or box // 2 + 1
-    power = torch.fft.rfftn(volumes, dim=(-3, -2, -1)).abs().square().flatten(-3)
-    keep = shells < n_shells
-    sums = power.new_zeros(*power.shape[:-1], n_shells)
-    sums.index_add_(-1, shells[keep], power[..., keep])
-    return sums / torch.bincount(shells[keep], minlength=n_shells)
 
 
 class SpectralPrior:
@@ -37,13 +19,8 @@ class SpectralPrior:
     def __init__(self, mask: Tensor, power: Tensor) -> None:
         self.mask, self.power = mask, power
         box = mask.shape[-1]
-        shells = shell_index(box, mask.device)
-        inside = shells < len(power)
-        self.amplitude = torch.where(
-            inside,
-            torch.sqrt(power[shells.clamp(max=len(power) - 1)] / box**3),
-            torch.zeros_like(mask[:1, :1, :1]),
-        )
+        shells = nearest_grid(box, mask.device)
+        self.amplitude = at_points(torch.sqrt(power / box**3), shells, beyond=0.0)
 
     def colour(self, white: Tensor) -> Tensor:
         """White variables (..., D, D, D) -> maps."""
@@ -65,14 +42,12 @@ def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
     Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k.
     """
     grids = weight.T.reshape(-1, *(PADDING * box,) * 3)
-    shells = shell_index(PADDING * box, grids.device) // PADDING
+    shells = nearest_grid(PADDING * box, grids.device) // PADDING
     half = (
         grids[..., : PADDING * box // 2 + 1]
         + torch.roll(grids.flip(-3, -2, -1), (1, 1, 1), (-3, -2, -1))[..., : PADDING * box // 2 + 1]
     )
-    keep = shells < n_shells
-    sums = half.new_zeros(len(half), n_shells).index_add_(1, shells[keep], half[:, keep])
-    return PADDING**3 * sums / torch.bincount(shells[keep], minlength=n_shells)
+    return PADDING**3 * shell_sums(half, shells, n_shells) / shell_points(shells, n_shells)
 
 
 def preconditioner(information: Tensor, box: int) -> Callable[[Tensor], Tensor]:
@@ -82,9 +57,7 @@ def preconditioner(information: Tensor, box: int) -> Callable[[Tensor], Tensor]:
     and with data that are the same all over a shell, it is the inverse. What is left to conjugate gradients
     are the mask and differences within shells.
     """
-    shells = shell_index(box, information.device)
-    n_shells = information.shape[-1]
-    inverse = torch.where(shells < n_shells, 1 / (1 + information[..., shells.clamp(max=n_shells - 1)]), 1)
+    inverse = at_points(1 / (1 + information), nearest_grid(box, information.device), beyond=1.0)
 
     def apply(white: Tensor) -> Tensor:
         spectra = torch.fft.rfftn(white, dim=(-3, -2, -1)) * inverse
