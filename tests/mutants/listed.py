@@ -156,6 +156,8 @@ FURTHER = [
     Mutant("physics/fsc.py", "(high - threshold) / (high - low)", "(threshold - low) / (high - low)"),
     Mutant("linear/likelihood.py", "rows, 2 * (slices", "rows, (slices"),
     Mutant("linear/likelihood.py", "else 2 * variance[:", "else variance[:"),
+    Mutant("linear/likelihood.py", "observations.spectral_shell", "observations.shell"),
+    Mutant("physics/shells.py", "shell_of(radius - 0.5)", "shell_of(radius - 0.25)"),
     Mutant(
         "linear/em.py", "latents.mean[:, None, :] + latents.cov", "latents.mean[:, None, :] - latents.cov"
     ),

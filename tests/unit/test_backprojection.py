@@ -118,9 +118,8 @@ def test_map_equals_the_map_of_the_loop(random_slices):
     numerator, denominator = insert_by_loop(values, weights, rotation, hp)
     size = PADDING * hp.box
     axis = np.fft.fftfreq(size, 1 / size)
-    shell = np.round(
-        np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).astype(np.float32) / PADDING
-    ).astype(int)
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) / PADDING
+    shell = np.ceil(radius - 1e-6).astype(int)
     mean = np.bincount(shell.ravel(), denominator.ravel()) / np.bincount(shell.ravel())
     with np.errstate(invalid="ignore"):
         spectrum = np.nan_to_num(numerator / (denominator + 0.05 * mean[shell]))

@@ -195,10 +195,12 @@ def test_soft_lowpass_is_half_at_the_resolution():
 
 
 def test_multiply_shells_scales_power_per_shell():
+    """A point on the rim of a shell has the mean of the weights of this shell and the next."""
     volume = np.random.default_rng(0).normal(size=(16,) * 3).astype(np.float32)
     weighted = transform3(torch.tensor(multiply_shells(volume, np.linspace(1, 0, 9))))
-    expected = transform3(torch.tensor(volume))[0, 0] * torch.linspace(1, 0, 9)
-    assert torch.allclose(weighted[0, 0, :8], expected[:8], atol=1e-3)
+    expected = transform3(torch.tensor(volume))[0, 0, 1:8] * torch.linspace(1, 0, 9)[1:8].sub(1 / 16)
+    assert torch.allclose(weighted[0, 0, 1:8], expected, atol=1e-3)
+    assert weighted[4, 4, 7].abs() < 1e-3 < transform3(torch.tensor(volume))[4, 4, 7].abs()
 
 
 @pytest.mark.parametrize("box", [8, 10, 14])

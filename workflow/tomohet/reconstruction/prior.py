@@ -39,15 +39,18 @@ def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
     """Data precision of a Fourier coefficient of c maps per shell, (c, n_shells).
 
     weight (voxels, c): scattered weights.
-    Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k.
+    Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k. Shell 0 has the
+    precision of shell 1: images hold nothing at k = 0, but the mask spreads it to its neighbours.
     """
     grids = weight.T.reshape(-1, *(PADDING * box,) * 3)
-    shells = nearest_grid(PADDING * box, grids.device) // PADDING
+    shells = nearest_grid(box, grids.device, finer=PADDING)
     half = (
         grids[..., : PADDING * box // 2 + 1]
         + torch.roll(grids.flip(-3, -2, -1), (1, 1, 1), (-3, -2, -1))[..., : PADDING * box // 2 + 1]
     )
-    return PADDING**3 * shell_sums(half, shells, n_shells) / shell_points(shells, n_shells)
+    precision = PADDING**3 * shell_sums(half, shells, n_shells) / shell_points(shells, n_shells)
+    precision[:, 0] = precision[:, 1]
+    return precision
 
 
 def preconditioner(information: Tensor, box: int) -> Callable[[Tensor], Tensor]:
