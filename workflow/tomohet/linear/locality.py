@@ -27,7 +27,7 @@ def local_variance(
 
     A map of its own each: what few particles have in one place is not measured by what many have elsewhere.
     basis: posterior means (K, D, D, D) under prior power scales P_mu (K, n_shells), mask and `variance`;
-    precision: of the data per shell, (K, n_shells), as of `Equations.precision`; smoothing_px: standard
+    precision: of the data per shell, (K, n_shells), as of `NormalEquations.precision`; smoothing_px: standard
     deviation.
     """
     masks = mean.mask.square().reshape(-1, *basis.shape[1:])  # one for all maps, or one for each

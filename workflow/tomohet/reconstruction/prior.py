@@ -14,25 +14,38 @@ from tomohet.physics.slicing import PADDING
 
 
 class SpectralPrior:
-    """Whitening of maps by a mask (D, D, D) and a power spectrum (D//2+1,) per shell."""
+    """Whitening of maps by a mask (..., D, D, D) and a power spectrum (..., n_shells).
 
-    def __init__(self, mask: Tensor, power: Tensor) -> None:
-        self.mask, self.power = mask, power
+    mixing (S, S): map s is the sum over t of mixing_st times a map of this mask and power; None: each map has
+    white variables of its own.
+    """
+
+    def __init__(self, mask: Tensor, power: Tensor, mixing: Tensor | None = None) -> None:
+        self.mask, self.power, self.mixing = mask, power, mixing
         box = mask.shape[-1]
         shells = nearest_grid(box, mask.device)
         self.amplitude = at_points(torch.sqrt(power / box**3), shells, beyond=0.0)
 
     def colour(self, white: Tensor) -> Tensor:
         """White variables (..., D, D, D) -> maps."""
-        size = self.mask.shape
-        spectra = torch.fft.rfftn(white, dim=(-3, -2, -1)) * self.amplitude
-        return self.mask * torch.fft.irfftn(spectra, s=size, dim=(-3, -2, -1))
+        if self.mixing is not None:
+            white = torch.tensordot(self.mixing, white, dims=1)
+        return self.mask * self._filtered(white)
 
     def colour_adjoint(self, maps: Tensor) -> Tensor:
         """Adjoint of `colour`."""
-        size = self.mask.shape
-        spectra = torch.fft.rfftn(self.mask * maps, dim=(-3, -2, -1)) * self.amplitude
-        return torch.fft.irfftn(spectra, s=size, dim=(-3, -2, -1))
+        white = self._filtered(self.mask * maps)
+        return white if self.mixing is None else torch.tensordot(self.mixing.T, white, dims=1)
+
+    def information(self, precision: Tensor) -> Tensor:
+        """What data of a precision (S, n_shells) of the maps say of each white variable, (S, n_shells)."""
+        if self.mixing is not None:
+            precision = self.mixing.square().T @ precision
+        return precision * self.power
+
+    def _filtered(self, volumes: Tensor) -> Tensor:
+        spectra = torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * self.amplitude
+        return torch.fft.irfftn(spectra, s=self.mask.shape[-3:], dim=(-3, -2, -1))
 
 
 def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
