@@ -12,13 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from tomohet.files.atomic import write_csv, write_json
-
-SURE = 2.0  # standard errors
-
-
-def beyond_chance(gain: float, error: float) -> bool:
-    """Whether latents with this gain, and its standard error, take the place of the linear model's."""
-    return gain > error
+from tomohet.linear.significance import ADOPTED_SE, BETTER_SE, exceeds
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -63,7 +57,7 @@ def write_held_out_figure(folder: Path, history: list[dict], file_type: str) -> 
 def _of_decoder(last: pd.Series) -> str:
     gain, error, share = last["gain_of_decoder"], last["error_of_decoder"], last["share_of_network"]
     subject = "the network's volumes predict held-out tilt images"
-    if gain > SURE * error:
+    if exceeds(gain, error, BETTER_SE):
         return f"{subject} better than the linear model's (by {_nats(gain, error)})"
     scaled = f"what it added to them was scaled to {share:.2g}"
     return f"{subject} no better for certain than the linear model's ({_nats(gain, error)}): {scaled}"
@@ -73,7 +67,7 @@ def _of_latents(tested: pd.DataFrame) -> str:
     if tested.empty:
         return "latents are the linear model's, as the network's were not tried"
     gain, error = tested[["gain", "error"]].iloc[-1]
-    if beyond_chance(gain, error):
+    if exceeds(gain, error, ADOPTED_SE):
         return f"latents are the network's, which predict them better (by {_nats(gain, error)})"
     sure = f"no better for certain ({_nats(gain, error)})"
     return f"latents are the linear model's, as the network's predict them {sure}"
