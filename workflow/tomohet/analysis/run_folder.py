@@ -28,11 +28,6 @@ class RunFolder:
         self._refuse_missing("z.*.train.pkl")
         return self._numbers(r"z\.(\d+)\.train\.pkl")
 
-    def weight_epochs(self) -> list[int]:
-        """Epochs with a file of weights, ascending; raises InputError when one that was written is gone."""
-        self._refuse_missing("weights.*.pkl")
-        return self._numbers(r"weights\.(\d+)\.pkl")
-
     def epoch(self, text: str) -> int:
         """The epoch meant by `latest`, a number, -1 (final files) or the path of a convergence.json.
 

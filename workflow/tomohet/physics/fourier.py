@@ -322,11 +322,6 @@ def hartley2(images: Tensor) -> Tensor:
     return transform.real - transform.imag
 
 
-def ihartley2(hartley: Tensor) -> Tensor:
-    """Images (..., D, D) of `hartley2` output: the same transform over D^2."""
-    return hartley2(hartley) / hartley.shape[-1] ** 2
-
-
 def ihartley3(hartley: Tensor) -> Tensor:
     """Volumes (..., D, D, D) of their Hartley transforms, zero frequency at the centre."""
     axes = (-3, -2, -1)

@@ -12,7 +12,6 @@ from sklearn.mixture import GaussianMixture
 from tomohet.analysis.maven.occupancy import check_dense
 from tomohet.errors import InputError
 
-SCALES = ("modes", "present", "percentile", "none")
 UPPER_QUANTILE = 0.95
 SHALLOWEST_VALLEY = 0.5  # of an even distribution between the modes, in the middle third: two modes have less
 FEWEST_VALUES = 5  # in either mode
