@@ -36,14 +36,12 @@ TESTS = {
     "physics/ctf.py": ["test_physics_imaging.py"],
     "physics/dose.py": ["test_physics_imaging.py"],
     "physics/fourier.py": ["test_physics_fourier.py"],
-    "physics/fsc.py": [
-        "test_physics_fsc_masks.py",
-        "test_physics_fourier.py::test_shell_sums_count_the_full_transform",
-    ],
+    "physics/fsc.py": ["test_physics_fsc_masks.py"],
     "physics/geometry.py": ["test_physics_imaging.py"],
     "physics/imaging.py": ["test_physics_imaging.py"],
     "physics/insertion.py": ["test_backprojection.py"],
     "physics/resampling.py": ["test_rescale.py"],
+    "physics/shells.py": ["test_shells.py", "test_backprojection.py"],
     "physics/slicing.py": ["test_slicing.py", "test_backprojection.py"],
     "reconstruction/half_maps.py": [
         "test_observations.py",
@@ -151,13 +149,15 @@ FURTHER = [
     ),
     Mutant("physics/slicing.py", "x, y, z = (torch.stack", "z, y, x = (torch.stack"),
     Mutant("physics/backprojection.py", "roll((1, 1), (0, 1)).conj()", "roll((1, 1), (0, 1))"),
-    Mutant("physics/backprojection.py", "multiplicity[..., [0, -1]] = 1", "pass"),
+    Mutant("physics/shells.py", "torch.ceil(radius - 1e-4)", "torch.round(radius)"),
     Mutant("physics/insertion.py", "-x, -y, -z, -imaginary", "-x, -y, -z, imaginary"),
     Mutant("physics/resampling.py", "* (pixel_size_A / target_A) ** 2", "* (pixel_size_A / target_A)"),
-    Mutant("physics/fsc.py", "multiplicity[0] = multiplicity[-1] = 1.0", "multiplicity[0] = 1.0"),
+    Mutant("physics/shells.py", "multiplicity[0] = multiplicity[-1] = 1.0", "multiplicity[0] = 1.0"),
     Mutant("physics/fsc.py", "(high - threshold) / (high - low)", "(threshold - low) / (high - low)"),
     Mutant("linear/likelihood.py", "rows, 2 * (slices", "rows, (slices"),
     Mutant("linear/likelihood.py", "else 2 * variance[:", "else variance[:"),
+    Mutant("linear/likelihood.py", "observations.spectral_shell", "observations.shell"),
+    Mutant("physics/shells.py", "shell_of(radius - 0.5)", "shell_of(radius - 0.25)"),
     Mutant(
         "linear/em.py", "latents.mean[:, None, :] + latents.cov", "latents.mean[:, None, :] - latents.cov"
     ),
@@ -168,7 +168,7 @@ FURTHER = [
     Mutant("reconstruction/half_maps.py", "return 2 * usable / (1 + usable)", "return usable"),
     Mutant("reconstruction/noise.py", "weight=chunk.weight / variance", "weight=chunk.weight"),
     Mutant("reconstruction/noise.py", "level + shrunk(_log_ratio", "level - shrunk(_log_ratio"),
-    Mutant("reconstruction/prior.py", "len(power) - 1)] / box**3)", "len(power) - 1)])"),
+    Mutant("reconstruction/prior.py", "torch.sqrt(power / box**3)", "torch.sqrt(power)"),
     Mutant("particles/extraction_filter.py", "(share - CUT)", "(CUT - share)"),
     Mutant("particles/noise_levels.py", "spread * count / (spread * count + 1)", "spread * count"),
     Mutant(

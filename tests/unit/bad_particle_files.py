@@ -269,7 +269,7 @@ SETS = {
     ),
     "unknown optics group": (
         set_with(lambda b, t: table_cell(b["particles"], 0, "rlnOpticsGroup", 7)),
-        "optics group 7 is not in data_optics",
+        "_rlnOpticsGroup, row .*: group 7 is not in data_optics",
     ),
     "no optics": (
         set_with(lambda b, t: b.pop("optics")),

@@ -16,7 +16,7 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.star import read_star
 from tomohet.particles.dialects import read_particles
-from tomohet.particles.filtering import Selection, filter_particles, split_tilts
+from tomohet.particles.filtering import Selection, filter_particles
 
 
 @pytest.fixture
@@ -109,14 +109,6 @@ def test_filtered_set_keeps_particle_numbers(series):
     assert part.particles["n_tilts"].tolist() == [0, 0, 0, 0, N_TILTS, 0]
     assert part.images["image"].tolist() == list(range(N_TILTS))
     assert part.images["particle"].unique().tolist() == [4]
-
-
-def test_split_sizes_round_half_to_even():
-    images = pd.DataFrame({"particle": np.repeat([0, 1, 2], [5, 6, 7])})
-    labels = split_tilts(images, 0.5, np.random.default_rng(0))
-    assert [int((labels[images["particle"] == p] == 1).sum()) for p in range(3)] == [2, 3, 4]
-    assert set(labels) == {1, 2}
-    assert (split_tilts(images, 1.0, np.random.default_rng(0)) == 1).all()
 
 
 def test_export_without_selection_is_the_file_itself(series, tmp_path, run_script):

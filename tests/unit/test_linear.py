@@ -17,12 +17,13 @@ from tomohet.linear.start import kernel_particles
 from tomohet.physics.fourier import pad_fourier
 from tomohet.physics.fsc import correlation
 from tomohet.physics.masks import sphere_mask
+from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import ROWS_PER_CHUNK, Observations
 from tomohet.reconstruction.particle_maps import DifferenceMaps
-from tomohet.reconstruction.prior import SpectralPrior, shell_power
+from tomohet.reconstruction.prior import SpectralPrior
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import torch
 from blob_store import BlobStore, blob_store
 
 from tomohet.linear.inference import Teacher
+from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.observations import DOSE_BINS, DOSE_STEP_E_A2, Observations
-from tomohet.reconstruction.prior import shell_power
 
 N = 6
 CPU = torch.device("cpu")
@@ -93,7 +93,7 @@ def test_posterior_of_uncertain_basis_maps_equals_dense_algebra(store, teacher):
     particles = np.arange(N)
     found = teacher.posterior(store, particles, CPU)
     (chunk,) = Observations(store, particles, max_frequency=0.4).chunks()
-    shell = store.half_plane.shell[: chunk.data.shape[1]]
+    shell = store.half_plane.radius[: chunk.data.shape[1]].round().long()
     variance = (0.3 * shell_power(store.maps[1:]))[:, shell].double().numpy()
     slices = gather(transform(store.maps), chunk.index, chunk.corner_weight).to(torch.complex128).numpy()
     h, data = chunk.transfer.double().numpy(), chunk.data.to(torch.complex128).numpy()

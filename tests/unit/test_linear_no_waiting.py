@@ -41,7 +41,8 @@ def observed(monkeypatch):
             fields = {name: without_values(getattr(observations.half_plane, name)) for name in HALF_PLANE}
             observations.half_plane = replace(observations.half_plane, **fields)
             observations.shell = without_values(observations.shell)
-        for module in ("linear.em", "reconstruction.particle_maps"):
+            observations.spectral_shell = without_values(observations.spectral_shell)
+        for module in ("reconstruction.solve", "reconstruction.particle_maps"):
             monkeypatch.setattr(f"tomohet.{module}.scatter", lambda *_: None)
         yield known
     kernel_transform.cache_clear()

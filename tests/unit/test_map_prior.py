@@ -5,6 +5,7 @@ import pytest
 import torch
 from blob_store import blob_store
 
+from tomohet.physics.shells import nearest_grid, shell_power
 from tomohet.reconstruction import mean_map as mean_maps
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
@@ -12,8 +13,6 @@ from tomohet.reconstruction.prior import (
     SpectralPrior,
     conjugate_gradients,
     preconditioner,
-    shell_index,
-    shell_power,
 )
 
 
@@ -45,7 +44,7 @@ def test_the_preconditioner_is_the_inverse_where_shells_are_even():
     draw = torch.Generator().manual_seed(0)
     information = 100 * torch.rand(2, 7, generator=draw)
     white = torch.randn(2, 12, 12, 12, generator=draw)
-    shells = shell_index(12)
+    shells = nearest_grid(12)
     curvature = torch.where(shells < 7, 1 + information[:, shells.clamp(max=6)], 1)
     spectra = torch.fft.rfftn(white, dim=(1, 2, 3)) * curvature
     applied = torch.fft.irfftn(spectra, s=(12, 12, 12), dim=(1, 2, 3))

@@ -17,11 +17,11 @@ from tomohet.linear.state_choice import choose_states
 from tomohet.linear.state_maps import state_maps
 from tomohet.linear.states import fit_states
 from tomohet.physics.fsc import correlation
+from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import ROWS_PER_CHUNK, Observations
-from tomohet.reconstruction.prior import shell_power
 
 N = 120
 ALL = np.arange(N)

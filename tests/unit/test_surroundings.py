@@ -7,7 +7,8 @@ from blob_store import blob_store
 
 from tomohet.linear.basis_maps import expectation_maximisation
 from tomohet.linear.fit import fit_linear_model
-from tomohet.linear.surroundings import SEEN, alike_beyond, wedges
+from tomohet.linear.significance import SURROUNDINGS_SE
+from tomohet.linear.surroundings import alike_beyond, wedges
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import APART_PX, Observations
 
@@ -29,17 +30,17 @@ def left_over(store, basis_maps=0):
 def test_noise_leaves_a_standard_normal_number():
     found = [left_over(blob_store(N, snr=0.3, blocks=False, seed=seed)) for seed in range(20)]
     assert abs(np.mean(found)) < 0.8 and 0.4 < np.std(found) < 1.6
-    assert max(found) < SEEN
+    assert max(found) < SURROUNDINGS_SE
 
 
 def test_what_surrounds_particles_is_seen():
-    assert left_over(blob_store(N, snr=0.3, blocks=False, surroundings=0.5)) > 2 * SEEN
+    assert left_over(blob_store(N, snr=0.3, blocks=False, surroundings=0.5)) > 2 * SURROUNDINGS_SE
 
 
 def test_structure_that_the_model_explains_is_none():
     store = blob_store(N, snr=1.0)
-    assert left_over(store) > SEEN, "not explained, it is alike in neighbouring tilts as well"
-    assert left_over(store, basis_maps=2) < SEEN
+    assert left_over(store) > SURROUNDINGS_SE, "not explained, it is alike in neighbouring tilts as well"
+    assert left_over(store, basis_maps=2) < SURROUNDINGS_SE
 
 
 def test_wedges_divide_each_particles_tilts_by_angle():
@@ -92,6 +93,6 @@ def test_identical_particles_with_surroundings_are_identical(seed):
 def test_structure_among_surroundings_is_found():
     store = blob_store(N, snr=1.0, surroundings=1.0)
     model = fit_linear_model(store, np.arange(N), max_frequency=FREQUENCY)
-    assert model.apart and model.surroundings > SEEN
+    assert model.apart and model.surroundings > SURROUNDINGS_SE
     assert model.held_out.n_components == 2
     assert "neighbours or background are seen (z = " in model.verdict

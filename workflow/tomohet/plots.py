@@ -19,7 +19,6 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 DENSITY = "gray"
-FORMATS = ("png", "svgz")
 MANY_POINTS = 5000  # above this, a scatter plot hides its density
 
 STYLE = {

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from tomohet.particles.conditions import imaging_conditions
+from tomohet.particles.preparation import NOISE_SHELLS
 
 log = logging.getLogger(__name__)
 
-NOISE_BAND = 0.75  # fraction of Nyquist above which single images hold practically no signal
 SIGNAL_BAND = 0.25
 CHUNK_BYTES = 64 << 20
 SIGNIFICANT = 0.01  # after Bonferroni correction for all tests
@@ -28,7 +28,7 @@ MEANING = {
     "defocus_A": "mean defocus (Å)",
     "astigmatism_A": "mean astigmatism (Å)",
     "noise_scale": "noise of the raw images (their divisor in the store)",
-    "noise_power": f"noise power left (|k| > {NOISE_BAND} Nyquist)",
+    "noise_power": f"noise power left (|k| > {NOISE_SHELLS} Nyquist)",
     "signal_power": f"low-frequency power (|k| < {SIGNAL_BAND} Nyquist); occupancy changes it too",
     "tomogram": "tomogram",
     "view": "viewing direction at the lowest tilt",
@@ -70,9 +70,9 @@ def nuisances(store, particles: np.ndarray) -> pd.DataFrame:
 
 
 def band_powers(store, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compute mean |F|² of images `rows` (m,) above NOISE_BAND and below SIGNAL_BAND, each (m,)."""
+    """Compute mean |F|² of images `rows` (m,) above NOISE_SHELLS and below SIGNAL_BAND, each (m,)."""
     fraction = np.asarray(store.half_plane.radius) / (store.box / 2)
-    bands = (fraction >= NOISE_BAND, fraction <= SIGNAL_BAND)
+    bands = (fraction >= NOISE_SHELLS, fraction <= SIGNAL_BAND)
     bounds = [(np.argmax(band), len(band) - np.argmax(band[::-1])) for band in bands]  # sorted by |k|
     powers = np.zeros((2, len(rows)))
     step = max(1, CHUNK_BYTES // (store.data.shape[1] * 8))

@@ -31,14 +31,6 @@ class RunFolder:
         self._refuse_missing("z.*.train.pkl")
         return self._numbers(r"z\.(\d+)\.train\.pkl")
 
-    def weight_epochs(self) -> list[int]:
-        """List epochs with a file of weights, ascending.
-
-        Raises InputError when a file that was written is missing.
-        """
-        self._refuse_missing("weights.*.pkl")
-        return self._numbers(r"weights\.(\d+)\.pkl")
-
     def epoch(self, text: str) -> int:
         """Return the epoch meant by `latest`, a number, -1 (final files) or the path of a convergence.json.
 

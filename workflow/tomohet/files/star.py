@@ -37,7 +37,7 @@ _LOOP = re.compile(rb"loop_[ \t]*(?:#[^\n]*)?\r?$", re.MULTILINE)
 _FIRST_ROW = re.compile(rb"[^ \t\r\n][^\n]*")
 _SINGLE_QUOTED = re.compile(rb"(?<![^ \t\r\n])'([^'\"\n]*)'(?![^ \t\r\n])")
 _QUOTED = re.compile(rb"(?<![^ \t\r\n])(?:\"[^\"\n]*\"|'[^'\n]*')(?![^ \t\r\n])")
-_TOKEN = re.compile(r"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
+TOKEN = re.compile(r"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
 
 Blocks = dict[str, pd.DataFrame | dict[str, str]]
 
@@ -125,7 +125,7 @@ def _split_block(name: str, text: bytes, start: int, stop: int, path: Path) -> T
         elif line.startswith("_") and is_table:
             columns.append(line.split()[0][1:])
         elif line.startswith("_"):
-            tokens = [unquoted(token) for token in _TOKEN.findall(line)]
+            tokens = [unquoted(token) for token in TOKEN.findall(line)]
             if len(tokens) < 2:
                 raise InputError(f"{path}: block data_{name}: `{line}` has no value")
             pairs[tokens[0][1:]] = tokens[1]
@@ -141,7 +141,7 @@ def _split_block(name: str, text: bytes, start: int, stop: int, path: Path) -> T
     if any(_line_starts(_LOOP, body)):
         raise InputError(f"{path}: block data_{name} has a second `loop_`, expected one table per block")
     if repeated_names(columns) and (row := _FIRST_ROW.search(without_comments(body))):
-        columns = columns_with_values(columns, row.group().decode(errors="replace"), _TOKEN)
+        columns = columns_with_values(columns, row.group().decode(errors="replace"), TOKEN)
     return TextBlock(name, head, body, tuple(columns), pairs)
 
 
@@ -168,7 +168,7 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
         raise InputError(f"{where}: a quote is opened and never closed")
     wanted = columns if only is None else [column for column in columns if column in {*only, columns[-1]}]
     text_columns = {column for column in wanted if column.endswith(TEXT_ENDINGS)}
-    found = len(_TOKEN.findall(first_row.group().decode(errors="replace")))
+    found = len(TOKEN.findall(first_row.group().decode(errors="replace")))
     if found != len(columns):
         raise InputError(f"{where}: row 1 has {found} values, expected {len(columns)} (one per column)")
     try:
@@ -221,7 +221,7 @@ def _check_row_lengths(table: pd.DataFrame, block: TextBlock, where: str) -> Non
             f"{where}: {len(rows)} rows, but {len(table)} after quotes across lines; correct the quotes"
         )
     for row in suspicious:
-        found = len(_TOKEN.findall(rows[row].decode(errors="replace")))
+        found = len(TOKEN.findall(rows[row].decode(errors="replace")))
         if found != len(block.columns):
             raise InputError(f"{where}: row {row + 1} has {found} values, expected {len(block.columns)}")
 

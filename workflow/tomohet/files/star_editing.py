@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from tomohet.files.atomic import atomic_path
-from tomohet.files.star import TextBlock, as_table, parse_table
+from tomohet.files.star import TOKEN, TextBlock, as_table, parse_table
 from tomohet.files.star_quoting import quoted
 
 ROWS_LOOKED_AT = 1000  # rows from which a column's format is read; programs write all rows alike
 _DECIMALS = re.compile(rb"[\"']?[-+]?\d*\.(\d*)")
-_TOKEN = re.compile(rb"\"[^\"\n]*\"(?![^ \t\r\n])|'[^'\n]*'(?![^ \t\r\n])|[^ \t\r\n]+")
+_TOKEN = re.compile(TOKEN.pattern.encode())
 
 
 def names_in(block: TextBlock) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from tomohet.linear.em import Equations, expectation, first_equations
+from tomohet.linear.em import expectation, first_equations
 from tomohet.linear.explained import complement, followed
 from tomohet.linear.locality import coefficient_variance, local_variance
 from tomohet.linear.parameter_expansion import (
@@ -24,6 +24,7 @@ from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.nuisance import Nuisance, outside
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.prior import SpectralPrior
+from tomohet.reconstruction.solve import NormalEquations
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ FIRST_PRIOR_SCALE = 0.3
 # images better: differences are more compact than a smooth local variance can say. Where it is not known yet
 # which maps are more than noise, weak ones would be lost by it.
 SHARE_OF_POWER = 0.5
+CG_ITERATIONS = 12
 # EM ends when an iteration moves less than this share of the latents' variance out of their span.
 SETTLED = 1e-3
 # Of the coarse grid on which maps are fitted, over the frequencies used.
@@ -122,7 +124,7 @@ def expectation_maximisation(
     smoothing_px = grid / (2 * (observations.n_shells - 1))
     where = mean if aside is None else replace(mean, mask=_masks(mean, n_maps, aside.shape[1], smoothing_px))
     everyone = observations.processes, len(observations.everyone)
-    size = equations.n_basis, len(mean.power)
+    size = equations.n_maps, len(mean.power)
     scales = torch.full(size, FIRST_PRIOR_SCALE, device=observations.device)
     local = torch.ones_like(mean.volume).expand(len(scales), -1, -1, -1)
     precision = equations.precision(len(mean.power))
@@ -191,9 +193,6 @@ def structure_first(fitted: Fitted, latents: Tensor, nuisance: Tensor) -> Tensor
     return rotation * signs(fitted.turned(rotation).basis)
 
 
-def fit_basis(equations: Equations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:
+def fit_basis(equations: NormalEquations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:
     """M-step: basis maps (K, D, D, D) under prior scales (K, shells) and local variance (K, D, D, D)."""
-    masks = mean.mask * local.sqrt()
-    priors = [SpectralPrior(mask, scale * mean.power) for mask, scale in zip(masks, scales, strict=True)]
-    start = equations.weight.new_zeros(len(scales), *mean.volume.shape)
-    return equations.solve(priors, start)
+    return equations.solve(SpectralPrior(mean.mask * local.sqrt(), scales * mean.power), CG_ITERATIONS)

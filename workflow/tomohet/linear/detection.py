@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from scipy.stats import gumbel_r
 
+from tomohet.linear.significance import FOUND_P
 from tomohet.linear.spectral import Kernels, largest_eigenvalues
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.particle_maps import DifferenceMaps
@@ -20,7 +21,6 @@ from tomohet.reconstruction.particle_maps import DifferenceMaps
 TILT_GROUPS = 4
 _BALANCED = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])
 DRAWS = 30
-SIGNIFICANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Detection:
     @property
     def found(self) -> bool:
         """Whether there is anything to find."""
-        return self.p_value < SIGNIFICANCE
+        return self.p_value < FOUND_P
 
     @property
     def excess(self) -> float:
@@ -75,7 +75,7 @@ def detect_heterogeneity(
     null = np.array(null)
     by_chance = gumbel(null[:, 0])
     p_value = float(by_chance.sf(eigenvalues[0]))
-    below = np.flatnonzero(eigenvalues <= by_chance.isf(SIGNIFICANCE))
+    below = np.flatnonzero(eigenvalues <= by_chance.isf(FOUND_P))
     n_components = int(below[0]) if len(below) else n_eigenvalues
     return Detection(eigenvalues, null, p_value, n_components)
 

@@ -19,6 +19,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import rankdata
 from torch import Tensor
 
+from tomohet.linear.significance import EXPLAINED_P
 from tomohet.particles.table import ROTATION_COLUMNS
 
 CONDITIONS = {
@@ -35,7 +36,6 @@ NUMBERS = {
 }
 # Explained share of the variance of the structure along a direction, from which it is a nuisance.
 EXPLAINED = 0.5
-SIGNIFICANCE = 1e-4  # after Bonferroni's correction for the directions and conditions that are tried
 # A regression has at most this share of the particles for functions.
 FUNCTIONS_PER_PARTICLE = 0.2
 LEAST_RELIABILITY = 0.05
@@ -72,7 +72,7 @@ def explained_directions(
     while rest.shape[1]:
         tried = [(*_most_explained(z @ rest, q), name) for name, q in designs.items() if q.shape[1]]
         explained, p_value, direction, name = max(tried, key=lambda one: one[0], default=(0.0, 1.0, None, ""))
-        if explained < EXPLAINED or p_value * len(tried) * z.shape[1] > SIGNIFICANCE:
+        if explained < EXPLAINED or p_value * len(tried) * z.shape[1] > EXPLAINED_P:
             break
         found.append(rest @ direction)
         about.append(Explained(name, float(min(explained, 1.0))))

@@ -27,11 +27,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tomohet.linear.detection import SIGNIFICANCE, gumbel
+from tomohet.linear.detection import gumbel
 from tomohet.linear.explained import Explained, explained_directions, followed
 from tomohet.linear.likelihood import likelihood
 from tomohet.linear.prediction import SplitLikelihood, source_tensor
 from tomohet.linear.reliability import auc_of_halves, by_all_images, shared_variance
+from tomohet.linear.significance import DIRECTION_P, FOUND_P
 from tomohet.particles.copies import distinct_images
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
@@ -41,8 +42,6 @@ EVERY = 3
 DRAWS = 100
 # At most so many searches are made for directions; each has its share of errors.
 SEARCHES = 2
-# A map too many costs little, a map too few a block.
-SIGNIFICANCE_OF_ONE = 0.05
 # Of two equal halves of the particles: who tells them apart so well misses at most 2 % of what is possible.
 CLEAR_AUC = 0.98
 
@@ -119,12 +118,12 @@ class HeldOut:
     @property
     def found(self) -> bool:
         """Whether there is anything to find."""
-        return self.p_value < SIGNIFICANCE
+        return self.p_value < FOUND_P
 
     @property
     def n_components(self) -> int:
         """Number of directions before the first that may be chance."""
-        chance = ~(self.p_values < SIGNIFICANCE_OF_ONE)
+        chance = ~(self.p_values < DIRECTION_P)
         return int(np.argmax(np.append(chance, True)))
 
     @property

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
 from tomohet.reconstruction.pose_errors import N_TANGENTS
+from tomohet.reconstruction.residuals import residuals
 from tomohet.reconstruction.tilt_shifts import (
     DEVIATIONS,
     ShiftLikelihood,
@@ -81,14 +81,11 @@ def likelihoods(
         basis = torch.cat([basis, mean.nuisance.maps])
         variance = None if variance is None else torch.cat([variance, mean.nuisance.variance])
     known = [] if mean.errors is None else [mean.errors.maps]
-    table = transform(torch.cat([mean.volume[None], basis, *known]))
-    of_row = None if variance is None else 2 * variance[:, observations.shell].T
-    for chunk in mean.noise.whitened(observations):
-        of_mean, slices = gather(table, chunk.index, chunk.corner_weight).split([1, len(table.T) - 1], dim=2)
-        residual = chunk.numerator - chunk.weight * of_mean[..., 0]
-        shift = None
+    of_row = None if variance is None else 2 * variance[:, observations.spectral_shell].T
+    for seen in residuals(observations, mean, torch.cat([basis, *known])):
+        chunk, slices, residual, shift = seen.chunk, seen.slices, seen.residual, None
         if shifts or mean.tilt_shift_px:
-            shift = tangents(observations.half_plane, of_mean[..., 0])
+            shift = tangents(observations.half_plane, seen.mean)
         a, b, of_shifts = _of_chunk(chunk, slices, residual, shift, mean.tilt_shift_px)
         if of_row is not None:
             uncertain = a.diagonal(dim1=1, dim2=2)[:, : len(basis)]

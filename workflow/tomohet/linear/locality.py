@@ -9,8 +9,8 @@ noise, the more often this is done.
 import torch
 from torch import Tensor
 
+from tomohet.physics.shells import nearest_grid, shell_points
 from tomohet.reconstruction.mean_map import MeanMap
-from tomohet.reconstruction.prior import shell_index
 
 LEAST = 0.05  # of the mean variance: no place is given up
 
@@ -27,7 +27,7 @@ def local_variance(
 
     A map of its own each: what few particles have in one place is not measured by what many have elsewhere.
     basis: posterior means (K, D, D, D) under prior power scales P_mu (K, n_shells), mask and `variance`;
-    precision: of the data per shell, (K, n_shells), as of `Equations.precision`; smoothing_px: standard
+    precision: of the data per shell, (K, n_shells), as of `NormalEquations.precision`; smoothing_px: standard
     deviation.
     """
     masks = mean.mask.square().reshape(-1, *basis.shape[1:])  # one for all maps, or one for each
@@ -67,7 +67,7 @@ def _of_one(
 ) -> Tensor:
     """The estimate (D, D, D) of one basis map; within: the smoothed square of the mask."""
     box, n_shells = len(variance), len(mean.power)
-    points = torch.bincount(shell_index(box, basis.device).flatten(), minlength=n_shells)[:n_shells]
+    points = shell_points(nearest_grid(box, basis.device), n_shells)
     power = scale * mean.power  # of a Fourier coefficient, where the variance is 1
     of_voxel = power * points / box**6  # each shell's share of a voxel's prior variance
     left = torch.zeros_like(variance)

@@ -68,7 +68,7 @@ def shared_with_errors(
     moments = processes.add_up(whole.T @ whole + latents.covariance.sum(0)).double()
     count = n_particles or len(whole)
     shared = torch.linalg.solve(moments[:k, :k], moments[:k, k:]).T
-    shared = _beyond_chance(shared, moments, count / copies).float()
+    shared = _less_chance(shared, moments, count / copies).float()
     if errors.settled:
         return shared, errors
     # The likelihood in terms of the latents and of what the regression leaves of the errors.
@@ -85,7 +85,7 @@ def shared_with_errors(
     return shared, replace(errors, deviation=deviation) if gain > LEAST_GAIN * copies else None
 
 
-def _beyond_chance(regression: Tensor, moments: Tensor, count: float) -> Tensor:
+def _less_chance(regression: Tensor, moments: Tensor, count: float) -> Tensor:
     """Regression (6, K) of pose errors on latents, less what chance explains.
 
     Latents explain K / count of the variance of rotations (first three rows) and of shifts by chance. Left

@@ -31,7 +31,7 @@ class Direction:
 
     @property
     def preferred(self) -> bool:
-        """Whether the errors lie mostly along one direction, beyond chance."""
+        """Whether the errors lie mostly along one direction, by a gain of at least LEAST_GAIN."""
         return self.gain > LEAST_GAIN and self.share > LEAST_SHARE
 
 

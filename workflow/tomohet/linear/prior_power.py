@@ -7,8 +7,8 @@ own posterior, variance included: without that, what is uncertain would count as
 import torch
 from torch import Tensor
 
+from tomohet.physics.shells import nearest_grid, shell_points, shell_power
 from tomohet.reconstruction.mean_map import MeanMap
-from tomohet.reconstruction.prior import shell_index, shell_power
 
 # Left to itself the prior of a weak component shrinks with every iteration, until nothing is left of it.
 LEAST_PRIOR_SCALE, MOST_PRIOR_SCALE = 0.05, 1e2
@@ -57,9 +57,7 @@ def power_ratio(
     fraction = (mean.mask.square() * variance).mean((-3, -2, -1)).expand(len(maps))[:, None]
     q = precision[:, :n_shells] * power
     new = (shell_power(maps) + fraction * power / (1 + q)) / fraction
-    points = torch.bincount(shell_index(len(mean.volume), maps.device).flatten(), minlength=n_shells)[
-        :n_shells
-    ]
+    points = shell_points(nearest_grid(len(mean.volume), maps.device), n_shells)
     weight = points * (q / (1 + q)).square()
     weight[:, 0] = 0
     return new / mean.power, weight

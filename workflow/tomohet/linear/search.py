@@ -18,8 +18,9 @@ from tomohet.linear.explained import CONDITIONS
 from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_tilts
 from tomohet.linear.likelihood import residual_shift
 from tomohet.linear.poses import Poses
+from tomohet.linear.significance import SURROUNDINGS_SE
 from tomohet.linear.start import compare
-from tomohet.linear.surroundings import SEEN, alike_beyond, wedges
+from tomohet.linear.surroundings import alike_beyond, wedges
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.nuisance import outside
 from tomohet.reconstruction.observations import Observations
@@ -82,7 +83,7 @@ class Search:
             return self._measured(found)
         there = used.alike(used.everyone, len(fitted.mean.volume))
         beyond = alike_beyond(there, fitted.mean, fitted.basis, fitted.basis_variance)
-        if beyond > SEEN:
+        if beyond > SURROUNDINGS_SE:
             log.info("neighbouring tilts are alike beyond the model (z = %.1f): a search apart", beyond)
             found, _ = self._in_rounds(poses, apart=True)
         return self._measured(replace(found, surroundings=beyond))

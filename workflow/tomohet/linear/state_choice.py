@@ -14,9 +14,8 @@ import torch
 
 from tomohet.linear.latent_states import LatentStates
 from tomohet.linear.prediction import SplitLikelihood
+from tomohet.linear.significance import STATES_SE, exceeds
 from tomohet.linear.state_merging import merged_states
-
-SIGNIFICANT = 3.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,13 @@ class StateChoice:
     @property
     def n_states(self) -> int:
         """The largest number of states of which held-out images tell every two from each other."""
-        return 1 + int(np.flatnonzero(self.distance > SIGNIFICANT)[-1])
+        return 1 + int(np.flatnonzero(self.distance > STATES_SE)[-1])
 
     @property
     def found(self) -> bool:
-        """Whether there are states, or the linear model predicts better than the mean map beyond chance."""
+        """Whether there are states, or the linear model predicts better than the mean map."""
         gain = self.continuous
-        return self.n_states > 1 or bool(gain.sum() > SIGNIFICANT * standard_error(gain))
+        return self.n_states > 1 or exceeds(gain.sum(), standard_error(gain), STATES_SE)
 
     @property
     def discrete(self) -> np.ndarray:
@@ -73,7 +72,7 @@ class StateChoice:
         """discrete, continuous, undecided or no heterogeneity."""
         if not self.found:
             return "no heterogeneity"
-        if abs(self.advantage) < SIGNIFICANT * self.error:
+        if abs(self.advantage) < STATES_SE * self.error:
             return "undecided"
         return "discrete" if self.advantage > 0 else "continuous"
 
@@ -84,7 +83,7 @@ class StateChoice:
             return (
                 f"no heterogeneity found at this number of particles ({len(self.linear):,}): held-out tilt "
                 "images tell no two states apart, nor does the linear model predict them better than the "
-                "mean map beyond chance"
+                f"mean map (by {STATES_SE:.0f} standard errors)"
             )
         states = f"{self.n_states} state{'s' if self.n_states > 1 else ''}"
         if self.verdict == "undecided":

@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from tomohet import plots
 from tomohet.files.atomic import write_json, write_parquet
 from tomohet.files.mrc import write_volume
-from tomohet.linear.state_choice import SIGNIFICANT, StateChoice, standard_error
+from tomohet.linear.significance import STATES_SE
+from tomohet.linear.state_choice import StateChoice, standard_error
 from tomohet.linear.states import States
 from tomohet.particles.store import Store
 
@@ -79,8 +80,8 @@ def _figure(states: States, path: Path) -> None:
 def _distances(axis, choice: StateChoice) -> None:
     """How far apart the two closest states are, against the number of states."""
     axis.plot(range(2, len(choice.distance) + 1), choice.distance[1:], marker="o", markersize=4)
-    axis.axhline(SIGNIFICANT, color="0.6", linewidth=0.8, label="needed")
-    axis.set_yscale("symlog", linthresh=SIGNIFICANT)
+    axis.axhline(STATES_SE, color="0.6", linewidth=0.8, label="needed")
+    axis.set_yscale("symlog", linthresh=STATES_SE)
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.set_ylim(bottom=0)
     axis.set(title="Closest two states, by held-out tilts", ylabel="distance (standard errors)")

@@ -23,8 +23,6 @@ from tomohet.reconstruction.observations import Chunk, Observations
 
 # Points of two slices nearer together than this (pixels of the lattice) see the same surroundings.
 SAME_PX = 0.35
-# Standard deviations: in fewer than one data set of a thousand without surroundings.
-SEEN = 3.1
 # Shares of a particle's tilt images, from one end of the tilt range: used, and the first half held out.
 USED, FIRST = 2 / 3, 5 / 6
 

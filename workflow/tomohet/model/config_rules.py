@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tomohet.errors import InputError
 from tomohet.files.values import FLAG, LIST, MAPPING, Rule, hold_to, maybe, number, one_of, whole
+from tomohet.model.pooling import POOLINGS
 from tomohet.model.positional import ENCODINGS
 
 LARGEST_BOX = 2048
@@ -35,7 +36,7 @@ ENCODER = {
     "qlayersB": whole(0, 100),
     "qdimB": whole(1, 2**16),
     "enc_mask": maybe(whole(-1, 2 * LARGEST_BOX)),
-    "pooling_function": one_of("concatenate", "max", "mean", "median", "set_encoder"),
+    "pooling_function": one_of(*POOLINGS),
     "num_seeds": whole(1, 1024),
     "num_heads": whole(1, 1024),
     "layer_norm": FLAG,

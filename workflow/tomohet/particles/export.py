@@ -25,12 +25,12 @@ from tomohet.particles.dialects.series_columns import DOSE_COLUMNS, PARTICLE_ID_
 from tomohet.particles.dialects.series_identity import identify, identity_columns
 from tomohet.particles.dialects.tilt_series import SERIES_FILE
 from tomohet.particles.paths import find_stacks
+from tomohet.particles.positions import NAME_COLUMNS
 
 StarType = Literal["imageseries", "volumeseries", "optimisation_set"]
 IMAGE_COLUMNS = ("rlnImageName", "cisTEMStackFilename", "cisTEMPositionInStack")  # rows are images
 GROUP_COLUMNS = ("rlnGroupName", "rlnGroupNumber", "cisTEMParticleGroup")
 STACK_COLUMNS = ("rlnImageName", "cisTEMStackFilename")
-NAME_COLUMNS = ("rlnGroupName", "rlnTomoParticleName")  # names of particles in files of any kind
 SET_SUFFIX = "_optimisation_set"
 
 _SECTION = re.compile(rb"(?<![^ \t\"'])\d+@")  # section number of an image

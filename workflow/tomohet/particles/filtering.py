@@ -85,14 +85,3 @@ def filter_particles(particle_set: ParticleSet, keep: np.ndarray) -> ParticleSet
     images = number_images(particle_set.images[keep])
     counts = np.bincount(images["particle"], minlength=len(particle_set.particles))
     return replace(particle_set, images=images, particles=particle_set.particles.assign(n_tilts=counts))
-
-
-def split_tilts(images: pd.DataFrame, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Split each particle's images at random: int8 label 1 for the given fraction, 2 for the rest.
-
-    The number of label 1 is rint(n * fraction), halves rounded to even.
-    """
-    particle = images["particle"]
-    rank = pd.Series(rng.random(len(images)), index=images.index).groupby(particle).rank(method="first")
-    size = particle.groupby(particle).transform("size")
-    return np.where(rank <= np.rint(size * fraction), 1, 2).astype(np.int8)

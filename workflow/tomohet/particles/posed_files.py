@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
-from tomohet.files.star import numbers, read_star
+from tomohet.files.star import as_table, numbers, read_star
 from tomohet.files.star_editing import decimals, extended, names_in, replaced
 from tomohet.particles.dialects import series_columns as columns_of
-from tomohet.particles.dialects.image_series import image_table, join_optics
+from tomohet.particles.dialects.image_series import image_table
+from tomohet.particles.dialects.optics import join_optics
 from tomohet.particles.export import ParticleFile, StarType
 from tomohet.particles.refined_poses import RefinedPoses
 from tomohet.particles.table import particle_rotations
@@ -108,7 +109,7 @@ def _images(file: ParticleFile) -> tuple[pd.DataFrame, str]:
     blocks = read_star(file.path)
     name, table = image_table(blocks)
     where = f"{file.path}: table data_{name}"
-    table = join_optics(table, blocks, file.path, where)
+    table = join_optics(table, as_table(blocks.get("optics")), file.path, where)
     _refuse_other_rows(table, file, where)
     return table, where
 

@@ -10,7 +10,7 @@ from tomohet.particles.copies import numbered_copies, original_names
 from tomohet.particles.volume_series import positions_A, read_volume_series
 
 POSITION_COLUMNS = ["x_A", "y_A", "z_A"]
-NAME_COLUMNS = ("rlnTomoParticleName", "rlnGroupName")
+NAME_COLUMNS = ("rlnGroupName", "rlnTomoParticleName")  # one name for a particle in files of any kind
 PLACE_COLUMNS = ("rlnTomoName", "rlnMicrographName")
 
 
@@ -34,7 +34,7 @@ def positions_from_volume_series(star: str | Path, source_ids: pd.Series | np.nd
         if len(table) != len(source_ids):
             raise InputError(
                 f"{where}: {len(table)} rows without names, expected one for each of {len(source_ids)} "
-                f"particles; add _{NAME_COLUMNS[1]}, or give the volume series of the same particles"
+                f"particles; add _{NAME_COLUMNS[0]}, or give the volume series of the same particles"
             )
         return position
     columns += [f"{place}, _{name}" for place in PLACE_COLUMNS if place in table for name in columns]

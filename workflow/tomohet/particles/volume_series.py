@@ -16,7 +16,9 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.star import Blocks, as_pairs, as_table, numbers, read_star, require_columns
 from tomohet.particles.dialects.linked_files import candidates, find_linked
+from tomohet.particles.dialects.optics import GROUP, join_optics
 from tomohet.particles.dialects.optimisation_set import FILES
+from tomohet.particles.dialects.series_columns import UNIT_MAGNIFICATION
 from tomohet.particles.dialects.set_coordinates import particle_poses, particle_positions
 from tomohet.particles.dialects.tilt_series import TiltSeries, read_tilt_series
 from tomohet.particles.table import refuse_impossible_positions
@@ -26,7 +28,6 @@ PARTICLES, TOMOGRAMS = FILES
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 UNBINNED = "rlnTomoTiltSeriesPixelSize"
 WARP_PIXEL_SIZE_A = 1.0  # Warp's own columns (wrpCoordinate...) are in Å
-UNIT_MAGNIFICATION = 1e4  # rlnDetectorPixelSize is in µm: at this magnification its value is Å
 
 
 class VolumeSeries(NamedTuple):
@@ -135,10 +136,9 @@ def _particles(blocks: Blocks, star: Path) -> pd.DataFrame:
     if particles is None or particles.empty:
         raise InputError(f"{star}: no table of particles; blocks found: {', '.join(blocks) or 'none'}")
     optics = as_table(blocks.get("optics"))
-    if optics is not None and "rlnOpticsGroup" in optics and "rlnOpticsGroup" in particles:
-        own = [name for name in optics.columns if name == "rlnOpticsGroup" or name not in particles.columns]
-        particles = particles.merge(optics[own], on="rlnOpticsGroup", how="left")
-    return particles
+    if GROUP not in particles:  # the optics tell a pixel size at most, which such a table has itself
+        return particles
+    return join_optics(particles, optics, star, f"{star}: table of particles")
 
 
 def _named_tomograms(names: dict[str, str], star: Path) -> Path | None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from tomohet.physics.fourier import HalfPlane, inverse3, radius_grid
+from tomohet.physics.fourier import HalfPlane, inverse3
 from tomohet.physics.insertion import add_slices
+from tomohet.physics.shells import at_points, full_shell_sums, shell_grid
 from tomohet.physics.slicing import PADDING, inner_box, kernel_transform
 
 Tensor = torch.Tensor
@@ -103,19 +104,11 @@ def _with_mates(grid: Tensor) -> Tensor:
     return grid
 
 
-def _shell_mean(grid: Tensor) -> Tensor:
-    """Means over shells of one unpadded Fourier pixel of the full grid, spread back over the half grid."""
-    size = grid.shape[0]
-    shell = torch.round(radius_grid(size, grid.device) / PADDING).long()
-    multiplicity = torch.full(grid.shape, 2.0, dtype=torch.float64, device=grid.device)
-    multiplicity[..., [0, -1]] = 1
-    sums, count = (
-        torch.zeros(int(shell.max()) + 1, dtype=torch.float64, device=grid.device).index_add_(
-            0, shell.flatten(), values.flatten()
-        )
-        for values in (multiplicity * grid, multiplicity)
-    )
-    return (sums / count.clamp(min=1)).float()[shell]
+def _shell_mean(grid: Tensor, shells: Tensor) -> Tensor:
+    """Means over shells of the full grid, spread back over the half grid."""
+    n_shells = int(shells.max()) + 1
+    sums, count = (full_shell_sums(values, shells, n_shells) for values in (grid, torch.ones_like(grid)))
+    return at_points((sums / count.clamp(min=1)).float(), shells)
 
 
 def wiener_map(accumulator: Accumulator, fraction: float = 1e-3, ssnr: Tensor | None = None) -> Tensor:
@@ -127,12 +120,12 @@ def wiener_map(accumulator: Accumulator, fraction: float = 1e-3, ssnr: Tensor | 
     """
     box = accumulator.box
     numerator, denominator = _with_mates(accumulator.numerator), _with_mates(accumulator.denominator)
-    mean = _shell_mean(denominator)
+    shells = shell_grid(box, denominator.device, finer=PADDING)
+    mean = _shell_mean(denominator, shells)
     strength = torch.full_like(mean, fraction)
     if ssnr is not None:
-        shell = torch.round(radius_grid(PADDING * box, mean.device) / PADDING).long().clamp(max=box // 2)
         noise_to_signal = 1 / ssnr.to(mean).clamp(min=1e-6)
-        strength = torch.maximum(strength, noise_to_signal[shell])
+        strength = torch.maximum(strength, at_points(noise_to_signal, shells))
     # Shells that no slice reaches have mean 0: the floor turns 0 / 0 into 0.
     regulariser = (strength * mean).clamp(min=torch.finfo(torch.float32).tiny)
     spectrum = numerator / (denominator + regulariser)

@@ -12,6 +12,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 
+from tomohet.physics.shells import between_shells, radius_grid, shell_of
+
 Tensor = torch.Tensor
 
 
@@ -35,8 +37,8 @@ class HalfPlane:
 
     @property
     def shell(self) -> Tensor:
-        """(n,) int64: Fourier shell of each point, (s - 1, s] -> s."""
-        return torch.ceil(self.radius - 1e-4).long()
+        """(n,) int64: Fourier shell of each point (`physics.shells`)."""
+        return shell_of(self.radius)
 
     def to(self, device: torch.device | str) -> "HalfPlane":
         """The same half-plane on another device."""
@@ -198,13 +200,6 @@ def inverse3(transform: Tensor, box: int) -> Tensor:
     return torch.fft.fftshift(real, dim=(-3, -2, -1))
 
 
-def radius_grid(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """|k| in Fourier pixels in the layout of rfftn: (D, D, D//2+1) float32."""
-    full = torch.fft.fftfreq(box, 1 / box, device=device)
-    half = torch.arange(box // 2 + 1, device=device, dtype=torch.float32)
-    return torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)
-
-
 def lowpass(
     volumes: Tensor | np.ndarray, pixel_size_A: float, resolution_A: float, edge_shells: float = 2.0
 ) -> Tensor | np.ndarray:
@@ -225,13 +220,10 @@ def lowpass(
 
 
 def multiply_shells(volume: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Multiply the transform of a map (D, D, D) by weights (D//2+1,) per shell, linear between shells, 0
-    beyond.
-    """
+    """Multiply the transform of a map (D, D, D) by weights (D//2+1,) per shell (`shells.between_shells`)."""
     maps = torch.as_tensor(volume).float()
-    radius = radius_grid(maps.shape[-1]).numpy()
-    filter_ = np.interp(radius, np.arange(len(weight)), weight, right=0.0)
-    return inverse3(transform3(maps) * torch.as_tensor(filter_, dtype=torch.float32), maps.shape[-1]).numpy()
+    box = maps.shape[-1]
+    return inverse3(transform3(maps) * between_shells(weight, radius_grid(box)), box).numpy()
 
 
 def mirror_z(volume: np.ndarray) -> np.ndarray:
@@ -328,11 +320,6 @@ def hartley2(images: Tensor) -> Tensor:
     """Hartley transform Re F - Im F of images (..., D, D), unnormalised, zero frequency at [D//2, D//2]."""
     transform = torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(images, dim=(-2, -1))), dim=(-2, -1))
     return transform.real - transform.imag
-
-
-def ihartley2(hartley: Tensor) -> Tensor:
-    """Images (..., D, D) of `hartley2` output: the same transform over D^2."""
-    return hartley2(hartley) / hartley.shape[-1] ** 2
 
 
 def ihartley3(hartley: Tensor) -> Tensor:

@@ -4,31 +4,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tomohet.physics.fourier import inverse3, radius_grid, transform3
+from tomohet.physics.fourier import inverse3, transform3
+from tomohet.physics.shells import full_shell_sums, shell_grid
 
 Tensor = torch.Tensor
 Map = np.ndarray | Tensor
 
 RANDOMISATIONS = 3  # draws of random phases that are averaged
-
-
-def shell_numbers(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """Fourier shell of every point in the layout of rfftn: 0 for k = 0, s for s - 1 < |k| <= s; int64."""
-    # The margin keeps rounding from lifting a point on a shell's rim into the next shell.
-    return torch.ceil(radius_grid(box, device) - 1e-4).long()
-
-
-def shell_sums(values: Tensor, box: int) -> Tensor:
-    """Sums over shells 0..D/2 of the full transform: values (..., D, D, D//2+1) -> (..., D//2+1) float64.
-
-    Points inside the half count twice, for themselves and their Friedel mates.
-    """
-    multiplicity = torch.full((box // 2 + 1,), 2.0, device=values.device, dtype=torch.float64)
-    multiplicity[0] = multiplicity[-1] = 1.0
-    shells = shell_numbers(box, values.device).flatten()
-    sums = torch.zeros((*values.shape[:-3], int(shells.max()) + 1), device=values.device, dtype=torch.float64)
-    sums.index_add_(-1, shells, (values.double() * multiplicity).flatten(-3))
-    return sums[..., : box // 2 + 1]
 
 
 def fsc(map1: Map, map2: Map, mask: Map | None = None) -> np.ndarray:
@@ -43,8 +25,10 @@ def fsc(map1: Map, map2: Map, mask: Map | None = None) -> np.ndarray:
         first, second = first * mask, second * mask
     box = first.shape[-1]
     one, two = transform3(first), transform3(second)
-    cross = shell_sums((one * two.conj()).real, box)
-    power = shell_sums(one.abs().square(), box) * shell_sums(two.abs().square(), box)
+    shells, n_shells = shell_grid(box, first.device), box // 2 + 1
+    cross = full_shell_sums((one * two.conj()).real, shells, n_shells)
+    power1, power2 = (full_shell_sums(f.abs().square(), shells, n_shells) for f in (one, two))
+    power = power1 * power2
     return torch.where(power > 0, cross / torch.sqrt(power), 0.0).cpu().numpy()
 
 
@@ -91,7 +75,7 @@ def phase_randomise(volume: Map, first_shell: int, rng: np.random.Generator) -> 
     )
     spectrum = transform3(volume)
     randomised = spectrum.abs() * noise / noise.abs().clamp(min=1e-20)
-    outer = shell_numbers(box, volume.device) >= first_shell
+    outer = shell_grid(box, volume.device) >= first_shell
     return inverse3(torch.where(outer, randomised, spectrum), box).cpu().numpy()
 
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from tomohet.physics.fourier import crop_fourier, inverse3, radius_grid, transform3
-from tomohet.physics.fsc import shell_numbers, shell_sums
+from tomohet.physics.fourier import crop_fourier, inverse3, transform3
 from tomohet.physics.masks import sphere_mask
+from tomohet.physics.shells import at_points, full_shell_sums, radius_grid, shell_grid
 
 FINE_BOX = 96
 RESOLUTION_PX = 2.5
@@ -156,9 +156,12 @@ def _shell_rms(transform: torch.Tensor, box: int) -> torch.Tensor:
 
     Corners have that of the last shell.
     """
-    counts = shell_sums(torch.ones(transform.shape), box)
-    rms = torch.sqrt(shell_sums(transform.abs().square(), box) / counts)
-    return rms[shell_numbers(box).clamp(max=box // 2)]
+    shells, n_shells = shell_grid(box), box // 2 + 1
+    power, counts = (
+        full_shell_sums(values, shells, n_shells)
+        for values in (transform.abs().square(), torch.ones(transform.shape))
+    )
+    return at_points(torch.sqrt(power / counts), shells)
 
 
 def _equalising(taper: torch.Tensor, rms: torch.Tensor) -> torch.Tensor:

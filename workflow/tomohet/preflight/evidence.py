@@ -13,8 +13,7 @@ from torch import Tensor
 
 from tomohet.particles.scores import normal_deviate, z_over_particles
 from tomohet.physics.backprojection import Accumulator, insert_slices, wiener_map
-from tomohet.physics.fourier import transform3
-from tomohet.physics.fsc import fsc, shell_frequencies, shell_sums
+from tomohet.physics.fsc import fsc, shell_frequencies
 from tomohet.physics.imaging import ctf_of, dose_attenuation, tilt_attenuation
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.slicing import corners, gather, transform
@@ -128,12 +127,6 @@ def depth_score(sample: Sample, premultiplied: bool) -> float:
         quadratic = (stated.square() - reversed_.square()) * slices.abs().square()
         score[part] = ((linear - quadratic) * noise_weight).sum(1).double().numpy()
     return z_over_particles(score, sample.particle)
-
-
-def signal_power(pair: HalfPair) -> float:
-    """Compute the power common to both half maps, over all shells: the sum of Re F1 conj F2."""
-    one, two = transform3(torch.as_tensor(pair.maps).float())
-    return float(shell_sums((one * two.conj()).real, len(pair.maps[0]))[1:].sum())
 
 
 def ctf_at_depth(sample: Sample, part: slice, depth: float) -> Tensor:

@@ -12,23 +12,14 @@ from torch import Tensor
 
 from tomohet.physics.fourier import crop_fourier
 from tomohet.physics.masks import sphere_mask, tight_mask
-from tomohet.physics.slicing import (
-    scatter,
-    toeplitz_apply,
-    toeplitz_kernel,
-    transform_adjoint,
-)
+from tomohet.physics.shells import shell_power
+from tomohet.physics.slicing import transform_adjoint
 from tomohet.reconstruction.noise import Noise, residual_noise
 from tomohet.reconstruction.nuisance import Nuisance
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.pose_errors import PoseErrors
-from tomohet.reconstruction.prior import (
-    SpectralPrior,
-    conjugate_gradients,
-    preconditioner,
-    shell_power,
-    shell_precision,
-)
+from tomohet.reconstruction.prior import SpectralPrior
+from tomohet.reconstruction.solve import NormalEquations
 
 log = logging.getLogger(__name__)
 
@@ -90,22 +81,10 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
     noise = Noise.same(_initial_noise(observations).expand(observations.n_rows), len(observations.tomograms))
     volume, power = None, None
     for iteration in range(rounds):
-        data, kernel, density = _normal_equations(observations, noise)
+        equations = _normal_equations(observations, noise)
         if volume is None:
-            power = shell_power(_gridded(data, density, box))
-        prior = SpectralPrior(current, _positive(power))
-        inverse = preconditioner(shell_precision(density, box, len(power))[0] * prior.power, box)
-        right = prior.colour_adjoint(2 * transform_adjoint(data, box)[0])
-        white = conjugate_gradients(
-            lambda v, prior=prior, kernel=kernel: (
-                v + prior.colour_adjoint(2 * toeplitz_apply(kernel[0], prior.colour(v)))
-            ),
-            right,
-            torch.zeros_like(right),
-            CG_ITERATIONS,
-            inverse,
-        )
-        volume = prior.colour(white)
+            power = shell_power(_gridded(equations))
+        (volume,) = equations.solve(SpectralPrior(current, _positive(power)), CG_ITERATIONS)
         noise = residual_noise(observations, volume)
         power = shell_power(volume)
         if mask is None:
@@ -123,23 +102,19 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
     return MeanMap(volume * current, current, noise, _positive(shell_power(volume * current)))
 
 
-def _normal_equations(observations: Observations, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
-    """Scattered data (voxels, 1) complex, Toeplitz kernel and scattered weights (voxels, 1)."""
-    size = (2 * observations.box) ** 3
-    data = torch.zeros(size, 1, dtype=torch.complex64, device=observations.device)
-    density = torch.zeros(size, 1, device=observations.device)
+def _normal_equations(observations: Observations, noise: Noise) -> NormalEquations:
+    """The equations of the mean map, those of all processes."""
+    equations = NormalEquations(observations.box, 1, observations.device)
     for chunk in noise.whitened(observations):
-        scatter(data, chunk.index, chunk.corner_weight, chunk.numerator[..., None])
-        scatter(density, chunk.index, chunk.corner_weight, chunk.weight[..., None])
-    observations.processes.add_up(torch.view_as_real(data))
-    observations.processes.add_up(density)
-    return data, toeplitz_kernel(density, observations.box), density
+        equations.add(chunk, chunk.numerator[..., None], chunk.weight[..., None])
+    return equations.add_up(observations.processes)
 
 
-def _gridded(data: Tensor, density: Tensor, box: int) -> Tensor:
-    """A first map: data over density on the grid, where there are data."""
-    floor = 0.1 * density[density > 0].mean()
-    return transform_adjoint(data / (density + floor), box)[0] * (2 / (2 * box) ** 3)
+def _gridded(equations: NormalEquations) -> Tensor:
+    """A first map: data over weight on the grid, where there are data."""
+    weight, box = equations.weight, equations.box
+    floor = 0.1 * weight[weight > 0].mean()
+    return transform_adjoint(equations.data / (weight + floor), box)[0] * (2 / (2 * box) ** 3)
 
 
 def _initial_noise(observations: Observations) -> Tensor:

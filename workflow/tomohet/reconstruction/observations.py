@@ -21,6 +21,7 @@ from tomohet.particles.noise_levels import noise_gain
 from tomohet.particles.store import Store
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import ImageParameters, image_parameters, physical_transfer
+from tomohet.physics.shells import nearest_shell
 from tomohet.physics.slicing import corners
 from tomohet.processes import ALONE, Processes
 
@@ -96,7 +97,9 @@ class Observations:
         self.half_plane = HalfPlane(
             whole.box, *(getattr(whole, name)[: self.n_rows] for name in ("k", "radius", "frequency"))
         )
+        # Of the noise of images, and of spectra of maps.
         self.shell = self.half_plane.shell
+        self.spectral_shell = nearest_shell(self.half_plane.radius)
         self.tomograms, self._tomogram = tomograms_of(store)
         self._dose_bin = dose_bins(store.images)
         counts = np.diff(store.offsets)[self.particles]

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from tomohet.physics.fourier import crop_fourier
-from tomohet.physics.slicing import PADDING, corners, gather, scatter, transform, transform_adjoint
+from tomohet.physics.shells import shell_power
+from tomohet.physics.slicing import PADDING, scatter, transform_adjoint
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.prior import SpectralPrior, shell_power
+from tomohet.reconstruction.prior import SpectralPrior
+from tomohet.reconstruction.residuals import residuals
 
 PARTICLES_AT_ONCE = 16
 
@@ -64,15 +66,10 @@ def _blocks(observations: Observations, mean: MeanMap, n_groups: int) -> Iterato
     mask = crop_fourier(mean.mask, box).clamp(0, 1)
     power = shell_power(volume)
     prior = SpectralPrior(mask, power.clamp_min(1e-6 * power.max()))
-    # At the store's box: near the end of what a small one holds slices differ from what the images show, more
-    # or less with the direction, and particles of different orientation would seem to differ.
-    table = transform(mean.volume[None])
     size = (PADDING * box) ** 3
     at_once = max(1, PARTICLES_AT_ONCE // n_groups)
-    for chunk in mean.noise.whitened(observations):
-        points = corners(observations.half_plane.k, chunk.rotation, mean.volume.shape[-1])
-        slices = gather(table, *points)[..., 0]
-        residual = (chunk.numerator - chunk.weight * slices)[..., None]
+    for seen in residuals(observations, mean):
+        chunk, residual = seen.chunk, seen.residual[..., None]
         first_image = np.concatenate([[0], np.cumsum(chunk.counts)])
         tilt = np.arange(first_image[-1]) - np.repeat(first_image[:-1], chunk.counts)
         group = torch.as_tensor(tilt % n_groups, device=volume.device)

@@ -9,70 +9,61 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tomohet.physics.shells import at_points, nearest_grid, shell_points, shell_sums
 from tomohet.physics.slicing import PADDING
 
 
-def shell_index(box: int, device: torch.device | str = "cpu") -> Tensor:
-    """Rounded |k| of every point of an rfftn layout, (D, D, D//2+1) int64."""
-    full = torch.fft.fftfreq(box, 1 / box, device=device)
-    half = torch.fft.rfftfreq(box, 1 / box, device=device)
-    return torch.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2).round().long()
-
-
-def shell_power(volumes: Tensor, n_shells: int | None = None) -> Tensor:
-    """Mean |F|^2 in shells of volumes (..., D, D, D): (..., n_shells), default D//2 + 1 shells."""
-    box = volumes.shape[-1]
-    shells = shell_index(box, volumes.device).flatten()
-    n_shells = n_shells or box // 2 + 1
-    power = torch.fft.rfftn(volumes, dim=(-3, -2, -1)).abs().square().flatten(-3)
-    keep = shells < n_shells
-    sums = power.new_zeros(*power.shape[:-1], n_shells)
-    sums.index_add_(-1, shells[keep], power[..., keep])
-    return sums / torch.bincount(shells[keep], minlength=n_shells)
-
-
 class SpectralPrior:
-    """Whitening of maps by a mask (D, D, D) and a power spectrum (D//2+1,) per shell."""
+    """Whitening of maps by a mask (..., D, D, D) and a power spectrum (..., n_shells).
 
-    def __init__(self, mask: Tensor, power: Tensor) -> None:
-        self.mask, self.power = mask, power
+    mixing (S, S): map s is the sum over t of mixing_st times a map of this mask and power; None: each map has
+    white variables of its own.
+    """
+
+    def __init__(self, mask: Tensor, power: Tensor, mixing: Tensor | None = None) -> None:
+        self.mask, self.power, self.mixing = mask, power, mixing
         box = mask.shape[-1]
-        shells = shell_index(box, mask.device)
-        inside = shells < len(power)
-        self.amplitude = torch.where(
-            inside,
-            torch.sqrt(power[shells.clamp(max=len(power) - 1)] / box**3),
-            torch.zeros_like(mask[:1, :1, :1]),
-        )
+        shells = nearest_grid(box, mask.device)
+        self.amplitude = at_points(torch.sqrt(power / box**3), shells, beyond=0.0)
 
     def colour(self, white: Tensor) -> Tensor:
         """White variables (..., D, D, D) -> maps."""
-        size = self.mask.shape
-        spectra = torch.fft.rfftn(white, dim=(-3, -2, -1)) * self.amplitude
-        return self.mask * torch.fft.irfftn(spectra, s=size, dim=(-3, -2, -1))
+        if self.mixing is not None:
+            white = torch.tensordot(self.mixing, white, dims=1)
+        return self.mask * self._filtered(white)
 
     def colour_adjoint(self, maps: Tensor) -> Tensor:
         """Adjoint of `colour`."""
-        size = self.mask.shape
-        spectra = torch.fft.rfftn(self.mask * maps, dim=(-3, -2, -1)) * self.amplitude
-        return torch.fft.irfftn(spectra, s=size, dim=(-3, -2, -1))
+        white = self._filtered(self.mask * maps)
+        return white if self.mixing is None else torch.tensordot(self.mixing.T, white, dims=1)
+
+    def information(self, precision: Tensor) -> Tensor:
+        """What data of a precision (S, n_shells) of the maps say of each white variable, (S, n_shells)."""
+        if self.mixing is not None:
+            precision = self.mixing.square().T @ precision
+        return precision * self.power
+
+    def _filtered(self, volumes: Tensor) -> Tensor:
+        spectra = torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * self.amplitude
+        return torch.fft.irfftn(spectra, s=self.mask.shape[-3:], dim=(-3, -2, -1))
 
 
 def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
     """Data precision of a Fourier coefficient of c maps per shell, (c, n_shells).
 
     weight (voxels, c): scattered weights.
-    Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k.
+    Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k. Shell 0 has the
+    precision of shell 1: images hold nothing at k = 0, but the mask spreads it to its neighbours.
     """
     grids = weight.T.reshape(-1, *(PADDING * box,) * 3)
-    shells = shell_index(PADDING * box, grids.device) // PADDING
+    shells = nearest_grid(box, grids.device, finer=PADDING)
     half = (
         grids[..., : PADDING * box // 2 + 1]
         + torch.roll(grids.flip(-3, -2, -1), (1, 1, 1), (-3, -2, -1))[..., : PADDING * box // 2 + 1]
     )
-    keep = shells < n_shells
-    sums = half.new_zeros(len(half), n_shells).index_add_(1, shells[keep], half[:, keep])
-    return PADDING**3 * sums / torch.bincount(shells[keep], minlength=n_shells)
+    precision = PADDING**3 * shell_sums(half, shells, n_shells) / shell_points(shells, n_shells)
+    precision[:, 0] = precision[:, 1]
+    return precision
 
 
 def preconditioner(information: Tensor, box: int) -> Callable[[Tensor], Tensor]:
@@ -82,9 +73,7 @@ def preconditioner(information: Tensor, box: int) -> Callable[[Tensor], Tensor]:
     and with data that are the same all over a shell, it is the inverse. What is left to conjugate gradients
     are the mask and differences within shells.
     """
-    shells = shell_index(box, information.device)
-    n_shells = information.shape[-1]
-    inverse = torch.where(shells < n_shells, 1 / (1 + information[..., shells.clamp(max=n_shells - 1)]), 1)
+    inverse = at_points(1 / (1 + information), nearest_grid(box, information.device), beyond=1.0)
 
     def apply(white: Tensor) -> Tensor:
         spectra = torch.fft.rfftn(white, dim=(-3, -2, -1)) * inverse

@@ -7,7 +7,7 @@ from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 from tomohet.physics.fsc import resolution_at
 from tomohet.training.held_out import judged
 
-INK, BLUE, ORANGE, GREEN, PURPLE = "var(--ink)", "#3b7dd8", "#e58a1f", "#2fa36b", "#8e6bc9"
+INK, BLUE, ORANGE, GREEN = "var(--ink)", "#3b7dd8", "#e58a1f", "#2fa36b"
 THRESHOLDS = (0.5, 0.143)
 FSC_CURVES = (
     ("corrected", "corrected", INK, "strong"),

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
+from tomohet.analysis.siren.levels import AUTHORS_FRACTION
 from tomohet.errors import InputError
 from tomohet.files.volume_list import read_listed
 from tomohet.physics.fourier import crop_fourier
@@ -14,7 +15,6 @@ from tomohet.report.reading import Reader
 
 MOST_VOLUMES = 24
 MASK_BLUR = 0.8  # voxels
-CONTOUR = 0.19  # fraction of the robust maximum: median of the contours that authors deposit with their maps
 
 
 def volume_set(
@@ -126,14 +126,17 @@ def grey_range(stack: np.ndarray) -> tuple[float, float]:
 def contour_level(stack: np.ndarray) -> float:
     """Choose a first isosurface level, in map units.
 
-    It is the larger of `CONTOUR` times the robust maximum (the usual choice of depositors) and three standard
-    deviations of the corners beyond the inscribed sphere (solvent), so that noise does not hide the particle.
+    It is the larger of `AUTHORS_FRACTION` times the robust maximum (the usual choice of depositors) and three
+    standard deviations of the corners beyond the inscribed sphere (solvent), so that noise does not hide the
+    particle.
     """
     box = stack.shape[-1]
     axis = np.arange(box) - box // 2
     outside = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) > (box / 2) ** 2
     solvent = stack[:, outside]
-    return max(CONTOUR * float(np.percentile(stack, 99.9)), float(solvent.mean() + 3 * solvent.std()))
+    return max(
+        AUTHORS_FRACTION * float(np.percentile(stack, 99.9)), float(solvent.mean() + 3 * solvent.std())
+    )
 
 
 def to_bytes(stack: np.ndarray, low: float, high: float) -> np.ndarray:

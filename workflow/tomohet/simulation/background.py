@@ -7,7 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tomohet.physics.fourier import inverse3, radius_grid, transform3
+from tomohet.physics.fourier import inverse3, transform3
+from tomohet.physics.shells import radius_grid
 from tomohet.simulation.projection import CANVAS, Camera, MapSlices, middle
 from tomohet.simulation.tilt_series import Tomogram
 

@@ -11,7 +11,6 @@ from tomohet.files.atomic import atomic_path
 
 # Values by which MRC2014 marks density statistics in the header as unknown.
 UNKNOWN_RANGE = (0.0, -1.0, -2.0, -1.0)
-MODE_OF_DTYPE = {"float32": 2, "float16": 12}
 
 
 @contextmanager

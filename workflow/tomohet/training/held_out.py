@@ -15,13 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from tomohet.files.atomic import write_csv, write_json
-
-SURE = 2.0  # standard errors
-
-
-def beyond_chance(gain: float, error: float) -> bool:
-    """Tell whether latents with this gain and standard error replace the linear model's."""
-    return gain > error
+from tomohet.linear.significance import ADOPTED_SE, BETTER_SE, exceeds
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -66,7 +60,7 @@ def write_held_out_figure(folder: Path, history: list[dict], file_type: str) -> 
 def _of_decoder(last: pd.Series) -> str:
     gain, error, share = last["gain_of_decoder"], last["error_of_decoder"], last["share_of_network"]
     subject = "the network's volumes predict held-out tilt images"
-    if gain > SURE * error:
+    if exceeds(gain, error, BETTER_SE):
         return f"{subject} better than the linear model's (by {_nats(gain, error)})"
     scaled = f"the network's contribution was scaled by {share:.2g}"
     return f"{subject} not significantly better than the linear model's ({_nats(gain, error)}); {scaled}"
@@ -76,7 +70,7 @@ def _of_latents(tested: pd.DataFrame) -> str:
     if tested.empty:
         return "latents are the linear model's, because the network's were not tested"
     gain, error = tested[["gain", "error"]].iloc[-1]
-    if beyond_chance(gain, error):
+    if exceeds(gain, error, ADOPTED_SE):
         return f"latents are the network's, which predict these images better (by {_nats(gain, error)})"
     not_better = f"not significantly better ({_nats(gain, error)})"
     return f"latents are the linear model's, because the network's predict these images {not_better}"

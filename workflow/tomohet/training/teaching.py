@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tomohet.linear.inference import Teacher
 from tomohet.linear.prediction import source_tensor, summed_copies
+from tomohet.linear.significance import ADOPTED_SE, exceeds
 from tomohet.model.latent_prior import fit_latent_prior
 from tomohet.model.latent_terms import network_share
 from tomohet.model.mlp import scale_, scale_inputs_
@@ -32,7 +33,7 @@ from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import all_terms, as_measured, free_latents
-from tomohet.training.held_out import beyond_chance, write_held_out
+from tomohet.training.held_out import write_held_out
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
 from tomohet.training.likelihood import Likelihood
 from tomohet.training.order import in_groups
@@ -144,7 +145,7 @@ class Teaching:
         encoder.trusted = True
         mu, _ = infer_latents(self.model, self.fitted)
         gain = self._gain(torch.as_tensor(mu, device=self.linear.device))
-        encoder.trusted = _beyond_chance(gain)
+        encoder.trusted = _adopted(gain)
         return _named(gain, "latents")
 
     def _infer_latents(self) -> dict:
@@ -155,7 +156,7 @@ class Teaching:
         prior = fit_latent_prior(a, b, self.seed)
         z, variance = free_latents(decoder, self.fitted, self.near, z, prior)
         gain = self._gain(z)
-        trusted = _beyond_chance(gain)
+        trusted = _adopted(gain)
         encoder.prior = prior if trusted else None
         self.fitted.start = torch.stack((z, variance.log()), dim=1) if trusted else self.linear.clone()
         self.own = self._from_all_images(z, prior) if trusted else None
@@ -179,9 +180,9 @@ class Teaching:
         return summed_copies((both[0] - both[1]).double(), self.source)
 
 
-def _beyond_chance(gain: Tensor) -> bool:
-    """Tell whether the sum of gains (P,) over particles exceeds its standard error."""
-    return beyond_chance(gain.sum().item(), _error(gain).item())
+def _adopted(gain: Tensor) -> bool:
+    """Tell whether latents of this gain (P,) replace the linear model's."""
+    return exceeds(gain.sum().item(), _error(gain).item(), ADOPTED_SE)
 
 
 def _error(gain: Tensor) -> Tensor:

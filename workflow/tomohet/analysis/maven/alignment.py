@@ -13,7 +13,6 @@ from tomohet.files.grids import MapGrid
 from tomohet.physics.docking import best_shifts, chance_level, refine, search
 from tomohet.physics.model_match import Comparison, Placement, compare, correlation
 
-MODES = ("auto", "check", "fit", "off")
 CLEAR_OF_CHANCE = 1.6  # times the chance level: no placement of a short list of wrong ones reaches this
 FIT_CLEAR_OF_CHANCE = 3.0  # the same for the best of all orientations; wrong hands of a ribosome reach 2.5
 CLEARLY_BETTER = 1.25  # a placement replaces another if its correlation is this many times larger

@@ -15,7 +15,6 @@ from sklearn.mixture import GaussianMixture
 from tomohet.analysis.maven.occupancy import check_dense
 from tomohet.errors import InputError
 
-SCALES = ("modes", "present", "percentile", "none")
 UPPER_QUANTILE = 0.95
 # Two modes are accepted if the middle third between them holds less than this part of an even distribution.
 SHALLOWEST_VALLEY = 0.5

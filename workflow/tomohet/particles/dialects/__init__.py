@@ -16,7 +16,13 @@ from tomohet.errors import InputError
 from tomohet.files.star import Blocks, read_star
 from tomohet.particles.copies import ask
 from tomohet.particles.dialects import optimisation_set
-from tomohet.particles.dialects.image_series import ImageSeries, all_columns, image_table, missing_columns
+from tomohet.particles.dialects.image_series import (
+    ImageSeries,
+    all_columns,
+    image_table,
+    missing_columns,
+    missing_sentence,
+)
 from tomohet.particles.dialects.series_dialects import CISTEM, CRYODRGN, IMAGE_SERIES
 from tomohet.particles.table import ParticleSet
 
@@ -93,6 +99,6 @@ def _nearest_dialect(blocks: Blocks) -> str:
     columns = all_columns(blocks)
     nearest = CISTEM if any(column.startswith("cisTEM") for column in columns) else CRYODRGN
     missing = missing_columns(nearest.required, columns)
-    if missing.split(" is missing")[0].count("_") <= len(nearest.required) // 2:
-        return f"table data_{name}: {missing}"
+    if len(missing) <= len(nearest.required) // 2:
+        return f"table data_{name}: {missing_sentence(missing)}"
     return f"table data_{name} is of no known kind; supported are: {kinds}"

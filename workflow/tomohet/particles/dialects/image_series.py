@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
-from tomohet.files.star import Blocks, as_table, numbers, require_columns
+from tomohet.files.star import Blocks, as_table, numbers
 from tomohet.particles.copies import with_copies_told
 from tomohet.particles.dialects import series_columns as columns_of
+from tomohet.particles.dialects.optics import join_optics
 from tomohet.particles.dialects.series_columns import first_column
 from tomohet.particles.dialects.series_identity import SeriesParticles, identify
 from tomohet.particles.dialects.series_tomograms import first_rows
@@ -73,8 +74,9 @@ class ImageSeries:
             raise InputError(f"{star}: no table of images found, expected {self.expected}")
         where = f"{star}: table data_{name}" if "optics" in blocks else f"{star}: table of images"
         if missing := missing_columns(self.required, all_columns(blocks)):
-            raise InputError(f"{where}: {missing}")
-        return read_image_series(join_optics(table, blocks, star, where), star, datadir, self.name, where)
+            raise InputError(f"{where}: {missing_sentence(missing)}")
+        joined = join_optics(table, as_table(blocks.get("optics")), star, where)
+        return read_image_series(joined, star, datadir, self.name, where)
 
 
 def image_table(blocks: Blocks) -> tuple[str, pd.DataFrame]:
@@ -96,38 +98,19 @@ def all_columns(blocks: Blocks) -> set[str]:
     return set(table.columns) | set(blocks.get("optics", ())) if len(table.columns) else set()
 
 
-def missing_columns(required: tuple[str | tuple[str, ...], ...], columns: set[str]) -> str:
-    """Name the required columns that are missing and the possible replacements; "" if none is missing."""
+def missing_columns(required: tuple[str | tuple[str, ...], ...], columns: set[str]) -> list[tuple[str, ...]]:
+    """List the required columns that are missing, each with the columns that could replace it."""
     alternatives = [(one,) if isinstance(one, str) else one for one in required]
-    missing = [some for some in alternatives if not columns.intersection(some)]
-    if not missing:
-        return ""
+    return [some for some in alternatives if not columns.intersection(some)]
+
+
+def missing_sentence(missing: list[tuple[str, ...]]) -> str:
+    """Name the columns that `missing_columns` has found missing, at least one, in a sentence."""
     instead = "; ".join(
         f"instead of _{some[0]} also {', '.join(f'_{c}' for c in some[1:])}" for some in missing if some[1:]
     )
     names = ", ".join(f"_{some[0]}" for some in missing)
     return f"column {names} is missing" + (f" ({instead})" if instead else "") + ", an image series needs it"
-
-
-def join_optics(table: pd.DataFrame, blocks: Blocks, star: Path, where: str) -> pd.DataFrame:
-    """Join each image's optics group to the table of images; the image's own value wins."""
-    optics = as_table(blocks.get("optics"))
-    if optics is None:
-        return table
-    require_columns(table, ["rlnOpticsGroup"], where)
-    require_columns(optics, ["rlnOpticsGroup"], f"{star}: table data_optics")
-    groups = optics["rlnOpticsGroup"].astype(str)
-    if (twice := groups.duplicated()).any():
-        raise InputError(f"{star}: table data_optics: optics group {groups[twice].iloc[0]} appears twice")
-    wanted = table["rlnOpticsGroup"].astype(str)
-    if (unknown := np.flatnonzero(~wanted.isin(groups))).size:
-        raise InputError(
-            f"{where}: column _rlnOpticsGroup, row {unknown[0] + 1}: group {wanted.iloc[unknown[0]]} is not "
-            f"in data_optics ({len(unknown)} such rows)"
-        )
-    own = [column for column in optics.columns if column not in table.columns]
-    joined = optics.set_axis(groups, axis=0).loc[wanted, own].reset_index(drop=True)
-    return pd.concat([table.reset_index(drop=True), joined], axis=1)
 
 
 def read_image_series(

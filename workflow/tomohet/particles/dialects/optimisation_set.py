@@ -20,6 +20,7 @@ from tomohet.errors import InputError
 from tomohet.files.star import Blocks, as_pairs, as_table, numbers, read_star, require_columns
 from tomohet.particles.copies import numbered_copies, with_copies_told
 from tomohet.particles.dialects.linked_files import find_linked
+from tomohet.particles.dialects.optics import join_optics
 from tomohet.particles.dialects.series_tomograms import equal_tomograms
 from tomohet.particles.dialects.set_coordinates import particle_poses, particle_positions
 from tomohet.particles.dialects.set_stacks import stack_headers, stack_sections, visible_frames
@@ -199,19 +200,12 @@ def _particle_table(path: Path) -> tuple[pd.DataFrame, list[str]]:
     if particles is None or optics is None:
         raise InputError(f"{path}: expected the tables data_particles and data_optics")
     where = f"{path}: table data_particles"
-    require_columns(particles, [*REQUIRED, "rlnOpticsGroup"], where)
-    require_columns(optics, ["rlnOpticsGroup"], f"{path}: table data_optics")
+    require_columns(particles, REQUIRED, where)
     if particles.empty:
         raise InputError(f"{where} is empty, expected at least one particle")
-    if not optics["rlnOpticsGroup"].is_unique:
-        raise InputError(f"{path}: table data_optics: an optics group appears twice")
-    unknown = set(particles["rlnOpticsGroup"]) - set(optics["rlnOpticsGroup"])
-    if unknown:
-        raise InputError(f"{where}: optics group {sorted(unknown)[0]} is not in data_optics")
     for name, block in (("optics", optics), ("particles", particles)):
         _refuse_what_cannot_be_modelled(block, f"{path}: table data_{name}")
-    own = [c for c in optics.columns if c == "rlnOpticsGroup" or c not in particles.columns]
-    table = particles.merge(optics[own], on="rlnOpticsGroup", how="left", validate="many_to_one")
+    table = join_optics(particles, optics, path, where)
     require_columns(table, PER_OPTICS_GROUP, f"{path}: table data_optics")
     remarks = []
     if "rlnCtfDataAreCtfPremultiplied" not in table.columns:
