@@ -69,7 +69,8 @@ def write_store(
     """Prepare all images of `particle_set` into `folder` and open the store; options as in `Preparation`.
 
     What was multiplied into premultiplied images is first measured in a sample (`particles.measured_filter`);
-    where that is not what the file states, the image table has what was found.
+    where that is not what the file states, the image table has what was found: a known filter, or the
+    measured profile of another.
     Images are read, freed of their background, windowed, transformed, given their sign, normalised and
     shifted, in this order.
     A store of the same inputs and options is reused as it stands; any other is rebuilt. Sections are
@@ -191,7 +192,7 @@ def _digest(particle_set: ParticleSet, preparation: Preparation) -> str:
             (
                 FORMAT,
                 __version__,
-                "filter measured",
+                "filter profile measured",
                 particle_set.box,
                 sorted(preparation.described().items()),
             )
