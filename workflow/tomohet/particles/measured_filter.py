@@ -19,6 +19,7 @@ from tomohet.particles.extraction_filter import (
     INNER,
     MISFIT,
     Filter,
+    Fit,
     ShellSums,
 )
 from tomohet.particles.filter_profile import LEAST, Profile, measured_profile
@@ -153,7 +154,7 @@ def judged(sums: ShellSums) -> MeasuredFilter:
         verdict = "wrong"
     profile = None
     if misfit > MISFIT:
-        profile = _profile(sums, fit)
+        profile = _profile(sums, sums.fit(best))
         own = sums.fit(profile, inside_only=bool(cut))
         if sums.misfit(own) < BETTER * misfit and _z(sums, own, fit) > DECISIVE:
             verdict, found, z = "unknown", None, _z(sums, own, fit)
@@ -168,8 +169,8 @@ def judged(sums: ShellSums) -> MeasuredFilter:
     )
 
 
-def _profile(sums: ShellSums, fit) -> Profile:
-    """The measured filter. fit: of the known filter that comes closest, for each particle's grey level.
+def _profile(sums: ShellSums, fit: Fit) -> Profile:
+    """The measured filter. fit: of the known filter that comes closest, for the particles' grey levels.
 
     A particle's tilts were recorded with equal noise, multiplied by the stated scale factor (0 in none).
     """
