@@ -37,7 +37,7 @@ CUT_DECISIVE = 4.0
 # Exponents of the scale factor in the amplitude of the noise that say that it is in it, or not. What the
 # window lets leak from low frequencies into those that hardly hold anything makes them smaller.
 NO_SCALE, SCALE = (-0.6, 0.2), (0.5, 1.3)
-SCALE_MISFIT = 0.07  # beyond, structures in the ice weaken with the tilt as a scale factor would
+SCALE_MISFIT = 0.05  # beyond, structures in the ice weaken with the tilt as a scale factor would
 BETTER = 0.6  # misfit of a B-factor beside that of the published filters, to be believed
 
 Verdict = str  # "right", "wrong", "undecided", "unknown"
