@@ -29,6 +29,7 @@ TESTS = {
     "model/decoder.py": ["test_model.py"],
     "model/loss.py": ["test_model.py"],
     "particles/extraction_filter.py": ["test_extraction_filter.py"],
+    "particles/filter_profile.py": ["test_filter_profile.py"],
     "particles/noise_levels.py": ["test_noise_levels.py"],
     "particles/store.py": ["test_store.py"],
     "particles/store_writing.py": ["test_store.py"],
@@ -170,6 +171,7 @@ FURTHER = [
     Mutant("reconstruction/noise.py", "level + shrunk(_log_ratio", "level - shrunk(_log_ratio"),
     Mutant("reconstruction/prior.py", "torch.sqrt(power / box**3)", "torch.sqrt(power)"),
     Mutant("particles/extraction_filter.py", "(share - CUT)", "(CUT - share)"),
+    Mutant("particles/filter_profile.py", "log_power.numpy() / 2", "log_power.numpy()"),
     Mutant("particles/noise_levels.py", "spread * count / (spread * count + 1)", "spread * count"),
     Mutant(
         "particles/store_writing.py",

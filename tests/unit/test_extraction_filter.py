@@ -9,7 +9,7 @@ from tomohet.particles.extraction_filter import Filter, ShellSums
 from tomohet.particles.measured_filter import judged
 from tomohet.particles.scores import z_over_particles
 from tomohet.physics.fourier import half_plane
-from tomohet.physics.imaging import ctf_of, image_parameters
+from tomohet.physics.imaging import ctf_of, extraction_dose_weight, image_parameters, physical_transfer
 
 BOX, PIXEL_A, N, TILTS = 32, 8.0, 40, 21
 FACTORS = ["CTF only", "exposure", "b-factor", "cut off"]
@@ -118,14 +118,48 @@ def test_two_particles_do_not_tell():
     assert measured.corrected(images) is images
 
 
-def test_an_unknown_filter_is_called_so():
-    """The late tilts end at 0.75 Nyquist, which no known filter does."""
-    images = stating(image_table(), "exposure")
-    radius = half_plane(BOX).radius
+def late_end(images, amplitude):
+    """(m, n): 1, and this amplitude in what lies beyond 0.75 Nyquist in tilts of more than 60 e/Å^2."""
     late = torch.as_tensor(images["dose_e_A2"].to_numpy() > 60)[:, None]
-    values = multiplied_noise(images, "exposure") * torch.where(late & (radius > 0.75 * BOX / 2), 0.1, 1)
+    return torch.where(late & (half_plane(BOX).radius > 0.75 * BOX / 2), amplitude, 1.0)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_of_an_unknown_filter_the_model_has_what_was_measured(scaled):
+    images = stating(image_table(), "exposure", scaled)
+    level = np.where(np.arange(len(images)) // TILTS % 2, 5.0, 1.0)
+    values = multiplied_noise(images, "exposure", scaled, level) * late_end(images, 0.1)
     measured = found_in(images, values)
-    assert measured.verdict == "unknown" and measured.corrected(images) is images
+    assert measured.verdict == "unknown" and "measured in the noise" in measured.message
+    params, hp = image_parameters(measured.corrected(images)), half_plane(BOX)
+    assert params.dose_weighted.all()
+    np.testing.assert_allclose(params.scale_factor, images["scale_factor"], rtol=1e-6)
+    stated = extraction_dose_weight(image_parameters(images), hp)
+    found = extraction_dose_weight(params, hp)
+    # The first doses' own filter is part of the map: what is measured is beside it.
+    first = stated[images["dose_e_A2"].to_numpy() < 10].mean(0)
+    off = torch.log(found / (stated / first * late_end(images, 0.1)))
+    # But where it is linear over a step.
+    dose = images["dose_e_A2"].to_numpy()
+    rows, columns = np.abs(dose - 60) > 15, (hp.radius / (BOX / 2) - 0.75).abs().numpy() > 0.08
+    assert off[rows][:, columns].square().mean().sqrt() < 0.06
+    h, g = physical_transfer(params, hp, dose=True, tilt=True)
+    noise = (h / g).nan_to_num(0.0)
+    torch.testing.assert_close(noise[0], ctf_of(params, hp)[0].square(), rtol=1e-3, atol=1e-6)
+
+
+def test_raw_images_beside_keep_what_they_state():
+    images = stating(image_table(), "exposure")
+    measured = found_in(images, multiplied_noise(images, "exposure") * late_end(images, 0.1))
+    images["ctf_premultiplied"] = np.arange(len(images)) % 2 == 0
+    images["dose_weighted"] = images["ctf_premultiplied"] | (np.arange(len(images)) % 4 == 1)
+    corrected = image_parameters(measured.corrected(images))
+    raw = ~images["ctf_premultiplied"].to_numpy()
+    before, after = (
+        extraction_dose_weight(one, half_plane(BOX))[raw] for one in (image_parameters(images), corrected)
+    )
+    assert torch.equal(before, after)
+    assert (corrected.dose_weighted.numpy() == images["dose_weighted"]).all()
 
 
 @pytest.mark.parametrize("what", FACTORS)

@@ -12,6 +12,9 @@ for each image, in which a scale factor shows, and one for each shell, which blu
 s are means of power over what is expected. Particles are independent: filters are compared by the mean of
 their log-likelihood ratio over its standard error. Raw images have p = f.
 
+The window in which images end spreads power over shells (`filter_profile.window_leak`): expected is the power
+after it. Where a filter or a low-pass leaves little, most of what is there has come from other shells.
+
 Shells below `INNER` are left out: signal and structures in the ice fade with the dose as well. Whether images
 end at the optimal dose shows in the power on both sides of that frequency, wherever it is.
 """
@@ -23,6 +26,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from tomohet.particles.filter_profile import Profile, window_leak
 from tomohet.particles.scores import MOST_Z, z_over_particles
 from tomohet.physics.dose import optimal_frequency
 from tomohet.physics.fourier import HalfPlane
@@ -30,12 +34,13 @@ from tomohet.physics.imaging import EXTRACTION_KV, ImageParameters, ctf_of, dose
 
 LOWEST, INNER, OUTER = 0.2, 0.55, 0.8  # of Nyquist
 DOSE_GROUPS = 6
-ROUNDS = 3
+ROUNDS = 8
 B_FACTORS_A2 = (0.5, 60.0)
 DECISIVE = 5.0  # z of one filter over another
-# Rms of the logarithm of the power: a filter that fits so well is not questioned; none that fits worse is
-# believed.
-FITS, MISFIT = 0.1, 0.4
+# Rms of the logarithm of the power: a filter that fits so well is not questioned; one that fits worse than
+# MISFIT gives way to the measured profile. What is stated rightly has 0.02, and up to 0.09 where the signal
+# is strong or particles have neighbours and a structured background.
+FITS, MISFIT = 0.1, 0.12
 # Shells on either side of an edge that are compared with each other, and those in between, where it leaks.
 BESIDE_PX, EDGE_PX = 6.0, 1.5
 HALFWAY = 0.35  # between exponents of a scale factor that is in the noise and one that is not
@@ -69,14 +74,19 @@ class Filter:
         like = params.dose_e_A2
         flags = {"dose_weighted": self.kind != "none", "cut_off": self.cut_off}
         columns = {key: torch.full_like(like, value, dtype=torch.bool) for key, value in flags.items()}
-        return params._replace(**columns, dose_b_factor_A2=torch.full_like(like, self.b_factor_A2))
+        return params._replace(
+            **columns,
+            dose_b_factor_A2=torch.full_like(like, self.b_factor_A2),
+            measured_weight=like.new_zeros(len(like), 0),
+        )
 
 
 @dataclass(frozen=True)
 class ShellSums:
     """Of m images in the s shells from `LOWEST` on: power and expected (m, s), the sum of C^2 (of 1 for raw
     images); points (s,) of each shell in an image; frequency (s,) in cycles per pixel; params and particle
-    (m,) of the images; box in px.
+    (m,) of the images; box in px; leak (s, s): fraction of a shell's power that the window brings from
+    another, rows add up to 1; None without a window.
     """
 
     power: Tensor
@@ -86,10 +96,18 @@ class ShellSums:
     params: ImageParameters
     particle: np.ndarray
     box: int
+    leak: Tensor | None = None
 
     @classmethod
-    def of(cls, chunks, params: ImageParameters, hp: HalfPlane, particle: np.ndarray) -> "ShellSums":
-        """chunks: yields (rows, half-planes (rows, n) complex)."""
+    def of(
+        cls,
+        chunks,
+        params: ImageParameters,
+        hp: HalfPlane,
+        particle: np.ndarray,
+        window: Tensor | None = None,
+    ) -> "ShellSums":
+        """chunks: yields (rows, half-planes (rows, n) complex); window: (box, box), of the images."""
         first = int(np.ceil(LOWEST * hp.box / 2))
         shell = hp.shell - first
         kept = (shell >= 0).nonzero()[:, 0]
@@ -105,28 +123,44 @@ class ShellSums:
         frequency = (first + torch.arange(n)) / hp.box
         usable = points > 0
         sums = (sums[..., usable] for sums in (power, expected, points, frequency))
-        return cls(*sums, params, particle, hp.box)
+        leak = None
+        if window is not None:
+            leak = window_leak(window)[first:, first:][usable][:, usable].float()
+            leak = leak / leak.sum(1, keepdim=True)
+        return cls(*sums, params, particle, hp.box, leak)
 
-    def fit(self, filter_: Filter | None, inside_only: bool = False) -> "Fit":
+    def fit(self, filter_: Filter | Profile | None, inside_only: bool = False) -> "Fit":
         """Under a filter; None: what the parameters state. inside_only: below the optimal dose."""
         params = self.params if filter_ is None else filter_.of(self.params)
         params = params._replace(cut_off=torch.zeros_like(params.dose_weighted))
-        factor = dose_weight_at(params, self.frequency.double()).square().clamp_min(1e-12)
+        factor = dose_weight_at(params, self.middle.double()).square().clamp_min(1e-12)
         factor = torch.where(params.dose_weighted[:, None], factor, 1.0)
         used = (self.edge() > EDGE_PX if inside_only else torch.ones_like(factor)) * (
             self.frequency >= INNER / 2
         )
-        ratio = self.power / (self.expected * factor).clamp_min(1e-30)
         weight = self.points * used
         some = weight.sum(1, keepdim=True) > 0
+        # Lower shells count for nothing but what leaks out of them.
+        seen = torch.where(self.frequency >= INNER / 2, used, some.float())
         colour = torch.ones(len(self.points))
         for _ in range(ROUNDS):
-            level = (weight * ratio / colour).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+            ratio = self.power / self.spread(self.expected * factor * colour).clamp_min(1e-30)
+            level = (weight * ratio).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
             level = torch.where(some, level.clamp_min(1e-30), 1.0)
-            colour = ((used * ratio / level).sum(0) / used.sum(0).clamp_min(1)).clamp_min(1e-30)
-        relative = ratio / (level * colour)
-        likelihood = -(weight * (relative + torch.log(factor * level * colour))).sum(1)
+            colour = colour * ((seen * ratio / level).sum(0) / seen.sum(0).clamp_min(1)).clamp_min(1e-30)
+        whole = (level * self.spread(self.expected * factor * colour)).clamp_min(1e-30)
+        relative = self.power / whole
+        likelihood = -(weight * (relative + torch.log(whole / self.expected.clamp_min(1e-30)))).sum(1)
         return Fit(likelihood.double().numpy(), level[:, 0].double().numpy(), relative, used)
+
+    @property
+    def middle(self) -> Tensor:
+        """(s,) cycles per pixel in the middle of each shell; `frequency` is where it ends."""
+        return self.frequency - 0.5 / self.box
+
+    def spread(self, power: Tensor) -> Tensor:
+        """Power (m, s) in shells after the window."""
+        return power if self.leak is None else (power / self.points) @ self.leak.T * self.points
 
     def end(self) -> float | None:
         """Frequency (cycles per pixel) at which all images end, as after a low-pass filter; None if nowhere.
@@ -159,7 +193,7 @@ class ShellSums:
         """
         params = filter_.of(self.params)._replace(cut_off=torch.zeros_like(self.params.dose_weighted))
         factor = torch.where(
-            params.dose_weighted[:, None], dose_weight_at(params, self.frequency.double()).square(), 1.0
+            params.dose_weighted[:, None], dose_weight_at(params, self.middle.double()).square(), 1.0
         )
         edge = self.edge()
         ratio = self.power / (self.expected * factor).clamp_min(1e-30)

@@ -2,7 +2,7 @@
 
 Where the two differ without doubt, the columns of the image table that the forward model reads are those of
 what was measured: the noise of a premultiplied image is the recorded noise times what was multiplied in, and
-nothing else tells what that was.
+nothing else tells what that was. Where no known filter fits, the model has the profile of the noise itself.
 """
 
 import logging
@@ -10,21 +10,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from tomohet.particles.extraction_filter import (
     CUT,
     DECISIVE,
     FITS,
+    INNER,
     MISFIT,
     Filter,
+    Fit,
     ShellSums,
 )
+from tomohet.particles.filter_profile import LEAST, Profile, measured_profile
 from tomohet.particles.preparation import Preparation, read_half_planes
 from tomohet.particles.rescaling import Grids
 from tomohet.particles.scores import z_over_particles
 from tomohet.particles.table import ParticleSet
 from tomohet.physics.fourier import HalfPlane
-from tomohet.physics.imaging import image_parameters
+from tomohet.physics.imaging import MEASURED, dose_weight_at, image_parameters
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ CUT_DECISIVE = 4.0
 # Exponents of the scale factor in the amplitude of the noise that say that it is in it, or not. What the
 # window lets leak from low frequencies into those that hardly hold anything makes them smaller.
 NO_SCALE, SCALE = (-0.6, 0.2), (0.5, 1.3)
-SCALE_MISFIT = 0.07  # beyond, structures in the ice weaken with the tilt as a scale factor would
+SCALE_MISFIT = 0.05  # beyond, structures in the ice weaken with the tilt as a scale factor would
 BETTER = 0.6  # misfit of a B-factor beside that of the published filters, to be believed
 
 Verdict = str  # "right", "wrong", "undecided", "unknown"
@@ -44,9 +48,10 @@ class MeasuredFilter:
     """stated, found: the filters, the latter None where none was found; mixed: images state different ones.
 
     scale_stated, scale_found: whether a scale factor is multiplied in, None where that is not known. verdict:
-    "right", "wrong" (and what was found is used), "undecided" or "unknown", as where all images end at a
-    resolution `end_A` (`end_cpp` in cycles per pixel), of which noise cannot tell more. z: of what was found
-    over what is stated, or of what is stated over the next; exponent: of the scale factor.
+    "right", "wrong" (and what was found is used), "undecided" or "unknown": no known filter fits, and
+    `profile`, the measured one, is used; or all images end at a resolution `end_A` (`end_cpp` in cycles per
+    pixel), of which noise cannot tell more. z: of what was found over what is stated, or of what is stated
+    over the next; exponent: of the scale factor.
     """
 
     stated: Filter
@@ -60,6 +65,7 @@ class MeasuredFilter:
     misfit: float
     end_A: float | None = None
     end_cpp: float | None = None
+    profile: Profile | None = None
 
     @property
     def message(self) -> str:
@@ -70,7 +76,11 @@ class MeasuredFilter:
                 f"{stated}; all images end at {self.end_A:.3g} Å: the noise beyond, which would tell, is gone"
             )
         if self.verdict == "unknown":
-            return f"{stated}; the noise follows no known filter (power off by {self.misfit:.0%})"
+            return (
+                f"{stated}; the noise follows no known filter (power off by {self.misfit:.0%}); the models "
+                f"use the filter measured in the noise, which leaves {self.profile.weight[-1, -1]:.1%} of "
+                "the amplitude at Nyquist in the last tilts"
+            )
         if self.verdict == "undecided":
             return f"{stated}; too few images to tell (z = {self.z:.1f})"
         scale = self.scale_stated if self.scale_found is None else self.scale_found
@@ -83,9 +93,14 @@ class MeasuredFilter:
 
     def corrected(self, images: pd.DataFrame) -> pd.DataFrame:
         """The image table with what was found where that is not what the file states."""
+        treated = images["ctf_premultiplied"].to_numpy(bool)
+        if self.profile is not None:
+            weight = self.profile.at(images["dose_e_A2"].to_numpy())
+            weight[~treated] = np.nan
+            columns = dict(zip(MEASURED, weight.T, strict=True))
+            return images.assign(**columns, dose_weighted=treated | images["dose_weighted"])
         if self.verdict != "wrong":
             return images
-        treated = images["ctf_premultiplied"].to_numpy(bool)
         images = images.copy()
         if self.found != self.stated or self.mixed:
             images["dose_weighted"] = np.where(treated, self.found.kind != "none", images["dose_weighted"])
@@ -117,6 +132,9 @@ def judged(sums: ShellSums) -> MeasuredFilter:
     # There is no filter that is nothing but cut off: where that is what shows, it has faded before.
     fading = best if best.kind != "none" else max(known - {Filter("none")}, key=sums.likelihood_below)
     cut = all(share < CUT and z_cut < -CUT_DECISIVE for share, z_cut in map(sums.beyond, {best, fading}))
+    if cut:  # A filter that fades faster than any that is known leaves as little there.
+        share, z_cut = sums.beyond(sums.with_best_b_factor(inside_only=True))
+        cut = share < CUT and z_cut < -CUT_DECISIVE
     if cut:
         best, fit, z_cut = fading, sums.fit(fading, inside_only=True), sums.beyond(fading)[1]
     else:
@@ -134,13 +152,39 @@ def judged(sums: ShellSums) -> MeasuredFilter:
     verdict = "right" if found == stated and decided else "undecided"
     if cut or (decided and found != stated) or (wrong_scale and decided):
         verdict = "wrong"
+    profile = None
     if misfit > MISFIT:
-        verdict, found = "unknown", None
+        profile = _profile(sums, sums.fit(best))
+        own = sums.fit(profile, inside_only=bool(cut))
+        if sums.misfit(own) < BETTER * misfit and _z(sums, own, fit) > DECISIVE:
+            verdict, found, z = "unknown", None, _z(sums, own, fit)
+        else:
+            profile = None
     if verdict == "wrong" and found == stated:
         z = z_scale
     elif verdict == "wrong" and cut:
         z = z_cut
-    return MeasuredFilter(stated, found, mixed, scale_stated, scale_found, verdict, abs(z), exponent, misfit)
+    return MeasuredFilter(
+        stated, found, mixed, scale_stated, scale_found, verdict, abs(z), exponent, misfit, profile=profile
+    )
+
+
+def _profile(sums: ShellSums, fit: Fit) -> Profile:
+    """The measured filter. fit: of the known filter that comes closest, for the particles' grey levels.
+
+    A particle's tilts were recorded with equal noise, multiplied by the stated scale factor (0 in none).
+    """
+    params, owner = sums.params, np.unique(sums.particle, return_inverse=True)[1]
+    scale = params.scale_factor.square().double().numpy()
+    grey = np.bincount(owner, fit.level / scale) / np.bincount(owner)
+    level = torch.as_tensor(grey[owner] * scale).clamp_min(1e-30)[:, None]
+    stated = torch.where(
+        params.dose_weighted[:, None], dose_weight_at(params, sums.middle.double()), 1.0
+    ).clamp_min(LEAST)
+    return measured_profile(
+        sums.power / level, sums.expected, stated, sums.points, sums.leak, params.dose_e_A2, sums.middle,
+        INNER / 2,
+    )  # fmt: skip
 
 
 def _best(sums: ShellSums, known: set[Filter], stated: Filter, mixed: bool, *, inside_only: bool):
@@ -198,7 +242,8 @@ def sampled(
     place[rows] = np.arange(len(rows))
     chosen = images.iloc[rows]
     chunks = ((place[here], values) for here, values in read_half_planes(images, rows, grids, preparation))
-    return ShellSums.of(chunks, image_parameters(chosen), hp, chosen["particle"].to_numpy())
+    particle = chosen["particle"].to_numpy()
+    return ShellSums.of(chunks, image_parameters(chosen), hp, particle, preparation.window_of(hp.box))
 
 
 def _whole_particles(particle: np.ndarray, usable: np.ndarray) -> np.ndarray:

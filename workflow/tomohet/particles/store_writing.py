@@ -70,9 +70,9 @@ def write_store(
 
     The filter that was multiplied into premultiplied images is first measured in a sample
     (`particles.measured_filter`). Where it differs from the filter that the file states, the image table gets
-    the measured one. Images are read, their background is subtracted, and they are windowed, transformed,
-    given their sign, normalised and shifted, in this order. With `rescale`, images of any pixel size and box
-    are resampled to one grid.
+    the filter that was found: a known filter, or the measured profile of an unknown one. Images are read,
+    their background is subtracted, and they are windowed, transformed, given their sign, normalised and
+    shifted, in this order. With `rescale`, images of any pixel size and box are resampled to one grid.
 
     A store of the same inputs and options is reused unchanged; any other is rebuilt. Sections are streamed,
     so memory does not grow with the number of images. `store.yaml` is written last.
@@ -193,7 +193,7 @@ def _digest(particle_set: ParticleSet, preparation: Preparation) -> str:
             (
                 FORMAT,
                 __version__,
-                "filter measured",
+                "filter profile measured",
                 particle_set.box,
                 sorted(preparation.described().items()),
             )

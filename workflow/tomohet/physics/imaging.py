@@ -15,6 +15,8 @@ Tensor = torch.Tensor
 EXTRACTION_KV = 300.0  # for which the extraction programs compute dose weights, whatever the voltage
 # Amplitude of the noise that rounding adds to stacks of float16. Factors below it hide the signal.
 ROUNDING = 1e-5
+# Columns of a measured dose weight: its values at equal steps of frequency, the last at Nyquist.
+MEASURED = tuple(f"measured_weight_{number:02d}" for number in range(1, 21))
 
 
 class ImageParameters(NamedTuple):
@@ -27,6 +29,8 @@ class ImageParameters(NamedTuple):
     weight W (dose_weighted; `extraction_dose_weight`) and by the amplitude s (scale_factor; 1: none). s is 0
     for tilts that were excluded without being hidden: their images hold nothing and get no weight. A negative
     s turns the sign of the image, and its weight likewise. cut_off: W is 0 beyond the optimal dose.
+    measured_weight (m, `MEASURED`): W itself where no known formula gives it; NaN in the rows of other
+    images, (m, 0) where there is no such image.
     """
 
     rotation: Tensor
@@ -45,6 +49,7 @@ class ImageParameters(NamedTuple):
     scale_factor: Tensor
     dose_b_factor_A2: Tensor
     cut_off: Tensor
+    measured_weight: Tensor
 
     def take(self, index: Tensor | slice) -> "ImageParameters":
         """The parameters of some of the images."""
@@ -62,11 +67,15 @@ _FLAGS = ("ctf_premultiplied", "dose_weighted", "cut_off")
 def image_parameters(images: pd.DataFrame, device: torch.device | str = "cpu") -> ImageParameters:
     """Parameters of the rows of an image table (columns as in the prepared store), in row order.
 
-    No file states `cut_off`: it is False in tables without it (`particles.extraction_filter` adds it).
+    No file states `cut_off` or `MEASURED`: they are False and not known in tables without them
+    (`particles.measured_filter` adds them).
     """
     rotation = torch.as_tensor(images[_ROTATION_COLUMNS].to_numpy("float32", copy=True), device=device)
     fields = {"rotation": rotation.reshape(-1, 3, 3)}
-    for name in ImageParameters._fields[1:]:
+    measured = list(MEASURED) if MEASURED[0] in images else []
+    weights = images[measured].to_numpy("float32", copy=True)
+    fields["measured_weight"] = torch.as_tensor(weights, device=device)
+    for name in ImageParameters._fields[1:-1]:
         kind = "bool" if name in _FLAGS else "float32"
         known = name in images or name != "cut_off"
         column = images[name].to_numpy(kind, copy=True) if known else np.zeros(len(images), bool)
@@ -107,7 +116,8 @@ def dose_weight_at(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
     exp(-B dose k^2 / 4) where dose_b_factor_A2 is above 0, else exp(-dose / 2 Nc(k)) with the constants of
     300 kV at any voltage. Sources: RELION 5, damage.cpp, `weightImage`; Warp,
     TiltSeries.ReconstructParticleSeries.cs, `RelionWeights`. Both leave what is beyond the optimal dose,
-    which is 0 where `cut_off`, as Grant & Grigorieff (2015, eLife) have it.
+    which is 0 where `cut_off`, as Grant & Grigorieff (2015, eLife) have it. A measured weight stands for
+    either; it is linear between its frequencies.
     """
     s_invA, extraction_kV = (
         _frequency_invA(params, radius_cpp),
@@ -119,7 +129,19 @@ def dose_weight_at(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
         b_factor[:, None] > 0, b_factor_attenuation(s_invA, b_factor * params.dose_e_A2), weight
     )
     beyond = s_invA > optimal_frequency(params.dose_e_A2, extraction_kV)[:, None]
-    return weight.masked_fill(params.cut_off[:, None] & beyond, 0)
+    weight = weight.masked_fill(params.cut_off[:, None] & beyond, 0)
+    if params.measured_weight.shape[1]:
+        known = params.measured_weight[:, :1].isnan()
+        weight = torch.where(known, weight, _between(params.measured_weight, radius_cpp))
+    return weight
+
+
+def _between(measured: Tensor, radius_cpp: Tensor) -> Tensor:
+    """Measured weights (m, `MEASURED`) at frequencies (n,) in cycles per pixel: (m, n), 1 at frequency 0."""
+    place = (radius_cpp * 2 * len(MEASURED)).clamp(0, len(MEASURED)).float()
+    below = place.floor().long().clamp(max=len(MEASURED) - 1)
+    from_zero = torch.cat([torch.ones_like(measured[:, :1]), measured], dim=1)
+    return torch.lerp(from_zero[:, below], from_zero[:, below + 1], place - below)
 
 
 def _frequency_invA(params: ImageParameters, radius_cpp: Tensor) -> Tensor:

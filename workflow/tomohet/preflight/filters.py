@@ -5,6 +5,7 @@ import torch
 
 from tomohet.particles.extraction_filter import ShellSums
 from tomohet.particles.measured_filter import MeasuredFilter, judged
+from tomohet.particles.preparation import Preparation
 from tomohet.preflight.finding import Finding
 from tomohet.preflight.sample import Sample
 
@@ -26,7 +27,8 @@ def extraction_filter(sample: Sample, premultiplied: bool) -> Finding:
     params = sample.params.take(torch.as_tensor(rows))
     params = params._replace(ctf_premultiplied=torch.full((len(rows),), premultiplied))
     chunks = [(np.arange(len(rows)), sample.data[rows])]
-    measured = judged(ShellSums.of(chunks, params, sample.half_plane, sample.particle[rows]))
+    window = Preparation().window_of(sample.box)
+    measured = judged(ShellSums.of(chunks, params, sample.half_plane, sample.particle[rows], window))
     if premultiplied:
         return of_premultiplied(measured)
     if measured.end_A is not None:
@@ -36,6 +38,9 @@ def extraction_filter(sample: Sample, premultiplied: bool) -> Finding:
         return Finding(
             NAME, "raw only", "undecided", 0.0, text, "extract from unfiltered tilt images", "look"
         )
+    if measured.verdict == "unknown":
+        text = f"raw images, but their noise follows no known filter (power off by {measured.misfit:.0%})"
+        return Finding(NAME, "raw only", "undecided", 0.0, text, "", "pass")
     found = "undecided" if measured.found is None else measured.found.name.replace("CTF", "raw")
     if measured.verdict != "wrong" or measured.found.kind == "none":
         text = "raw images: their noise shows no filter that fades with the dose"
@@ -52,9 +57,12 @@ def of_premultiplied(measured: MeasuredFilter) -> Finding:
     stated = measured.stated.name
     found = measured.found.name if measured.verdict in ("right", "wrong") else "undecided"
     sign = -1 if measured.verdict == "wrong" else 1
+    program = "look up what the extraction program applied"
     remedy = {
-        "wrong": "`prepare` uses the filter that was found; look up what the extraction program applied",
-        "unknown": "look up what the extraction program applied, or extract without it",
+        "wrong": f"`prepare` uses the filter that was found; {program}",
+        "unknown": f"`prepare` uses the measured filter; {program}",
     }.get(measured.verdict, "")
+    if measured.end_A is not None:
+        remedy = f"{program}, or extract without it"
     verdict = "look" if remedy else "pass"
     return Finding(NAME, stated, found, sign * measured.z, measured.message, remedy, verdict)
