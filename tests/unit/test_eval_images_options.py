@@ -8,7 +8,7 @@ import torch
 from analysis_fakes import long_options, run
 
 from tomohet import processes
-from tomohet.errors import InputError
+from tomohet.errors import DoneByCopies, InputError
 from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.pickles import load_latents
 from tomohet.linear.poses import PoseEstimates
@@ -134,9 +134,9 @@ def test_a_part_of_the_latents_of_a_star_file(tiny_training, tiny, tmp_path):
 def test_multigpu_starts_a_copy_on_every_gpu(monkeypatch):
     started = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr("tomohet.device.device_of", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("tomohet.commands.eval_images.device_of", lambda name: torch.device("cuda"))
     monkeypatch.setattr(processes, "start_copies", lambda n: started.append(n) or 0)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(DoneByCopies) as ended:
         run(
             "eval_images",
             "particles.star",
@@ -148,7 +148,7 @@ def test_multigpu_starts_a_copy_on_every_gpu(monkeypatch):
             "z.pkl",
             "--multigpu",
         )
-    assert started == [3] and ended.value.code == 0
+    assert started == [3] and ended.value.status == 0
 
 
 def test_multigpu_without_gpus_changes_nothing(tiny_training, tiny_store, latents, tmp_path):
@@ -187,6 +187,6 @@ def test_every_option_is_tested_here():
         "--device",
     }  # fmt: skip
     of_command = long_options("eval_images")
-    idle = {name for name, meaning in of_command.items() if "accepted" in meaning}
+    idle = {name for name, meaning in of_command.items() if "Accepted" in meaning}
     assert set(of_command) - idle == tested
     assert idle == {"--no-amp"}

@@ -15,7 +15,7 @@ from tomohet import processes
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.volume_space import find_volumes
 from tomohet.cli import SCRIPTS, options_of
-from tomohet.errors import InputError
+from tomohet.errors import DoneByCopies, InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import read_volume
 from tomohet.model import decoder as decoding
@@ -62,7 +62,7 @@ CHANGED_VOLUMES = {
 @pytest.mark.parametrize("option", CHANGED_VOLUMES)
 def test_option_changes_the_volumes(option, tiny_training, zfile, plain, tmp_path, monkeypatch):
     # On a processor that has no bfloat16 too: slow there, but the same.
-    monkeypatch.setattr(volumes_of_models, "half_precision", lambda device: torch.bfloat16)
+    monkeypatch.setattr("tomohet.commands.eval_vol.half_precision", lambda device: torch.bfloat16)
     found = eval_vol(tiny_training, zfile, tmp_path, *CHANGED_VOLUMES[option])
     for name, (volume, _) in plain.items():
         changed = found[name][0]
@@ -70,7 +70,7 @@ def test_option_changes_the_volumes(option, tiny_training, zfile, plain, tmp_pat
 
 
 def test_half_precision_is_close(tiny_training, zfile, plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(volumes_of_models, "half_precision", lambda device: torch.float16)
+    monkeypatch.setattr("tomohet.commands.eval_vol.half_precision", lambda device: torch.float16)
     for name, (volume, _) in eval_vol(tiny_training, zfile, tmp_path, "--amp").items():
         assert np.abs(volume - plain[name][0]).max() < 5e-3 * np.abs(volume).max()
 
@@ -246,11 +246,11 @@ def test_diverged_weights_write_no_volume(tiny_training, zfile, tmp_path):
 def test_multigpu_starts_a_copy_on_every_gpu(monkeypatch):
     started = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr("tomohet.device.device_of", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("tomohet.commands.eval_vol.device_of", lambda name: torch.device("cuda"))
     monkeypatch.setattr(processes, "start_copies", lambda n: started.append(n) or 0)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(DoneByCopies) as ended:
         run("eval_vol", "-w", "weights.pkl", "-c", "config.pkl", "-o", "volumes", "--multigpu")
-    assert started == [3] and ended.value.code == 0
+    assert started == [3] and ended.value.status == 0
 
 
 def test_multigpu_without_gpus_changes_nothing(tiny_training, zfile, plain, tmp_path):

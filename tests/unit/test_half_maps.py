@@ -217,7 +217,7 @@ def test_command_writes_both_layouts(shared, backproject_voxel, run_script, tmp_
 
 def test_command_refuses_kindly(backproject_voxel, tmp_path, store, capsys):
     for arguments, message in (
-        ((store.folder, "--lowpass", -3), "--lowpass -3.0: expected a number above 0"),
+        ((store.folder, "--lowpass", -3), "--lowpass -3.0: expected more than 0"),
         ((store.folder, "--use-first-nptcls", 1), "cannot be divided into two halves"),
         ((tmp_path / "absent",), "absent"),
     ):

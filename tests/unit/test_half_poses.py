@@ -78,7 +78,9 @@ def test_each_half_is_refined_from_its_own_images_alone(store, by):
 
 
 def test_half_sets_are_not_refined_where_no_errors_were_found(tiny_store, store, tmp_path, monkeypatch):
-    monkeypatch.setattr("tomohet.linear.fit.refined_alone", lambda *a, **k: pytest.fail("refined"))
+    monkeypatch.setattr(
+        "tomohet.commands.backproject_voxel.refined_alone", lambda *a, **k: pytest.fail("refined")
+    )
     options = ("--refine-poses", written(store, tmp_path, deviation=np.zeros(2)))
     run("backproject_voxel", tiny_store, "-o", tmp_path / "half", "--device", "cpu", *options)
     assert (tmp_path / "half" / "half1.mrc").is_file()

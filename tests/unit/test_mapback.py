@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tomohet.commands import subtomo2chimerax
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.files.star import write_star
 from tomohet.mapback import placements, scene
-from tomohet.model import load, volumes
 
 
 def series(folder, n=6, **columns):
@@ -122,14 +122,14 @@ def test_own_volumes_are_those_of_the_particle_in_every_tomogram(tmp_path, monke
     z = np.arange(6, dtype=np.float32)[:, None]
     write_pickle(tmp_path / "z.pkl", z)
     written = {}
-    monkeypatch.setattr(load, "load_model", lambda *_: None)
+    monkeypatch.setattr(subtomo2chimerax, "load_model", lambda *_: None)
 
     def fake_volumes(_, points, folder, **__):
         written[folder.name] = points.ravel().tolist()
         for number in range(len(points)):
             write_volume(folder / f"vol_{number:03d}.mrc", np.zeros((8, 8, 8)), 4.0)
 
-    monkeypatch.setattr(volumes, "write_volumes", fake_volumes)
+    monkeypatch.setattr(subtomo2chimerax, "write_volumes", fake_volumes)
     write_pickle(tmp_path / "ind.pkl", np.array([5, 0, 3, 2]))
     for name in ("w.pkl", "c.pkl"):
         write_pickle(tmp_path / name, 0)

@@ -64,7 +64,7 @@ def test_frequencies_march_while_the_network_trains(tiny_store, tmp_path, share)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--march", "1"], "--march 1.0: expected a fraction of the training, 0 to below 1"),
+        (["--march", "1"], "--march 1.0: expected less than 1"),
         (["--encoder", "free"], "--encoder free: latents of this encoder start from a linear"),
     ],
 )

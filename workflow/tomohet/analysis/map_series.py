@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from tomohet import plots
@@ -107,7 +108,7 @@ def by_epoch(epochs: list[int], values: np.ndarray, label: str) -> Figure:
 def curves_of(series: MapSeries, chosen: Sequence[int], title: str) -> Figure:
     """Plot FSC curves of chosen rows, coloured from the first epoch to the last."""
     fig, ax = plots.figure(width=4.8, height=3.6)
-    shades = plots.plt.get_cmap(plots.SEQUENTIAL)(np.linspace(0, 0.9, len(chosen)))
+    shades = colormaps[plots.SEQUENTIAL](np.linspace(0, 0.9, len(chosen)))
     for shade, row in zip(shades, chosen, strict=True):
         ax.plot(series.frequency_1_A, series.curves[row], color=shade, label=f"epoch {series.epochs[row]}")
     plots.fsc_axes(ax, 0.5 / series.frequency_1_A[-1], title)

@@ -91,7 +91,7 @@ def full_shell_sums(values: Tensor, shells: Tensor, n_shells: int) -> Tensor:
 
 
 def shell_power(volumes: Tensor, n_shells: int | None = None) -> Tensor:
-    """Compute the mean |F|^2 of volumes (..., D, D, D) in (default D//2 + 1) nearest shells: (..., n_shells)."""
+    """Compute the mean |F|^2 of volumes (..., D, D, D) in nearest shells: (..., n_shells or D//2 + 1)."""
     box = volumes.shape[-1]
     power = torch.fft.rfftn(volumes, dim=(-3, -2, -1)).abs().square()
     return shell_means(power, nearest_grid(box, volumes.device), n_shells or box // 2 + 1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy.cluster.hierarchy import dendrogram
 
 from tomohet import plots
@@ -142,7 +143,7 @@ def masks_on_mean(mean: np.ndarray, labels: np.ndarray, names: list[str]) -> Fig
             ax.contour(labels[section] == unit, levels=[0.5], colors=[colors(int(unit))], linewidths=1)
         ax.set(title=f"{view} section", xlabel=f"{across} (px)", ylabel=f"{up} (px)")
     if len(names) <= 15:
-        handles = [plots.plt.Line2D([], [], color=colors(i), label=name) for i, name in enumerate(names)]
+        handles = [Line2D([], [], color=colors(i), label=name) for i, name in enumerate(names)]
         fig.legend(handles=handles, loc="outside lower center", ncols=min(len(names), 8), fontsize=7)
     fig.suptitle("Units' masks on the mean volume")
     return fig

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LightSource, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from scipy.ndimage import gaussian_filter, zoom
 from skimage.measure import marching_cubes
@@ -55,7 +56,7 @@ def surfaces(
     """
     box = len(mean)
     shrink = min(1.0, LARGEST_BOX / box)
-    fig = plots.plt.figure(figsize=(4.0 * len(VIEWS_DEG), 4.2), layout="constrained")
+    fig = Figure(figsize=(4.0 * len(VIEWS_DEG), 4.2), layout="constrained")
     colors, ordinals = _colors(table), _ordinals(labels, table)
     bodies = [(mean, level, (0.75, 0.75, 0.75), 0.18)]
     bodies += [
@@ -193,7 +194,7 @@ def _ordinals(labels: np.ndarray, table: pd.DataFrame) -> np.ndarray:
 def _legend(fig: Figure, table: pd.DataFrame) -> None:
     colors = _colors(table)
     handles = [
-        plots.plt.Line2D(
+        Line2D(
             [], [], marker="s", linestyle="", color=colors[row], label=f"{block.id}: in {block.occupancy:.0%}"
         )
         for row, block in enumerate(table.head(MOST_IN_LEGEND).itertuples(), start=1)
