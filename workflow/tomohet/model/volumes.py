@@ -34,9 +34,9 @@ class VolumeModel(Protocol):
     box: int
     zdim: int
 
-    def volumes(self, z: Tensor, box: int | None = None) -> Tensor: ...  # noqa: D102
+    def volumes(self, z: Tensor, box: int | None = None) -> Tensor: ...
 
-    def decode(  # noqa: D102
+    def decode(
         self,
         z: Tensor,
         box: int | None = None,

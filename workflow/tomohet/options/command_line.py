@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _in_order(model: type[Options]) -> list[tuple[str, str]]:
     sections: dict[str, str] = {}
     for cls in model.__mro__:
         if issubclass(cls, Options):
-            for name in cls.__dict__.get("__annotations__", {}):
+            for name in get_annotations(cls):
                 if name in model.model_fields:
                     own = words_of(model.model_fields[name]).section
                     sections.setdefault(name, own if own is not None else cls.section)
