@@ -4,6 +4,7 @@ Each function measures one of them at a `Place` and returns what a repetition he
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -64,11 +65,8 @@ def train(place: Place, *options: str, share: float = 1.0) -> Amount:
             watch.lap()
             yield batch
 
-    with mock.patch.object(ParticleImages, "batches", timed_batches):
-        try:
-            train_vae(args, store, particles, place.device)
-        except Enough:
-            pass
+    with mock.patch.object(ParticleImages, "batches", timed_batches), suppress(Enough):
+        train_vae(args, store, particles, place.device)
     return Amount(load.batch, load.batch * load.tilts, flop)
 
 

@@ -178,7 +178,7 @@ def edges_by_loop(on: np.ndarray, xyz_A: np.ndarray, positive: np.ndarray, negat
             n11, n00 = (on[i] & on[j]).sum(), (~on[i] & ~on[j]).sum()
             distance = np.linalg.norm(xyz_A[i] - xyz_A[j])
             factor = max(1.25, 0.02 * distance + 0.95) if distance < 40 else 1.75
-            present = n11 > min(factor * positive[n_i, n_j], min(n_i, n_j))
+            present = n11 > min(factor * positive[n_i, n_j], n_i, n_j)
             if present and n00 > min(negative[n_i, n_j], volumes - max(n_i, n_j)):
                 edges.add((i, j))
     return edges

@@ -7,6 +7,7 @@ with numpy's full complex FFT, a file each.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import mrcfile
@@ -30,7 +31,7 @@ class PlainMLP(nn.Module):
     def __init__(self, n_in: int, layers: int, width: int, n_out: int) -> None:
         super().__init__()
         widths = [n_in, *[width] * (layers + 1), n_out]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` (..., n_in) to (..., n_out)."""

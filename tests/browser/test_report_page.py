@@ -122,7 +122,7 @@ def test_zoom_keeps_the_point_under_the_pointer(scenes):
 
 def test_isosurface_of_a_ball(scenes):
     found = scenes["ball"]
-    assert 7.2 < found["low"] and found["high"] < 7.4
+    assert found["low"] > 7.2 and found["high"] < 7.4
     assert found["outward"] > 0.99
     assert found["inside"] == pytest.approx(
         4 / 3 * np.pi * 7.3**3, rel=0.03

@@ -80,6 +80,6 @@ def everything(device):
 
 def test_cuda_equals_cpu():
     on_cpu, on_cuda = everything("cpu"), everything("cuda")
-    for name, expected in on_cpu.items():
-        expected, found = np.asarray(expected), np.asarray(on_cuda[name])
+    for name, values in on_cpu.items():
+        expected, found = np.asarray(values), np.asarray(on_cuda[name])
         assert np.abs(found - expected).max() < 2e-4 * np.abs(expected).max(), name

@@ -83,7 +83,7 @@ def write_image_series(folder: Path, seed: int = 0) -> tuple[Path, pd.DataFrame]
 def optimisation_set_blocks(rng: np.random.Generator) -> tuple[dict, dict]:
     """Particles file and tomograms file of an optimisation set: 3 tomograms interleaved, tilts hidden."""
     names = [f"00{p % 3 + 1}" for p in range(N_PARTICLES)]
-    visible = [[int(not (t == p % 3)) for t in range(N_TILTS)] for p in range(N_PARTICLES)]
+    visible = [[int(t != p % 3) for t in range(N_TILTS)] for p in range(N_PARTICLES)]
     particles = pd.DataFrame(
         {
             "rlnTomoName": names,

@@ -32,7 +32,9 @@ def moved(folder, *latents):
 
 def test_shifts_of_latents_by_hand(tmp_path):
     start = np.array([[0.0, 0], [2, 0]], np.float32)
-    table = moved(tmp_path, start, start + [0, 1], start + [0, 3], 2 * start + [0, 3])
+    table = moved(
+        tmp_path, start, start + np.array([0, 1]), start + np.array([0, 3]), 2 * start + np.array([0, 3])
+    )
     assert table["magnitude"].tolist() == [1, 2, 1]  # at last the particles move by 0 and 2
     # All particles move alike, then apart, each by half of what is then the spread.
     assert table["relative"].tolist() == pytest.approx([0, 0, 0.5])

@@ -115,7 +115,7 @@ def test_nearest_rows_against_all_distances():
 
 
 def test_umap_is_skipped_for_few_points_and_repeats_itself_for_a_seed():
-    z, states = latents(80, 4)
+    z, _ = latents(80, 4)
     assert umap_embedding(z[:14], seed=0) is None
     one, two = umap_embedding(z, seed=5), umap_embedding(z, seed=5)
     np.testing.assert_array_equal(one, two)

@@ -202,8 +202,16 @@ def test_each_of_two_searches_has_half_of_the_errors():
 
 @pytest.mark.parametrize(
     ("box", "max_frequency", "n_maps", "wanted"),
-    [(96, 0.25, 1600, 32), (24, 0.5, 10, 24), (96, 0.25, 20_000, 20), (96, 0.5, 10**7, 16)]
-    + [(96, 0.25, 4 * KERNEL_PARTICLES, 16), (32, 0.25, 10, 16), (40, 0.25, 10, 20), (12, 0.25, 10, 12)],
+    [
+        (96, 0.25, 1600, 32),
+        (24, 0.5, 10, 24),
+        (96, 0.25, 20_000, 20),
+        (96, 0.5, 10**7, 16),
+        (96, 0.25, 4 * KERNEL_PARTICLES, 16),
+        (32, 0.25, 10, 16),
+        (40, 0.25, 10, 20),
+        (12, 0.25, 10, 12),
+    ],
 )
 def test_kernel_boxes_fit_in_memory_and_are_no_larger_than_needed(box, max_frequency, n_maps, wanted):
     assert kernel_box(box, max_frequency, n_maps) == wanted

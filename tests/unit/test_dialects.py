@@ -112,7 +112,7 @@ def test_image_series_order_of_rows_and_columns_has_no_meaning(tmp_path):
 
 
 def test_image_series_tables_keep_their_contract(tmp_path):
-    star, table = write_image_series(tmp_path)
+    star, _table = write_image_series(tmp_path)
     read = read_particles(star)
     assert read.dialect == "Warp/M image series"
     assert tuple(read.particles.columns) == PARTICLE_COLUMNS and tuple(read.images.columns) == IMAGE_COLUMNS

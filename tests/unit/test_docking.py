@@ -66,7 +66,7 @@ def test_left_jacobian_is_the_derivative_of_a_rotation():
 def test_refinement_climbs_back(atoms):
     pair = model_match.compare(positions(atoms), atoms.Z.to_numpy(), drawn(atoms), PIXEL, (0, 0, 0))
     off = Rotation.from_rotvec(np.radians([6, -5, 4])).as_matrix()
-    placement, score = docking.refine(pair, off, pair.centre_A + (3.0, 2.0, -3.0))
+    placement, score = docking.refine(pair, off, pair.centre_A + np.array([3.0, 2.0, -3.0]))
     placed = placement.move(positions(atoms))
     assert np.sqrt(((placed - positions(atoms)) ** 2).sum(axis=1).mean()) < 0.3
     assert score > 0.95

@@ -6,6 +6,7 @@ import pickle
 import resource
 import struct
 import zipfile
+from pathlib import Path
 
 import analysis_fakes as fakes
 import numpy as np
@@ -33,7 +34,7 @@ ABSURD = (-4, 0, 10**5, 10**9, 10**30, 0.5, float("nan"), float("inf"), "text", 
 @pytest.fixture(autouse=True)
 def little_memory():
     """Limit the memory, so that an undetected bomb ends the test and not the machine."""
-    taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, limits[1]))
     yield

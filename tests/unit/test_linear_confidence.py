@@ -31,7 +31,7 @@ def test_more_tilts_settle_more():
     few = store.restricted((store.images["particle"].to_numpy() % 2 == 0) | (number < 3))
     found = settled(few)
     assert found[::2].min() > found[1::2].max()
-    assert (0 < found).all() and (found < 1).all()
+    assert (found > 0).all() and (found < 1).all()
 
 
 def test_less_noise_settles_more():

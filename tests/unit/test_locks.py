@@ -64,9 +64,12 @@ def test_processes_of_one_job_share_a_folder_but_with_no_other(tmp_path):
             pass
         with pytest.raises(InputError, match="is writing there"), writing(tmp_path):
             pass
-    with writing(tmp_path), pytest.raises(InputError, match="is writing there"):
-        with writing(tmp_path, shared=True):
-            pass
+    with (
+        writing(tmp_path),
+        pytest.raises(InputError, match="is writing there"),
+        writing(tmp_path, shared=True),
+    ):
+        pass
     assert not list(tmp_path.iterdir())
 
 

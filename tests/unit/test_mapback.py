@@ -100,7 +100,7 @@ def test_written_matrices_are_still_rotations(tmp_path):
 def test_labels_of_any_value_have_their_own_colour():
     labels = np.array([7, -1, 7, 100])
     assert len(set(scene.label_colors(labels, None).values())) == 3
-    assert list(scene.label_colors(labels, "viridis").items())[0] == (-1, "#440154")
+    assert next(iter(scene.label_colors(labels, "viridis").items())) == (-1, "#440154")
     with pytest.raises(InputError, match="no such map"):
         scene.label_colors(labels, "rainbow2")
 

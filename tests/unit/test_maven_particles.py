@@ -169,7 +169,7 @@ def test_confidence_falls_with_exceptions_and_few_cases():
 
 
 def test_particles_calibrate_and_are_classified():
-    values, there = amplitudes()
+    values, _there = amplitudes()
     volumes = values[:60]
     found = analyse(volumes, values, list("abcd"), np.array([20.0, 2, 2, 2]), "modes", classes=2)
     assert found.particles.shape == values.shape and found.observed is found.particles

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import zipfile
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_a_name_with_a_nul_is_none(tmp_path, name):
 def laughs(levels: int) -> str:
     names = [f"l{level}" for level in range(levels)]
     lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in pairwise(names):
         lines.append(f"{name}: &{name} [{', '.join(['*' + before] * 9)}]")
     return "\n".join(lines) + "\n"
 

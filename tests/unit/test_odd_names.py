@@ -111,9 +111,7 @@ def test_names_that_no_star_file_can_hold(tmp_path, kind, odd):
     else:
         star = write_optimisation_set(folder, *optimisation_set_blocks(np.random.default_rng(0)))
     out = tmp_path / "out"
-    if kind == "data folder":
-        command, options, output = "filter_star", (), f"{odd_output}_optimisation_set.star"
-    elif kind == "filtered set":
+    if kind in ("data folder", "filtered set"):
         command, options, output = "filter_star", (), f"{odd_output}_optimisation_set.star"
     elif kind == "one stack":
         command, options = "downsample", ("-D", SMALL, "--write-tiltseries-starfile")

@@ -96,7 +96,7 @@ def native_set(folder):
 )
 def test_names_derived_from_that_of_a_set(tmp_path, refused, output, replaced):
     folder = tmp_path / "data"
-    star, native = native_set(folder)
+    star, _native = native_set(folder)
     if output.startswith("tomograms"):
         star = folder / "particles_optimisation_set.star"
     refused(folder, replaced, "filter_star", star, "-o", folder / output, "--ind", indices(tmp_path))

@@ -20,7 +20,7 @@ from tomohet.files.mrc import read_volume, write_volume
 from tomohet.physics.molmap import molmap
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import siren_ensembles  # noqa: E402
+import siren_ensembles
 
 BOX, PIXEL = 32, 6.0
 OCCUPANCIES = (0.22, 0.45, 0.6, 0.8)

@@ -118,7 +118,7 @@ def test_published_rule_equals_a_naive_loop_with_stored_cutoffs(seed):
             n11, n00 = (on[:, i] & on[:, j]).sum(), (~on[:, i] & ~on[:, j]).sum()
             distance = math.dist(xyz_A[i], xyz_A[j])
             factor = max(1.25, 0.02 * distance + 0.95) if distance < 40 else 1.75
-            present = n11 > min(factor * positive[n_i, n_j], min(n_i, n_j))
+            present = n11 > min(factor * positive[n_i, n_j], n_i, n_j)
             absent = n00 > min(negative[n_i, n_j], 200 - max(n_i, n_j))
             if i != j and present and absent:
                 expected.add((i, j))

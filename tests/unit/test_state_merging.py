@@ -103,7 +103,7 @@ def test_as_many_states_as_there_are(seed):
 
 
 def test_no_more_than_asked_for():
-    place, state = nested()
+    place, _state = nested()
     choice, states = choose_states(seen(place), 4, 0)
     assert choice.n_states == 4 == len(states.share) == choice.states.shape[1]
 

@@ -91,7 +91,7 @@ def test_maps_of_states_that_are_known(store, linear, observations):
     known = torch.nn.functional.one_hot(torch.as_tensor(store.presence[:, 0]).long(), 2).float()
     difference, scale = state_maps(observations, linear.mean, known)
     assert correlation(difference[1] - difference[0], store.maps[1]) > 0.85
-    shuffled, noise_scale = state_maps(observations, linear.mean, known.roll(1, 0))
+    _shuffled, noise_scale = state_maps(observations, linear.mean, known.roll(1, 0))
     assert noise_scale.max() < 0.3 * scale.min()
 
 

@@ -230,8 +230,8 @@ def test_halves_and_splits_of_tilts_are_the_same_for_all_copies(store):
     half = half_of_images(store, everyone, "tilt", np.random.default_rng(0))[1].reshape(N, 2, TILTS)
     assert (half[:, 0] == half[:, 1]).all() and len(np.unique(half[:, 0], axis=0)) > 1
     split = TiltSplit.of_store(store, everyone, 0.6, True, 0)
-    for mask in (split.trained, split.judging, split.test):
-        mask = mask.reshape(N, 2, TILTS)
+    for part in (split.trained, split.judging, split.test):
+        mask = part.reshape(N, 2, TILTS)
         assert mask.any() and (mask[:, 0] == mask[:, 1]).all()
     assert (split.trained.astype(int) + split.judging + split.test == 1).all()
 

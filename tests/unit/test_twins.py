@@ -66,7 +66,7 @@ def stores(twins, tmp_path_factory):
 
 def test_tables_agree(twins):
     """All but what was multiplied in, and where the image lies; to the files' decimals."""
-    _, options, series, twin = twins
+    _, _options, series, twin = twins
     one, other = (
         s.images.drop(columns=["stack", "section", "tilt", "row", "image", *MULTIPLIED_IN]).astype(float)
         for s in (series, twin)

@@ -1,5 +1,7 @@
 """Paths through the latent space: along principal components, and through the graph of neighbours."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
@@ -56,7 +58,7 @@ def neighbour_graph(z: np.ndarray, max_neighbours: int, mean_neighbours: float |
 def shortest_path(graph: sparse.csr_array, anchors: list[int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Find the particles (int64) on the shortest path through `anchors`, and the legs that have no path."""
     path, broken = [anchors[0]], []
-    for start, end in zip(anchors[:-1], anchors[1:], strict=True):
+    for start, end in pairwise(anchors):
         _, before = csgraph.dijkstra(graph, directed=False, indices=start, return_predecessors=True)
         if before[end] < 0 and start != end:
             broken.append((start, end))

@@ -22,7 +22,6 @@ def run(options: StatusOptions) -> None:
             f"snakemake --unlock --configfile {shlex.quote(str(options.configfile))}"
         )
     for name, group in groupby(stages, key=lambda stage: stage.round):
-        group = list(group)
         print(f"\n{name or 'dataset'}")
         for stage in group:
             print(f"  {stage.name:<16} {stage.state}")

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -101,7 +102,7 @@ def write_pickle(path: str | Path, *values: object) -> None:
             pickle.dump(value, file, protocol=4)
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> object:
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Path):

@@ -52,7 +52,8 @@ def read_grid(path: str | Path) -> MapGrid:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-                header, edges_A = mrc.header.copy(), mrc.voxel_size.copy()
+                header = mrc.header.copy()  # pyright: ignore[reportOptionalMemberAccess]
+                edges_A = mrc.voxel_size.copy()
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: cannot be read as an MRC file ({error})") from error
     step_A = np.array([edges_A.x, edges_A.y, edges_A.z], dtype=float)
@@ -83,7 +84,7 @@ def write_on_grid(path: str | Path, volume: np.ndarray, grid: MapGrid) -> None:
     with atomic_path(path) as temporary, mrcfile.new(temporary, overwrite=True) as mrc:
         mrc.set_data(np.ascontiguousarray(volume, dtype=np.float32))
         mrc.voxel_size = grid.pixel_size_A
-        mrc.header.origin = grid.origin_A
+        mrc.header.origin = grid.origin_A  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def same_grid(one: MapGrid, other: MapGrid) -> bool:

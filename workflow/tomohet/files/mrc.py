@@ -13,6 +13,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
+from mrcfile.utils import mode_from_dtype
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
@@ -209,11 +210,11 @@ def new_stack(
     It is put in place at the end.
     """
     with atomic_path(path) as temporary:
-        mode = mrcfile.utils.mode_from_dtype(np.dtype(dtype))
+        mode = mode_from_dtype(np.dtype(dtype))
         with mrcfile.new_mmap(temporary, shape, mrc_mode=mode, overwrite=True) as mrc:
             mrc.set_image_stack()
             mrc.voxel_size = pixel_size_A
-            yield mrc.data
+            yield mrc.data  # pyright: ignore[reportReturnType]
 
 
 def create_volume_stack(path: str | Path, n: int, box: int, pixel_size_A: float) -> None:

@@ -136,7 +136,7 @@ def _refuse_false_lengths(content: io.BytesIO, size: int) -> None:
     that no file of this size needs: memory would be allocated for all entries before it.
     """
     for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "LONG_BINPUT") and argument > size:
+        if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > size:
             raise pickle.UnpicklingError(f"it asks for {argument:,} memo entries in {size:,} bytes")
 
 
@@ -160,9 +160,11 @@ def as_array(value: object) -> np.ndarray:
     """
     if isinstance(value, np.ndarray):
         return value
-    if isinstance(value, range) and len(value) > LARGEST_INDEX:
-        raise ValueError(f"a range of {len(value):,} numbers")
-    if not isinstance(value, range | list | tuple | set | frozenset):
+    if isinstance(value, range):
+        if len(value) > LARGEST_INDEX:
+            raise ValueError(f"a range of {len(value):,} numbers")
+        return np.asarray(list(value))
+    if not isinstance(value, list | tuple | set | frozenset):
         return np.asarray(*_flat([value]))
     items = list(value)
     if not items or not all(isinstance(item, list | tuple | np.ndarray) for item in items):

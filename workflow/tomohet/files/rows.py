@@ -24,7 +24,9 @@ class RowFile:
     def __init__(self, array: np.memmap, checksums: np.ndarray | None = None) -> None:
         self.dtype, self.row_shape = array.dtype, array.shape[1:]
         self._start, self._row_bytes = array.offset, array.strides[0]
-        self._file = open(array.filename, "rb", buffering=0)
+        if array.filename is None:
+            raise ValueError("the array is mapped from a file without a name")
+        self._file = open(array.filename, "rb", buffering=0)  # noqa: SIM115 (closed with its owner)
         self._checksums = checksums
         self._intact = np.zeros(len(array) if checksums is not None else 0, bool)
         # All reads have a known length, so read-ahead gains nothing.
@@ -40,7 +42,7 @@ class RowFile:
         if len(rows) == 0:
             return out
         rows, size = np.asarray(rows, np.int64), self._row_bytes
-        target = memoryview(out.reshape(-1).view(np.uint8))
+        target = out.reshape(-1).view(np.uint8).data
         gaps = np.diff(rows) - 1
         first = np.concatenate([[0], np.flatnonzero(gaps) + 1])  # of each run of consecutive rows
         last = np.append(first[1:], len(rows))
@@ -57,12 +59,13 @@ class RowFile:
                 buffers = []
             else:
                 buffers.append(spare[: gaps[run]])
-        if self._checksums is not None:
-            self._check(rows, out)
+        self._check(rows, out)
         return out
 
     def _check(self, rows: np.ndarray, values: np.ndarray) -> None:
         """Check each row once in a process: the content of the file does not change while it is open."""
+        if self._checksums is None:
+            return
         new = ~self._intact[rows]
         if not new.any():
             return

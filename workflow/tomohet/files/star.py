@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -233,6 +234,10 @@ def require_columns(table: pd.DataFrame | TextBlock, columns: list[str], where: 
         raise InputError(f"{where}: column {', '.join(missing)} is missing")
 
 
+@overload
+def as_table(block: None) -> None: ...
+@overload
+def as_table(block: pd.DataFrame | Mapping[str, str]) -> pd.DataFrame: ...
 def as_table(block: pd.DataFrame | Mapping[str, str] | None) -> pd.DataFrame | None:
     """Return a block as a table: pairs are one row, typed as the same row in a loop; None stays None."""
     if block is None or isinstance(block, pd.DataFrame):

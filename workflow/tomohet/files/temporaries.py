@@ -19,7 +19,8 @@ _TEMPORARY = re.compile(
 SURELY_ENDED_S = 24 * 3600.0
 LISTING_SHARE = 0.02  # largest fraction of time for listing a folder, which may hold a file per particle
 
-_listings: dict[str, tuple[float, dict[str, list[os.DirEntry]]]] = {}
+Temporary = tuple[str, re.Match[str]]  # path, and its name in parts
+_listings: dict[str, tuple[float, dict[str, list[Temporary]]]] = {}
 
 
 def temporary_prefix(path: Path) -> str:
@@ -33,14 +34,13 @@ def remove_leftovers(path: Path) -> None:
     A file stays while a process holds it, runs under the number in its name on this machine, or, on
     another machine, until it is a day old.
     """
-    for entry in _temporaries(path.parent).pop(path.name, ()):
-        name = _TEMPORARY.fullmatch(entry.name)
+    for leftover, name in _temporaries(path.parent).pop(path.name, ()):
         try:
-            with open(entry.path, "r+b") as file:
+            with open(leftover, "r+b") as file:
                 ended = name["host"] == _host() and not _runs(int(name["pid"]))
                 old = time.time() - os.fstat(file.fileno()).st_mtime > SURELY_ENDED_S
                 if (ended or old) and not _is_held(file.fileno()):
-                    os.unlink(entry.path)
+                    os.unlink(leftover)
         except OSError:  # another run has removed it, or we may not remove it
             continue
 
@@ -75,7 +75,7 @@ def _runs(pid: int) -> bool:
     return state != "Z"
 
 
-def _temporaries(folder: Path) -> dict[str, list[os.DirEntry]]:
+def _temporaries(folder: Path) -> dict[str, list[Temporary]]:
     """Return the temporary files in a folder by the name of their target; the listing is renewed if quick."""
     key, now = os.path.abspath(folder), time.monotonic()
     due, found = _listings.get(key, (0.0, {}))
@@ -85,7 +85,7 @@ def _temporaries(folder: Path) -> dict[str, list[os.DirEntry]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if ".tmp" in entry.name and (name := _TEMPORARY.fullmatch(entry.name)):
-                found.setdefault(name["stem"] + name["suffix"], []).append(entry)
+                found.setdefault(name["stem"] + name["suffix"], []).append((entry.path, name))
     end = time.monotonic()
     _listings[key] = end + (end - now) / LISTING_SHARE, found
     return found

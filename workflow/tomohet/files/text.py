@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -26,7 +27,7 @@ def read_json(path: str | Path) -> dict:
     return content
 
 
-def read_yaml(path: str | Path) -> object:
+def read_yaml(path: str | Path) -> Any:
     """Read the value of a YAML file.
 
     Raises InputError when it is missing or damaged, and when it would be huge after expansion: aliases may

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable
-from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,9 @@ def whole(low: int, high: int) -> Rule:
     """Require a whole number from `low` to `high`."""
 
     def holds(value: object) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            return False
+        return bool(low <= value <= high)
 
     return Rule(f"a whole number from {low} to {high}", holds)
 
@@ -31,12 +32,9 @@ def number(low: float, high: float) -> Rule:
     """Require a finite number from `low` to `high`."""
 
     def holds(value: object) -> bool:
-        return (
-            isinstance(value, Real)
-            and not isinstance(value, bool)
-            and low <= value <= high
-            and math.isfinite(value)
-        )
+        if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+            return False
+        return bool(low <= value <= high) and math.isfinite(value)
 
     return Rule(f"a number from {low:g} to {high:g}", holds)
 

@@ -95,7 +95,7 @@ class VolumeList:
 
 def checksum(voxels: np.ndarray, before: int = 0) -> int:
     """Compute the CRC-32 of voxels as float32; `before` is that of the preceding sections."""
-    return zlib.crc32(np.ascontiguousarray(voxels, dtype="<f4"), before)
+    return zlib.crc32(np.ascontiguousarray(voxels, dtype="<f4").data, before)
 
 
 def listed_volumes(folder: str | Path) -> ListedVolumes:

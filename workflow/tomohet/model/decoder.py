@@ -71,6 +71,8 @@ class Decoder(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.freqs: Tensor
+        self.columns: Tensor
         self.box, self.zdim, self.activation = box, zdim, activation
         self.encoding, self.extent, self.hermitian = encoding, extent, hermitian
         per_axis = per_axis or box // 2

@@ -47,7 +47,7 @@ def _plain_product(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> 
 
 def _fused_product(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
     if x.is_cuda:
-        return torch._addmm_activation(bias, x, weight.T)
+        return torch._addmm_activation(bias, x, weight.T)  # pyright: ignore[reportPrivateImportUsage]
     slope = [] if activation == "relu" else [LEAKY_SLOPE]
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, slope, "")
 

@@ -7,6 +7,7 @@ kept.
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ def _translated(published: dict, path: Path) -> dict:
             f"{path}: norm is [{shift:g}, {scale:g}]; runs with a shift other than 0 are not read"
         )
     is_vae = bool(model.get("zdim"))
-    arguments = {
+    arguments: dict[str, Any] = {
         "kind": "vae" if is_vae else "nn",
         "zdim": int(model["zdim"]) if is_vae else 0,
         # train_nn has other names for the size of its decoder.
@@ -225,7 +226,7 @@ def _numbers_in(star: Path) -> list[int] | None:
     return None
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> Any:
     """Convert to builtin values only; classes of the other program become their names."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -98,7 +98,9 @@ def _fit(a: Tensor, b: Tensor, components: int, seed: int) -> tuple[LatentPrior,
     zdim = b.shape[1]
     eye = torch.eye(zdim, dtype=a.dtype, device=a.device)
     z = torch.linalg.solve(a + eye, b[..., None])[..., 0]
-    labels = KMeans(components, n_init=4, random_state=seed).fit_predict(z.cpu().numpy())
+    # The type checker takes `n_init` for text.
+    means = KMeans(components, n_init=4, random_state=seed)  # pyright: ignore[reportArgumentType]
+    labels = means.fit_predict(z.cpu().numpy())
     share = torch.nn.functional.one_hot(torch.as_tensor(labels, device=a.device).long(), components)
     mean, covariance = z[:, None].expand(-1, components, -1), (0 * eye).expand(len(z), components, -1, -1)
     prior = _updated(share.to(a), mean, covariance)

@@ -110,10 +110,14 @@ def network_share(
     is smaller than the base's by 2 s a - s^2 q.
 
     of_latents : F factors on the latents (P, K) that the network sees; the base sees the latents unchanged
+
+    Raises ValueError for a network without a base.
     """
     if chunk_rows is None:
         chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
     folded, base = decoder.folded(), decoder.base
+    if base is None:
+        raise ValueError("the decoder has no linear model as its base")
     from_latent = z @ folded.latent_weight.T
     found = z.new_zeros(len(z), len(of_latents), 2)
     for start in range(0, len(rows), chunk_rows):

@@ -17,6 +17,8 @@ class LinearBase(nn.Module):
 
     def __init__(self, box: int, n_basis: int) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.basis: Tensor
         self.box, self.n_basis = box, n_basis
         self.register_buffer("mean", torch.zeros(box, box, box))
         self.register_buffer("basis", torch.zeros(n_basis, box, box, box))

@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -15,6 +16,8 @@ from tomohet.model.linear_decoder import LinearDecoder
 from tomohet.model.published import PublishedVolumes
 from tomohet.model.vae import HeterogeneityVAE, build_decoder, build_vae
 from tomohet.model.volumes import TrainedVolumes
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def load_config(path: str | Path) -> dict:
@@ -47,7 +50,7 @@ def load_model(weights: str | Path, config: str | Path, device: torch.device | s
         "vae": lambda: build_vae(box, arguments, seed=0),
     }
     whole = _filled(builders[arguments["kind"]], weights, parameters, config, device)
-    model = whole.decoder if arguments["kind"] == "vae" else whole
+    model = whole.decoder if isinstance(whole, HeterogeneityVAE) else whole
     if not arguments.get("hermitian", True):
         model = PublishedVolumes(model)
     return TrainedVolumes(model, parameters["angpix"], parameters["scale"], torch.device(device))
@@ -105,12 +108,12 @@ def refuse_damaged_archive(path: Path) -> None:
 
 
 def _filled(
-    build: Callable[[], torch.nn.Module],
+    build: Callable[[], Network],
     weights: str | Path,
     config: dict,
     where: str | Path,
     device: torch.device | str,
-) -> torch.nn.Module:
+) -> Network:
     """Build the model of `config` with `build` and load its weights; `where` names the configuration."""
     state = read_weights(weights, device)["model_state_dict"]
     refuse_larger_than(Path(weights), config, where)

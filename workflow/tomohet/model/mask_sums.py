@@ -217,11 +217,12 @@ class _Cubature:
         rank = max(1, int((strength > LEAST_MODE * strength[0]).sum()))
         modes = modes[:rank]
         per_mode = (coefficients[:, :rank] / strength[:rank]).T @ (s - mean_sums)  # (rank, U)
-        pivots = qr(modes, mode="r", pivoting=True)[1][:rank]
+        pivots = np.asarray(qr(modes, mode="r", pivoting=True)[-1])[:rank]
         picked = np.unique(pivots % len(candidates))
         both = np.concatenate([picked, picked + len(candidates)])
         # There are twice as many numbers as modes, so the coefficients follow by least squares.
-        weights = lstsq(modes[:, both].T, np.eye(len(both)))[0].T @ per_mode
+        found = lstsq(modes[:, both].T, np.eye(len(both)))
+        weights = found[0].T @ per_mode  # pyright: ignore[reportOptionalSubscript]
         device = candidates.device
         chosen = torch.as_tensor(picked, device=device)
         fitted = (torch.as_tensor(part, device=device) for part in (mean[both], mean_sums, weights))

@@ -40,8 +40,8 @@ class ResidualMLP(nn.Module):
         return self.main(x)
 
     def affine_layers(self) -> list[nn.Linear | ResidualLinear]:
-        """Return the layers with parameters, first to last (every other module of `main`)."""
-        return list(self.main)[::2]
+        """Return the layers with parameters, first to last."""
+        return [layer for layer in self.main if isinstance(layer, nn.Linear | ResidualLinear)]
 
 
 def folded_affine(layer: nn.Linear | ResidualLinear) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def folded_affine(layer: nn.Linear | ResidualLinear) -> tuple[Tensor, Tensor]:
     return layer.weight, layer.bias
 
 
-def linear_parameters(layer: nn.Linear | ResidualLinear) -> tuple[nn.Parameter, nn.Parameter]:
+def linear_parameters(layer: nn.Linear | ResidualLinear) -> tuple[Tensor, Tensor]:
     """Return the trained weight and bias of a layer; the folded weight has the same gradient."""
     linear = layer.linear if isinstance(layer, ResidualLinear) else layer
     return linear.weight, linear.bias

@@ -69,7 +69,7 @@ class DecoderSweep:
     def add(self, other: "DecoderSweep") -> None:
         """Add the results of a sweep over other chunks of the same rows."""
         for total, part in zip(self._totals(), other._totals(), strict=True):
-            total += part
+            total.add_(part)
 
     def _totals(self) -> list[Tensor]:
         layers = [gradient for layer in self.layer_gradients for gradient in layer]

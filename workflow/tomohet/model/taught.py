@@ -82,7 +82,8 @@ class FreeLatents(nn.Module):
 
     def forward(self, seen: None, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu, logvar (P, zdim): the particles' own latents."""
-        return padded(start, self.zdim).unbind(1)
+        mu, logvar = padded(start, self.zdim).unbind(1)
+        return mu, logvar
 
     def get_extra_state(self) -> dict:
         """Return the prior that is kept with the weights."""

@@ -34,9 +34,17 @@ class VolumeModel(Protocol):
     box: int
     zdim: int
 
-    def volumes(self, z: Tensor, box: int | None = None) -> Tensor: ...  # noqa: D102
+    def volumes(self, z: Tensor, box: int | None = None) -> Tensor: ...
 
-    def decode(self, z: Tensor, box: int | None = None, **how) -> Iterator[Tensor]: ...  # noqa: D102
+    def decode(
+        self,
+        z: Tensor,
+        box: int | None = None,
+        *,
+        batch: int = 32,
+        radius: float | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Iterator[Tensor]: ...
 
 
 class TrainedVolumes:
@@ -134,10 +142,10 @@ def write_volumes(
             checksums = _decode(decoder, z, numbers, form, write, batch, dtype)
     else:
 
-        def write(number: int, volume: np.ndarray) -> None:
+        def write_one(number: int, volume: np.ndarray) -> None:
             write_volume(outdir / file_name(prefix, number), volume, form.pixel_size_A)
 
-        checksums = _decode(decoder, z, numbers, form, write, batch, dtype)
+        checksums = _decode(decoder, z, numbers, form, write_one, batch, dtype)
     listed.finish(checksums)
 
 
@@ -191,7 +199,7 @@ class VolumeForm:
 
     def __call__(self, maps: Tensor) -> Tensor:
         if self.lowpass_A is not None:
-            maps = lowpass(maps, self.pixel_size_A, self.lowpass_A, edge_shells=0)
+            maps = torch.as_tensor(lowpass(maps, self.pixel_size_A, self.lowpass_A, edge_shells=0))
         if self.flip:
             maps = maps.flip(1).roll(1, 1)  # about voxel D//2, which stays in place
         return -maps if self.invert else maps

@@ -37,14 +37,12 @@ def kind_of(field: FieldInfo) -> Kind:
         options, whole, marks = [entries[0]], tuple(marks), []
     found: list[Any] = []
     choices: list[Any] = []
-    for one in options:
-        if get_origin(one) is Annotated:
-            one, *own = get_args(one)
-            marks += own
-        if get_origin(one) is Literal:
-            choices += get_args(one)
-            one = str
-        found.append(one)
+    for option in options:
+        one, *own = get_args(option) if get_origin(option) is Annotated else (option,)
+        marks += own
+        literal = get_origin(one) is Literal
+        choices += get_args(one) if literal else ()
+        found.append(str if literal else one)
     exhaustive = tuple(choices) if len(options) == 1 else ()
     return Kind(tuple(found), exhaustive, count, optional, tuple(marks), whole)
 

@@ -5,12 +5,22 @@ command line (`options.command_line`), the schema, the defaults and the referenc
 (`options.configuration`), and the code that uses the value.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 POSITIONAL = "positional"
 CONFIG_ONLY = "configuration only"
+
+
+class Words(NamedTuple):
+    """What the field of an option says beside pydantic's own words; see `option`."""
+
+    flags: tuple[str, ...]
+    metavar: str | None
+    unit: str | None
+    section: str | None
 
 
 class Options(BaseModel):
@@ -56,5 +66,11 @@ def option(
     stands for the value in `--help`. section: heading in `--help`, by default that of the class. limits: ge,
     gt, le, lt, min_length, ... of pydantic's Field.
     """
-    extra = {"flags": flags, "metavar": metavar, "unit": unit, "section": section}
-    return Field(default, description=meaning, json_schema_extra=extra, **limits)
+    words: Any = Words(flags, metavar, unit, section)._asdict()
+    return Field(default, description=meaning, json_schema_extra=words, **limits)
+
+
+def words_of(field: FieldInfo) -> Words:
+    """Return the words that `option` has put into a field; raises TypeError for any other field."""
+    words: Any = field.json_schema_extra
+    return Words(**words)

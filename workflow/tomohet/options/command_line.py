@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from tomohet.errors import InputError
 from tomohet.options.annotations import kind_of
-from tomohet.options.base import CONFIG_ONLY, POSITIONAL, Options
+from tomohet.options.base import CONFIG_ONLY, POSITIONAL, Options, words_of
 
 EXPECTED = {
     "greater_than": "more than {gt}",
@@ -28,7 +29,7 @@ EXPECTED = {
 
 def flags_of(name: str, field: FieldInfo) -> tuple[str, ...]:
     """Return the flags of a field; none of a positional argument."""
-    flags = field.json_schema_extra["flags"]
+    flags = words_of(field).flags
     if flags in ((POSITIONAL,), (CONFIG_ONLY,)):
         return ()
     return flags or ("--" + name.replace("_", "-"),)
@@ -45,11 +46,12 @@ def parser_of(model: type[Options], command: str, description: str) -> argparse.
             group = parser.add_mutually_exclusive_group(required=required)
             alternatives |= dict.fromkeys(names, group)
     for name, section in _in_order(model):
-        if model.model_fields[name].json_schema_extra["flags"] == (CONFIG_ONLY,):
+        field = model.model_fields[name]
+        if words_of(field).flags == (CONFIG_ONLY,):
             continue
         if section not in groups:
             groups[section] = parser.add_argument_group(section)
-        _add(alternatives.get(name, groups[section]), name, model.model_fields[name])
+        _add(alternatives.get(name, groups[section]), name, field)
     return parser
 
 
@@ -58,9 +60,9 @@ def _in_order(model: type[Options]) -> list[tuple[str, str]]:
     sections: dict[str, str] = {}
     for cls in model.__mro__:
         if issubclass(cls, Options):
-            for name in cls.__dict__.get("__annotations__", {}):
+            for name in get_annotations(cls):
                 if name in model.model_fields:
-                    own = model.model_fields[name].json_schema_extra["section"]
+                    own = words_of(model.model_fields[name]).section
                     sections.setdefault(name, own if own is not None else cls.section)
     return list(sections.items())
 
@@ -68,12 +70,12 @@ def _in_order(model: type[Options]) -> list[tuple[str, str]]:
 def _add(group: Any, name: str, field: FieldInfo) -> None:
     kind, flags = kind_of(field), flags_of(name, field)
     one = kind.types[0] if len(kind.types) == 1 else str
-    extra = field.json_schema_extra
+    metavar = words_of(field).metavar
     words: dict[str, Any] = {"help": _help(field), "default": argparse.SUPPRESS}
-    if one is bool and extra["metavar"] is None:
+    if one is bool and metavar is None:
         words["action"] = argparse.BooleanOptionalAction if field.default is True else "store_true"
     elif one is bool:
-        words |= {"nargs": "?", "const": True, "metavar": extra["metavar"]}
+        words |= {"nargs": "?", "const": True, "metavar": metavar}
     else:
         words |= {"type": one if one in (int, float, Path) else str}
         words |= {"choices": kind.choices} if kind.choices else {}
@@ -81,7 +83,6 @@ def _add(group: Any, name: str, field: FieldInfo) -> None:
             words["nargs"] = kind.count
         elif kind.count is ...:
             words["nargs"] = "+"
-        metavar = extra["metavar"]
         if metavar is not None:
             several = isinstance(kind.count, int) and " " in metavar
             words["metavar"] = tuple(metavar.split()) if several else metavar
@@ -95,7 +96,7 @@ def _add(group: Any, name: str, field: FieldInfo) -> None:
 
 def _help(field: FieldInfo) -> str:
     meaning = (field.description or "").removesuffix(".").replace("%", "%%")
-    unit = field.json_schema_extra["unit"]
+    unit = words_of(field).unit
     meaning += f", {unit}" if unit else ""
     if field.is_required() or field.default in (None, False, True, ()):
         return meaning
@@ -125,12 +126,13 @@ def _mistakes(model: type[Options], error: ValidationError) -> list[str]:
     found: dict[str, object] = {}
     rules = []
     for one in error.errors():
+        context = one.get("ctx", {})
         if not one["loc"]:  # a rule about several options
-            rules.append(str(one["ctx"]["error"]))
+            rules.append(str(context["error"]))
             continue
         name = str(one["loc"][0])
         words = EXPECTED.get(one["type"], "")
-        text = words.format(**one.get("ctx", {})) if words else one["msg"].removeprefix("Value error, ")
+        text = words.format(**context) if words else one["msg"].removeprefix("Value error, ")
         expected.setdefault(name, []).append(text.removeprefix("expected "))
         found[name] = one["input"]
     lines = []

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from tomohet.options.annotations import Kind, kind_of
-from tomohet.options.base import CONFIG_ONLY, Options
+from tomohet.options.base import CONFIG_ONLY, Options, words_of
 from tomohet.options.command_line import flags_of
 from tomohet.options.configuration import NAME, STAGES, WORKFLOW_DEFAULTS, Dataset, Round, Stage
 from tomohet.options.kinds import OR_NUMBER, FileUnless
@@ -78,17 +78,17 @@ def _keys(model: type[Options]) -> dict[str, dict]:
 
 
 def _flags(name: str, field: FieldInfo) -> dict[str, str | None]:
-    if field.json_schema_extra["flags"] == (CONFIG_ONLY,):
+    if words_of(field).flags == (CONFIG_ONLY,):
         return {"flag": None}
     flag = flags_of(name, field)[-1]
-    off = {"off_flag": flag.replace("--", "--no-", 1)} if field.default is True else {}
+    off: dict[str, str | None] = {"off_flag": flag.replace("--", "--no-", 1)} if field.default is True else {}
     return {"flag": flag} | off
 
 
 def _node(field: FieldInfo, default: Any) -> dict:
     """Type, range, default and meaning of one key."""
     kind = kind_of(field)
-    one = _value(kind)
+    one: dict[str, Any] = _value(kind)
     if kind.count is not None:
         fixed = {} if kind.count is ... else dict.fromkeys(("minItems", "maxItems"), kind.count)
         one = {"type": ["array"], "items": _plain(one)} | fixed | _limits(kind.whole)
@@ -99,15 +99,16 @@ def _node(field: FieldInfo, default: Any) -> dict:
     node = _plain(one) | _paths(kind) | {"description": field.description}
     if not field.is_required():
         node["default"] = list(default) if isinstance(default, tuple) else default
-    if unit := field.json_schema_extra["unit"]:
+    if unit := words_of(field).unit:
         node["unit"] = unit
     return node
 
 
 def _value(kind: Kind) -> dict:
     """Return the schema of a single value; its `type` is a list."""
-    if is_dataclass(kind.types[0]):
-        schema = TypeAdapter(kind.types[0]).json_schema()
+    first = kind.types[0]
+    if isinstance(first, type) and is_dataclass(first):
+        schema = TypeAdapter(first).json_schema()
         return {"type": ["object"]} | {key: schema[key] for key in ("properties", "required")} | CLOSED
     types = list(dict.fromkeys(TYPES.get(one, "string") for one in kind.types))
     if OR_NUMBER in kind.marks:

@@ -9,6 +9,7 @@ column there are no copies.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,7 @@ def with_copies_told(particle_set: ParticleSet, rows_of: Callable[[np.ndarray], 
     source = np.arange(len(particle_set.particles))
     source[particle] = particle[first]  # from one image; the check below covers all images
 
-    def refuse(rows: np.ndarray, why: str = "") -> None:
+    def refuse(rows: np.ndarray, why: str = "") -> NoReturn:
         again = np.flatnonzero(image == image[rows[shared[rows]][0]])
         raise InputError(
             f"{rows_of(again)}{why} ({int(shared.sum())} rows share their image with another); remove the "

@@ -130,6 +130,8 @@ def _star_writer(source: Source, names: list[str], box: int) -> Callable[[Path],
     Raises InputError at once if a name cannot be written in a STAR file.
     """
     file, particle_set = source.file, source.particle_set
+    if particle_set is None:
+        raise ValueError("images of a list or a stack have no description for a STAR file")
     if file is None:
         table = series_table(particle_set, names, box)
         if particle_set.images["ctf_premultiplied"].any():

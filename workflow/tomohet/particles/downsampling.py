@@ -127,7 +127,7 @@ def downsample_star(star: Path, path: Path, box: int, datadir: Path | None, soft
     coordinates = in_image_pixels(file, particle_set)
     file = replace(rescaled_file(file, sections + renamed, full, box, coordinates), path=path)
     outputs, inputs = [path, *targets.values()], [*particle_set.inputs, *found]
-    if is_set:
+    if tomograms is not None:
         series = export.tilt_series_files(tomograms, datadir)
         outputs, inputs = [*export.set_files(path), *targets.values()], [*inputs, *series]
         _refuse_unwritable(path, renamed, series)
@@ -139,7 +139,7 @@ def downsample_star(star: Path, path: Path, box: int, datadir: Path | None, soft
         whole = ImageList(stack, np.arange(depth), full, particle_set.pixel_size_A)
         write_downsampled(whole, box, target, batch)
     keep = np.ones(file.n_rows, bool)
-    if is_set:
+    if tomograms is not None:
         export.write_optimisation_set(star, file, tomograms, keep, path, datadir)
     else:
         file.write(path, keep)
@@ -179,7 +179,7 @@ def rescaled_file(
     for number, block in enumerate(file.blocks):
         changes: dict[str, list[str]] = {}
         is_table = number == file.table
-        factors = dict.fromkeys(PIXEL_COLUMNS, coarser)
+        factors: dict[str, float] = dict.fromkeys(PIXEL_COLUMNS, coarser)
         if is_table:
             factors |= dict.fromkeys(PIXEL_UNIT_COLUMNS + (COORDINATES if coordinates else ()), 1 / coarser)
             changes["rlnImageName"] = list(names)

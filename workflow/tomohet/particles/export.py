@@ -68,6 +68,11 @@ class ParticleFile:
         block = self.blocks[self.table]
         return table_in(block, self.path, [name])[name].astype(str) if name in names_in(block) else None
 
+    def first_column(self, names: tuple[str, ...]) -> tuple[str, pd.Series] | None:
+        """Return name and text of the first of some columns that the particle table has, or None."""
+        found = ((name, self.column(name)) for name in names)
+        return next(((name, column) for name, column in found if column is not None), None)
+
     @cached_property
     def _lines(self) -> tuple[list[bytes], np.ndarray]:
         """Return the lines of the table's body, and which of them are rows.
@@ -83,10 +88,11 @@ class ParticleFile:
         Names of stacks that do not exist stay.
         """
         block = self.blocks[self.table]
-        column = next((name for name in STACK_COLUMNS if name in names_in(block)), None)
-        if column is None:
+        named = self.first_column(STACK_COLUMNS)
+        if named is None:
             return self
-        sections, stacks = split_image_names(self.column(column))
+        column, names = named
+        sections, stacks = split_image_names(names)
         written = list(stacks.unique())
         found = find_stacks(written, self.path, datadir)
         if missing := sum(place is None for place in found.values()):
@@ -165,13 +171,10 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
 
 def _copies(file: ParticleFile) -> np.ndarray | None:
     """Return the number of each row's copy, where particles of one name have one stack; else None."""
-    columns = [
-        next((c for c in some if file.column(c) is not None), None) for some in (NAME_COLUMNS, STACK_COLUMNS)
-    ]
-    if None in columns:
+    names, stacks = file.first_column(NAME_COLUMNS), file.first_column(STACK_COLUMNS)
+    if names is None or stacks is None:
         return None
-    keys = [file.column(column) for column in columns]
-    copy = keys[0].groupby(keys).cumcount().to_numpy()
+    copy = names[1].groupby([names[1], stacks[1]]).cumcount().to_numpy()
     return copy if copy.any() else None
 
 
@@ -264,16 +267,15 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
     Raises InputError when a name is missing from `file` or belongs to several of its rows, or, without names,
     when the numbers of particles differ.
     """
-    column = next((c for c in NAME_COLUMNS if file.column(c) is not None), None)
-    known = next((c for c in NAME_COLUMNS if other.column(c) is not None), None)
-    if column is None or known is None:
+    own, others = file.first_column(NAME_COLUMNS), other.first_column(NAME_COLUMNS)
+    if own is None or others is None:
         if file.n_particles != other.n_particles:
             raise InputError(
                 f"{file.path}: {file.n_particles} particles, but {other.path} has {other.n_particles}; "
                 f"files without {' or '.join(NAME_COLUMNS)} are joined by row and need equal numbers"
             )
         return file
-    names, known_names = file.column(column), other.column(known)
+    (column, names), (known, known_names) = own, others
     if other.copy is not None:
         names = numbered_copies(names)
         known_names = copy_names(known_names, other.copy[other.particle])
@@ -287,7 +289,7 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
             f"{other.path}: _{known} `{twice}` names particles of several tomograms, so particles of "
             f"{file.path} cannot be found by name; give particles unique names"
         )
-    missing = ordinals.index.difference(names)
+    missing = ordinals.index.difference(pd.Index(names))
     if len(missing):
         raise InputError(
             f"{file.path}: _{column} lacks {len(missing)} of {len(ordinals)} particles of {other.path}, "

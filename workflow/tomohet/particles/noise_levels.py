@@ -70,8 +70,8 @@ def _outer(store, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     own_gain = torch.as_tensor(store.gain[rows])[:, None]
     noise = noise_gain(transfer, gain) * torch.where(params.ctf_premultiplied[:, None], own_gain**2, 1.0)
     held = (gain != 0) & (params.scale_factor[:, None] != 0)
-    sums = (data.abs().square() * held, noise * held, held)
-    return tuple(values.sum(1).double() for values in sums)
+    power = data.abs().square() * held
+    return power.sum(1).double(), (noise * held).sum(1).double(), held.sum(1).double()
 
 
 def noise_gain(transfer: Tensor, gain: Tensor) -> Tensor:

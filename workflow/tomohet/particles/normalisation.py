@@ -86,7 +86,8 @@ def grey_levels(power: np.ndarray, expected: np.ndarray, tomogram: np.ndarray) -
     tomogram : (m,) names
     """
     sums = pd.DataFrame({"power": power, "expected": expected}).groupby(tomogram).sum()
-    return np.sqrt(sums["power"] / sums["expected"].clip(lower=1e-12))
+    variance = sums["power"] / sums["expected"].clip(lower=1e-12)
+    return pd.Series(np.sqrt(variance.to_numpy()), index=variance.index)
 
 
 def grey_scales(noise_scale: np.ndarray, images: pd.DataFrame, tomogram: np.ndarray) -> np.ndarray:

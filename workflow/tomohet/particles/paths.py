@@ -32,7 +32,8 @@ def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | Non
         raise InputError(f"--datadir {datadir}: no such folder")
     base = _base(written, star, datadir)
     found = find_stacks(written, star, datadir)
-    missing = [name for name, path in found.items() if path is None]
+    complete = {name: path for name, path in found.items() if path is not None}
+    missing = [name for name in found if name not in complete]
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         tried = ", ".join(_candidates(missing[0], str(star.parent), base))
@@ -41,14 +42,14 @@ def resolve_stacks(written: Sequence[str], star: Path, datadir: str | Path | Non
             f"tried: {tried}; give the stacks' folder with --datadir"
         )
     owner: dict[str, str] = {}
-    for name, path in found.items():
+    for name, path in complete.items():
         if path in owner:
             raise InputError(
                 f"{star}: the stacks {owner[path]} and {name} both lead to {path}; keep their folders apart "
                 "below --datadir"
             )
         owner[path] = name
-    return [Path(found[name]) for name in written]
+    return [Path(complete[name]) for name in written]
 
 
 def find_stacks(

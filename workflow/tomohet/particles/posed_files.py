@@ -59,8 +59,8 @@ def with_refined_poses(
         angles, lengths = _of_particles(file, error, star_type)
     block = file.blocks[file.table]
     texts = _texts(block, angles, LEAST_DECIMALS_DEG) | _texts(block, lengths, LEAST_DECIMALS)
-    there = {name: text[rows] for name, text in texts.items() if name in names_in(block)}
-    new = {name: text for name, text in texts.items() if name not in there}
+    there = {name: text[rows].tolist() for name, text in texts.items() if name in names_in(block)}
+    new = {name: text.tolist() for name, text in texts.items() if name not in there}
     block = extended(replaced(block, there, rows), new)
     return replace(file, blocks=[*file.blocks[: file.table], block, *file.blocks[file.table + 1 :]])
 
@@ -84,7 +84,8 @@ def _of_images(file: ParticleFile, error: np.ndarray) -> tuple[dict[str, np.ndar
             "`N@stack` as in an image series; is this a volume series (--starfile-type volumeseries)?"
         )
     rotation, more_A = corrected_poses(_rotations(table, where), error)
-    columns = [columns_of.first_column(table, columns_of.QUANTITIES[angle]) for angle in IMAGE_ANGLES]
+    found = (columns_of.first_column(table, columns_of.QUANTITIES[angle]) for angle in IMAGE_ANGLES)
+    columns = [column for column in found if column is not None]  # all three: `_rotations` has read them
     pixel_size_A = columns_of.pixel_sizes_A(table, where)
     shift_A = columns_of.shifts_px(table, pixel_size_A, where) * pixel_size_A[:, None] + more_A
     shifts = {}
@@ -116,7 +117,8 @@ def _images(file: ParticleFile) -> tuple[pd.DataFrame, str]:
 
 def _rotations(table: pd.DataFrame, where: str) -> np.ndarray:
     """Return the rotations (m, 3, 3), volume -> image, of tilt images."""
-    return particle_rotations(*(columns_of.quantity(table, angle, where) for angle in IMAGE_ANGLES), where)
+    rot, tilt, psi = (columns_of.quantity(table, angle, where) for angle in IMAGE_ANGLES)
+    return particle_rotations(rot, tilt, psi, where)
 
 
 def _of_particles(
@@ -133,8 +135,9 @@ def _of_particles(
     has_A, has_px = bool(there & set(in_A)), bool(there & set(in_px))
     of_set = star_type == "optimisation_set"  # its reader does not know origins in pixels
     by_relion = of_set or "rlnTomoName" in there or any(block.name == "optics" for block in file.blocks)
-    pixel_size_A = coordinate_pixel_sizes_A(series) if has_px or not (has_A or by_relion) else None
+    pixel_size_A = coordinate_pixel_sizes_A(series) if has_px else None
     if not (has_A or has_px or by_relion):
+        pixel_size_A = coordinate_pixel_sizes_A(series)
         log.warning(
             "%s: it has no origin columns: coordinates move to the refined centres, so subtomograms have to "
             "be extracted again",
@@ -159,7 +162,7 @@ def _of_samples(
     series: VolumeSeries, error: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Compute angles and coordinates (m,), Å, in Warp's columns, of all temporal samples."""
-    found = (re.fullmatch(r"wrpCoordinateX(\d*)", name) for name in series.table)
+    found = (re.fullmatch(r"wrpCoordinateX(\d*)", str(name)) for name in series.table)
     angles, coordinates = {}, {}
     for sample in (match[1] for match in found if match):
         names = [f"wrpAngle{name}{sample}" for name in ("Rot", "Tilt", "Psi")]
@@ -174,8 +177,8 @@ def _turned(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return the angles (m,) of refined rotations by column, and the moves (m, 3), Å, of the centres."""
     _refuse_without(series, columns, "angles")
-    stated = (numbers(series.table, column, series.where) for column in columns)
-    rotation = particle_rotations(*stated, series.where)
+    rot, tilt, psi = (numbers(series.table, column, series.where) for column in columns)
+    rotation = particle_rotations(rot, tilt, psi, series.where)
     turned, _ = corrected_poses(rotation, error)
     angles = dict(zip(columns, matrix_to_euler(turned).T, strict=True))
     return angles, np.einsum("mij,mj->mi", rotation, error[:, 3:])

@@ -157,7 +157,7 @@ def read_images(
         pixels = np.empty((len(chunk), box, box), dtype=np.float32)
         for code in np.unique(codes[chunk]):
             here = np.flatnonzero(codes[chunk] == code)
-            read = read_sections(stacks[code], sections[chunk[here]])
+            read = read_sections(str(stacks[code]), sections[chunk[here]])
             if read.shape[1:] != (box, box):
                 raise InputError(
                     f"{stacks[code]}: images of {read.shape[2]} x {read.shape[1]} px, expected {box} px; "

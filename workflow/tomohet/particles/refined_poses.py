@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,7 +119,7 @@ class RefinedPoses:
         errors = np.zeros((max(self.particle.max(initial=-1), particle.max(initial=-1)) + 2, 6))
         errors[self.particle] = self.error  # the last row, for particle -1, stays 0
         errors = errors[particle]
-        return errors, errors.any(axis=1)
+        return errors, np.asarray(errors.any(axis=1))
 
     def of_all(self, store: Store) -> np.ndarray:
         """Return (N, 6) errors of all particles of the store, in rad and px; 0 where the table has none."""
@@ -140,6 +141,11 @@ def described(
     table: pd.DataFrame, description: dict, refine: bool, deviation_rad_A: np.ndarray
 ) -> pd.DataFrame:
     """Attach the attributes to the table, for particles of the store with this description (store.yaml)."""
-    digests = {"store_digest": description["digest"], "input_digests": input_digests(description)}
-    table.attrs = digests | {REFINE: bool(refine), DEVIATION: np.asarray(deviation_rad_A, float).tolist()}
+    attributes: dict[Any, Any] = {
+        "store_digest": description["digest"],
+        "input_digests": input_digests(description),
+        REFINE: bool(refine),
+        DEVIATION: np.asarray(deviation_rad_A, float).tolist(),
+    }
+    table.attrs = attributes
     return table

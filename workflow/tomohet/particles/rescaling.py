@@ -35,12 +35,12 @@ class Grids:
 
     def groups(self, rows: np.ndarray) -> Iterator[tuple[int, float, np.ndarray]]:
         """Yield (original box, original pixel size, ascending rows of this grid)."""
-        if not self.resampled:
+        if self.own_box is None or self.own_pixel_size_A is None:
             yield self.box, self.pixel_size_A, rows
             return
-        own = pd.DataFrame({"box": self.own_box[rows], "pixel": self.own_pixel_size_A[rows]})
-        for (box, pixel_size_A), here in own.groupby(["box", "pixel"]).indices.items():
-            yield int(box), float(pixel_size_A), rows[np.sort(here)]
+        own = np.stack([self.own_box[rows], self.own_pixel_size_A[rows]], axis=1)
+        for grid in np.unique(own, axis=0):
+            yield int(grid[0]), float(grid[1]), rows[(own == grid).all(axis=1)]
 
 
 def common_grid(particle_set: ParticleSet, pixel_size_A: float | None, box: int | None) -> Grids:
@@ -67,7 +67,7 @@ def common_grid(particle_set: ParticleSet, pixel_size_A: float | None, box: int 
     own_box = read_any_headers([Path(stack) for stack in stacks])["box"].to_numpy()[codes]
     # Pixel sizes that differ only by rounding are made equal, because each one needs a separate pass.
     own_A = np.where(np.abs(own_A / pixel_size_A - 1) < PIXEL_SIZE_TOLERANCE, pixel_size_A, own_A.round(5))
-    smallest_A = (own_box * own_A).min()
+    smallest_A = float((own_box * own_A).min())
     box = 2 * round(smallest_A / pixel_size_A / 2) if box is None else box
     if box % 2 or box < 4:
         raise InputError(f"--box {box}: expected an even number of at least 4 px")

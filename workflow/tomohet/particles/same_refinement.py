@@ -27,8 +27,10 @@ def warn_of_another_refinement(images: ParticleFile, file: ParticleFile) -> None
     rows are further than 10 degrees from their tomogram's mean tilt. Each particle's image of the lowest dose
     is compared.
 
-    Raises InputError where a file states no poses.
+    Raises InputError where a file states no poses, and ValueError unless `images` is an image series.
     """
+    if images.tomogram is None:
+        raise ValueError(f"{images.path}: expected an image series")
     rotation, dose_e_A2 = image_rotations(images)
     order = np.lexsort((dose_e_A2, images.particle))
     first = order[~pd.Series(images.particle[order]).duplicated().to_numpy()]  # by particle
@@ -38,11 +40,12 @@ def warn_of_another_refinement(images: ParticleFile, file: ParticleFile) -> None
     tilt = Rotation.from_matrix(rotation[row] @ pose[known].transpose(0, 2, 1))
     tomogram = images.tomogram[file.particle[known]].astype(str)
     exposure = pd.DataFrame({"tomogram": tomogram, "dose": dose_e_A2[row].round(1)})
-    apart = [
-        (tilt[members].mean().inv() * tilt[members]).magnitude()
-        for members in exposure.groupby(["tomogram", "dose"]).indices.values()
-        if len(members) > 1
-    ]
+    apart = []
+    for members in exposure.groupby(["tomogram", "dose"]).indices.values():
+        if len(members) > 1:
+            # The type checker knows no arrays of indices of rotations.
+            own: Rotation = tilt[members]  # pyright: ignore[reportArgumentType]
+            apart.append((own.mean().inv() * own).magnitude())
     if apart and (found := np.degrees(np.median(np.concatenate(apart)))) > ONE_REFINEMENT_DEG:
         log.warning(
             "%s: its poses are not from the same refinement as %s (%.0f degrees apart), so refined poses are "

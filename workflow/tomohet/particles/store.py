@@ -49,7 +49,7 @@ class Store:
     description: dict
     particles: pd.DataFrame
     images: pd.DataFrame
-    data: np.ndarray
+    data: np.memmap
     data_rows: np.ndarray
     checksums: np.ndarray | None = None
 

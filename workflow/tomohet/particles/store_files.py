@@ -92,7 +92,7 @@ def read_images(folder: Path, n_particles: int) -> tuple[pd.DataFrame, np.ndarra
     return images, images.pop(CHECKSUM).to_numpy(np.uint32)
 
 
-def read_data(folder: Path, description: dict, n_images: int) -> np.ndarray:
+def read_data(folder: Path, description: dict, n_images: int) -> np.memmap:
     """Open the memory-mapped half planes with the shape (n, n_half, 2) that a store of this box must have.
 
     Raises InputError when the file's header is damaged, or the file has the wrong length.
@@ -103,10 +103,15 @@ def read_data(folder: Path, description: dict, n_images: int) -> np.ndarray:
         size = os.path.getsize(path)
     except UNREADABLE as error:
         raise InputError(f"{path}: the store is damaged ({reason(error)}); {PREPARE_AGAIN}") from error
-    plausible = isinstance(data, np.memmap) and data.ndim == 3 and data.flags.c_contiguous
     # This check precedes any use of the box: a half plane has close to pi / 8 box^2 points.
-    plausible = plausible and len(data) == n_images and 0.3 < data.shape[1] / box**2 < 1
-    if not plausible or data.dtype != description["preparation"]["dtype"]:
+    if (
+        not isinstance(data, np.memmap)
+        or data.ndim != 3
+        or not data.flags.c_contiguous
+        or len(data) != n_images
+        or not 0.3 < data.shape[1] / box**2 < 1
+        or data.dtype != description["preparation"]["dtype"]
+    ):
         raise InputError(f"{path}: tables and images do not match; {PREPARE_AGAIN}")
     if size != data.offset + data.itemsize * math.prod(data.shape):
         raise InputError(f"{path}: {size} bytes, expected {data.offset + data.nbytes}; {PREPARE_AGAIN}")

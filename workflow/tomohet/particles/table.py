@@ -90,7 +90,7 @@ class ParticleSet:
     @property
     def pixel_sizes_A(self) -> np.ndarray:
         """The different pixel sizes of the images, ascending; sizes that differ by rounding count as one."""
-        return np.array([sizes[0] for sizes in _distinct(self.images["pixel_size_A"])])
+        return np.array([sizes[0] for sizes in _distinct(self.images["pixel_size_A"].to_numpy())])
 
     @property
     def pixel_size_A(self) -> float:

@@ -76,7 +76,7 @@ def refine(
         """Return minus the correlation, and its gradient, for a shift (voxels) and a rotation vector (6,)."""
         turned = start @ Rotation.from_rotvec(parameters[3:] / radius).as_matrix().T
         voxels = turned + place + parameters[:3]
-        value = pair.weights @ sample(pair.field, voxels)
+        value = float(pair.weights @ sample(pair.field, voxels))
         force = pair.weights[:, None] * np.stack([sample(s, voxels) for s in pair.slopes], axis=1)
         gradient = np.zeros(6)
         gradient[:3] = force.sum(axis=0)

@@ -43,7 +43,7 @@ def matrix_to_euler(matrix: np.ndarray) -> np.ndarray:
 
 def random_rotations(n: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `n` uniformly distributed rotations (n, 3, 3), float64."""
-    return Rotation.random(n, random_state=rng).as_matrix()
+    return Rotation.random(n, rng=rng).as_matrix()
 
 
 def corrected_poses(rotation: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

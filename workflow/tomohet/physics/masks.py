@@ -28,7 +28,12 @@ def extend(core: np.ndarray, dilate_px: float, edge_px: float) -> np.ndarray:
     """Grow a boolean region by `dilate_px` voxels and give it a raised-cosine edge of `edge_px`; float32."""
     if not core.any():
         return np.zeros(core.shape, np.float32)
-    return _fall(ndimage.distance_transform_edt(~core) - dilate_px, edge_px)
+    return _fall(_distance(core) - dilate_px, edge_px)
+
+
+def _distance(core: np.ndarray) -> np.ndarray:
+    """Return the distance of every voxel from a boolean region, in voxels; 0 inside."""
+    return np.asarray(ndimage.distance_transform_edt(np.logical_not(core)))
 
 
 def _fall(distance_px: np.ndarray, edge_px: float) -> np.ndarray:
@@ -58,7 +63,7 @@ def soft_mask(
         core = ndimage.binary_dilation(core, iterations=dilate_px)
     if edge_px <= 0:
         return core.astype(np.float32)
-    distance = np.minimum(ndimage.distance_transform_edt(~core), edge_px)
+    distance = np.minimum(_distance(core), edge_px)
     return np.cos(np.pi / 2 * distance / edge_px).astype(np.float32)
 
 
@@ -81,15 +86,16 @@ def tight_mask(
     dilate_px = max(2.0, box / 16) if dilate_A is None else dilate_A / pixel_size_A
     edge_px = max(3.0, box / 10) if edge_A is None else edge_A / pixel_size_A
     sphere = sphere_mask(box, edge_px=edge_px)
-    smooth = lowpass(density, pixel_size_A, lowpass_A)
+    smooth = np.asarray(lowpass(density, pixel_size_A, lowpass_A))
     inside = smooth[sphere == 1]
     if not np.ptp(inside) > 0:
         return sphere
-    pieces, count = ndimage.label((smooth > threshold_otsu(inside)) & (sphere == 1))
-    if count == 0:
-        return sphere
+    pieces = np.zeros(smooth.shape, np.int32)
+    ndimage.label((smooth > threshold_otsu(inside)) & (sphere == 1), output=pieces)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
+    if not sizes.any():
+        return sphere
     core = (sizes >= 0.1 * sizes.max())[pieces]
     core &= pieces > 0
     return extend(core, dilate_px, edge_px) * sphere

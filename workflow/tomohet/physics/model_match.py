@@ -101,16 +101,18 @@ def compare(
 
     Returns None for a constant map.
     """
-    volume = torch.as_tensor(np.array(volume, dtype=np.float32))
-    volume = (volume - volume.median()) * torch.as_tensor(sphere_mask(len(volume), edge_px=SPHERE_EDGE_PX))
-    if len(volume) % 2:
-        volume = torch.nn.functional.pad(volume, (0, 1) * 3)
-    full, box = len(volume), min(box, len(volume))
+    density = torch.as_tensor(np.array(volume, dtype=np.float32))
+    density = (density - density.median()) * torch.as_tensor(
+        sphere_mask(len(density), edge_px=SPHERE_EDGE_PX)
+    )
+    if len(density) % 2:
+        density = torch.nn.functional.pad(density, (0, 1) * 3)
+    full, box = len(density), min(box, len(density))
     step_A = pixel_size_A * full / box
     corner_A = np.asarray(origin_A, float) + pixel_size_A * (full // 2) - step_A * (box // 2)
     frequency = radius_grid(box) / box
     taper = torch.exp(-((frequency * RESOLUTION_PX) ** 2)) * (frequency < 0.5) * (frequency > 0)
-    mapped = transform3(crop_fourier(volume, box))
+    mapped = transform3(crop_fourier(density, box))
     rms = _shell_rms(mapped, box)
     taper = taper * (rms > EMPTY_SHELL * rms.max())
     mapped = mapped * _equalising(taper, rms)
@@ -123,8 +125,8 @@ def compare(
     if binned:
         offsets, weights = _binned(offsets, weights)
     # The grid is twice as fine as the map's, on which a few points would gain power from aliasing.
-    density = crop_fourier(splat(2 * offsets[None] + box, weights, 2 * box), box)[0] * 8
-    model = transform3(density) / spline_kernel(box, 1, finer=2)
+    points = crop_fourier(splat(2 * offsets[None] + box, weights, 2 * box), box)[0] * 8
+    model = transform3(points) / spline_kernel(box, 1, finer=2)
     equalising = _equalising(taper, _shell_rms(model, box))
     spectrum = mapped * equalising / _norm(mapped, box)
     field = spectrum / spline_kernel(box, 3)

@@ -203,7 +203,7 @@ def read_model(
     if not files:
         raise InputError("no model file given: expected PDB or mmCIF files")
     tables = [_read_one_model(Path(file), hydrogens, waters) for file in files]
-    stems = [table.file.iat[0] for table in tables]
+    stems = [str(table.file.iat[0]) for table in tables]
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
     if repeated:
         raise InputError(

@@ -82,11 +82,11 @@ def _expected(error) -> str:
     if error.validator == "type":
         types = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
         words = " or ".join(TYPE_WORDS[name] for name in types)
-        if {"number", "integer"} & set(types) and isinstance(error.instance, str):
-            if LOOKS_LIKE_A_NUMBER.fullmatch(error.instance.strip()):
-                number = float(error.instance)
-                plain = f"{number:.10f}".rstrip("0").rstrip(".") if abs(number) > 1e-9 else f"{number:.1e}"
-                words += f": YAML reads {error.instance} as text, write {plain}"
+        as_text = {"number", "integer"} & set(types) and isinstance(error.instance, str)
+        if as_text and LOOKS_LIKE_A_NUMBER.fullmatch(error.instance.strip()):
+            number = float(error.instance)
+            plain = f"{number:.10f}".rstrip("0").rstrip(".") if abs(number) > 1e-9 else f"{number:.1e}"
+            words += f": YAML reads {error.instance} as text, write {plain}"
         return words
     if error.validator == "enum":
         choices = [choice for choice in error.validator_value if choice is not None]

@@ -17,10 +17,11 @@ def command_line(stage: str, options: dict) -> str:
     one in its schema (`off_flag`) gives that flag for false.
     """
     words = []
-    for key, value in options.items():
+    for key, given in options.items():
         flag = flag_of(stage, key)
-        if value is False and "off" in keys_of(stage).get(key, {}).get("enum", []):
-            value = "off"  # how YAML reads a bare `off`
+        # YAML reads a bare `off` as false.
+        is_off = given is False and "off" in keys_of(stage).get(key, {}).get("enum", [])
+        value = "off" if is_off else given
         if value is False and "off_flag" in keys_of(stage).get(key, {}):
             words.append(keys_of(stage)[key]["off_flag"])
             continue

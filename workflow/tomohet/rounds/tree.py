@@ -42,7 +42,7 @@ def _cycle_mistakes(options: dict[str, dict]) -> list[str]:
         while (parent := options[path[-1]].get("parent")) in options and parent not in path:
             path.append(parent)
         if parent in path and not reported & set(path):
-            circle = path[path.index(parent) :] + [parent]
+            circle = [*path[path.index(parent) :], parent]
             reported |= set(circle)
             lines.append(
                 f"rounds.{circle[0]}.parent: the rounds go in a circle: {' -> '.join(circle)}; "

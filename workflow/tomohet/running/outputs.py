@@ -17,7 +17,7 @@ def holding_outputs(options: Options) -> Iterator[None]:
 
     Commands that may run as several processes (`--multigpu`) take theirs when they know which one they are.
     """
-    global _held
+    global _held  # noqa: PLW0603 (one per process)
     outside, taken = _held, set(_taken)
     with ExitStack() as _held:
         try:

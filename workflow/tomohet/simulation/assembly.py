@@ -89,7 +89,7 @@ def build_assembly(
         if moves:
             poses = [_long_axis_along(xyz, outward[block.name])]
         else:
-            poses = [turn.apply(xyz) for turn in Rotation.random(DOCKING_POSES, random_state=rng)]
+            poses = [turn.apply(xyz) for turn in Rotation.random(DOCKING_POSES, rng=rng)]
         xyz = _dock(poses, start, outward[block.name], np.concatenate(obstacles))
         if moves:
             hinge = hinge_between(block, xyz, outward[block.name], np.concatenate(obstacles))
@@ -128,7 +128,7 @@ def _spread_directions(n: int, rng: np.random.Generator) -> list[np.ndarray]:
     height, azimuth = 1 - 2 * i / max(n, 1), np.pi * (1 + 5**0.5) * i
     radius = np.sqrt(1 - height**2)
     vectors = np.stack([np.cos(azimuth) * radius, np.sin(azimuth) * radius, height], axis=1)
-    return list(Rotation.random(random_state=rng).apply(vectors))
+    return list(Rotation.random(rng=rng).apply(vectors))
 
 
 def _tilted(direction: np.ndarray, angle_deg: float, rng: np.random.Generator) -> np.ndarray:

@@ -153,19 +153,18 @@ def _record(experiment: Experiment, folder: Path, device: torch.device) -> tuple
                     count += int(images.visible.sum())
                     if surroundings:
                         around, of_background = surroundings.images(images, experiment.true.tomograms[index])
-                        recorded += around
+                        recorded.add_(around)
                         background += float(_visible_variance(images, of_background).double().sum())
-                    recorded += experiment.noise_std * torch.randn(
-                        recorded.shape, generator=noise, device=device
-                    )
+                    own_noise = torch.randn(recorded.shape, generator=noise, device=device)
+                    recorded.add_(experiment.noise_std * own_noise)
                     chunk = images.particle.unique()
                     # The extraction multiplies by the stated parameters, not by the true ones.
-                    if stated is not experiment.true or config.tilt_shift_A:
-                        images = experiment.stated_images_of(chunk)
+                    as_true = stated is experiment.true and not config.tilt_shift_A
+                    described = images if as_true else experiment.stated_images_of(chunk)
                     if warp:
-                        stack.add(recorded, images)
+                        stack.add(recorded, described)
                     if warptools:
-                        warptools.add(recorded, images, tomogram, stated.particles.number[chunk])
+                        warptools.add(recorded, described, tomogram, stated.particles.number[chunk])
                     progress.update(len(chunk))
     for writer in (warptools, warp):
         if writer:

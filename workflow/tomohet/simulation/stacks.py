@@ -16,10 +16,12 @@ UNKNOWN_RANGE = (0.0, -1.0, -2.0, -1.0)
 @contextmanager
 def growing_stack(path: Path, shape: tuple[int, int, int], pixel_size_A: float) -> Iterator[np.memmap]:
     """Provide a float32 stack of known shape (m, D, D), memory-mapped for writing in pieces."""
-    with atomic_path(path) as temporary:
-        with mrcfile.new_mmap(temporary, shape, mrc_mode=2, overwrite=True) as mrc:
-            _describe(mrc, pixel_size_A)
-            yield mrc.data
+    with (
+        atomic_path(path) as temporary,
+        mrcfile.new_mmap(temporary, shape, mrc_mode=2, overwrite=True) as mrc,
+    ):
+        _describe(mrc, pixel_size_A)
+        yield mrc.data
 
 
 def write_small_stack(path: Path, images: np.ndarray, pixel_size_A: float) -> None:

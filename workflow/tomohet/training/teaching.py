@@ -201,8 +201,8 @@ def _summed(images: ParticleImages, decoder, likelihood: Likelihood, z: Tensor) 
     parts = [group[images.processes.part(len(group))] for group in groups]
     for own, batch in zip(parts, images.batches(groups), strict=True):
         if len(own):
-            own = torch.as_tensor(own, device=z.device)
-            found[own] = network_share(decoder, likelihood.rows(batch), z[own], FACTORS_OF_LATENTS)
+            at = torch.as_tensor(own, device=z.device)
+            found[at] = network_share(decoder, likelihood.rows(batch), z[at], FACTORS_OF_LATENTS)
     return images.processes.add_up(found)
 
 

@@ -37,9 +37,7 @@ def ward(rows: np.ndarray, groups: int | None = None) -> Tree:
         trial = fcluster(links, count, criterion="maxclust")
         found = len(np.unique(trial))
         quality = silhouette_score(rows, trial) if 2 <= found < n else float("nan")
-        if groups:
-            best, labels = quality, trial
-        elif quality >= LEAST_SILHOUETTE and not quality <= best:
+        if groups or (quality >= LEAST_SILHOUETTE and not quality <= best):
             best, labels = quality, trial
     return Tree(links, order, _in_leaf_order(labels, order), float(best))
 

@@ -71,8 +71,8 @@ def _units_by_table(model: pd.DataFrame, path: Path) -> pd.DataFrame:
             f"{path}: columns {str(list(table.columns))[:500]}, expected unit and any of {TABLE_COLUMNS[1:]}"
         )
     parts = []
-    for line, row in enumerate(table.to_dict("records"), start=2):
-        row = {column: value for column, value in row.items() if isinstance(value, str)}
+    for line, cells in enumerate(table.to_dict("records"), start=2):
+        row = {column: value for column, value in cells.items() if isinstance(value, str)}
         if "unit" not in row:
             raise InputError(f"{path} line {line}: no unit is named")
         chosen = pd.Series(True, index=model.index)

@@ -11,6 +11,7 @@ sum_o a_o b_o / m_o. This is the variance for n independent volumes, where n is 
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,7 @@ def _bands(z: np.ndarray) -> tuple[np.ndarray, ...]:
     laplacian = np.diag(adjacent.sum(axis=1)) - adjacent
     harmonics = np.linalg.eigh(laplacian + 2.0)[1][:, :-1].astype(np.float32)
     edges = z.shape[1] * (2 ** np.arange(int(np.log2(count)) + 2) - 1)
-    parts = (harmonics[:, low:high] for low, high in zip(edges, edges[1:], strict=False))
+    parts = (harmonics[:, low:high] for low, high in pairwise(edges))
     return tuple(part for part in parts if part.shape[1])
 
 

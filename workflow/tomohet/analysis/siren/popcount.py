@@ -134,7 +134,7 @@ def _best_partners(bits, rank, kinds, volumes, limits, lifted, positive, xyz_A, 
             n_j = kinds[rank[j]]
             if lifted:
                 demand = lift(_distance_A(xyz_A, i, j)) * positive[rank[i], rank[j]]
-                if n11 <= min(demand, min(n_i, n_j)):
+                if n11 <= min(demand, n_i, n_j):
                     continue
             elif _distance_A(xyz_A, i, j) <= max(noise_A[i], noise_A[j]):
                 continue
