@@ -9,8 +9,9 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from tomohet import plots
-from tomohet.analysis import decode, traversal
+from tomohet.analysis import traversal
 from tomohet.analysis.latent import principal_components
+from tomohet.commands import analyze
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_json, write_pickle
 from tomohet.files.pickles import load_pickles
@@ -18,7 +19,7 @@ from tomohet.files.pickles import load_pickles
 
 @pytest.fixture
 def decoder(monkeypatch):
-    monkeypatch.setattr(decode, "VolumeMaker", fakes.FakeMaker)
+    monkeypatch.setattr(analyze, "VolumeMaker", fakes.FakeMaker)
 
 
 @pytest.fixture

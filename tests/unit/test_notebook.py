@@ -22,9 +22,9 @@ def after(tmp_path_factory):
 def test_a_round_by_the_library_alone(after):
     assert len(after["store"].particles) == len(after["z"]) == 100
     assert after["blocks"]["n_volumes"] == 100
-    assert after["found"].n_states >= 1
+    assert len(after["found"].sizes) >= 1
     assert 28 <= after["maps"].resolution_A < 200
-    assert {check.verdict for check in after["checks"]} <= {"pass", "note", "warn"}
+    assert {check.verdict for check in after["checks"]} <= {"pass", "look"}
 
 
 def test_matplotlib_is_left_as_it_was(after):

@@ -17,12 +17,12 @@ class BackprojectVoxelOptions(ParticleOptions, PosesOptions, PlotOptions, SeedOp
         "Writes map, map_filt, half1, half2 and mask (.mrc), fsc.csv, reconstruction.json and figures "
         "into -o FOLDER; X.mrc, X_filt.mrc, X_half1.mrc, X_half2.mrc, X_FSC.pkl and so on for -o X.mrc."
     )
-    particles: str = option(
+    particles: Path = option(
         ...,
         "STAR file (image series or optimisation set) or prepared store.",
         POSITIONAL,
     )
-    output: str = option(..., "Output folder, or file of the map.", "-o", "--output", metavar="FOLDER|X.mrc")
+    output: Path = option(..., "Output folder, or file of the map.", "-o", "--output", metavar="FOLDER|X.mrc")
     recon_dose_weight: bool = option(
         False,
         "Model the radiation damage: the attenuation by the dose at each frequency.",

@@ -13,7 +13,9 @@ class ValidateOptions(SeedOptions):
 
     particles: Path = option(..., "STAR file: image series or optimisation set.", POSITIONAL)
     outdir: Path = option(..., "Folder of validation.json and .html.", "-o", "--outdir")
-    datadir: str | None = option(None, "Folder in which the image stacks are found (the STAR file's folder).")
+    datadir: Path | None = option(
+        None, "Folder in which the image stacks are found (the STAR file's folder)."
+    )
     source_software: Dialect = option(
         "auto",
         "Dialect of the STAR file.",

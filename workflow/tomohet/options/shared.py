@@ -15,7 +15,9 @@ class ParticleOptions(Options):
         "auto",
         "Dialect of the STAR file; auto recognises it.",
     )
-    datadir: str | None = option(None, "Folder in which the image stacks are found (the STAR file's folder).")
+    datadir: Path | None = option(
+        None, "Folder in which the image stacks are found (the STAR file's folder)."
+    )
     symmetry_expanded: bool = option(
         False,
         "Whether the file is symmetry-expanded, so that each particle occurs several times, in poses that"

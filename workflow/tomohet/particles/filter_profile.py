@@ -94,8 +94,10 @@ def measured_profile(
     )
     stated = stated / expected
     left = power / expected.clamp_min(1e-30)
-    for _ in range(ROUNDS if leak is not None else 0):
-        left = left * (power / ((expected * left / points) @ leak.double().T * points).clamp_min(1e-30))
+    if leak is not None:
+        spread = leak.double().T
+        for _ in range(ROUNDS):
+            left = left * (power / ((expected * left / points) @ spread * points).clamp_min(1e-30))
     # The colour of the recorded noise and what is left of the first tilts divide out.
     deviation = torch.log((left / left[0] / (stated / stated[0])).clamp_min(LEAST**2))
     count = images * points / (1 + images[0] / images[0].clamp_min(1))
