@@ -80,6 +80,18 @@ def test_a_default_that_the_user_gave_is_told_from_one_that_was_left():
     assert given_by_user.given("window_r") and not left.given("window_r")
 
 
+def test_help_tells_own_options_first_and_every_default(capsys):
+    with pytest.raises(SystemExit):
+        options_of("train_vae", ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    own, particles, training = (
+        text.index(words) for words in ("Size of the latent", "particles:", "training:")
+    )
+    assert own < particles < training
+    for words in ("Seed of all random numbers (default: 0)", "trained on (default: 1.0)", "(default: 20)"):
+        assert words in text
+
+
 def test_a_notebook_gives_options_by_name():
     options = SirenOptions(volumes="volumes", outdir="siren", level=0.3)
     assert (options.volumes, options.level, options.rule) == (Path("volumes"), "0.3", "phi")

@@ -63,7 +63,7 @@ def _in_order(model: type[Options]) -> list[tuple[str, str]]:
             for name in get_annotations(cls):
                 if name in model.model_fields:
                     own = words_of(model.model_fields[name]).section
-                    sections.setdefault(name, own if own is not None else cls.section)
+                    sections.setdefault(name, own if own is not None else vars(cls).get("section", ""))
     return list(sections.items())
 
 
@@ -98,9 +98,9 @@ def _help(field: FieldInfo) -> str:
     meaning = (field.description or "").removesuffix(".").replace("%", "%%")
     unit = words_of(field).unit
     meaning += f", {unit}" if unit else ""
-    if field.is_required() or field.default in (None, False, True, ()):
-        return meaning
     default = field.default
+    if field.is_required() or default is None or isinstance(default, bool) or default == ():
+        return meaning
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
     return f"{meaning} (default: {shown})"
 

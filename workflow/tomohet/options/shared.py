@@ -135,5 +135,9 @@ class DeviceOptions(Options):
 class SharingOptions(Options):
     """Several processes for one job: `processes.share_of` says which is whose."""
 
-    part: Part = option((1, 1), "Do only the I-th of N shares (1/N to N/N) of X.", metavar="I/N")
+    part: Part = option(
+        (1, 1),
+        "Do only the I-th of N shares (1/N to N/N) of the work; the output is there when all parts are done.",
+        metavar="I/N",
+    )
     multigpu: bool = option(False, "Share the work among all visible GPUs (no effect with one, or on a CPU).")
