@@ -59,8 +59,8 @@ def test_bad_pixels(tmp_path, damage, expected):
     [
         (np.array([6]), "--ind-ptcls", "--ind-ptcls: index 6 is out of range, the file has particles 0 to 5"),
         (np.array([30]), "--ind-imgs", "--ind-imgs: index 30 is out of range, the file has images 0 to 29"),
-        (np.array([], int), "--ind-ptcls", "--ind-ptcls: holds no indices"),
-        (np.array([2, 2]), "--ind-ptcls", "index 2 stands more than once"),
+        (np.array([], int), "--ind-ptcls", "--ind-ptcls: contains no indices"),
+        (np.array([2, 2]), "--ind-ptcls", "index 2 appears more than once"),
         (np.array([0.5]), "--ind-ptcls", "expected a one-dimensional list of integers"),
     ],
 )

@@ -156,7 +156,7 @@ def test_basis_maps_are_as_many_as_held_out_tilts_confirm():
 def test_few_tilts_cannot_tell_how_clear_components_are():
     model = fit_linear_model(blob_store(40, snr=0.3, n_tilts=5), np.arange(40), zdim=None, iterations=3)
     assert np.isnan(model.held_out.reliability).all() and model.held_out.n_clear == 0
-    assert "so few tilt images cannot tell" in model.verdict
+    assert "too few tilts per particle to say" in model.verdict
 
 
 def test_a_block_that_few_particles_have_gets_a_basis_map():
@@ -174,12 +174,12 @@ def test_held_out_tilts_decide_and_the_kernel_where_there_are_none():
     assert replace(model, detection=unsure).heterogeneous
     unlike = replace(model, held_out=replace(model.held_out, moment=-model.held_out.moment), detection=sure)
     assert unlike.held_out.n_components == 0 and not unlike.heterogeneous
-    assert "no heterogeneity" in unlike.verdict and "p = 1e-06 by the kernel" in unlike.verdict
+    assert "no heterogeneity" in unlike.verdict and "p = 1e-06 by the kernel test" in unlike.verdict
     likelihood = model.held_out.likelihood
     nothing = replace(likelihood, new_a=0 * likelihood.new_a, new_b=0 * likelihood.new_b)
     without = replace(model.held_out, likelihood=nothing, moment=0 * model.held_out.moment)
     alone = replace(model, held_out=without, detection=sure)
-    assert alone.heterogeneous and alone.verdict.startswith("heterogeneity found by the kernel")
+    assert alone.heterogeneous and alone.verdict.startswith("heterogeneity found by the kernel test")
     assert not replace(alone, detection=unsure).heterogeneous
 
 

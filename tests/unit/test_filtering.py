@@ -88,10 +88,10 @@ def test_first_particles_count_those_that_are_left(series):
     [
         ({"particles": np.array([6])}, "--ind-ptcls: index 6 is out of range, the file has particles 0 to 5"),
         ({"particles": np.array([-1])}, "index -1 is out of range"),
-        ({"particles": np.array([1, 1])}, "index 1 stands more than once"),
+        ({"particles": np.array([1, 1])}, "index 1 appears more than once"),
         ({"particles": np.array([0.5])}, "expected whole numbers"),
         ({"images": np.array([30])}, "--ind-imgs: index 30 is out of range, the file has images 0 to 29"),
-        ({"images": np.array([], int)}, "--ind-imgs: holds no indices"),
+        ({"images": np.array([], int)}, "--ind-imgs: contains no indices"),
         ({"first_tilts": 6}, "selection is empty"),
         ({"first_particles": 0}, "selection is empty"),
         ({"particles": np.array([0]), "images": np.array([29])}, "selection is empty"),

@@ -50,7 +50,7 @@ def models(store):
 def test_what_varies_inside_of_the_mask_alone_is_found(store, models, blob):
     model, whole = models[blob], fit(store, None)
     assert model.held_out.n_components == 1 and model.held_out.n_clear == 1
-    assert model.verdict.startswith("inside of the focus mask: heterogeneity found")
+    assert model.verdict.startswith("inside the focus mask: heterogeneity found")
     z = model.latents.mean[:, 0].numpy()
     ours, other = (
         max(score, 1 - score) for score in (roc_auc_score(store.presence[:, b], z) for b in (blob, 1 - blob))
@@ -69,7 +69,7 @@ def test_what_varies_inside_of_the_mask_alone_is_found(store, models, blob):
 def test_nothing_is_found_where_nothing_varies_though_other_places_do(store):
     model = fit(store, ball(QUIET))
     assert not model.heterogeneous and model.held_out.n_components == 0
-    assert model.verdict.startswith("inside of the focus mask: no heterogeneity found")
+    assert model.verdict.startswith("inside the focus mask: no heterogeneity found")
 
 
 def test_nuisance_is_integrated_out_as_of_the_joint_gaussian():

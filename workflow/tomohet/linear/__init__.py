@@ -1,1 +1,1 @@
-"""The linear latent model: a mean map, a few basis maps and every particle's posterior, in closed form."""
+"""Linear latent model: mean map, basis maps (eigenvolumes), and closed-form posterior of each particle."""

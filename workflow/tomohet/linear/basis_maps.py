@@ -1,4 +1,8 @@
-"""Fit basis maps by expectation maximisation (`linear.em`) until the latents have settled."""
+"""M step and outer loop of the PPCA model: basis maps fitted by EM until the latents have converged.
+
+The loop alternates the E step and normal equations (`linear.em`), the empirical-Bayes prior (`prior_power`,
+`locality`), parameter expansion and over-relaxation (`parameter_expansion`).
+"""
 
 import logging
 from dataclasses import dataclass, replace
@@ -29,22 +33,29 @@ from tomohet.reconstruction.solve import NormalEquations
 log = logging.getLogger(__name__)
 
 FIRST_PRIOR_SCALE = 0.3
-# Of the prior power that empirical Bayes finds, with maps that are confirmed. Half of it predicts held-out
-# images better: differences are more compact than a smooth local variance can say. Where it is not known yet
-# which maps are more than noise, weak ones would be lost by it.
+# The empirical-Bayes prior power is multiplied by this factor in the final fit. 0.5 predicts held-out images
+# better, because real differences are more localised than the smooth variance map can describe. The search
+# uses 1: a stronger prior would suppress weak components before they are tested.
 SHARE_OF_POWER = 0.5
 CG_ITERATIONS = 12
-# EM ends when an iteration moves less than this share of the latents' variance out of their span.
+# EM has converged when an iteration moves less than this fraction of the latents' second moment out of their
+# span.
 SETTLED = 1e-3
-# Of the coarse grid on which maps are fitted, over the frequencies used.
+# Oversampling of the coarse grid on which maps are fitted, relative to the frequencies used.
 MARGIN = 1.2
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """On the coarse grid: mean map, with the nuisance of its focus, basis maps (K, d, d, d), prior scales
-    (K, shells), local variance (K, d, d, d); basis_variance (K, shells), of any grid. aside (n, k): latents
-    of the nuisance, of the process's part."""
+    """Fitted model on the coarse grid.
+
+    mean : mean map, with the nuisance variables outside the focus mask
+    basis : basis maps (K, d, d, d)
+    basis_variance : (K, shells) posterior variance of the basis maps' Fourier coefficients; valid on any grid
+    scales : (K, shells) prior power relative to the mean map
+    local_variance : (K, d, d, d) relative prior variance at each voxel
+    aside : (n, k) nuisance latents of the process's particles
+    """
 
     mean: MeanMap
     basis: Tensor
@@ -54,11 +65,11 @@ class Fitted:
     aside: Tensor | None = None
 
     def fine_basis(self, box: int) -> Tensor:
-        """Basis maps (K, D, D, D)."""
+        """Return the basis maps (K, D, D, D) on the fine grid."""
         return (self.basis.shape[-1] / box) ** 3 * pad_fourier(self.basis, box)
 
     def turned(self, rotation: Tensor) -> "Fitted":
-        """The same model with latents z' = R' z for an orthogonal R (K, K)."""
+        """Return the same model with latents z' = R' z, for an orthogonal R (K, K)."""
         mixed = rotation.T.square()
         basis = torch.einsum("jk,jzyx->kzyx", rotation, self.basis)
         local = torch.einsum("kj,jzyx->kzyx", mixed * self.scales.mean(1), self.local_variance)
@@ -69,12 +80,12 @@ class Fitted:
         )
 
     def first(self, k: int) -> "Fitted":
-        """The first k maps of it."""
+        """Return the model of the first k basis maps."""
         names = "basis", "basis_variance", "scales", "local_variance"
         return replace(self, **{name: getattr(self, name)[:k] for name in names})
 
     def with_errors_of(self, mean: MeanMap) -> MeanMap:
-        """A mean map on the fine grid, with nuisance, and pose errors as large as they were found here."""
+        """Return a fine-grid mean map with this fit's nuisance variables and size of the pose errors."""
         nuisance = self.mean.nuisance
         mean = replace(mean, nuisance=None if nuisance is None else nuisance.on_grid(len(mean.volume)))
         if mean.errors is None or self.mean.errors is None:
@@ -82,7 +93,7 @@ class Fitted:
         return replace(mean, errors=replace(mean.errors, deviation=self.mean.errors.deviation))
 
     def fine_variance(self, box: int) -> Tensor:
-        """Local variance (D, D, D) of all basis maps together."""
+        """Return the local variance (D, D, D) of all basis maps together."""
         share = self.scales.mean(1) / self.scales.mean(1).sum()
         local = torch.einsum("j,jzyx->zyx", share, self.local_variance)
         if self.mean.focus is not None:
@@ -91,8 +102,10 @@ class Fitted:
 
 
 def coarse_box(box: int, max_frequency: float) -> int:
-    """A grid that holds frequencies up to `max_frequency` (cycles per pixel of a box) and a margin: near the
-    end of what a grid holds slices are wrong."""
+    """Return the box of a grid that holds frequencies up to `max_frequency` (cycles per pixel) and a margin.
+
+    The margin is needed because slices are inaccurate near the Nyquist frequency of a grid.
+    """
     needed = min(box, int(np.ceil(2 * MARGIN * max_frequency * box)))
     return next((d for d in range(needed + needed % 2, box, 2) if next_fast_len(d, real=True) == d), box)
 
@@ -106,15 +119,20 @@ def expectation_maximisation(
     share: float = 1.0,
     aside: Tensor | None = None,
 ) -> Fitted:
-    """EM from latents `start` (n, K) of the particles of `first`, on the coarse grid, until it has settled.
+    """Run EM on the coarse grid until the latents have converged.
 
-    EM is the slower, the more of what it estimates is unknown: of a latent, its posterior variance over that
-    of the prior, which is 1. Each map goes on for this part of its way (over-relaxed EM, Salakhutdinov and
-    Roweis 2003, who try factors out). iterations: at most; share: of the prior power that follows from the
-    maps.
+    EM converges at the rate of the missing information, which for a latent is its posterior variance (the
+    prior variance is 1). Each basis map is over-relaxed by that fraction of its last update (over-relaxed EM,
+    Salakhutdinov & Roweis 2003, who choose the factor by trial).
 
-    With a focus (`reconstruction.nuisance`) basis maps lie inside of it, and others, which start at the
-    latents aside (n, k), outside.
+    With a focus mask (`reconstruction.nuisance`) the basis maps lie inside the mask. Additional maps outside
+    the mask are nuisance variables.
+
+    first : observations of the particles that have initial latents
+    start : (n, K) initial latents of these particles
+    iterations : maximum number of EM iterations
+    share : factor for the empirical-Bayes prior power
+    aside : (n, k) initial nuisance latents of the maps outside the focus mask
     """
     grid = coarse_box(len(mean.volume), observations.max_frequency)
     mean, observations = mean.cropped(grid), observations.alike(observations.everyone, grid)
@@ -130,9 +148,9 @@ def expectation_maximisation(
     precision = equations.precision(len(mean.power))
     basis = fit_basis(equations, where, scales, local)
     variance = coefficient_variance(where, scales, precision, local)
-    known = None  # latents of the iteration before
+    known = None  # latents of the previous iteration
     for iteration in track(range(iterations), unit="iterations", description="linear model"):
-        del equations  # not to be held beside the next ones
+        del equations  # free the memory before the next equations are allocated
         latents, equations = expectation(observations, mean, basis, variance, accumulate=True)
         of_maps = latents.first(len(basis))
         moved = 1.0 if known is None else out_of_span(of_maps.mean, known, observations.processes)
@@ -141,7 +159,7 @@ def expectation_maximisation(
         scales = share * shell_scales(basis, where, precision, scales, local)
         local = local_variance(basis, where, scales, precision, local, smoothing_px)
         log.info(
-            "EM iteration %d: prior scales %s, %.2g of the latents moved%s",
+            "EM iteration %d: prior scales %s, fraction of the latents that moved %.2g%s",
             iteration + 1,
             np.round(scales.mean(1).cpu().numpy(), 3),
             moved,
@@ -153,7 +171,7 @@ def expectation_maximisation(
             basis = basis + missing_information(of_maps, *everyone)[:, None, None, None] * (basis - before)
         if mean.errors is not None:
             shared, left = shared_with_errors(latents, mean, *everyone, observations.copies)
-            if not last and aside is None:  # maps of errors are everywhere
+            if not last and aside is None:  # the tangents are not confined to the focus mask
                 basis = basis + torch.einsum("tj,tzyx->jzyx", shared, mean.errors.maps)
             mean = replace(mean, errors=left)
         basis = torch.einsum("lj,lzyx->jzyx", mixing, basis)
@@ -169,21 +187,24 @@ def expectation_maximisation(
 
 
 def _masks(mean: MeanMap, n_maps: int, n_aside: int, smoothing_px: float) -> Tensor:
-    """(n_maps + n_aside, D, D, D): where maps inside of the focus lie, and where those outside."""
+    """Masks (n_maps + n_aside, D, D, D) of basis maps inside the focus mask and nuisance maps outside."""
     inside, others = mean.focus, outside(mean.focus, smoothing_px)
     return mean.mask * torch.stack([inside] * n_maps + [others] * n_aside)
 
 
 def signs(basis: Tensor) -> Tensor:
-    """(K,) signs with which each latent grows with density where its map changes most."""
+    """Return (K,) signs that make each latent increase with density where its map changes most."""
     return torch.where(basis.pow(3).sum((1, 2, 3)) < 0, -1.0, 1.0)
 
 
 def structure_first(fitted: Fitted, latents: Tensor, nuisance: Tensor) -> Tensor:
-    """An orthogonal R (K, K): of latents R' z (`Fitted.turned`) the last J follow nuisance latents (N, J),
-    the others are ordered by the power of their maps.
+    """Return an orthogonal R (K, K) that separates structural latents from nuisance latents.
 
-    latents (N, K): posterior means under the fitted model.
+    Of the latents R' z (`Fitted.turned`), the last J follow the nuisance latents. The others are ordered by
+    the power of their maps.
+
+    latents : (N, K) posterior means under the fitted model
+    nuisance : (N, J) nuisance latents
     """
     away = followed(latents, nuisance)
     rest = complement(away)
@@ -194,5 +215,9 @@ def structure_first(fitted: Fitted, latents: Tensor, nuisance: Tensor) -> Tensor
 
 
 def fit_basis(equations: NormalEquations, mean: MeanMap, scales: Tensor, local: Tensor) -> Tensor:
-    """M-step: basis maps (K, D, D, D) under prior scales (K, shells) and local variance (K, D, D, D)."""
+    """Solve the M step: basis maps (K, D, D, D).
+
+    scales : (K, shells) prior power relative to the mean map
+    local : (K, D, D, D) relative prior variance at each voxel
+    """
     return equations.solve(SpectralPrior(mean.mask * local.sqrt(), scales * mean.power), CG_ITERATIONS)

@@ -1,4 +1,4 @@
-"""How much of what distinguishes a particle its own images have settled."""
+"""Confidence of a particle's map: the fraction of its variance that the particle's own images determine."""
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,13 @@ from tomohet.linear.likelihood import Latents
 
 
 def confidence(latents: Latents, basis: torch.Tensor) -> torch.Tensor:
-    """(N,) settled share of the variance of each particle's map under basis maps (K, D, D, D), 0 to 1.
+    """Return (N,) fraction of the variance of each particle's map that its images determine, 0 to 1.
 
-    Before its images are seen a particle's map deviates from the mean by tr(G), with G the basis maps' inner
-    products; after them its posterior of covariance C leaves tr(G C). A latent counts by its power in the
-    maps: a direction that hardly changes them may stay unknown. 0: the particle's latents are those of the
-    mean particle, whatever it is; near 1: they are its own.
+    The prior variance of a particle's map is tr(G), with the Gram matrix G_jl = <U_j, U_l> of the basis maps
+    (K, D, D, D). The posterior variance is tr(G C), with the posterior covariance C of the latents. The
+    confidence is 1 - tr(G C) / tr(G). Latents therefore count by their power in the maps: an undetermined
+    latent that hardly changes the map does not lower the confidence. At 0 the latents are those of the mean
+    particle, whatever the particle is; near 1 they are determined by its images.
     """
     flat = basis.flatten(1)
     gram = flat @ flat.T
@@ -22,10 +23,11 @@ def confidence(latents: Latents, basis: torch.Tensor) -> torch.Tensor:
 
 
 def particle_columns(latents: Latents, basis: torch.Tensor, particles: np.ndarray) -> pd.DataFrame:
-    """What the round's particle table takes of the linear model, a row per particle (store ordinals).
+    """Return the linear model's columns of the round's particle table, a row per particle (store ordinals).
 
-    particle, linear_confidence (`confidence`), and linear_z1 ... linear_zK: the posterior mean of each
-    latent in standard deviations over the particles, the latent with the most power in the maps first.
+    The columns are particle, linear_confidence (`confidence`), and linear_z1 ... linear_zK. linear_zj is the
+    posterior mean of a latent in standard deviations over the particles; the latent with the most power in
+    the maps comes first.
     """
     z = latents.mean.cpu().numpy()
     columns = {f"linear_z{number}": column for number, column in enumerate(z.T, start=1)}

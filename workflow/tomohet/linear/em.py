@@ -1,17 +1,22 @@
-"""Expectation maximisation of the linear latent model in Fourier space.
+"""PPCA by EM with parameter expansion, on tilt images in Fourier space.
 
-y_pi = h_pi S_pi (mu + sum_j z_pj U_j) + noise,  z_p ~ N(0, 1).
+The model is probabilistic principal component analysis (Tipping & Bishop 1999), observed through a known
+linear operator for each image:
 
-E: posterior covariance C_p = (A_p + 1)^-1 and mean z_p = C_p b_p, from what images say (`likelihood`).
-M: all basis maps together by conjugate gradients on sum_l T_jl U_l = B_j in whitened variables, with T_jl the
-   Toeplitz operator of w (z_j z_l + C_jl) / s2 and B_j = sum S^H (q - w S mu) z_j / s2.
-PX (parameter expansion): the second moment of z is moved into U, which keeps z ~ N(0, 1) and speeds EM up
-(`parameter_expansion`).
-EB (empirical Bayes): each basis map's prior follows from its posterior (`prior_power`, `locality`).
+    y_pi = h_pi S_pi (mu + sum_j z_pj U_j) + noise,   z_p ~ N(0, 1).
 
-Where poses have errors (`reconstruction.pose_errors`), these are six further latents of known maps T, the
-tangents of mu: E finds the posterior of both, M takes what the errors add to the images off in expectation,
-w S T E[a z_j], and PX moves into U what errors and latents have in common. Shifts of single images likewise.
+E step: the posterior of the latents has the covariance C_p = (A_p + 1)^-1 and the mean z_p = C_p b_p. A_p and
+b_p are the likelihood of the particle's images (`likelihood`).
+M step: all basis maps are solved for together, from sum_l T_jl U_l = B_j, by conjugate gradients in whitened
+variables. T_jl is the Toeplitz operator of w (z_j z_l + C_jl) / s2, and B_j = sum S^H (q - w S mu) z_j / s2.
+PX (parameter expansion; Liu, Rubin & Wu 1998): the second moment of z is absorbed into U. This keeps z ~ N(0,
+1) and accelerates EM (`parameter_expansion`).
+EB (empirical Bayes): the prior of each basis map is estimated from its posterior (`prior_power`, `locality`).
+
+Pose errors (`reconstruction.pose_errors`) are six further latents a with known maps T, the tangents of mu.
+The E step computes the joint posterior of latents and pose errors. The M step subtracts the expected
+contribution of the pose errors to the images, w S T E[a z_j]. PX moves the part of the pose errors that
+correlates with the latents into U. Shifts of single images are treated in the same way.
 """
 
 import torch
@@ -39,10 +44,15 @@ def expectation(
     *,
     accumulate: bool,
 ) -> tuple[Latents, NormalEquations | None]:
-    """Posterior of the process's particles under the present basis (K, D, D, D) and pose errors, and, in the
-    same pass, the M-step's equations, those of all processes.
+    """Compute the posterior of the process's particles, and optionally the normal equations of the M step.
 
-    variance (K, shells): of the coefficients of the basis maps; None: they are known exactly.
+    Both come from one pass over the images. The posterior is computed for the present basis maps and pose
+    errors. The normal equations are summed over all processes.
+
+    basis : (K, D, D, D)
+    variance : (K, shells) posterior variance of the Fourier coefficients of the basis maps; None treats the
+        maps as known exactly
+    accumulate : whether to return the normal equations
     """
     n_basis, n_latents = len(basis), n_latents_of(basis, mean)
     z = basis.new_empty(len(observations), n_latents)
@@ -61,8 +71,10 @@ def expectation(
 
 
 def _moved(seen: ChunkLikelihood, latents: Latents, mean: MeanMap, n_basis: int) -> Tensor | float:
-    """What pose errors and shifts of images add to the residual times each latent (m, n, K), in expectation:
-    w S T E[a z_j] + w D E[d z_j]."""
+    """Return the expected effect of pose errors and image shifts on residual times latent, (m, n, K).
+
+    w S T E[a z_j] + w D E[d z_j], with the tangents T and D of pose errors a and image shifts d.
+    """
     if mean.errors is None and not mean.tilt_shift_px:
         return 0.0
     z, owner, added = latents.mean, seen.chunk.owner, 0.0
@@ -77,15 +89,16 @@ def _moved(seen: ChunkLikelihood, latents: Latents, mean: MeanMap, n_basis: int)
 
 
 def _combined(slices: Tensor, factors: Tensor) -> Tensor:
-    """Complex slices (m, n, L) times real factors (m, L, K)."""
+    """Multiply complex slices (m, n, L) by real factors (m, L, K)."""
     real = torch.view_as_real(slices).transpose(2, 3)  # (m, n, 2, L)
     products = (real.flatten(1, 2) @ factors).unflatten(1, (-1, 2))
     return torch.view_as_complex(products.transpose(2, 3).contiguous())
 
 
 def first_equations(observations: Observations, mean: MeanMap, z: Tensor) -> NormalEquations:
-    """The M-step's equations, those of all processes, for given latents (N, K) of the process's particles,
-    without posterior variance.
+    """Build the normal equations of the M step for given latents (N, K), without posterior variance.
+
+    The latents are those of the process's particles; the equations are summed over all processes.
     """
     equations = _empty_equations(observations, z.shape[1])
     for seen in residuals(observations, mean):
@@ -105,9 +118,10 @@ def _add(
     latents: Latents,
     moved: Tensor | float = 0.0,
 ) -> None:
-    """Add a whitened chunk's images to the M-step's equations; latents of its particles only.
+    """Add the images of a whitened chunk to the normal equations of the M step.
 
-    moved: (m, n, K), what pose errors add to the residual times each latent, in expectation.
+    latents : posterior of the chunk's particles only
+    moved : (m, n, K) expected contribution of pose errors to the residual times each latent
     """
     z, (first, other) = latents.mean[chunk.owner], equations.pairs
     second = (latents.mean[:, :, None] * latents.mean[:, None, :] + latents.covariance)[chunk.owner]

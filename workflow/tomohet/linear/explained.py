@@ -1,11 +1,13 @@
-"""Directions of the latents that are explained by how particles were imaged, and not by what they are.
+"""Latent directions that imaging conditions explain (regression with adjusted R^2).
 
-Where the forward model misses something of the images, such as what interpolation upstream, a wrong defocus
-or a wrong dose has done to them, particles differ by it, all tilts of a particle alike, and held-out tilts
-confirm it. It follows how the particle was imaged. Let z be latents scaled so that their structure has unit
-variance, and P z their regression on functions of a condition (orientation, defocus, tomogram, ...). The
-covariance of P z, less what chance explains (adjusted R^2), has an eigenvector for each direction of the
-latents that the condition explains, with the explained share of the structure's variance for eigenvalue.
+Where the forward model is incomplete (interpolation upstream, a wrong defocus, a wrong dose), particles
+differ by the way they were imaged. All tilts of a particle share such a difference, so held-out tilts confirm
+it. It can be recognised because it follows the imaging condition.
+
+Let z be latents that are scaled so that their structural variance is 1, and P z their regression on functions
+of a condition (orientation, defocus, tomogram, ...). The covariance of P z, minus the part that chance
+explains (adjusted R^2), has one eigenvector for each latent direction that the condition explains. The
+eigenvalue is the explained fraction of the structural variance.
 """
 
 from collections.abc import Iterable
@@ -34,9 +36,9 @@ NUMBERS = {
     "tilts": ("n_tilts", "mean_dose_e_A2"),
     "noise": ("noise_scale",),
 }
-# Explained share of the variance of the structure along a direction, from which it is a nuisance.
+# A direction is a nuisance if a condition explains at least this fraction of its structural variance.
 EXPLAINED = 0.5
-# A regression has at most this share of the particles for functions.
+# Maximum number of regression functions, as a fraction of the number of particles.
 FUNCTIONS_PER_PARTICLE = 0.2
 LEAST_RELIABILITY = 0.05
 MOST_PARTICLES = 20_000
@@ -44,7 +46,7 @@ MOST_PARTICLES = 20_000
 
 @dataclass(frozen=True)
 class Explained:
-    """A direction of the latents, the condition that explains it, and the explained share of its variance."""
+    """The imaging condition that explains a latent direction, and the explained fraction of its variance."""
 
     condition: str
     share: float
@@ -53,11 +55,14 @@ class Explained:
 def explained_directions(
     latents: np.ndarray, reliability: np.ndarray, conditions: pd.DataFrame, names: Iterable[str]
 ) -> tuple[np.ndarray, tuple[Explained, ...]]:
-    """Orthonormal directions (K, J) of latents (N, K) that conditions explain, the most explained one first.
+    """Return orthonormal directions (K, J) of latents (N, K) that conditions explain, and their explanations.
 
-    reliability (K,): share of the latents' variance that is structure; where it is not known (NaN) all of it
-    counts as structure. conditions: as of `imaging_conditions`, a row per particle; names: of CONDITIONS.
-    Of copies of one particle the first counts, of very many particles `MOST_PARTICLES`.
+    The most explained direction comes first. Only the first copy of a symmetry-expanded particle counts. Very
+    large sets are thinned to `MOST_PARTICLES`.
+
+    reliability : (K,) fraction of the latents' variance that is structure; an unknown value (NaN) counts as 1
+    conditions : table of `imaging_conditions`, a row per particle
+    names : conditions to test, from CONDITIONS
     """
     if "source" in conditions:
         first = ~conditions["source"].duplicated().to_numpy()
@@ -81,7 +86,11 @@ def explained_directions(
 
 
 def _most_explained(z: np.ndarray, functions: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Explained share and p (F test) along the direction of latents z (N, k) that functions explain most."""
+    """Return the explained fraction, its p-value (F test), and the direction that functions explain most.
+
+    z : (N, k) latents
+    functions : (N, p) orthonormal functions of the condition
+    """
     n, p = functions.shape
     freedom = n - p - 1
     fitted = functions @ (functions.T @ z)
@@ -95,11 +104,12 @@ def _most_explained(z: np.ndarray, functions: np.ndarray) -> tuple[float, float,
 
 
 def orthonormal_functions(name: str, conditions: pd.DataFrame) -> np.ndarray:
-    """(N, p) functions of a condition, centred and orthonormal over the particles; p is 0 where it is the
-    same for all, or where there are too few particles to tell.
+    """Return (N, p) functions of a condition, centred and orthonormal over the particles.
 
-    Orientation: the elements of the rotation of the lowest tilt and their products in pairs, those of the
-    beam's direction first. Tomogram: which one. Numbers: ranks and their squares.
+    p is 0 if the condition is the same for all particles, or if there are too few particles.
+
+    Orientation: the elements of the rotation of the lowest tilt and their pairwise products, starting with
+    the elements of the beam direction. Tomogram: indicator functions. Numbers: ranks and their squares.
     """
     n = len(conditions)
     if name == "view":
@@ -124,18 +134,21 @@ def _with_products(columns: np.ndarray) -> np.ndarray:
 
 
 def complement(directions: Tensor) -> Tensor:
-    """(K, K - J) orthonormal directions at right angles to those in (K, J)."""
+    """Return (K, K - J) orthonormal directions that are orthogonal to the directions (K, J)."""
     return torch.linalg.qr(directions, mode="complete").Q[:, directions.shape[1] :]
 
 
 def followed(latents: Tensor, nuisance: Tensor) -> Tensor:
-    """(K, J) orthonormal directions of latents (N, K) that follow nuisance latents (N, J): least squares."""
+    """Return (K, J) orthonormal directions of latents (N, K) that follow nuisance latents (N, J).
+
+    The nuisance latents are regressed on the latents by least squares.
+    """
     z, target = (values - values.mean(0) for values in (latents.double(), nuisance.double()))
     return torch.linalg.qr(torch.linalg.lstsq(z, target).solution).Q.to(latents)
 
 
 def sentence(explained: tuple[Explained, ...]) -> str:
-    """What is not counted, and why; empty where there is nothing."""
+    """Say which components are not counted, and why; empty if there are none."""
     if not explained:
         return ""
     names = [one.condition for one in explained]

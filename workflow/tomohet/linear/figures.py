@@ -1,4 +1,4 @@
-"""Figures of the linear latent model."""
+"""Figures of the linear model."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tomohet.linear.fit import LinearModel
 
 
 def write_figures(model: LinearModel, outdir: Path, plot_format: str = "png") -> None:
-    """Eigenvalues and reliabilities, latents in pairs, central slices of the basis maps."""
+    """Write the figures: eigenvalues and reliabilities, pairs of latents, slices of the basis maps."""
     _spectrum(model, outdir / f"spectrum.{plot_format}")
     _latents(model, outdir / f"latents.{plot_format}")
     maps = [model.mean.volume.cpu().numpy(), *model.basis.cpu().numpy()]
@@ -26,19 +26,19 @@ def _spectrum(model: LinearModel, path: Path) -> None:
     numbers = np.arange(1, len(model.eigenvalues) + 1)
     null = model.detection.null
     axes[0].fill_between(
-        numbers, null.min(0), null.max(0), color="0.8", label="noise alone (tilts of opposite sign)"
+        numbers, null.min(0), null.max(0), color="0.8", label="noise alone (sign-flipped tilts)"
     )
     axes[0].plot(numbers, model.eigenvalues, "o-", color=plots.PALETTE[0], markersize=4, label="data")
     axes[0].axvline(len(model.basis) + 0.5, color="0.6", linewidth=0.8, linestyle="--")
     axes[0].set(
-        title="Kernel eigenvalues (left of the line: fitted)",
+        title="Gram-matrix eigenvalues (left of the line: fitted)",
         xlabel="component",
         ylabel="eigenvalue (arbitrary units)",
     )
     axes[0].legend(fontsize=7)
     variance = np.diagonal(model.latents.covariance.cpu().numpy(), axis1=1, axis2=2).mean(0)
     numbers = np.arange(1, len(variance) + 1)
-    axes[1].bar(numbers, 1 - variance, color=plots.PALETTE[0], label="by the model itself")
+    axes[1].bar(numbers, 1 - variance, color=plots.PALETTE[0], label="estimate of the model itself")
     shared = held_out.reliability[: min(len(numbers), held_out.n_components)]
     axes[1].plot(
         numbers[: len(shared)],
@@ -46,12 +46,12 @@ def _spectrum(model: LinearModel, path: Path) -> None:
         "o",
         color=plots.PALETTE[1],
         markersize=5,
-        label="by held-out tilts, of directions",
+        label="reproducible directions, held-out tilts",
     )
     axes[1].set(
-        title="How much of latents is structure",
-        xlabel="latent, or direction",
-        ylabel="share of variance",
+        title="Reliability: structural variance",
+        xlabel="latent or direction",
+        ylabel="fraction of variance",
         ylim=(0, 1.25),
         yticks=np.arange(0, 1.01, 0.2),
     )
@@ -60,7 +60,7 @@ def _spectrum(model: LinearModel, path: Path) -> None:
     axes[2].fill_between(numbers, null.min(0), null.max(0), color="0.8", label="chance (random signs)")
     axes[2].plot(numbers, held_out.moment, "o-", color=plots.PALETTE[0], markersize=4, label="held-out tilts")
     axes[2].set(
-        title="Directions that held-out tilts confirm",
+        title="Cross-validation on held-out tilts",
         xlabel="direction",
         ylabel="moment with the latents (nats)",
     )
@@ -69,7 +69,7 @@ def _spectrum(model: LinearModel, path: Path) -> None:
 
 
 def _latents(model: LinearModel, path: Path) -> None:
-    """Two latents against each other in each panel; of an odd number the last by itself."""
+    """Plot latents in pairs, one pair in each panel; an odd last latent is a histogram."""
     z = model.latents.mean.cpu().numpy()
     figure, axes = plots.figure(1, (z.shape[1] + 1) // 2, squeeze=False)
     for axis, first in zip(axes[0], range(0, z.shape[1], 2), strict=True):

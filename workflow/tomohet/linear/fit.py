@@ -1,4 +1,8 @@
-"""Fit the linear latent model: mean map, start, EM; with tests whether there is anything to fit."""
+"""Fit of the linear model: mean map, cross-validated search, EM, and the verdict on heterogeneity.
+
+The model is PPCA with a spectral and local empirical-Bayes prior (`linear.em`). The number of basis maps is
+the number of components that are reproducible on held-out tilts (`linear.held_out`).
+"""
 
 import logging
 from collections.abc import Sequence
@@ -29,18 +33,27 @@ from tomohet.reconstruction.observations import Observations
 
 log = logging.getLogger(__name__)
 
-# Share of the particle inside of a focus mask at which nothing is left to take up what varies outside.
+# Maximum fraction of the particle inside a focus mask. Above it too little is left outside for the nuisance
+# maps.
 MOST_INSIDE = 0.98
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """mean: the mean map and its noise; basis (K, D, D, D) and basis_variance (K, shells), posterior mean and
-    variance of its coefficients; latents: posteriors; poses: errors of the particles' poses; prior_scale
-    (K, shells) power of each basis map relative to the mean map's; local_variance (D, D, D) of differences
-    between particles, relative to its mean; detection: whether there is anything to find; held_out: what
-    images that were not used confirm; surroundings, apart: whether images show what surrounds the particles
-    (`search.Found`). What conditions of imaging explain (`linear.explained`) is nuisance of the mean map.
+    """Result of a fit.
+
+    mean : mean map with its noise; its nuisance variables include components that imaging conditions explain
+        (`linear.explained`)
+    basis : (K, D, D, D) posterior means of the basis maps
+    basis_variance : (K, shells) posterior variance of the basis maps' Fourier coefficients
+    latents : posteriors of the particles' latents
+    poses : errors of the particles' poses
+    prior_scale : (K, shells) prior power of each basis map relative to the mean map
+    local_variance : (D, D, D) prior variance of differences between particles at each voxel, relative to its
+        mean
+    detection : kernel test
+    held_out : cross-validation on held-out images
+    surroundings, apart : whether the images show the surroundings of the particles (`search.Found`)
     """
 
     mean: MeanMap
@@ -57,78 +70,82 @@ class LinearModel:
 
     @property
     def spectral_variance(self) -> Tensor:
-        """(D//2+1,) power of differences between particles relative to the mean map's; where nothing was
-        fitted, as at the highest frequency that was."""
+        """(D//2+1,) power of differences between particles relative to the mean map.
+
+        Beyond the highest fitted frequency it has the value at that frequency.
+        """
         known = self.prior_scale.sum(0)
         return torch.cat([known, known[-1:].expand(len(self.mean.power) - len(known))])
 
     @property
     def heterogeneous(self) -> bool:
-        """Whether there is anything to find: by held-out tilts, and by the kernel where there are none."""
+        """Whether heterogeneity is found: by held-out tilts, or by the kernel test if there are none."""
         return self.held_out.found if self.held_out.possible else self.detection.found
 
     @property
     def verdict(self) -> str:
-        """What is found, for people."""
-        where = "" if self.mean.focus is None else "inside of the focus mask: "
+        """The verdict on heterogeneity as a sentence."""
+        where = "" if self.mean.focus is None else "inside the focus mask: "
         parts = where + self._found, sentence(self.held_out.explained), self._surrounded
         return "; ".join(filter(None, parts))
 
     def tilts_sentence(self, pixel_size_A: float) -> str:
-        """How far single tilt images are off, for people."""
+        """Describe the residual shifts of single tilt images in a sentence."""
         if not self.mean.tilt_shift_px:
-            return "tilt images: no shifts that they can show"
+            return "tilt images: no residual shifts found"
         shift_A = self.mean.tilt_shift_px * pixel_size_A
-        return f"single tilt images are off by {shift_A:.1f} Å along x and y; this is integrated out"
+        return f"single tilt images are off by {shift_A:.1f} Å along x and y (rms); this is integrated out"
 
     @property
     def _surrounded(self) -> str:
         if not self.apart:
             return ""
-        return f"neighbours or background are seen (z = {self.surroundings:.0f}) and do not count"
+        return f"neighbours or background are seen (z = {self.surroundings:.0f}) and are not counted"
 
     @property
     def _found(self) -> str:
         if self.held_out.found:
             count = self.held_out.n_components
             components = "1 component" if count == 1 else f"{count} components"
-            found = f"heterogeneity found: tilt images that were held out confirm {components}"
+            found = f"heterogeneity found: held-out tilt images confirm {components}"
             return f"{found}; {self._clearness}"
         if not self.held_out.possible:
-            kernel = f"by the kernel (p = {self.detection.p_value:.2g}); too few tilt images to hold any out"
+            kernel = (
+                f"by the kernel test (p = {self.detection.p_value:.2g}); too few tilt images to hold any out"
+            )
             return (
                 f"heterogeneity found {kernel}"
                 if self.detection.found
                 else f"no heterogeneity found {kernel}"
             )
         count = f"at this number of particles ({len(self.latents.mean):,})"
-        images = f"tilt images that were held out confirm none (p = {self.held_out.p_value:.2g})"
-        kernel = "" if self.apart else f"; p = {self.detection.p_value:.2g} by the kernel"
+        images = f"held-out tilt images confirm no component (p = {self.held_out.p_value:.2g})"
+        kernel = "" if self.apart else f"; p = {self.detection.p_value:.2g} by the kernel test"
         return f"no heterogeneity found {count}: {images}{kernel}"
 
     @property
     def _clearness(self) -> str:
-        """What single particles show of the components that are confirmed."""
+        """Whether single particles can be assigned along the reproducible components."""
         count, clear = self.held_out.n_components, self.held_out.n_clear
         if clear == count:
             return "clear in single particles"
         auc = auc_of_halves(self.held_out.least_reliability[:count]).min()
         if np.isnan(auc):
-            return "how clear in single particles, so few tilt images cannot tell"
+            return "too few tilts per particle to say whether single particles can be assigned"
         which = "" if count == 1 else f" in {count - clear} of them" if clear else " in all of them"
-        halves = "two equal halves of the particles are told apart with AUC"
-        return f"faint{which}: {halves} {auc:.2f}, less a standard error"
+        halves = "two equally populated classes would be separated with AUC"
+        return f"faint{which}: {halves} {auc:.2f} (one standard error below the estimate)"
 
     @property
     def eigenvalues(self) -> np.ndarray:
-        """(n,) eigenvalues of the particles' kernel, largest first."""
+        """(n,) eigenvalues of the particles' Gram matrix, largest first."""
         return self.detection.eigenvalues
 
 
 def focused(mean: MeanMap, focus: np.ndarray | None) -> MeanMap:
-    """The mean map with a focus mask (D, D, D), None where there is none.
+    """Return the mean map with a focus mask (D, D, D), or unchanged without a mask.
 
-    Raises InputError where mask and density do not meet, and where nothing is left outside of it.
+    Raises InputError if the mask does not overlap the density, or if nothing is left outside the mask.
     """
     if focus is None:
         return mean
@@ -136,7 +153,7 @@ def focused(mean: MeanMap, focus: np.ndarray | None) -> MeanMap:
     inside = float((mean.mask * focus).sum() / mean.mask.sum())
     if not 0 < inside < MOST_INSIDE:
         raise InputError(
-            f"--focus-mask: {100 * inside:.2g} % of the particle is inside of the mask, expected more than 0 "
+            f"--focus-mask: {100 * inside:.2g} % of the particle is inside the mask, expected more than 0 "
             f"and less than {100 * MOST_INSIDE:g} %; give a mask of a part of it (mask.mrc of a fit without "
             "focus shows where the particle is), or none"
         )
@@ -158,19 +175,24 @@ def fit_linear_model(
 ) -> LinearModel:
     """Fit K = `zdim` basis maps to the particles (ordinals of the store).
 
-    First more maps than needed are fitted to two thirds of the tilt images: what the rest of them say of
-    these maps (`linear.search`) tells how many there are, and where the fit to all images starts.
+    First more basis maps than needed are fitted to two thirds of the tilt images. The remaining images
+    determine the number of reproducible components, and the latents from which the fit to all images starts
+    (`linear.search`).
 
-    zdim: None takes as many as held-out tilt images confirm, at least 1 and at most MOST_BASIS.
-    iterations: of EM at most; it ends when the latents have settled.
-    focus: mask (D, D, D) inside of which differences are asked for; those outside are nuisance.
-    max_frequency: rows used, cycles per pixel; beyond it basis maps hold what the prior and the mask allow.
-    nuisances: of CONDITIONS: components that one of them explains count for nothing.
-    processes: those that call this with the same arguments at the same time; all get the whole model.
+    zdim : number of basis maps; None takes the number of components that held-out tilt images confirm, from 1
+        to MOST_BASIS
+    iterations : maximum number of EM iterations; EM ends when the latents have converged
+    max_frequency : highest frequency of the Fourier points used, cycles per pixel; beyond it the basis maps
+        follow from the prior and the mask
+    nuisances : conditions, from CONDITIONS; components that one of them explains are not counted
+    focus : mask (D, D, D) inside which differences are of interest; differences outside are nuisance
+        variables
+    processes : processes that call this function with the same arguments at the same time; each receives the
+        whole model
     """
 
     def observe(part: Store, apart_from: tuple[Store, ...] = ()) -> Observations:
-        """Their images in a part of the store, or what of these is apart from other parts."""
+        """Return the particles' images in a part of the store, without Fourier points near other parts."""
         where = {"device": device, "processes": processes, "apart_from": apart_from}
         return Observations(part, particles, max_frequency=max_frequency, **where)
 
@@ -224,10 +246,9 @@ def fit_linear_model(
 
 
 def refined_alone(store: Store, particles: np.ndarray, **options) -> Store:
-    """The store with the poses of particles (ordinals) refined by a linear model of these particles alone, as
-    half sets need it to stay independent of each other.
+    """Return the store with poses refined by a linear model of these particles (ordinals) alone.
 
-    Not by their mean map: what distinguishes the particles would be taken for errors of their poses. Options
-    as of `fit_linear_model`.
+    Half sets have to remain independent of each other. A mean map alone would mistake heterogeneity for pose
+    errors. The options are those of `fit_linear_model`.
     """
     return fit_linear_model(store, particles, **options).poses.corrected(store, particles)

@@ -1,23 +1,27 @@
-"""Where to start, and how many basis maps? Directions of the latents that tilt images confirm which were
-not used.
+"""Cross-validation of the linear model on held-out tilts: the number of reproducible latent directions.
 
-The model is fitted, with more basis maps than needed, without every third tilt image of each particle. Its
-latents z follow from the images used; those held out have the gradient g = b' - A' z of their likelihood (as
-of `likelihood`). What distinguishes particles is in all their tilts alike, so that along such a direction g
-and z go together: the moment sum_p (g z' + z g') / 2 has an eigenvalue for it. Noise that was fitted goes
-together with nothing. How large eigenvalues are by chance, random signs of the particles' gradients tell.
+The basis maps, more than needed, are fitted without every third tilt image of each particle. The training
+images give the latents z. The held-out images contribute the gradient of their log-likelihood at these
+latents, g = b' - A' z (A' and b' as in `likelihood`). Structure is common to all tilts of a particle, so g
+and z correlate along structural directions. Noise that was fitted in the training images does not recur in
+the held-out images. The test statistic is the largest eigenvalue of the moment
 
-Directions are tested one after the other, each after the prediction from those before it has been taken off.
-They are not the basis maps themselves: those are ordered by power, in which fitted noise and a block that
-few particles have or lack come close to each other, and mix. The particles' latents along the best directions
-are where the fit to all images starts: noise that went into the maps is left behind.
+    M = sum_p (g_p z_p^T + z_p g_p^T) / 2.
 
-That a direction is there does not say that single particles can be told apart by it. The images held out are
-two looks at a particle, independent of each other and of the images used: how much all three have in common
-says how much of a latent is structure (`shared_variance`).
+Random signs of the particles' gradients give its null distribution.
 
-The maps of a search hold much noise: they are many, and EM has not settled. What is said of single particles
-is measured with as many maps as are confirmed, fitted to the same images until they have (`measured_by`).
+Directions are tested sequentially: the prediction along the previous directions is subtracted first. The
+directions are not the basis maps themselves. Basis maps are ordered by power, and there fitted noise mixes
+with a component that only few particles have. The final fit starts from the particles' latents along the
+reproducible directions, which leaves fitted noise behind.
+
+A reproducible direction does not imply that single particles can be assigned. The two halves of the held-out
+images are independent of each other and of the training images. Their covariance gives the fraction of a
+latent's variance that is structure (`reliability.shared_variance`).
+
+The maps of the search are many and have not converged, so they contain much noise. The statements about
+single particles therefore use a second model: as many basis maps as are reproducible, fitted to the same
+training images until EM has converged (`HeldOut.measured_by`).
 """
 
 from dataclasses import dataclass, replace
@@ -40,21 +44,28 @@ from tomohet.reconstruction.observations import Observations
 
 EVERY = 3
 DRAWS = 100
-# At most so many searches are made for directions; each has its share of errors.
+# Maximum number of searches; p-values are Bonferroni-corrected by it.
 SEARCHES = 2
-# Of two equal halves of the particles: who tells them apart so well misses at most 2 % of what is possible.
+# AUC above which two equally populated classes count as resolved in single particles (at most 0.02 below a
+# perfect classifier).
 CLEAR_AUC = 0.98
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """moment (K,): how much latents and held-out images have in common along each direction, log likelihood
-    in nats, and null (draws, K) the same by chance, of the directions one after the other; likelihood: along
-    them, or (`measured_by`) along those of other maps, of the images used and of those held out; reliability:
-    share of these latents' variance, by all images, that is structure, NaN if there are too few tilts to
-    tell, and that less one standard error (least_reliability). directions (k, K): these directions, of k
-    latents. explained: of further directions that count for nothing (`linear.explained`), and nuisance: the
-    likelihood along them; the other latents' has them integrated out.
+    """Result of the cross-validation along sequentially tested latent directions.
+
+    moment : (K,) test statistic of each direction (largest eigenvalue of M), in nats
+    null : (draws, K) the same statistic with random signs
+    likelihood : likelihood of training and held-out images along these directions or, after `measured_by`,
+        along the directions of the converged maps
+    reliability : fraction of the latents' variance (estimated from all images) that is structure; NaN if
+        there are too few tilts
+    least_reliability : reliability minus one standard error
+    directions : (k, K) these directions in the space of k latents
+    explained : further directions that imaging conditions explain and that are not counted
+        (`linear.explained`)
+    nuisance : likelihood along the explained directions; they are integrated out of `likelihood`
     """
 
     moment: np.ndarray
@@ -67,17 +78,19 @@ class HeldOut:
     nuisance: SplitLikelihood | None = None
 
     def latents(self, k: int) -> Tensor:
-        """(N, k + J) latents along the first directions and along the nuisances by all images, uncorrelated
-        and of unit variance."""
+        """Return (N, k + J) latents along the first directions and the nuisance directions, from all images.
+
+        The latents are uncorrelated and have unit variance.
+        """
         return self._start(k, "latents")
 
     def used_latents(self, k: int) -> Tensor:
-        """The same by the images that were not held out."""
+        """Return the same latents, estimated from the training images only."""
         return self._start(k, "used")
 
     def _start(self, k: int, by: str) -> Tensor:
         z = getattr(self.likelihood, by)[:, :k]
-        if z.shape[1] < k:  # nuisances take all directions: from anywhere
+        if z.shape[1] < k:  # nuisance directions leave too few: start at random latents
             draw = torch.Generator().manual_seed(0)
             z = torch.cat([z, torch.randn(len(z), k - z.shape[1], generator=draw).to(z)], dim=1)
         return _uncorrelated(
@@ -85,7 +98,7 @@ class HeldOut:
         )
 
     def measured_by(self, splits: "Splits", seed: int) -> "HeldOut":
-        """What this search confirms, measured with other maps of the same images: latents and reliability."""
+        """Measure latents and reliability with other maps of the same images; keep this search's tests."""
         if self.nuisance is None:
             return replace(common_directions(*splits, seed), moment=self.moment, null=self.null)
         nuisance = followed(splits[0].used, self.nuisance.used)
@@ -100,7 +113,7 @@ class HeldOut:
 
     @property
     def p_values(self) -> np.ndarray:
-        """(K,) probability of such a moment by chance; 1 where nothing was held out."""
+        """(K,) probability of such a moment by chance; 1 if no images were held out."""
         p_values, varying = np.ones(len(self.moment)), self.null.std(0) > 0
         p_values[varying] = gumbel(self.null[:, varying]).sf(self.moment[varying])
         return p_values
@@ -112,28 +125,28 @@ class HeldOut:
 
     @property
     def p_value(self) -> float:
-        """Probability that any of the searches finds so much by chance (Bonferroni)."""
+        """Probability that any of the searches yields such a first direction by chance (Bonferroni)."""
         return float(min(1.0, SEARCHES * self.p_values[:1].min(initial=1.0)))
 
     @property
     def found(self) -> bool:
-        """Whether there is anything to find."""
+        """Whether heterogeneity is significant."""
         return self.p_value < FOUND_P
 
     @property
     def n_components(self) -> int:
-        """Number of directions before the first that may be chance."""
+        """Number of consecutive significant directions, starting from the first."""
         chance = ~(self.p_values < DIRECTION_P)
         return int(np.argmax(np.append(chance, True)))
 
     @property
     def confirmed(self) -> SplitLikelihood:
-        """What the images say along the directions that are confirmed; of none, where nothing is found."""
+        """Likelihood along the reproducible directions; of zero directions if no heterogeneity is found."""
         return self.likelihood.leading(self.n_components if self.found else 0)
 
     @property
     def n_clear(self) -> int:
-        """Number of confirmed directions along which single particles can be told apart."""
+        """Number of reproducible directions along which single particles can be assigned."""
         return int((auc_of_halves(self.least_reliability)[: self.n_components] >= CLEAR_AUC).sum())
 
 
@@ -142,24 +155,26 @@ def _uncorrelated(latents: Tensor) -> Tensor:
 
 
 def split_tilts(store: Store) -> tuple[Store, Store, Store]:
-    """Parts of a store: tilt images to be used, and two halves of those held out, a third of a particle's."""
+    """Split a store into training images and two halves of the held-out third of each particle's images."""
     number = tilt_number(store)
     held_out, second = number % EVERY == EVERY - 1, number // EVERY % 2 == 1
     return tuple(store.restricted(part) for part in (~held_out, held_out & ~second, held_out & second))
 
 
 Tables = tuple[Tensor, Tensor]
-# Of the images used and of those held out; the same with one half and with the other half of the latter.
+# Training images with all held-out images, with the first half of them, and with the second half.
 Splits = tuple[SplitLikelihood, SplitLikelihood, SplitLikelihood]
 
 
 def split_likelihoods(
     parts: tuple[Observations, Observations, Observations], mean: MeanMap, basis: Tensor, variance: Tensor
 ) -> Splits:
-    """What the images used and those held out say of latents, of all processes' particles.
+    """Compute the likelihood of training and held-out images for the latents of all processes' particles.
 
-    parts: the particles in `split_tilts`; mean, basis (K, d, d, d) and variance (K, shells) of the latter's
-    coefficients, fitted to the first of them on a grid of its own.
+    parts : observations of the parts of `split_tilts`
+    mean : mean map, fitted to the training images on a grid of its own
+    basis : (K, d, d, d) basis maps of the same fit
+    variance : (K, shells) posterior variance of the basis maps' Fourier coefficients
     """
     used, first, second = (
         likelihood(part.alike(part.everyone, len(mean.volume)), mean, basis, variance) for part in parts
@@ -174,10 +189,12 @@ def split_likelihoods(
 
 
 def structural_directions(splits: Splits, conditions: pd.DataFrame, names: list[str], seed: int) -> HeldOut:
-    """Directions that held-out images confirm, without those that conditions (`names`) explain.
+    """Find directions that held-out images confirm, without directions that imaging conditions explain.
 
-    conditions: of all particles, as of `imaging_conditions`. Directions that are explained are integrated
-    out, and the others tested anew.
+    Explained directions are integrated out, and the remaining directions are tested again.
+
+    conditions : table of `imaging_conditions` for all particles
+    names : conditions to test
     """
     found = common_directions(*splits, seed)
     count = found.n_components if found.found else 0
@@ -193,10 +210,10 @@ def structural_directions(splits: Splits, conditions: pd.DataFrame, names: list[
 
 
 def _given_used(used: Tables, looks: tuple[Tables, ...], mean: MeanMap) -> tuple[Tensor, ...]:
-    """A, b of the latents by the images used, and A', b' that other images add, nuisance and pose errors
-    integrated out.
+    """Return A, b of the training images and A', b' of held-out images, without nuisance variables.
 
-    All images of a particle share these: others are asked after the images used have told of them.
+    All images of a particle share its nuisance variables and pose errors. They are therefore integrated out
+    once for the training images and once for all images; A' and b' are the difference.
     """
     both = tuple(sum(tables) for tables in zip(used, *looks, strict=True))
     used, both = mean.marginal(*used), mean.marginal(*both)
@@ -204,7 +221,7 @@ def _given_used(used: Tables, looks: tuple[Tables, ...], mean: MeanMap) -> tuple
 
 
 def tilt_number(store: Store) -> np.ndarray:
-    """(n_images,) number of each image within its particle, from 0; the same for all copies of an image."""
+    """Return (n_images,) number of each image within its particle, from 0; copies of an image share it."""
     particle, image = distinct_images(store, np.arange(len(store.images)))
     owner = np.zeros(image.max(initial=-1) + 1, np.int64)
     owner[image] = particle
@@ -214,16 +231,18 @@ def tilt_number(store: Store) -> np.ndarray:
 def common_directions(
     split: SplitLikelihood, first: SplitLikelihood, second: SplitLikelihood, seed: int
 ) -> HeldOut:
-    """Find and test directions of the latents, one after the other.
+    """Find and test latent directions sequentially.
 
-    split: of the images used and of those held out; first, second: of one half and the other of the latter.
-    What all particles have in common belongs to the mean map: latents count from their mean. Copies of one
-    particle have the same noise, and so get the same sign.
+    Latents are centred, because the mean over the particles belongs to the mean map. Copies of one particle
+    receive the same random sign, because they share their noise.
+
+    split : likelihood of training images and all held-out images
+    first, second : likelihood of training images and each half of the held-out images
     """
     z = split.used
     z = z - z.mean(0)
     draw = torch.Generator().manual_seed(seed)
-    # Byte by byte: there are a hundred for every particle.
+    # One byte per sign, because there are a hundred for each particle.
     count = len(z) if split.source is None else int(split.source.max()) + 1
     drawn = [torch.randint(2, (count,), generator=draw).to(torch.int8) for _ in range(DRAWS)]
     signs = (2 * torch.stack([torch.ones_like(drawn[0]), *drawn]) - 1).to(z.device)

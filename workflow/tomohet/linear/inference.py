@@ -1,4 +1,4 @@
-"""A linear model that has been fitted, and what it says of any particles: what a network is taught."""
+"""Fitted linear model, read from its folder, and its posteriors of any particles; networks start from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +25,16 @@ from tomohet.reconstruction.nuisance import Nuisance
 from tomohet.reconstruction.observations import Observations, dose_bins, tomograms_of
 from tomohet.reconstruction.particle_maps import particle_maps
 
-# Likelihood of used and held-out images, in an output folder of train_linear.
+# Likelihood of training and held-out images, in an output folder of train_linear.
 HELD_OUT = "held_out.npz"
-# Errors of the particles' poses, likewise.
+# Errors of the particles' poses, in the same folder.
 POSES = "poses.parquet"
 
 
 def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
-    """Configuration and tensors (`linear.output.write_run`) of an output folder of train_linear.
+    """Read configuration and tensors (`linear.output.write_run`) of an output folder of train_linear.
 
-    Raises InputError when it is not one, or was fitted to another box.
+    Raises InputError if the folder is not from train_linear, or was fitted to another box.
     """
     config = load_config(folder / "config.pkl")
     if config["model_args"]["kind"] != "linear":
@@ -66,7 +66,7 @@ def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
 
 @dataclass(frozen=True)
 class Teacher:
-    """The linear model of an output folder of train_linear: its configuration and tensors."""
+    """Linear model of an output folder of train_linear: its configuration and tensors."""
 
     folder: Path
     config: dict
@@ -74,7 +74,7 @@ class Teacher:
 
     @classmethod
     def of(cls, folder: Path, box: int) -> "Teacher":
-        """Raises InputError when the folder is not train_linear's, or for another box."""
+        """Read a folder; raise InputError if it is not from train_linear, or for another box."""
         return cls(folder, *read_linear(folder, box))
 
     @property
@@ -84,13 +84,13 @@ class Teacher:
 
     @property
     def nuisance(self) -> Nuisance | None:
-        """What varies outside of the focus mask, or is explained by conditions of imaging; None without."""
+        """Nuisance maps: outside the focus mask, or explained by imaging conditions; None without."""
         if "nuisance" not in self.state:
             return None
         return Nuisance(self.state["nuisance"], self.state["nuisance_variance"])
 
     def maps(self, store: Store, n_basis: int) -> tuple[Tensor, Tensor]:
-        """Mean (D, D, D) and the first basis maps (n_basis, D, D, D), in the units of the store's images."""
+        """Return the mean (D, D, D) and the first n_basis basis maps, in the units of the store's images."""
         unit = self.config["scale"] / store.scale
         return unit * self.state["mean"], unit * self.state["basis"][:n_basis]
 
@@ -99,10 +99,10 @@ class Teacher:
         return (self.config["scale"] / store.scale) ** 2 * self.state["basis_variance"].to(device)
 
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
-        """Posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form, nuisance
-        integrated out.
+        """Return posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form.
 
-        Poses are taken as corrected, and errors that are left as none, as networks do.
+        Nuisance variables are integrated out. Poses are corrected, and residual pose errors are ignored, as
+        in networks.
         """
         store = self.poses(store, particles).corrected(store, particles)
         observations = self._observations(store, particles, device)
@@ -112,9 +112,10 @@ class Teacher:
         return stack_posterior(latents.mean, torch.diagonal(latents.covariance, dim1=1, dim2=2).log())
 
     def particle_maps(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
-        """Each particle's back-projected difference from the mean map, flat (P, voxels) float16.
+        """Return each particle's back-projected difference from the mean map, flat (P, voxels) float16.
 
-        Each has unit root mean square, which is that of noise: particles have different numbers of tilts.
+        Each map is scaled to unit root mean square, which is that of its noise, because particles have
+        different numbers of tilts.
         """
         store = self.poses(store, particles).corrected(store, particles)
         observations = self._observations(store, particles, device, MAP_BOX)
@@ -122,8 +123,10 @@ class Teacher:
         return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
 
     def mean_map(self, store: Store, device: torch.device | str) -> MeanMap:
-        """The mean map, in the units of the store's images, the noise of its tomograms, the nuisance, and how
-        far single images are off."""
+        """Return the mean map in the units of the store's images, with noise, nuisance maps and image shifts.
+
+        The noise is that of the store's tomograms.
+        """
         unit = self.config["scale"] / store.scale
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
         noise, nuisance = self._noise(tomograms_of(store)[0], device), self.nuisance
@@ -134,10 +137,10 @@ class Teacher:
         return MeanMap(unit * mean, mask, noise, unit**2 * power, nuisance=nuisance, tilt_shift_px=shift_px)
 
     def poses(self, store: Store, particles: np.ndarray) -> PoseEstimates:
-        """Errors of the poses of particles (store ordinals), 0 for those that the model was not fitted to,
-        and for all where train_linear was told not to refine poses.
+        """Return the pose errors of particles (store ordinals).
 
-        Their prior stays: errors that are not taken off are integrated out.
+        They are 0 for particles that the model was not fitted to, and for all particles if train_linear was
+        told not to refine poses. The prior is kept: errors that are not corrected are integrated out.
         """
         if not any(self.config["pose_deviation"]):
             return PoseEstimates.none(len(particles))
@@ -156,10 +159,11 @@ class Teacher:
         return Observations(store, particles, max_frequency=frequency, box=box, device=device)
 
     def held_out(self, store: Store, particles: np.ndarray, device: torch.device | str) -> SplitLikelihood:
-        """What the fit without a third of the tilts says of particles (store ordinals), along the directions
-        that those confirm, as many as there are basis maps at most.
+        """Return likelihoods of training and held-out images along reproducible directions.
 
-        Raises InputError when the model was not fitted to all of them, or to another store's.
+        There are at most as many directions as basis maps.
+
+        Raises InputError if the model was not fitted to all these particles, or was fitted to another store.
         """
         refuse_other_input(self.config, store.description, self.folder, store.folder)
         known = np.asarray(self.config["particles"])
@@ -179,11 +183,14 @@ class Teacher:
         return SplitLikelihood(*found, source_tensor(store, particles, device))
 
     def noise(self, device: torch.device) -> Tensor:
-        """(rows,) noise variance of the half-plane rows that the model was fitted to."""
+        """Return the (rows,) noise variance of the half-plane points that the model was fitted to."""
         return self.state["noise"].to(device)
 
     def relative_noise(self, store: Store, rows: np.ndarray, device: torch.device) -> Tensor:
-        """(m,) noise variance of images (rows of the store) relative to `noise`, all shells together."""
+        """Return the (m,) noise variance of images (rows of the store) relative to `noise`.
+
+        The variances are geometric means over the Fourier points.
+        """
         names, tomogram = tomograms_of(store)
         noise = self._noise(names, device)
         images = store.images.iloc[rows]
@@ -205,7 +212,7 @@ class Teacher:
 
 
 def noise_of(known: list[str], state: dict[str, Tensor], tomograms: list[str]) -> Noise:
-    """The noise of images of these tomograms: as fitted where the model knows them, else the common one."""
+    """Return the noise of images of these tomograms: as fitted, or the common noise of unknown tomograms."""
     common = state["noise"]
     number = {name: index for index, name in enumerate(known)}
     rows = [state["tomogram_noise"][number[name]] if name in number else common for name in tomograms]

@@ -1,8 +1,8 @@
-"""Discrete states as points of the linear latent space.
+"""Mixture of points in latent space, by EM on the particles' likelihoods: discrete states.
 
-The likelihood of a particle with latent z is known exactly, log p(y | z) = b z - z A z / 2 (`likelihood`),
-so that a mixture of points needs no images: expectation maximisation runs on the tables A (N, K, K) and
-b (N, K), and a particle whose images settle little counts for little.
+The log-likelihood of a particle at the latents z is known exactly, log p(y | z) = b z - z A z / 2
+(`likelihood`). EM for the mixture therefore runs on the tables A (N, K, K) and b (N, K) and needs no images.
+Particles whose images carry little information contribute little.
 """
 
 from dataclasses import dataclass
@@ -13,30 +13,34 @@ from torch import Tensor
 
 STARTS = 8
 MOST_ITERATIONS = 200
-# Mean gain of the log likelihood per particle (nats) below which nothing more is to come.
+# EM stops when the log-likelihood gain per particle (nats) falls below this value.
 CONVERGED = 1e-6
 LEAST_SHARE = 1e-12
 
 
 @dataclass(frozen=True)
 class LatentStates:
-    """share (S,) of the particles; point (S, K): where in latent space a state lies, both float64; value: log
-    posterior of shares and points over the number of particles, up to a constant."""
+    """Mixture of S states in latent space; tensors are float64.
+
+    share : (S,) mixing weights
+    point : (S, K) latents of the states
+    value : log posterior of mixing weights and points divided by the number of particles, up to a constant
+    """
 
     share: Tensor
     point: Tensor
     value: float
 
     def scores(self, precision: Tensor, projection: Tensor) -> Tensor:
-        """(N, S) log likelihood of every particle in every state, over that of the mean map."""
+        """Return the (N, S) log-likelihood of each particle in each state, relative to the mean map."""
         return _scores(precision.double(), projection.double(), self.point)
 
     def spread_scores(self, precision: Tensor, projection: Tensor) -> Tensor:
-        """The same of states that fill the latent space: each is spread evenly, half-way to its nearest
-        neighbour and as far the other way.
+        """Return the (N, S) log-likelihoods of states that are spread out to fill the latent space.
 
-        With v that half way over sqrt 3 as standard deviation, u = b - A m and i = v A v, what the spread
-        adds to a score is (v u)^2 / (2 (1 + i)) - log(1 + i) / 2.
+        Each state is spread uniformly, half-way to its nearest neighbour and equally far in the opposite
+        direction. Let v be that half distance divided by sqrt 3 (the standard deviation), u = b - A m and i =
+        v A v. The spread adds (v u)^2 / (2 (1 + i)) - log(1 + i) / 2 to a score.
         """
         precision, projection = precision.double(), projection.double()
         v = self.nearest / (2 * 3**0.5)
@@ -50,26 +54,29 @@ class LatentStates:
 
     @property
     def nearest(self) -> Tensor:
-        """(S, K) from each state to its nearest neighbour, 0 where there is none."""
+        """(S, K) vector from each state to its nearest neighbour; 0 if there is only one state."""
         if len(self.point) == 1:
             return torch.zeros_like(self.point)
         distance = torch.cdist(self.point, self.point).fill_diagonal_(torch.inf)
         return self.point[distance.argmin(1)] - self.point
 
     def log_likelihood(self, scores: Tensor) -> Tensor:
-        """(N,) log likelihood of particles that are in one state or other, from scores (N, S)."""
+        """Return the (N,) log-likelihood of particles under the mixture, from scores (N, S)."""
         return torch.logsumexp(scores + self.share.clamp_min(LEAST_SHARE).log(), dim=1)
 
     def log_responsibility(self, precision: Tensor, projection: Tensor) -> Tensor:
-        """(N, S) log probability of every state given a particle's images."""
+        """Return the (N, S) log-probability of each state given a particle's images."""
         joint = self.scores(precision, projection) + self.share.clamp_min(LEAST_SHARE).log()
         return torch.log_softmax(joint, dim=1)
 
 
 def fit_latent_states(precision: Tensor, projection: Tensor, responsibility: Tensor) -> LatentStates:
-    """The likeliest S points by EM from given responsibilities (N, S).
+    """Fit S points by EM, starting from responsibilities (N, S).
 
-    precision, projection: A (N, K, K) and b (N, K). A point's own prior is the latents', N(0, 1).
+    The prior of a point is the prior of the latents, N(0, 1).
+
+    precision : A (N, K, K)
+    projection : b (N, K)
     """
     precision, projection = precision.double(), projection.double()
     n, k = projection.shape
@@ -90,7 +97,11 @@ def fit_latent_states(precision: Tensor, projection: Tensor, responsibility: Ten
 
 
 def k_means_states(precision: Tensor, projection: Tensor, n_states: int, seed: int = 0) -> LatentStates:
-    """`n_states` points from k-means of the particles' latents, by A and b; the likeliest of STARTS."""
+    """Fit `n_states` points, starting from k-means of the latents; return the likeliest of STARTS fits.
+
+    precision : A (N, K, K)
+    projection : b (N, K)
+    """
     precision, projection = precision.double(), projection.double()
     identity = torch.eye(projection.shape[1], dtype=precision.dtype, device=precision.device)
     latents = torch.linalg.solve(precision + identity, projection[..., None])[..., 0].cpu().numpy()
@@ -104,6 +115,6 @@ def k_means_states(precision: Tensor, projection: Tensor, n_states: int, seed: i
 
 
 def _scores(precision: Tensor, projection: Tensor, point: Tensor) -> Tensor:
-    """b m - m A m / 2 of particles (N) at points (S, K): (N, S)."""
+    """Return b m - m A m / 2 of N particles at points (S, K), as (N, S)."""
     squares = (point[:, :, None] * point[:, None, :]).flatten(1)
     return projection @ point.T - precision.flatten(1) @ squares.T / 2

@@ -1,12 +1,16 @@
-"""What tilt images say of the latents of their particles, under given maps.
+"""Quadratic likelihood of the latents, log p(y | z) = b z - z A z / 2 + constant, for given basis maps.
 
-y_pi = h_pi S_pi (mu + sum_j z_pj U_j) + noise: log p(y | z) = b z - z A z / 2 + what z does not change, with
-A_p = 2 Re sum (h S U)^H (h S U) / s2 and b_p = 2 Re sum (S U)^H (q - w S mu) / s2. Basis maps are not known
-exactly: with the posterior variance V_j of their coefficients A_p holds 2 sum w V / s2 besides (variational
-Bayes). A map that is mostly noise so tells little, and weak blocks are not lost to it.
+For y_pi = h_pi S_pi (mu + sum_j z_pj U_j) + noise,
 
-Errors of poses (`reconstruction.pose_errors`) are six further latents of known maps T, the tangents of mu.
-Shifts of single images (`reconstruction.tilt_shifts`) are integrated out of each image's part of A and b.
+    A_p = 2 Re sum (h S U)^H (h S U) / s2   and   b_p = 2 Re sum (S U)^H (q - w S mu) / s2.
+
+Basis maps are not known exactly. The posterior variance V_j of their Fourier coefficients adds 2 sum w V / s2
+to the diagonal of A_p (variational Bayes). A basis map that is mostly noise is therefore not informative, and
+weak components are not lost.
+
+Pose errors (`reconstruction.pose_errors`) are six further latents with known maps T, the tangents of mu.
+Shifts of single images (`reconstruction.tilt_shifts`) are integrated out of each image's contribution to A
+and b.
 """
 
 from collections.abc import Iterator
@@ -30,21 +34,24 @@ from tomohet.reconstruction.tilt_shifts import (
 
 @dataclass(frozen=True)
 class Latents:
-    """Posterior of every particle: mean (N, K), covariance (N, K, K).
+    """Gaussian posterior of each particle's latents.
 
-    Behind the latents of the basis maps are those of the mean map's nuisance, if it has any, and the last six
-    are the pose errors that are left, where it has any.
+    The latents of the basis maps come first, then the mean map's nuisance latents (if it has any), then six
+    residual pose errors (if it has any).
+
+    mean : (N, K)
+    covariance : (N, K, K)
     """
 
     mean: Tensor
     covariance: Tensor
 
     def first(self, k: int) -> "Latents":
-        """The posterior of the first k, the others integrated out."""
+        """Return the posterior of the first k latents, with the others integrated out."""
         return Latents(self.mean[:, :k], self.covariance[:, :k, :k])
 
     def turned(self, rotation: Tensor) -> "Latents":
-        """The posterior of R' z for an orthogonal R (k, k) of the first k, the others as they are."""
+        """Return the posterior with the first k latents replaced by R' z, for an orthogonal R (k, k)."""
         k = len(rotation)
         whole = torch.eye(self.mean.shape[1], dtype=rotation.dtype, device=rotation.device)
         whole[:k, :k] = rotation
@@ -53,10 +60,13 @@ class Latents:
 
 @dataclass(frozen=True)
 class ChunkLikelihood:
-    """What a whitened chunk says of its particles' latents.
+    """Likelihood of a whitened chunk for its particles' latents.
 
-    residual (m, n): q - w S mu; slices (m, n, K) of all maps; a (P, K, K) and b (P, K); shifts: of its
-    images beside the latents, where they are asked for.
+    residual : (m, n) q - w S mu
+    slices : (m, n, K) of all maps
+    a : (P, K, K)
+    b : (P, K)
+    shifts : likelihood of the images' shifts; None if not requested
     """
 
     chunk: Chunk
@@ -75,8 +85,14 @@ def likelihoods(
     *,
     shifts: bool = False,
 ) -> Iterator[ChunkLikelihood]:
-    """Chunk by chunk what images say of all latents, shifts of single images integrated out where the mean
-    map has them. shifts: what images say of these is asked for as well."""
+    """Yield the likelihood of all latents, chunk by chunk.
+
+    Shifts of single images are integrated out if the mean map has them.
+
+    variance : (K, shells) posterior variance of the basis maps' Fourier coefficients; None treats them as
+        exact
+    shifts : whether to return the likelihood of the shifts as well
+    """
     if mean.nuisance is not None:
         basis = torch.cat([basis, mean.nuisance.maps])
         variance = None if variance is None else torch.cat([variance, mean.nuisance.variance])
@@ -96,9 +112,10 @@ def likelihoods(
 def _of_chunk(
     chunk: Chunk, slices: Tensor, residual: Tensor, shift: Tensor | None, deviation_px: float
 ) -> tuple[Tensor, Tensor, ShiftLikelihood | None]:
-    """A (P, K, K), b (P, K), and what images say of their shifts, with these tangents (m, n, 2).
+    """Return A (P, K, K), b (P, K), and the likelihood of the images' shifts.
 
-    deviation_px: of shifts that are integrated out, 0: of none.
+    shift : tangents (m, n, 2) of the shifts
+    deviation_px : standard deviation of the shifts that are integrated out; 0 integrates none out
     """
     k = slices.shape[2]
     a, b = of_images(chunk, slices if shift is None else torch.cat([slices, shift], dim=2), residual)
@@ -113,9 +130,10 @@ def _of_chunk(
 
 
 def of_images(chunk: Chunk, slices: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image's part (m, K, K) of A and (m, K) of b, in a whitened chunk.
+    """Return the contribution of each image of a whitened chunk to A (m, K, K) and b (m, K).
 
-    slices (m, n, K) complex of the basis maps; residual (m, n) complex, q - w S mu.
+    slices : (m, n, K) complex, of the basis maps
+    residual : (m, n) complex, q - w S mu
     """
     scaled = torch.view_as_real(slices * torch.sqrt(chunk.weight)[..., None])
     rows = scaled.permute(0, 1, 3, 2).flatten(1, 2)  # (m, 2n, K) reals
@@ -123,12 +141,12 @@ def of_images(chunk: Chunk, slices: Tensor, residual: Tensor) -> tuple[Tensor, T
 
 
 def of_particles(chunk: Chunk, table: Tensor) -> Tensor:
-    """Sums (P, ...) of a table (m, ...) of images over those of each particle."""
+    """Sum a table (m, ...) of images over the images of each particle, (P, ...)."""
     return table.new_zeros(chunk.n_particles, *table.shape[1:]).index_add_(0, chunk.owner, table)
 
 
 def n_latents_of(basis: Tensor, mean: MeanMap) -> int:
-    """Number of latents of a particle: one of each basis map, those of the nuisance and of pose errors."""
+    """Return the number of latents of a particle: basis maps, nuisance variables and pose errors."""
     others = (
         0 if mean.nuisance is None else len(mean.nuisance.maps),
         0 if mean.errors is None else N_TANGENTS,
@@ -137,14 +155,17 @@ def n_latents_of(basis: Tensor, mean: MeanMap) -> int:
 
 
 def latent_prior(basis: Tensor, mean: MeanMap) -> Tensor:
-    """Prior precision of the latents of a particle; 0 for pose errors, whose prior is their own."""
+    """Return the prior precision of a particle's latents; 0 for pose errors, which have their own prior."""
     n_latents = n_latents_of(basis, mean)
     n_errors = 0 if mean.errors is None else N_TANGENTS
     return torch.diag((torch.arange(n_latents, device=basis.device) < n_latents - n_errors).to(basis))
 
 
 def posterior(seen: ChunkLikelihood, mean: MeanMap, prior: Tensor) -> Latents:
-    """Of the latents of a chunk's particles; prior: `latent_prior`."""
+    """Return the posterior of the latents of a chunk's particles.
+
+    prior : precision matrix of `latent_prior`
+    """
     a, b = seen.a, seen.b
     if mean.errors is not None:
         a, b = mean.errors.with_prior(a, b, seen.chunk.part)
@@ -155,10 +176,10 @@ def posterior(seen: ChunkLikelihood, mean: MeanMap, prior: Tensor) -> Latents:
 def likelihood(
     observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of the process's particles; arguments as of `expectation`, latents as of
-    `Latents`.
+    """Compute A (N, K, K) and b (N, K) of the process's particles.
 
-    log p(y | z) = b z - z A z / 2 + what z does not change.
+    The arguments are those of `likelihoods`; the order of the latents is that of `Latents`. log p(y | z) = b
+    z - z A z / 2, up to terms that do not depend on z.
     """
     n_latents = n_latents_of(basis, mean)
     precision = basis.new_empty(len(observations), n_latents, n_latents)
@@ -171,15 +192,20 @@ def likelihood(
 def latent_likelihood(
     observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A (N, K, K) and b (N, K) of the latents of the basis maps, nuisance and pose errors integrated out."""
+    """Compute A (N, K, K) and b (N, K) of the basis maps' latents.
+
+    Nuisance variables and pose errors are integrated out.
+    """
     return mean.marginal(*likelihood(observations, mean, basis, variance))
 
 
 def residual_shift(
     observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
 ) -> float:
-    """Standard deviation (px of the store) along x and y by which single images are off under a fitted model,
-    0 where they do not tell that they are (`reconstruction.tilt_shifts`)."""
+    """Estimate the standard deviation (px of the store, along x and y) of image shifts under a fitted model.
+
+    Returns 0 if the images do not show any shifts (`reconstruction.tilt_shifts`).
+    """
     prior = latent_prior(basis, mean)
     sums = torch.zeros(len(DEVIATIONS), dtype=torch.float64, device=basis.device)
     for seen in likelihoods(observations, replace(mean, tilt_shift_px=0.0), basis, variance, shifts=True):

@@ -1,9 +1,9 @@
-"""Where particles differ: the prior variance of the basis maps, voxel by voxel, learnt from the data.
+"""Empirical-Bayes prior variance of the basis maps at each voxel (locality).
 
-Particles mostly differ in a few places, while noise in the basis maps is everywhere inside the mask. As the
-power of each map follows from its posterior (empirical Bayes), so does the power at each place: what the maps
-have there, smoothed, and the variance that is left to them. Places without differences then hold the less
-noise, the more often this is done.
+Particles usually differ in a few regions, while noise in the basis maps fills the whole mask. The prior
+variance at each voxel is estimated from the posterior: the square of the map plus its posterior variance,
+smoothed. Repeating the update reduces the prior variance, and therefore the noise, where particles do not
+differ.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from tomohet.physics.shells import nearest_grid, shell_points
 from tomohet.reconstruction.mean_map import MeanMap
 
-LEAST = 0.05  # of the mean variance: no place is given up
+LEAST = 0.05  # lower limit relative to the mean variance, so that no region is excluded for good
 
 
 def local_variance(
@@ -23,14 +23,18 @@ def local_variance(
     variance: Tensor,
     smoothing_px: float,
 ) -> Tensor:
-    """The next estimate of `variance` (K, D, D, D), each map's relative to its mean inside the mask.
+    """Return the next estimate of `variance` (K, D, D, D), relative to each map's mean inside the mask.
 
-    A map of its own each: what few particles have in one place is not measured by what many have elsewhere.
-    basis: posterior means (K, D, D, D) under prior power scales P_mu (K, n_shells), mask and `variance`;
-    precision: of the data per shell, (K, n_shells), as of `NormalEquations.precision`; smoothing_px: standard
-    deviation.
+    Each basis map has a variance map of its own, so that a difference of few particles in one region is not
+    judged by a difference of many particles elsewhere.
+
+    basis : (K, D, D, D) posterior means under the present prior
+    scales : (K, n_shells) prior power relative to P_mu
+    precision : (K, n_shells) precision of the data, from `NormalEquations.precision`
+    variance : (K, D, D, D) present estimate
+    smoothing_px : standard deviation of the Gaussian
     """
-    masks = mean.mask.square().reshape(-1, *basis.shape[1:])  # one for all maps, or one for each
+    masks = mean.mask.square().reshape(-1, *basis.shape[1:])  # one mask for all maps, or one for each map
     within = [smooth(mask, smoothing_px).clamp_min(LEAST) for mask in masks]
     maps = zip(basis, scales, precision, variance, strict=True)
     return torch.stack(
@@ -42,9 +46,9 @@ def local_variance(
 
 
 def coefficient_variance(mean: MeanMap, scales: Tensor, precision: Tensor, variance: Tensor) -> Tensor:
-    """Posterior variance (K, n_shells) of a Fourier coefficient of each basis map inside mask and `variance`.
+    """Return the posterior variance (K, n_shells) of a Fourier coefficient of each basis map.
 
-    Arguments as of `local_variance`.
+    The maps are confined by the mask and by `variance`; the arguments are those of `local_variance`.
     """
     local = mean.mask.square() * variance
     left = torch.zeros(len(scales), len(mean.power), device=scales.device)
@@ -65,11 +69,11 @@ def _of_one(
     within: Tensor,
     smoothing_px: float,
 ) -> Tensor:
-    """The estimate (D, D, D) of one basis map; within: the smoothed square of the mask."""
+    """Return the estimate (D, D, D) of one basis map; `within` is the smoothed square of the mask."""
     box, n_shells = len(variance), len(mean.power)
     points = shell_points(nearest_grid(box, basis.device), n_shells)
-    power = scale * mean.power  # of a Fourier coefficient, where the variance is 1
-    of_voxel = power * points / box**6  # each shell's share of a voxel's prior variance
+    power = scale * mean.power  # of a Fourier coefficient where the local variance is 1
+    of_voxel = power * points / box**6  # each shell's contribution to a voxel's prior variance
     left = torch.zeros_like(variance)
     for shell in range(1, n_shells):
         left += of_voxel[shell] / (1 + precision[shell] * power[shell] * variance)
@@ -78,7 +82,7 @@ def _of_one(
 
 
 def smooth(volume: Tensor, sigma_px: float) -> Tensor:
-    """A map (D, D, D) convolved with a Gaussian of the given standard deviation."""
+    """Convolve a map (D, D, D) with a Gaussian of the given standard deviation."""
     box = volume.shape[-1]
     axis = torch.exp(-2 * (torch.pi * sigma_px * torch.fft.fftfreq(box, device=volume.device)) ** 2)
     gaussian = axis[:, None, None] * axis[:, None] * axis[: box // 2 + 1]

@@ -1,4 +1,4 @@
-"""The output folder of train_linear: the same files as a training's, so that every later stage reads it."""
+"""Output folder of train_linear, with the same files as a network training, for all later stages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,14 @@ from tomohet.particles.refined_poses import described
 from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 
-TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl")  # by later stages
+TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl")  # read by later stages
 
 
 @dataclass(frozen=True)
 class LinearRun:
-    """What identifies a fit: its store, its particles (ordinals) and the options it was made with.
+    """Identity of a fit: its store, its particles (ordinals) and its options.
 
-    refine_poses: whether what comes after it uses the poses that it has refined.
+    refine_poses : whether later stages use the refined poses
     """
 
     store: Store
@@ -36,11 +36,13 @@ class LinearRun:
 
 
 def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
-    """Write config, weights, latents (mean and log variance; whole covariance), the columns of the particle
-    table, the likelihood of used and held-out images, mean map and summary; config.pkl comes last.
+    """Write all files of a fit; config.pkl comes last.
 
-    variability.mrc is the standard deviation of the particles' maps, voxel by voxel.
-    leaks: what the latents follow besides the structure (`analysis.leaks.describe`), for the summary.
+    The files are config, weights, latents (mean and log variance; full covariance), the columns of the
+    particle table, the likelihoods of training and held-out images, mean map and summary. variability.mrc is
+    the standard deviation of the particles' maps at each voxel.
+
+    leaks : dependence of the latents on imaging conditions (`analysis.leaks.describe`), for the summary
     """
     with sealed(*(outdir / name for name in TRUSTED)):
         _write_run(outdir, run, model, leaks)
@@ -49,7 +51,7 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
 def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
     store = run.store
     state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
-    # What posteriors of other particles need besides.
+    # Additional tensors for the posteriors of other particles.
     posterior = {
         "basis_variance": model.basis_variance.cpu(),
         "mask": model.mean.mask.cpu(),
@@ -63,8 +65,8 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
     if model.mean.nuisance is not None:
         posterior["nuisance"] = model.mean.nuisance.maps.cpu()
         posterior["nuisance_variance"] = model.mean.nuisance.variance.cpu()
-    # Through an open file: given a path, torch.save writes its (temporary) name into the file, and the same
-    # model saved twice would differ.
+    # Save through an open file. Given a path, torch.save writes its (temporary) name into the file, and two
+    # files of the same model would differ.
     with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:
         torch.save({"epoch": 0, "model_state_dict": state, "posterior": posterior}, file)
     covariance = model.latents.covariance.cpu()
@@ -107,7 +109,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
 
 
 def summary(run: LinearRun, model: LinearModel) -> dict:
-    """Numbers for the report: eigenvalues, power of each basis map, reliability of each latent."""
+    """Return numbers for the report: eigenvalues, power of each basis map, reliability of each latent."""
     variance = torch.diagonal(model.latents.covariance, dim1=1, dim2=2).mean(0)
     power = model.basis.square().sum((1, 2, 3)) / model.mean.volume.square().sum()
     return {
@@ -122,12 +124,12 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "noise_eigenvalues": model.detection.null.mean(0),
         "held_out_p_value": model.held_out.p_value,
         "held_out_p_values": model.held_out.p_values,
-        # Share of the latents' variance that is structure, by images held out, of directions they confirm:
-        # of others it is an accident.
+        # Structural fraction of the latents' variance, from held-out images, along reproducible directions.
+        # Along other directions its value is meaningless.
         "held_out_reliability": model.held_out.reliability[: model.held_out.n_components],
         "held_out_reliability_less_error": model.held_out.least_reliability[: model.held_out.n_components],
         "components_clear_in_particles": model.held_out.n_clear,
-        # How alike neighbouring tilts are beyond what the model explains, in standard deviations.
+        # Correlation of neighbouring tilts in excess of the model, in standard deviations.
         "surroundings_z": model.surroundings,
         "surroundings_found": model.apart,
         "explained_by_conditions": [vars(one) for one in model.held_out.explained],
@@ -135,9 +137,9 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "poses": model.poses.sentence(run.store.pixel_size_A),
         "pose_errors": pose_errors(run, model),
         "tilts": model.tilts_sentence(run.store.pixel_size_A),
-        # Standard deviation along x and y of what single tilt images are off by.
+        # Standard deviation of the shifts of single tilt images along x and y.
         "tilt_shift_A": model.mean.tilt_shift_px * run.store.pixel_size_A,
-        # Share of a latent's prior variance that the images have settled: 0 nothing, 1 everything.
+        # Fraction of a latent's prior variance that the images determine: 0 nothing, 1 everything.
         "reliability": (1 - variance).cpu().numpy(),
         "power_relative_to_mean": power.cpu().numpy(),
         "mask_share_of_box": (model.mean.mask > 0.5).float().mean().item(),
@@ -145,8 +147,11 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
 
 
 def pose_errors(run: LinearRun, model: LinearModel) -> dict:
-    """Root mean square rotation (degrees) and shift along one axis (Å) of the poses, of all particles and by
-    tomogram: of the posterior's mean and variance together; and how much of them lies along one direction."""
+    """Return the rms rotation (degrees) and shift along one axis (Å) of the poses, in total and by tomogram.
+
+    The values by tomogram combine the posterior's mean and variance. The fraction of the variance along one
+    direction is added.
+    """
     rotation_deg, shift_A = model.poses.spread(run.store.pixel_size_A)
     table = model.poses.table(run.particles, run.store.pixel_size_A)
     turn2 = table.filter(regex="^turn_[xyz]").pow(2).sum(axis=1) + 3 * table["turn_sd_deg"] ** 2

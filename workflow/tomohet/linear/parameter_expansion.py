@@ -1,6 +1,7 @@
-"""Steps of EM (`linear.em`) that change no map's likelihood, or go on in its direction, and so speed it up.
+"""PX-EM (parameter expansion; Liu, Rubin & Wu 1998) and over-relaxation: steps that accelerate EM.
 
-PX, parameter expansion (Liu, Rubin & Wu 1998): what latents have in common moves into the basis maps.
+Parameter expansion absorbs the second moment M = mean of z z^T + C = L L^T of the latents into the basis
+maps, U <- U L Q. The likelihood of the maps is unchanged. The rotation Q orders the maps by power.
 """
 
 from dataclasses import replace
@@ -13,17 +14,19 @@ from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.pose_errors import LEAST_GAIN, N_TANGENTS, PoseErrors, of_errors, prior_deviation
 
-# Of the variance that latents explain by chance: to be left out with some margin.
+# Multiple of the variance that latents explain by chance which is removed; more than 1 for a margin.
 CHANCE = 3.0
 
 
 def expansion(
     basis: Tensor, latents: Latents, processes: Processes = ALONE, n_particles: int | None = None
 ) -> Tensor:
-    """PX: (K, K) whose columns are new basis maps in terms of the old ones.
+    """Return the matrix L Q (K, K) of parameter expansion.
 
-    They give the latents unit second moment, and are ordered by power in the maps. latents: of the process's
-    particles; the moment is that of all n_particles.
+    Its columns are the new basis maps in terms of the old ones. The new maps give the latents unit second
+    moment, and are ordered by power.
+
+    latents : posterior of the process's particles; the moment is that of all n_particles
     """
     sums = processes.add_up(latents.mean.T @ latents.mean + latents.covariance.sum(0))
     second = sums / (n_particles or len(latents.mean))
@@ -39,8 +42,10 @@ def expansion_of_parts(
     processes: Processes = ALONE,
     n_particles: int | None = None,
 ) -> Tensor:
-    """`expansion` of the first n_first maps and of the others, each by itself: maps of different places do
-    not mix."""
+    """Apply `expansion` separately to the first n_first maps and to the other maps.
+
+    Maps inside and outside the focus mask therefore do not mix.
+    """
     if n_first == len(basis):
         return expansion(basis, latents, processes, n_particles)
     parts = (slice(n_first), slice(n_first, len(basis)))
@@ -56,12 +61,13 @@ def shared_with_errors(
     n_particles: int | None = None,
     copies: float = 1.0,
 ) -> tuple[Tensor, PoseErrors | None]:
-    """PX for pose errors: their regression (6, K) on the latents, which moves into the basis maps, and the
-    errors that are left, of maximum marginal likelihood (or as they are, where their size is settled); None
-    where images do not tell that there are any.
+    """Apply PX to pose errors: return their regression (6, K) on the latents, and the remaining errors.
 
-    latents: posterior of the process's particles, pose errors as the last six; copies: how many times the
-    same images are among them, on average.
+    The regression moves into the basis maps. The size of the remaining errors maximises the marginal
+    likelihood, unless it is settled. None is returned for the errors if the images do not show any.
+
+    latents : posterior of the process's particles, with the pose errors as the last six latents
+    copies : mean number of copies of each particle among the particles
     """
     errors, k = mean.errors, latents.mean.shape[1] - N_TANGENTS
     whole = torch.cat([latents.mean[:, :k], latents.mean[:, k:] + errors.offset], dim=1)
@@ -71,7 +77,7 @@ def shared_with_errors(
     shared = _less_chance(shared, moments, count / copies).float()
     if errors.settled:
         return shared, errors
-    # The likelihood in terms of the latents and of what the regression leaves of the errors.
+    # Likelihood in terms of the latents and of the pose errors that the regression leaves.
     precision = torch.linalg.inv(latents.covariance.double())
     projection = (precision @ latents.mean.double()[..., None])[..., 0]
     prior = torch.cat([torch.ones_like(errors.precision[:1]).expand(k), errors.precision]).double()
@@ -86,11 +92,11 @@ def shared_with_errors(
 
 
 def _less_chance(regression: Tensor, moments: Tensor, count: float) -> Tensor:
-    """Regression (6, K) of pose errors on latents, less what chance explains.
+    """Return the regression (6, K) of pose errors on latents, minus the part that chance explains.
 
-    Latents explain K / count of the variance of rotations (first three rows) and of shifts by chance. Left
-    in, it would grow: pose errors would move into the basis maps bit by bit. Basis maps explain them as
-    well as the tangents do, but have to be learnt.
+    By chance, latents explain K / count of the variance of rotations (first three rows) and of shifts. If
+    this part were kept, it would grow: basis maps explain pose errors as well as the tangents do, although
+    they have to be learnt, so the pose errors would move into the basis maps little by little.
     """
     k = regression.shape[1]
     shrunk = torch.zeros_like(regression)
@@ -104,18 +110,19 @@ def _less_chance(regression: Tensor, moments: Tensor, count: float) -> Tensor:
 def missing_information(
     latents: Latents, processes: Processes = ALONE, n_particles: int | None = None
 ) -> Tensor:
-    """(K,) mean posterior variance of each latent, 0 to 1: the share of its variance that images leave.
+    """Return (K,) mean posterior variance of each latent, 0 to 1: the fraction of missing information.
 
-    Of the distance to where EM settles each iteration leaves about this share (Dempster, Laird & Rubin 1977).
+    It is the fraction of the prior variance that the images do not determine. Each EM iteration leaves about
+    this fraction of the distance to convergence (Dempster, Laird & Rubin 1977).
     """
     left = processes.add_up(torch.diagonal(latents.covariance, dim1=1, dim2=2).sum(0))
     return left / (n_particles or len(latents.mean))
 
 
 def out_of_span(latents: Tensor, known: Tensor, processes: Processes = ALONE) -> float:
-    """Share of the second moment of latents (N, K) that no combination of the latents `known` (N, K) gives.
+    """Return the fraction of the latents' second moment that lies outside the span of previous latents.
 
-    Rows are the process's particles; the share is that of all.
+    latents, known : (N, K) of the process's particles, now and before; the fraction is that of all particles
     """
     pairs = (latents, latents), (known, known), (known, latents)
     moments = torch.stack([left.double().T @ right.double() for left, right in pairs])

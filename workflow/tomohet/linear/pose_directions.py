@@ -1,9 +1,10 @@
-"""Do the errors of poses lie along one direction?
+"""Direction test of pose errors: an unconstrained covariance matrix against two variances.
 
-Errors of an alignment have no reason to prefer one of the six directions in which a particle can turn and
-move. What looks like them may: a part that moves turns the particle a little about one axis, and a particle
-that hardly differs as it turns about its own axis is aligned badly about that one alone. The covariance V of
-the errors of maximum marginal likelihood tells, set against that of two variances, for turns and moves.
+Alignment errors have no preferred direction among the six degrees of freedom of a pose. Two effects that look
+like pose errors have one. A moving part also rotates the particle a little, about one axis. A particle that
+hardly changes when it rotates about its own axis is poorly aligned about that axis. The maximum marginal
+likelihood of a full covariance matrix V is therefore compared with that of two variances, one for rotations
+and one for shifts.
 """
 
 from dataclasses import dataclass
@@ -15,16 +16,19 @@ from torch import Tensor
 from tomohet.reconstruction.pose_errors import N_TANGENTS
 
 ITERATIONS, MOST_PARTICLES = 200, 2000
-# Nats: V has 19 numbers more than two variances, of which chance explains so much in one set of a thousand.
+# Nats. V has 19 more parameters than two variances; chance gains this much in one data set of a thousand.
 LEAST_GAIN = 22.0
-# Of the variance, in units of the two variances: a sixth without any preference.
+# Fraction of the normalised variance along the leading direction; 1/6 without any preference.
 LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Direction:
-    """share: of the errors' variance along the direction of most, in units of their mean variances of turns
-    and moves; gain: nats of any covariance over two variances."""
+    """Leading direction of the pose errors.
+
+    share : fraction of the errors' variance along it, in units of the mean variances of rotations and shifts
+    gain : log-likelihood gain (nats) of a full covariance matrix over two variances
+    """
 
     share: float
     gain: float
@@ -36,17 +40,20 @@ class Direction:
 
 
 def direction_of_errors(a: Tensor, b: Tensor, deviation: np.ndarray) -> Direction:
-    """From the likelihood of the errors of N particles about poses that are as stated, A (N, 6, 6) and b
-    (N, 6), latents integrated out; deviation (2,): of a turn (rad) and of a move (px) along one axis.
+    """Estimate the direction of the pose errors by EM (Dempster, Laird & Rubin 1977) of their covariance.
 
-    EM (Dempster, Laird & Rubin 1977) of the covariance, from that of the two variances.
+    EM starts from the two variances.
+
+    a : (N, 6, 6) likelihood of the errors about the input poses, with latents integrated out
+    b : (N, 6) the same
+    deviation : (2,) standard deviation of a rotation (rad) and of a shift (px) along one axis
     """
     some = slice(None, None, -(-len(a) // MOST_PARTICLES))
     unit = torch.as_tensor(np.repeat(deviation, 3), dtype=torch.float64, device=a.device)
     a, b = a[some].double() * unit[:, None] * unit, b[some].double() * unit
 
     def settled(average) -> tuple[Tensor, float]:
-        """The covariance, averaged as it may be, and log p."""
+        """Run EM, applying a constraint to the covariance in each step; return the covariance and log p."""
         covariance = torch.eye(N_TANGENTS, dtype=torch.float64, device=a.device)
         for _ in range(ITERATIONS):
             left = torch.linalg.inv(a + torch.linalg.inv(covariance))

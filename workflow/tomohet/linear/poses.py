@@ -1,4 +1,4 @@
-"""Poses of particles, corrected in closed form under the linear model (`reconstruction.pose_errors`)."""
+"""Pose correction in closed form under the linear model (`reconstruction.pose_errors`)."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -31,8 +31,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Poses:
-    """store: with the poses as corrected so far; particles: ordinals in it; offset (N, 6): the corrections,
-    rotation vector (rad) and shift (px), in the frame of the corrected pose."""
+    """Corrected poses of particles.
+
+    store : the store with the poses as corrected so far
+    particles : ordinals in the store
+    offset : (N, 6) total corrections, rotation vector (rad) and shift (px), in the frame of the corrected
+        pose
+    """
 
     store: Store
     particles: np.ndarray
@@ -40,11 +45,11 @@ class Poses:
 
     @classmethod
     def stated(cls, store: Store, particles: np.ndarray) -> "Poses":
-        """The poses that the input states."""
+        """Start from the poses of the input files."""
         return cls(store, particles, np.zeros((len(particles), N_TANGENTS)))
 
     def moved(self, error: np.ndarray) -> "Poses":
-        """Poses corrected by errors (N, 6) that are left."""
+        """Correct the poses by residual errors (N, 6)."""
         of_all = np.zeros((len(self.store.particles), N_TANGENTS))
         of_all[self.particles] = error
         owner = self.store.images["particle"].to_numpy()
@@ -54,11 +59,12 @@ class Poses:
     def errors_about(
         self, mean: MeanMap, observations: Observations, others: tuple[Observations, ...] = ()
     ) -> tuple[MeanMap, "Poses"]:
-        """The mean map with the pose errors that images of identical particles would imply, and the poses as
-        these images would correct them.
+        """Estimate pose errors about a mean map, under the assumption that all particles are identical.
 
-        Both as they are, where images do not tell that there are any errors. others: further images of the
-        particles, which have to confirm the errors where they are given.
+        Returns the mean map with these pose errors, and the poses corrected by them. Both are unchanged if
+        the images do not show any errors.
+
+        others : further observations of the particles; if given, they have to confirm the errors
         """
         maps = tangents(mean.volume)
         processes, count = observations.processes, len(observations.everyone)
@@ -70,19 +76,19 @@ class Poses:
             [processes.joined_parts(table, count) for table in part] for part in (both, [own], tables)
         )
         deviation, gain = prior_deviation(*both, *of_all, given=tuple(joined) if others else None)
-        if gain < LEAST_GAIN * observations.copies:  # the same images say it again in each copy
+        if gain < LEAST_GAIN * observations.copies:  # each copy repeats the evidence of the same images
             return mean, self
         errors = PoseErrors(maps, deviation, own, settled=bool(others))
-        log.info("were all particles alike: %s", errors.sentence)
+        log.info("under the assumption of identical particles: %s", errors.sentence)
         left = processes.joined_parts(errors.left(*tables)[0], count)
         return replace(mean, errors=errors), self.moved(left.double().cpu().numpy())
 
     def with_errors(self, mean: MeanMap, errors: PoseErrors | None) -> MeanMap:
-        """The mean map with errors of the poses as large as those about another one; None: without."""
+        """Return the mean map with pose errors of the same size as about another map; None: no errors."""
         return replace(mean, errors=errors and replace(errors, maps=tangents(mean.volume)))
 
     def errors_left(self, fitted: Fitted, observations: Observations) -> np.ndarray:
-        """Posterior mean (N, 6) of the errors of the observed poses under a fitted model."""
+        """Return the posterior mean (N, 6) of the residual pose errors under a fitted model."""
         processes, count = observations.processes, len(observations.everyone)
         observations = observations.alike(observations.everyone, len(fitted.mean.volume))
         latents, _ = expectation(
@@ -94,12 +100,14 @@ class Poses:
 
 @dataclass(frozen=True)
 class PoseEstimates:
-    """Pose errors of N particles, under the linear model.
+    """Pose errors of N particles under the linear model.
 
-    error (N, 6): rotation vector (rad) and shift (px) that take the stated pose to the true one, along the
-    axes of the stated pose; deviation (N, 6): posterior standard deviation of each; prior (2,): standard
-    deviation of a rotation and of a shift along one axis over the particles, 0 where images do not tell that
-    poses have errors; direction: of most errors, where it is known.
+    error : (N, 6) rotation vector (rad) and shift (px) from the input pose to the true pose, along the axes
+        of the input pose
+    deviation : (N, 6) posterior standard deviations
+    prior : (2,) standard deviation over particles of a rotation and of a shift along one axis; 0 if the
+        images do not show pose errors
+    direction : leading direction of the errors, if known
     """
 
     error: np.ndarray
@@ -109,12 +117,12 @@ class PoseEstimates:
 
     @classmethod
     def none(cls, n: int) -> "PoseEstimates":
-        """Estimates for n particles whose images do not tell that their poses have errors."""
+        """Return zero estimates for n particles whose images do not show pose errors."""
         return cls(np.zeros((n, N_TANGENTS)), np.zeros((n, N_TANGENTS)), np.zeros(2))
 
     @classmethod
     def of(cls, poses: Poses, mean: MeanMap, latents: Latents) -> "PoseEstimates":
-        """From the posterior of the errors left (the last six latents) of all particles."""
+        """Build estimates from the posterior of all particles' residual errors (the last six latents)."""
         n = len(poses.particles)
         if mean.errors is None:
             return cls.none(n)
@@ -122,7 +130,7 @@ class PoseEstimates:
         total = composed(poses.offset, latents.mean[:, -N_TANGENTS:].double().cpu().numpy())
         shift = Rotation.from_rotvec(total[:, :3]).apply(total[:, 3:])
         error = np.concatenate([total[:, :3], shift], axis=1)
-        # The likelihood of the whole errors: their posterior less their prior.
+        # The likelihood of the total errors is their posterior without their prior.
         precision = torch.linalg.inv(latents.covariance[:, -N_TANGENTS:, -N_TANGENTS:].double())
         whole = latents.mean[:, -N_TANGENTS:].double() + torch.as_tensor(poses.offset).to(precision)
         tables = (
@@ -134,34 +142,34 @@ class PoseEstimates:
 
     @property
     def found(self) -> bool:
-        """Whether images tell that poses have errors."""
+        """Whether the images show that poses have errors."""
         return bool(self.prior.any())
 
     def spread(self, pixel_size_A: float) -> tuple[float, float]:
-        """Root mean square rotation (degrees), and shift along one axis (Å)."""
+        """Return the rms rotation (degrees), and the rms shift along one axis (Å)."""
         return float(np.degrees(self.prior[0]) * np.sqrt(3)), float(self.prior[1] * pixel_size_A)
 
     def sentence(self, pixel_size_A: float) -> str:
-        """One sentence for people."""
+        """Describe the pose errors in one sentence."""
         if not self.found:
-            return "poses: no errors that the images can show"
+            return "poses: the images show no errors"
         rotation_deg, shift_A = self.spread(pixel_size_A)
-        size = f"poses are off by {rotation_deg:.1f} degrees (rms) and {shift_A:.1f} Å along each axis"
+        size = f"poses are off by {rotation_deg:.1f} degrees (rms) and {shift_A:.1f} Å along each axis (rms)"
         if self.direction is None or not self.direction.preferred:
             return size
         return (
-            f"{size}; {100 * self.direction.share:.0f} % of their variance lies along one direction: a part "
-            "that moves, or an axis about which the particle can hardly be aligned, would look like that"
+            f"{size}; {100 * self.direction.share:.0f} % of their variance lies along one direction, as if a "
+            "part moved, or as if the particle were poorly aligned about one axis"
         )
 
     def corrected(self, store: Store, particles: np.ndarray) -> Store:
-        """The store with the poses of these particles (ordinals) corrected, unless that has been done."""
+        """Return the store with the poses of these particles (ordinals) corrected, if they are not yet."""
         if not self.error.any() or store.poses_corrected:
             return store
         return Poses.stated(store, particles).moved(self.error).store
 
     def applied(self, store: Store, particles: np.ndarray, mean: MeanMap) -> tuple[Store, MeanMap]:
-        """`corrected`, and the mean map (given without errors) with the errors that are left."""
+        """Return the corrected store, and the mean map (given without errors) with the residual errors."""
         if not self.found:
             return store, mean
         offset = composed(np.zeros_like(self.error), self.error)
@@ -170,21 +178,24 @@ class PoseEstimates:
         return self.corrected(store, particles), replace(mean, errors=errors)
 
     def of_rows(self, rows: np.ndarray) -> "PoseEstimates":
-        """The estimates of some of the particles; those of row -1 are not known."""
+        """Select the estimates of some particles; row -1 stands for an unknown particle (error 0)."""
         known = (rows >= 0)[:, None]
         return replace(self, error=self.error[rows] * known, deviation=self.deviation[rows] * known)
 
     @classmethod
     def read(cls, table: pd.DataFrame, prior: list[float], pixel_size_A: float) -> "PoseEstimates":
-        """From what `table` gives; prior as of the class."""
+        """Read estimates from the columns that `table` writes; `prior` is that of the class."""
         unit = np.repeat([np.degrees(1.0), pixel_size_A], 3)
         deviation = np.repeat(table[["turn_sd_deg", "move_sd_A"]].to_numpy(np.float64), 3, axis=1)
         error = table[list(POSE_COLUMNS)].to_numpy(np.float64)
         return cls(error / unit, deviation / unit, np.asarray(prior, np.float64))
 
     def table(self, particles: np.ndarray, pixel_size_A: float) -> pd.DataFrame:
-        """A row per particle (store ordinals): turn_x_deg, ..., move_z_A, and posterior standard deviations
-        along one axis, turn_sd_deg and move_sd_A."""
+        """Return a table with a row per particle (store ordinals).
+
+        The columns are turn_x_deg, ..., move_z_A, and the posterior standard deviations along one axis,
+        turn_sd_deg and move_sd_A.
+        """
         table = pd.DataFrame({"particle": particles})
         unit = np.repeat([np.degrees(1.0), pixel_size_A], 3)
         table[list(POSE_COLUMNS)] = self.error * unit

@@ -1,4 +1,4 @@
-"""What a particle's images say of others of its images, under the linear model."""
+"""Prediction of a particle's held-out images from its training images, under the linear model."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,12 @@ TABLES = ("a", "b", "new_a", "new_b")
 
 @dataclass(frozen=True)
 class SplitLikelihood:
-    """Likelihood of two sets of the same particles' images, log p(y | z) = b z - z A z / 2.
+    """Likelihoods of training and held-out images of the same particles, log p(y | z) = b z - z A z / 2.
 
-    a, b: images used, (N, K, K) and (N, K), as of `likelihood`; new_a, new_b: those held out. source (N,):
-    number of the particle whose images each has, where some are copies (`particles.copies`).
+    a, b : (N, K, K) and (N, K) of the training images, as from `likelihood`
+    new_a, new_b : the same of the held-out images
+    source : (N,) number of the particle whose images each particle has; None without copies
+        (`particles.copies`)
     """
 
     a: Tensor
@@ -29,12 +31,12 @@ class SplitLikelihood:
 
     @property
     def used(self) -> Tensor:
-        """(N, K) latents by the images used."""
+        """(N, K) latents from the training images."""
         return torch.linalg.solve(self.a + self._prior, self.b[..., None])[..., 0]
 
     @property
     def latents(self) -> Tensor:
-        """(N, K) latents by all images."""
+        """(N, K) latents from all images."""
         a, b = self.all_images
         return torch.linalg.solve(a + self._prior, b[..., None])[..., 0]
 
@@ -44,13 +46,15 @@ class SplitLikelihood:
         return self.a + self.new_a, self.b + self.new_b
 
     def along(self, directions: Tensor) -> "SplitLikelihood":
-        """The same for latents along orthonormal directions, the columns of (K, k)."""
+        """Transform to latents along orthonormal directions, the columns of (K, k)."""
         a, new_a = (directions.T @ table @ directions for table in (self.a, self.new_a))
         return SplitLikelihood(a, self.b @ directions, new_a, self.new_b @ directions, self.source)
 
     def without(self, directions: Tensor) -> "SplitLikelihood":
-        """The same for latents at right angles to orthonormal directions, the columns of (K, J), along which
-        they are integrated out."""
+        """Integrate out the latents along orthonormal directions, the columns of (K, J).
+
+        The remaining latents lie along directions that are orthogonal to these.
+        """
         n = directions.shape[1]
         turned = self.along(torch.linalg.qr(directions, mode="complete").Q.roll(-n, dims=1))
         unit = torch.zeros_like(turned._prior)
@@ -62,20 +66,20 @@ class SplitLikelihood:
         return SplitLikelihood(*used, *new, self.source)
 
     def leading(self, k: int) -> "SplitLikelihood":
-        """That of the first k latents, the others being 0."""
+        """Keep the first k latents, with the others fixed at 0."""
         a, new_a = (table[:, :k, :k] for table in (self.a, self.new_a))
         return SplitLikelihood(a, self.b[:, :k], new_a, self.new_b[:, :k], self.source)
 
     def of_sources(self, values: Tensor) -> Tensor:
-        """Sums (S, ...) of values (N, ...) over the copies of each particle, which are not independent."""
+        """Sum values (N, ...) over the copies of each particle, which are not independent, to (S, ...)."""
         return summed_copies(values, self.source)
 
     @property
     def gain(self) -> Tensor:
-        """(N,) log p(held out | used) - log p(held out | z = 0), z integrated over its posterior.
+        """(N,) log p(held out | training) - log p(held out | z = 0), with z integrated over its posterior.
 
-        With P = A + 1 the posterior's precision:
-        (log |P| - log |P + A'| + (b + b') (P + A')^-1 (b + b') - b P^-1 b) / 2.
+        With the posterior precision P = A + 1 this is (log |P| - log |P + A'| + (b + b') (P + A')^-1 (b + b')
+        - b P^-1 b) / 2.
         """
         precision = (self.a + self._prior).double()
         both, b, sum_b = precision + self.new_a, self.b.double(), (self.b + self.new_b).double()
@@ -88,13 +92,16 @@ class SplitLikelihood:
 
 
 def source_tensor(store: Store, particles: np.ndarray, device: torch.device | str) -> Tensor | None:
-    """`SplitLikelihood.source` of particles (store ordinals)."""
+    """Return `SplitLikelihood.source` of particles (store ordinals)."""
     numbers = numbered_sources(store.particles, particles)
     return None if numbers is None else torch.as_tensor(numbers, device=device)
 
 
 def summed_copies(values: Tensor, source: Tensor | None) -> Tensor:
-    """Sums (S, ...) of values (N, ...) over particles of one source (N,), from 0; None: no copies."""
+    """Sum values (N, ...) over particles of the same source (N,), numbered from 0, to (S, ...).
+
+    Without copies (None) the values are returned unchanged.
+    """
     if source is None:
         return values
     return values.new_zeros(int(source.max()) + 1, *values.shape[1:]).index_add_(0, source, values)

@@ -1,7 +1,8 @@
-"""How much power maps of differences have: their prior's, learnt from the data (empirical Bayes).
+"""Empirical-Bayes prior power of the basis maps, relative to the mean map, for each Fourier shell.
 
-The prior of a map is c P_mu, with P_mu the mean map's power in each Fourier shell. c follows from the map's
-own posterior, variance included: without that, what is uncertain would count as absent.
+The prior power of a map is c P_mu, with the mean map's power P_mu in each shell. c is estimated from the
+posterior of the map, including its posterior variance. Without the variance, power that is uncertain would
+count as absent.
 """
 
 import torch
@@ -10,18 +11,19 @@ from torch import Tensor
 from tomohet.physics.shells import nearest_grid, shell_points, shell_power
 from tomohet.reconstruction.mean_map import MeanMap
 
-# Left to itself the prior of a weak component shrinks with every iteration, until nothing is left of it.
+# Lower and upper limits of c. Without a lower limit the prior of a weak component shrinks to 0 over the
+# iterations.
 LEAST_PRIOR_SCALE, MOST_PRIOR_SCALE = 0.05, 1e2
-# In the spectrum of a shell others count by a Gaussian of this standard deviation (shells), and a little.
+# Neighbouring shells are averaged with a Gaussian of this standard deviation (shells), plus a small constant.
 NEAR, FAR = 1.0, 1e-4
-# Coefficients that every shell counts for: where there are no data at all the prior stays what it was.
+# Minimum weight of a shell, in coefficients. A shell without any data therefore keeps its prior.
 LEAST_WEIGHT = 1e-6
 
 
 def prior_scales(maps: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor, variance: Tensor) -> Tensor:
-    """New prior scales c (K,) of maps' power c P_mu, the same in all shells.
+    """Return new prior scales c (K,) of the maps' power c P_mu, constant over the shells.
 
-    c is the mean of `power_ratio`, weighted by what the data say.
+    c is the mean of `power_ratio`, weighted by the information of the data.
     """
     ratio, weight = power_ratio(maps, mean, precision, scales[:, None] * mean.power, variance)
     scale = (weight * ratio).sum(1) / weight.sum(1).clamp_min(1e-12)
@@ -29,10 +31,11 @@ def prior_scales(maps: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor,
 
 
 def shell_scales(maps: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor, variance: Tensor) -> Tensor:
-    """New prior scales c (K, n_shells) of maps' power c P_mu, shell by shell.
+    """Return new prior scales c (K, n_shells) of the maps' power c P_mu, for each shell.
 
-    What comes and goes is smaller than the whole and has another spectrum: c grows with the frequency, often
-    a hundredfold. log c is that of `power_ratio`, smoothed over shells and weighted by what the data say.
+    A part that comes and goes is smaller than the whole particle, and its spectrum differs: c increases with
+    frequency, often a hundredfold. log c is the logarithm of `power_ratio`, smoothed over shells and weighted
+    by the information of the data.
     """
     ratio, weight = power_ratio(maps, mean, precision, scales * mean.power, variance)
     weight = weight.clamp_min(LEAST_WEIGHT)
@@ -46,12 +49,11 @@ def shell_scales(maps: Tensor, mean: MeanMap, precision: Tensor, scales: Tensor,
 def power_ratio(
     maps: Tensor, mean: MeanMap, precision: Tensor, power: Tensor, variance: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Power of maps (K, D, D, D) as it follows from their posteriors, over the mean map's P_mu, and how much
-    the data say of it: both (K, n_shells).
+    """Return the expected power of maps (K, D, D, D) relative to P_mu, and its weight, both (K, n_shells).
 
-    Per shell q = precision P and P_new = (|F U|^2 + f P / (1 + q)) / f with P the prior's `power`
-    (K, n_shells) and f the mean of the mask's square times the local `variance` (`linear.locality`). The
-    weight is the number of points times (q / (1 + q))^2.
+    For each shell q = precision P and P_new = (|F U|^2 + f P / (1 + q)) / f, with the prior's `power` P (K,
+    n_shells) and the mean f of the squared mask times the local `variance` (`linear.locality`). The weight is
+    the number of points times (q / (1 + q))^2.
     """
     n_shells = len(mean.power)
     fraction = (mean.mask.square() * variance).mean((-3, -2, -1)).expand(len(maps))[:, None]

@@ -1,4 +1,4 @@
-"""How much of the particles' latents is structure, by tilt images that were not used."""
+"""Reliability of latents: the fraction of their variance that is structure, from held-out tilt images."""
 
 import numpy as np
 import torch
@@ -9,30 +9,32 @@ from tomohet.linear.prediction import SplitLikelihood
 
 
 def auc_of_halves(reliability: np.ndarray) -> np.ndarray:
-    """With which latents of such reliability would tell two equal halves of the particles apart.
+    """Return the AUC with which latents of this reliability separate two equally populated classes.
 
-    Halves d standard deviations of the noise apart have the reliability (d/2)^2 / (1 + (d/2)^2), and the AUC
-    Phi(d / sqrt 2).
+    Classes that are d noise standard deviations apart have the reliability (d/2)^2 / (1 + (d/2)^2) and the
+    AUC Phi(d / sqrt 2).
     """
     return norm.cdf(np.sqrt(2 * reliability / (1 - reliability).clip(1e-9)))
 
 
 def by_all_images(shared: np.ndarray, every: int) -> np.ndarray:
-    """Share of structure in latents by all images, from that by the images used, which are all but
-    each `every`th: noise averages out."""
+    """Extrapolate the structural fraction of the variance from the training images to all images.
+
+    The training images are all but each `every`th image; with more images, noise averages out.
+    """
     shared = shared.clip(0, 1)
     odds = shared / (1 - shared).clip(1e-9) * every / (every - 1)
     return odds / (1 + odds)
 
 
 def shared_variance(first: SplitLikelihood, second: SplitLikelihood) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) squared correlation of the latents by the images used with what other images see, as estimated
-    (chance may lift it above 1), and its standard error by the jackknife over particles (all copies of one
-    together).
+    """Return (K,) structural fraction of the training images' latents, and its standard error.
 
-    With g_1 and g_2 what two halves of other images see along a latent z, what the other latents predict
-    taken off, cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)): noise, however much, has no part in it. NaN
-    where no particle has tilt images for two halves.
+    The gradients of the two halves of the held-out images along a latent z, minus the prediction from the
+    other latents, are g_1 and g_2. The estimate is cov(z, g_1 + g_2)^2 / (4 var(z) cov(g_1, g_2)), a squared
+    correlation that chance may lift above 1. Noise of any size cancels in expectation. The standard error is
+    a jackknife over particles (with all copies of a particle together). NaN if no particle has two held-out
+    halves.
     """
     if not (first.new_a.any() and second.new_a.any()):
         return (np.full(first.b.shape[1], np.nan),) * 2

@@ -1,8 +1,9 @@
-"""Search for what distinguishes particles, in two thirds of their tilt images; the others are asked.
+"""Search for reproducible components: models fitted to two thirds of the tilts, tested on the others.
 
-The first search has many maps: it sees weak differences beside strong ones. Where it finds nothing a second
-one goes on for longer, as EM is slow where there is much noise, and with fewer maps, in which there is less
-room for noise. What is confirmed is then measured with maps that have settled.
+The first search fits many basis maps in few iterations, and detects weak differences next to strong
+differences. If it finds nothing, a second search fits fewer maps in more iterations: at low signal EM
+converges slowly, and fewer maps fit less noise. The reproducible components are then measured with maps that
+have converged.
 """
 
 import logging
@@ -29,24 +30,30 @@ from tomohet.reconstruction.pose_errors import PoseErrors
 log = logging.getLogger(__name__)
 
 MOST_BASIS, ITERATIONS_OF_MOST = 10, 6
-# Inside of a focus mask, and beside it.
+# Number of basis maps inside a focus mask, and of nuisance maps outside.
 MOST_IN_FOCUS, NUISANCES = 6, 6
 FEW_BASIS, ITERATIONS_OF_FEW = 3, 20
-# Poses are corrected and the search repeated at most so often.
+# Maximum number of searches with corrected poses.
 POSE_ROUNDS = 3
-# Images are linear in pose errors that move the density by less (rms phase at the highest frequency used).
+# Images are linear in pose errors that shift the density by less than this rms phase (at the highest
+# frequency used).
 LINEAR_RAD = 0.5
-# A search is repeated where shifts of single images are larger by this factor than it took them for.
+# A search is repeated if image shifts exceed the assumed size by this factor.
 WORTH_REPEATING = 1.25
 
 
 @dataclass(frozen=True)
 class Found:
-    """held_out: what held-out tilt images confirm; poses: as corrected meanwhile; errors: of them about the
-    mean map, None where there are none; surroundings: how alike neighbouring tilts are beyond what the model
-    explains (`surroundings.alike_beyond`), where that was asked; apart: whether that is so much that
-    held-out images are far from those used; aside: latents of the nuisance of a focus (`Fitted`), by the
-    images used; tilt_shift_px: standard deviation along x and y by which single images are off."""
+    """Result of a search.
+
+    held_out : cross-validation on held-out tilt images
+    poses : corrected poses
+    errors : pose errors about the mean map; None without errors
+    surroundings : excess similarity of neighbouring tilts (`surroundings.alike_beyond`); None if not measured
+    apart : whether the excess requires held-out images far from the training images
+    aside : nuisance latents outside the focus mask (`Fitted`), from the training images
+    tilt_shift_px : standard deviation of image shifts along x and y
+    """
 
     held_out: HeldOut
     poses: Poses
@@ -59,10 +66,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Search:
-    """observe: makes observations of the particles from a part of the store, and from what else they shall be
-    apart; mean_of: the mean map of observations, with its focus; ask: finds the directions that held-out
-    images confirm (`held_out.structural_directions`); zdim: number of latents at least; iterations: of EM at
-    most; seed: of random draws."""
+    """Settings and functions of a search.
+
+    observe : makes observations of the particles in a part of the store, without points near given other
+        parts
+    mean_of : makes the mean map of observations, with its focus mask
+    ask : finds directions that held-out images confirm (`held_out.structural_directions`)
+    zdim : minimum number of latents
+    iterations : maximum number of EM iterations
+    seed : of the random draws
+    """
 
     observe: Callable[..., Observations]
     mean_of: Callable[[Observations], MeanMap]
@@ -72,11 +85,11 @@ class Search:
     seed: int
 
     def confirmed(self, poses: Poses) -> Found:
-        """What held-out tilt images confirm, and the poses as corrected meanwhile.
+        """Find the components that held-out tilt images confirm, and correct the poses.
 
-        Held-out images lie between those used, which tells most. Where neighbouring tilts show that they
-        share what surrounds the particles, the search is made again with held-out images that are far from
-        those used.
+        Held-out tilts lie between training tilts, which gives the most powerful test. If neighbouring tilts
+        show that they share the surroundings of the particles, the search is repeated with held-out images
+        that are far from the training images.
         """
         found, (used, fitted) = self._in_rounds(poses, apart=False)
         if not (found.held_out.found or found.errors):
@@ -84,12 +97,15 @@ class Search:
         there = used.alike(used.everyone, len(fitted.mean.volume))
         beyond = alike_beyond(there, fitted.mean, fitted.basis, fitted.basis_variance)
         if beyond > SURROUNDINGS_SE:
-            log.info("neighbouring tilts are alike beyond the model (z = %.1f): a search apart", beyond)
+            log.info(
+                "neighbours or background are seen (z = %.1f); repeating the search with distant tilts",
+                beyond,
+            )
             found, _ = self._in_rounds(poses, apart=True)
         return self._measured(replace(found, surroundings=beyond))
 
     def _parts(self, poses: Poses, apart: bool) -> tuple[Observations, Observations, Observations]:
-        """The images used, and two halves of those held out."""
+        """Observations of the training images and of the two held-out halves."""
         if not apart:
             return tuple(self.observe(part) for part in split_tilts(poses.store))
         used, first, second = wedges(poses.store)
@@ -98,13 +114,15 @@ class Search:
     def _mean_with_errors(
         self, poses: Poses, parts: tuple[Observations, ...], apart: bool, tilt_shift_px: float
     ) -> tuple[MeanMap, Poses]:
-        """The mean map of the images used, with shifts of single images and `Poses.errors_about` it."""
+        """Make the mean map of the training images, with image shifts and pose errors about it."""
         mean = replace(self.mean_of(parts[0]), tilt_shift_px=tilt_shift_px)
         return poses.errors_about(mean, parts[0], parts[1:] if apart else ())
 
     def _in_rounds(self, poses: Poses, apart: bool) -> tuple[Found, tuple[Observations, Fitted]]:
-        """Search, correct poses, and search again where these or single images were far off; and the last
-        images used and fit."""
+        """Search, correct poses, and repeat if poses or image shifts changed much.
+
+        Also returns the last training observations and the last fit.
+        """
         shift_px = 0.0
         for _ in range(POSE_ROUNDS):
             parts = self._parts(poses, apart)
@@ -128,16 +146,16 @@ class Search:
     def _with_enough_maps(
         self, parts: tuple[Observations, ...], mean: MeanMap, seen: Observations
     ) -> tuple[HeldOut, Fitted]:
-        """With many maps; where these show nothing, longer with few.
+        """Search with many maps and, if nothing is found, longer with few maps.
 
-        seen: the images used, with poses as they would be corrected if all particles were alike. There the
-        search starts, so that pose errors keep the differences that they explain, and a finding must go
-        beyond these.
+        seen : the training images, with poses corrected as if all particles were identical. The search starts
+            there, so that the pose errors keep the differences that they explain. A component must explain
+            more.
         """
         used, count = parts[0], len(parts[0].everyone)
 
         def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, Fitted]:
-            """With so many maps, or zdim if that is more, from where the kernel says."""
+            """Fit n_maps basis maps (at least zdim), starting from eigenvectors of the Gram matrix."""
             n_maps = max(self.zdim or 0, min(n_maps, count - 1))
             compared, start, aside = _start(seen, replace(mean, errors=None), n_maps, self.seed)
             first, most = used.alike(compared), min(most_iterations, self.iterations)
@@ -146,14 +164,14 @@ class Search:
 
         found = with_maps(MOST_BASIS if mean.focus is None else MOST_IN_FOCUS, ITERATIONS_OF_MOST)
         if found[0].possible and not found[0].found and not found[0].explained:
-            log.info("nothing found (p = %.2g); a longer search with fewer maps", found[0].p_value)
+            log.info("no component found (p = %.2g); searching longer with fewer maps", found[0].p_value)
             found = min(found, with_maps(FEW_BASIS, ITERATIONS_OF_FEW), key=lambda one: one[0].p_value)
         return found
 
     def _measured(self, search: Found) -> Found:
-        """What is confirmed, measured with maps that have settled, and the errors of the poses about them."""
+        """Measure the reproducible components with converged maps, and the pose errors about these maps."""
         found, poses = search.held_out, search.poses
-        log.info("held-out tilts confirm %d directions of the latents", found.n_components)
+        log.info("held-out tilts confirm %d latent directions", found.n_components)
         for one in found.explained:
             meaning = CONDITIONS[one.condition]
             log.info("%s explains %.0f %% of a further direction", meaning, 100 * one.share)
@@ -173,7 +191,7 @@ class Search:
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:
-    """Root mean square phase (rad) by which pose errors (N, 6) move density (at the highest frequency)."""
+    """Return the rms phase (rad) by which pose errors (N, 6) move density, at the highest frequency used."""
     density = mean.volume.clamp_min(0).cpu()
     axis = torch.arange(len(density), dtype=density.dtype) - len(density) // 2
     squares = axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2
@@ -185,7 +203,7 @@ def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> fl
 
 
 def _splits(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors | None) -> Splits:
-    """What images, used and not, say of fitted maps, with these errors of the poses (on any grid)."""
+    """Compute training and held-out likelihoods under a fitted model with these pose errors (on any grid)."""
     errors = None if errors is None else errors.cropped(len(fitted.mean.volume))
     mean = replace(fitted.mean, errors=errors)
     return split_likelihoods(parts, mean, fitted.basis, fitted.basis_variance)
@@ -194,8 +212,10 @@ def _splits(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors 
 def _start(
     observations: Observations, mean: MeanMap, k: int, seed: int
 ) -> tuple[np.ndarray, Tensor, Tensor | None]:
-    """Particles that are compared, and their latents (n, k), with a focus those inside and those outside of
-    it; difference maps are not kept."""
+    """Return particles of the Gram matrix, their initial latents (n, k), and latents outside the focus mask.
+
+    The latter are None without a focus mask. Difference maps are not kept.
+    """
 
     def latents(mask: Tensor, n: int) -> tuple[np.ndarray, Tensor]:
         seen = compare(observations, replace(mean, mask=mask), seed)

@@ -1,10 +1,10 @@
-"""The particles' kernel matrix: its leading eigenvectors are where EM starts, its eigenvalues tell whether
-there is anything to find.
+"""Eigendecomposition of the particles' Gram (kernel) matrix, by matrix-free Lanczos iteration.
 
-K_pq = <Y_p, Y_q> with Y_p = sum_g s_pg X_pg of the difference maps X_pg of a particle's groups of tilts, less
-the mean of Y over the particles. The diagonal, every particle's noise power, is set to zero: a noisy particle
-is no special direction. Only products with vectors are needed: Y (Y^T v), block by block of the maps, with
-signs and mean taken off on the vectors' side.
+EM starts from the leading eigenvectors; the kernel test uses the eigenvalues. The matrix is K_pq = <Y_p, Y_q>
+with Y_p = sum_g s_pg X_pg, where X_pg is the difference map of the tilt group g of particle p, and s_pg its
+sign. The mean of Y over the particles is subtracted. The diagonal, which contains the noise power of each
+particle, is set to zero, so that a noisy particle is not a leading direction. Only products with vectors are
+needed, Y (Y^T v). They run over blocks of the maps; signs and means are applied to the vectors.
 """
 
 from collections.abc import Iterator
@@ -17,16 +17,18 @@ from torch import Tensor
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.particle_maps import DifferenceMaps
 
-BLOCK_BYTES = 2**23  # of maps in single precision at once
+BLOCK_BYTES = 2**23  # of one block of maps in single precision
 LANCZOS_STEPS = 60
-# Residual of the eigenvectors relative to the eigenvalue; that of the eigenvalues is its square.
+# Residual of the eigenvectors relative to the eigenvalue; the relative error of the eigenvalues is its
+# square.
 TOLERANCE = 1e-4
 
 
 class Kernels:
-    """The kernels of S sign patterns of the same maps.
+    """Gram matrices of S sign patterns of the same difference maps.
 
-    maps: of the process's part of n_particles; signs (n, groups, S) of these: +1 or -1.
+    maps : of the process's part of n_particles
+    signs : (n, groups, S) +1 or -1, for the same particles
     """
 
     def __init__(
@@ -42,13 +44,13 @@ class Kernels:
         self._diagonal = self._joined(self._powers())
 
     def product(self, vectors: Tensor) -> Tensor:
-        """K v for vectors (N, S) of all particles, one for each kernel."""
+        """Return K v for vectors (N, S) of all particles, one vector for each kernel."""
         own = (vectors - vectors.mean(0))[self.processes.part(self.n_particles)]
         result = self._joined(self._inner(self._summed(own)))
         return result - result.mean(0) - self._diagonal * vectors
 
     def _powers(self) -> Tensor:
-        """(n, S) |Y_p|^2 less the mean."""
+        """Squared norms (n, S) of Y_p minus the mean."""
         mean = self._summed(torch.ones_like(self._factor[:, 0])) / self.n_particles
         powers = mean.square().sum(0) - 2 * self._inner(mean)
         for part, unit in self._blocks():
@@ -57,7 +59,7 @@ class Kernels:
         return powers
 
     def _summed(self, vectors: Tensor) -> Tensor:
-        """(voxels, S) sum_p Y_p v_p over all processes, of vectors (n, S) of the process's own."""
+        """Sum Y_p v_p over the particles of all processes, (voxels, S), for this process's vectors (n, S)."""
         total = vectors.new_zeros(vectors.shape[1], self._unit.shape[2])
         for part, unit in self._blocks():
             weights = self._factor[part] * vectors[part, None]
@@ -65,7 +67,7 @@ class Kernels:
         return self.processes.add_up(total).T
 
     def _inner(self, maps: Tensor) -> Tensor:
-        """(n, S) <Y_p, map> with maps (voxels, S)."""
+        """Inner products (n, S) of Y_p with maps (voxels, S)."""
         found = torch.empty_like(self._factor[:, 0])
         for part, unit in self._blocks():
             found[part] = (self._factor[part] * (unit @ maps)).sum(1)
@@ -77,7 +79,7 @@ class Kernels:
         single = torch.empty(at_once, groups, voxels, device=self._unit.device)
         for start in range(0, n, at_once):
             part = slice(start, min(start + at_once, n))
-            # Into the same memory each time: fresh pages take longer than the products.
+            # Reuse the same memory: allocating fresh pages takes longer than the products.
             yield part, single[: part.stop - start].copy_(self._unit[part])
 
     def _joined(self, own: Tensor) -> Tensor:
@@ -87,11 +89,13 @@ class Kernels:
 def kernel_spectrum(
     maps: DifferenceMaps, n_vectors: int, processes: Processes = ALONE, n_particles: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Largest eigenvalues (n,) descending and eigenvectors (N, n) of the kernel of all tilts, all signs +1.
+    """Return the largest eigenvalues (n,), descending, and the eigenvectors (N, n) for all signs +1.
 
-    The sign of each vector is fixed (its largest entry is positive): the start is the same every time. maps:
-    the process's part of n_particles; all processes get the eigenvectors of all, each step of the iteration
-    adding up one map and one vector.
+    The sign of each vector is fixed (its largest entry is positive), so that the start is reproducible. All
+    processes receive the eigenvectors of all particles. Each step of the iteration adds up one map and one
+    vector over the processes.
+
+    maps : of the process's part of n_particles
     """
     kernel = Kernels(maps, torch.ones_like(maps.rms)[..., None], processes, n_particles)
     count = kernel.n_particles
@@ -110,10 +114,12 @@ def kernel_spectrum(
 
 
 def largest_eigenvalues(kernels: Kernels, start: Tensor, n: int, steps: int = LANCZOS_STEPS) -> np.ndarray:
-    """(S, n) of each kernel, descending, by Lanczos iteration for all kernels in step, without restarts.
+    """Return (S, n) largest eigenvalues of each kernel, descending, by Lanczos iteration without restarts.
 
-    start (N, S): random vectors. The leading eigenvalue is right to a small part of what noise changes in
-    it; where eigenvalues are close to each other those further down may be a few per cent low.
+    All kernels iterate in step. The error of the leading eigenvalue is small compared with its variation by
+    noise. Lower eigenvalues that are close to each other may be a few per cent too low.
+
+    start : (N, S) random vectors
     """
     count, n_kernels = start.shape
     steps = min(steps, count)
@@ -124,10 +130,10 @@ def largest_eigenvalues(kernels: Kernels, start: Tensor, n: int, steps: int = LA
         basis[:, step] = vector / torch.linalg.vector_norm(vector, dim=1, keepdim=True).clamp_min(1e-30)
         vector = kernels.product(basis[:, step].T).T
         known = basis[:, : step + 1]
-        # Twice, for single precision: what is left of the known directions grows with every step.
+        # Orthogonalise twice in single precision: the remainder along known directions grows with every step.
         for _ in range(2):
             along = known @ vector[..., None]
             vector = vector - (known.mT @ along)[..., 0]
             projected[:, step, : step + 1] += along[..., 0]
-    values = torch.linalg.eigvalsh(projected.double())  # of the lower triangle
+    values = torch.linalg.eigvalsh(projected.double())  # uses the lower triangle
     return values.flip(1)[:, :n].cpu().numpy()

@@ -1,7 +1,7 @@
-"""Where the linear model starts: particles compared by their difference maps (`linear.spectral`).
+"""Initial latents of EM: the particles' Gram matrix of coarse difference maps (`linear.spectral`).
 
-Maps are held together: the more particles, the coarser. What the images hold beyond that comes in with EM,
-which sees all of them.
+All difference maps are held in memory, so more particles require coarser maps. EM then uses the images at
+full detail.
 """
 
 import logging
@@ -22,20 +22,24 @@ log = logging.getLogger(__name__)
 
 KERNEL_BOXES = (32, 24, 20, 16)
 KERNEL_PARTICLES = 10_000
-# Of the maps in half precision; the eigenvalues take at most 100 MiB beside them.
+# Memory of the maps in half precision; the eigenvalues take at most 100 MiB in addition.
 KERNEL_BYTES = 320 * 2**20
 N_EIGENVALUES = 10
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """observations: of the particles that are compared; maps: difference maps of the process's part."""
+    """Difference maps of the particles in the Gram matrix.
+
+    observations : of these particles
+    maps : difference maps of the process's part
+    """
 
     observations: Observations
     maps: DifferenceMaps
 
     def latents(self, k: int) -> Tensor:
-        """(n, k) eigenvectors of the kernel, of unit variance, of the process's part."""
+        """Return (n, k) eigenvectors of the Gram matrix, scaled to unit variance, of the process's part."""
         seen, count = self.observations, len(self.observations.everyone)
         _, vectors = kernel_spectrum(self.maps, k, seen.processes, count)
         scaled = vectors[seen.processes.part(count)] * np.sqrt(count)
@@ -43,7 +47,7 @@ class Comparison:
 
 
 def compare(observations: Observations, mean: MeanMap, seed: int, n_groups: int = 1) -> Comparison:
-    """Compare the observed particles, by n_groups groups of their tilts; of many particles some."""
+    """Compute difference maps of the observed particles, or of a random part, in n_groups groups of tilts."""
     compared = kernel_particles(observations.everyone, seed)
     box = kernel_box(observations.store.box, observations.max_frequency, len(compared) * n_groups)
     maps = grouped_particle_maps(observations.alike(compared, box), mean, n_groups)
@@ -51,7 +55,7 @@ def compare(observations: Observations, mean: MeanMap, seed: int, n_groups: int 
 
 
 def detect(observations: Observations, mean: MeanMap, seed: int) -> Detection:
-    """Whether the kernel of the observed particles shows anything to find."""
+    """Run the kernel test on the observed particles."""
     seen = compare(observations, mean, seed, TILT_GROUPS)
     processes = observations.processes
     everyone = seen.observations.everyone
@@ -60,15 +64,20 @@ def detect(observations: Observations, mean: MeanMap, seed: int) -> Detection:
 
 
 def kernel_particles(particles: np.ndarray, seed: int) -> np.ndarray:
-    """Those that are compared, ascending: all, or KERNEL_PARTICLES of them drawn at random."""
+    """Return the particles of the Gram matrix, ascending: all, or KERNEL_PARTICLES drawn at random."""
     if len(particles) <= KERNEL_PARTICLES:
         return particles
-    log.info("the start and the kernel's test take %d of %d particles", KERNEL_PARTICLES, len(particles))
+    log.info(
+        "the initial latents and the kernel test use %d of %d particles", KERNEL_PARTICLES, len(particles)
+    )
     return np.sort(np.random.default_rng(seed).choice(particles, KERNEL_PARTICLES, replace=False))
 
 
 def kernel_box(box: int, max_frequency: float, n_maps: int) -> int:
-    """Box of so many difference maps of images of a box: what the rows used fill, if memory allows."""
+    """Return the box of the difference maps.
+
+    It is the smallest box that holds `max_frequency`, reduced until n_maps fit into KERNEL_BYTES.
+    """
     filled = [d for d in KERNEL_BOXES if d >= 2 * max_frequency * box][-1:] or KERNEL_BOXES[:1]
     fitting = [d for d in KERNEL_BOXES if n_maps * d**3 * 2 <= KERNEL_BYTES] or KERNEL_BOXES[-1:]
     return min(box, filled[0], fitting[0])

@@ -1,10 +1,10 @@
-"""States or a continuum, and how many states? Tilt images that were not used decide.
+"""Choice of the number of states, and of discrete states or a continuum, on held-out tilts.
 
-The linear model has been fitted without every third tilt image of each particle (`held_out`). Along the
-directions that those confirm there are as many states as they tell from each other, every two
-(`state_merging`). These points compete with two continua, with the same maps, so that what differs is the
-distribution alone: one Gaussian, the linear model itself, and the states spread out until they meet. Images
-used say where a particle is; what that says of the others is compared with what the mean map says.
+The linear model is fitted to the training images (`held_out`). Along its reproducible directions the number
+of states is the largest number for which held-out images distinguish every pair (`state_merging`). These
+states compete with two continua that use the same basis maps, so only the distribution of the latents
+differs: one Gaussian (the linear model itself), and the same states spread out until they meet. The score is
+the predictive log-likelihood log p(held-out images | training images), relative to the mean map.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,15 @@ from tomohet.linear.state_merging import merged_states
 
 @dataclass(frozen=True)
 class StateChoice:
-    """How much better than by the mean map held-out images are predicted, log likelihood in nats, of all
-    copies of a particle together (N particles without their copies).
+    """Gain in log-likelihood (nats) of held-out images over the mean map, for each candidate.
 
-    states (N, most): each particle's by 1, 2, ... states; spread (N, most): by these states, if each fills
-    the space to its neighbour (`LatentStates.spread_scores`); distance (most,): of the two of these states
-    which held-out images confirm least, in standard errors, infinite of one state; linear (N, K): by the
-    linear model along the first 1, 2, ... directions.
+    Copies of a particle are added up; N counts particles without their copies.
+
+    states : (N, most) gain of mixtures of 1, 2, ... states
+    spread : (N, most) gain of the same states, spread out to their neighbours (`LatentStates.spread_scores`)
+    distance : (most,) distance of the least distinguishable pair of 1, 2, ... states, in standard errors;
+        infinite for one state
+    linear : (N, K) gain of the linear model along the first 1, 2, ... directions
     """
 
     states: np.ndarray
@@ -36,12 +38,12 @@ class StateChoice:
 
     @property
     def n_states(self) -> int:
-        """The largest number of states of which held-out images tell every two from each other."""
+        """The largest number of states for which held-out images distinguish every pair."""
         return 1 + int(np.flatnonzero(self.distance > STATES_SE)[-1])
 
     @property
     def found(self) -> bool:
-        """Whether there are states, or the linear model predicts better than the mean map."""
+        """Whether there are several states, or the linear model predicts better than the mean map."""
         gain = self.continuous
         return self.n_states > 1 or exceeds(gain.sum(), standard_error(gain), STATES_SE)
 
@@ -52,14 +54,17 @@ class StateChoice:
 
     @property
     def continuous(self) -> np.ndarray:
-        """(N,) gain of the better continuum: of the linear model along as many directions as predict best, or
-        of the chosen states spread out."""
+        """(N,) gain of the better continuum.
+
+        It is either the linear model along the number of directions that predicts best, or the chosen states
+        spread out.
+        """
         continua = np.column_stack([self.linear, self.spread[:, self.n_states - 1]])
         return continua[:, continua.sum(0).argmax()]
 
     @property
     def advantage(self) -> float:
-        """Of states over the continuum, all particles together (nats)."""
+        """Gain of discrete states over the continuum, summed over particles (nats)."""
         return float((self.discrete - self.continuous).sum())
 
     @property
@@ -69,7 +74,7 @@ class StateChoice:
 
     @property
     def verdict(self) -> str:
-        """discrete, continuous, undecided or no heterogeneity."""
+        """One of discrete, continuous, undecided, no heterogeneity."""
         if not self.found:
             return "no heterogeneity"
         if abs(self.advantage) < STATES_SE * self.error:
@@ -78,22 +83,22 @@ class StateChoice:
 
     @property
     def sentence(self) -> str:
-        """The verdict for people."""
+        """The verdict as a sentence."""
         if self.verdict == "no heterogeneity":
             return (
                 f"no heterogeneity found at this number of particles ({len(self.linear):,}): held-out tilt "
-                "images tell no two states apart, nor does the linear model predict them better than the "
-                f"mean map (by {STATES_SE:.0f} standard errors)"
+                "images distinguish no two states, and the linear model does not predict them better than "
+                f"the mean map (by {STATES_SE:.0f} standard errors)"
             )
         states = f"{self.n_states} state{'s' if self.n_states > 1 else ''}"
         if self.verdict == "undecided":
             return (
-                f"undecided: {states} and a continuum predict held-out tilt images alike "
+                f"undecided: {states} and a continuum predict held-out tilt images equally well "
                 f"(states better by {self.advantage:.0f} ± {self.error:.0f} nats)"
             )
         if self.verdict == "discrete":
             return (
-                f"discrete: {states} predict held-out tilt images better than a continuum does "
+                f"discrete: {states} predict held-out tilt images better than a continuum "
                 f"(by {self.advantage:.0f} ± {self.error:.0f} nats)"
             )
         return (
@@ -103,7 +108,7 @@ class StateChoice:
 
 
 def choose_states(split: SplitLikelihood, most: int, seed: int) -> tuple[StateChoice, LatentStates]:
-    """At most `most` states along the directions of `split`, and how they compare with the linear model."""
+    """Choose at most `most` states along the directions of `split`; compare them with the linear model."""
     n, k = split.b.shape
     if not k:
         alone = LatentStates(split.b.new_ones(1).double(), split.b.new_zeros(1, 0).double(), 0.0)
@@ -124,5 +129,5 @@ def choose_states(split: SplitLikelihood, most: int, seed: int) -> tuple[StateCh
 
 
 def standard_error(gain: np.ndarray) -> np.ndarray:
-    """Of the sum over particles (axis 0)."""
+    """Return the standard error of the sum over particles (axis 0)."""
     return gain.std(0, ddof=1) * np.sqrt(len(gain))

@@ -1,11 +1,11 @@
-"""Maps of discrete states, from all images, each weighted by how probable its particle's state is.
+"""MAP reconstruction of the maps of discrete states, from all images weighted by responsibilities.
 
-d_s = e_s - sum_t g_t e_t by maximum a posteriori under the spectral prior of power c_s P for e_s. With g the
-states' shares, the mean of the states is the mean map: what is noise in it, or missing from it, does not come
-back in every state. c_s follows from d_s and its posterior variance (`prior_power`).
+The unknowns are differences from the mean map, d_s = e_s - sum_t pi_t e_t, with mixing weights pi. The prior
+of e_s has the power c_s P. The mean of the states is therefore the mean map, whose noise and missing
+information do not recur in every state. c_s is estimated from d_s and its posterior variance (`prior_power`).
 
-Which particle is in which state the linear model has said. Maps of single states are no better judges: each
-is made of fewer images, and particles' own noise in it speaks for the state that they are in already.
+Assignments come from the linear model. Re-assigning particles to the state maps does not help: each map is
+reconstructed from fewer images, and the noise of a particle in its own map favours its present state.
 """
 
 import torch
@@ -24,14 +24,14 @@ LEAST_PART = 0.05
 
 
 def state_maps(observations: Observations, mean: MeanMap, responsibility: Tensor) -> tuple[Tensor, Tensor]:
-    """Difference of every state's map from the mean map, (S, D, D, D), and prior scale (S,).
+    """Reconstruct each state's difference from the mean map (S, D, D, D), and its prior scale (S,).
 
-    mean: mask and power are those of the differences' prior; responsibility (N, S): probability of every
-    state given a particle's images.
+    mean : mean map; its mask and power are those of the differences' prior
+    responsibility : (N, S) probability of each state given a particle's images
     """
     equations = _equations(observations, mean, responsibility)
     centre = responsibility.mean(0)
-    # Power of d_s over that of e, were that of all states the same.
+    # Power of d_s relative to the power of e, if all states had the same power.
     part = (1 - 2 * centre + centre.square().sum()).clamp_min(LEAST_PART)
     precision, everywhere = equations.precision(len(mean.power)), torch.ones_like(mean.mask)
     scales = torch.full_like(centre, FIRST_PRIOR_SCALE)
@@ -41,7 +41,7 @@ def state_maps(observations: Observations, mean: MeanMap, responsibility: Tensor
 
 
 def _equations(observations: Observations, mean: MeanMap, responsibility: Tensor) -> NormalEquations:
-    """Normal equations of the state maps, in one pass over the images of all processes."""
+    """Build the normal equations of the state maps, in one pass over the images of all processes."""
     equations = NormalEquations(observations.box, responsibility.shape[1], observations.device)
     for seen in residuals(observations, mean):
         chunk = seen.chunk
@@ -51,7 +51,7 @@ def _equations(observations: Observations, mean: MeanMap, responsibility: Tensor
 
 
 def _solve(equations: NormalEquations, mean: MeanMap, scales: Tensor, centre: Tensor) -> Tensor:
-    """Difference maps (S, D, D, D), for prior scales (S,) and centre g (S,)."""
-    # What unit power of each e_t, in column t, gives to every d_s.
+    """Solve for difference maps (S, D, D, D), given prior scales (S,) and mixing weights `centre` (S,)."""
+    # Column t is the contribution of e_t, with unit power, to each d_s.
     mixing = (torch.eye(len(scales), device=scales.device) - centre) * scales.sqrt()
     return equations.solve(SpectralPrior(mean.mask, mean.power, mixing), CG_ITERATIONS)

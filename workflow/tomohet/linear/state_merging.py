@@ -1,19 +1,20 @@
-"""From many states to those that tilt images confirm which were not used.
+"""Merging of an over-segmented mixture until held-out tilts distinguish every pair of states.
 
-There are more states at first than are wanted. Images used say which particle is in which; those held out say
-whether two states differ: on the line through both, where do the particles of one lie, where those of the
-other? Noise that made two states out of one is not in the images held out, by which both then lie in the
-same place. The two that are confirmed least become one, and so on, one pair after the other.
+Training images assign the particles to more states than wanted. Held-out images then measure where the
+particles of two states lie on the line through both states. Two states that noise has split from one lie in
+the same place, because that noise is absent from the held-out images. The least distinguishable pair is
+merged repeatedly.
 
-Particle p in state s, at m_s, tells by its held-out images A', b' of the line from m_t with d = m_s - m_t:
-x = d (b' - A' m_t), with information i = d A' d; its place is x / i, of variance 1 / i, and that of all
-particles of s is Y_st = sum x / sum i. The distance of s and t over its standard error,
+Consider the line from m_t to m_s, with d = m_s - m_t. The held-out images A', b' of particle p in state s
+give x = d (b' - A' m_t), with the information i = d A' d. The particle's position on the line is x / i with
+variance 1 / i, and the position of all particles of s is Y_st = sum x / sum i. The distance of s and t in
+standard errors,
 
     (Y_st + Y_ts - 1) / sqrt(f (1 / sum_s i + 1 / sum_t i)),
 
-follows N(0, 1) where they are the same. f is how much more than by noise particles of a state differ from
-each other, chi^2 / (n_s + n_t - 2), but at least 1. Copies of one particle (`particles.copies`) share their
-noise: 1 / sum i grows by what their residuals x - i Y have in common, sum_source (sum r)^2 / sum r^2.
+follows N(0, 1) if the states are the same. The factor f >= 1 is the variance of the particles within the
+states relative to the noise, chi^2 / (n_s + n_t - 2). Copies of one particle (`particles.copies`) share their
+noise. 1 / sum i is therefore multiplied by sum_source (sum r)^2 / sum r^2 of their residuals r = x - i Y.
 """
 
 from collections.abc import Iterator
@@ -25,26 +26,30 @@ from torch import Tensor
 from tomohet.linear.latent_states import LatentStates, fit_latent_states, k_means_states
 from tomohet.linear.prediction import SplitLikelihood, summed_copies
 
-# How many times as many states there are at first.
+# Over-segmentation factor of the initial mixture.
 CROWD = 2
 
 
 @dataclass(frozen=True)
 class MergedStates:
-    """states, and distance (S, S) of every two by held-out images, in standard errors; infinite of a state
-    from itself, minus infinite where a state has no particle."""
+    """States, and their pairwise distances on held-out images.
+
+    states : the mixture
+    distance : (S, S) in standard errors; infinite on the diagonal, minus infinite for a state without
+        particles
+    """
 
     states: LatentStates
     distance: Tensor
 
     @property
     def least_distance(self) -> float:
-        """That of the two which are confirmed least, at least 0."""
+        """Distance of the least distinguishable pair, at least 0."""
         return max(self.distance.min().item(), 0.0)
 
 
 def merged_states(split: SplitLikelihood, most: int, seed: int) -> Iterator[MergedStates]:
-    """From CROWD times `most` states, or as many as there are particles, down to one."""
+    """Yield mixtures from CROWD times `most` states (or the number of particles) down to one state."""
     crowd = min(CROWD * most, len(split.b))
     states = k_means_states(split.a, split.b, crowd, seed)
     while True:
@@ -60,14 +65,18 @@ def merged_states(split: SplitLikelihood, most: int, seed: int) -> Iterator[Merg
 
 
 def states_of_number(split: SplitLikelihood, n_states: int, seed: int) -> LatentStates:
-    """So many states, of which those became one that are told apart least."""
+    """Merge the least distinguishable pairs until `n_states` remain."""
     return next(
         found.states for found in merged_states(split, n_states, seed) if len(found.states.share) == n_states
     )
 
 
 def held_out_distance(point: Tensor, label: Tensor, split: SplitLikelihood) -> Tensor:
-    """(S, S) distances of states at `point` (S, K), in standard errors; label (N,): each particle's state."""
+    """Return the (S, S) distances of states on held-out images, in standard errors.
+
+    point : (S, K) latents of the states
+    label : (N,) state of each particle
+    """
     n_states = len(point)
     information, seen, squares = point.new_zeros(3, n_states, n_states)
     shared = torch.ones_like(information)

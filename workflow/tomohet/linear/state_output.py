@@ -1,4 +1,4 @@
-"""The output folder of `states`: one table, one map per state, numbers and a figure."""
+"""Output folder of `states`: a table, a map for each state, numbers and figures."""
 
 from pathlib import Path
 
@@ -18,7 +18,10 @@ from tomohet.particles.store import Store
 def write_states(
     outdir: Path, store: Store, particles: np.ndarray, states: States, plot_format: str = "png"
 ) -> None:
-    """Write state_<n>.mrc, the figures, summary.json and, last, particles.parquet; n from 0, the largest."""
+    """Write state_<n>.mrc, the figures, summary.json and, last, particles.parquet.
+
+    n counts from 0, the largest state.
+    """
     for number, volume in enumerate(states.maps.cpu().numpy()):
         write_volume(outdir / f"state_{number}.mrc", volume * store.scale, store.pixel_size_A)
     _figure(states, outdir / f"states.{plot_format}")
@@ -28,7 +31,7 @@ def write_states(
 
 
 def table(particles: np.ndarray, states: States) -> pd.DataFrame:
-    """particle (ordinal in the store), state (0 is the largest), state_probability; a row per particle."""
+    """Return the columns particle (ordinal in the store), state (0 is the largest) and state_probability."""
     return pd.DataFrame(
         {
             "particle": np.asarray(particles, np.int64),
@@ -39,7 +42,7 @@ def table(particles: np.ndarray, states: States) -> pd.DataFrame:
 
 
 def summary(states: States) -> dict:
-    """Numbers for the report; gains are log likelihoods of held-out images over the mean map's, in nats."""
+    """Return numbers for the report; gains are log-likelihoods of held-out images over the mean map, nats."""
     choice = states.choice
     numbers = {
         "n_particles": len(states.responsibility),
@@ -53,11 +56,11 @@ def summary(states: States) -> dict:
     return numbers | {
         "verdict": choice.sentence,
         "kind": choice.verdict,
-        # By 1, 2, ... states and along 1, 2, ... directions of the linear model.
+        # Gains of 1, 2, ... states, and of the linear model along 1, 2, ... directions.
         "held_out_gain_states": choice.states.sum(0),
         "held_out_gain_spread_states": choice.spread.sum(0),
         "held_out_gain_linear": choice.linear.sum(0),
-        # Standard errors between the two of 2, 3, ... states that held-out images tell apart least.
+        # Distance of the least distinguishable pair of 2, 3, ... states, in standard errors.
         "least_distance_of_states": choice.distance[1:],
         "advantage_of_states": choice.advantage,
         "standard_error_of_advantage": choice.error,
@@ -78,23 +81,23 @@ def _figure(states: States, path: Path) -> None:
 
 
 def _distances(axis, choice: StateChoice) -> None:
-    """How far apart the two closest states are, against the number of states."""
+    """Plot the distance of the least distinguishable pair against the number of states."""
     axis.plot(range(2, len(choice.distance) + 1), choice.distance[1:], marker="o", markersize=4)
     axis.axhline(STATES_SE, color="0.6", linewidth=0.8, label="needed")
     axis.set_yscale("symlog", linthresh=STATES_SE)
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.set_ylim(bottom=0)
-    axis.set(title="Closest two states, by held-out tilts", ylabel="distance (standard errors)")
+    axis.set(title="Least distinguishable pair, held-out tilts", ylabel="distance (standard errors)")
     _against_their_number(axis, choice)
 
 
 def _gains(axis, choice: StateChoice) -> None:
-    """Held-out gain against the number of states, those of the continua beside it."""
+    """Plot the held-out gain of the states and of the continua against the number of states."""
     numbers, error = range(1, len(choice.distance) + 1), standard_error(choice.states)
     axis.errorbar(
         numbers, choice.states.sum(0), error, marker="o", markersize=4, capsize=2, label="discrete states"
     )
-    axis.plot(numbers, choice.spread.sum(0), color=plots.PALETTE[2], label="the same spread out (continuous)")
+    axis.plot(numbers, choice.spread.sum(0), color=plots.PALETTE[2], label="states, spread out (continuous)")
     axis.axhline(choice.linear.sum(0).max(), color=plots.PALETTE[1], label="linear model (continuous)")
     axis.set(title="Prediction of held-out tilts", ylabel="log likelihood over the mean map (nats)")
     _against_their_number(axis, choice)
@@ -114,7 +117,7 @@ def _slices(states: States, path: Path) -> None:
     figure = plots.slices_montage(
         [volume.cpu().numpy() for volume in maps],
         names,
-        "Mean map, and what distinguishes each state (particles)",
+        "Mean map, and difference of each state (number of particles)",
         own_scale=True,
         diverging=True,
     )

@@ -1,4 +1,9 @@
-"""Discrete states of particles: how many, which particle in which, and the map of each."""
+"""Discrete states of particles: their number, the assignment of particles, and the map of each state.
+
+A mixture of points in the latent space of the linear model is fitted by EM (`latent_states`), its number of
+states is cross-validated on held-out tilts (`state_choice`), and the maps are reconstructed from all images
+(`state_maps`).
+"""
 
 import logging
 from dataclasses import dataclass, replace
@@ -28,11 +33,12 @@ MOST_STATES = 12
 
 @dataclass(frozen=True)
 class States:
-    """States by size, the largest first.
+    """States in order of size, the largest first.
 
-    responsibility (N, S): probability of every state given a particle's images; maps (S, D, D, D) in the
-    units of the store's images; prior_scale (S,): prior power of each state's difference relative to the mean
-    map's; choice: how the number was found, None where it was given.
+    responsibility : (N, S) probability of each state given a particle's images
+    maps : (S, D, D, D) in the units of the store's images
+    prior_scale : (S,) prior power of each state's difference relative to the mean map
+    choice : how the number of states was determined; None if it was given
     """
 
     mean: MeanMap
@@ -43,12 +49,12 @@ class States:
 
     @property
     def state(self) -> Tensor:
-        """(N,) the likeliest state of each particle."""
+        """(N,) most probable state of each particle."""
         return self.responsibility.argmax(1)
 
     @property
     def sizes(self) -> Tensor:
-        """(S,) particles in each state."""
+        """(S,) number of particles in each state."""
         return torch.bincount(self.state, minlength=len(self.maps))
 
 
@@ -63,12 +69,13 @@ def fit_states(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> States:
-    """Find the states of particles (ordinals of the store), starting from a linear model of them.
+    """Find the states of particles (ordinals of the store), starting from a linear model of the particles.
 
-    linear: a fitted model, or the output folder of train_linear, whose own `max_frequency` then counts.
-    n_states: None takes as many, up to `most`, as held-out tilt images tell from each other (`state_choice`).
+    linear : a fitted model, or the output folder of train_linear, whose own `max_frequency` then applies
+    n_states : number of states; None takes the number, up to `most`, that held-out tilt images distinguish
+        (`state_choice`)
 
-    Raises InputError when the number is to be found and the folder's model was fitted to other particles.
+    Raises InputError if the number is to be determined and the folder's model was fitted to other particles.
     """
     split = None
     if isinstance(linear, LinearModel):
@@ -98,7 +105,7 @@ def fit_states(
     responsibility = states.log_responsibility(*tables).exp().float()
     size = torch.bincount(responsibility.argmax(1), minlength=responsibility.shape[1])
     responsibility = responsibility[:, torch.argsort(size, descending=True, stable=True)]
-    # States differ where, and at the frequencies at which, the linear model has found that particles differ.
+    # The prior: states differ at the voxels and frequencies at which the linear model finds differences.
     where = replace(mean, mask=mean.mask * variance.sqrt(), power=mean.power * spectrum)
     difference, prior_scale = state_maps(observations, where, responsibility)
     return States(mean, responsibility, mean.volume + difference, prior_scale, choice)

@@ -1,14 +1,15 @@
-"""What surrounds particles: is it seen in their images, and which images of a particle do not share it?
+"""Surroundings of the particles: a test whether tilts share them, and held-out images that do not.
 
-Neighbours, ice and cytosol differ from particle to particle and are in all tilts alike, as structure is. They
-are spread over the box without any order. The Fourier transform of such a density has coefficients that are
-independent of each other, but for those that lie nearer together than the reciprocal of its extent. It so
-makes images alike where their central slices come close: near the tilt axis, at low frequencies, and between
-neighbouring tilts. Structure that a few maps describe makes images alike wherever their slices are.
+Neighbours, ice and cytosol differ between particles but are the same in all tilts of a particle, like
+structure. Their density is disordered: Fourier coefficients are independent unless they are closer than the
+reciprocal of its extent. The surroundings therefore correlate images only where their central slices nearly
+coincide: near the tilt axis, at low frequencies, and between neighbouring tilts. Structure that a few basis
+maps describe correlates images everywhere.
 
-`alike_beyond` measures how alike neighbouring tilts are beyond what the model explains. `wedges` divides
-tilt images into those used and those held out by the tilt angle; of the latter the coefficients count that
-are far from all slices used (`Observations`, `apart_from`). What surrounds a particle confirms nothing there.
+`alike_beyond` measures the correlation of neighbouring tilts in excess of the model. `wedges` splits tilt
+images by tilt angle into training and held-out images. Only coefficients of the held-out images that are far
+from all training slices count (`Observations`, `apart_from`). There the surroundings cannot confirm a
+component.
 """
 
 import numpy as np
@@ -21,16 +22,19 @@ from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Chunk, Observations
 
-# Points of two slices nearer together than this (pixels of the lattice) see the same surroundings.
+# Points of two slices closer than this (pixels of the lattice) see the same surroundings.
 SAME_PX = 0.35
-# Shares of a particle's tilt images, from one end of the tilt range: used, and the first half held out.
+# Fractions of a particle's tilt images from one end of the tilt range: end of the training images, and of the
+# first held-out half.
 USED, FIRST = 2 / 3, 5 / 6
 
 
 def wedges(store: Store) -> tuple[Store, Store, Store]:
-    """Parts of a store: tilt images to be used, two thirds of a particle's from one end of its tilt range,
-    and two halves of the others, which are held out. Of odd particles (and their copies) it is the range's
-    other end."""
+    """Split a store into training tilt images and two halves of the held-out images, by tilt angle.
+
+    Training images are two thirds of a particle's images, from one end of its tilt range. Odd particles (and
+    their copies) use the other end.
+    """
     counts = np.diff(store.offsets)
     owner = np.repeat(np.arange(len(counts)), counts)
     rank = np.empty(len(owner), int)
@@ -45,13 +49,13 @@ def wedges(store: Store) -> tuple[Store, Store, Store]:
 def alike_beyond(
     observations: Observations, mean: MeanMap, basis: Tensor, variance: Tensor | None = None
 ) -> float:
-    """How alike neighbouring tilts are beyond the model, in standard deviations of noise.
+    """Return the excess correlation of neighbouring tilts over the model, in standard deviations of noise.
 
-    Over pairs of images i, j of a particle that are next to each other in tilt angle, and points k of both
-    slices at which these coincide, sum Re e_i* e_j of the residuals e = q - w S mu, less the second moment of
-    them that the model expects, w_i w_j S_i U (z z' + C) U' S_j'. Noise of independent images leaves 0 with
-    the variance w_i w_j / 2. Each shell counts alike: each shell's sum in units of its standard deviation,
-    added up over the shells, over the root of their number.
+    The sum runs over pairs of images i, j of a particle that are neighbours in tilt angle, and over points k
+    where their slices coincide. It adds Re e_i* e_j of the residuals e = q - w S mu, minus the second moment
+    that the model expects, w_i w_j S_i U (z z' + C) U' S_j'. Noise of independent images gives 0 with the
+    variance w_i w_j / 2. All shells have equal weight: the sum of each shell is divided by its standard
+    deviation, and the sum over shells by the root of their number.
     """
     prior = latent_prior(basis, mean)
     sums = torch.zeros(2, observations.n_shells, dtype=torch.float64, device=basis.device)
@@ -72,11 +76,11 @@ def alike_beyond(
     excess, chance = observations.processes.add_up(sums)
     seen = chance > 0
     deviations = (excess[seen] / chance[seen].sqrt()).sum() / seen.sum().clamp_min(1).sqrt()
-    return float(deviations) / np.sqrt(observations.copies)  # copies of a particle have the same noise
+    return float(deviations) / np.sqrt(observations.copies)  # copies of a particle share their noise
 
 
 def _neighbours(observations: Observations, chunk: Chunk) -> tuple[Tensor, Tensor]:
-    """Pairs of a chunk's images, of one particle and next to each other in tilt angle."""
+    """Find pairs of a chunk's images that belong to one particle and are neighbours in tilt angle."""
     rows = observations.store.images_of(observations.particles[chunk.part])
     owner = np.repeat(np.arange(chunk.n_particles), chunk.counts)
     order = np.lexsort((observations.store.images["tilt_deg"].to_numpy()[rows], owner))
@@ -85,7 +89,7 @@ def _neighbours(observations: Observations, chunk: Chunk) -> tuple[Tensor, Tenso
 
 
 def _coincide(observations: Observations, chunk: Chunk, first: Tensor, other: Tensor) -> Tensor:
-    """(pairs, n) whether the same row of two images is nearly the same point of Fourier space."""
+    """Return (pairs, n) whether the same half-plane point of two images is nearly the same Fourier point."""
     turned = chunk.rotation[first][:, :2] - chunk.rotation[other][:, :2]
     apart = torch.einsum("nj,pjl->pnl", observations.half_plane.k.to(turned), turned)
     return (apart.square().sum(-1) < SAME_PX**2).to(turned)

@@ -1,22 +1,24 @@
-"""Which filter the extraction multiplied into the images, measured from their noise.
+"""Maximum-likelihood test of the filter that extraction multiplied into the images, from their noise power.
 
-Data are y = p (C d V + noise) with p = C f: the CTF and a filter f that fades with the dose, which files
-state badly or not at all. The recorded noise is white or has one colour in all images, so the noise power of
-image i in shell j is
+The images are y = p (C d V + noise) with p = C f: the CTF C, and a filter f that fades with the dose. Files
+state f incorrectly, or not at all. The recorded noise is white, or has the same spectrum in all images. The
+noise power of image i in shell j is therefore
 
     E|y|^2 = u_i s_j C_i(j)^2 f_i(j)^2,
 
-u_i the level of an image, s_j the colour that all have in common, both free. f is thus known up to a factor
-for each image, in which a scale factor shows, and one for each shell, which blurs the map and no more.
-|y|^2 of noise is exponentially distributed, so that the likelihood of a filter is closed (Whittle), and u and
-s are means of power over what is expected. Particles are independent: filters are compared by the mean of
-their log-likelihood ratio over its standard error. Raw images have p = f.
+with a free level u_i of each image and a free common spectrum (colour) s_j. f is thus determined up to a
+factor for each image, which would show a scale factor, and a factor for each shell, which only blurs the map.
+|y|^2 of noise has an exponential distribution, so the likelihood of a filter has a closed form (Whittle), and
+u and s are means of the power relative to its expectation. Particles are independent: two filters are
+compared by the mean of their log-likelihood ratio divided by its standard error over particles. Raw images
+have p = f.
 
-The window in which images end spreads power over shells (`filter_profile.window_leak`): expected is the power
-after it. Where a filter or a low-pass leaves little, most of what is there has come from other shells.
+The window at the edge of the images leaks power between shells (`filter_profile.window_leak`). The expected
+power includes this leakage. Where a filter or a low-pass leaves little power, most of it comes from other
+shells.
 
-Shells below `INNER` are left out: signal and structures in the ice fade with the dose as well. Whether images
-end at the optimal dose shows in the power on both sides of that frequency, wherever it is.
+Shells below `INNER` are ignored, because signal and structures in the ice also fade with the dose. Whether
+images end at the optimal dose follows from the power on both sides of that frequency, at any frequency.
 """
 
 from dataclasses import dataclass
@@ -32,27 +34,32 @@ from tomohet.physics.dose import optimal_frequency
 from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import EXTRACTION_KV, ImageParameters, ctf_of, dose_weight_at
 
-LOWEST, INNER, OUTER = 0.2, 0.55, 0.8  # of Nyquist
+LOWEST, INNER, OUTER = 0.2, 0.55, 0.8  # fractions of Nyquist
 DOSE_GROUPS = 6
 ROUNDS = 8
 B_FACTORS_A2 = (0.5, 60.0)
-DECISIVE = 5.0  # z of one filter over another
-# Rms of the logarithm of the power: a filter that fits so well is not questioned; one that fits worse than
-# MISFIT gives way to the measured profile. What is stated rightly has 0.02, and up to 0.09 where the signal
-# is strong or particles have neighbours and a structured background.
+DECISIVE = 5.0  # z at which one filter is decisively better than another
+# Rms of the logarithm of the power ratio. A filter with a smaller misfit than FITS is accepted; one with a
+# larger misfit than MISFIT is replaced by the measured profile. A correctly stated filter has 0.02, and up to
+# 0.09 if the signal is strong, or if particles have neighbours and a structured background.
 FITS, MISFIT = 0.1, 0.12
-# Shells on either side of an edge that are compared with each other, and those in between, where it leaks.
+# Numbers of shells on either side of an edge that are compared, and of excluded shells around it, where the
+# window leaks power.
 BESIDE_PX, EDGE_PX = 6.0, 1.5
-HALFWAY = 0.35  # between exponents of a scale factor that is in the noise and one that is not
-# Images end where their power falls to so little within so many shells; share of images that are looked at.
+HALFWAY = 0.35  # exponent half-way between noise with and without a scale factor
+# Images end where the power falls to this fraction within this many shells; EARLY is the fraction of images
+# that are used.
 FALL, FALL_SHELLS, EARLY = 0.12, 4, 0.1
-CUT = 0.5  # share of the power beyond the optimal dose below which it has been cut off
+CUT = 0.5  # fraction of the power beyond the optimal dose below which the images are cut off there
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter that fades with the dose. kind: "none", "exposure" (exp(-dose / 2 Nc)) or "b-factor"
-    (exp(-B dose k^2 / 4), B in Å^2); cut_off: 0 beyond the optimal dose.
+    """A filter that fades with the dose.
+
+    kind : "none", "exposure" (exp(-dose / 2 Nc)) or "b-factor" (exp(-B dose k^2 / 4), B in Å^2)
+    b_factor_A2 : B of the kind "b-factor"
+    cut_off : whether it is 0 beyond the optimal dose
     """
 
     kind: str
@@ -61,7 +68,7 @@ class Filter:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """The filter in words."""
         text = {
             "none": "CTF only",
             "exposure": "CTF x exposure filter",
@@ -70,7 +77,7 @@ class Filter:
         return f"{text}, cut off at the optimal dose" if self.cut_off else text
 
     def of(self, params: ImageParameters) -> ImageParameters:
-        """Parameters of images with this filter."""
+        """Return the parameters of images with this filter."""
         like = params.dose_e_A2
         flags = {"dose_weighted": self.kind != "none", "cut_off": self.cut_off}
         columns = {key: torch.full_like(like, value, dtype=torch.bool) for key, value in flags.items()}
@@ -83,10 +90,17 @@ class Filter:
 
 @dataclass(frozen=True)
 class ShellSums:
-    """Of m images in the s shells from `LOWEST` on: power and expected (m, s), the sum of C^2 (of 1 for raw
-    images); points (s,) of each shell in an image; frequency (s,) in cycles per pixel; params and particle
-    (m,) of the images; box in px; leak (s, s): fraction of a shell's power that the window brings from
-    another, rows add up to 1; None without a window.
+    """Sums over m images in the s shells from `LOWEST` on.
+
+    power : (m, s) of the images
+    expected : (m, s) sum of C^2 (of 1 for raw images)
+    points : (s,) points of each shell in an image
+    frequency : (s,) cycles per pixel, at the outer edge of each shell
+    params : of the images
+    particle : (m,) of the images
+    box : px
+    leak : (s, s) fraction of a shell's power (row) that the window brings from another shell (column); rows
+        add up to 1; None without a window
     """
 
     power: Tensor
@@ -107,7 +121,11 @@ class ShellSums:
         particle: np.ndarray,
         window: Tensor | None = None,
     ) -> "ShellSums":
-        """chunks: yields (rows, half-planes (rows, n) complex); window: (box, box), of the images."""
+        """Accumulate sums over chunks of images.
+
+        chunks : yields (rows, half-planes (rows, n) complex)
+        window : (box, box) window of the images
+        """
         first = int(np.ceil(LOWEST * hp.box / 2))
         shell = hp.shell - first
         kept = (shell >= 0).nonzero()[:, 0]
@@ -130,7 +148,10 @@ class ShellSums:
         return cls(*sums, params, particle, hp.box, leak)
 
     def fit(self, filter_: Filter | Profile | None, inside_only: bool = False) -> "Fit":
-        """Under a filter; None: what the parameters state. inside_only: below the optimal dose."""
+        """Fit levels and noise colour under a filter; None uses the filter that the parameters state.
+
+        inside_only : whether to use only shells below the optimal dose
+        """
         params = self.params if filter_ is None else filter_.of(self.params)
         params = params._replace(cut_off=torch.zeros_like(params.dose_weighted))
         factor = dose_weight_at(params, self.middle.double()).square().clamp_min(1e-12)
@@ -140,7 +161,7 @@ class ShellSums:
         )
         weight = self.points * used
         some = weight.sum(1, keepdim=True) > 0
-        # Lower shells count for nothing but what leaks out of them.
+        # Lower shells enter only through the power that leaks out of them.
         seen = torch.where(self.frequency >= INNER / 2, used, some.float())
         colour = torch.ones(len(self.points))
         for _ in range(ROUNDS):
@@ -155,18 +176,19 @@ class ShellSums:
 
     @property
     def middle(self) -> Tensor:
-        """(s,) cycles per pixel in the middle of each shell; `frequency` is where it ends."""
+        """(s,) cycles per pixel in the middle of each shell; `frequency` is its outer edge."""
         return self.frequency - 0.5 / self.box
 
     def spread(self, power: Tensor) -> Tensor:
-        """Power (m, s) in shells after the window."""
+        """Apply the leakage of the window to power (m, s) in shells."""
         return power if self.leak is None else (power / self.points) @ self.leak.T * self.points
 
     def end(self) -> float | None:
-        """Frequency (cycles per pixel) at which all images end, as after a low-pass filter; None if nowhere.
+        """Return the frequency (cycles per pixel) at which all images end, as after a low-pass filter.
 
-        From the images of lowest dose, which no dose weight ends: power falls steeply within a few shells,
-        and not smoothly as noise, detectors and interpolation have it.
+        None if there is no such frequency. It is measured on the images of lowest dose, which no dose weight
+        cuts off. The power has to fall steeply within a few shells; noise, detectors and interpolation reduce
+        it smoothly.
         """
         early = self.params.dose_e_A2 <= self.params.dose_e_A2.quantile(EARLY)
         power = self.power[early].sum(0) / self.expected[early].sum(0).clamp_min(1e-30)
@@ -178,18 +200,23 @@ class ShellSums:
         return float(self.frequency[first + int(inside.nonzero()[-1])])
 
     def likelihood_below(self, filter_: Filter) -> float:
-        """Of all images, below the optimal dose."""
+        """Return the log-likelihood of all images, below the optimal dose."""
         return float(self.fit(filter_, inside_only=True).likelihood.sum())
 
     def edge(self) -> Tensor:
-        """(m, s) px from each shell to where the dose is the optimal one: positive below that frequency."""
+        """Return (m, s) distance in px from each shell to the frequency of the optimal dose.
+
+        The distance is positive below that frequency.
+        """
         extraction_kV = torch.full_like(self.params.voltage_kV, EXTRACTION_KV)
         limit = optimal_frequency(self.params.dose_e_A2, extraction_kV) * self.params.pixel_size_A
         return ((limit[:, None] - self.frequency) * self.box).float()
 
     def beyond(self, filter_: Filter) -> tuple[float, float]:
-        """Power beyond the optimal dose over that below it, both over what the filter leaves, and z of more
-        than `CUT` of it; (nan, 0) where no image goes beyond.
+        """Compare the power beyond the optimal dose with the power below it.
+
+        Both are relative to the power that the filter leaves. Returns their ratio, and z of the hypothesis
+        that the ratio exceeds `CUT`; (nan, 0) if no image extends beyond the optimal dose.
         """
         params = filter_.of(self.params)._replace(cut_off=torch.zeros_like(self.params.dose_weighted))
         factor = torch.where(
@@ -208,13 +235,16 @@ class ShellSums:
         share = (ratio / (colour * level.clamp_min(1e-30)[:, None])).clamp_max(1.5)
         score = (above * (share - CUT)).sum(1).double().numpy()
         z = z_over_particles(score, self.particle)
-        if not share[above > 0].any():  # nothing at all is left there: no scatter to compare with
+        if not share[
+            above > 0
+        ].any():  # no power at all beyond the edge, so there is no scatter for a z-score
             z = -MOST_Z
         return float((above * share).sum() / above.sum()), z
 
     def misfit(self, fit: "Fit") -> float:
-        """Rms of the logarithm of power over what is expected, over groups of doses and shells, less what
-        is chance.
+        """Return the rms log ratio of measured to expected power, over dose groups and shells.
+
+        The part that chance explains is subtracted.
         """
         dose = np.unique(self.params.dose_e_A2.numpy(), return_inverse=True)[1]
         group = torch.as_tensor(dose * DOSE_GROUPS // (dose.max() + 1))
@@ -226,7 +256,7 @@ class ShellSums:
         return float((deviation - chance).mean().clamp_min(0).sqrt())
 
     def with_best_b_factor(self, inside_only: bool) -> Filter:
-        """exp(-B dose k^2 / 4) of highest likelihood."""
+        """Return the filter exp(-B dose k^2 / 4) of highest likelihood."""
         best = minimize_scalar(
             lambda b: -self.fit(Filter("b-factor", float(np.exp(b))), inside_only).likelihood.sum(),
             bounds=np.log(B_FACTORS_A2), method="bounded", options={"xatol": 0.02},
@@ -234,11 +264,12 @@ class ShellSums:
         return Filter("b-factor", float(np.exp(best.x)))
 
     def scale_exponents(self, fit: "Fit") -> tuple[str, list[tuple[float, float]]]:
-        """Which scale factor shows, "stated" or the "cosine" of the tilt where the file states none, and for
-        two bands of frequencies its exponent in the amplitude of the noise, with z of more than `HALFWAY`.
+        """Estimate the exponent of the scale factor in the noise amplitude, in two bands of frequencies.
 
-        Each particle's images are compared among themselves: tomograms have grey levels of their own. What
-        else fades with the tilts, structures in the ice, fades with frequency too.
+        Returns the name of the scale factor ("stated", or "cosine" of the tilt if the file states none), and
+        for each band the exponent and z of the hypothesis that it exceeds `HALFWAY`. Images are compared
+        within each particle, because tomograms have grey levels of their own. Structures in the ice also fade
+        with the tilt, but their power depends on frequency.
         """
         stated = self.params.scale_factor.abs().double().numpy()
         name = "stated" if np.ptp(stated[stated > 0]) > 0.05 else "cosine"
@@ -261,8 +292,12 @@ class ShellSums:
 
 @dataclass(frozen=True)
 class Fit:
-    """likelihood (m,): log, of the images; level (m,): of their power; relative (m, s): power over what is
-    expected; used (m, s): 1 where it counts.
+    """Fit of a filter.
+
+    likelihood : (m,) log-likelihood of each image
+    level : (m,) noise level of each image
+    relative : (m, s) measured power relative to the expected power
+    used : (m, s) 1 where the shell counts
     """
 
     likelihood: np.ndarray

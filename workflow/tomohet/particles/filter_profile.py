@@ -1,12 +1,12 @@
-"""The filter that was multiplied into premultiplied images, read off their noise where no known one fits.
+"""Measured filter profile of premultiplied images, for the case that no known filter fits their noise.
 
-The recorded noise has one colour in all tilts. The power of noise of later tilts over that of the first ones,
-in one shell, is thus the square of the filter there, up to what it leaves of the first tilts, which blurs the
-map and no more. What was done beforehand to all images alike drops out with the colour.
+The recorded noise has the same spectrum in all tilts. In one shell, the noise power of later tilts relative
+to the first tilts is therefore the square of the filter, up to its effect on the first tilts, which only
+blurs the map. Preprocessing that is the same for all images cancels.
 
-The window in which images end spreads the power of a shell over others. Where a filter leaves a thousandth,
-that matters: `window_leak` says how much comes from where, and the profile is the one whose spread power is
-the measured one (Chahine's relaxation).
+The window at the edge of the images leaks the power of a shell into others. This matters where a filter
+leaves a thousandth of the power. `window_leak` gives the leakage matrix, and the profile is found by
+Chahine's relaxation, so that its power after leakage equals the measured power.
 """
 
 from dataclasses import dataclass
@@ -19,20 +19,27 @@ from torch import Tensor
 from tomohet.particles.noise_levels import shrunk
 from tomohet.physics.imaging import MEASURED, ImageParameters
 
-GROUPS = 12  # of images of similar dose
+GROUPS = 12  # groups of images of similar dose
 ROUNDS = 30
-LEAST = 1e-4  # of a weight
+LEAST = 1e-4  # lower limit of a weight
 
 
 @dataclass(frozen=True)
 class Profile:
-    """dose_e_A2 (G,): mean of each group, ascending; weight (G, `MEASURED`): the filter's amplitude."""
+    """Measured amplitude of a filter.
+
+    dose_e_A2 : (G,) mean dose of each group of images, ascending
+    weight : (G, `MEASURED`) amplitude of the filter
+    """
 
     dose_e_A2: np.ndarray
     weight: np.ndarray
 
     def at(self, dose_e_A2: np.ndarray) -> np.ndarray:
-        """float32 (n, `MEASURED`) of images of these doses (n,); the logarithm is linear between groups."""
+        """Interpolate the amplitude float32 (n, `MEASURED`) at doses (n,).
+
+        The logarithm of the amplitude is linear between groups.
+        """
         last = len(self.dose_e_A2) - 1
         place = np.interp(dose_e_A2, self.dose_e_A2, np.arange(last + 1.0))
         below = np.minimum(place.astype(int), max(last - 1, 0))
@@ -42,17 +49,17 @@ class Profile:
         return np.exp(values).astype(np.float32)
 
     def of(self, params: ImageParameters) -> ImageParameters:
-        """Parameters of images with this filter."""
+        """Return the parameters of images with this filter."""
         weight = torch.as_tensor(self.at(params.dose_e_A2.numpy()))
         return params._replace(measured_weight=weight, dose_weighted=torch.ones_like(params.dose_weighted))
 
 
 def window_leak(window: Tensor) -> Tensor:
-    """Compute how much of each shell's power a window brings from the other shells: (D/2 + 1, D/2 + 1).
+    """Compute the leakage matrix (D/2 + 1, D/2 + 1) of a window between shells.
 
-    Entry (i, j) is the power in shell i of white noise that fills shell j alone and is then windowed, over
-    the power of white noise in all shells. Rows add up to 1. Power beyond Nyquist counts to the last shell.
-    Means of power convolve with the power of the window's transform.
+    Entry (i, j) is the power in shell i of white noise that fills only shell j before the window, relative to
+    the power of white noise in all shells. Rows add up to 1. Power beyond Nyquist is assigned to the last
+    shell. Expected power is convolved with the power spectrum of the window.
 
     window : (D, D), in real space
     """
@@ -82,10 +89,12 @@ def measured_profile(
 ) -> Profile:
     """Measure the filter in the noise of images (m,) in shells (s,).
 
-    power (m, s): of the images, on one grey scale; expected (m, s): of white noise without the filter; stated
-    (m, s): the filter's amplitude as the file states it, which stays where too few images say otherwise.
-    leak: `window_leak` of these shells. cpp: of the shells, cycles per pixel; those from lowest_cpp on are
-    noise.
+    power : (m, s) of the images, on one grey scale
+    expected : (m, s) of white noise without the filter
+    stated : (m, s) the filter's amplitude according to the file, to which groups with few images are shrunk
+    leak : `window_leak` of these shells
+    cpp : (s,) frequencies of the shells, cycles per pixel
+    lowest_cpp : frequency from which the shells contain only noise
     """
     group, dose = dose_groups(dose_e_A2)
     power, expected, stated, images = (
@@ -98,7 +107,7 @@ def measured_profile(
         spread = leak.double().T
         for _ in range(ROUNDS):
             left = left * (power / ((expected * left / points) @ spread * points).clamp_min(1e-30))
-    # The colour of the recorded noise and what is left of the first tilts divide out.
+    # The colour of the recorded noise and the filter of the first tilts cancel in the ratio.
     deviation = torch.log((left / left[0] / (stated / stated[0])).clamp_min(LEAST**2))
     count = images * points / (1 + images[0] / images[0].clamp_min(1))
     log_power = torch.log(stated / stated[0]) + shrunk(deviation, count)
@@ -107,7 +116,10 @@ def measured_profile(
 
 
 def dose_groups(dose_e_A2: Tensor) -> tuple[Tensor, np.ndarray]:
-    """Group (m,) of each image, of at most `GROUPS` of similar dose, and their mean doses, ascending."""
+    """Return the group (m,) of each image and the groups' mean doses, ascending.
+
+    There are at most `GROUPS` groups of similar dose.
+    """
     doses, rank = np.unique(dose_e_A2.double().numpy(), return_inverse=True)
     group = np.unique(rank * min(GROUPS, len(doses)) // len(doses), return_inverse=True)[1]
     mean = np.bincount(group, doses[rank]) / np.bincount(group)
@@ -115,10 +127,11 @@ def dose_groups(dose_e_A2: Tensor) -> tuple[Tensor, np.ndarray]:
 
 
 def _weight_of(log_amplitude: np.ndarray, k: np.ndarray, lowest_cpp: float) -> np.ndarray:
-    """Amplitude (`MEASURED`,) of a filter from its logarithm (s,) at frequencies k (s,); it never rises.
+    """Return the amplitude (`MEASURED`,) of a filter from its logarithm (s,) at frequencies k (s,).
 
-    Below lowest_cpp there is signal, which fades with the dose as well: the filter leaves no less than
-    what is measured there, nor than the Gaussian that ends where the shells of noise begin.
+    The amplitude never rises with frequency. Below lowest_cpp there is signal, which also fades with the
+    dose. There the amplitude is at least the measured one, and at least a Gaussian that joins at the first
+    shell of noise.
     """
     noise = k >= lowest_cpp
     falling = isotonic_regression(log_amplitude[noise], increasing=False).x.clip(np.log(LEAST), 0)

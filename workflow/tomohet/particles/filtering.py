@@ -1,4 +1,4 @@
-"""Which particles and tilt images take part: options of tomoDRGN's names and meaning, on the one table."""
+"""Selection of particles and tilt images, with the names and meanings of tomoDRGN's options."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,12 +12,13 @@ from tomohet.particles.table import ParticleSet, number_images
 
 @dataclass(frozen=True)
 class Selection:
-    """What to keep, applied in this order.
+    """Rules of a selection, applied in this order; -1 keeps all.
 
-    `images`: images by their number in the input file, hidden tilts of optimisation sets included.
-    `particles`: particles by their number in the input file.
-    `sort` and `first_tilts`: keep each particle's first n images in file order, by rising dose or in
-    random order (`seed`), and drop particles with fewer. `first_particles`: keep the first n. -1 keeps all.
+    images : images by their number in the input file, including hidden tilts of optimisation sets
+    particles : particles by their number in the input file
+    sort : order of each particle's images: file order, ascending dose, or random (`seed`)
+    first_tilts : number of images to keep of each particle in this order; particles with fewer are dropped
+    first_particles : number of particles to keep
     """
 
     particles: np.ndarray | None = None
@@ -28,10 +29,10 @@ class Selection:
     seed: int = 0
 
     def keep(self, particles: pd.DataFrame, images: pd.DataFrame, n_input_images: int) -> np.ndarray:
-        """Whether each row of `images` is kept (bool).
+        """Return whether each row of `images` is kept (bool).
 
-        "File order" is the order in the tilt series, so that shuffled rows select the same images.
-        Raises InputError for indices out of range or repeated, and when nothing is left.
+        "File order" is the order in the tilt series, so shuffled rows select the same images. Raises
+        InputError if indices are out of range or repeated, or if nothing is left.
         """
         keep = np.ones(len(images), dtype=bool)
         particle = images["particle"].to_numpy()
@@ -66,22 +67,25 @@ class Selection:
 
 
 def checked_indices(indices: np.ndarray, n: int, option: str, what: str) -> np.ndarray:
-    """Indices as sorted int64; raises InputError unless they are distinct and within 0..n-1."""
+    """Return indices as sorted int64; raise InputError unless they are distinct and within 0..n-1."""
     indices = np.sort(np.asarray(indices).ravel())
     if not np.issubdtype(indices.dtype, np.integer):
-        raise InputError(f"{option}: holds values of type {indices.dtype}, expected whole numbers")
+        raise InputError(f"{option}: contains values of type {indices.dtype}, expected whole numbers")
     if not len(indices):
-        raise InputError(f"{option}: holds no indices")
+        raise InputError(f"{option}: contains no indices")
     if indices[0] < 0 or indices[-1] >= n:
         wrong = indices[0] if indices[0] < 0 else indices[-1]
         raise InputError(f"{option}: index {wrong} is out of range, the file has {what} 0 to {n - 1}")
     if (twice := indices[1:][np.diff(indices) == 0]).size:
-        raise InputError(f"{option}: index {twice[0]} stands more than once")
+        raise InputError(f"{option}: index {twice[0]} appears more than once")
     return indices.astype(np.int64)
 
 
 def filter_particles(particle_set: ParticleSet, keep: np.ndarray) -> ParticleSet:
-    """The set with only the images where `keep`; particles keep their numbers, those without images too."""
+    """Return the set with only the images in `keep`.
+
+    All particles keep their numbers, even particles without images.
+    """
     images = number_images(particle_set.images[keep])
     counts = np.bincount(images["particle"], minlength=len(particle_set.particles))
     return replace(particle_set, images=images, particles=particle_set.particles.assign(n_tilts=counts))

@@ -1,8 +1,9 @@
-"""What was multiplied into premultiplied images, as their noise shows it, beside what the file states.
+"""Check of the stated extraction filter against the noise of premultiplied images.
 
-Where the two differ without doubt, the columns of the image table that the forward model reads are those of
-what was measured: the noise of a premultiplied image is the recorded noise times what was multiplied in, and
-nothing else tells what that was. Where no known filter fits, the model has the profile of the noise itself.
+The noise of a premultiplied image is the recorded noise times the factor that was multiplied in, and no other
+source shows this factor. If noise and file clearly disagree, the columns of the image table that the forward
+model reads are set to the measured filter. If no known filter fits, the model uses the profile measured in
+the noise.
 """
 
 import logging
@@ -32,26 +33,33 @@ from tomohet.physics.imaging import MEASURED, dose_weight_at, image_parameters
 
 log = logging.getLogger(__name__)
 
-IMAGES = 1500  # whole particles at random, of so many images in all
+IMAGES = 1500  # total number of images, of randomly drawn whole particles
 CUT_DECISIVE = 4.0
-# Exponents of the scale factor in the amplitude of the noise that say that it is in it, or not. What the
-# window lets leak from low frequencies into those that hardly hold anything makes them smaller.
+# Ranges of the exponent of the scale factor in the noise amplitude: without and with a scale factor. Leakage
+# of the window from low frequencies into nearly empty shells reduces the exponents.
 NO_SCALE, SCALE = (-0.6, 0.2), (0.5, 1.3)
-SCALE_MISFIT = 0.05  # beyond, structures in the ice weaken with the tilt as a scale factor would
-BETTER = 0.6  # misfit of a B-factor beside that of the published filters, to be believed
+SCALE_MISFIT = 0.05  # above this, ice structures that fade with the tilt may look like a scale factor
+BETTER = 0.6  # a B-factor is accepted if its misfit is below this fraction of the published filters'
 
 Verdict = str  # "right", "wrong", "undecided", "unknown"
 
 
 @dataclass(frozen=True)
 class MeasuredFilter:
-    """stated, found: the filters, the latter None where none was found; mixed: images state different ones.
+    """Stated and measured filter of premultiplied images.
 
-    scale_stated, scale_found: whether a scale factor is multiplied in, None where that is not known. verdict:
-    "right", "wrong" (and what was found is used), "undecided" or "unknown": no known filter fits, and
-    `profile`, the measured one, is used; or all images end at a resolution `end_A` (`end_cpp` in cycles per
-    pixel), of which noise cannot tell more. z: of what was found over what is stated, or of what is stated
-    over the next; exponent: of the scale factor.
+    stated : filter according to the file
+    found : filter in the noise; None if none was found
+    mixed : whether images state different filters
+    scale_stated, scale_found : whether a scale factor is multiplied in; None if unknown
+    verdict : "right"; "wrong" (the measured filter is used); "undecided"; or "unknown": either no known
+        filter fits, and the measured `profile` is used, or all images end at a resolution, and the noise
+        cannot show more
+    z : of the measured filter over the stated one, or of the stated filter over the next
+    exponent : of the scale factor
+    misfit : rms log ratio of measured to expected power
+    end_A, end_cpp : resolution (Å) and frequency (cycles per pixel) at which all images end
+    profile : measured filter
     """
 
     stated: Filter
@@ -69,11 +77,11 @@ class MeasuredFilter:
 
     @property
     def message(self) -> str:
-        """One sentence."""
+        """The result in one sentence."""
         stated = f"stated: {_named(self.stated, self.scale_stated)}"
         if self.end_A is not None:
             return (
-                f"{stated}; all images end at {self.end_A:.3g} Å: the noise beyond, which would tell, is gone"
+                f"{stated}; all images end at {self.end_A:.3g} Å, so the noise beyond cannot show the filter"
             )
         if self.verdict == "unknown":
             return (
@@ -82,17 +90,17 @@ class MeasuredFilter:
                 "the amplitude at Nyquist in the last tilts"
             )
         if self.verdict == "undecided":
-            return f"{stated}; too few images to tell (z = {self.z:.1f})"
+            return f"{stated}; too few images to confirm it (z = {self.z:.1f})"
         scale = self.scale_stated if self.scale_found is None else self.scale_found
-        text = f"{stated}; found in the noise: {_named(self.found, scale)} (z = {self.z:.1f})"
-        return text if self.scale_found is not None else f"{text}; the scale factor cannot be told"
+        text = f"{stated}; measured in the noise: {_named(self.found, scale)} (z = {self.z:.1f})"
+        return text if self.scale_found is not None else f"{text}; the scale factor cannot be determined"
 
     def described(self) -> dict:
-        """Plain values for `store.yaml`."""
+        """Return plain values for `store.yaml`."""
         return {"verdict": self.verdict, "found": self.message, "end_A": self.end_A}
 
     def corrected(self, images: pd.DataFrame) -> pd.DataFrame:
-        """The image table with what was found where that is not what the file states."""
+        """Return the image table with the measured filter where it differs from the stated one."""
         treated = images["ctf_premultiplied"].to_numpy(bool)
         if self.profile is not None:
             weight = self.profile.at(images["dose_e_A2"].to_numpy())
@@ -129,10 +137,10 @@ def judged(sums: ShellSums) -> MeasuredFilter:
         return MeasuredFilter(stated, None, mixed, scale_stated, *none_found, end_A, end)
 
     best, fit, z, decided = _best(sums, known, stated, mixed, inside_only=True)
-    # There is no filter that is nothing but cut off: where that is what shows, it has faded before.
+    # No filter consists of a cut-off alone. If only a cut-off shows, the filter fades as well.
     fading = best if best.kind != "none" else max(known - {Filter("none")}, key=sums.likelihood_below)
     cut = all(share < CUT and z_cut < -CUT_DECISIVE for share, z_cut in map(sums.beyond, {best, fading}))
-    if cut:  # A filter that fades faster than any that is known leaves as little there.
+    if cut:  # A filter that fades faster than any known filter leaves as little power there.
         share, z_cut = sums.beyond(sums.with_best_b_factor(inside_only=True))
         cut = share < CUT and z_cut < -CUT_DECISIVE
     if cut:
@@ -170,9 +178,12 @@ def judged(sums: ShellSums) -> MeasuredFilter:
 
 
 def _profile(sums: ShellSums, fit: Fit) -> Profile:
-    """The measured filter. fit: of the known filter that comes closest, for the particles' grey levels.
+    """Measure the filter profile.
 
-    A particle's tilts were recorded with equal noise, multiplied by the stated scale factor (0 in none).
+    A particle's tilts were recorded with equal noise, and multiplied by the stated scale factor (never 0
+    here).
+
+    fit : fit of the closest known filter, for the particles' grey levels
     """
     params, owner = sums.params, np.unique(sums.particle, return_inverse=True)[1]
     scale = params.scale_factor.square().double().numpy()
@@ -188,7 +199,10 @@ def _profile(sums: ShellSums, fit: Fit) -> Profile:
 
 
 def _best(sums: ShellSums, known: set[Filter], stated: Filter, mixed: bool, *, inside_only: bool):
-    """The filter, its fit, z of it over what is stated (or of that over the next), whether that decides."""
+    """Return the best filter, its fit, its z, and whether z is decisive.
+
+    z is that of the best filter over the stated one or, if the stated filter is best, over the next one.
+    """
     fits = {one: sums.fit(one, inside_only) for one in known}
     if mixed:
         fits[stated] = sums.fit(None, inside_only)
@@ -203,7 +217,7 @@ def _best(sums: ShellSums, known: set[Filter], stated: Filter, mixed: bool, *, i
             order, best = [free, *order], free
     if best != stated and _z(sums, fits[best], fits[stated]) > DECISIVE:
         return best, fits[best], _z(sums, fits[best], fits[stated]), True
-    # What is stated stands; does it differ from the others at all?
+    # The stated filter is kept; check whether it differs significantly from the others.
     others = [_z(sums, fits[stated], fits[one]) for one in known if one != stated]
     return stated, fits[stated], min(others), min(others) > DECISIVE
 
@@ -215,16 +229,18 @@ def _z(sums: ShellSums, one, other) -> float:
 def measured_filter(
     particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
 ) -> MeasuredFilter | None:
-    """What was multiplied into the premultiplied images of a particle set; None without any.
+    """Measure the filter of the premultiplied images of a particle set; None without such images.
 
-    hp, grids: of the images as they are read. Raises InputError as `read_half_planes` does.
+    hp, grids : of the images as they are read
+
+    Raises InputError as `read_half_planes` does.
     """
     sums = sampled(particle_set, preparation, hp, grids)
     if sums is None:
         return None
     found = judged(sums)
     (log.warning if found.verdict in ("wrong", "unknown") else log.info)(
-        "what was multiplied into the images: %s", found.message
+        "filter multiplied into the images: %s", found.message
     )
     return found
 
@@ -232,7 +248,10 @@ def measured_filter(
 def sampled(
     particle_set: ParticleSet, preparation: Preparation, hp: HalfPlane, grids: Grids
 ) -> ShellSums | None:
-    """Shell sums of premultiplied images of particles at random, `IMAGES` in all; None without any."""
+    """Accumulate shell sums of premultiplied images of random particles; None without such images.
+
+    There are `IMAGES` images in total.
+    """
     images = particle_set.images
     treated = images["ctf_premultiplied"].to_numpy(bool) & (images["scale_factor"].to_numpy() != 0)
     rows = _whole_particles(images["particle"].to_numpy(), treated)
@@ -247,7 +266,7 @@ def sampled(
 
 
 def _whole_particles(particle: np.ndarray, usable: np.ndarray) -> np.ndarray:
-    """Usable rows (ascending) of particles at random."""
+    """Draw particles at random and return their usable rows, ascending."""
     names, count = np.unique(particle[usable], return_counts=True)
     order = np.random.default_rng(0).permutation(len(names))
     n = max(2, int(np.searchsorted(np.cumsum(count[order]), IMAGES, side="right")))

@@ -1,8 +1,8 @@
-"""Maps from many slices: insertion into a padded grid, and a Wiener-regularised division.
+"""Back-projection: insertion of slices into a padded Fourier grid, and Wiener-regularised division.
 
-The grid is that of `physics.slicing`, of which only kx >= 0 is kept; insertion is the adjoint of cutting a
-slice. (RELION's geometry: Scheres 2012, J. Struct. Biol. 180:519; gridding correction: Jackson et al. 1991,
-IEEE Trans. Med. Imaging.)
+The grid is that of `physics.slicing`, restricted to kx >= 0. Insertion is the adjoint of cutting a slice.
+Geometry as in RELION (Scheres 2012, J. Struct. Biol. 180:519); gridding correction after Jackson et al. 1991,
+IEEE Trans. Med. Imaging.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,16 @@ Tensor = torch.Tensor
 
 
 def _corners(points: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The 8 grid neighbours of points (p, 3), one at a time: index (p,) in the half grid and weight (p,)."""
+    """Yield the 8 grid neighbours of points (p, 3), one at a time.
+
+    Each neighbour is an index (p,) in the half grid and a weight (p,).
+    """
     half = size // 2
     low = torch.floor(points)
     upper = (points - low).unbind(-1)
     lower = [1 - fraction for fraction in upper]
     x0, y0, z0 = low.long().unbind(-1)
-    # Past the last plane kx = size/2 only points of weight 0 lie; ky and kz wrap round.
+    # Beyond the last plane kx = size/2 all points have weight 0; ky and kz are periodic.
     xs = (x0.clamp(max=half), (x0 + 1).clamp(max=half))
     ys = ((y0 % size) * (half + 1), ((y0 + 1) % size) * (half + 1))
     zs = ((z0 % size) * (size * (half + 1)), ((z0 + 1) % size) * (size * (half + 1)))
@@ -38,10 +41,10 @@ def _corners(points: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class Accumulator:
-    """Sums over slices on the padded half grid, all that belongs to a voxel side by side.
+    """Sums over slices on the padded half grid, with all values of a voxel adjacent in memory.
 
-    sums (2D, 2D, D+1, 4) float32: real and imaginary part of the numerator, the denominator, and an unused
-    place that keeps the numerator aligned as a complex number.
+    sums : (2D, 2D, D+1, 4) float32: real and imaginary part of the numerator, the denominator, and an unused
+        value that aligns the numerator as a complex number
     """
 
     box: int
@@ -49,7 +52,7 @@ class Accumulator:
 
     @classmethod
     def zeros(cls, box: int, device: torch.device | str = "cpu") -> "Accumulator":
-        """An empty accumulator for maps of box D."""
+        """Create an empty accumulator for maps of box D."""
         shape = (PADDING * box, PADDING * box, PADDING * box // 2 + 1, 4)
         return cls(box, torch.zeros(shape, device=device))
 
@@ -70,9 +73,10 @@ class Accumulator:
 def insert_slices(
     values: Tensor, weights: Tensor, rotation: Tensor, hp: HalfPlane, accumulator: Accumulator
 ) -> None:
-    """Add slices to an accumulator in place; on values alone, the exact adjoint of cutting slices.
+    """Add slices to an accumulator in place; for the values, this is the exact adjoint of cutting slices.
 
-    values: (m, n) complex, the weighted data g F. weights: (m, n), what they are to be divided by, g h.
+    values : (m, n) complex, the weighted data g F
+    weights : (m, n) g h, by which the sums are divided later
     """
     points = PADDING * (hp.k.to(rotation.dtype) @ rotation[:, :2, :]).reshape(-1, 3)
     values, weights = values.flatten(), weights.flatten()
@@ -105,18 +109,20 @@ def _with_mates(grid: Tensor) -> Tensor:
 
 
 def _shell_mean(grid: Tensor, shells: Tensor) -> Tensor:
-    """Means over shells of the full grid, spread back over the half grid."""
+    """Return means over shells of the full grid, at the points of the half grid."""
     n_shells = int(shells.max()) + 1
     sums, count = (full_shell_sums(values, shells, n_shells) for values in (grid, torch.ones_like(grid)))
     return at_points((sums / count.clamp(min=1)).float(), shells)
 
 
 def wiener_map(accumulator: Accumulator, fraction: float = 1e-3, ssnr: Tensor | None = None) -> Tensor:
-    """Map (D, D, D) float32 with mean 0: numerator / (denominator + regulariser), gridding-corrected.
+    """Divide numerator by (denominator + regulariser): map (D, D, D) float32 with mean 0.
 
-    fraction: the regulariser as a fraction of the denominator's mean over the shell. ssnr: (D//2+1,) spectral
-    signal-to-noise ratio of the result per shell; the regulariser is then the shell's mean over it (Wiener
-    filter), and never below `fraction` of the mean.
+    The map is corrected for gridding.
+
+    fraction : regulariser as a fraction of the denominator's mean over the shell
+    ssnr : (D//2+1,) spectral signal-to-noise ratio of the result per shell; the regulariser is then the
+        shell's mean divided by it (Wiener filter), and at least `fraction` of the mean
     """
     box = accumulator.box
     numerator, denominator = _with_mates(accumulator.numerator), _with_mates(accumulator.denominator)
@@ -126,7 +132,7 @@ def wiener_map(accumulator: Accumulator, fraction: float = 1e-3, ssnr: Tensor | 
     if ssnr is not None:
         noise_to_signal = 1 / ssnr.to(mean).clamp(min=1e-6)
         strength = torch.maximum(strength, at_points(noise_to_signal, shells))
-    # Shells that no slice reaches have mean 0: the floor turns 0 / 0 into 0.
+    # Shells without any slice have mean 0; the lower limit turns 0 / 0 into 0.
     regulariser = (strength * mean).clamp(min=torch.finfo(torch.float32).tiny)
     spectrum = numerator / (denominator + regulariser)
     spectrum[0, 0, 0] = 0

@@ -1,8 +1,8 @@
 """Fourier half-planes of images, half-balls of volumes, and the Hartley transform.
 
-Origin at pixel D//2 of a box of even size D; F(k) = sum_x f(x) exp(-2 pi i k.x/D), unnormalised. Real
-images have F(-k) = conj F(k), so one of each pair +-k is kept, up to the Nyquist circle |k| <= D/2 and
-without k = 0.
+The origin is pixel D//2 of a box of even size D; F(k) = sum_x f(x) exp(-2 pi i k.x/D), without a normalising
+factor. Real images have F(-k) = conj F(k). Only one point of each pair +-k is therefore stored, up to the
+Nyquist circle |k| <= D/2 and without k = 0.
 """
 
 import math
@@ -19,10 +19,12 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True, eq=False)
 class HalfPlane:
-    """The lattice points of one image's transform, sorted by |k| (then kx, ky).
+    """Lattice points of an image's transform, sorted by |k| (then kx, ky).
 
-    box: D. k: (n, 2) int16 as (kx, ky), with kx > 0, or kx = 0 and ky > 0. radius: (n,) float32, |k|.
-    frequency: (n, 2) float32, cycles per pixel.
+    box : D
+    k : (n, 2) int16 as (kx, ky), with kx > 0, or kx = 0 and ky > 0
+    radius : (n,) float32, |k|
+    frequency : (n, 2) float32, cycles per pixel
     """
 
     box: int
@@ -37,15 +39,15 @@ class HalfPlane:
 
     @property
     def shell(self) -> Tensor:
-        """(n,) int64: Fourier shell of each point (`physics.shells`)."""
+        """(n,) int64 Fourier shell of each point (`physics.shells`)."""
         return shell_of(self.radius)
 
     def to(self, device: torch.device | str) -> "HalfPlane":
-        """The same half-plane on another device."""
+        """Return the same half-plane on another device."""
         return half_plane(self.box, device)
 
     def prefix(self, radius: float) -> int:
-        """Number of points with |k| <= radius: they come first."""
+        """Return the number of points with |k| <= radius, which come first."""
         return int(torch.searchsorted(self.radius, torch.tensor(radius + 1e-4, device=self.radius.device)))
 
     def _index(self) -> Tensor:
@@ -53,15 +55,15 @@ class HalfPlane:
         return (ky % self.box) * (self.box // 2 + 1) + kx
 
     def gather(self, transform: Tensor) -> Tensor:
-        """Values (..., n) of transforms (..., D, D//2+1) laid out as by rfft2, origin at pixel D//2."""
+        """Return values (..., n) of transforms (..., D, D//2+1) as from rfft2, origin at pixel D//2."""
         return transform.flatten(-2)[..., self._index()]
 
     def scatter(self, values: Tensor) -> Tensor:
-        """The rfft2 layout (..., D, D//2+1) of values (..., n); zero outside the half-plane."""
+        """Return the rfft2 layout (..., D, D//2+1) of values (..., n); zero outside the half-plane."""
         flat = values.new_zeros((*values.shape[:-1], self.box * (self.box // 2 + 1)))
         flat[..., self._index()] = values
         transform = flat.unflatten(-1, (self.box, self.box // 2 + 1))
-        # The column kx = 0 holds both ky and -ky.
+        # The column kx = 0 contains both ky and -ky.
         half = self.box // 2
         transform[..., half + 1 :, 0] = transform[..., 1:half, 0].flip(-1).conj()
         return transform
@@ -69,9 +71,9 @@ class HalfPlane:
 
 @lru_cache(maxsize=32)
 def half_plane(box: int, device: torch.device | str = "cpu") -> HalfPlane:
-    """The half-plane of images of `box` x `box` pixels (cached per box and device).
+    """Return the half-plane of images of `box` x `box` pixels (cached per box and device).
 
-    Raises ValueError when the box is odd.
+    Raises ValueError if the box is odd.
     """
     half = _half_box(box)
     if torch.device(device).type != "cpu":
@@ -90,11 +92,13 @@ def half_plane(box: int, device: torch.device | str = "cpu") -> HalfPlane:
 
 @dataclass(frozen=True, eq=False)
 class HalfBall:
-    """The lattice points of a volume's transform, sorted by |k| (then kx, ky, kz).
+    """Lattice points of a volume's transform, sorted by |k| (then kx, ky, kz).
 
-    box: D. k: (n, 3) int16 as (kx, ky, kz), one of each pair +-k, |k| <= D/2, k = 0 left out: kx > 0, or kx
-    = 0 and ky > 0, or kx = ky = 0 and kz > 0. radius: (n,) float32. frequency: (n, 3) float32, cycles per
-    pixel.
+    box : D
+    k : (n, 3) int16 as (kx, ky, kz), one point of each pair +-k with |k| <= D/2, without k = 0: kx > 0, or kx
+        = 0 and ky > 0, or kx = ky = 0 and kz > 0
+    radius : (n,) float32
+    frequency : (n, 3) float32, cycles per pixel
     """
 
     box: int
@@ -109,12 +113,12 @@ class HalfBall:
 
     @cached_property
     def _index(self) -> Tensor:
-        """Where the points lie in the layout of rfftn."""
+        """Positions of the points in the layout of rfftn."""
         return self._place(self.k.long())
 
     @cached_property
     def _mirrored(self) -> tuple[Tensor, Tensor]:
-        """The points of the plane kx = 0, which holds -k as well, and where that lies."""
+        """Points of the plane kx = 0, which also contains -k, and the positions of -k."""
         points = torch.nonzero(self.k[:, 0] == 0)[:, 0]
         return points, self._place(-self.k[points].long())
 
@@ -123,11 +127,11 @@ class HalfBall:
         return ((kz % self.box) * self.box + ky % self.box) * (self.box // 2 + 1) + kx
 
     def gather(self, transform: Tensor) -> Tensor:
-        """Values (..., n) of transforms (..., D, D, D//2+1) in the layout of rfftn, origin at voxel D//2."""
+        """Return values (..., n) of transforms (..., D, D, D//2+1) as from rfftn, origin at voxel D//2."""
         return transform.flatten(-3)[..., self._index]
 
     def scatter(self, values: Tensor) -> Tensor:
-        """The rfftn layout (..., D, D, D//2+1) of values (..., n); zero outside the ball."""
+        """Return the rfftn layout (..., D, D, D//2+1) of values (..., n); zero outside the ball."""
         flat = values.new_zeros((*values.shape[:-1], self.box * self.box * (self.box // 2 + 1)))
         points, mirrored = self._mirrored
         flat[..., mirrored] = values[..., points].conj()
@@ -135,10 +139,11 @@ class HalfBall:
         return flat.unflatten(-1, (self.box, self.box, self.box // 2 + 1))
 
     def volume(self, values: Tensor, box: int | None = None) -> Tensor:
-        """Real maps (m, D, D, D) [z, y, x] with mean 0 from transform values (m, n).
+        """Return real maps (m, D, D, D) [z, y, x] with mean 0 from transform values (m, n).
 
-        box: the box whose transform the values are, when larger than this ball's: the map is then that map
-        resampled to D voxels along each axis, with its density kept (default: the ball's own box).
+        box : box of the map whose transform the values belong to, if it is larger than the ball's box. That
+            map is then resampled to D voxels along each axis, with its density unchanged. Default: the ball's
+            own box
         """
         scale = (self.box / (box or self.box)) ** 3
         return inverse3(self.scatter(values), self.box) * scale
@@ -146,9 +151,9 @@ class HalfBall:
 
 @lru_cache(maxsize=8)
 def half_ball(box: int, device: torch.device | str = "cpu") -> HalfBall:
-    """The half-ball of volumes of `box`^3 voxels (cached per box and device).
+    """Return the half-ball of volumes of `box`^3 voxels (cached per box and device).
 
-    Raises ValueError when the box is odd.
+    Raises ValueError if the box is odd.
     """
     half = _half_box(box)
     if torch.device(device).type != "cpu":
@@ -172,7 +177,7 @@ def _half_box(box: int) -> int:
 
 
 def _ascending(squared: Tensor, k: Tensor, half: int) -> Tensor:
-    """Order by |k|^2, then by the coordinates of k from first to last."""
+    """Order points by |k|^2, then by the coordinates of k from first to last."""
     key = squared
     for coordinate in k.unbind(-1):
         key = key * (2 * half + 1) + coordinate + half
@@ -180,22 +185,28 @@ def _ascending(squared: Tensor, k: Tensor, half: int) -> Tensor:
 
 
 def transform2(images: Tensor) -> Tensor:
-    """rfft2 of images (..., D, D) with the origin at pixel D//2: (..., D, D//2+1), rows in FFT order."""
+    """Compute rfft2 of images (..., D, D) with the origin at pixel D//2: (..., D, D//2+1).
+
+    Rows are in FFT order.
+    """
     return torch.fft.rfft2(torch.fft.ifftshift(images, dim=(-2, -1)))
 
 
 def inverse2(transform: Tensor, box: int) -> Tensor:
-    """Images (..., D, D) of `transform2` output."""
+    """Invert `transform2`: images (..., D, D)."""
     return torch.fft.fftshift(torch.fft.irfft2(transform, s=(box, box)), dim=(-2, -1))
 
 
 def transform3(volumes: Tensor) -> Tensor:
-    """rfftn of volumes (..., D, D, D), origin at voxel D//2: (..., D, D, D//2+1), kz and ky in FFT order."""
+    """Compute rfftn of volumes (..., D, D, D) with the origin at voxel D//2: (..., D, D, D//2+1).
+
+    kz and ky are in FFT order.
+    """
     return torch.fft.rfftn(torch.fft.ifftshift(volumes, dim=(-3, -2, -1)), dim=(-3, -2, -1))
 
 
 def inverse3(transform: Tensor, box: int) -> Tensor:
-    """Volumes (..., D, D, D) of `transform3` output."""
+    """Invert `transform3`: volumes (..., D, D, D)."""
     real = torch.fft.irfftn(transform, s=(box, box, box), dim=(-3, -2, -1))
     return torch.fft.fftshift(real, dim=(-3, -2, -1))
 
@@ -203,10 +214,10 @@ def inverse3(transform: Tensor, box: int) -> Tensor:
 def lowpass(
     volumes: Tensor | np.ndarray, pixel_size_A: float, resolution_A: float, edge_shells: float = 2.0
 ) -> Tensor | np.ndarray:
-    """Low-pass maps (..., D, D, D) at a resolution in Å; arrays give arrays, tensors give tensors.
+    """Low-pass filter maps (..., D, D, D) at a resolution in Å; arrays give arrays, tensors give tensors.
 
-    A raised-cosine edge of `edge_shells` Fourier pixels is centred at the resolution; with 0 the cut is
-    sharp and keeps |k| <= D pixel_size / resolution.
+    The raised-cosine edge of `edge_shells` Fourier pixels is centred at the resolution. An edge of 0 is a
+    sharp cut-off that keeps |k| <= D pixel_size / resolution.
     """
     maps = torch.as_tensor(volumes).float()
     box = maps.shape[-1]
@@ -232,10 +243,9 @@ def mirror_z(volume: np.ndarray) -> np.ndarray:
 
 
 def crop_fourier(volumes: Tensor, box: int) -> Tensor:
-    """Resample maps (..., D, D, D) to a smaller even box by cropping their transforms; density is kept.
+    """Resample maps (..., D, D, D) to a smaller even box by cropping their transforms; density is unchanged.
 
-    Both ends of the new box's Nyquist planes enter with equal weight. Raises ValueError unless 4 <= box <=
-    D, even.
+    Both ends of the new box's Nyquist planes have equal weight. Raises ValueError unless 4 <= box <= D, even.
     """
     full = volumes.shape[-1]
     half = _half_box(box)
@@ -249,15 +259,15 @@ def crop_fourier(volumes: Tensor, box: int) -> Tensor:
         high = spectrum.narrow(axis, full - half + 1, half - 1)
         nyquist = (spectrum.narrow(axis, half, 1) + spectrum.narrow(axis, full - half, 1)) / 2
         spectrum = torch.cat([low, nyquist, high], dim=axis)
-    # Along x, irfftn itself takes the Hermitian part of the Nyquist plane.
+    # Along x, irfftn takes the Hermitian part of the Nyquist plane.
     return inverse3(spectrum, box) * (box / full) ** 3
 
 
 def pad_fourier(volumes: Tensor, box: int) -> Tensor:
-    """Resample maps (..., d, d, d) to a larger even box by padding their transforms; density is kept.
+    """Resample maps (..., d, d, d) to a larger even box by padding their transforms; density is unchanged.
 
-    Coefficients at the old Nyquist frequency are shared by both ends. Raises ValueError when the box is
-    smaller or not even.
+    Coefficients at the old Nyquist frequency are shared by both ends. Raises ValueError if the box is smaller
+    or odd.
     """
     small = volumes.shape[-1]
     _half_box(box)
@@ -277,7 +287,7 @@ def pad_fourier(volumes: Tensor, box: int) -> Tensor:
 
 
 def images_to_half_planes(images: Tensor, window: Tensor | None = None) -> Tensor:
-    """Half-planes (m, n) complex64 of real images (m, D, D), multiplied by `window` (D, D) first if given."""
+    """Return half-planes (m, n) complex64 of real images (m, D, D), times `window` (D, D) if given."""
     images = images.float()
     if window is not None:
         images = images * window
@@ -285,17 +295,17 @@ def images_to_half_planes(images: Tensor, window: Tensor | None = None) -> Tenso
 
 
 def half_planes_to_images(half_planes: Tensor, hp: HalfPlane) -> Tensor:
-    """Real images (m, D, D) with mean 0 of half-planes (m, n)."""
+    """Return real images (m, D, D) with mean 0 from half-planes (m, n)."""
     return inverse2(hp.scatter(half_planes), hp.box)
 
 
 def shift_half_planes(half_planes: Tensor, shift_px: Tensor, hp: HalfPlane) -> Tensor:
-    """Move the content of images by +shift: (m, n) half-planes times exp(-2 pi i k.t/D).
+    """Shift the content of images by +shift: multiply half-planes (m, n) by exp(-2 pi i k.t/D).
 
-    shift_px: (m, 2) as (x, y), x along columns and y along rows, in pixels.
+    shift_px : (m, 2) as (x, y), x along columns and y along rows, in pixels
     """
-    # Sums and products of real numbers only: matrix products and complex products round differently at
-    # different places of a batch, and an image must not depend on its neighbours.
+    # Only sums and products of real numbers: the rounding of matrix products and complex products depends on
+    # the position in a batch, and an image must not depend on its neighbours.
     x, y = shift_px.to(hp.frequency).unsqueeze(-1).unbind(-2)
     angle = -2 * math.pi * (x * hp.frequency[:, 0] + y * hp.frequency[:, 1])
     cos, sin = torch.cos(angle), torch.sin(angle)
@@ -304,7 +314,7 @@ def shift_half_planes(half_planes: Tensor, shift_px: Tensor, hp: HalfPlane) -> T
 
 
 def cosine_window(box: int, r_in: float, r_out: float, device: torch.device | str = "cpu") -> Tensor:
-    """Round window (D, D) float32: 1 within `r_in`, 0 from `r_out`, a raised cosine between.
+    """Return a round window (D, D) float32: 1 within `r_in`, 0 from `r_out` on, a raised cosine in between.
 
     Radii are fractions of D/2. Raises ValueError unless 0 <= r_in < r_out.
     """
@@ -317,24 +327,27 @@ def cosine_window(box: int, r_in: float, r_out: float, device: torch.device | st
 
 
 def hartley2(images: Tensor) -> Tensor:
-    """Hartley transform Re F - Im F of images (..., D, D), unnormalised, zero frequency at [D//2, D//2]."""
+    """Compute the Hartley transform Re F - Im F of images (..., D, D).
+
+    It is not normalised; the zero frequency is at [D//2, D//2].
+    """
     transform = torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(images, dim=(-2, -1))), dim=(-2, -1))
     return transform.real - transform.imag
 
 
 def ihartley3(hartley: Tensor) -> Tensor:
-    """Volumes (..., D, D, D) of their Hartley transforms, zero frequency at the centre."""
+    """Return volumes (..., D, D, D) from their Hartley transforms, with the zero frequency at the centre."""
     axes = (-3, -2, -1)
     transform = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(hartley, dim=axes), dim=axes), dim=axes)
     return (transform.real - transform.imag) / hartley.shape[-1] ** 3
 
 
 def symmetrise(hartley: Tensor) -> Tensor:
-    """Repeat the first row and column of (..., D, D) after the last; -k then mirrors k: (..., D+1, D+1)."""
+    """Append the first row and column of (..., D, D) at the end, (..., D+1, D+1), so that -k mirrors k."""
     with_row = torch.cat([hartley, hartley[..., :1, :]], dim=-2)
     return torch.cat([with_row, with_row[..., :, :1]], dim=-1)
 
 
 def hartley_values(half_planes: Tensor) -> tuple[Tensor, Tensor]:
-    """Hartley values at +k and at -k of half-planes: Re F - Im F and Re F + Im F."""
+    """Return the Hartley values of half-planes at +k and at -k: Re F - Im F and Re F + Im F."""
     return half_planes.real - half_planes.imag, half_planes.real + half_planes.imag

@@ -1,4 +1,4 @@
-"""Fourier shell correlation of maps, its correction for the mask, and resolutions."""
+"""Fourier shell correlation (FSC) of maps, its correction for the mask, and resolution estimates."""
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,10 @@ RANDOMISATIONS = 3  # draws of random phases that are averaged
 
 
 def fsc(map1: Map, map2: Map, mask: Map | None = None) -> np.ndarray:
-    """Fourier shell correlation (..., D//2+1) of maps (..., D, D, D), multiplied by `mask` first if given.
+    """Compute the Fourier shell correlation (..., D//2+1) of maps (..., D, D, D), after masking if given.
 
-    Shell s holds s - 1 < |k| <= s, shell 0 is k = 0 and shell D/2 ends at Nyquist; its frequency is s / (D
-    pixels). Leading axes broadcast. Shells without signal give 0.
+    Shell s contains s - 1 < |k| <= s. Shell 0 is k = 0, and shell D/2 ends at Nyquist. The frequency of a
+    shell is s / (D pixels). Leading axes broadcast. Shells without signal give 0.
     """
     first, second = (torch.as_tensor(m).float() for m in (map1, map2))
     if mask is not None:
@@ -33,7 +33,7 @@ def fsc(map1: Map, map2: Map, mask: Map | None = None) -> np.ndarray:
 
 
 def correlation(map1: Map, map2: Map, mask: Map | None = None) -> float:
-    """Pearson correlation of two maps over all voxels, after multiplication by `mask` if given."""
+    """Compute the Pearson correlation of two maps over all voxels, after masking if `mask` is given."""
     first, second = (torch.as_tensor(m).double() for m in (map1, map2))
     if mask is not None:
         mask = torch.as_tensor(mask, device=first.device).double()
@@ -44,9 +44,10 @@ def correlation(map1: Map, map2: Map, mask: Map | None = None) -> float:
 
 
 def resolution_at(curve: np.ndarray, frequency_1_A: np.ndarray, threshold: float) -> float:
-    """Resolution in Å where a curve over shells first falls below `threshold`, linear between shells.
+    """Return the resolution in Å at which a curve over shells first falls below `threshold`.
 
-    A curve that never does has the resolution of its last shell. k = 0 is not looked at.
+    Values are interpolated linearly between shells. A curve that never falls below has the resolution of its
+    last shell. k = 0 is ignored.
     """
     curve, frequency = np.asarray(curve)[1:], np.asarray(frequency_1_A)[1:]
     below = np.flatnonzero(~(curve >= threshold))
@@ -61,15 +62,15 @@ def resolution_at(curve: np.ndarray, frequency_1_A: np.ndarray, threshold: float
 
 
 def shell_frequencies(box: int, pixel_size_A: float) -> np.ndarray:
-    """Frequencies in 1/Å of shells 0..D/2."""
+    """Return the frequencies in 1/Å of shells 0..D/2."""
     return np.arange(box // 2 + 1) / (box * pixel_size_A)
 
 
 def phase_randomise(volume: Map, first_shell: int, rng: np.random.Generator) -> np.ndarray:
-    """A real map (D, D, D) with the amplitudes of `volume` and random phases from `first_shell` on."""
+    """Return a real map (D, D, D) with the amplitudes of `volume` and random phases from `first_shell` on."""
     volume = torch.as_tensor(volume).float()
     box = volume.shape[-1]
-    # The phases of white noise are Hermitian by themselves.
+    # The phases of real white noise have Hermitian symmetry.
     noise = transform3(
         torch.as_tensor(rng.standard_normal((box,) * 3), dtype=torch.float32).to(volume.device)
     )
@@ -82,13 +83,14 @@ def phase_randomise(volume: Map, first_shell: int, rng: np.random.Generator) -> 
 def corrected_fsc(
     half1: np.ndarray, half2: np.ndarray, mask: np.ndarray, rng: np.random.Generator, pixel_size_A: float
 ) -> pd.DataFrame:
-    """FSC of two half maps, freed of the correlation that the mask brings.
+    """Compute the FSC of two half maps, corrected for the correlation that the mask introduces.
 
-    Phases are randomised from the first shell where the unmasked FSC is below 0.8; `randomised` is the mean
-    of a few such draws, not below 0. Two shells on, corrected = (masked - randomised) / (1 - randomised);
-    before that, corrected = masked (Chen et al. 2013, Ultramicroscopy 135:24). Shell 0 is 1 by convention,
-    because images carry no mean.
-    Columns: shell, frequency_1_A, resolution_A, unmasked, masked, randomised, corrected.
+    Phases are randomised from the first shell where the unmasked FSC is below 0.8. `randomised` is the mean
+    of several draws, and at least 0. From two shells further on, corrected = (masked - randomised) / (1 -
+    randomised); below that, corrected = masked (Chen et al. 2013, Ultramicroscopy 135:24). Shell 0 is 1 by
+    convention, because images have no mean.
+
+    The columns are shell, frequency_1_A, resolution_A, unmasked, masked, randomised, corrected.
     """
     box = len(half1)
     unmasked, masked = fsc(half1, half2), fsc(half1, half2, mask)

@@ -1,4 +1,4 @@
-"""The forward model of a tilt image: which transfer function stands between the map's slice and the data."""
+"""Forward model of a tilt image: the transfer function between the slice of the map and the stored image."""
 
 from typing import NamedTuple
 
@@ -12,25 +12,27 @@ from tomohet.physics.fourier import HalfPlane
 
 Tensor = torch.Tensor
 
-EXTRACTION_KV = 300.0  # for which the extraction programs compute dose weights, whatever the voltage
-# Amplitude of the noise that rounding adds to stacks of float16. Factors below it hide the signal.
+EXTRACTION_KV = 300.0  # extraction programs compute dose weights for this voltage, whatever the actual one is
+# Amplitude of the rounding noise of float16 stacks. Factors below it make the signal unrecoverable.
 ROUNDING = 1e-5
-# Columns of a measured dose weight: its values at equal steps of frequency, the last at Nyquist.
+# Columns of a measured dose weight: its values at equally spaced frequencies, the last at Nyquist.
 MEASURED = tuple(f"measured_weight_{number:02d}" for number in range(1, 21))
 
 
 class ImageParameters(NamedTuple):
-    """What is known of m tilt images before looking at them; every field has m as its first axis.
+    """Parameters of m tilt images; every field has m as its first axis.
 
-    rotation: (m, 3, 3), volume -> image; a slice samples the map's transform at k2 @ rotation. Defocus in
-    Å, positive is underfocus. dose: cumulative.
+    During extraction the images were multiplied by p = C W s: by their CTF C (ctf_premultiplied), by the dose
+    weight W (dose_weighted; `extraction_dose_weight`) and by the amplitude s (scale_factor).
 
-    When extracted, the images were multiplied by p = C W s: by their CTF C (ctf_premultiplied), by the dose
-    weight W (dose_weighted; `extraction_dose_weight`) and by the amplitude s (scale_factor; 1: none). s is 0
-    for tilts that were excluded without being hidden: their images hold nothing and get no weight. A negative
-    s turns the sign of the image, and its weight likewise. cut_off: W is 0 beyond the optimal dose.
-    measured_weight (m, `MEASURED`): W itself where no known formula gives it; NaN in the rows of other
-    images, (m, 0) where there is no such image.
+    rotation : (m, 3, 3) volume -> image; a slice samples the map's transform at k2 @ rotation
+    defocus_u_A, defocus_v_A : Å, positive is underfocus
+    dose_e_A2 : cumulative
+    scale_factor : s; 1 stands for none. It is 0 for tilts that were excluded but not hidden: their images
+        contain nothing and get no weight. A negative s inverts the sign of the image, and of its weight
+    cut_off : whether W is 0 beyond the optimal dose
+    measured_weight : (m, `MEASURED`) W itself if no known formula gives it; NaN for other images, (m, 0) if
+        there is no such image
     """
 
     rotation: Tensor
@@ -52,11 +54,11 @@ class ImageParameters(NamedTuple):
     measured_weight: Tensor
 
     def take(self, index: Tensor | slice) -> "ImageParameters":
-        """The parameters of some of the images."""
+        """Return the parameters of some of the images."""
         return ImageParameters(*(field[index] for field in self))
 
     def to(self, device: torch.device | str) -> "ImageParameters":
-        """The same parameters on another device."""
+        """Return the same parameters on another device."""
         return ImageParameters(*(field.to(device) for field in self))
 
 
@@ -65,10 +67,10 @@ _FLAGS = ("ctf_premultiplied", "dose_weighted", "cut_off")
 
 
 def image_parameters(images: pd.DataFrame, device: torch.device | str = "cpu") -> ImageParameters:
-    """Parameters of the rows of an image table (columns as in the prepared store), in row order.
+    """Read parameters from the rows of an image table (columns as in the prepared store), in row order.
 
-    No file states `cut_off` or `MEASURED`: they are False and not known in tables without them
-    (`particles.measured_filter` adds them).
+    No input file states `cut_off` or `MEASURED`. In tables without these columns, `cut_off` is False and the
+    weight unknown (`particles.measured_filter` adds them).
     """
     rotation = torch.as_tensor(images[_ROTATION_COLUMNS].to_numpy("float32", copy=True), device=device)
     fields = {"rotation": rotation.reshape(-1, 3, 3)}
@@ -84,7 +86,7 @@ def image_parameters(images: pd.DataFrame, device: torch.device | str = "cpu") -
 
 
 def ctf_of(params: ImageParameters, hp: HalfPlane) -> Tensor:
-    """CTF (m, n) of the images at the points of the half-plane."""
+    """Compute the CTF (m, n) of the images at the points of the half-plane."""
     return contrast_transfer(
         hp.frequency,
         params.pixel_size_A,
@@ -99,25 +101,25 @@ def ctf_of(params: ImageParameters, hp: HalfPlane) -> Tensor:
 
 
 def dose_attenuation(params: ImageParameters, hp: HalfPlane) -> Tensor:
-    """Amplitude (m, n) that radiation damage leaves, never 0."""
+    """Compute the amplitude (m, n) that remains after radiation damage; it is never 0."""
     return attenuation(
         _frequency_invA(params, hp.radius.double() / hp.box), params.dose_e_A2, params.voltage_kV
     )
 
 
 def extraction_dose_weight(params: ImageParameters, hp: HalfPlane) -> Tensor:
-    """W (m, n), the dose weight that images marked dose_weighted were multiplied by."""
+    """Compute W (m, n), the dose weight that images marked dose_weighted were multiplied by."""
     return dose_weight_at(params, hp.radius.double() / hp.box)
 
 
 def dose_weight_at(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
-    """W (m, n) at frequencies (n,) in cycles per pixel.
+    """Compute W (m, n) at frequencies (n,) in cycles per pixel.
 
-    exp(-B dose k^2 / 4) where dose_b_factor_A2 is above 0, else exp(-dose / 2 Nc(k)) with the constants of
-    300 kV at any voltage. Sources: RELION 5, damage.cpp, `weightImage`; Warp,
-    TiltSeries.ReconstructParticleSeries.cs, `RelionWeights`. Both leave what is beyond the optimal dose,
-    which is 0 where `cut_off`, as Grant & Grigorieff (2015, eLife) have it. A measured weight stands for
-    either; it is linear between its frequencies.
+    W is exp(-B dose k^2 / 4) if dose_b_factor_A2 is above 0, and otherwise exp(-dose / 2 Nc(k)) with the
+    constants of 300 kV at any voltage. Sources: RELION 5, damage.cpp, `weightImage`; Warp,
+    TiltSeries.ReconstructParticleSeries.cs, `RelionWeights`. Both programs keep frequencies beyond the
+    optimal dose. With `cut_off` W is 0 there, as in Grant & Grigorieff (2015, eLife). A measured weight
+    replaces either formula; it is linear between its frequencies.
     """
     s_invA, extraction_kV = (
         _frequency_invA(params, radius_cpp),
@@ -137,7 +139,10 @@ def dose_weight_at(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
 
 
 def _between(measured: Tensor, radius_cpp: Tensor) -> Tensor:
-    """Measured weights (m, `MEASURED`) at frequencies (n,) in cycles per pixel: (m, n), 1 at frequency 0."""
+    """Interpolate measured weights (m, `MEASURED`) at frequencies (n,) in cycles per pixel: (m, n).
+
+    The weight is 1 at frequency 0.
+    """
     place = (radius_cpp * 2 * len(MEASURED)).clamp(0, len(MEASURED)).float()
     below = place.floor().long().clamp(max=len(MEASURED) - 1)
     from_zero = torch.cat([torch.ones_like(measured[:, :1]), measured], dim=1)
@@ -145,20 +150,21 @@ def _between(measured: Tensor, radius_cpp: Tensor) -> Tensor:
 
 
 def _frequency_invA(params: ImageParameters, radius_cpp: Tensor) -> Tensor:
-    """1/Å, (m, n) float64, of frequencies (n,) in cycles per pixel."""
+    """Convert frequencies (n,) in cycles per pixel to 1/Å, (m, n) float64."""
     return radius_cpp / params.pixel_size_A.double()[:, None]
 
 
 def tilt_attenuation(params: ImageParameters) -> Tensor:
-    """cos(tilt) (m, 1): the specimen is 1/cos(tilt) thicker along the beam."""
+    """Return cos(tilt) (m, 1): the specimen is 1/cos(tilt) times thicker along the beam."""
     return torch.cos(torch.deg2rad(params.tilt_deg))[:, None]
 
 
 def transfer(params: ImageParameters, hp: HalfPlane, any_dose_weighted: bool | None = None) -> Tensor:
-    """h (m, n) in F = h V(slice), as the data were made: C, times the p = C W s that they were multiplied by.
+    """Compute h (m, n) in F = h V(slice) of the stored images: C times the p = C W s of premultiplied images.
 
-    What was multiplied into the images is always modelled. `any_dose_weighted` tells whether an image carries
-    dose weights; None looks, for which a GPU has to be waited for.
+    Factors that were multiplied into the images are always modelled.
+
+    any_dose_weighted : whether any image has a dose weight; None checks, which waits for a GPU
     """
     ctf = ctf_of(params, hp)
     h = torch.where(params.ctf_premultiplied[:, None], ctf.square(), ctf) * params.scale_factor[:, None]
@@ -170,9 +176,9 @@ def transfer(params: ImageParameters, hp: HalfPlane, any_dose_weighted: bool | N
 def loss_weight(
     params: ImageParameters, hp: HalfPlane, recon_dose_weight: bool, recon_tilt_weight: bool
 ) -> Tensor:
-    """Weight (m, n) of the squared residuals: dose weight (0 beyond the optimal dose) times cos(tilt).
+    """Compute weights (m, n) of the squared residuals: dose weight times cos(tilt).
 
-    Either factor is 1 when its flag is off.
+    The dose weight is 0 beyond the optimal dose. Either factor is 1 if its flag is off.
     """
     weight = torch.ones(len(params.dose_e_A2), hp.n, device=hp.radius.device)
     if recon_dose_weight:
@@ -185,7 +191,7 @@ def loss_weight(
 
 
 def encoder_view(half_planes: Tensor, params: ImageParameters, hp: HalfPlane) -> Tensor:
-    """Half-planes (m, n) with phases flipped by the sign of the CTF, unless it was multiplied in already."""
+    """Flip the phases of half-planes (m, n) by the sign of the CTF, except in premultiplied images."""
     sign = torch.sign(ctf_of(params, hp))
     return half_planes * torch.where(params.ctf_premultiplied[:, None], torch.ones_like(sign), sign)
 
@@ -193,17 +199,17 @@ def encoder_view(half_planes: Tensor, params: ImageParameters, hp: HalfPlane) ->
 def physical_transfer(
     params: ImageParameters, hp: HalfPlane, dose: bool, tilt: bool
 ) -> tuple[Tensor, Tensor]:
-    """h and g (m, n) for least squares: the map's slice follows from sum(g F) / sum(g h).
+    """Compute h and g (m, n) for least squares: the map's slice is sum(g F) / sum(g h).
 
-    The camera recorded q V + white noise, with q = C, times the dose attenuation if `dose`, times cos(tilt)
-    if `tilt`. What was multiplied in afterwards, p = C W s, scales signal and noise alike: F = p (q V +
-    noise), so h = p q and the optimal weight is g = q / p. What p is thus decides g alone: the weight of the
-    map in the normal equations, g h = q^2, is that of the recorded image, whatever was multiplied in, as long
-    as that is not 0. With `dose` off, W stays a weight (g is not divided by it), because undoing it would
-    amplify what damage left of the high frequencies.
+    The camera recorded q V + white noise. q is C, times the dose attenuation if `dose`, times cos(tilt) if
+    `tilt`. The factor p = C W s was multiplied in afterwards and scales signal and noise alike: F = p (q V +
+    noise). Therefore h = p q, and the optimal weight is g = q / p. p determines only g: the weight of the map
+    in the normal equations, g h = q^2, is that of the recorded image for any p other than 0. Without `dose`,
+    W remains a weight (g is not divided by it), because undoing it would amplify the high frequencies that
+    damage has weakened.
 
-    W and s do not amplify what rounding has replaced: g has W s / ((W s)^2 + `ROUNDING`^2) for 1 / (W s). So
-    images with s = 0 have h = g = 0.
+    Where W and s are below the rounding noise, they are not undone: g contains W s / ((W s)^2 + `ROUNDING`^2)
+    instead of 1 / (W s). Images with s = 0 therefore have h = g = 0.
     """
     ctf = ctf_of(params, hp)
     premultiplied, weighted = params.ctf_premultiplied[:, None], params.dose_weighted[:, None]
@@ -213,7 +219,7 @@ def physical_transfer(
         fade = dose_attenuation(params, hp)
         g, h = g * fade, h * fade
     multiplied = divided = params.scale_factor[:, None].expand_as(ctf)
-    # A GPU would have to be waited for, to be asked whether any image is weighted.
+    # Checking whether any image is weighted waits for a GPU.
     if dose or weighted.any():
         by_dose = torch.where(weighted, multiplied * extraction_dose_weight(params, hp), multiplied)
         multiplied, divided = by_dose, by_dose if dose else divided

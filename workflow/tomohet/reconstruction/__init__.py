@@ -1,3 +1,1 @@
-"""Maps from the images of a prepared store: half maps by backprojection, mean and particle maps by
-likelihood.
-"""
+"""Maps from the images of a prepared store: half maps by back-projection, other maps by likelihood."""

@@ -1,4 +1,4 @@
-"""Half maps of a prepared store by backprojection, their FSC, and the map of all images."""
+"""Half maps of a prepared store by back-projection, their FSC, and the map of all images."""
 
 import logging
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from tomohet.progress import track
 from tomohet.reconstruction.half_sets import HalfBy, half_of_images
 from tomohet.reconstruction.observations import stored_transfer
 
-# Fourier points handled at once; about 200 bytes each.
+# Fourier points processed together; each takes about 200 bytes.
 POINTS_PER_CHUNK = {"cpu": 1_000_000, "cuda": 16_000_000}
-# Regulariser of the half maps as a fraction of the shell's mean weight: small beside the weights of
-# well-sampled directions, enough to quiet those that hardly any image has seen.
+# Regulariser of the half maps as a fraction of the shell's mean weight: small compared with the weights of
+# well-sampled directions, and large enough to suppress directions that hardly any image has sampled.
 HALF_MAP_FRACTION = 0.1
 SIGNIFICANT, HALF_BIT_LIKE = 0.143, 0.5
 
@@ -31,11 +31,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HalfMaps:
-    """A reconstruction. Maps are (D, D, D) float32 [z, y, x] in the units of the input images, with mean 0.
+    """Result of a reconstruction.
 
-    map: of all images. map_filt: the map low-passed at its resolution. half1, half2: of the two half sets.
-    mask: soft, around the particle. fsc: a row per shell (`physics.fsc.corrected_fsc`). resolution_A:
-    where the corrected curve falls below 0.143; resolution_05_A: below 0.5. n_tilts: images per particle.
+    Maps are (D, D, D) float32 [z, y, x] in the units of the input images, with mean 0.
+
+    map : from all images
+    map_filt : the map, low-pass filtered at its resolution
+    half1, half2 : maps of the two half sets
+    mask : soft mask around the particle
+    fsc : a row per shell (`physics.fsc.corrected_fsc`)
+    resolution_A : resolution at which the corrected FSC falls below 0.143
+    resolution_05_A : the same for 0.5
+    n_tilts : images per particle
     """
 
     map: np.ndarray
@@ -66,13 +73,17 @@ def half_maps(
 ) -> HalfMaps:
     """Reconstruct two half maps and the map of all images of `particles` (ordinals in the store).
 
-    The map solves, voxel by voxel, the weighted least squares of `physics.imaging.physical_transfer`.
-    recon_dose_weight, recon_tilt_weight: model radiation damage, and the loss of signal with cos(tilt).
-    wiener: the regulariser as a fraction of the mean weight of each shell; by default the Wiener filter that
-    the half maps' own FSC prescribes (for the half maps themselves 0.1). lowpass_A: for `map_filt`,
-    default the resolution. mask: for the FSC, default drawn around the density. refine: as of
-    `refined_by_half`. Raises InputError when the
-    images cannot be divided or the mask does not fit.
+    The map is the weighted least-squares solution of `physics.imaging.physical_transfer`, voxel by voxel.
+
+    recon_dose_weight : model radiation damage
+    recon_tilt_weight : model the loss of signal with cos(tilt)
+    wiener : regulariser as a fraction of the mean weight of each shell; default: the Wiener filter from the
+        FSC of the half maps (0.1 for the half maps themselves)
+    lowpass_A : resolution of `map_filt`; default: the resolution of the map
+    mask : mask for the FSC; default: drawn around the density
+    refine : refines the poses of each half set, as in `refined_by_half`
+
+    Raises InputError if the images cannot be divided or the mask does not fit.
     """
     rng = np.random.default_rng(seed)
     particles = np.sort(np.asarray(particles, dtype=np.int64))
@@ -121,11 +132,14 @@ def half_maps(
 def refined_by_half(
     store: Store, rows: np.ndarray, half: np.ndarray, refine: Callable[[Store, np.ndarray], Store]
 ) -> Store:
-    """The store with the poses of each half set refined from that half set alone, so that the halves stay
-    independent of each other (Scheres & Chen 2012, Nat. Methods 9:853).
+    """Return the store with the poses of each half set refined from that half set alone.
 
-    rows (n,), half (n,): images and their half, 0 or 1; refine(part, particles): a store of one half's images
-    and the ordinals of its particles -> the same with other poses.
+    The half sets therefore remain independent (Scheres & Chen 2012, Nat. Methods 9:853).
+
+    rows : (n,) images
+    half : (n,) half of each image, 0 or 1
+    refine : takes a store of one half's images and the ordinals of its particles, and returns the store with
+        other poses
     """
     rotations, shifts = store.rotations().copy(), np.zeros((len(store.images), 2))
     for number in range(2):
@@ -146,9 +160,9 @@ def accumulate(
     recon_tilt_weight: bool,
     device: torch.device | str = "cpu",
 ) -> tuple[Accumulator, Accumulator]:
-    """Insert image rows (n,) into accumulator 0 or 1 as `part` (n,) says; images are streamed in chunks.
+    """Insert image rows (n,) into accumulator 0 or 1, as `part` (n,) says; stream the images in chunks.
 
-    Raises InputError naming the particle when an image is not finite.
+    Raises InputError that names the particle if an image is not finite.
     """
     device = torch.device(device)
     hp = store.half_plane.to(device)
@@ -171,10 +185,10 @@ def accumulate(
 
 
 def two_halves(fsc: np.ndarray) -> np.ndarray:
-    """Signal's share of the power in the map of all images, per shell: 2 FSC / (1 + FSC).
+    """Return the signal's fraction of the power of the map of all images, per shell: 2 FSC / (1 + FSC).
 
-    From the FSC of its halves (Rosenthal & Henderson 2003, J. Mol. Biol. 333:721); 0 from the first shell
-    below 0.
+    The FSC is that of the half maps (Rosenthal & Henderson 2003, J. Mol. Biol. 333:721). The fraction is 0
+    from the first shell with a negative FSC.
     """
     usable = np.clip(np.nan_to_num(fsc), 0, 1)
     usable[0] = usable[1]  # k = 0 holds no data
@@ -183,7 +197,7 @@ def two_halves(fsc: np.ndarray) -> np.ndarray:
 
 
 def signal_to_noise(fsc: np.ndarray) -> np.ndarray:
-    """Spectral signal-to-noise ratio per shell of the map of all images, from the FSC of its halves."""
+    """Return the spectral signal-to-noise ratio per shell of the map of all images, from the half-map FSC."""
     signal = np.minimum(two_halves(fsc), 0.999)
     return signal / (1 - signal)
 

@@ -1,4 +1,4 @@
-"""Dividing particles, or the tilts of each particle, into two independent halves."""
+"""Division of particles, or of each particle's tilts, into two independent halves."""
 
 from typing import Literal
 
@@ -14,12 +14,14 @@ HalfBy = Literal["particle", "tilt"]
 def half_of_images(
     store: Store, particles: np.ndarray, by: HalfBy, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Image rows (n,) int64 of the particles, their half (n,) 0 or 1, and in words how they were divided.
+    """Return image rows (n,) int64 of the particles, their half (n,) 0 or 1, and the rule in words.
 
-    by "particle": the upstream half sets where every particle has one, for only these are independent of each
-    other's alignment; else half of the particles at random. by "tilt": half of each particle's tilts at
-    random. Copies of one particle (`particles.copies`) share their images, and so their half.
-    Raises InputError when a half would be empty.
+    by "particle" : the upstream half sets if all particles have one, because only these were aligned
+    independently; otherwise half of the particles at random
+    by "tilt" : half of each particle's tilts at random
+
+    Copies of one particle (`particles.copies`) share their images, and therefore their half.
+    Raises InputError if a half would be empty.
     """
     rows = store.images_of(particles)
     counts = np.diff(store.offsets)[particles]
@@ -45,7 +47,7 @@ def half_of_images(
 
 
 def _random_tilts(store: Store, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Halves (m,) of image rows that alternate over each particle's images in random order."""
+    """Assign halves (m,) that alternate over each particle's images in random order."""
     particle, image = distinct_images(store, rows)
     first = np.unique(image, return_index=True)[1]
     of_first = np.unique(particle[first], return_inverse=True)[1]
@@ -53,5 +55,5 @@ def _random_tilts(store: Store, rows: np.ndarray, rng: np.random.Generator) -> n
     counts = np.bincount(of_first)
     rank = np.empty(len(first), np.int64)
     rank[order] = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # The odd tilt out goes to either half by chance, so that neither collects more images.
+    # If the number of tilts is odd, chance decides which half receives one more.
     return ((rank + rng.integers(0, 2, len(counts))[of_first]) % 2)[image]

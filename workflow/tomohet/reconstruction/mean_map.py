@@ -1,7 +1,9 @@
-"""The mean map of a set of particles, its noise and its power spectrum, by maximum a posteriori.
+"""Maximum a posteriori mean map of a set of particles, with its noise and its power spectrum.
 
-mu = argmin sum |y - h S mu|^2 / s2 + |v|^2 with mu = M P^(1/2) v; noise s2 and power P per shell are
-estimated in turn. First inside a sphere, then inside a tight mask of the map itself.
+    mu = argmin sum |y - h S mu|^2 / s2 + |v|^2   with mu = M P^(1/2) v.
+
+The noise s2 and the power P of each shell are estimated alternately with the map. The mask M is a sphere in
+the first round, and then a tight mask around the map.
 """
 
 import logging
@@ -24,18 +26,24 @@ from tomohet.reconstruction.solve import NormalEquations
 log = logging.getLogger(__name__)
 
 CG_ITERATIONS = 20
-# Pieces that few particles have stand outside the consensus: the mask leaves room for them.
+# Parts that only few particles have lie outside the consensus density; the mask leaves room for them.
 MARGIN = 1 / 6
-# Particles from which the noise is guessed before there is a map.
+# Number of particles from which the initial noise is estimated.
 FIRST_LOOK = 32
 
 
 @dataclass(frozen=True)
 class MeanMap:
-    """volume and mask (D, D, D); noise of the images; power (D//2+1,) of the map per shell, |F|^2; errors of
-    the particles' poses about it, None where poses are taken as right. focus (D, D, D): where differences are
-    asked for, None is everywhere; nuisance: differences elsewhere, where they are known; tilt_shift_px:
-    standard deviation along x and y by which single images are off, px of the store."""
+    """Mean map and the assumptions of the forward model.
+
+    volume, mask : (D, D, D)
+    noise : noise of the images
+    power : (D//2+1,) |F|^2 of the map per shell
+    errors : pose errors about the map; None treats the poses as exact
+    focus : (D, D, D) mask inside which differences are of interest; None stands for everywhere
+    nuisance : known differences that are not of interest
+    tilt_shift_px : standard deviation of image shifts along x and y, px of the store
+    """
 
     volume: Tensor
     mask: Tensor
@@ -47,7 +55,7 @@ class MeanMap:
     tilt_shift_px: float = 0.0
 
     def cropped(self, box: int) -> "MeanMap":
-        """The same on a coarser grid, of which the transform's coefficients are those of the fine one."""
+        """Return the mean map on a coarser grid, with the same coefficients of the Fourier transform."""
         finer = len(self.volume) / box
         mask = crop_fourier(self.mask, box).clamp(0, 1)
         return MeanMap(
@@ -62,7 +70,7 @@ class MeanMap:
         )
 
     def marginal(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """A (N, K, K) and b (N, K) of the latents alone, pose errors and nuisance integrated out."""
+        """Integrate pose errors and nuisance latents out of A and b; return A (N, K, K) and b (N, K)."""
         for other in (self.errors, self.nuisance):
             a, b = (a, b) if other is None else other.marginal(a, b)
         return a, b
@@ -71,8 +79,7 @@ class MeanMap:
 def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None = None) -> MeanMap:
     """Estimate the mean map (real space [z, y, x], in the units of the store's images).
 
-    mask: (D, D, D) to be used as it is; default a sphere for the first round and a tight mask of the map
-    after it.
+    mask : (D, D, D) fixed mask; default: a sphere in the first round, and then a tight mask around the map
     """
     box, device = observations.box, observations.device
     if observations.box != observations.store.box:
@@ -103,7 +110,7 @@ def mean_map(observations: Observations, *, rounds: int = 3, mask: Tensor | None
 
 
 def _normal_equations(observations: Observations, noise: Noise) -> NormalEquations:
-    """The equations of the mean map, those of all processes."""
+    """Accumulate the normal equations of the mean map over all processes."""
     equations = NormalEquations(observations.box, 1, observations.device)
     for chunk in noise.whitened(observations):
         equations.add(chunk, chunk.numerator[..., None], chunk.weight[..., None])
@@ -111,14 +118,14 @@ def _normal_equations(observations: Observations, noise: Noise) -> NormalEquatio
 
 
 def _gridded(equations: NormalEquations) -> Tensor:
-    """A first map: data over weight on the grid, where there are data."""
+    """Return a first map: data divided by weight on the grid, where there are data."""
     weight, box = equations.weight, equations.box
     floor = 0.1 * weight[weight > 0].mean()
     return transform_adjoint(equations.data / (weight + floor), box)[0] * (2 / (2 * box) ** 3)
 
 
 def _initial_noise(observations: Observations) -> Tensor:
-    """Mean power of some images: noise dominates."""
+    """Return the mean power of some images, which is mostly noise."""
     power, gain = 0.0, 0.0
     for chunk in observations.first(FIRST_LOOK).chunks():
         power = power + chunk.data.abs().square().sum()
@@ -127,5 +134,5 @@ def _initial_noise(observations: Observations) -> Tensor:
 
 
 def _positive(power: Tensor) -> Tensor:
-    """A power spectrum without empty shells: a shell has at least 1e-6 of the largest."""
+    """Return a power spectrum without empty shells: at least 1e-6 of the largest shell."""
     return power.clamp_min(1e-6 * power.max())

@@ -1,14 +1,15 @@
-"""The noise of images, by Fourier shell, tomogram and dose.
+"""Noise spectra of tilt images by Fourier shell, tomogram and dose, from residuals of the mean map.
 
-Tomograms differ in thickness, defocus and dose: one variance for all would give the noisy ones too much
-weight and make latents of their particles large. Within a tomogram, structures in the ice fade with the dose
-as the particle does, and thin out with the tilt. What the few images of a tomogram cannot tell, all images
-say.
+Tomograms differ in thickness, defocus and dose. A single variance would give noisy tomograms too much weight,
+and make the latents of their particles large. Within a tomogram, structures in the ice fade with the dose, as
+the particle does, and become fainter with the tilt. Per-tomogram estimates are shrunk towards the global
+spectrum.
 
-Images end in a round window. There is no noise outside it, and neighbouring Fourier coefficients have noise
-in common: sums over them, such as maps, hold more of it than independent noise of the same variance would
-leave. How much more, the window's mean square says, because inside the window noise is what it was. Without
-this the maps' precision is overstated by 80 % (radii .8 and .9), and latents follow noise.
+Images end in a round window. There is no noise outside the window, and the noise of neighbouring Fourier
+coefficients is correlated. Sums over coefficients, such as maps, therefore contain more noise than
+independent noise of the same variance would give. The factor is 1 / (mean square of the window), because the
+noise inside the window has its full variance. Without this correction the precision of maps is overestimated
+by 80 % (radii 0.8 and 0.9), and latents follow noise.
 """
 
 from collections.abc import Iterator
@@ -24,11 +25,12 @@ from tomohet.reconstruction.observations import DOSE_BINS, Chunk, Observations
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance of the complex noise of an untreated image at each half-plane row, constant within a shell.
+    """Variance of the complex noise of an untreated image at each half-plane point, constant within a shell.
 
-    common (rows,): of all images; by_tomogram (T, rows): in the order of `Observations.tomograms`; by_dose
-    (T, B, shells): of each tomogram's images of similar dose (`observations.dose_bins`), None where all have
-    the tomogram's.
+    common : (rows,) of all images
+    by_tomogram : (T, rows) in the order of `Observations.tomograms`
+    by_dose : (T, B, shells) of each tomogram's images of similar dose (`observations.dose_bins`); None if all
+        images have the tomogram's noise
     """
 
     common: Tensor
@@ -37,11 +39,11 @@ class Noise:
 
     @classmethod
     def same(cls, variance: Tensor, n_tomograms: int) -> "Noise":
-        """One variance (rows,) for all tomograms."""
+        """Use one variance (rows,) for all tomograms."""
         return cls(variance, variance.expand(n_tomograms, -1))
 
     def whitened(self, observations: Observations) -> Iterator[Chunk]:
-        """The observations' chunks with numerator and weight divided by the noise of their images."""
+        """Yield the observations' chunks with numerator and weight divided by the noise of their images."""
         for chunk in observations.chunks():
             if self.by_dose is None:
                 variance = self.by_tomogram[:, : observations.n_rows][chunk.tomogram]
@@ -51,19 +53,19 @@ class Noise:
 
 
 def residual_noise(observations: Observations, volume: Tensor) -> Noise:
-    """Mean |y - h S mu|^2 over the images, per shell for all of them, each tomogram, and similar doses in it.
+    """Estimate the noise from the mean |y - h S mu|^2 per shell: global, by tomogram, and by dose.
 
-    A tomogram's variances are those of all images times its own level, times its own deviation from that in
-    each shell. Those of a dose are the tomogram's times what images of this dose have in common in all
-    tomograms, times their level in the tomogram, times their deviation in each shell. Of all deviations
-    what chance explains is left out (`noise_levels.shrunk`), so that many images decide for themselves and
-    few follow the others.
+    The noise of a tomogram is the global spectrum, times the level of the tomogram, times its deviation in
+    each shell. The noise of a dose bin is the tomogram's noise, times the factor that this dose has in all
+    tomograms, times the level of the bin in the tomogram, times its deviation in each shell. All deviations
+    are shrunk by the part that chance explains (`noise_levels.shrunk`): large groups of images determine
+    their own noise, and small groups follow the others.
     """
     power, gain, count = observations.processes.add_up(_sums(observations, volume))
     of_tomogram = [sums.sum(1) for sums in (power, gain, count)]
     common = of_tomogram[0].sum(0) / of_tomogram[1].sum(0).clamp_min(1e-12)
     tomogram = common.clamp_min(1e-30) * torch.exp(_deviations(*of_tomogram, common.clamp_min(1e-30)))
-    # Doses in all tomograms: each tomogram's power in units of its own variance.
+    # Dose factors in all tomograms: the power of each tomogram is divided by its own variance.
     of_dose = [sums.sum(0) for sums in (power / tomogram[:, None], gain, count)]
     dose = torch.exp(shrunk(_log_ratio(*of_dose[:2]), of_dose[2]))
     expected = tomogram[:, None] * dose
@@ -75,7 +77,7 @@ def residual_noise(observations: Observations, volume: Tensor) -> Noise:
 
 
 def _sums(observations: Observations, volume: Tensor) -> Tensor:
-    """Power of residuals, noise gain and number (3, T, B, shells) of the images' rows that hold anything."""
+    """Sum power of residuals, noise gain and number of non-empty points, (3, T, B, shells)."""
     table = transform(volume[None])
     shape = (len(observations.tomograms), DOSE_BINS, observations.n_shells)
     sums = volume.new_zeros(3, shape[0] * shape[1], shape[2], dtype=torch.float64)
@@ -90,10 +92,10 @@ def _sums(observations: Observations, volume: Tensor) -> Tensor:
 
 
 def _deviations(power: Tensor, gain: Tensor, count: Tensor, variance: Tensor) -> Tensor:
-    """Logarithm (G, shells) of each group's variance over `variance`: its level, and the rest per shell."""
+    """Return the log ratio (G, shells) of each group's variance to `variance`: level and shell deviations."""
     expected = gain * variance
     level = shrunk(_log_ratio(power.sum(1), expected.sum(1)), count.sum(1))[:, None]
-    # In units of the group's own level each shell counts alike.
+    # Relative to the group's level, all shells count equally.
     return level + shrunk(_log_ratio(power, expected * level.exp()), count)
 
 

@@ -1,11 +1,10 @@
-"""Differences between particles that are not asked for: latents of maps of their own, integrated out.
+"""Nuisance basis maps: differences between particles that are modelled and integrated out.
 
-Such as those outside of a focus mask, and those that conditions of imaging explain (`linear.explained`).
-
-What varies outside of the mask is in the same tilt images, above and below what is inside. It is no noise: it
-is the same in all tilts of a particle, and so looks like structure inside. A few basis maps outside of the
-mask take it up (`linear.basis_maps` fits them beside the others); their latents z ~ N(0, 1) are no part of
-the answer. Every test and posterior of the others has them integrated out.
+Nuisance maps lie outside a focus mask, or are explained by imaging conditions (`linear.explained`). Density
+outside the mask projects onto the same pixels as density inside, from above and below. It is not noise: it is
+the same in all tilts of a particle, and looks like structure inside the mask. A few basis maps outside the
+mask describe it (`linear.basis_maps` fits them together with the others). Their latents z ~ N(0, 1) are
+integrated out of every test and every posterior.
 """
 
 from dataclasses import dataclass, replace
@@ -19,13 +18,17 @@ from tomohet.reconstruction.pose_errors import without_last
 
 @dataclass(frozen=True)
 class Nuisance:
-    """maps (K, D, D, D), and variance (K, shells) of their coefficients, of any grid."""
+    """Nuisance maps.
+
+    maps : (K, D, D, D)
+    variance : (K, shells) posterior variance of their Fourier coefficients; valid on any grid
+    """
 
     maps: Tensor
     variance: Tensor
 
     def on_grid(self, box: int) -> "Nuisance":
-        """The same on a coarser or finer grid, as `MeanMap.cropped`."""
+        """Return the maps on a coarser or finer grid, in the convention of `MeanMap.cropped`."""
         own = self.maps.shape[-1]
         if box == own:
             return self
@@ -35,21 +38,24 @@ class Nuisance:
         return replace(self, maps=finer * torch.stack([crop_fourier(one, box) for one in self.maps]))
 
     def beside(self, others: "Nuisance | None") -> "Nuisance | None":
-        """These maps and others; None where there is not any."""
+        """Concatenate these maps and others; None if there are no maps."""
         if others is None:
             return self if len(self.maps) else None
         return Nuisance(torch.cat([self.maps, others.maps]), torch.cat([self.variance, others.variance]))
 
     def marginal(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """A (N, L, L) and b (N, L) of the latents before, the last ones, of these maps, integrated out."""
+        """Integrate the last latents, which belong to these maps, out of A (N, L, L) and b (N, L)."""
         a, k = a.clone(), len(self.maps)
         a[:, -k:, -k:] += torch.eye(k, dtype=a.dtype, device=a.device)
         return without_last(a, b, k)
 
 
 def outside(focus: Tensor, sigma_px: float) -> Tensor:
-    """Mask (D, D, D) of the nuisance maps of a focus mask: 1 outside, and less within about sigma_px of its
-    surface, so that what stands outside and reaches in by the images' resolution counts as outside."""
+    """Return the mask (D, D, D) of the nuisance maps outside a focus mask.
+
+    It is 1 outside, and decreases within about sigma_px of the surface. Density outside that blurs into the
+    focus mask at the images' resolution therefore counts as outside.
+    """
     box = focus.shape[-1]
     axis = torch.exp(-2 * (torch.pi * sigma_px * torch.fft.fftfreq(box, device=focus.device)) ** 2)
     gaussian = axis[:, None, None] * axis[:, None] * axis[: box // 2 + 1]

@@ -1,11 +1,10 @@
-"""Tilt images of a set of particles as weighted observations of Fourier slices, streamed in chunks of
-particles.
+"""Tilt images as weighted observations of Fourier slices, streamed in chunks of particles.
 
-Every reconstruction and the linear latent model need the same two numbers per half-plane row: the numerator
-q = g y and the weight w = g h, where y is the data, h its transfer and g = h for raw images, 1 for images
-that the extraction has multiplied by their transfer already (DESIGN: `physics.imaging.physical_transfer`).
-Then sum S^H q is the data term and sum S^H w S the normal operator, whatever was done to the images
-before. An image with f times the noise of its tomogram's others has g / f for g.
+All reconstructions and the linear model need two numbers per half-plane point: the numerator q = g y and the
+weight w = g h, with the data y and their transfer function h. g = h for raw images, and g = 1 for images that
+were multiplied by their transfer function during extraction (`physics.imaging.physical_transfer`). Then sum
+S^H q is the data term and sum S^H w S the normal operator, whatever the preprocessing was. For an image with
+f times the noise of its tomogram, g is divided by f.
 """
 
 from collections.abc import Iterator
@@ -25,10 +24,10 @@ from tomohet.physics.shells import nearest_shell
 from tomohet.physics.slicing import corners
 from tomohet.processes import ALONE, Processes
 
-# Coefficients of a density that fills the box without order are independent at this distance.
+# Fourier coefficients of a disordered density that fills the box are independent at this distance.
 APART_PX = 1.0
 DOSE_STEP_E_A2, DOSE_BINS = 3.0, 50
-# About 700 bytes each with ten basis maps.
+# Fourier points per chunk; each takes about 700 bytes with ten basis maps.
 ROWS_PER_CHUNK = {"cpu": 400_000, "cuda": 4_000_000}
 
 
@@ -36,12 +35,19 @@ ROWS_PER_CHUNK = {"cpu": 400_000, "cuda": 4_000_000}
 class Chunk:
     """Tilt images of consecutive particles.
 
-    part: the particles' positions among the process's own; counts: images of each, on the host. owner (m,)
-    position of each image's particle within the chunk; tomogram (m,) number of its tomogram in
-    `Observations.tomograms`; dose_bin (m,) of its dose (`dose_bins`); data (m, n) complex; transfer (m, n);
-    numerator q (m, n) complex; weight w (m, n); noise_gain (m, n) variance of the noise in `data` relative to
-    that of an untreated image without a window, 0 where they hold none; rotation (m, 3, 3) volume -> image;
-    index and corner_weight (m, n, 8) of the slice points.
+    part : positions of the particles among the process's own particles
+    counts : number of images of each particle, on the host
+    owner : (m,) position of each image's particle within the chunk
+    tomogram : (m,) number of the image's tomogram in `Observations.tomograms`
+    dose_bin : (m,) number of the image's dose bin (`dose_bins`)
+    data : (m, n) complex
+    transfer : (m, n)
+    numerator : (m, n) complex q
+    weight : (m, n) w
+    noise_gain : (m, n) noise variance in `data` relative to an untreated image without a window; 0 at points
+        without data
+    rotation : (m, 3, 3) volume -> image
+    index, corner_weight : (m, n, 8) voxels and weights of the interpolation
     """
 
     part: slice
@@ -60,17 +66,21 @@ class Chunk:
 
     @property
     def n_particles(self) -> int:
+        """Number of particles in the chunk."""
         return len(self.counts)
 
 
 class Observations:
-    """Particles of a store up to a highest spatial frequency.
+    """Images of particles of a store up to a maximum spatial frequency.
 
-    store: prepared store; particles: ordinals in the store, ascending; max_frequency: cycles per pixel;
-    box: box in which slices are cut, at least twice the highest lattice radius (default: the store's);
-    processes: those that share the particles, each with its own part, which is what length, chunks and
-    `particles` speak of. `everyone`: all of them. apart_from: parts of the store with other images of the
-    particles; what lies within APART_PX of their slices has no weight.
+    store : prepared store
+    particles : ordinals in the store, ascending
+    max_frequency : cycles per pixel
+    box : box in which slices are cut, at least twice the highest lattice radius; default: the store's box
+    processes : processes that share the particles. Length, chunks and the attribute `particles` refer to the
+        process's own part; `everyone` contains all particles
+    apart_from : parts of the store with other images of the particles; Fourier points within APART_PX of
+        their slices have weight 0
     """
 
     def __init__(
@@ -97,7 +107,7 @@ class Observations:
         self.half_plane = HalfPlane(
             whole.box, *(getattr(whole, name)[: self.n_rows] for name in ("k", "radius", "frequency"))
         )
-        # Of the noise of images, and of spectra of maps.
+        # Shells of the noise of images, and of the spectra of maps.
         self.shell = self.half_plane.shell
         self.spectral_shell = nearest_shell(self.half_plane.radius)
         self.tomograms, self._tomogram = tomograms_of(store)
@@ -115,24 +125,27 @@ class Observations:
 
     @property
     def copies(self) -> float:
-        """Mean number of times that a particle occurs among everyone (`particles.copies`)."""
+        """Mean number of copies of a particle among all particles (`particles.copies`)."""
         return len(self.everyone) / len(np.unique(sources(self.store.particles)[self.everyone]))
 
     def first(self, n: int) -> "Observations":
-        """The first n of everyone's particles, the same in all processes."""
+        """Return observations of the first n of all particles, the same in all processes."""
         return Observations(
             self.store, self.everyone[:n], max_frequency=self.max_frequency, box=self.box, device=self.device
         )
 
     def alike(self, particles: np.ndarray, box: int | None = None) -> "Observations":
-        """Other particles of the store, shared by the same processes; box: default the store's."""
+        """Return observations of other particles of the store, shared by the same processes.
+
+        box : default: the store's box
+        """
         return Observations(
             self.store, particles, max_frequency=self.max_frequency, box=box, device=self.device,
             processes=self.processes, apart_from=self.apart_from,
         )  # fmt: skip
 
     def chunks(self) -> Iterator[Chunk]:
-        """Stream all images, whole particles at a time. Nothing here waits for a GPU."""
+        """Yield all images, whole particles at a time, without waiting for a GPU."""
         counts = np.diff(self.store.offsets)
         for part in self._parts:
             chosen = self.particles[part]
@@ -162,14 +175,17 @@ class Observations:
             )
 
     def _far(self, particles: np.ndarray, counts: np.ndarray, rotation: Tensor) -> Tensor:
-        """(m, n) whether points of images, `counts` of each particle, are far from all slices of the images
-        that these shall be apart from."""
+        """Tell (m, n) whether points of images are far from all slices of the images in `apart_from`.
+
+        counts : number of images of each particle
+        """
         normals = np.concatenate([_normals(store, particles) for store in self.apart_from], axis=1)
         of_images = self._on_device(np.repeat(normals, counts, axis=0))
         far = torch.ones(len(rotation), self.n_rows, dtype=torch.bool, device=self.device)
         plane = self.half_plane.k.to(rotation)
         for normal in of_images.unbind(1):
-            # k in the volume's frame is x e_1 + y e_2: e_1 and e_2 are the first two rows of the rotation.
+            # In the frame of the volume k is x e_1 + y e_2, with the first two rows e_1 and e_2 of the
+            # rotation.
             along = torch.einsum("mil,ml->mi", rotation[:, :2], normal)
             far &= ~((along @ plane.T).abs() <= APART_PX)
         return far
@@ -181,10 +197,11 @@ class Observations:
 def stored_transfer(
     params: ImageParameters, hp: HalfPlane, own_gain: Tensor, *, dose: bool, tilt: bool
 ) -> tuple[Tensor, Tensor]:
-    """h and g (m, n) of images as they are stored: `physical_transfer` and the store's `gain` (m,).
+    """Return h and g (m, n) of images as stored: `physical_transfer` and the store's `gain` (m,).
 
-    Raw images were divided by their own noise, which leaves signals of different size beside equal noise. In
-    premultiplied images signal and noise were divided alike: what they say of the map does not change.
+    Raw images were divided by their own noise, so their noise is equal and their signal amplitudes differ.
+    Premultiplied images were divided by a number that scales signal and noise alike, so their information
+    about the map is unchanged.
     """
     h, g = physical_transfer(params, hp, dose=dose, tilt=tilt)
     own_gain = own_gain[:, None]
@@ -192,7 +209,10 @@ def stored_transfer(
 
 
 def _normals(store: Store, particles: np.ndarray) -> np.ndarray:
-    """float32 (P, most images, 3): normals of the slices of particles; NaN where one has fewer images."""
+    """Return the normals of the particles' slices, float32 (P, maximum number of images, 3).
+
+    Missing images have NaN.
+    """
     first, last = store.offsets[particles], store.offsets[particles + 1]
     number = np.arange(int((last - first).max(initial=0)))
     there = number < (last - first)[:, None]
@@ -203,15 +223,15 @@ def _normals(store: Store, particles: np.ndarray) -> np.ndarray:
 
 
 def dose_bins(images: pd.DataFrame) -> np.ndarray:
-    """Number (n,) of each image's dose among `DOSE_BINS` of `DOSE_STEP_E_A2` each.
+    """Return the number (n,) of each image's dose bin; there are `DOSE_BINS` bins of `DOSE_STEP_E_A2`.
 
-    They mean the same in every store, whatever tilts have been left out of it.
+    The bins are the same in every store, even if tilts have been removed.
     """
     bins = images["dose_e_A2"].to_numpy(float) / DOSE_STEP_E_A2 + 0.5
     return bins.astype(np.int64).clip(0, DOSE_BINS - 1)
 
 
 def tomograms_of(store: Store) -> tuple[list[str], np.ndarray]:
-    """Names of a store's tomograms, and the number among them of every particle's."""
+    """Return the names of a store's tomograms, and the number of each particle's tomogram."""
     names, number = np.unique(store.particles["tomogram"].astype(str), return_inverse=True)
     return names.tolist(), number

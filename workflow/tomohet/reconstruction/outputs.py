@@ -1,4 +1,4 @@
-"""The files and figures of a reconstruction."""
+"""Files and figures of a reconstruction."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +15,26 @@ from tomohet.reconstruction.half_maps import HALF_BIT_LIKE, SIGNIFICANT, HalfMap
 
 @dataclass(frozen=True)
 class MapFiles:
-    """Where a reconstruction is written: `-o FOLDER` gives plain names, `-o X.mrc` gives tomoDRGN's."""
+    """File names of a reconstruction: `-o FOLDER` gives plain names, `-o X.mrc` gives tomoDRGN's names."""
 
     folder: Path
     prefix: str
 
     @classmethod
     def of(cls, output: str | Path) -> "MapFiles":
-        """The files of an `-o` argument."""
+        """Parse an `-o` argument."""
         output = Path(output)
         if output.suffix == ".mrc":
             return cls(output.parent, output.stem)
         return cls(output, "")
 
     def path(self, name: str, reference_suffix: str) -> Path:
-        """FOLDER/name, or X + reference_suffix beside X.mrc."""
+        """Return FOLDER/name, or X + reference_suffix next to X.mrc."""
         return self.folder / (self.prefix + reference_suffix if self.prefix else name)
 
 
 def write_half_maps(result: HalfMaps, files: MapFiles, *, flip: bool, plot_format: str) -> None:
-    """Write maps, mask, FSC table and figures; with `flip` all volumes are mirrored along z."""
+    """Write maps, mask, FSC table and figures; `flip` mirrors all volumes along z."""
     volumes = {
         ("map.mrc", ".mrc"): result.map,
         ("map_filt.mrc", "_filt.mrc"): result.map_filt,
@@ -65,7 +65,7 @@ def write_half_maps(result: HalfMaps, files: MapFiles, *, flip: bool, plot_forma
 
 
 def plot_fsc(result: HalfMaps, path: Path) -> None:
-    """The four FSC curves against resolution in Å."""
+    """Plot the four FSC curves against resolution in Å."""
     fig, ax = plots.figure(width=5.2, height=3.6)
     curves = result.fsc.iloc[1:]
     styles = {
@@ -97,7 +97,7 @@ def plot_fsc(result: HalfMaps, path: Path) -> None:
 
 
 def plot_tilt_counts(n_tilts: np.ndarray, path: Path) -> None:
-    """How many particles have how many tilt images."""
+    """Plot the distribution of the number of tilt images per particle."""
     fig, ax = plots.figure()
     counts = np.bincount(n_tilts)
     shown = np.arange(n_tilts.min(), n_tilts.max() + 1)

@@ -1,9 +1,11 @@
-"""Every particle's own back-projected difference from the mean map, at a small box.
+"""Whitened back-projections of each particle's residuals (difference maps), in a small box.
 
-X_p = P^(1/2) M sum_i S_i^H (q_i - w_i S_i mu) / s2: the gradient of the log-likelihood with respect to a
-whitened change of the particle's map at the mean. It uses the pose, so that particles in different
-orientations can be compared voxel by voxel: inner products <X_p, X_q> are the kernel of the linear latent
-model (its spectral start), and X_p is what a pose-aware encoder sees.
+    X_p = P^(1/2) M sum_i S_i^H (q_i - w_i S_i mu) / s2
+
+is the gradient of the log-likelihood with respect to a whitened change of the particle's map, at the mean
+map. It uses the pose, so particles in different orientations can be compared voxel by voxel. The inner
+products <X_p, X_q> form the Gram (kernel) matrix that initialises the linear model. X_p is also the input of
+a pose-aware encoder.
 """
 
 from collections.abc import Iterator
@@ -26,9 +28,13 @@ PARTICLES_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class DifferenceMaps:
-    """unit (N, groups, voxels) float16: maps of unit root mean square; rms (N, groups): what each has really.
+    """Difference maps in half precision.
 
-    Rounded so, an inner product of two maps changes by 3e-4 of itself over the root of the voxels.
+    Rounding to half precision changes an inner product of two maps by a fraction of 3e-4 divided by the root
+    of the number of voxels.
+
+    unit : (N, groups, voxels) float16, scaled to unit root mean square
+    rms : (N, groups) root mean square before scaling
     """
 
     unit: Tensor
@@ -36,9 +42,10 @@ class DifferenceMaps:
 
 
 def particle_maps(observations: Observations, mean: MeanMap) -> Tensor:
-    """Whitened difference maps of the process's particles, (N, d, d, d) float32 on the observations' device.
+    """Compute difference maps of the process's particles, (N, d, d, d) float32, on the observations' device.
 
-    observations: made with a small `box` d; mean: at the store's box.
+    observations : made with a small `box` d
+    mean : mean map at the store's box
     """
     maps = mean.volume.new_empty(len(observations), *(observations.box,) * 3)
     for part, own in _blocks(observations, mean, 1):
@@ -47,8 +54,10 @@ def particle_maps(observations: Observations, mean: MeanMap) -> Tensor:
 
 
 def grouped_particle_maps(observations: Observations, mean: MeanMap, n_groups: int) -> DifferenceMaps:
-    """The same from every n-th tilt image alone, groups of tilts; their sum is the whole. In half precision,
-    since the maps of many particles are held together."""
+    """Compute difference maps of groups of tilts (every n-th image); their sum is the map of all tilts.
+
+    They are stored in half precision, because the maps of many particles are held in memory together.
+    """
     shape = (len(observations), n_groups)
     rms = mean.volume.new_empty(shape)
     unit = mean.volume.new_empty(*shape, observations.box**3, dtype=torch.float16)
@@ -60,7 +69,7 @@ def grouped_particle_maps(observations: Observations, mean: MeanMap, n_groups: i
 
 
 def _blocks(observations: Observations, mean: MeanMap, n_groups: int) -> Iterator[tuple[slice, Tensor]]:
-    """Some particles' positions among the process's own and their maps (n, groups, d, d, d), in turn."""
+    """Yield positions of particles among the process's own, and their maps (n, groups, d, d, d)."""
     box = observations.box
     volume = crop_fourier(mean.volume, box)
     mask = crop_fourier(mean.mask, box).clamp(0, 1)
@@ -76,7 +85,7 @@ def _blocks(observations: Observations, mean: MeanMap, n_groups: int) -> Iterato
         for start in range(0, chunk.n_particles, at_once):
             stop = min(start + at_once, chunk.n_particles)
             images = slice(first_image[start], first_image[stop])
-            # One table for all: the particles lie one behind another along its first axis.
+            # All particles share one table; they follow each other along its first axis.
             place = (chunk.owner[images] - start) * n_groups + group[images]
             n_tables = (stop - start) * n_groups
             stacked = torch.zeros(n_tables * size, 1, dtype=torch.complex64, device=volume.device)

@@ -1,13 +1,14 @@
-"""Errors of the particles' poses, as latents of known maps.
+"""Pose errors as latents with known maps: the tangents of the mean map.
 
-A particle that is turned by a small rotation vector w and moved by d from where its file says has, to first
-order, the map mu + T a with a = (w, d) and T the six tangents of the mean map: -(x cross grad mu) for the
-rotations, -grad mu for the shifts. A pose error is thus a latent of a linear model whose maps are known, and
-its posterior is closed. Its prior is a ~ N(0, V), with one variance for rotations and one for shifts. Both
-follow from the data by maximum marginal likelihood (empirical Bayes), and vanish where poses are right.
+Suppose a particle is rotated by a small vector w and shifted by d relative to the pose in the input file. To
+first order its map is mu + T a with a = (w, d). The six tangents T are the derivatives of the mean map: -(x
+cross grad mu) for rotations, and -grad mu for shifts. A pose error is therefore a latent of a linear model
+whose maps are known, and its posterior has a closed form. The prior is a ~ N(0, V), with one variance for
+rotations and one for shifts. Both are estimated by maximum marginal likelihood (empirical Bayes), and vanish
+if the poses are right.
 
-Poses that have been corrected by an offset o leave d = a - o to be found. The prior stays that of the whole
-error a; only the point about which slices are linear has moved.
+After a correction by an offset o the remaining error is d = a - o. The prior still refers to the total error
+a; only the point of linearisation has moved.
 """
 
 from dataclasses import dataclass, replace
@@ -21,18 +22,20 @@ from torch import Tensor
 from tomohet.physics.fourier import crop_fourier
 
 N_TANGENTS = 6
-# Prior standard deviations of a rotation (rad) and of a shift (px) along one axis lie between these.
+# Limits of the prior standard deviations of a rotation (rad) and of a shift (px) along one axis.
 LEAST, MOST = np.array([np.radians(0.02), 0.002]), np.array([np.radians(30.0), 4.0])
 FIRST_GUESS = np.array([np.radians(2.0), 0.15])
-# Nats: without errors the maximum over two variances exceeds this in fewer than one data set of a hundred.
+# Nats. Without pose errors the maximum over two variances exceeds this in fewer than 1 of 100 data sets.
 LEAST_GAIN = 6.0
-# Particles from which the two variances are learnt.
+# Maximum number of particles from which the two variances are estimated.
 MOST_PARTICLES = 20_000
 
 
 def tangents(volume: Tensor) -> Tensor:
-    """(6, D, D, D): change of a map [z, y, x] as the particle turns about x, y, z (per radian), and as it
-    moves along x, y, z (per pixel)."""
+    """Return the derivatives (6, D, D, D) of a map [z, y, x] with respect to rotation and translation.
+
+    Rotations about x, y, z (per radian) come first, then shifts along x, y, z (per pixel).
+    """
     box = len(volume)
     spectrum = torch.fft.rfftn(volume)
     full = 2 * torch.pi * torch.fft.fftfreq(box, device=volume.device)
@@ -50,9 +53,14 @@ def tangents(volume: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """maps (6, D, D, D): tangents of the mean map; deviation (2,): prior standard deviation of a rotation
-    (rad) and of a shift (px of the fine grid) along one axis; offset (N, 6): corrections of the particles'
-    poses so far, in the frame of the corrected pose; settled: whether the deviations are to stay."""
+    """Pose errors about a mean map.
+
+    maps : (6, D, D, D) tangents of the mean map
+    deviation : (2,) prior standard deviation of a rotation (rad) and of a shift (px of the fine grid) along
+        one axis
+    offset : (N, 6) corrections of the poses so far, in the frame of the corrected pose
+    settled : whether the deviations are fixed
+    """
 
     maps: Tensor
     deviation: np.ndarray
@@ -61,7 +69,7 @@ class PoseErrors:
 
     @property
     def precision(self) -> Tensor:
-        """(6,) of the prior."""
+        """(6,) precision of the prior."""
         precision = np.repeat(self.deviation, 3) ** -2.0
         return torch.as_tensor(precision, dtype=self.maps.dtype, device=self.maps.device)
 
@@ -72,38 +80,45 @@ class PoseErrors:
 
     @property
     def sentence(self) -> str:
-        """How large the errors are, in words."""
+        """Size of the pose errors in words."""
         rotation, shift = self.spread
-        return f"poses are off by {rotation:.2f} degrees and {shift:.2f} px along an axis"
+        return f"poses are off by {rotation:.2f} degrees (rms) and {shift:.2f} px along each axis (rms)"
 
     def cropped(self, box: int) -> "PoseErrors":
-        """The same on a coarser grid, as `MeanMap.cropped`."""
+        """Return the pose errors on a coarser grid, in the convention of `MeanMap.cropped`."""
         if box == self.maps.shape[-1]:
             return self
         finer = self.maps.shape[-1] / box
         return replace(self, maps=finer**3 * torch.stack([crop_fourier(one, box) for one in self.maps]))
 
     def with_prior(self, a: Tensor, b: Tensor, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Precision (P, K+6, K+6) and projection (P, K+6) of latents and errors left, from the likelihood's A
-        and b of some of the particles; the prior of the errors included, that of the latents not."""
+        """Return precision (P, K+6, K+6) and projection (P, K+6) of latents and residual pose errors.
+
+        The prior of the pose errors is added to the likelihood's A and b; the prior of the latents is not.
+
+        part : particles to which A and b belong
+        """
         a, b = a.clone(), b.clone()
         a[:, -N_TANGENTS:, -N_TANGENTS:] += torch.diag(self.precision.to(a))
         b[:, -N_TANGENTS:] -= self.precision.to(b) * self.offset[part].to(b)
         return a, b
 
     def marginal(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """A (N, K, K) and b (N, K) of the latents alone, pose errors integrated out."""
+        """Return A (N, K, K) and b (N, K) of the latents alone, with pose errors integrated out."""
         return without_last(*self.with_prior(a, b), N_TANGENTS)
 
     def left(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean (N, 6) and covariance (N, 6, 6) of the errors left, from A and b of them alone."""
+        """Return the posterior mean (N, 6) and covariance (N, 6, 6) of the residual errors.
+
+        a, b : likelihood of the pose errors alone
+        """
         precision, projection = self.with_prior(a, b)
         covariance = torch.linalg.inv(precision)
         return (covariance @ projection[..., None])[..., 0], covariance
 
 
 def without_last(a: Tensor, b: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Gaussian log-density b x - x A x / 2 (N, K, K) and (N, K) with the last n variables integrated out."""
+    """Integrate the last n variables out of the log-density b x - x A x / 2 with A (N, K, K) and b (N, K)."""
     k = a.shape[1] - n
     solved = torch.linalg.solve(a[:, k:, k:], torch.cat([a[:, k:, :k], b[:, k:, None]], dim=2))
     taken = a[:, :k, k:] @ solved
@@ -111,7 +126,7 @@ def without_last(a: Tensor, b: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def of_errors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """A (N, 6, 6) and b (N, 6) of the errors left, latents z ~ N(0, 1) integrated out, from those of both."""
+    """Return A (N, 6, 6) and b (N, 6) of the residual errors, with the latents z ~ N(0, 1) integrated out."""
     k = a.shape[1] - N_TANGENTS
     latents = a[:, :k, :k] + torch.eye(k, dtype=a.dtype, device=a.device)
     solved = torch.linalg.solve(latents, torch.cat([a[:, :k, k:], b[:, :k, None]], dim=2))
@@ -122,12 +137,13 @@ def of_errors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def prior_deviation(
     a: Tensor, b: Tensor, offset: Tensor, given: tuple[Tensor, Tensor] | None = None
 ) -> tuple[np.ndarray, float]:
-    """Standard deviations (2,) of rotations and shifts that maximise the marginal likelihood of A (N, 6, 6)
-    and b (N, 6), and the gain (nats) over poses without errors.
+    """Maximise the marginal likelihood of A (N, 6, 6) and b (N, 6) over the size of the pose errors.
 
-    With P = A + V^-1, log p = (b - V^-1 o)' P^-1 (b - V^-1 o) / 2 - o' V^-1 o / 2 - log |V P| / 2.
-    given: A and b of some of the images. Then the likelihood is that of the others, given these: errors must
-    be the same in both.
+    Returns the standard deviations (2,) of rotations and shifts, and the gain (nats) over poses without
+    errors. With P = A + V^-1, log p = (b - V^-1 o)' P^-1 (b - V^-1 o) / 2 - o' V^-1 o / 2 - log |V P| / 2.
+
+    given : A and b of some of the images. The likelihood is then that of the other images given these, so the
+        errors have to agree in both
     """
     some = slice(None, None, -(-len(a) // MOST_PARTICLES))
     offset = offset[some].double()
@@ -137,7 +153,7 @@ def prior_deviation(
         return of_tables(log_deviation, *tables[0]) - sum(of_tables(log_deviation, *t) for t in tables[1:])
 
     def of_tables(log_deviation: np.ndarray, a: Tensor, b: Tensor) -> float:
-        """log p of A and b, errors integrated out."""
+        """Return log p of A and b, with the errors integrated out."""
         precision = torch.as_tensor(np.repeat(np.exp(-2 * log_deviation), 3), device=a.device)
         factor = torch.linalg.cholesky(a + torch.diag(precision))
         right = (b - precision * offset)[..., None]
@@ -154,7 +170,7 @@ def prior_deviation(
 
 
 def composed(offset: np.ndarray, more: np.ndarray) -> np.ndarray:
-    """The offset (n, 6) of poses corrected by `offset` and then by `more`, in the frame of the new pose."""
+    """Return the offset (n, 6) of correcting by `offset` and then by `more`, in the frame of the new pose."""
     first, second = Rotation.from_rotvec(offset[:, :3]), Rotation.from_rotvec(more[:, :3])
     shift = second.inv().apply(offset[:, 3:] + more[:, 3:])
     return np.concatenate([(first * second).as_rotvec(), shift], axis=1)

@@ -1,7 +1,8 @@
-"""The spectral prior of a map: independent Fourier coefficients of given power, inside a mask.
+"""Spectral prior of a map (independent Fourier coefficients inside a mask), and conjugate gradients.
 
-A map is m(x) F^-1[a(k) F(v)](x) with white v, mask m and amplitude a = sqrt(P / D^3), so that E|F|^2 = P
-(accuracy of linear heterogeneity models depends on the shape of P first of all: most rows hold no signal).
+A map is m(x) F^-1[a(k) F(v)](x) with white noise v, mask m and amplitude a = sqrt(P / D^3), so that E|F|^2 =
+P. The accuracy of linear heterogeneity models depends mostly on the shape of P, because most Fourier points
+contain no signal.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from tomohet.physics.slicing import PADDING
 class SpectralPrior:
     """Whitening of maps by a mask (..., D, D, D) and a power spectrum (..., n_shells).
 
-    mixing (S, S): map s is the sum over t of mixing_st times a map of this mask and power; None: each map has
-    white variables of its own.
+    mixing : (S, S) map s is the sum over t of mixing_st times a map with this mask and power; None gives each
+        map white variables of its own
     """
 
     def __init__(self, mask: Tensor, power: Tensor, mixing: Tensor | None = None) -> None:
@@ -27,18 +28,18 @@ class SpectralPrior:
         self.amplitude = at_points(torch.sqrt(power / box**3), shells, beyond=0.0)
 
     def colour(self, white: Tensor) -> Tensor:
-        """White variables (..., D, D, D) -> maps."""
+        """Transform white variables (..., D, D, D) to maps."""
         if self.mixing is not None:
             white = torch.tensordot(self.mixing, white, dims=1)
         return self.mask * self._filtered(white)
 
     def colour_adjoint(self, maps: Tensor) -> Tensor:
-        """Adjoint of `colour`."""
+        """Apply the adjoint of `colour`."""
         white = self._filtered(self.mask * maps)
         return white if self.mixing is None else torch.tensordot(self.mixing.T, white, dims=1)
 
     def information(self, precision: Tensor) -> Tensor:
-        """What data of a precision (S, n_shells) of the maps say of each white variable, (S, n_shells)."""
+        """Return the information about each white variable, given the data precision (S, n_shells)."""
         if self.mixing is not None:
             precision = self.mixing.square().T @ precision
         return precision * self.power
@@ -49,11 +50,12 @@ class SpectralPrior:
 
 
 def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
-    """Data precision of a Fourier coefficient of c maps per shell, (c, n_shells).
+    """Return the data precision of a Fourier coefficient of c maps per shell, (c, n_shells).
 
-    weight (voxels, c): scattered weights.
-    Each coefficient of the map's own grid gathers 8 voxels of the padded one, at k and at -k. Shell 0 has the
-    precision of shell 1: images hold nothing at k = 0, but the mask spreads it to its neighbours.
+    Each coefficient of the map's own grid gathers 8 voxels of the padded grid, at k and at -k. Shell 0 has
+    the precision of shell 1: images contain no data at k = 0, but the mask spreads it to its neighbours.
+
+    weight : (voxels, c) scattered weights
     """
     grids = weight.T.reshape(-1, *(PADDING * box,) * 3)
     shells = nearest_grid(box, grids.device, finer=PADDING)
@@ -67,11 +69,12 @@ def shell_precision(weight: Tensor, box: int, n_shells: int) -> Tensor:
 
 
 def preconditioner(information: Tensor, box: int) -> Callable[[Tensor], Tensor]:
-    """An approximate inverse of the normal operator of maps' white variables (..., D, D, D).
+    """Return an approximate inverse of the normal operator of white variables (..., D, D, D).
 
-    information (..., n_shells): precision of the data times power of the prior, per shell. Without a mask,
-    and with data that are the same all over a shell, it is the inverse. What is left to conjugate gradients
-    are the mask and differences within shells.
+    It is exact without a mask, and if the data are uniform within each shell. Conjugate gradients account for
+    the mask and for differences within shells.
+
+    information : (..., n_shells) precision of the data times power of the prior
     """
     inverse = at_points(1 / (1 + information), nearest_grid(box, information.device), beyond=1.0)
 
@@ -91,7 +94,7 @@ def conjugate_gradients(
 ) -> Tensor:
     """Solve apply(x) = right for a symmetric positive operator on tensors of any shape.
 
-    precondition: about the operator's inverse, symmetric and positive as well.
+    precondition : approximate inverse of the operator, symmetric and positive as well
     """
     x = start.clone()
     residual = right - apply(x)
@@ -101,7 +104,7 @@ def conjugate_gradients(
     floor = 1e-12 * (right * precondition(right)).sum()
     for _ in range(iterations):
         image = apply(direction)
-        # Without asking a GPU whether it has been solved already: then nothing moves any more.
+        # The test for convergence stays on the GPU; after convergence the updates are 0.
         goes_on = size > floor
         step = torch.where(goes_on, size / (direction * image).sum(), 0)
         x += step * direction

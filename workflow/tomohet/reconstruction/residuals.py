@@ -1,4 +1,4 @@
-"""What images differ by from what the mean map says, in chunks, in units of their noise."""
+"""Residuals of tilt images from the mean map, whitened by the noise, in chunks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ from tomohet.reconstruction.observations import Chunk, Observations
 class Residual:
     """A whitened chunk: numerator q and weight w are divided by the noise of each image.
 
-    residual (m, n): q - w S mu; mean (m, n): S mu, slices of the mean map; slices (m, n, K): of further maps.
+    residual : (m, n) q - w S mu
+    mean : (m, n) S mu, slices of the mean map
+    slices : (m, n, K) slices of further maps
     """
 
     chunk: Chunk
@@ -25,11 +27,11 @@ class Residual:
 
 
 def residuals(observations: Observations, mean: MeanMap, maps: Tensor | None = None) -> Iterator[Residual]:
-    """Residuals of all images under the mean map, and slices of maps (K, D, D, D) of its box, if given.
+    """Yield residuals of all images from the mean map, and slices of further maps (K, D, D, D) in its box.
 
-    Slices are cut at the mean map's box, whatever the observations': near the end of what a small box holds
-    slices differ from what images show, more or less with the direction, and particles of different
-    orientation would seem to differ.
+    Slices are cut in the mean map's box, whatever the observations' box. Near the Nyquist frequency of a
+    small box, slices deviate from the images by an amount that depends on direction. Particles in different
+    orientations would then appear to differ.
     """
     volumes = mean.volume[None] if maps is None else torch.cat([mean.volume[None], maps])
     table, box = transform(volumes), len(mean.volume)

@@ -1,9 +1,9 @@
-"""Maps of least squares under a spectral prior, from scattered slices: the one solve of all reconstructions.
+"""Regularised least-squares maps from scattered slices: the solver of all reconstructions.
 
-The maps U_s = P_s v_s, with white v, minimise |v|^2 + sum_st U_s T_st U_t - 2 B_s U_s. B_s is the adjoint
-transform of the scattered data, and T_st the Toeplitz operator of the scattered weights. The mean map is one
-such map; of basis maps every two have weights in common (`linear.em`), maps of states have none
-(`linear.state_maps`).
+The maps U_s = P_s v_s, with white variables v, minimise |v|^2 + sum_st U_s T_st U_t - 2 B_s U_s. B_s is the
+adjoint transform of the scattered data, and T_st the Toeplitz operator of the scattered weights. The mean map
+is a single map. Basis maps are coupled by weights for each pair of maps (`linear.em`). Maps of states are not
+coupled (`linear.state_maps`).
 """
 
 from functools import partial
@@ -26,8 +26,9 @@ from tomohet.reconstruction.prior import SpectralPrior, conjugate_gradients, pre
 class NormalEquations:
     """Accumulated normal equations of S maps of box D.
 
-    data ((2D)^3, S) complex64: scattered data. weight ((2D)^3, T) float32: scattered weights, of each map
-    alone (T = S), or of every two maps (`coupled`, T = S (S + 1) / 2) in the order of `pairs` (2, T).
+    data : ((2D)^3, S) complex64 scattered data
+    weight : ((2D)^3, T) float32 scattered weights, of each map (T = S), or of each pair of maps (`coupled`, T
+        = S (S + 1) / 2) in the order of `pairs` (2, T)
     """
 
     def __init__(self, box: int, n_maps: int, device: torch.device, *, coupled: bool = False) -> None:
@@ -44,18 +45,21 @@ class NormalEquations:
         scatter(self.weight, chunk.index, chunk.corner_weight, weights)
 
     def add_up(self, processes: Processes) -> "NormalEquations":
-        """The sum over all processes, in place."""
+        """Sum over all processes, in place."""
         processes.add_up(torch.view_as_real(self.data))
         processes.add_up(self.weight)
         return self
 
     def precision(self, n_shells: int) -> Tensor:
-        """Data precision of a Fourier coefficient of each map per shell, (S, n_shells)."""
+        """Return the data precision of a Fourier coefficient of each map per shell, (S, n_shells)."""
         own = self.weight[:, self.pairs[0] == self.pairs[1]] if self.coupled else self.weight
         return shell_precision(own, self.box, n_shells)
 
     def solve(self, prior: SpectralPrior, iterations: int) -> Tensor:
-        """Maps (S, D, D, D), after so many steps of conjugate gradients on the white variables from zero."""
+        """Return maps (S, D, D, D) after `iterations` steps of conjugate gradients on the white variables.
+
+        The iteration starts from zero.
+        """
         normal = self._normal_operator()
 
         def apply(white: Tensor) -> Tensor:
@@ -67,7 +71,7 @@ class NormalEquations:
         return prior.colour(conjugate_gradients(apply, right, torch.zeros_like(right), iterations, inverse))
 
     def _normal_operator(self) -> partial:
-        """Maps (S, D, D, D) -> sum_t T_st U_t."""
+        """Return the operator that takes maps (S, D, D, D) to sum_t T_st U_t."""
         kernel = toeplitz_kernel(self.weight, self.box)
         if not self.coupled:
             return partial(toeplitz_apply, kernel)
@@ -78,7 +82,7 @@ class NormalEquations:
 
 
 def toeplitz_apply_block(kernel: Tensor, maps: Tensor) -> Tensor:
-    """sum_t T_st U_t for kernels (S, S, 2D, 2D, D+1) and maps (S, D, D, D)."""
+    """Return sum_t T_st U_t for kernels (S, S, 2D, 2D, D+1) and maps (S, D, D, D)."""
     box = maps.shape[-1]
     size = (PADDING * box,) * 3
     spectra = torch.fft.rfftn(maps, s=size, dim=(-3, -2, -1))

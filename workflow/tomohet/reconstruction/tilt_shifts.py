@@ -1,11 +1,10 @@
-"""Shifts of single tilt images that alignment has left, as low-rank noise.
+"""Residual shifts of single tilt images, as noise of rank 2 that is integrated out.
 
-An image whose content lies by a small d from where its file says differs, to first order, by D d from what
-the model expects, with D the two tangents of its slice: -2 pi i k S mu, k in cycles per pixel. With
-d ~ N(0, t^2) for each image by itself that is noise of covariance t^2 D D', which is integrated out of
-every image's likelihood in closed form. t follows from the data: with the latents
-integrated out, v = D' (y - model) / s2 has the covariance J + t^2 J J, J = D' D / s2 less what the latents
-take of it.
+A small shift d of the content of an image changes the image to first order by D d. The two tangents of its
+slice are D = -2 pi i k S mu, with k in cycles per pixel. With independent shifts d ~ N(0, t^2) this is noise
+with the covariance t^2 D D', which is integrated out of each image's likelihood in closed form. t is
+estimated by maximum likelihood: with the latents integrated out, v = D' (y - model) / s2 has the covariance J
++ t^2 J J, where J is D' D / s2 reduced by the part that the latents explain.
 """
 
 from dataclasses import dataclass
@@ -17,17 +16,20 @@ from torch import Tensor
 from tomohet.physics.fourier import HalfPlane
 from tomohet.reconstruction.pose_errors import LEAST_GAIN
 
-# Standard deviations (px) along x and y that are compared: no more than slices are linear in.
+# Standard deviations (px) along x and y that are compared, within the linear range of slices.
 DEVIATIONS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
 class ShiftLikelihood:
-    """What images say of their shifts, beside their particles' K latents.
+    """Joint likelihood of image shifts and of the particles' K latents.
 
-    tangents (m, n, 2) complex, images per px along x and y; precision (m, 2, 2), cross (m, 2, K) and
-    projection (m, 2): log p(y | z, d) = (projection - cross z) d - d precision d / 2 + what d does not
-    change.
+    log p(y | z, d) = (projection - cross z) d - d precision d / 2 + terms without d.
+
+    tangents : (m, n, 2) complex, change of the images per px along x and y
+    precision : (m, 2, 2)
+    cross : (m, 2, K)
+    projection : (m, 2)
     """
 
     tangents: Tensor
@@ -36,20 +38,22 @@ class ShiftLikelihood:
     projection: Tensor
 
     def integrated_out(self, a: Tensor, b: Tensor, deviation_px: float) -> tuple[Tensor, Tensor]:
-        """Each image's A (m, K, K) and b (m, K) of the latents, its shift integrated out."""
+        """Return each image's A (m, K, K) and b (m, K) of the latents, with its shift integrated out."""
         right = torch.cat([self.cross, self.projection[..., None]], dim=2)
         solved = torch.linalg.solve(self._with_prior(deviation_px), right)
         taken = self.cross.transpose(1, 2) @ solved
         return a - taken[..., :-1], b - taken[..., -1]
 
     def moments(self, deviation_px: float, mean: Tensor, second: Tensor) -> Tensor:
-        """E[d z'] (m, 2, K) from the means (m, K) and second moments (m, K, K) of the latents."""
+        """Return E[d z'] (m, 2, K) from the means (m, K) and second moments (m, K, K) of the latents."""
         expected = self.projection[:, :, None] * mean[:, None] - self.cross @ second
         return torch.linalg.solve(self._with_prior(deviation_px), expected)
 
     def residual(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-        """v (m, 2) and J (m, 2, 2) of images, latents of posterior mean (m, K) and covariance (m, K, K)
-        integrated out."""
+        """Return v (m, 2) and J (m, 2, 2) of images, with the latents integrated out.
+
+        mean, covariance : (m, K) and (m, K, K) posterior of the latents
+        """
         left = self.projection - (self.cross @ mean[..., None])[..., 0]
         return left, self.precision - self.cross @ covariance @ self.cross.transpose(1, 2)
 
@@ -58,13 +62,18 @@ class ShiftLikelihood:
 
 
 def tangents(half_plane: HalfPlane, slices: Tensor) -> Tensor:
-    """(m, n, 2) change of slices (m, n) as their content moves by a pixel along x, y."""
+    """Return the change (m, n, 2) of slices (m, n) for a shift of one pixel along x and y."""
     return -2j * torch.pi * half_plane.frequency.to(slices.dtype) * slices[..., None]
 
 
 def log_likelihoods(v: Tensor, information: Tensor) -> Tensor:
-    """(DEVIATIONS,) of v (m, 2) ~ N(0, J + t^2 J J), with J (m, 2, 2) and each deviation t, all images
-    together, each by itself."""
+    """Return the log-likelihood (DEVIATIONS,) of all images together for each deviation t.
+
+    The model is v ~ N(0, J + t^2 J J).
+
+    v : (m, 2)
+    information : (m, 2, 2) J
+    """
     values, axes = torch.linalg.eigh(information.double())
     squares = (axes.transpose(1, 2) @ v.double()[..., None])[..., 0].square()
     seen = values > 1e-9 * values.max()
@@ -78,8 +87,12 @@ def log_likelihoods(v: Tensor, information: Tensor) -> Tensor:
 
 
 def most_likely(log_likelihood: np.ndarray, copies: float = 1.0) -> float:
-    """Deviation (px) at the maximum of `log_likelihoods`, by a parabola; 0 where images do not tell that
-    there is any. copies: of each image."""
+    """Return the deviation (px) at the maximum of `log_likelihoods`, refined by a parabola.
+
+    Returns 0 if the images do not show any shifts.
+
+    copies : mean number of copies of each image
+    """
     best = int(log_likelihood.argmax())
     if log_likelihood[best] - log_likelihood[0] <= LEAST_GAIN * copies:
         return 0.0
