@@ -10,6 +10,7 @@ from tomohet.model import mask_sums as module
 from tomohet.model.decoder import Decoder
 from tomohet.model.linear_decoder import LinearDecoder
 from tomohet.model.mask_sums import mask_sums, mask_weights
+from tomohet.model.mlp import scale_inputs_
 from tomohet.model.published import PublishedVolumes
 from tomohet.model.volumes import TrainedVolumes, VolumeForm, write_volumes
 from tomohet.physics.fourier import half_ball
@@ -105,6 +106,19 @@ def test_a_network_without_order_is_decoded_in_full(monkeypatch):
     rough = mask_sums(decoder, z, masks, form, exact.std(axis=0))
     assert rough.decoded == 64 + module.CHECKS
     assert np.sqrt(((rough.sums - exact) ** 2).mean(axis=0)).max() < exact.std(axis=0).max()
+
+
+def test_a_network_that_adds_the_same_to_all_maps_is_told_by_a_few():
+    """Held-out tilts may let a network mend the mean map alone: what it adds then depends on no latent."""
+    model = network(2)
+    scale_inputs_(model.decoder.affine_layers()[0], model.n_features, 0.0)
+    decoder = TrainedVolumes(model, PIXEL_A, SCALE, torch.device("cpu"))
+    z = np.random.default_rng(1).normal(size=(300, 3)).astype(np.float32)
+    form, masks = form_of(decoder), masks_for(BOX)
+    exact = module._sums_of_maps(decoder, torch.as_tensor(z), torch.as_tensor(masks), form)
+    found = mask_sums(decoder, z, masks, form, 1e-3 * exact.std(axis=0))
+    assert found.decoded < 100 and np.isfinite(found.error).all()
+    np.testing.assert_allclose(found.sums, exact, atol=1e-4 * np.abs(exact).max())
 
 
 def test_a_rare_state_is_among_the_maps_decoded_in_full():

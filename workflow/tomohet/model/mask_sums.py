@@ -214,6 +214,9 @@ class _Cubature:
         x, s = _side_by_side(values).cpu().numpy(), sums.cpu().numpy()
         mean, mean_sums = x.mean(axis=0), s.mean(axis=0)
         coefficients, strength, modes = np.linalg.svd(x - mean, full_matrices=False)
+        if strength[0] <= LEAST_MODE * np.linalg.norm(x):  # all maps are the same, up to rounding
+            weights = np.zeros((2, sums.shape[1]))
+            return cls._at(np.zeros(1, dtype=int), candidates, mean, mean_sums, weights)
         rank = max(1, int((strength > LEAST_MODE * strength[0]).sum()))
         modes = modes[:rank]
         per_mode = (coefficients[:, :rank] / strength[:rank]).T @ (s - mean_sums)  # (rank, U)
@@ -223,8 +226,21 @@ class _Cubature:
         # There are twice as many numbers as modes, so the coefficients follow by least squares.
         found = lstsq(modes[:, both].T, np.eye(len(both)))
         weights = found[0].T @ per_mode  # pyright: ignore[reportOptionalSubscript]
+        return cls._at(picked, candidates, mean, mean_sums, weights)
+
+    @classmethod
+    def _at(
+        cls,
+        picked: np.ndarray,
+        candidates: Tensor,
+        mean: np.ndarray,
+        mean_sums: np.ndarray,
+        weights: np.ndarray,
+    ) -> "_Cubature":
+        """Make the rule of `weights` (2 m, U) at the picked m of the candidates."""
         device = candidates.device
         chosen = torch.as_tensor(picked, device=device)
+        both = np.concatenate([picked, picked + len(candidates)])
         fitted = (torch.as_tensor(part, device=device) for part in (mean[both], mean_sums, weights))
         return cls(chosen, candidates[chosen], *fitted)
 
