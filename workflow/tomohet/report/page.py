@@ -11,6 +11,7 @@ import jinja2
 from tomohet import __version__
 from tomohet.files.atomic import write_text
 from tomohet.report import figures
+from tomohet.report.answers import answers
 from tomohet.report.blobs import Blobs
 from tomohet.report.collect import Results, collect
 from tomohet.report.facts import facts_of, tables_of, text_of
@@ -56,6 +57,7 @@ def render(found: Results) -> str:
             version=__version__,
             written=datetime.datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"),
             summary=summary(found),
+            answers=answers(found),
             validation=validation_context(found.validation),
             homogeneous=homogeneous,
             rounds=rounds,
