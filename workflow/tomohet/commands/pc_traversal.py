@@ -22,7 +22,7 @@ def run(options: PcTraversalOptions) -> None:
     pcs = principal_components(z)
     known = pcs.scores.shape[1]
     if options.dim is not None and not 1 <= options.dim <= known:
-        raise InputError(f"--dim {options.dim}: expected a component from 1 to {known}")
+        raise InputError(f"--dim {options.dim}: expected one of the components 1 to {known}")
     to_file = options.outdir.suffix == ".txt"
     if to_file and options.dim is None:
         raise InputError(
