@@ -69,7 +69,7 @@ def test_a_particles_occupancy_is_that_of_its_own_volume(decoded, tiny_linear, t
     [
         (["--downsample", 16, "--invert"], "other --downsample, --lowpass, --flip or --invert"),
         ([], "give the --downsample"),
-        (["--downsample", 16, "--binarise", "auto"], "leave out --workdir"),
+        (["--downsample", 16, "--binarise", "auto"], "omit --workdir"),
     ],
 )
 def test_volumes_of_another_model_are_refused(decoded, tiny_linear, tmp_path, run_script, options, message):

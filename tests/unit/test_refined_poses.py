@@ -90,7 +90,7 @@ def test_half_maps_of_poses_that_all_particles_refined_are_said_to_depend_on_eac
     path, some, _ = written()
     done = run_script("backproject_voxel", store.folder, "-o", tmp_path / "maps", "--poses", path)
     assert f"refined poses of {len(some)} particles" in done.stderr
-    assert "not independent of each other: their FSC is too high" in done.stderr
+    assert "not independent of each other, so their FSC is too high" in done.stderr
     asked = ("backproject_voxel", store.folder, "-o", tmp_path / "maps", "--poses", path)
     both = run_script(*asked, "--refine-poses", path, check=False)
     assert both.returncode == 1 and "--poses and --refine-poses: expected one" in both.stderr

@@ -1,12 +1,12 @@
-"""The command line: `tomohet COMMAND`, and the scripts named after the commands."""
+"""Command line: `tomohet COMMAND`, and scripts named after the commands."""
 
 import sys
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
-# `python workflow/scripts/x.py` puts that folder first on the module path, where the command `select.py`
-# would hide the standard library's `select` (and with it subprocess, asyncio, multiprocessing).
+# `python workflow/scripts/x.py` puts that folder first on the module path. The command `select.py` there
+# would hide the standard library's `select` (and break subprocess, asyncio and multiprocessing).
 sys.path[:] = [entry for entry in sys.path if entry == "" or Path(entry).resolve() != SCRIPTS]
 
 from tomohet.cli.dispatch import commands, main, options_of, run_command  # noqa: E402

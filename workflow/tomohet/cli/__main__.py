@@ -1,4 +1,4 @@
-"""`python -m tomohet.cli`: the same as the console script `tomohet`."""
+"""Entry point of `python -m tomohet.cli`, the same as the console script `tomohet`."""
 
 from tomohet.cli.dispatch import main
 

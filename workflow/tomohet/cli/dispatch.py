@@ -1,4 +1,4 @@
-"""`tomohet COMMAND`: finds the command, reads its options, runs it."""
+"""Dispatch of `tomohet COMMAND`: find the command, read its options, run it."""
 
 import difflib
 import importlib
@@ -16,17 +16,18 @@ USAGE_ERROR = 2
 
 
 def commands() -> dict[str, str]:
-    """Return the name and the one-line help of every command."""
+    """Return the name and the one-line help of each command."""
     return {name: (model.__doc__ or "").split("\n")[0] for name, model in sorted(OPTIONS.items())}
 
 
 def main(argv: Sequence[str] | None = None, script: str | None = None) -> None:
-    """Run the command line: `argv`, by default the words after the program's name.
+    """Run the command line `argv`; default: the arguments of the program.
 
-    script: a file named after the command, whose words have none (`workflow/scripts/*.py`).
+    script : a file named after the command (`workflow/scripts/*.py`), for which `argv` does not contain the
+        command
     """
-    # Read when PyTorch loads its OpenMP: threads that wait sleep. Threads that spin while they wait take the
-    # cores from those that work, and slow a training threefold on a machine that does something else besides.
+    # PyTorch's OpenMP reads this on loading: waiting threads should sleep. Spinning threads steal cores from
+    # working threads, and slow a training threefold on a shared machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if argv is None else argv)
     if script is not None:
@@ -48,20 +49,20 @@ def main(argv: Sequence[str] | None = None, script: str | None = None) -> None:
 
 
 def run_command(name: str, words: Sequence[str]) -> None:
-    """Read the options of a command from the words after its name, and run it; exits as `cli.run` says."""
+    """Read the options of a command from its arguments, and run it; failures exit as in `cli.run`."""
     with one_line_for_mistakes():
         options = options_of(name, words)  # before the command loads PyTorch
         importlib.import_module(f"tomohet.commands.{name}").run(options)
 
 
 def options_of(name: str, words: Sequence[str]) -> Options:
-    """Return the options of a command that command-line words give; raises InputError."""
+    """Return the options of a command from command-line arguments; raise InputError for mistakes."""
     model = OPTIONS[name]
     return parsed(model, parser_of(model, name, commands()[name]), words)
 
 
 def overview() -> str:
-    """Return the list of commands that `tomohet --help` shows."""
+    """Return the list of commands for `tomohet --help`."""
     known = commands()
     width = max(map(len, known))
     rows = [f"  {name:<{width}}  {text}" for name, text in known.items()]

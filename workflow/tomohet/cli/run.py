@@ -1,4 +1,4 @@
-"""What the command line makes of failures: one clear line and an exit status."""
+"""Handling of failures on the command line: one clear line and an exit status."""
 
 import logging
 import os
@@ -19,11 +19,15 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def one_line_for_mistakes() -> Iterator[None]:
-    """Log what happens inside, and turn every failure into one clear line and an exit status.
+    """Log the work of the block, and turn a failure into one clear line and an exit status.
 
-    Exit status 0 without a failure; 1 with `error: ...` for a user's mistake, a full disk or an unreadable
-    file; 1 with a traceback for a fault of the program; 2 for a wrong command line; 128 + the signal for a
-    command that a signal ended; 141 when the reader of its output has gone, as other programs do.
+    The exit status is
+    - 0 without a failure,
+    - 1 with `error: ...` for a mistake of the user, a full disk or an unreadable file,
+    - 1 with a traceback for a fault of the program,
+    - 2 for a wrong command line,
+    - 128 + the signal for a command that a signal ended,
+    - 141 if the reader of the output has gone, as in other programs.
     """
     start_logging()
     try:
@@ -36,13 +40,13 @@ def one_line_for_mistakes() -> Iterator[None]:
     except InputError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:
-        # A second Ctrl-C, while Python closes down, says nothing.
+        # A second Ctrl-C during shutdown prints nothing.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _fail(in_one_line(KeyboardInterrupt()), status=INTERRUPTED)
     except BrokenPipeError as failure:
-        if not _reader_has_gone():  # another pipe than our output: work was left undone
+        if not _reader_has_gone():  # a pipe other than our output: the work is incomplete
             _fail(in_one_line(failure))
-        # The reader of our output (`| head`) has seen enough, and Python shall not complain.
+        # The reader of our output (`| head`) has closed it; suppress Python's complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(READER_GONE)
     except OSError as failure:

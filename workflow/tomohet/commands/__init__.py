@@ -1,6 +1,6 @@
-"""One module per command: `run(options)` does the whole of its work and returns what it found.
+"""One module per command: `run(options)` executes the command and returns its results.
 
-A notebook calls what the command line calls:
+Notebooks call the same functions as the command line:
 
     from tomohet.commands import siren
     from tomohet.options import SirenOptions

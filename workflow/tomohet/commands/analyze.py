@@ -1,4 +1,4 @@
-"""Analyse the latents of a trained model: components, clusters, UMAP, their volumes, and a leak audit."""
+"""Analyse the latents of a trained model: components, clusters, UMAP, volumes, and a leak audit."""
 
 import logging
 from pathlib import Path
@@ -31,7 +31,7 @@ def run(options: AnalyzeOptions) -> dict:
 
 
 def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Path) -> dict:
-    """Analyse the latents of one epoch: components, clusters, UMAP, their volumes, and the leak audit."""
+    """Analyse the latents of one epoch: components, clusters, UMAP, volumes, and the leak audit."""
     z, logvar = training.latents(epoch)
     config = training.config()
     particles = particles_of(len(z), options.particles, config)
@@ -62,7 +62,7 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
         figures["controls"] = latent_plots.controls(*latent_plots.plane(found.pcs), table)
         leaks.warn(audit)
     else:
-        log.warning("no prepared store is known, so the leak audit is skipped; name one with --store")
+        log.warning("the prepared store is unknown, so the leak audit is skipped; give it with --store")
     latent_plots.save_all(figures, outdir, options.plot_format)
 
     sets = {f"kmeans{options.ksample}": found.kmeans.centres}

@@ -13,7 +13,7 @@ from tomohet.options import AnalyzeVolumesOptions
 from tomohet.running.outputs import take_output
 from tomohet.running.work import command
 
-TRAVERSED = 10  # components along which volumes are written
+TRAVERSED = 10  # number of components for traversal volumes
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def run(options: AnalyzeVolumesOptions) -> dict:
 
 
 def analyse(options: AnalyzeVolumesOptions, volumes: VolumeSet, outdir: Path) -> dict:
-    """Analyse the volumes as points: components in a mask, clusters, UMAP."""
+    """Analyse the volumes as points in voxel space: principal components in a mask, clusters, UMAP."""
     log.info("%d volumes of %d px, %.3g Å/px", len(volumes.paths), volumes.box, volumes.pixel_size_A)
 
     mean, highest = volume_space.mean_and_highest(volumes)

@@ -1,4 +1,4 @@
-"""Compare latents, clusters, occupancies and maps of a round with the truth of their simulation."""
+"""Compare latents, clusters, occupancies and maps of a round with the simulated truth."""
 
 import logging
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: AssessOptions) -> dict:
-    """Compare with the truth; write truth.json and a figure; return what truth.json holds."""
+    """Compare with the truth; write truth.json and a figure; return the content of truth.json."""
     table_file = options.round_dir / "particles.parquet"
     if not is_there(table_file):
         raise InputError(f"{table_file}: missing; the round's particle table is made by `particle_table`")

@@ -1,4 +1,4 @@
-"""Reconstruct a map and its half maps from tilt images by weighted backprojection."""
+"""Reconstruct a map and its half maps from tilt images by weighted back-projection."""
 
 import logging
 import tempfile
@@ -23,23 +23,25 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: BackprojectVoxelOptions) -> HalfMaps:
-    """Prepare a STAR file if need be, reconstruct, write the maps; return them."""
+    """Prepare a STAR file if necessary, reconstruct, write the maps; return them."""
     if options.poses is not None and options.refine_poses is not None:
-        raise InputError("--poses and --refine-poses: expected one; the FSC is honest with --refine-poses")
+        raise InputError(
+            "--poses and --refine-poses: expected one; only --refine-poses keeps the half maps independent"
+        )
     files = MapFiles.of(options.output)
     files.folder.mkdir(parents=True, exist_ok=True)
     if not files.prefix:
         take_output(files.folder)
     log_to(files.path("run.log", "_run.log"))
     if files.prefix and not Path(options.particles).is_dir():
-        # A lone X.mrc leaves no folder beside it: the prepared images go when the map is there.
+        # A single X.mrc leaves no folder next to it: the prepared images are deleted once the map is written.
         with tempfile.TemporaryDirectory(dir=files.folder, prefix=f".{files.prefix}_prepared") as folder:
             return reconstruct(options, files, Path(folder))
     return reconstruct(options, files, files.folder)
 
 
 def reconstruct(options: BackprojectVoxelOptions, files: MapFiles, folder: Path) -> HalfMaps:
-    """Write the half maps of the selected particles to `files`; a STAR file is prepared in `folder`."""
+    """Write the half maps of the selected particles to `files`; prepare a STAR file in `folder`."""
     device = device_of(options.device)
     store, particles = open_particles(options.particles, options, folder)
     result = half_maps(
@@ -66,9 +68,9 @@ def reconstruct(options: BackprojectVoxelOptions, files: MapFiles, folder: Path)
 
 
 def refinement(options: BackprojectVoxelOptions, store, device):
-    """Return the function that refines the poses of a half set, or None where poses stay."""
+    """Return the function that refines the poses of a half set, or None to keep the poses."""
     if options.poses is not None:
-        log.warning("half maps with --poses are not independent of each other: their FSC is too high")
+        log.warning("half maps with --poses are not independent of each other, so their FSC is too high")
     if options.refine_poses is None or not RefinedPoses.read(options.refine_poses, store).to_be_used:
         return None
     return partial(refined_alone, seed=options.seed, device=device)

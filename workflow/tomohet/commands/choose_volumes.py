@@ -1,4 +1,4 @@
-"""Choose which latents to decode: one per particle, or a k-means sketch of them when there are many."""
+"""Choose the latents to decode: one per particle, or k-means centres if there are many particles."""
 
 import logging
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: ChooseVolumesOptions) -> pd.DataFrame:
-    """Write z.pkl, the latents to decode, and the table of particle and volume; return the table."""
+    """Write z.pkl, the latents to decode, and the table of particles and their volumes; return the table."""
     if options.latents.is_dir():
         training = RunFolder(options.latents)
         z, _ = training.latents(training.epoch(options.epoch))
@@ -29,5 +29,5 @@ def run(options: ChooseVolumesOptions) -> pd.DataFrame:
     with sealed(options.outdir / "z.pkl"):
         write_pickle(options.outdir / "z.pkl", chosen)
     write_parquet(options.outdir / "assignment.parquet", assignment)
-    log.info("%d volumes stand for %d particles", len(chosen), len(z))
+    log.info("%d volumes represent %d particles", len(chosen), len(z))
     return assignment

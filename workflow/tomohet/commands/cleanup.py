@@ -1,4 +1,4 @@
-"""Delete a training's old checkpoints, latents or volumes; epochs that were analysed and the newest stay."""
+"""Delete old checkpoints, latents or volumes of a training; analysed epochs and the newest are kept."""
 
 import logging
 import re
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: CleanupOptions) -> list[Path]:
-    """Find the files and delete them; return them."""
+    """Find the files and delete them; return their paths."""
     if not options.workdir.is_dir():
         raise InputError(f"{options.workdir}: no such folder")
     if not (options.weights or options.zfiles or options.volumes):
@@ -37,9 +37,10 @@ def run(options: CleanupOptions) -> list[Path]:
 
 
 def _old_epochs(workdir: Path, kind: str) -> list[Path]:
-    """Numbered files but those of the newest epoch, from which training resumes, and of epochs with a folder.
+    """List numbered files, except those of the newest epoch and of epochs with a folder.
 
-    An epoch has a folder when one ends in its number, such as analyze.5 or convergence.19.
+    Training resumes from the newest epoch. An epoch has a folder if the name of a folder ends in its number,
+    such as analyze.5 or convergence.19.
     """
     epochs = {
         path: int(match[1]) for path in workdir.iterdir() if (match := NUMBERED[kind].fullmatch(path.name))

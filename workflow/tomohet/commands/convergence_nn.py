@@ -1,4 +1,4 @@
-"""Compare the maps of train_nn through its epochs with a reference map."""
+"""Compare the maps of all epochs of train_nn with a reference map."""
 
 import logging
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: ConvergenceNnOptions) -> dict:
-    """Write the FSC curves, their figures and convergence.json; return what that holds."""
+    """Write the FSC curves, their figures and convergence.json; return the content of convergence.json."""
     maps = map_series.find_maps(options.training_directory, options.max_epoch)
     outdir = options.outdir or options.training_directory / f"convergence.{len(maps)}"
     take_output(outdir)
@@ -36,7 +36,10 @@ def run(options: ConvergenceNnOptions) -> dict:
             " (best)" if row == best else "",
         )
     if best < len(maps) - 1:
-        log.warning("maps agree best at epoch %d, less later: a sign of overfitting", series.epochs[best])
+        log.warning(
+            "the agreement is best at epoch %d and decreases later, which indicates overfitting",
+            series.epochs[best],
+        )
     found = {
         "epochs": series.epochs,
         "best_epoch": series.epochs[best],

@@ -1,4 +1,4 @@
-"""Judge the convergence of train_vae: losses, latents and volumes followed through the epochs."""
+"""Assess the convergence of train_vae: losses, latents and volumes over the epochs."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: ConvergenceVaeOptions) -> dict:
-    """Compare epochs; write numbers, figures and convergence.json; return what that holds."""
+    """Compare epochs; write numbers, figures and convergence.json; return the content of convergence.json."""
     training = RunFolder(options.workdir)
     last = training.epoch(options.epoch)
     outdir = options.outdir or options.workdir / ("convergence" if last == FINAL else f"convergence.{last}")
@@ -32,7 +32,7 @@ def run(options: ConvergenceVaeOptions) -> dict:
 
 
 def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outdir: Path) -> dict:
-    """Compare the epochs up to `last`: losses, latents, volumes of representatives; take one."""
+    """Compare losses, latents and volumes of representative particles up to epoch `last`; choose an epoch."""
     known = [epoch for epoch in training.latent_epochs() if epoch <= last] or [last]
     epochs = latent_drift.listed_epochs(known, options.epoch_interval, last)
     log.info("epochs compared: %s", ", ".join(map(str, epochs)))
@@ -87,7 +87,7 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
     write_csv(outdir / "latent_stability.csv", stable)
     for line in [*verdict.reasons, *verdict.warnings]:
         log.info("%s", line)
-    log.info("verdict: %s; epoch %d is taken", verdict.text, last)
+    log.info("verdict: %s; epoch %d is chosen", verdict.text, last)
     found = {
         "epoch": last,
         "verdict": verdict.text,

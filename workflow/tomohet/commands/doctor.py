@@ -14,4 +14,6 @@ def run(options: DoctorOptions) -> None:
         print(f"{finding.verdict:<5} {finding.subject:<10} {finding.text}")
     failed = [finding.subject for finding in findings if finding.verdict == "FAIL"]
     if failed:
-        raise InputError(f"not ready: {', '.join(failed)}; `make install` in the checkout mends packages")
+        raise InputError(
+            f"not ready: {', '.join(failed)}; `make install` in the checkout repairs the packages"
+        )

@@ -1,4 +1,4 @@
-"""Crop images, volumes or whole datasets to a smaller box in Fourier space; STAR files follow."""
+"""Crop images, volumes or whole data sets to a smaller box in Fourier space, with their STAR files."""
 
 import logging
 
@@ -25,7 +25,7 @@ def run(options: DownsampleOptions) -> None:
     is_star = options.input.suffix == ".star"
     if is_star and options.output.suffix == ".star":
         if options.chunk:
-            raise InputError("--chunk: for -o .mrcs only; with -o .star every stack keeps its images")
+            raise InputError("--chunk: only for -o .mrcs; with -o .star each stack keeps its images")
         n = down.downsample_star(
             options.input,
             options.output,

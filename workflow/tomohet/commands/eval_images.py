@@ -13,12 +13,12 @@ from tomohet.training.evaluation import write_latents
 
 @command
 def run(options: EvalImagesOptions) -> Path:
-    """Read the particles, infer, write means and log variances; return their file."""
+    """Read the particles, infer latents, write means and log variances; return the path of the file."""
     device = device_of(options.device)
     if options.multigpu:
         start_one_per_gpu(device)
     folder = options.out_z.parent
-    # The first of several processes prepares what a STAR file names.
+    # The first of several processes prepares the images of a STAR file.
     with locked(folder / "prepared"):
         store, particles = open_particles(options.particles, options, folder)
     write_latents(options, store, particles, device, share_of(options.part, device))

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: EvalVolOptions) -> Path:
-    """Open the model, decode, write the volumes; return their folder."""
+    """Load the model, decode, write the volumes; return their folder."""
     weights, config = _model_files(options)
     device = device_of(options.device)
     if options.multigpu:
@@ -37,7 +37,7 @@ def run(options: EvalVolOptions) -> Path:
     take_output(options.outdir, shared=share.size > 1)
     half = half_precision(device) if options.amp else None
     if options.amp and half is None:
-        log.warning("--amp: this CPU has no instructions for bfloat16; products are float32")
+        log.warning("--amp: this CPU has no bfloat16 instructions; float32 is used")
     decoder = load_model(weights, config, device)
     chosen = {
         "box": options.downsample,
@@ -51,7 +51,7 @@ def run(options: EvalVolOptions) -> Path:
             write_homogeneous(decoder, options.outdir / f"{stem(options.prefix)}.mrc", **chosen)
         return options.outdir
     if options.zfile is None:
-        raise InputError("--zfile is needed: the model has latents, and a volume belongs to each")
+        raise InputError("--zfile is needed: the model has latents, and decodes one volume for each")
     z = read_latent_points(options.zfile, decoder.zdim).astype(np.float32)
     write_volumes(
         decoder,

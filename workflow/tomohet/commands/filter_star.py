@@ -1,4 +1,4 @@
-"""Write a subset of a STAR file, chosen by indices, labels or tomogram, in the dialect it came in."""
+"""Write a subset of a STAR file, selected by indices, labels or tomogram, in the dialect of the input."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: FilterStarOptions) -> list[Path]:
-    """Select rows and write them; return the STAR files."""
+    """Select rows and write them; return the paths of the STAR files."""
     star_type = options.starfile_type or export.detect_type(options.input)
     is_set = star_type == "optimisation_set"
     given = (options.input, options.particles, options.ind, options.labels, options.with_refined_poses)
@@ -56,7 +56,7 @@ def run(options: FilterStarOptions) -> list[Path]:
     output = _output_file(options.output, options.input)
     subsets = [(output, keep)]
     if options.tomogram:
-        # Numbers are compared much faster than names.
+        # Integers are compared much faster than names.
         names, number = np.unique(export.tomograms_of(particles, options.tomo_id_col), return_inverse=True)
         wanted = names[np.unique(number[keep])]
         if options.tomogram != "all":
@@ -92,13 +92,15 @@ def _particles_of(path: Path):
 
 
 def _selected(options: FilterStarOptions, particles, star_type: str):
-    """Which rows the indices or labels select (bool); all of them without either."""
+    """Return which rows the indices or labels select (bool); all rows without either."""
     if options.ind and options.labels:
         raise InputError("--ind and --labels exclude each other")
     if bool(options.labels) != bool(options.labels_sel):
-        raise InputError("--labels and --labels-sel belong together, give both")
+        raise InputError("--labels and --labels-sel belong together: give both")
     if options.particles and (options.labels or options.ind_type == "image" or star_type == "imageseries"):
-        raise InputError("--particles goes with --ind, counting particles, for files of one row per particle")
+        raise InputError(
+            "--particles requires --ind with --ind-type particle, and a file with one row per particle"
+        )
     if options.ind_type == "image" and star_type != "imageseries":
         raise InputError(
             f"--ind-type image: a file of type {star_type} has one row per particle, not per image"
@@ -124,12 +126,12 @@ def _selected(options: FilterStarOptions, particles, star_type: str):
 
 
 def _output_file(output: Path, source: Path) -> Path:
-    """`output` itself, or, when it is a folder, a file in it named after the input."""
+    """Return `output`, or a file in it named after the input if `output` is a folder."""
     return output / source.name if output.is_dir() or output.suffix != ".star" else output
 
 
 def _tomogram_file(output: Path, tomogram: str) -> Path:
-    """Name of one tomogram's file; the suffix by which sets are named stays at the end."""
+    """Return the file name of one tomogram; the suffix that marks optimisation sets stays at the end."""
     name = re.sub(r"[^\w.+-]", "_", Path(tomogram).stem if tomogram.endswith(".tomostar") else tomogram)
     suffix = "_optimisation_set" if output.stem.endswith("_optimisation_set") else ""
     return output.with_name(f"{output.stem.removesuffix(suffix)}_{name}{suffix}.star")

@@ -1,4 +1,4 @@
-"""Find the shortest path through the latents between chosen particles, always near observed particles."""
+"""Find the shortest path through the latents between chosen particles, near observed particles."""
 
 import logging
 import re
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: GraphTraversalOptions) -> None:
-    """Write the path's particles and latents, and figures of it."""
+    """Write the particles and latents of the path, and figures."""
     z, _ = load_latents(options.z)
     traversal.check_anchors(options.anchors, len(z))
     latent.check_finite(z)
@@ -28,7 +28,7 @@ def run(options: GraphTraversalOptions) -> None:
         log.warning("no path from particle %d to %d; try a larger --max-neighbors", start, end)
     if len(broken) == len(options.anchors) - 1:
         raise InputError(
-            "no two successive anchors are joined; raise --max-neighbors or leave out --avg-neighbors"
+            "no two successive anchors are connected; raise --max-neighbors or omit --avg-neighbors"
         )
     log.info("path of %d particles: %s", len(path), " ".join(map(str, path)))
     with replacing(options.outdir, "graph_traversal"):
@@ -36,7 +36,7 @@ def run(options: GraphTraversalOptions) -> None:
 
 
 def write(options: GraphTraversalOptions, z, graph, path) -> None:
-    """Write the particles of the path, their latents, and figures of the path in the latents' planes."""
+    """Write the particles of the path, their latents, and figures of the path in latent space."""
     write_table(options.outdir / "path_particle_indices.txt", path, integers=True)
     write_pickle(options.outdir / "path_particle_indices.pkl", path.tolist())
     write_pickle(options.outdir / "path_particle_embeddings.pkl", z[path])

@@ -1,4 +1,4 @@
-"""Open a run of tomoDRGN 1.0: its weights and latents, in a folder that tomohet's commands accept."""
+"""Import a run of tomoDRGN 1.0: write its weights and latents as a folder for tomohet's commands."""
 
 from pathlib import Path
 
@@ -9,6 +9,6 @@ from tomohet.running.work import command
 
 @command
 def run(options: ImportTomodrgnOptions) -> Path:
-    """Translate and write; return the folder."""
+    """Convert the run and write it; return the folder."""
     import_run(options.run_dir, options.outdir)
     return options.outdir

@@ -1,4 +1,4 @@
-"""Measure the occupancy of every unit of a model, or of every mask, in every volume and every particle."""
+"""Measure the occupancy of each unit of a model, or of each mask, in each volume and each particle."""
 
 import logging
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: MavenOptions) -> dict:
-    """Measure the occupancies of all units; write tables, figures, scripts; return the summary."""
+    """Measure the occupancies of all units; write tables, figures and scripts; return the summary."""
     with replacing(options.outdir, "maven"):
         return measure(options)
 
@@ -39,7 +39,7 @@ def measure(options: MavenOptions) -> dict:
     if options.classes is not None and not 1 <= options.classes <= len(ensemble):
         raise InputError(f"--classes {options.classes}: expected 1 to {len(ensemble)}, the number of volumes")
     if options.binarise is not None and options.workdir is not None:
-        raise InputError("--binarise: voxels can be counted in volumes only; leave out --workdir")
+        raise InputError("--binarise: voxels can be counted in volumes only; omit --workdir")
     mean = ensemble.mean()
     found, model = draw_or_read_units(options, ensemble, mean)
     names = list(found.table.unit)
@@ -55,7 +55,8 @@ def measure(options: MavenOptions) -> dict:
     output.write_masks_figure(options.outdir, options.plot_format, mean, found)
     if options.model and not aligned > occupancy.LEAST_ALIGNMENT:
         log.warning(
-            "the model correlates with the mean volume by %.2f only: is it aligned, complete? See masks.%s",
+            "the correlation of model and mean volume is only %.2f; "
+            "check that the model is aligned and complete (masks.%s)",
             aligned,
             options.plot_format,
         )
@@ -79,7 +80,7 @@ def measure(options: MavenOptions) -> dict:
             sums, reduced = of_particles(maps, ensemble, measured, found, solvent, level, options.seed)
             particles, by_particle = maps.particles, amplitude(sums)
 
-    # The share of a mask that is on needs no calibration.
+    # The fraction of the mask's voxels that are on needs no calibration.
     scale = options.scale if options.binarise is None or options.scale == "percentile" else "none"
     mass = found.table.mass.to_numpy()
     result = analysis.analyse(
@@ -108,7 +109,7 @@ def measure(options: MavenOptions) -> dict:
 
 
 def draw_or_read_units(options: MavenOptions, ensemble, mean):
-    """Return the units and the model that they are of (None for given masks)."""
+    """Return the units and their model (None for given masks)."""
     grid = ensemble.grid
     if options.masks:
         return units.read_masks(options.masks, grid), None
@@ -140,7 +141,7 @@ def draw_or_read_units(options: MavenOptions, ensemble, mean):
 
 
 def align_model(options: MavenOptions, mean, grid, resolution_A: float):
-    """Check where the model lies, or fit it: table, figure, one sentence in the log."""
+    """Check the position of the model, or fit it; write a table and a figure, and log a sentence."""
     atoms = read_model(options.model)
     if options.model_origin == "centre":
         atoms = units.from_centre(atoms, grid)
@@ -153,7 +154,7 @@ def align_model(options: MavenOptions, mean, grid, resolution_A: float):
 
 
 def count_voxels(options: MavenOptions, ensemble, found, mean):
-    """Count the voxels that are on, as MAVEn does; return the counts and the fraction of every mask."""
+    """Count the voxels that are on, as MAVEn does; return the counts and the fraction of each mask."""
     levels = read_levels(ensemble, options.binarise, mean, np.random.default_rng(options.seed)).values
     counts = occupancy.voxels_on(ensemble, found, levels)
     return counts, counts / np.asarray(found.masks.sum(axis=1)).ravel()

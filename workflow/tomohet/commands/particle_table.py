@@ -1,4 +1,4 @@
-"""Join everything known about the particles of a round into one table."""
+"""Join all results about the particles of a round into one table."""
 
 import logging
 

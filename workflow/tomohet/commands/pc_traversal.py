@@ -1,4 +1,4 @@
-"""Write latents along principal components, for eval_vol to decode."""
+"""Write latents along principal components, to be decoded by eval_vol."""
 
 import logging
 from pathlib import Path
@@ -22,11 +22,11 @@ def run(options: PcTraversalOptions) -> None:
     pcs = principal_components(z)
     known = pcs.scores.shape[1]
     if options.dim is not None and not 1 <= options.dim <= known:
-        raise InputError(f"--dim {options.dim}: there are components 1 to {known}")
+        raise InputError(f"--dim {options.dim}: expected one of the components 1 to {known}")
     to_file = options.outdir.suffix == ".txt"
     if to_file and options.dim is None:
         raise InputError(
-            f"-o {options.outdir}: a file takes one component; name it with --dim, or give a folder"
+            f"-o {options.outdir}: a file holds one component; choose it with --dim, or give a folder"
         )
 
     def write(component: int, path: Path) -> None:
@@ -38,7 +38,7 @@ def run(options: PcTraversalOptions) -> None:
         log.info("PC%d: particles nearest to each point: %s", component + 1, " ".join(map(str, counts)))
         write_table(path, pcs.on_axis(component, points))
 
-    if options.dim is not None:  # one file that is asked for by name, beside whatever others
+    if options.dim is not None:  # a single named file; other files in the folder are kept
         write(options.dim - 1, options.outdir if to_file else options.outdir / f"pc{options.dim}.txt")
         return
     with replacing(options.outdir, "pc_traversal"):

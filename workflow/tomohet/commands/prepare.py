@@ -1,4 +1,4 @@
-"""Prepare a dataset: read all tilt images once, transform them, and store them for every later stage."""
+"""Prepare a data set: read all tilt images once, transform them, and store them for all later stages."""
 
 import logging
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: PrepareOptions) -> Store:
-    """Read, select, prepare; return the store."""
+    """Read the input, select, prepare; return the store."""
     if options.invert_data and options.uninvert_data:
         raise InputError("--invert-data and --uninvert-data exclude each other")
     particle_set = read_particles(

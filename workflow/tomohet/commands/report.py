@@ -1,4 +1,4 @@
-"""Write one self-contained HTML page about everything in a dataset's results folder."""
+"""Write a self-contained HTML page about all results of a data set."""
 
 import logging
 from pathlib import Path

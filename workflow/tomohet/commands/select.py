@@ -26,7 +26,8 @@ def run(options: SelectOptions) -> np.ndarray:
     refuse_overwriting_inputs(outputs, [options.table, *([options.indices] if options.indices else [])])
     table = read_table(options.table, {"particle": "whole numbers"})
     if "n_tilts" in table:
-        # The store's table names all particles of the input file, also those without a usable image.
+        # The store's table contains all particles of the input file, including particles without usable
+        # images.
         table = table[table["n_tilts"] > 0].reset_index(drop=True)
     counts = clauses(table, options.query) if options.query else []
     if options.explain:
@@ -57,7 +58,7 @@ def run(options: SelectOptions) -> np.ndarray:
 
 
 def explained(counts: list, n_particles: int) -> list[str]:
-    """One line per condition: how many particles fulfil it, and how many have no value for it."""
+    """Return one line per condition: number of particles that fulfil it, and number without a value."""
     lines = [f"{n_particles:8d} particles in the table"]
     for clause in counts:
         unknown = f"   ({clause.n_unknown} without a value)" if clause.n_unknown else ""

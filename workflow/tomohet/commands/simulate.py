@@ -1,4 +1,4 @@
-"""Simulate tilt-series particles of a heterogeneous assembly, with their truth."""
+"""Simulate tilt-series particles of a heterogeneous assembly, and write the truth."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tomohet.simulation.simulate import WRITTEN, simulate
 
 @command
 def run(options: SimulateOptions) -> Path:
-    """Read the configuration and simulate; return the folder of the files."""
+    """Read the configuration and simulate; return the output folder."""
     given = options.model_fields_set & set(Simulation.model_fields)
     config = read_config(options.config, {name: getattr(options, name) for name in given})
     inputs = [file for file in (options.config, config.model, *(config.maps or ())) if file]

@@ -1,4 +1,4 @@
-"""Find structural blocks that come and go together in an ensemble of volumes, without a model."""
+"""Find structural blocks that come and go together in a set of volumes, without a model."""
 
 import logging
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @command
 def run(options: SirenOptions) -> dict:
-    """Binarise the volumes, link voxels, find blocks; write masks, tables, figures; return the summary."""
+    """Binarise the volumes, link voxels, find blocks; write masks, tables and figures; return the summary."""
     with replacing(options.outdir, "siren"):
         return find_blocks(options)
 
@@ -49,7 +49,7 @@ def find_blocks(options: SirenOptions) -> dict:
     )
     z = latents_beside(options.volumes, ensemble.numbers)
     if z is None:
-        log.warning("no z.pkl beside the volumes: they are taken to be independent of each other")
+        log.warning("no z.pkl next to the volumes, so they are assumed to be independent of each other")
     sampling = sampling_of(z, population, len(ensemble), options.seed)
     task = Task(
         ensemble,
@@ -71,7 +71,9 @@ def find_blocks(options: SirenOptions) -> dict:
     stable, stability = level_stability(found, lambda factor: blocks_at(levels.scaled(factor), task, given))
     table, partners = found.table.assign(stability=stable), found.partners
 
-    with replacing(options.outdir, "siren_blocks"):  # at once: states of particles are read off these masks
+    with replacing(
+        options.outdir, "siren_blocks"
+    ):  # written now, because the states of particles are measured in these masks
         for number in table.id:
             write_on_grid(options.outdir / f"block_{number}.mrc", found.labels == number, ensemble.grid)
     write_parquet(options.outdir / "blocks.parquet", table)
@@ -115,7 +117,7 @@ def find_blocks(options: SirenOptions) -> dict:
 
 
 def draw(options: SirenOptions, found, mean, level: float, pixel_size_A: float) -> None:
-    """Write blocks.png, and where there are blocks surfaces, states, co_occupancy and relations."""
+    """Write blocks.png and, if there are blocks, surfaces, states, co_occupancy and relations."""
     drawn = {"blocks": figures.coloured_sections(mean, found.labels, found.table)}
     if len(found.table):
         drawn["surfaces"] = figures.surfaces(mean, level, found.labels, found.table, pixel_size_A)

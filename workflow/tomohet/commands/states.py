@@ -1,4 +1,4 @@
-"""Find discrete states: sort particles into maps, and say whether states or a continuum fit them better."""
+"""Find discrete states: assign particles to maps, and say whether states or a continuum predict better."""
 
 from tomohet.device import device_of
 from tomohet.errors import InputError
@@ -13,7 +13,7 @@ from tomohet.running.work import command
 
 @command
 def run(options: StatesOptions) -> States:
-    """Read, fit, write the states; return them."""
+    """Read the input, fit, write the states; return them."""
     options.outdir.mkdir(parents=True, exist_ok=True)
     log_to(options.outdir / "run.log")
     store, particles = open_particles(options.particles, options, options.outdir)

@@ -1,4 +1,4 @@
-"""Say which stages of which rounds are done, running or pending."""
+"""Print the stages of each round that are done, running or pending."""
 
 import shlex
 from itertools import groupby

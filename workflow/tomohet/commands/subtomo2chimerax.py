@@ -1,4 +1,4 @@
-"""Write ChimeraX scenes of particles in their tomograms: markers, one map, or each particle's own volume."""
+"""Write ChimeraX scenes of particles in their tomograms: markers, one map, or a volume of each particle."""
 
 import logging
 from pathlib import Path
@@ -30,7 +30,7 @@ def run(options: Subtomo2chimeraxOptions) -> None:
 
 
 def write_scenes(options: Subtomo2chimeraxOptions) -> None:
-    """Write for each tomogram a scene, its colours and, if asked for, the particles' own volumes."""
+    """Write for each tomogram a scene, its colours and, if requested, the particles' own volumes."""
     placed = placements.read_placements(
         options.starfile, options.tomo_id_col_override, options.star_angpix_override
     )
@@ -63,7 +63,7 @@ def write_scenes(options: Subtomo2chimeraxOptions) -> None:
         rows = np.flatnonzero(placed["tomogram"] == name)
         if len(rows) == 0:
             known = ", ".join(sorted(placed["tomogram"].unique())[:5])
-            raise InputError(f"--tomoname {name}: no particle shown lies in it; tomograms: {known}")
+            raise InputError(f"--tomoname {name}: none of the shown particles is in it; tomograms: {known}")
         folder = options.outdir / placements.folder_name(name)
         here, tags = placed.iloc[rows], labels[rows]
         if options.mode == "markers":
@@ -83,7 +83,7 @@ def write_scenes(options: Subtomo2chimeraxOptions) -> None:
 
 
 def of_chosen(values, chosen, n: int, source: Path):
-    """Values of the chosen particles, given for them alone or for all n of the file."""
+    """Return the values of the chosen particles, from values of these particles or of all n in the file."""
     if len(values) == len(chosen):
         return values
     if len(values) == n:
@@ -92,7 +92,7 @@ def of_chosen(values, chosen, n: int, source: Path):
 
 
 def own_volumes(options: Subtomo2chimeraxOptions, folder: Path, decoder, z, count: int) -> list[Path]:
-    """Names in `folder` of the particles' own volumes, decoded from their latents z unless they are there."""
+    """Return the names in `folder` of the particles' own volumes; decode missing volumes from latents z."""
     names = [Path(f"vol_{number:03d}.mrc") for number in range(count)]
     if z is not None:
         write_pickle(folder / "z_values.pkl", z)

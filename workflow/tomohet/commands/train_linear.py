@@ -1,4 +1,4 @@
-"""Fit a linear latent model: a mean map, a few basis maps and closed-form latents."""
+"""Fit a linear latent model: mean map, basis maps (eigenvolumes) and closed-form latents."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from tomohet.running.work import command
 
 @command
 def run(options: TrainLinearOptions) -> Path:
-    """Read, fit, write the model; return its folder."""
+    """Read the input, fit, write the model; return its folder."""
     run_together(fit_and_write, options)
     return options.outdir
 
 
 def fit_and_write(options: TrainLinearOptions, store, particles, device, processes) -> None:
-    """Fit, together with the other processes; the leader writes."""
+    """Fit together with the other processes; the leading process writes."""
     if len(particles) < 2:
         raise InputError(f"{options.particles}: {len(particles)} particle; a linear model needs at least 2")
     if options.zdim is not None and not 1 <= options.zdim < len(particles):

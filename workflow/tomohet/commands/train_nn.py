@@ -1,4 +1,4 @@
-"""Train one neural volume for all particles: the consensus map of a decoder without latent."""
+"""Train one neural volume for all particles: the consensus map of a decoder without latents."""
 
 from pathlib import Path
 

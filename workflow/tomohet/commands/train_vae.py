@@ -1,4 +1,4 @@
-"""Train the heterogeneity network: latents of particles and the volumes they stand for."""
+"""Train the network for heterogeneity: latents of particles, and volumes decoded from latents."""
 
 from pathlib import Path
 

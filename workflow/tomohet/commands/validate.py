@@ -1,4 +1,4 @@
-"""Check a particle file before any computing: what is in it, what is kept, and what cannot be right."""
+"""Check a particle file before any computation: its content, its selection, and inconsistencies."""
 
 import logging
 import sys

@@ -10,7 +10,7 @@ from tomohet.running.work import command
 
 @command
 def run(options: ViewConfigOptions) -> None:
-    """Read through the restricted unpickler and print; nothing inside the file is ever run."""
+    """Read through the restricted unpickler and print; code inside the file is never executed."""
     path = options.workdir / "config.pkl" if options.workdir.is_dir() else options.workdir
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a training folder that holds config.pkl, or the file")

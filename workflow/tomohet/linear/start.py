@@ -76,7 +76,8 @@ def kernel_particles(particles: np.ndarray, seed: int) -> np.ndarray:
 def kernel_box(box: int, max_frequency: float, n_maps: int) -> int:
     """Return the box of the difference maps.
 
-    It is the smallest box that holds `max_frequency`, reduced until n_maps fit into KERNEL_BYTES.
+    It is the smallest of KERNEL_BOXES that holds `max_frequency` (or else the largest of them), reduced until
+    n_maps fit into KERNEL_BYTES.
     """
     filled = [d for d in KERNEL_BOXES if d >= 2 * max_frequency * box][-1:] or KERNEL_BOXES[:1]
     fitting = [d for d in KERNEL_BOXES if n_maps * d**3 * 2 <= KERNEL_BYTES] or KERNEL_BOXES[-1:]

@@ -1,1 +1,1 @@
-"""What the commands need around their work: logs, folders of their own, several processes."""
+"""Execution environment of commands: logs, exclusive output folders, several processes."""

@@ -1,4 +1,4 @@
-"""Logging of a command: to standard error, and wholly to a `run.log`."""
+"""Logging of a command: to standard error and, in full, to a `run.log`."""
 
 import errno
 import logging
@@ -12,12 +12,12 @@ from pathlib import Path
 from tomohet import __version__
 from tomohet.errors import InputError
 
-# Five spaces between time and text, the layout that readers of tomoDRGN's run.log split on.
+# Five spaces separate time and text: readers of tomoDRGN's run.log split lines there.
 FORMAT = logging.Formatter("%(asctime)s     %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
 
 
 class Screen(logging.StreamHandler):
-    """Writes above a live progress bar instead of through it."""
+    """Handler that writes above a live progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line to standard error; a running tqdm bar is redrawn below it."""
@@ -43,9 +43,9 @@ def start_logging() -> None:
 
 
 def log_to(path: str | Path) -> None:
-    """Write everything logged from here on to `path` too, appending; headed by command, version, machine.
+    """Also append everything logged from now on to `path`, after command, version and machine.
 
-    A resumed training continues its own log, so nothing of an earlier attempt is lost.
+    A resumed training continues its log, so the log of an earlier attempt is kept.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def log_to(path: str | Path) -> None:
 
 @contextmanager
 def closing_log() -> Iterator[None]:
-    """Close the files that `log_to` opens inside; an error that ends the work is their last line."""
+    """Close the files that `log_to` opens inside the block; an error that ends the work is logged last."""
     root = logging.getLogger()
     before = list(root.handlers)
     try:
@@ -92,7 +92,7 @@ def _record(failure: BaseException) -> logging.LogRecord:
 
 
 def in_one_line(failure: BaseException) -> str:
-    """Say in one line what has ended a command."""
+    """Describe in one line the error that ended a command."""
     if isinstance(failure, KeyboardInterrupt):
         return "interrupted"
     if not isinstance(failure, OSError):

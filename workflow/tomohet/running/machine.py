@@ -1,4 +1,4 @@
-"""What `doctor` looks at on this machine."""
+"""Checks of `doctor`: Python, packages, PyTorch, memory, disk and Slurm on this machine."""
 
 import importlib.metadata
 import os
@@ -20,7 +20,7 @@ LITTLE_DISK_GB = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: `verdict` is ok, note (works, but know it) or FAIL."""
+    """One line of the report; `verdict` is ok, note (works, with a remark) or FAIL."""
 
     verdict: str
     subject: str
@@ -28,7 +28,7 @@ class Finding:
 
 
 def examine(folder: Path) -> list[Finding]:
-    """All findings; `folder` is where results will be written."""
+    """Return all findings; `folder` is the folder for results."""
     return [_python(), *_packages(), _torch(), _memory(), _disk(folder), *_slurm()]
 
 
@@ -39,9 +39,10 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    """Compare the packages installed with the exact versions that the tests ran with (envs/requirements.txt).
+    """Compare the installed packages with the exact versions of the tests (envs/requirements.txt).
 
-    A tomohet that pip has installed has no such file; its packages are held against the versions it needs.
+    A tomohet that was installed by pip has no such file; its packages are compared with the required
+    versions.
     """
     if not REQUIREMENTS.is_file():
         return _needed_packages()
@@ -71,7 +72,7 @@ def _needed_packages() -> list[Finding]:
             continue
         if not one.specifier.contains(found, prereleases=True):
             findings.append(Finding("FAIL", "packages", f"{one.name} is {found}; expected {one.specifier}"))
-    return findings or [Finding("ok", "packages", "all that tomohet needs, at versions that it knows")]
+    return findings or [Finding("ok", "packages", "all required packages, at supported versions")]
 
 
 def _torch() -> Finding:

@@ -1,4 +1,4 @@
-"""The output folders of a command, each its own until the command ends."""
+"""Exclusive use of a command's output folders until the command ends."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,15 +7,15 @@ from pathlib import Path
 from tomohet.files.locks import writing
 from tomohet.options import Options
 
-_held: ExitStack | None = None  # of the command that runs
+_held: ExitStack | None = None  # locks of the running command
 _taken: set[Path] = set()
 
 
 @contextmanager
 def holding_outputs(options: Options) -> Iterator[None]:
-    """Hold the folder named by `--outdir`, and those of `take_output`, while a command runs.
+    """Lock the folder of `--outdir`, and the folders of `take_output`, while a command runs.
 
-    Commands that may run as several processes (`--multigpu`) take theirs when they know which one they are.
+    Commands that may run as several processes (`--multigpu`) lock their folder once they know their rank.
     """
     global _held  # noqa: PLW0603 (one per process)
     outside, taken = _held, set(_taken)
@@ -32,9 +32,11 @@ def holding_outputs(options: Options) -> Iterator[None]:
 
 
 def take_output(folder: Path, shared: bool = False) -> Path:
-    """`folder`, for this command alone until it ends; `shared`: for all processes of its job.
+    """Lock `folder` for this command until it ends, and return it.
 
-    Raises InputError when another command is writing there.
+    shared : whether to lock it for all processes of the command's job
+
+    Raises InputError if another command is writing there.
     """
     if _held is not None and folder.resolve() not in _taken:
         _held.enter_context(writing(folder, shared))

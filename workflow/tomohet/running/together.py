@@ -1,4 +1,4 @@
-"""Work on the particles of a command, alone or as one of several processes."""
+"""Work of a command on its particles, in one process or in one of several."""
 
 import logging
 from collections.abc import Callable
@@ -15,9 +15,9 @@ TogetherOptions = TrainLinearOptions | TrainNnOptions | TrainVaeOptions
 
 
 def run_together(work: Callable, options: TogetherOptions) -> None:
-    """Open the particles and `work(options, store, particles, device, processes)`.
+    """Open the particles and call `work(options, store, particles, device, processes)`.
 
-    With --multigpu and several visible GPUs the command runs once per GPU; torchrun may start it as well, on
+    With --multigpu and several visible GPUs the command runs once per GPU. torchrun can also start it, on
     several nodes.
     """
     device = device_of(options.device)

@@ -1,4 +1,4 @@
-"""What surrounds every command, whoever calls it: the command line, a notebook, a test."""
+"""Environment of every command, for the command line, notebooks and tests."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,7 +11,7 @@ from tomohet.running.outputs import holding_outputs
 
 
 def command(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `run(options)` hold its output folders, keep its own log, and draw in the house style."""
+    """Make `run(options)` lock its output folders, close its logs, and draw in the house style."""
 
     @wraps(run)
     def held(options: Options) -> Any:
