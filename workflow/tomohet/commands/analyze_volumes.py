@@ -10,6 +10,7 @@ from tomohet.files.leftovers import replacing
 from tomohet.files.masks import read_mask
 from tomohet.files.mrc import stack_header, write_volume
 from tomohet.options import AnalyzeVolumesOptions
+from tomohet.rounds.layout import ANALYZE_VOLUMES
 from tomohet.running.outputs import take_output
 from tomohet.running.work import command
 
@@ -46,7 +47,7 @@ def analyse(options: AnalyzeVolumesOptions, volumes: VolumeSet, outdir: Path) ->
 
     write_volume(outdir / "mask.mrc", mask, volumes.pixel_size_A)
     write_volume(outdir / "mean.mrc", mean, volumes.pixel_size_A)
-    write_parquet(outdir / "volumes.parquet", volume_analysis.volume_columns(volumes, found))
+    write_parquet(outdir / ANALYZE_VOLUMES.by_volume, volume_analysis.volume_columns(volumes, found))
     write_pickle(outdir / "voxel_pc.pkl", pcs.scores)
     if found.umap is not None:
         write_pickle(outdir / "voxel_pc_umap.pkl", found.umap)
@@ -57,5 +58,5 @@ def analyse(options: AnalyzeVolumesOptions, volumes: VolumeSet, outdir: Path) ->
         volume_analysis.write_clusters(folder, volumes, found, options.plot_format, tomograms)
     volume_analysis.write_figures(outdir, volumes, found, mask, options.plot_format)
     summary = volume_analysis.summary(volumes, found, mask)
-    write_json(outdir / "summary.json", summary)
+    write_json(outdir / ANALYZE_VOLUMES.summary, summary)
     return summary
