@@ -171,7 +171,7 @@ def test_a_map_without_pixel_size_is_refused_by_all_who_need_one_and_the_remedy_
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_one_rule_for_grid_and_pixels_in_both_byte_orders(tmp_path, order):
-    """A header that mrcfile reads by its machine stamp alone, and that lies about it."""
+    """Without a machine stamp, the mode tells the byte order."""
     words = np.zeros(256, f"{order}i4")
     words[:10] = 3, 4, 5, 2, 6, 7, 8, 3, 4, 5
     words[10:13].view(f"{order}f4")[:] = 7.5, 10, 12.5
