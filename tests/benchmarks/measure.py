@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 
-class Enough(Exception):  # noqa: N818
+class Enough(Exception):
     """All repetitions are done."""
 
 

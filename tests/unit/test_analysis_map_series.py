@@ -54,3 +54,12 @@ def test_missing_maps_and_other_boxes_are_refused(folder):
     write_volume(folder / "other.mrc", np.zeros((8, 8, 8)), 4.0)
     with pytest.raises(InputError, match="other.mrc"):
         run("convergence_nn", folder / "run", folder / "other.mrc", "-o", folder / "out")
+
+
+def test_maps_without_pixel_size_are_refused_and_the_reference_needs_none(folder):
+    write_volume(folder / "plain.mrc", np.random.default_rng(0).normal(size=(16, 16, 16)), 0.0)
+    run("convergence_nn", folder / "run", folder / "plain.mrc", "-o", folder / "out")
+    assert load_pickles(folder / "out" / "freqs_fscs.pkl")[0][0][-1] == pytest.approx(1 / 8)
+    write_volume(folder / "run" / "reconstruct.2.mrc", np.zeros((16, 16, 16)), 0.0)
+    with pytest.raises(InputError, match="reconstruct.2.mrc: the header has no pixel size"):
+        run("convergence_nn", folder / "run", folder / "reference.mrc", "-o", folder / "out")

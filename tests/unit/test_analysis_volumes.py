@@ -134,7 +134,7 @@ def test_a_stack_is_analysed_as_its_volumes_are(folder, tmp_path, monkeypatch):
 def test_stacks_that_are_none_are_refused(tmp_path):
     path = tmp_path / "images.mrcs"
     write_stack(path, np.zeros((9, 4, 4), np.float32), 1.0)
-    with pytest.raises(InputError, match=r"9 sections of 4 x 4 px are not a stack of two"):
+    with pytest.raises(InputError, match=r"shape \(9, 4, 4\) is not a stack of cubic"):
         volume_space.find_volumes(path)
     create_volume_stack(path, 2, 4, 1.0)
     with open(path, "r+b") as file:

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from tomohet.errors import InputError
-from tomohet.files.mrc import read_sections, read_volume, stack_header, stack_shape, write_stack, write_volume
+from tomohet.files.grids import read_grid
+from tomohet.files.mrc import (
+    read_map,
+    read_sections,
+    read_volume,
+    stack_header,
+    stack_shape,
+    write_stack,
+    write_volume,
+)
 
 
 @pytest.fixture
@@ -146,3 +155,37 @@ def test_what_is_no_file_of_images_is_refused(tmp_path, images):
     write_stack(tmp_path / "stack.mrcs", images, 2.0)
     (tmp_path / "link.mrcs").symlink_to(tmp_path / "stack.mrcs")
     assert np.array_equal(read_sections(tmp_path / "link.mrcs", np.arange(5)), images)
+
+
+def test_a_map_without_pixel_size_is_refused_by_all_who_need_one_and_the_remedy_works(tmp_path):
+    path = tmp_path / "map_0.mrc"
+    write_volume(path, np.ones((4, 4, 4)), 0.0)
+    assert read_volume(path)[1] == 0 and stack_header(path)[1] == 0
+    for read in (read_map, read_grid):
+        with pytest.raises(InputError, match="no pixel size; write it there, e.g. 4 Å: python -c") as error:
+            read(path)
+    remedy = str(error.value).split("python -c ")[1].strip('"')
+    exec(remedy)
+    assert read_map(path)[1] == read_grid(path).pixel_size_A == 4
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_one_rule_for_grid_and_pixels_in_both_byte_orders(tmp_path, order):
+    """Without a machine stamp, the mode tells the byte order."""
+    words = np.zeros(256, f"{order}i4")
+    words[:10] = 3, 4, 5, 2, 6, 7, 8, 3, 4, 5
+    words[10:13].view(f"{order}f4")[:] = 7.5, 10, 12.5
+    voxels = np.arange(60, dtype=f"{order}f4")
+    path = tmp_path / "map.mrc"
+    path.write_bytes(words.tobytes() + voxels.tobytes())
+    grid = read_grid(path)
+    assert grid.shape == (5, 4, 3) and grid.pixel_size_A == 2.5
+    assert grid.origin_A == (15, 17.5, 20)  # the start indices, where the origin field is zero
+    np.testing.assert_array_equal(read_volume(path)[0].ravel(), voxels)
+    words[49:52].view(f"{order}f4")[:] = -1, 2, 3
+    path.write_bytes(words.tobytes() + voxels.tobytes())
+    assert read_grid(path).origin_A == (-1, 2, 3)
+    path.write_bytes(path.read_bytes()[:-4])
+    for read in (read_grid, read_volume):
+        with pytest.raises(InputError, match="truncated"):
+            read(path)

@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from tomohet.files.pickles import load_indices, load_latents
+from tomohet.rounds import layout
+from tomohet.rounds.config import read_config
+from tomohet.rounds.progress import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "config" / "examples"
@@ -47,6 +50,11 @@ def test_simulation_to_report(tmp_path):
     snakemake(tmp_path, config)
     results = tmp_path / "results" / "tiny"
     assert "<html" in (results / "report.html").read_text()[:500]
+
+    assert {stage.state for stage in progress(read_config(config), results)} == {"done"}
+    for stage in (*layout.ROUND_STAGES, *layout.AFTER_TABLE):
+        written = (*stage.files, stage.last, stage.summary, stage.by_particle, stage.by_volume)
+        assert [file for file in written if not stage.path(results / "half", file).exists()] == [], stage
 
     everyone = pd.read_parquet(results / "all" / "particles.parquet")
     half = pd.read_parquet(results / "half" / "particles.parquet")

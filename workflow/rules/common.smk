@@ -18,6 +18,7 @@ from tomohet.errors import InputError
 from tomohet.rounds.config import complete_config
 from tomohet.rounds.flags import command_line
 from tomohet.rounds.inputs import linked_files, named_files, stack_digest
+from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
 from tomohet.rounds.tree import stage_options
 
 try:
@@ -152,7 +153,8 @@ def has_units(round_name):
 
 
 def table_stages(wildcards):
-    """The stages whose tables are joined."""
-    stages = ["states", "analyze", "volumes", "analyze_volumes", "siren"]
-    stages += ["maven"] if has_units(wildcards.round) else []
-    return [f"<results>/{{round}}/{stage}" for stage in stages]
+    """The folders of the stages whose tables are joined; the linear model's is named by its file."""
+    stages = [stage for stage in ROUND_STAGES if stage.adds_to_table and stage != LINEAR]
+    if not has_units(wildcards.round):
+        stages.remove(MAVEN)
+    return [f"<results>/{{round}}/{stage.folder}" for stage in stages]

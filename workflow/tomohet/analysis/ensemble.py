@@ -1,38 +1,50 @@
-"""A set of volumes on one grid, numbered by their file names, read in batches of bounded memory."""
+"""A set of volumes on one grid, in files or a stack, read volume by volume or slab by slab."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import mrcfile
 import numpy as np
 
 from tomohet.errors import InputError
-from tomohet.files.grids import MapGrid, read_grid, same_grid
-from tomohet.files.mrc import read_volume
+from tomohet.files.atomic import atomic_path
+from tomohet.files.grids import MapGrid, read_grid, same_grid, write_on_grid
+from tomohet.files.mrc import read_sections, read_volume
 from tomohet.files.volume_list import ListedVolumes, checksum, listed_stack, listed_volumes
 from tomohet.progress import track
 
 BYTES_PER_BATCH = 64 * 2**20
+SLAB_BYTES = 256 << 20
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Volumes of one grid.
+    """Volumes of one grid, in a file each or all in one stack.
 
-    numbers : (V,) int64, ascending
-    files : (V,) paths, or one volume stack
-    listed : the entries of the volumes in their list
+    source : their folder, or the stack
+    numbers : (V,) int64, ascending: from the file names, or the position in the stack
+    grid : of one volume
+    listed : the paths of the volumes and their entries in the list
     """
 
     source: Path
     numbers: np.ndarray
-    files: tuple[Path, ...]
     grid: MapGrid
     listed: ListedVolumes
+
+    @property
+    def paths(self) -> list[Path]:
+        """The file (V,) of each volume."""
+        return self.listed.paths
+
+    @property
+    def stacked(self) -> bool:
+        """Whether all volumes are in one file."""
+        return self.paths[0] == self.source
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -56,6 +68,28 @@ class Ensemble:
                     )
                 yield rows, volumes
                 progress.update(len(volumes))
+
+    def slabs(self, description: str, slab_bytes: int = SLAB_BYTES) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield sections z of all volumes at a time: (slice of z, float32 (V, sections, D, D))."""
+        box = self.grid.box
+        deep = int(np.clip(slab_bytes // (4 * len(self) * box**2), 1, box))
+        for start in track(range(0, box, deep), total=None, unit="slabs", description=description):
+            part = slice(start, min(start + deep, box))
+            sections = np.arange(part.start, part.stop)
+            yield part, np.stack([self._sections(row, sections) for row in range(len(self))])
+
+    def name(self, row: int) -> str:
+        """Return the name of a volume for a figure."""
+        stem = self.paths[row].stem
+        return f"{stem} {self.numbers[row]}" if self.stacked else stem
+
+    def copy(self, row: int, path: Path) -> None:
+        """Write a volume to a file of its own."""
+        if self.stacked:
+            write_on_grid(path, self._sections(row, np.arange(self.grid.box)), self.grid)
+        else:
+            with atomic_path(path) as temporary:
+                shutil.copyfile(self.paths[row], temporary)
 
     def mean(self) -> np.ndarray:
         """Compute the mean volume (D, D, D) float32.
@@ -81,11 +115,14 @@ class Ensemble:
 
     def _read(self, rows: slice) -> np.ndarray:
         box = self.grid.box
-        if len(self.files) == len(self):
-            return np.stack([read_volume(file)[0] for file in self.files[rows]])
-        with mrcfile.mmap(self.files[0], mode="r", permissive=True) as stack:
-            sections = stack.data.reshape(-1, box, box)[rows.start * box : rows.stop * box]
-            return sections.astype(np.float32).reshape(-1, box, box, box)
+        if not self.stacked:
+            return np.stack([read_volume(path)[0] for path in self.paths[rows]])
+        sections = np.arange(rows.start * box, rows.stop * box)
+        return read_sections(self.source, sections).reshape(-1, box, box, box)
+
+    def _sections(self, row: int, sections: np.ndarray) -> np.ndarray:
+        first = row * self.grid.box if self.stacked else 0
+        return read_sections(self.paths[row], first + sections)
 
 
 def open_ensemble(path: str | Path) -> Ensemble:
@@ -110,7 +147,7 @@ def open_ensemble(path: str | Path) -> Ensemble:
 
 def _open_folder(folder: Path) -> Ensemble:
     listed = listed_volumes(folder)
-    files = tuple(listed.paths)
+    files = listed.paths
     if not files:
         raise InputError(f"{folder}: no volumes found; expected files named like vol_000.mrc")
     twice = np.flatnonzero(np.diff(listed.numbers) == 0)
@@ -128,7 +165,7 @@ def _open_folder(folder: Path) -> Ensemble:
                 f"from {files[0].name}: {grid.shape}, {grid.pixel_size_A:.4g} Å/px, {grid.origin_A}"
             )
     log.info("%s: %d volumes, box %d, %.4g Å/px", folder, len(files), grid.box, grid.pixel_size_A)
-    return Ensemble(folder, np.array(listed.numbers, dtype=np.int64), files, grid, listed)
+    return Ensemble(folder, np.array(listed.numbers, dtype=np.int64), grid, listed)
 
 
 def _open_stack(file: Path) -> Ensemble:
@@ -139,4 +176,4 @@ def _open_stack(file: Path) -> Ensemble:
     count = sections // columns
     log.info("%s: %d volumes, box %d, %.4g Å/px", file, count, columns, grid.pixel_size_A)
     cubic = MapGrid((columns,) * 3, grid.pixel_size_A, grid.origin_A)
-    return Ensemble(file, np.arange(count), (file,), cubic, listed_stack(file, count))
+    return Ensemble(file, np.arange(count), cubic, listed_stack(file, count))

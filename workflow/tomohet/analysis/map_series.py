@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tomohet import plots
 from tomohet.analysis.volume_drift import MaskOptions
 from tomohet.errors import InputError
-from tomohet.files.mrc import read_volume
+from tomohet.files.mrc import read_map, read_volume
 from tomohet.physics.fsc import fsc, resolution_at, shell_frequencies
 
 THRESHOLDS = (0.143, 0.5)
@@ -53,18 +53,17 @@ def find_maps(folder: Path, max_epoch: int | None) -> dict[int, Path]:
 def compare(maps: dict[int, Path], reference: Path, mask: MaskOptions, include_dc: bool) -> MapSeries:
     """Compute the FSC of each map with the reference, in a mask drawn from both.
 
-    Raises InputError when the boxes differ.
+    Raises InputError when the boxes differ, or a map has no pixel size.
     """
-    target, pixel_size_A = read_volume(reference)
+    target = read_volume(reference)[0]
     curves = []
     for path in maps.values():
-        volume, own_pixel = read_volume(path)
+        volume, pixel_size_A = read_map(path)
         if volume.shape != target.shape:
             raise InputError(f"{reference}: shape {target.shape}, but {path.name} has {volume.shape}")
         curves.append(fsc(volume, target, mask.of(volume, target)))
-        pixel_size_A = own_pixel or pixel_size_A
     curves = np.array(curves)
-    frequency = shell_frequencies(len(target), pixel_size_A or 1.0)
+    frequency = shell_frequencies(len(target), pixel_size_A)
     resolution = {
         level: np.array([resolution_at(curve, frequency, level) for curve in curves]) for level in THRESHOLDS
     }

@@ -8,10 +8,11 @@ import pandas as pd
 
 from tomohet import plots
 from tomohet.analysis import clusters, latent, latent_plots
+from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.latent_analysis import write_table
 from tomohet.analysis.run_folder import read_config
 from tomohet.analysis.volume_montage import montage
-from tomohet.analysis.volume_space import VolumeComponents, VolumeSet
+from tomohet.analysis.volume_space import VolumeComponents
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.digests import is_there
@@ -39,7 +40,7 @@ def analyse(pcs: VolumeComponents, k: int | None, seed: int, with_umap: bool) ->
     )
 
 
-def volume_columns(volumes: VolumeSet, found: VolumeAnalysis) -> pd.DataFrame:
+def volume_columns(volumes: Ensemble, found: VolumeAnalysis) -> pd.DataFrame:
     """Tabulate one row per volume: volume (its number), vpc1.., and if computed vumap1, vumap2, vkmeans."""
     columns = {"volume": volumes.numbers}
     for number, scores in enumerate(found.pcs.scores.T[:TABLE_COMPONENTS], start=1):
@@ -51,12 +52,12 @@ def volume_columns(volumes: VolumeSet, found: VolumeAnalysis) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def summary(volumes: VolumeSet, found: VolumeAnalysis, mask: np.ndarray) -> dict[str, object]:
+def summary(volumes: Ensemble, found: VolumeAnalysis, mask: np.ndarray) -> dict[str, object]:
     """Collect the numbers of the analysis for summary.json."""
     numbers = {
-        "volumes": len(volumes.paths),
-        "box_px": volumes.box,
-        "pixel_size_A": volumes.pixel_size_A,
+        "volumes": len(volumes),
+        "box_px": volumes.grid.box,
+        "pixel_size_A": volumes.grid.pixel_size_A,
         "mask_fraction": float(mask.mean()),
         "explained_variance": found.pcs.explained[:TABLE_COMPONENTS],
     }
@@ -69,19 +70,19 @@ def summary(volumes: VolumeSet, found: VolumeAnalysis, mask: np.ndarray) -> dict
     return numbers
 
 
-def write_traversals(folder: Path, volumes: VolumeSet, pcs: VolumeComponents, plot_format: str) -> None:
+def write_traversals(folder: Path, volumes: Ensemble, pcs: VolumeComponents, plot_format: str) -> None:
     """Write ten volumes along each leading component, pc<i>/voxel_pc<i>_vol<j>.mrc, and a picture of them."""
     for component in range(len(pcs.axes)):
         number = component + 1
         scores = latent.percentile_scores(pcs.scores[:, component])
         paths = [folder / f"pc{number}" / f"voxel_pc{number}_vol{j}.mrc" for j in range(len(scores))]
         for path, score in zip(paths, scores, strict=True):
-            write_volume(path, pcs.on_axis(component, score), volumes.pixel_size_A)
+            write_volume(path, pcs.on_axis(component, score), volumes.grid.pixel_size_A)
         names = [f"score {score:.3g}" for score in scores]
         montage(paths, folder / f"pc{number}" / f"slices.{plot_format}", f"Along volume PC{number}", names)
 
 
-def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: VolumeSet) -> pd.DataFrame | None:
+def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: Ensemble) -> pd.DataFrame | None:
     """Return for each particle the row of its volume and its tomogram (columns row, tomogram).
 
     Returns None unless the configuration names a store, and an assignment of particles to volumes lies in
@@ -113,7 +114,7 @@ def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: VolumeSet) 
 
 def write_clusters(
     folder: Path,
-    volumes: VolumeSet,
+    volumes: Ensemble,
     found: VolumeAnalysis,
     plot_format: str,
     tomograms: pd.DataFrame | None,
@@ -145,7 +146,7 @@ def write_clusters(
 
 
 def write_figures(
-    folder: Path, volumes: VolumeSet, found: VolumeAnalysis, mask: np.ndarray, plot_format: str
+    folder: Path, volumes: Ensemble, found: VolumeAnalysis, mask: np.ndarray, plot_format: str
 ) -> None:
     """Draw the figures of the volume space and of the mask."""
     pcs = found.pcs

@@ -8,7 +8,7 @@ import numpy as np
 
 from tomohet.analysis.volume_space import comparison_mask
 from tomohet.errors import InputError
-from tomohet.files.mrc import read_volume
+from tomohet.files.mrc import read_map, read_volume
 from tomohet.physics.fsc import correlation, fsc, shell_frequencies
 
 
@@ -55,10 +55,10 @@ def follow(
     Two epochs' volumes are held in memory at a time.
     """
     truth = [read_volume(path)[0] for path in ground_truth]
-    before, cc, curves, pairwise, to_truth, pixel = None, [], [], [], [], 1.0
+    before, cc, curves, pairwise, to_truth = None, [], [], [], []
     for paths in volumes.values():
-        read = [read_volume(path) for path in paths]
-        now, pixel = [volume for volume, _ in read], read[0][1] or 1.0
+        read = [read_map(path) for path in paths]
+        now, pixel_size_A = [volume for volume, _ in read], read[0][1]
         for path, map_ in zip(ground_truth, truth, strict=True):
             if map_.shape != now[0].shape:
                 raise InputError(f"{path}: shape {map_.shape}, but the volumes have {now[0].shape}")
@@ -75,7 +75,7 @@ def follow(
         list(volumes),
         np.array(cc, np.float64).reshape(-1, m).T,
         np.array(curves, np.float64).reshape(-1, m, shells).transpose(1, 0, 2),
-        shell_frequencies(now[0].shape[0], pixel),
+        shell_frequencies(now[0].shape[0], pixel_size_A),
         np.array(pairwise),
         np.array(to_truth) if truth else None,
     )

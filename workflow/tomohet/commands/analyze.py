@@ -13,6 +13,7 @@ from tomohet.files.leftovers import replacing
 from tomohet.options import AnalyzeOptions
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store import open_store
+from tomohet.rounds.layout import ANALYZE
 from tomohet.running.outputs import take_output
 from tomohet.running.work import command
 
@@ -40,7 +41,7 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
     log.info("epoch %d: %d particles, %d latent dimensions", epoch, *z.shape)
     found = latent_analysis.analyse(z, options.ksample, options.seed, not options.skip_umap)
     numbers = {"epoch": epoch, **latent_analysis.summary(found, logvar)}
-    write_parquet(outdir / "particles.parquet", latent_analysis.particle_columns(particles, found))
+    write_parquet(outdir / ANALYZE.by_particle, latent_analysis.particle_columns(particles, found))
     figures = latent_analysis.overview_figures(found)
     if found.umap is not None:
         write_pickle(outdir / "umap.pkl", found.umap)
@@ -83,5 +84,5 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
         for name, points in sets.items():
             volumes = maker.write(points, outdir / name)
             montage(volumes, outdir / f"volumes_{name}.{options.plot_format}", titles[name])
-    write_json(outdir / "summary.json", numbers)
+    write_json(outdir / ANALYZE.summary, numbers)
     return numbers

@@ -10,6 +10,7 @@ from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.pickles import load_latents
 from tomohet.options import ChooseVolumesOptions
+from tomohet.rounds.layout import VOLUMES
 from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,6 @@ def run(options: ChooseVolumesOptions) -> pd.DataFrame:
     chosen, assignment = choose_latents(z, particles, options.count, options.seed)
     with sealed(options.outdir / "z.pkl"):
         write_pickle(options.outdir / "z.pkl", chosen)
-    write_parquet(options.outdir / "assignment.parquet", assignment)
+    write_parquet(options.outdir / VOLUMES.by_particle, assignment)
     log.info("%d volumes represent %d particles", len(chosen), len(z))
     return assignment

@@ -12,6 +12,7 @@ from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.leftovers import replacing
 from tomohet.options import ConvergenceVaeOptions
+from tomohet.rounds.layout import CONVERGENCE
 from tomohet.running.logs import log_to
 from tomohet.running.outputs import take_output
 from tomohet.running.work import command
@@ -96,6 +97,6 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
         "metrics": verdict.metrics,
         "epochs": epochs,
     }
-    with sealed(outdir / "convergence.json"):
-        write_json(outdir / "convergence.json", found)
+    with sealed(outdir / CONVERGENCE.summary):
+        write_json(outdir / CONVERGENCE.summary, found)
     return found

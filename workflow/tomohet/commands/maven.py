@@ -19,6 +19,7 @@ from tomohet.files.atomic import write_csv, write_json
 from tomohet.files.leftovers import replacing
 from tomohet.options import MavenOptions
 from tomohet.physics.molmap import read_model
+from tomohet.rounds.layout import MAVEN
 from tomohet.running.work import command
 
 PIXELS_OF_RESOLUTION = 2.5
@@ -99,7 +100,7 @@ def measure(options: MavenOptions) -> dict:
         "alignment": model.placed.summary() if model and model.placed else None,
         "particles": reduced,
     }
-    write_json(options.outdir / "summary.json", summary)
+    write_json(options.outdir / MAVEN.summary, summary)
     log.info(
         "%d groups of volumes; %d dependencies between units",
         result.volume_tree.groups.max(),

@@ -21,6 +21,7 @@ from tomohet.files.atomic import write_json, write_parquet
 from tomohet.files.grids import write_on_grid
 from tomohet.files.leftovers import replacing
 from tomohet.options import SirenOptions
+from tomohet.rounds.layout import BLOCKS, SIREN, block_map
 from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
@@ -75,8 +76,8 @@ def find_blocks(options: SirenOptions) -> dict:
         options.outdir, "siren_blocks"
     ):  # written now, because the states of particles are measured in these masks
         for number in table.id:
-            write_on_grid(options.outdir / f"block_{number}.mrc", found.labels == number, ensemble.grid)
-    write_parquet(options.outdir / "blocks.parquet", table)
+            write_on_grid(options.outdir / block_map(number), found.labels == number, ensemble.grid)
+    write_parquet(options.outdir / BLOCKS, table)
     write_parquet(options.outdir / "relations.parquet", found.relations)
     states = pd.DataFrame(found.states, columns=[f"siren_{number}" for number in table.id])
     height = float(np.median(levels.values - levels.solvent))
@@ -85,9 +86,9 @@ def find_blocks(options: SirenOptions) -> dict:
         of_each, reduced = states_of_particles(
             maps, ensemble, mean, options.outdir, states, height, options.seed
         )
-        write_parquet(options.outdir / "particles.parquet", of_each)
+        write_parquet(options.outdir / SIREN.by_particle, of_each)
     states.insert(0, "volume", ensemble.numbers)
-    write_parquet(options.outdir / "volumes.parquet", states)
+    write_parquet(options.outdir / SIREN.by_volume, states)
     draw(options, found, mean, float(np.median(levels.solvent)) + height, ensemble.grid.pixel_size_A)
     summary = {
         "n_volumes": len(ensemble),
@@ -111,7 +112,7 @@ def find_blocks(options: SirenOptions) -> dict:
         "particles": reduced,
         "blocks": table.to_dict("records"),
     }
-    write_json(options.outdir / "summary.json", summary)
+    write_json(options.outdir / SIREN.summary, summary)
     log.info("%d blocks, %d voxels in all", len(table), table.n_voxels.sum())
     return summary
 

@@ -9,7 +9,7 @@ from tomohet.device import device_of
 from tomohet.errors import InputError
 from tomohet.files.atomic import keep, write_pickle, write_text
 from tomohet.files.leftovers import replacing
-from tomohet.files.mrc import read_volume
+from tomohet.files.mrc import read_map
 from tomohet.files.parts import content_digest
 from tomohet.files.pickles import load_array, load_indices, load_latents
 from tomohet.files.volume_list import LIST, listed_volumes
@@ -55,7 +55,7 @@ def write_scenes(options: Subtomo2chimeraxOptions) -> None:
     if options.mode == "volume":
         if options.vol_path is None:
             raise InputError("--mode volume needs --vol-path")
-        map_, map_pixel_A = read_volume(options.vol_path)
+        map_, map_pixel_A = read_map(options.vol_path)
 
     placed = placed.iloc[chosen].reset_index(drop=True)
     names = [options.tomoname] if options.tomoname is not None else sorted(placed["tomogram"].unique())
@@ -74,7 +74,7 @@ def write_scenes(options: Subtomo2chimeraxOptions) -> None:
                 maps = own_volumes(
                     options, folder, decoder, None if latents is None else latents[rows], len(rows)
                 )
-                map_, map_pixel_A = read_volume(folder / maps[0])
+                map_, map_pixel_A = read_map(folder / maps[0])
             matrices = scene.model_matrices(here, len(map_), map_pixel_A)
             text = scene.map_scene(maps, matrices, tags, colors, options.vol_render_level)
         write_text(folder / "mapback.cxc", text)

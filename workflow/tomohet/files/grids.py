@@ -1,6 +1,5 @@
 """Grid of an MRC map: shape, voxel size and origin, for comparing maps with models."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
-from tomohet.files.mrc import stack_header
+from tomohet.files.mrc import read_header, refuse_without_pixel_size
 
 RELATIVE_TOLERANCE = 1e-3
 
@@ -34,49 +33,26 @@ class MapGrid:
 def read_grid(path: str | Path) -> MapGrid:
     """Read the grid of an MRC file from its header alone.
 
-    The origin is the header's origin field or, where that is zero, its start indices times the voxel size
-    (the rule of ChimeraX). Files whose machine stamp is missing are read as little-endian.
-
     Raises
     ------
     InputError
         for a missing or unreadable file, voxels that are not cubes, axes that are not stored as x, y, z, or a
-        header without voxel size.
+        header without pixel size.
 
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such MRC file; check the path")
-    stack_header(path)  # checks the file's length before the extended header is read
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-                header = mrc.header.copy()  # pyright: ignore[reportOptionalMemberAccess]
-                edges_A = mrc.voxel_size.copy()
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as an MRC file ({error})") from error
-    step_A = np.array([edges_A.x, edges_A.y, edges_A.z], dtype=float)
-    if not np.all(np.isfinite(step_A)) or step_A.min() <= 0:
-        raise InputError(f"{path}: the header has no voxel size; set it to the pixel size in Å")
+    header = read_header(path)
+    step_A = np.array(header.step_A)
+    refuse_without_pixel_size(path, *header.step_A)
     if np.ptp(step_A) > RELATIVE_TOLERANCE * step_A.min():
         raise InputError(
             f"{path}: voxels of {step_A[0]:.4g} x {step_A[1]:.4g} x {step_A[2]:.4g} Å are not cubes; "
             "resample the map"
         )
-    axes = tuple(int(axis) for axis in (header.mapc, header.mapr, header.maps))
-    if axes not in ((1, 2, 3), (0, 0, 0)):
+    if header.axes not in ((1, 2, 3), (0, 0, 0)):
         raise InputError(
-            f"{path}: axes are stored as {axes}, expected (1, 2, 3); rewrite the map with x fastest"
+            f"{path}: axes are stored as {header.axes}, expected (1, 2, 3); rewrite the map with x fastest"
         )
-    origin_A = np.array([header.origin.x, header.origin.y, header.origin.z], dtype=float)
-    if not origin_A.any():
-        origin_A = step_A * [int(header.nxstart), int(header.nystart), int(header.nzstart)]
-    return MapGrid(
-        shape=(int(header.nz), int(header.ny), int(header.nx)),
-        pixel_size_A=float(step_A[0]),
-        origin_A=tuple(origin_A.tolist()),
-    )
+    return MapGrid(header.shape, header.pixel_size_A, header.origin_A)
 
 
 def write_on_grid(path: str | Path, volume: np.ndarray, grid: MapGrid) -> None:

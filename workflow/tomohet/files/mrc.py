@@ -29,13 +29,29 @@ BIG_ENDIAN_STAMP = 0x11  # first byte of the machine stamp
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Layout of a file: (sections, rows, columns), type with byte order, data start, Å per pixel."""
+class Header:
+    """What a file's header says.
+
+    shape : (sections, rows, columns)
+    dtype : of a pixel, with the byte order of the file
+    offset : byte at which the data start
+    step_A : Å per pixel along x, y, z, as cell edge over sampling; 0 where the header has none
+    origin_A : x, y, z of the first voxel: the header's origin field or, where that is zero, its start indices
+        times the step (the rule of ChimeraX)
+    axes : the axes (1 x, 2 y, 3 z) along columns, rows and sections
+    """
 
     shape: tuple[int, int, int]
     dtype: np.dtype
     offset: int
-    pixel_size_A: float
+    step_A: tuple[float, float, float]
+    origin_A: tuple[float, float, float]
+    axes: tuple[int, int, int]
+
+    @property
+    def pixel_size_A(self) -> float:
+        """Å per pixel along x; 0 when the header has none."""
+        return self.step_A[0]
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
@@ -44,12 +60,31 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, float]:
     Raises InputError when the file is missing, unreadable or not three-dimensional.
     """
     path = Path(path)
-    layout = _layout(path)
-    if layout.shape[0] == 1:
+    header = read_header(path)
+    if header.shape[0] == 1:
         raise InputError(
-            f"{path}: expected a volume, found one image of {layout.shape[2]} x {layout.shape[1]} px"
+            f"{path}: expected a volume, found one image of {header.shape[2]} x {header.shape[1]} px"
         )
-    return np.array(_data(path, layout), dtype=np.float32), layout.pixel_size_A
+    return np.array(_data(path, header), dtype=np.float32), header.pixel_size_A
+
+
+def read_map(path: str | Path) -> tuple[np.ndarray, float]:
+    """Read a volume as `read_volume` does, and its pixel size in Å.
+
+    Raises InputError also when the header has no pixel size.
+    """
+    volume, pixel_size_A = read_volume(path)
+    refuse_without_pixel_size(path, pixel_size_A)
+    return volume, pixel_size_A
+
+
+def refuse_without_pixel_size(path: str | Path, *step_A: float) -> None:
+    """Raise InputError when the header of `path` has no pixel size, which nothing here may guess."""
+    if min(step_A) <= 0:
+        raise InputError(
+            f'{path}: the header has no pixel size; write it there, e.g. 4 Å: python -c "import mrcfile; '
+            f"m = mrcfile.open('{path}', 'r+'); m.voxel_size = 4; m.close()\""
+        )
 
 
 def stack_header(path: str | Path) -> tuple[tuple[int, int, int], float]:
@@ -60,8 +95,8 @@ def stack_header(path: str | Path) -> tuple[tuple[int, int, int], float]:
 
     Raises InputError when the file is not an MRC stack of real numbers, or is shorter than its header states.
     """
-    layout = _layout(Path(path))
-    return layout.shape, layout.pixel_size_A
+    header = read_header(path)
+    return header.shape, header.pixel_size_A
 
 
 def stack_shape(path: str | Path) -> tuple[int, int, int]:
@@ -71,7 +106,7 @@ def stack_shape(path: str | Path) -> tuple[int, int, int]:
 
 def stack_dtype(path: str | Path) -> np.dtype:
     """Return the type of a file's pixels, in this machine's byte order."""
-    return _layout(Path(path)).dtype.newbyteorder("=")
+    return read_header(path).dtype.newbyteorder("=")
 
 
 def read_sections(path: str | Path, sections: np.ndarray) -> np.ndarray:
@@ -82,20 +117,29 @@ def read_sections(path: str | Path, sections: np.ndarray) -> np.ndarray:
     Raises InputError when a section lies outside the stack.
     """
     path, sections = Path(path), np.asarray(sections, dtype=np.int64)
-    layout = _layout(path)
-    outside = sections[(sections < 0) | (sections >= layout.shape[0])]
+    header = read_header(path)
+    outside = sections[(sections < 0) | (sections >= header.shape[0])]
     if outside.size:
         raise InputError(
-            f"{path}: section {outside[0] + 1} is requested, but the stack holds {layout.shape[0]}; "
+            f"{path}: section {outside[0] + 1} is requested, but the stack holds {header.shape[0]}; "
             "check rlnImageName and that the stack was extracted completely"
         )
     # Sections are read in ascending order, forwards on the disk; then the caller's order is restored.
     ascending, place = np.unique(sections, return_inverse=True)
-    images = np.asarray(_data(path, layout)[ascending], dtype=np.float32)
+    images = np.asarray(_data(path, header)[ascending], dtype=np.float32)
     return images[place.reshape(-1)]
 
 
-def _layout(path: Path) -> Layout:
+def read_header(path: str | Path) -> Header:
+    """Read the header of a file in either byte order, compressed or not.
+
+    The byte order is the one in which the mode is known; mode 0 reads the same in both, and there the machine
+    stamp decides, without which a file counts as little-endian.
+
+    Raises InputError when the file is missing, not an MRC file of real numbers, or shorter than its header
+    states.
+    """
+    path = Path(path)
     content, compressed = _head(path)
     if len(content) < HEADER_BYTES:
         raise InputError(
@@ -120,9 +164,19 @@ def _layout(path: Path) -> Layout:
     expected = offset + dtype.itemsize * math.prod(shape)
     if not compressed:
         _refuse_truncated(path, path.stat().st_size, expected, shape)
-    cell_A, sampling = float(header["cella"]["x"]), int(header["mx"])
-    pixel_size_A = cell_A / sampling if sampling > 0 and math.isfinite(cell_A) else 0.0
-    return Layout(shape, dtype.newbyteorder() if swapped else dtype, offset, pixel_size_A)
+    step_A = tuple(_step_A(float(header["cella"][axis]), int(header[f"m{axis}"])) for axis in "xyz")
+    origin_A = tuple(float(header["origin"][axis]) for axis in "xyz")
+    if not any(origin_A):
+        origin_A = tuple(
+            step * int(header[f"n{axis}start"]) for step, axis in zip(step_A, "xyz", strict=True)
+        )
+    axes = tuple(int(header[name]) for name in ("mapc", "mapr", "maps"))
+    return Header(shape, dtype.newbyteorder() if swapped else dtype, offset, step_A, origin_A, axes)
+
+
+def _step_A(cell_A: float, sampling: int) -> float:
+    """Return Å per pixel, or 0 when the header has none."""
+    return cell_A / sampling if sampling > 0 and math.isfinite(cell_A) and cell_A > 0 else 0.0
 
 
 def _head(path: Path) -> tuple[bytes, bool]:
@@ -146,19 +200,19 @@ def _opener(content: bytes) -> Callable | None:
     return next((opener for magic, opener in COMPRESSED.items() if content.startswith(magic)), None)
 
 
-def _data(path: Path, layout: Layout) -> np.ndarray:
+def _data(path: Path, header: Header) -> np.ndarray:
     """Return all pixels as stored: memory-mapped, or decompressed."""
     with open(path, "rb") as file:
         opener = _opener(file.read(4))
     if opener is None:
-        return np.memmap(path, layout.dtype, "r", layout.offset, layout.shape)
-    status, count = path.stat(), math.prod(layout.shape)
-    expected = layout.offset + count * layout.dtype.itemsize
+        return np.memmap(path, header.dtype, "r", header.offset, header.shape)
+    status, count = path.stat(), math.prod(header.shape)
+    expected = header.offset + count * header.dtype.itemsize
     if opener is gzip.open:
-        _refuse_truncated(path, MOST_DEFLATED * status.st_size, expected, layout.shape)
+        _refuse_truncated(path, MOST_DEFLATED * status.st_size, expected, header.shape)
     content = _decompressed(path, opener, expected, status.st_mtime_ns, status.st_size)
-    _refuse_truncated(path, len(content), expected, layout.shape)
-    return np.frombuffer(content, layout.dtype, count, layout.offset).reshape(layout.shape)
+    _refuse_truncated(path, len(content), expected, header.shape)
+    return np.frombuffer(content, header.dtype, count, header.offset).reshape(header.shape)
 
 
 @lru_cache(maxsize=2)

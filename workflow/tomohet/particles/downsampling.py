@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from tomohet.errors import InputError
-from tomohet.files.mrc import new_stack, read_sections, read_volume, stack_dtype, stack_header, write_volume
+from tomohet.files.mrc import new_stack, read_map, read_sections, stack_dtype, stack_header, write_volume
 from tomohet.files.overwriting import refuse_overwriting_inputs
 from tomohet.files.star import numbers
 from tomohet.files.star_editing import names_in, replaced, table_in
@@ -93,7 +93,7 @@ def _cropped(images: ImageList, box: int, batch: int) -> Iterator[tuple[int, np.
 
 def downsample_volume(source: Path, box: int, path: Path) -> None:
     """Write a volume cropped to `box` voxels along each axis, density kept."""
-    volume, pixel_size_A = read_volume(source)
+    volume, pixel_size_A = read_map(source)
     if len(set(volume.shape)) != 1:
         raise InputError(f"{source}: volume of shape {volume.shape}, expected a cube")
     check_box(box, len(volume))

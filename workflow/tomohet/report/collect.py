@@ -8,21 +8,11 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.volume_list import listed_volumes
 from tomohet.report.reading import Reader, numbered
+from tomohet.rounds import layout
+from tomohet.rounds.tree import RESERVED
 
-STAGES = (
-    ("subset", "Half maps"),
-    ("linear", "Linear model"),
-    ("states", "States"),
-    ("train_vae", "Network"),
-    ("convergence", "Convergence"),
-    ("analyze", "Latent space"),
-    ("volumes", "Volumes"),
-    ("analyze_volumes", "Volume space"),
-    ("siren", "SIREn"),
-    ("maven", "MAVEn"),
-    ("truth", "Truth"),
-)
-OWN_FOLDERS = {"simulated", "validation", "prepared", "homogeneous", "logs", "benchmarks"}
+STAGES = [stage for stage in (*layout.ROUND_STAGES, *layout.AFTER_TABLE) if stage.title]
+MAPS = (layout.FILTERED_MAP, layout.MAP)
 
 
 @dataclass(frozen=True)
@@ -50,12 +40,12 @@ class Round:
     @property
     def map(self) -> Path | None:
         """The subset's reconstruction: the filtered one if it exists."""
-        return first_file(self.folder / "subset", ("map_filt.mrc", "map.mrc"))
+        return first_file(self.folder / layout.HALF_MAPS.folder, MAPS)
 
     @property
     def variability(self) -> Path | None:
         """The linear model's map of where particles differ."""
-        return first_file(self.folder / "linear", ("variability.mrc",))
+        return first_file(self.folder / layout.LINEAR.folder, (layout.VARIABILITY,))
 
 
 @dataclass(frozen=True)
@@ -89,10 +79,10 @@ def collect(folder: str | Path) -> Results:
             f"{folder}: no such folder; give the results folder of one dataset, e.g. results/demo"
         )
     reader = Reader(folder)
-    config_path = first_file(folder, ("config.yaml", "config.yml"))
+    config_path = first_file(folder, (layout.CONFIG, "config.yml"))
     config = reader.yaml(config_path) if config_path else {}
     rounds = [_round(reader, path, config) for path in sorted(folder.iterdir()) if _is_round(path)]
-    if not rounds and not any((folder / name).is_dir() for name in OWN_FOLDERS):
+    if not rounds and not any((folder / stage.folder).is_dir() for stage in layout.DATASET_STAGES):
         raise InputError(
             f"{folder}: no stage of the workflow has left a folder here; expected e.g. prepared/ or <round>/"
         )
@@ -101,10 +91,10 @@ def collect(folder: str | Path) -> Results:
         folder=folder,
         config=config,
         config_text=reader.text(config_path) if config_path else "",
-        validation=reader.json(folder / "validation" / "validation.json"),
-        store=reader.yaml(folder / "prepared" / "store.yaml"),
-        homogeneous_fsc=reader.csv(folder / "homogeneous" / "fsc.csv"),
-        homogeneous_map=first_file(folder / "homogeneous", ("map_filt.mrc", "map.mrc")),
+        validation=reader.json(layout.VALIDATION.path(folder, layout.VALIDATION.last)),
+        store=reader.yaml(layout.PREPARED.path(folder, layout.PREPARED.last)),
+        homogeneous_fsc=reader.csv(layout.HOMOGENEOUS.path(folder, layout.FSC)),
+        homogeneous_map=first_file(folder / layout.HOMOGENEOUS.folder, MAPS),
         rounds=in_tree_order(rounds),
         problems=reader.problems,
     )
@@ -140,19 +130,23 @@ def first_file(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _is_round(path: Path) -> bool:
-    if not path.is_dir() or path.name in OWN_FOLDERS or path.name.startswith("."):
+    if not path.is_dir() or path.name in RESERVED or path.name.startswith("."):
         return False
-    return (path / "particles.parquet").is_file() or any((path / stage).is_dir() for stage, _ in STAGES)
+    return (path / layout.TABLE).is_file() or any((path / stage.folder).is_dir() for stage in STAGES)
 
 
 def _round(reader: Reader, folder: Path, config: dict) -> Round:
-    stages = {stage: _has_content(folder / stage) for stage, _ in STAGES}
-    summaries = {stage: _summary(reader, folder, stage) for stage, _ in STAGES}
+    stages = {stage.folder: _has_content(folder / stage.folder) for stage in STAGES}
+    summaries = {
+        stage.folder: reader.json(stage.path(folder, stage.summary))
+        for stage in (layout.SUBSET, *STAGES)
+        if stage.summary
+    }
     wanted = _mapping(_mapping(config.get("rounds")).get(folder.name))
-    subset = summaries["subset"]
-    particles = reader.parquet(folder / "particles.parquet")
+    subset = summaries[layout.SUBSET.folder]
+    particles = reader.parquet(folder / layout.TABLE)
     if particles is None:
-        particles = reader.parquet(folder / "analyze" / "particles.parquet")
+        particles = reader.parquet(layout.ANALYZE.path(folder, layout.ANALYZE.by_particle))
     return Round(
         name=folder.name,
         folder=folder,
@@ -161,16 +155,16 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
         n_particles=_count(subset, particles),
         stages=stages,
         particles=particles,
-        fsc=reader.csv(folder / "subset" / "fsc.csv"),
-        loss=reader.csv(folder / "train_vae" / "loss.csv"),
-        held_out=reader.csv(folder / "train_vae" / "held_out.csv"),
+        fsc=reader.csv(layout.HALF_MAPS.path(folder, layout.FSC)),
+        loss=reader.csv(layout.TRAIN_VAE.path(folder, layout.LOSSES)),
+        held_out=reader.csv(layout.TRAIN_VAE.path(folder, layout.HELD_OUT)),
         volume_table=_volume_table(reader, folder),
-        blocks=reader.parquet(folder / "siren" / "blocks.parquet"),
-        occupancies=reader.parquet(folder / "maven" / "volumes.parquet"),
+        blocks=reader.parquet(layout.SIREN.path(folder, layout.BLOCKS)),
+        occupancies=reader.parquet(layout.MAVEN.path(folder, layout.MAVEN.by_volume)),
         summaries=summaries,
         volumes=_volumes(reader, folder),
-        block_maps=numbered((folder / "siren").glob("block_*.mrc")),
-        figures=[p for stage, _ in STAGES for p in sorted((folder / stage).glob("*.png"))],
+        block_maps=numbered((folder / layout.SIREN.folder).glob(layout.block_map("*"))),
+        figures=[p for stage in STAGES for p in sorted((folder / stage.folder).glob("*.png"))],
     )
 
 
@@ -183,11 +177,6 @@ def _has_content(folder: Path) -> bool:
     return folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
 
 
-def _summary(reader: Reader, folder: Path, stage: str) -> dict:
-    summary = reader.json(folder / stage / "summary.json")
-    return {**summary, **reader.json(folder / stage / f"{stage}.json")}
-
-
 def _count(subset: dict, particles: pd.DataFrame | None) -> int | None:
     for key in ("n_particles", "particles", "n_selected", "n"):
         if isinstance(subset.get(key), int):
@@ -197,8 +186,8 @@ def _count(subset: dict, particles: pd.DataFrame | None) -> int | None:
 
 def _volumes(reader: Reader, folder: Path) -> list[Path]:
     """List the volumes to show: k-means centroids of the latents, or else those of the volume stage."""
-    centroids = sorted((folder / "analyze").glob("kmeans*/"), key=lambda p: p.name)
-    for place in [*centroids, folder / "volumes"]:
+    centroids = sorted((folder / layout.ANALYZE.folder).glob("kmeans*/"), key=lambda p: p.name)
+    for place in [*centroids, folder / layout.VOLUMES.folder]:
         try:
             found = listed_volumes(place).paths
         except InputError as error:
@@ -211,9 +200,7 @@ def _volumes(reader: Reader, folder: Path) -> list[Path]:
 
 def _volume_table(reader: Reader, folder: Path) -> pd.DataFrame | None:
     """Join all tables about the volumes of `volumes/` by the volumes' number."""
-    tables = [
-        reader.parquet(folder / stage / "volumes.parquet") for stage in ("analyze_volumes", "siren", "maven")
-    ]
+    tables = [reader.parquet(stage.path(folder, stage.by_volume)) for stage in STAGES if stage.by_volume]
     tables = [t.set_index("volume") for t in tables if t is not None and "volume" in t.columns]
     if not tables:
         return None

@@ -19,6 +19,7 @@ from tomohet.report.reading import Reader
 from tomohet.report.round_section import round_context, stage_numbers
 from tomohet.report.space import LARGEST_MAP_BOX
 from tomohet.report.volumes import volume_set
+from tomohet.rounds.layout import REPORT
 
 # Scripts in the order of their dependencies.
 SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer surface raster viewer
@@ -36,7 +37,7 @@ def write_report(results: str | Path, output: str | Path | None = None) -> Path:
     Raises InputError when the folder does not exist or holds no results.
     """
     found = collect(results)
-    output = Path(output) if output else found.folder / "report.html"
+    output = Path(output) if output else found.folder / REPORT
     write_text(output, render(found))
     return output
 

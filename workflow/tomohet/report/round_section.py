@@ -38,7 +38,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "query": round_.query,
         "depth": depth_of(round_, rounds),
         "n": round_.n_particles,
-        "stages": [{"title": title, "done": round_.stages[stage]} for stage, title in STAGES],
+        "stages": [{"title": stage.title, "done": round_.stages[stage.folder]} for stage in STAGES],
         "tiles": tiles(round_),
         "explorer": explorer(round_, blobs, round_.particles, "particle", space.table_values),
         "volume_space": explorer(round_, blobs, round_.volume_table, "volume", space.table_values),

@@ -9,18 +9,7 @@ from tomohet.errors import InputError
 from tomohet.files.digests import is_there
 from tomohet.files.tables import read_table
 from tomohet.particles.positions import POSITION_COLUMNS, positions_from_volume_series
-
-# What each stage knows, keyed by particle or by the volume that stands for the particle.
-BY_PARTICLE = (
-    "linear/particles.parquet",
-    "states/particles.parquet",
-    "analyze/particles.parquet",
-    "volumes/assignment.parquet",
-    "siren/particles.parquet",
-    "maven/particles.parquet",
-)
-# A stage that knows its numbers for every particle is not asked for those of volumes.
-BY_VOLUME = ("analyze_volumes/volumes.parquet", "siren/volumes.parquet", "maven/volumes.parquet")
+from tomohet.rounds.layout import ROUND_STAGES
 
 
 def particle_table(
@@ -48,11 +37,14 @@ def particle_table(
             f"{round_dir}: {len(indices) - len(table)} of {len(indices)} selected particles are not "
             "in the store; was the store prepared anew? Run the round's selection again"
         )
-    for name in BY_PARTICLE:
-        table = _join(table, round_dir / name, key="particle")
-    for name in BY_VOLUME:
-        if "volume" in table and not is_there((round_dir / name).with_name("particles.parquet")):
-            table = _join(table, round_dir / name, key="volume")
+    known = [stage for stage in ROUND_STAGES if stage.by_particle]
+    for stage in known:
+        table = _join(table, stage.path(round_dir, stage.by_particle), key="particle")
+    # A stage that knows its numbers for every particle is not asked for those of volumes.
+    known = [stage for stage in known if is_there(stage.path(round_dir, stage.by_particle))]
+    for stage in ROUND_STAGES:
+        if stage.by_volume and stage not in known and "volume" in table:
+            table = _join(table, stage.path(round_dir, stage.by_volume), key="volume")
     return table
 
 

@@ -3,7 +3,9 @@
 import ast
 import difflib
 
-RESERVED = {"simulated", "validation", "prepared", "homogeneous", "report.html"}
+from tomohet.rounds.layout import CONFIG, DATASET_STAGES, REPORT
+
+RESERVED = {CONFIG, REPORT} | {stage.folder for stage in DATASET_STAGES}
 
 
 def tree_mistakes(rounds: dict) -> list[str]:
@@ -13,7 +15,9 @@ def tree_mistakes(rounds: dict) -> list[str]:
     for name, given in options.items():
         parent = given.get("parent")
         if name in RESERVED:
-            lines.append(f"rounds.{name}: this name is a folder of the dataset; call the round otherwise")
+            lines.append(
+                f"rounds.{name}: this name is a folder or file of the dataset; call the round otherwise"
+            )
         if isinstance(parent, str) and parent not in options:
             near = difflib.get_close_matches(parent, options, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
-from tomohet.files.mrc import read_volume
+from tomohet.files.mrc import read_map
 from tomohet.physics.molmap import molmap
 from tomohet.simulation.assembly import Assembly, Hinge, build_assembly
 from tomohet.simulation.config import (
@@ -117,7 +117,7 @@ def density(
 
 
 def _from_maps(config: SimulationConfig) -> Specimen:
-    volumes, pixel_sizes = zip(*(read_volume(path) for path in config.maps), strict=True)
+    volumes, pixel_sizes = zip(*(read_map(path) for path in config.maps), strict=True)
     shape, pixel_size_A = volumes[0].shape, pixel_sizes[0]
     for path, volume, size in zip(config.maps, volumes, pixel_sizes, strict=True):
         if len(set(volume.shape)) != 1 or volume.shape[0] % 2:
