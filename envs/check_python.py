@@ -9,7 +9,7 @@ OLDEST, TOO_NEW = (3, 11), (3, 14)
 
 
 def main():
-    found = "%d.%d" % sys.version_info[:2]
+    found = "%d.%d" % sys.version_info[:2]  # noqa: UP031
     if not OLDEST <= sys.version_info[:2] < TOO_NEW:
         sys.exit(
             "error: tomohet needs Python 3.11, 3.12 or 3.13; "

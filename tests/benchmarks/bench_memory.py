@@ -151,7 +151,7 @@ def train(case: Case, store: Path, folder: Path, seconds: float, limit: int | No
     with nothing_cached(store / "images.npy") if limit else threading.Lock():
         process = subprocess.Popen(
             list(map(str, command)),
-            preexec_fn=limited,
+            preexec_fn=limited,  # noqa: PLW1509 (no threads yet)
             stderr=subprocess.PIPE,
             env=environment,
         )
@@ -193,11 +193,11 @@ def pass_over(store: Path) -> dict:
     return {"gb_per_s": rate, "peak_gb": peak, "reading_gb": peak - tables}
 
 
-class nothing_cached:
+class nothing_cached:  # noqa: N801
     """A context in which the system keeps no page of a file in its cache."""
 
     def __init__(self, path: Path) -> None:
-        self._file, self._over = open(path, "rb"), threading.Event()
+        self._file, self._over = open(path, "rb"), threading.Event()  # noqa: SIM115
         self._thread = threading.Thread(target=self._drop)
 
     def _drop(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 
-class Enough(Exception):
+class Enough(Exception):  # noqa: N818
     """All repetitions are done."""
 
 

@@ -19,7 +19,7 @@ from tomohet.files.grids import read_grid, write_on_grid
 from tomohet.files.pickles import load_latents
 from tomohet.physics.molmap import read_model
 
-ATOM = "{record:6s}{n:5d} {name:4s} {residue:3s} {chain}{number:4d}    {x:8.3f}{x:8.3f}{x:8.3f}  1.00  0.00          {e:>2s}\n"
+ATOM = "{record:6s}{n:5d} {name:4s} {residue:3s} {chain}{number:4d}    {x:8.3f}{x:8.3f}{x:8.3f}  1.00  0.00          {e:>2s}\n"  # noqa: E501
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def writing(folder: str | Path, shared: bool = False) -> Iterator[None]:
 def _locked(path: Path, kind: int) -> IO | None:
     """Lock the lock's file and return it; None when another process has locked it."""
     while True:
-        file = open(path, "a")
+        file = open(path, "a")  # noqa: SIM115 (closed with its owner)
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):

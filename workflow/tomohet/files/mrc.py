@@ -164,14 +164,14 @@ def read_header(path: str | Path) -> Header:
     expected = offset + dtype.itemsize * math.prod(shape)
     if not compressed:
         _refuse_truncated(path, path.stat().st_size, expected, shape)
-    step_A = tuple(_step_A(float(header["cella"][axis]), int(header[f"m{axis}"])) for axis in "xyz")
-    origin_A = tuple(float(header["origin"][axis]) for axis in "xyz")
-    if not any(origin_A):
-        origin_A = tuple(
-            step * int(header[f"n{axis}start"]) for step, axis in zip(step_A, "xyz", strict=True)
-        )
-    axes = tuple(int(header[name]) for name in ("mapc", "mapr", "maps"))
-    return Header(shape, dtype.newbyteorder() if swapped else dtype, offset, step_A, origin_A, axes)
+    x, y, z = (_step_A(float(header["cella"][axis]), int(header[f"m{axis}"])) for axis in "xyz")
+    origin = [float(header["origin"][axis]) for axis in "xyz"]
+    if not any(origin):
+        starts = (int(header[f"n{axis}start"]) for axis in "xyz")
+        origin = [step * start for step, start in zip((x, y, z), starts, strict=True)]
+    axes = (int(header["mapc"]), int(header["mapr"]), int(header["maps"]))
+    order = dtype.newbyteorder() if swapped else dtype
+    return Header(shape, order, offset, (x, y, z), (origin[0], origin[1], origin[2]), axes)
 
 
 def _step_A(cell_A: float, sampling: int) -> float:

@@ -52,7 +52,7 @@ class PartedFile:
                 with atomic_path(self._data) as temporary:
                     create(temporary)
                 self._note([])
-            self._file = open(self._data, "r+b")
+            self._file = open(self._data, "r+b")  # noqa: SIM115 (closed with its owner)
 
     def write(self, first: int, records: np.ndarray) -> None:
         """Write consecutive records from number `first`."""
@@ -124,7 +124,7 @@ def locked(path: str | Path) -> Iterator[None]:
     lock = path.with_name(f".{path.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        file = open(lock, "w")
+        file = open(lock, "w")  # noqa: SIM115 (closed with its owner)
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
             if os.path.samestat(os.fstat(file.fileno()), lock.stat()):

@@ -26,7 +26,7 @@ class RowFile:
         self._start, self._row_bytes = array.offset, array.strides[0]
         if array.filename is None:
             raise ValueError("the array is mapped from a file without a name")
-        self._file = open(array.filename, "rb", buffering=0)
+        self._file = open(array.filename, "rb", buffering=0)  # noqa: SIM115 (closed with its owner)
         self._checksums = checksums
         self._intact = np.zeros(len(array) if checksums is not None else 0, bool)
         # All reads have a known length, so read-ahead gains nothing.

@@ -70,4 +70,4 @@ OPTIONS: dict[str, type[Options]] = {
     "validate": ValidateOptions,
     "view_config": ViewConfigOptions,
 }
-__all__ = [*(model.__name__ for model in OPTIONS.values()), "OPTIONS", "Options"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*(model.__name__ for model in OPTIONS.values()), "OPTIONS", "Options"]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]

@@ -17,7 +17,7 @@ def holding_outputs(options: Options) -> Iterator[None]:
 
     Commands that may run as several processes (`--multigpu`) lock their folder once they know their rank.
     """
-    global _held
+    global _held  # noqa: PLW0603 (one per process)
     outside, taken = _held, set(_taken)
     with ExitStack() as _held:
         try:
