@@ -31,6 +31,9 @@ INTERRUPTED_TWICE = """
 import atexit, os, signal
 from tomohet.cli.run import one_line_for_mistakes
 
+# Jobs in the background of a shell are started without Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def interrupt(*_):
     os.kill(os.getpid(), signal.SIGINT)
 
