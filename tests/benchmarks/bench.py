@@ -8,6 +8,7 @@ the same work follow each other. See README.md in this folder.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -118,9 +119,10 @@ def measured(load: Workload, what: str, side: str, folder: Path, device: torch.d
 
 def measured_apart(load: Workload, what: str, side: str, folder: Path) -> dict:
     """`measured` in a process of its own; {"failed": why} where memory does not suffice."""
-    # It inherits what `tomohet.cli` has set for PyTorch's threads, which must be there before PyTorch is.
     command = [sys.executable, __file__, "--child", load.name, what, side, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # As the command line has it, before PyTorch is loaded.
+    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode == -9:
         return {"failed": "out of memory"}
     if done.returncode:
