@@ -25,7 +25,7 @@ LEAST_SE = 3.0  # ... at so many standard errors
 
 MOST_SHARE = 0.2  # of the training's work that judging may take
 SHARE_OF_LATENTS = 0.15  # of the training's work that latents in closed form may take
-LEAST_SHARE_OF_DECODER = 0.05
+LEAST_SHARE_OF_DECODER = 0.05  # where latents take more than the rest
 LEAST_JUDGEMENTS = 3  # of the decoder in a training, whatever they cost
 MOST_ROUNDS = 3  # in which latents in closed form are inferred
 PASSES_OF_TRAINING = 3
@@ -72,15 +72,19 @@ class Calendar:
     def of(cls, epochs: int, training: float, judgement: float, latents: float) -> "Calendar":
         """Make the calendar from the work of an epoch's training, a judgement and an inference of latents.
 
-        Whatever it costs, there are `LEAST_JUDGEMENTS`, and latents are inferred after the last epoch.
-        `latents` is 0 for a network with an encoder.
+        The decoder is judged as often as fits in `MOST_SHARE`. Whatever it costs, it is judged
+        `LEAST_JUDGEMENTS` times, and latents are inferred after the last epoch. `latents` is 0 for a network
+        with an encoder.
         """
         total = epochs * training
         possible = SHARE_OF_LATENTS * total / latents if latents else MOST_ROUNDS
         rounds = int(np.clip(possible, 1, MOST_ROUNDS))
-        left = max(MOST_SHARE - rounds * latents / total, LEAST_SHARE_OF_DECODER) * training
-        most = max(1, epochs // LEAST_JUDGEMENTS)
-        return cls(epochs, int(np.clip(np.ceil(judgement / left), 1, most)), rounds)
+        left = max(MOST_SHARE * total - rounds * latents, LEAST_SHARE_OF_DECODER * total)
+        for every in range(1, max(1, epochs // LEAST_JUDGEMENTS) + 1):
+            calendar = cls(epochs, every, rounds)
+            if judgement * sum(map(calendar.judges, range(epochs))) <= left:
+                break
+        return calendar
 
     def is_last(self, epoch: int) -> bool:
         """Tell whether the training ends with this epoch."""
