@@ -16,9 +16,10 @@ Work is counted in Fourier points times passes through the network: a step of th
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from tomohet.training.batches import ParticleImages
+
+FACTORS_OF_LATENTS = (1.0, 0.5, 0.0)  # tried at every judgement on the network's weights for latents
 
 LEAST_GAIN = 0.01  # nats per particle on its held-out tilts: a mean gain that must be told from none ...
 LEAST_SE = 3.0  # ... at so many standard errors
@@ -110,6 +111,15 @@ def points(images: ParticleImages, particles: np.ndarray | None = None, most: in
     return int(prefix[np.repeat(chosen, images.tilts)].sum())
 
 
-def as_numbers(source: Tensor | None) -> np.ndarray | None:
-    """Copy source numbers to the host."""
-    return None if source is None else source.cpu().numpy()
+def work_of_judging(
+    fitted: ParticleImages, unseen: ParticleImages, sample: np.ndarray | None, near: int, steps: int
+) -> tuple[float, float]:
+    """Count the work of one judgement of the decoder, and of one inference of latents in closed form.
+
+    fitted, unseen, sample : images and particles that judge, as of `teaching.Teaching`
+    near : number of Fourier points of an image that latents are inferred from
+    steps : Gauss-Newton steps of an inference; 0 for a network with an encoder
+    """
+    judgement = len(FACTORS_OF_LATENTS) * points(unseen, sample)
+    inference = PASSES_OF_TERMS * (steps * points(fitted, most=near) + points(unseen, most=near))
+    return judgement, inference if steps else 0.0

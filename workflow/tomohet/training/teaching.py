@@ -16,6 +16,7 @@ The scale of a contribution N to a base B is s = sum a / sum q, clipped to [0, 1
 """
 
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,12 +37,12 @@ from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import STEPS, Inferred, all_terms, as_measured, free_latents
 from tomohet.training.held_out import write_held_out
 from tomohet.training.judging import (
-    PASSES_OF_TERMS,
+    FACTORS_OF_LATENTS,
     PASSES_OF_TRAINING,
     Calendar,
-    as_numbers,
     judging_particles,
     points,
+    work_of_judging,
 )
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
 from tomohet.training.likelihood import Likelihood
@@ -49,8 +50,6 @@ from tomohet.training.order import in_groups
 from tomohet.training.splits import TiltSplit, with_images
 
 log = logging.getLogger(__name__)
-
-FACTORS_OF_LATENTS = (1.0, 0.5, 0.0)  # tried at every judgement on the network's weights for latents
 
 
 @dataclass
@@ -89,17 +88,22 @@ class Teaching:
     def __post_init__(self) -> None:
         self.linear = padded(self.fitted.start, self.model.decoder.zdim)
         self.fitted.start = self.linear.clone()
-        self.sample = judging_particles(self.unseen.tilts, as_numbers(self.source), self.seed)
-        self.calendar = self._calendar()
+        source = None if self.source is None else self.source.cpu().numpy()
+        self.sample = judging_particles(self.unseen.tilts, source, self.seed)
+        steps = STEPS if isinstance(self.model.encoder, FreeLatents) else 0
+        training = self.rows_per_image * points(self.fitted)
+        work = work_of_judging(self.fitted, self.unseen, self.sample, len(self.near.noise), steps)
+        self.calendar = Calendar.of(self.epochs, PASSES_OF_TRAINING * training, *work)
         self._judges = None
         if self.sample is not None:
             log.info("%d particles judge before the last epoch", len(self.sample))
-        log.info("held-out tilts judge after every %d. epoch", self.calendar.every)
+        log.info("held-out tilts judge after every %d epochs", self.calendar.every)
 
     def after_epoch(self, epoch: int) -> None:
         """Judge decoder and latents on the held-out images, if the calendar says so."""
         if not self.calendar.judges(epoch):
             return
+        started = time.monotonic()
         self.model.eval()
         self._judges = None if self.calendar.is_last(epoch) else self.sample
         row = {"epoch": epoch, **self._scale_network()}
@@ -111,7 +115,8 @@ class Teaching:
             encoder.released = True
             row |= self._test_encoder(encoder)
         self.history = [past for past in self.history if past["epoch"] < epoch] + [row]
-        log.info("held-out tilts: %s", ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
+        said = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+        log.info("held-out tilts (judged in %.1f s): %s", time.monotonic() - started, said)
         if self.fitted.processes.leads:
             write_held_out(self.folder, self.history)
 
@@ -235,18 +240,6 @@ class Teaching:
         particles = len(self.linear) if self.source is None else int(self.source.max()) + 1
         share = 1.0 if self._judges is None else particles / len(gain)
         return {f"gain_of_{what}": share * gain.sum().item(), f"error_of_{what}": share * _error(gain).item()}
-
-    def _calendar(self) -> Calendar:
-        """Make the calendar from the points that training and judging pass through the network."""
-        near = len(self.near.noise)
-        training = PASSES_OF_TRAINING * self.rows_per_image * points(self.fitted)
-        judgement = len(FACTORS_OF_LATENTS) * points(self.unseen, self.sample)
-        latents = 0.0
-        if isinstance(self.model.encoder, FreeLatents):
-            latents = PASSES_OF_TERMS * (
-                STEPS * points(self.fitted, most=near) + points(self.unseen, most=near)
-            )
-        return Calendar.of(self.epochs, training, judgement, latents)
 
 
 def _adopted(gain: Tensor) -> bool:
