@@ -68,7 +68,8 @@ def linear(teacher, store):
 def test_a_silent_network_gives_the_linear_posterior(linear, likelihood, start, steps):
     model, images = linear
     z = torch.full((len(images), 2), start)
-    mean, variance = free_latents(model.decoder, images, likelihood, z, standard_prior(2), steps)
+    found = free_latents(model.decoder, images, likelihood, z, standard_prior(2), steps)
+    mean, variance = found.mean, found.variance
     expected_mean, expected_logvar = images.start.unbind(1)
     torch.testing.assert_close(mean, expected_mean, atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(variance.log(), expected_logvar, atol=2e-3, rtol=1e-3)
@@ -94,7 +95,8 @@ def test_steps_make_particles_more_likely(teacher, store, likelihood):
     def unlikely(z):
         return all_terms(model.decoder, images, likelihood, z).misfit + prior.minus_log(z)
 
-    found, variance = free_latents(model.decoder, images, likelihood, z, prior)
+    inferred = free_latents(model.decoder, images, likelihood, z, prior)
+    found, variance = inferred.mean, inferred.variance
     assert unlikely(found).sum() < unlikely(z).sum() - 1
     assert (variance > 0).all() and (variance < 1).all()
 
@@ -108,7 +110,7 @@ def test_a_step_without_end_is_not_taken(linear, likelihood, monkeypatch):
     prior = standard_prior(2)
     monkeypatch.setattr(type(prior), "posterior", lambda self, a, b: far(a, b))
     z = images.start[:, 0]
-    assert torch.equal(free_latents(model.decoder, images, likelihood, z, prior)[0], z)
+    assert torch.equal(free_latents(model.decoder, images, likelihood, z, prior).mean, z)
 
 
 def test_measurements_do_not_depend_on_where_a_linear_decoder_is_linearised(linear, likelihood):

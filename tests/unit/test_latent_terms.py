@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tomohet.model.decoder import Decoder
-from tomohet.model.latent_terms import latent_terms, network_share
+from tomohet.model.latent_terms import depends_on_latents, latent_terms, misfits, network_share
 from tomohet.model.mlp import scale_, scale_inputs_
 from tomohet.model.rows import pack_rows
 from tomohet.physics.fourier import half_plane
@@ -127,3 +127,34 @@ def test_a_scaled_network_gains_what_its_share_promises(rows, share):
     torch.testing.assert_close(
         silent - scaled, 2 * share * product - share**2 * power, rtol=1e-3, atol=1e-3 * silent.max().item()
     )
+
+
+@pytest.mark.parametrize("n_basis", [0, N_BASIS])
+def test_misfits_are_those_of_the_terms(rows, n_basis):
+    decoder, z = make_decoder(n_basis), draw(len(TILTS), ZDIM)
+    expected = latent_terms(decoder, rows, z).misfit
+    for chunk_rows in (None, 7):
+        torch.testing.assert_close(misfits(decoder, rows, z, chunk_rows), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_network_without_latents_has_the_bases_derivatives(rows):
+    decoder, z = make_decoder(N_BASIS), draw(len(TILTS), ZDIM)
+    scale_inputs_(decoder.decoder.affine_layers()[0], decoder.n_features, 1e-6)
+    assert depends_on_latents(decoder)
+    expected = latent_terms(decoder, rows, z)
+    scale_inputs_(decoder.decoder.affine_layers()[0], decoder.n_features, 0)
+    assert not depends_on_latents(decoder)
+    for ours, theirs in zip(
+        vars(latent_terms(decoder, rows, z)).values(), vars(expected).values(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_terms_in_bfloat16_are_close(rows):
+    decoder, z = make_decoder(N_BASIS), draw(len(TILTS), ZDIM)
+    for function in (lambda **o: vars(latent_terms(decoder, rows, z, **o)).values(),
+                     lambda **o: [misfits(decoder, rows, z, **o)],
+                     lambda **o: [network_share(decoder, rows, z, (1.0, 0.5), **o)]):  # fmt: skip
+        for half, single in zip(function(dtype=torch.bfloat16), function(), strict=True):
+            assert half.dtype == torch.float32
+            torch.testing.assert_close(half, single, rtol=0.02, atol=0.01 * single.abs().max().item())

@@ -3,7 +3,8 @@
 With the decoder linearised at z, V(z + d) = V(z) + J d, the log-likelihood is quadratic in d, as it is
 everywhere in the linear latent model. From A = 2 Re sum J^H J h^2 w and b = 2 Re sum J^H h w (y - h V) follow
 the Gauss-Newton step (A + 1)^-1 (b - z) and the Laplace posterior covariance (A + 1)^-1. A Fourier value has
-two parts, so two backward passes through the network give all of J for any number of latents.
+two parts, so two backward passes through the network give all of J for any number of latents. Where the
+network does not depend on the latents, its part of J is 0, and these passes are left out.
 """
 
 from dataclasses import dataclass
@@ -39,14 +40,21 @@ class LatentTerms:
 
 
 @torch.no_grad()
-def latent_terms(decoder: Decoder, rows: PackedRows, z: Tensor, chunk_rows: int | None = None) -> LatentTerms:
-    """Compute the terms of all particles of `rows` at latents `z` (P, K) in float32.
+def latent_terms(
+    decoder: Decoder,
+    rows: PackedRows,
+    z: Tensor,
+    chunk_rows: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> LatentTerms:
+    """Compute the terms of all particles of `rows` at latents `z` (P, K).
+
+    dtype : of the factors of the network's products; sums and all else are float32
 
     The decoder must be Hermitian.
     """
-    if chunk_rows is None:
-        chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
-    folded = decoder.folded()
+    chunk_rows = chunk_rows or _chunk_rows(z)
+    folded = decoder.folded(dtype)
     every = range(0, len(rows), chunk_rows)
     lanes = lane_count(z.device, len(every))
     parts = run_in_lanes(
@@ -72,14 +80,16 @@ def _terms(
     total = LatentTerms(
         z.new_zeros(particles), z.new_zeros(particles, zdim), z.new_zeros(particles, zdim, zdim)
     )
-    from_latent = z @ folded.latent_weight.T + folded.first_bias
+    follows = depends_on_latents(folded)
+    from_latent = _first_of_latents(folded, z)
     for start in starts:
         chunk = slice(start, min(start + chunk_rows, len(rows)))
         particle = rows.particle[chunk]
         hidden = _hidden(folded, rows.k[chunk], from_latent[particle])
-        weight, bias = folded.layers[-1]
-        value = torch.addmm(bias, hidden[-1], weight.T)
-        jacobian = torch.stack([_jacobian(folded, hidden, part) for part in range(2)], dim=1)
+        value = _output(folded, hidden[-1])
+        jacobian = z.new_zeros(len(particle), 2, zdim)
+        if follows:
+            torch.stack([_jacobian(folded, hidden, part) for part in range(2)], dim=1, out=jacobian)
         if base is not None:
             slices = torch.view_as_real(base.slices(rows.k[chunk]))  # (rows, 1 + K, 2)
             basis = slices[:, 1:].transpose(1, 2)
@@ -103,6 +113,7 @@ def network_share(
     z: Tensor,
     of_latents: tuple[float, ...] = (1.0,),
     chunk_rows: int | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Compute the terms that decide the scale s of a network's contribution N to its base B.
 
@@ -110,12 +121,12 @@ def network_share(
     is smaller than the base's by 2 s a - s^2 q.
 
     of_latents : F factors on the latents (P, K) that the network sees; the base sees the latents unchanged
+    dtype : as of `latent_terms`
 
     Raises ValueError for a network without a base.
     """
-    if chunk_rows is None:
-        chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
-    folded, base = decoder.folded(), decoder.base
+    chunk_rows = chunk_rows or _chunk_rows(z)
+    folded, base = decoder.folded(dtype), decoder.base
     if base is None:
         raise ValueError("the decoder has no linear model as its base")
     from_latent = z @ folded.latent_weight.T
@@ -123,17 +134,68 @@ def network_share(
     for start in range(0, len(rows), chunk_rows):
         chunk = slice(start, min(start + chunk_rows, len(rows)))
         k, particle = rows.k[chunk], rows.particle[chunk]
-        slices = torch.view_as_real(base.slices(k))
-        linear = slices[:, 0] + torch.einsum("rj,rjc->rc", z[particle, : base.n_basis], slices[:, 1:])
+        linear = _base_values(base, k, z[particle])
         transfer, weight = rows.transfer[chunk, None], rows.weight[chunk, None]
         rest = rows.value[chunk] - transfer * linear
         coordinates = torch.addmm(folded.first_bias, folded.features(k), folded.coordinate_weight.T)
         seen = from_latent[particle]
         for number, factor in enumerate(of_latents):
-            added = transfer * folded.after_first_layer(coordinates + factor * seen)
+            first = (coordinates + factor * seen).to(dtype)
+            added = transfer * folded.after_first_layer(first).float()
             both = torch.stack([(added * rest).sum(1), added.square().sum(1)], dim=1)
             found[:, number].index_add_(0, particle, weight * both)
     return found
+
+
+@torch.no_grad()
+def misfits(
+    decoder: Decoder,
+    rows: PackedRows,
+    z: Tensor,
+    chunk_rows: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Compute the misfit (P,) of `latent_terms` alone, without the passes for the derivatives."""
+    chunk_rows = chunk_rows or _chunk_rows(z)
+    folded, base = decoder.folded(dtype), decoder.base
+    from_latent, found = _first_of_latents(folded, z), z.new_zeros(len(z))
+    for start in range(0, len(rows), chunk_rows):
+        chunk = slice(start, min(start + chunk_rows, len(rows)))
+        k, particle = rows.k[chunk], rows.particle[chunk]
+        value = _output(folded, _hidden(folded, k, from_latent[particle])[-1])
+        if base is not None:
+            value = value + _base_values(base, k, z[particle])
+        residual = rows.value[chunk] - rows.transfer[chunk, None] * value
+        found.index_add_(0, particle, rows.weight[chunk] * residual.square().sum(1))
+    return found
+
+
+def depends_on_latents(decoder: Decoder | FoldedDecoder) -> bool:
+    """Tell whether the network's contribution depends on the latents at all."""
+    folded = decoder.folded() if isinstance(decoder, Decoder) else decoder
+    return bool(folded.latent_weight.any())
+
+
+def _chunk_rows(z: Tensor) -> int:
+    return CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
+
+
+def _first_of_latents(folded: FoldedDecoder, z: Tensor) -> Tensor:
+    """Compute the latents' part (P, width) of the first layer, with its bias."""
+    first = z @ folded.latent_weight.T + folded.first_bias.float()
+    return first.to(folded.first_bias.dtype)
+
+
+def _base_values(base: LinearBase, k: Tensor, z: Tensor) -> Tensor:
+    """Compute the base's values (rows, 2) at `k` (rows, 3) for each row's latent (rows, K)."""
+    slices = torch.view_as_real(base.slices(k))
+    return slices[:, 0] + torch.einsum("rj,rjc->rc", z[:, : base.n_basis], slices[:, 1:])
+
+
+def _output(folded: FoldedDecoder, hidden: Tensor) -> Tensor:
+    """Compute the network's two outputs (rows, 2) in float32."""
+    weight, bias = folded.layers[-1]
+    return torch.addmm(bias, hidden, weight.T).float()
 
 
 def _hidden(folded: FoldedDecoder, k: Tensor, from_latent: Tensor) -> list[Tensor]:
@@ -152,7 +214,7 @@ def _jacobian(folded: FoldedDecoder, hidden: list[Tensor], part: int) -> Tensor:
         gradient = activation_gradient_(gradient, hidden[number], folded.activation)
         if number:
             gradient = gradient @ folded.layers[number - 1][0]
-    return gradient @ folded.latent_weight
+    return (gradient @ folded.latent_weight.to(gradient.dtype)).float()
 
 
 def _by_particle(values: Tensor, rows: PackedRows, chunk: slice, members: slice) -> Tensor:

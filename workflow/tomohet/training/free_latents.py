@@ -4,13 +4,15 @@ The pose is part of the forward model, so no encoder has to learn what an image 
 linear decoder and a normal prior the first step gives the linear model's posterior.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from tomohet.model.decoder import Decoder
 from tomohet.model.latent_prior import LatentPrior
-from tomohet.model.latent_terms import LatentTerms, latent_terms
+from tomohet.model.latent_terms import LatentTerms, depends_on_latents, latent_terms
 from tomohet.model.taught import padded
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.training.batches import ParticleImages
@@ -22,6 +24,19 @@ PARTICLES_AT_ONCE = 32
 STEPS = 2
 
 
+@dataclass(frozen=True)
+class Inferred:
+    """Latents of P particles: posterior mean and variance (P, K), and what the images measured.
+
+    precision, b : (P, K, K) and (P, K) of `as_measured`, where the decoder was linearised last
+    """
+
+    mean: Tensor
+    variance: Tensor
+    precision: Tensor
+    b: Tensor
+
+
 def free_latents(
     decoder: Decoder,
     images: ParticleImages,
@@ -29,16 +44,25 @@ def free_latents(
     z: Tensor,
     prior: LatentPrior,
     steps: int = STEPS,
-) -> tuple[Tensor, Tensor]:
-    """Compute posterior means and variances (P, K) of all particles of `images`, starting from `z` (P, K).
+    terms: LatentTerms | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Inferred:
+    """Infer the latents of all particles of `images`, starting from `z` (P, K).
 
-    Where a step has made a particle less likely, the next step starts from the linearisation before it.
+    terms : `all_terms` at `z`, where they are known
+    dtype : as of `latent_terms`
+
+    Where a step has made a particle less likely, the next step starts from the linearisation before it. One
+    step is exact where the network does not depend on the latents.
     """
+    steps = steps if depends_on_latents(decoder) else 1
     a, b, kept, best = None, None, z, None
     for _ in range(steps):
-        terms = all_terms(decoder, images, likelihood, z)
+        if terms is None:
+            terms = all_terms(decoder, images, likelihood, z, dtype)
         worth = terms.misfit + prior.minus_log(z)
         found_a, found_b = as_measured(terms, z)
+        terms = None
         if best is None:
             best, a, b = worth, found_a, found_b
         else:
@@ -49,7 +73,8 @@ def free_latents(
             kept = torch.where(better[:, None], z, kept)
         z, covariance = prior.posterior(a, b)
     failed = (z - kept).abs().amax(1) > 10  # standard deviations: the linearisation does not hold so far
-    return torch.where(failed[:, None], kept, z), torch.diagonal(covariance, dim1=1, dim2=2)
+    mean = torch.where(failed[:, None], kept, z)
+    return Inferred(mean, torch.diagonal(covariance, dim1=1, dim2=2), a, b)
 
 
 def latents_of(
@@ -66,8 +91,8 @@ def latents_of(
     if prior is None:
         return infer_latents(model, images)
     start = padded(images.start, model.decoder.zdim)[:, 0]
-    found = torch.stack(free_latents(model.decoder, images, likelihood, start, prior.to(start.device)))
-    found[1].log_()
+    inferred = free_latents(model.decoder, images, likelihood, start, prior.to(start.device))
+    found = torch.stack((inferred.mean, inferred.variance.log()))
     found[:, torch.as_tensor(images.tilts == 0, device=found.device)] = torch.nan
     mu, logvar = found.cpu().numpy()
     return mu, logvar
@@ -82,7 +107,13 @@ def as_measured(terms: LatentTerms, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def all_terms(decoder: Decoder, images: ParticleImages, likelihood: Likelihood, z: Tensor) -> LatentTerms:
+def all_terms(
+    decoder: Decoder,
+    images: ParticleImages,
+    likelihood: Likelihood,
+    z: Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> LatentTerms:
     """Compute the terms of all particles at latents `z` (P, K); zeros for particles without an image."""
     zdim = z.shape[1]
     present = np.flatnonzero(images.tilts > 0)
@@ -91,7 +122,8 @@ def all_terms(decoder: Decoder, images: ParticleImages, likelihood: Likelihood, 
     found = []
     for own, batch in zip(parts, images.batches(groups), strict=True):
         if len(own):
-            terms = latent_terms(decoder, likelihood.rows(batch), z[torch.as_tensor(own, device=z.device)])
+            at = z[torch.as_tensor(own, device=z.device)]
+            terms = latent_terms(decoder, likelihood.rows(batch), at, dtype=dtype)
             found.append(
                 torch.cat([terms.misfit[:, None], terms.gradient, terms.precision.flatten(1)], dim=1)
             )

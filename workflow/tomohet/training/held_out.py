@@ -1,13 +1,14 @@
 """Gains over the linear model on held-out tilt images, epoch by epoch: table, figure and verdict.
 
-Columns of the table:
+Columns of the table, which has a row for each epoch that was judged (`training.judging`):
 
 - epoch;
 - share_of_network: factor on the network's contribution to the volumes;
 - share_of_latents: factor on the weights by which latents enter the network;
 - gain_of_decoder, gain_of_latents: how many nats better the held-out images are predicted with the network's
-  volumes, or with its latents, than with those of the linear model; latents are not judged after every epoch;
-- error_of_decoder, error_of_latents: standard errors of the gains over particles.
+  volumes, or with its latents, than with those of the linear model; latents are judged less often;
+- error_of_decoder, error_of_latents: standard errors of the gains over particles. Where a sample judged, gain
+  and error are estimates for all particles.
 """
 
 from pathlib import Path

@@ -33,14 +33,18 @@ def infer_latents(
     images: ParticleImages,
     batch_size: int = PARTICLES_AT_ONCE,
     log_interval: int | None = None,
+    only: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Infer mean and log variance (P, zdim) of every particle's latent; NaN for particles without an image.
 
     log_interval : particles between log lines, None for no lines
+    only : positions of the particles to infer, None for all; the others get NaN
 
     Raises InputError when the network gives numbers that are not finite.
     """
     present = np.flatnonzero(images.tilts > 0)
+    if only is not None:
+        present = np.intersect1d(present, only)
     groups = in_groups(present, batch_size * images.processes.size)
     own = np.concatenate([group[images.processes.part(len(group))] for group in groups])
     found, done = [], 0

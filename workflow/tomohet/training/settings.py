@@ -161,18 +161,23 @@ def loss_rows(config: dict) -> LossRows:
     return LossRows(dataset["l_dose_mask"], dataset["max_frequency"])
 
 
+def product_type(config: dict, device: torch.device) -> torch.dtype:
+    """Return the type of the factors of a decoder's products: bfloat16 where allowed and fast."""
+    half_precision = config["training_args"]["amp"] and fast_bfloat16(device)
+    return torch.bfloat16 if half_precision else torch.float32
+
+
 def data_term(
     config: dict, half_plane: HalfPlane, device: torch.device, point_weight: Tensor | None = None
 ) -> DataTerm:
     """Build the reconstruction term on `device`; `point_weight` as in `DataTerm`."""
     dataset = config["dataset_args"]
-    half_precision = config["training_args"]["amp"] and fast_bfloat16(device)
     return DataTerm(
         half_plane,
         dose_weight=dataset["recon_dose_weight"],
         tilt_weight=dataset["recon_tilt_weight"],
         physical=dataset["physical_transfer"],
         rows_per_image=dataset["rows_per_image"],
-        dtype=torch.bfloat16 if half_precision else torch.float32,
+        dtype=product_type(config, device),
         point_weight=point_weight,
     )

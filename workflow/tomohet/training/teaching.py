@@ -1,6 +1,7 @@
 """Training of a network that starts from the linear model; held-out tilts decide how much of it is kept.
 
-A tenth of each particle's tilts does not train the decoder. After every epoch these held-out tilts decide
+A tenth of each particle's tilts does not train the decoder. After epochs of a calendar these tilts decide,
+before the last epoch those of a random sample of particles (`training.judging`),
 
 - the scale of the network's contribution to the volumes: the factor between 0 and 1 that predicts the
   held-out images best, so that the decoder is never worse than the linear model;
@@ -15,6 +16,7 @@ The scale of a contribution N to a base B is s = sum a / sum q, clipped to [0, 1
 """
 
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,23 +28,28 @@ from tomohet.linear.inference import Teacher
 from tomohet.linear.prediction import source_tensor, summed_copies
 from tomohet.linear.significance import ADOPTED_SE, exceeds
 from tomohet.model.latent_prior import fit_latent_prior
-from tomohet.model.latent_terms import network_share
+from tomohet.model.latent_terms import misfits, network_share
 from tomohet.model.mlp import scale_, scale_inputs_
 from tomohet.model.taught import FreeLatents, TaughtEncoder, padded
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
-from tomohet.training.free_latents import all_terms, as_measured, free_latents
+from tomohet.training.free_latents import STEPS, Inferred, all_terms, as_measured, free_latents
 from tomohet.training.held_out import write_held_out
+from tomohet.training.judging import (
+    FACTORS_OF_LATENTS,
+    PASSES_OF_TRAINING,
+    Calendar,
+    judging_particles,
+    points,
+    work_of_judging,
+)
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
 from tomohet.training.likelihood import Likelihood
 from tomohet.training.order import in_groups
 from tomohet.training.splits import TiltSplit, with_images
 
 log = logging.getLogger(__name__)
-
-ROUNDS_OF_LATENTS = 3  # number of times in a training that latents in closed form are inferred
-FACTORS_OF_LATENTS = (1.0, 0.5, 0.0)  # tried after every epoch on the network's weights for latents
 
 
 @dataclass
@@ -54,6 +61,9 @@ class Teaching:
     near : likelihood of the Fourier points that the linear model was fitted to
     source : (P,) number of the particle whose images each particle has, where some are copies
     folder : gets held_out.csv and the verdict (`held_out`)
+    rows_per_image : fraction of each image's Fourier points that a training step draws
+    dtype : of the factors of the network's products, as in the training
+    sample : positions of the particles that judge before the last epoch, None for all
 
     `start` of `fitted` and of `whole` holds the linear posteriors from their own images; `unseen` has none.
     """
@@ -70,25 +80,43 @@ class Teaching:
     own: Tensor | None = None  # (P, 2, zdim): latents in closed form from all images
     linear: Tensor | None = None  # (P, 2, zdim): the linear posteriors from the fitted images
     source: Tensor | None = None
+    rows_per_image: float = 1.0
+    dtype: torch.dtype = torch.float32
+    sample: np.ndarray | None = field(init=False)
+    calendar: Calendar = field(init=False)
 
     def __post_init__(self) -> None:
         self.linear = padded(self.fitted.start, self.model.decoder.zdim)
         self.fitted.start = self.linear.clone()
+        source = None if self.source is None else self.source.cpu().numpy()
+        self.sample = judging_particles(self.unseen.tilts, source, self.seed)
+        steps = STEPS if isinstance(self.model.encoder, FreeLatents) else 0
+        training = self.rows_per_image * points(self.fitted)
+        work = work_of_judging(self.fitted, self.unseen, self.sample, len(self.near.noise), steps)
+        self.calendar = Calendar.of(self.epochs, PASSES_OF_TRAINING * training, *work)
+        self._judges = None
+        if self.sample is not None:
+            log.info("%d particles judge before the last epoch", len(self.sample))
+        log.info("held-out tilts judge after every %d epochs", self.calendar.every)
 
     def after_epoch(self, epoch: int) -> None:
-        """Judge decoder and latents on the held-out images."""
+        """Judge decoder and latents on the held-out images, if the calendar says so."""
+        if not self.calendar.judges(epoch):
+            return
+        started = time.monotonic()
         self.model.eval()
+        self._judges = None if self.calendar.is_last(epoch) else self.sample
         row = {"epoch": epoch, **self._scale_network()}
         encoder = self.model.encoder
         if isinstance(encoder, FreeLatents):
-            every = -(-self.epochs // ROUNDS_OF_LATENTS)
-            if (epoch + 1) % every == 0 or epoch + 1 == self.epochs:
+            if self.calendar.infers_latents(epoch):
                 row |= self._infer_latents()
         elif encoder.released or row["gain_of_decoder"] > row["error_of_decoder"]:
             encoder.released = True
             row |= self._test_encoder(encoder)
         self.history = [past for past in self.history if past["epoch"] < epoch] + [row]
-        log.info("held-out tilts: %s", ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch"))
+        said = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+        log.info("held-out tilts (judged in %.1f s): %s", time.monotonic() - started, said)
         if self.fitted.processes.leads:
             write_held_out(self.folder, self.history)
 
@@ -129,55 +157,89 @@ class Teaching:
         """
         decoder = self.model.decoder
         first, *_, last = decoder.decoder.affine_layers()
-        share = _summed(self.unseen, decoder, self.near.everywhere(), self.fitted.start[:, 0])
+        factors, z = FACTORS_OF_LATENTS, self.fitted.start[:, 0]
+        share = self._held_out_sums(
+            network_share, self.near.everywhere(), z, factors, shape=(len(factors), 2)
+        )
         product, power = share.double().unbind(2)
         factors = (product.sum(0) / power.sum(0).clamp_min(1e-30)).clamp(0, 1)
-        gains = summed_copies(2 * factors * product - factors**2 * power, self.source)
+        gains = self._per_judge(2 * factors * product - factors**2 * power)
         best = int(gains.sum(0).argmax())
         factor, of_latents = float(factors[best]), FACTORS_OF_LATENTS[best]
         scale_inputs_(first, decoder.n_features, of_latents)
         scale_(last, factor)
         shares = {"share_of_network": factor, "share_of_latents": of_latents}
-        return shares | _named(gains[:, best], "decoder")
+        return shares | self._named(gains[:, best], "decoder")
 
     def _test_encoder(self, encoder: TaughtEncoder) -> dict:
         """Test whether the encoder's latents predict held-out images better than the linear model's."""
         encoder.trusted = True
-        mu, _ = infer_latents(self.model, self.fitted)
+        mu, _ = infer_latents(self.model, self.fitted, only=self._judges)
         gain = self._gain(torch.as_tensor(mu, device=self.linear.device))
         encoder.trusted = _adopted(gain)
-        return _named(gain, "latents")
+        return self._named(gain, "latents")
 
     def _infer_latents(self) -> dict:
         """Infer latents in closed form, under the current decoder and a prior learnt from all of them."""
         decoder, encoder = self.model.decoder, self.model.encoder
         z = self.fitted.start[:, 0]
-        a, b = as_measured(all_terms(decoder, self.fitted, self.near, z), z)
-        prior = fit_latent_prior(a, b, self.seed)
-        z, variance = free_latents(decoder, self.fitted, self.near, z, prior)
-        gain = self._gain(z)
+        terms = all_terms(decoder, self.fitted, self.near, z, self.dtype)
+        prior = fit_latent_prior(*as_measured(terms, z), self.seed)
+        found = free_latents(decoder, self.fitted, self.near, z, prior, terms=terms, dtype=self.dtype)
+        gain = self._gain(found.mean)
         trusted = _adopted(gain)
         encoder.prior = prior if trusted else None
-        self.fitted.start = torch.stack((z, variance.log()), dim=1) if trusted else self.linear.clone()
-        self.own = self._from_all_images(z, prior) if trusted else None
-        return _named(gain, "latents") | {"components_of_prior": len(prior.weight)}
+        posterior = torch.stack((found.mean, found.variance.log()), dim=1)
+        self.fitted.start = posterior if trusted else self.linear.clone()
+        self.own = self._from_all_images(found, prior) if trusted else None
+        return self._named(gain, "latents") | {"components_of_prior": len(prior.weight)}
 
-    def _from_all_images(self, z: Tensor, prior) -> Tensor:
-        decoder = self.model.decoder
-        terms = all_terms(decoder, self.fitted, self.near, z)
-        terms += all_terms(decoder, self.unseen, self.near, z)
-        mean, covariance = prior.posterior(*as_measured(terms, z))
+    def _from_all_images(self, found: Inferred, prior) -> Tensor:
+        """Add what the held-out images measure to latents inferred from the others."""
+        unseen = all_terms(self.model.decoder, self.unseen, self.near, found.mean, self.dtype)
+        a, b = as_measured(unseen, found.mean)
+        mean, covariance = prior.posterior(found.precision + a, found.b + b)
         return torch.stack((mean, torch.diagonal(covariance, dim1=1, dim2=2).log()), dim=1)
 
     def _gain(self, z: Tensor) -> Tensor:
-        """Compute by how many nats latents `z` predict held-out images better than the linear ones.
+        """Compute by how many nats latents `z` (P, K) predict held-out images better than the linear ones.
 
-        Returns one gain per particle; the gains of all copies of one particle are added.
+        Returns one gain per judging particle; the gains of all copies of one particle are added.
         """
-        both = [
-            all_terms(self.model.decoder, self.unseen, self.near, x).misfit for x in (self.linear[:, 0], z)
-        ]
-        return summed_copies((both[0] - both[1]).double(), self.source)
+        both = [self._held_out_sums(misfits, self.near, x) for x in (self.linear[:, 0], z)]
+        return self._per_judge((both[0] - both[1]).double())
+
+    def _held_out_sums(self, function, likelihood: Likelihood, z: Tensor, *arguments, shape=()) -> Tensor:
+        """Compute `function` of `model.latent_terms` for the held-out images of the judging particles.
+
+        Returns (P, *shape). Other particles, and those without an image, get 0.
+        """
+        images, decoder = self.unseen, self.model.decoder
+        present = images.tilts > 0
+        if self._judges is not None:
+            present[np.setdiff1d(np.arange(len(images)), self._judges)] = False
+        groups = in_groups(np.flatnonzero(present), PARTICLES_AT_ONCE * images.processes.size)
+        parts = [group[images.processes.part(len(group))] for group in groups]
+        found = z.new_zeros(len(images), *shape)
+        for own, batch in zip(parts, images.batches(groups), strict=True):
+            if len(own):
+                at = torch.as_tensor(own, device=z.device)
+                found[at] = function(decoder, likelihood.rows(batch), z[at], *arguments, dtype=self.dtype)
+        return images.processes.add_up(found)
+
+    def _per_judge(self, values: Tensor) -> Tensor:
+        """Take the judging particles' rows of `values` (P, ...), and add those of copies."""
+        sums = summed_copies(values, self.source)
+        if self._judges is None:
+            return sums
+        rows = torch.as_tensor(self._judges, device=values.device)
+        return sums[rows if self.source is None else self.source[rows].unique()]
+
+    def _named(self, gain: Tensor, what: str) -> dict:
+        """Return the sum over all particles and its standard error, from the judging ones."""
+        particles = len(self.linear) if self.source is None else int(self.source.max()) + 1
+        share = 1.0 if self._judges is None else particles / len(gain)
+        return {f"gain_of_{what}": share * gain.sum().item(), f"error_of_{what}": share * _error(gain).item()}
 
 
 def _adopted(gain: Tensor) -> bool:
@@ -187,23 +249,6 @@ def _adopted(gain: Tensor) -> bool:
 
 def _error(gain: Tensor) -> Tensor:
     return gain.std() * len(gain) ** 0.5
-
-
-def _named(gain: Tensor, what: str) -> dict:
-    """Return the sum over particles and its standard error under the names of `what`."""
-    return {f"gain_of_{what}": gain.sum().item(), f"error_of_{what}": _error(gain).item()}
-
-
-def _summed(images: ParticleImages, decoder, likelihood: Likelihood, z: Tensor) -> Tensor:
-    """Compute `network_share` (P, F, 2) of all particles of `images`, for all FACTORS_OF_LATENTS."""
-    groups = in_groups(np.flatnonzero(images.tilts > 0), PARTICLES_AT_ONCE * images.processes.size)
-    found = z.new_zeros(len(images), len(FACTORS_OF_LATENTS), 2)
-    parts = [group[images.processes.part(len(group))] for group in groups]
-    for own, batch in zip(parts, images.batches(groups), strict=True):
-        if len(own):
-            at = torch.as_tensor(own, device=z.device)
-            found[at] = network_share(decoder, likelihood.rows(batch), z[at], FACTORS_OF_LATENTS)
-    return images.processes.add_up(found)
 
 
 def teach(
@@ -219,7 +264,7 @@ def teach(
 ) -> Teaching:
     """Fill the model with the linear maps and the images with their linear posteriors.
 
-    course : epochs, seed and folder of the `Teaching` that is returned
+    course : epochs, seed, folder, rows_per_image and dtype of the `Teaching` that is returned
     """
     model.decoder.base.fill(*teacher.maps(store, model.decoder.base.n_basis))
     take_posteriors(fitted, teacher, model, store, particles, split.trained)

@@ -29,7 +29,7 @@ from tomohet.training.runs import (
     write_loss_figure,
     write_tilt_distribution,
 )
-from tomohet.training.settings import data_term, loss_rows, training_config, vae_arguments
+from tomohet.training.settings import data_term, loss_rows, product_type, training_config, vae_arguments
 from tomohet.training.splits import TiltSplit
 from tomohet.training.teaching import take_posteriors, teach
 
@@ -80,6 +80,7 @@ def train_vae(
     if teacher:
         judging, whole = images(split.judging), images(~split.test, place="file")
         course = {"epochs": options.num_epochs, "seed": options.seed, "folder": options.outdir}
+        course |= {"rows_per_image": options.rows_per_image, "dtype": product_type(config, device)}
         teaching = teach(teacher, model, store, particles, split, train, judging, whole, **course)
         if test:
             take_posteriors(test, teacher, model, store, particles, split.test)
