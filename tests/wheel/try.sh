@@ -4,7 +4,7 @@
 set -euo pipefail
 
 CHECKOUT=$(cd "$(dirname "$0")/../.." && pwd)
-FOLDER=$1
+FOLDER=$(realpath -m "$1")
 PYTHON=${PYTHON:-python3}
 PIP="-m pip --disable-pip-version-check --quiet"
 
