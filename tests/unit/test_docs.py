@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tomohet.cli import options_of
-from tomohet.options.configuration import STAGES, WORKFLOW_DEFAULTS
+from tomohet.options.configuration import COMMANDS, STAGES, WORKFLOW_DEFAULTS
 from tomohet.options.schema import read_schema
 from tomohet.rounds.flags import flag_of
 from tomohet.rounds.schema import keys_of, stages
@@ -22,21 +22,6 @@ FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`([\w/]+\.py): ([\w.]+)`")
 PLACES = re.compile(r"`((?:config|docs|envs|profiles|tests|workflow)/[\w./-]*\w/?)`")
-# Section of the configuration -> command whose defaults may differ from the section's.
-COMMANDS = {
-    "prepare": "prepare",
-    "validate": "validate",
-    "homogeneous": "backproject_voxel",
-    "linear": "train_linear",
-    "states": "states",
-    "train": "train_vae",
-    "convergence": "convergence_vae",
-    "analyze": "analyze",
-    "volumes": "eval_vol",
-    "analyze_volumes": "analyze_volumes",
-    "siren": "siren",
-    "maven": "maven",
-}
 
 
 def blocks(languages: tuple[str, ...]) -> list[tuple[Path, str]]:

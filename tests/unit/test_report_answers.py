@@ -1,10 +1,13 @@
 """The first screen of the report says what the stages have said."""
 
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from tomohet.analysis import verdict as judging
 from tomohet.report.answers import answers
 
 UNITS = {"S1": {"present": 0.55}, "S2": {"present": 0.26}, "core": {"present": 1.0}, "odd": "text"}
@@ -53,8 +56,8 @@ def test_what_was_found_whether_to_trust_it_and_what_is_next():
     }
     assert "Latents may follow: defocus." in [a.sentence for a in said["trust"]]
     assert [a.text for a in said["next"]] == [
-        'with_S1: {parent: all, select: "maven_S1 > 0.50"}',
-        'with_S2: {parent: all, select: "maven_S2 > 0.50"}',
+        'with_S1: {parent: "all", select: "maven_S1 > 0.50"}',
+        'with_S2: {parent: "all", select: "maven_S2 > 0.50"}',
         "train: {epochs: 12}",
     ]
 
@@ -72,8 +75,9 @@ def test_what_the_input_check_raised_is_told_and_to_be_read(verdict, level):
 
 def test_nothing_found_is_an_answer():
     none = {"verdict": "no heterogeneity found", "heterogeneity_found": False, "held_out_p_value": 0.4}
-    said = answers(results(linear=none, maven={}, convergence={}))
-    assert said["found"][0].sentence == "No heterogeneity found."
+    said = answers(results(linear=none, convergence={}))
+    assert [a.sentence for a in said["found"]] == ["No heterogeneity found."]  # units vary by noise
+    assert not any(a.text for a in said["next"])
     assert said["trust"][1].level == "look" and "do not predict" in said["trust"][1].sentence
     assert "Add particles" in said["next"][0].sentence
 
@@ -82,3 +86,45 @@ def test_stages_that_have_not_run_say_nothing():
     assert answers(SimpleNamespace(validation={}, rounds=[])) == {}
     empty = SimpleNamespace(name="all", query=None, summaries=defaultdict(dict))
     assert answers(SimpleNamespace(validation={}, rounds=[empty])) == {"found": [], "trust": [], "next": []}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "level"),
+    [
+        ("converged", "good"),
+        ("still changing", "look"),
+        ("too few epochs to judge", "look"),
+        ("collapsed", "bad"),
+    ],
+)
+def test_every_verdict_on_convergence_has_its_level(verdict, level):
+    assert f'"{verdict}"' in Path(judging.__file__).read_text()
+    (said,) = [
+        a for a in answers(results(convergence={"verdict": verdict}))["trust"] if a.subject == "Convergence"
+    ]
+    assert said.level == level
+
+
+def test_what_is_proposed_is_yaml_whatever_the_names():
+    odd = {"units": {'A "1"': {"present": 0.5}}, "queries": {'A "1"': '`maven_A "1"` > 0.5'}}
+    text = next(a.text for a in answers(results(maven=odd))["next"] if a.text)
+    assert yaml.safe_load(text) == {"with_A__1_": {"parent": "all", "select": '`maven_A "1"` > 0.5'}}
+
+
+@pytest.mark.parametrize("odd", ["text", 3, [1, "a", None], {"a": [2]}, None])
+def test_summaries_of_another_shape_end_in_no_traceback(odd):
+    keys = (
+        "verdict",
+        "held_out_p_value",
+        "poses",
+        "pose_errors",
+        "leaks",
+        "units",
+        "queries",
+        "dependencies",
+    )
+    summary = dict.fromkeys((*keys, "n_blocks", "epoch"), odd)
+    answers(results(linear=summary, maven=summary, siren=summary, states=summary, convergence=summary))
+    found = results()
+    found.validation = {"verdict": "look", "checks": odd}
+    answers(found)

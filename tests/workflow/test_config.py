@@ -8,7 +8,7 @@ import yaml
 
 from tomohet.cli import options_of
 from tomohet.errors import InputError
-from tomohet.options.configuration import STAGES, WORKFLOW_DEFAULTS
+from tomohet.options.configuration import COMMANDS, STAGES, WORKFLOW_DEFAULTS
 from tomohet.rounds.config import complete_config, config_mistakes, read_config
 from tomohet.rounds.flags import command_line
 from tomohet.rounds.reference import reference_page
@@ -17,21 +17,6 @@ from tomohet.rounds.tree import stage_options
 from tomohet.simulation.config import SimulationConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND_OF_STAGE = {
-    "validate": "validate",
-    "prepare": "prepare",
-    "homogeneous": "backproject_voxel",
-    "linear": "train_linear",
-    "export": "filter_star",
-    "states": "states",
-    "train": "train_vae",
-    "convergence": "convergence_vae",
-    "analyze": "analyze",
-    "volumes": "eval_vol",
-    "analyze_volumes": "analyze_volumes",
-    "siren": "siren",
-    "maven": "maven",
-}
 
 
 def config(**changes) -> dict:
@@ -159,12 +144,12 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize("stage", COMMAND_OF_STAGE)
+@pytest.mark.parametrize("stage", COMMANDS)
 def test_the_command_gets_what_the_configuration_says(stage):
     """Each key's default in the workflow arrives at the command as the value of the option it stands for."""
     options = stage_options(complete_config(config()), stage)
     words = NEEDED[stage].split() + shlex.split(command_line(stage, options))
-    found = options_of(COMMAND_OF_STAGE[stage], words)
+    found = options_of(COMMANDS[stage], words)
     for word in STAGES[stage].keys.split():
         key, _, name = word.partition("=")
         value = options[key]
@@ -192,7 +177,7 @@ def test_keys_of_the_simulation_are_its_parameters():
 
 
 def test_every_stage_has_a_command():
-    assert set(stages()) == {*COMMAND_OF_STAGE, "simulate"}
+    assert set(stages()) == {*COMMANDS, "simulate"}
 
 
 def test_config_readme_is_written_from_the_schema():

@@ -227,3 +227,7 @@ STAGES = {
         MavenKeys,
     ),
 }
+
+_NAMES = {model: name for name, model in OPTIONS.items()}
+# Section of the configuration -> the command whose options it holds (`simulate` reads its section as a file).
+COMMANDS = {name: _NAMES[stage.model] for name, stage in STAGES.items() if stage.model in _NAMES}
