@@ -223,7 +223,7 @@ class EncoderOptions(Options):
     )
 
 
-class TrainNnOptions(
+class NetworkOptions(
     ParticleOptions,
     PosesOptions,
     PlotOptions,
@@ -234,35 +234,26 @@ class TrainNnOptions(
     DecoderOptions,
     LoadingOptions,
 ):
-    """Train one neural volume for all particles: the consensus map of a decoder without latent."""
+    """What every training of a network takes."""
 
     particles: Path = option(..., "STAR file of tilt images, or a prepared store's folder.", POSITIONAL)
     outdir: Path = option(..., "Output folder.", "-o", "--outdir")
+
+
+class TrainNnOptions(NetworkOptions):
+    """Train one neural volume for all particles: the consensus map of a decoder without latent."""
+
     dec_layers: int = option(3, "Hidden layers of the decoder.", "--layers", metavar="N", ge=1)
     dec_dim: int = option(512, "Width of the decoder's hidden layers.", "--dim", metavar="N", ge=1)
 
 
-class TrainVaeOptions(
-    ParticleOptions,
-    PosesOptions,
-    PlotOptions,
-    SeedOptions,
-    DeviceOptions,
-    CourseOptions,
-    LossOptions,
-    DecoderOptions,
-    LoadingOptions,
-    EncoderOptions,
-):
+class TrainVaeOptions(NetworkOptions, EncoderOptions):
     """Train the heterogeneity network: latents of particles and the volumes they stand for."""
 
-    particles: Path = option(..., "STAR file of tilt images, or a prepared store's folder.", POSITIONAL)
-    outdir: Path = option(..., "Output folder.", "-o", "--outdir")
     zdim: int | None = option(
         None,
         "Size of the latent (default: the number of basis maps of the model that --init names; without "
-        "--init "
-        "it must be given, and 128 is usual).",
+        "--init it must be given, and 128 is usual).",
         metavar="N",
         ge=1,
     )

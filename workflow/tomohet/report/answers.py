@@ -123,7 +123,7 @@ def _next(found: Results, first: Round) -> Iterator[Answer]:
         yield Answer(
             "A round",
             "fact",
-            f"Reconstruct the particles with {unit} by themselves: an entry of `rounds`.",
+            f"Reconstruct the particles with {unit} by themselves, as an entry of rounds.",
             line,
         )
     if first.summaries["convergence"].get("verdict") == "still changing":
