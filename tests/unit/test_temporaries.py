@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -40,8 +39,8 @@ def temporary_names(folder):
 def test_the_file_of_a_killed_run_is_removed(tmp_path, writer):
     assert len(temporary_names(tmp_path)) == 1
     writer.kill()
-    while Path(f"/proc/{writer.pid}/stat").read_text().split()[2] != "Z":  # its parent has not asked for it
-        time.sleep(0.01)
+    # Until its last thread has ended, and with it the lock; it stays a zombie, as its parent has not asked for it.
+    os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)
     write_text(tmp_path / "b.npy", "another output")
     write_text(tmp_path / "a.npy", "another output")
     assert len(temporary_names(tmp_path)) == 1
