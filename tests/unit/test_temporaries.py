@@ -39,7 +39,7 @@ def temporary_names(folder):
 def test_the_file_of_a_killed_run_is_removed(tmp_path, writer):
     assert len(temporary_names(tmp_path)) == 1
     writer.kill()
-    # Until its last thread has ended, and with it the lock; it stays a zombie, as its parent has not asked for it.
+    # Its last thread has ended, and with it the lock; it stays a zombie, as its parent has not asked for it.
     os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)
     write_text(tmp_path / "b.npy", "another output")
     write_text(tmp_path / "a.npy", "another output")
