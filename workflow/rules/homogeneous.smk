@@ -10,6 +10,7 @@ rule homogeneous:
         filtered="<results>/homogeneous/map_filt.mrc",
         half1="<results>/homogeneous/half1.mrc",
         half2="<results>/homogeneous/half2.mrc",
+        numbers="<results>/homogeneous/reconstruction.json",
         fsc="<results>/homogeneous/fsc.csv",
     log:
         "<logs>/homogeneous.log",

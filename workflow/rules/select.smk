@@ -89,6 +89,7 @@ rule reconstruct_subset:
         filtered="<results>/{round}/subset/map_filt.mrc",
         half1="<results>/{round}/subset/half1.mrc",
         half2="<results>/{round}/subset/half2.mrc",
+        numbers="<results>/{round}/subset/reconstruction.json",
         fsc="<results>/{round}/subset/fsc.csv",
     log:
         "<logs>/{round}/reconstruct_subset.log",

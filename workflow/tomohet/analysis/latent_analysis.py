@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from tomohet.analysis import clusters, latent, latent_plots
+from tomohet.analysis.leaks import audit_answer
+from tomohet.answers import Answer
 from tomohet.files.atomic import atomic_path, write_pickle
 
 TABLE_COMPONENTS = 10  # components written to the particle table
@@ -81,6 +83,17 @@ def summary(found: LatentAnalysis, logvar: np.ndarray | None) -> dict[str, objec
     if logvar is not None:
         numbers["posterior_to_prior_sd"] = float(np.exp(logvar / 2).mean())
     return numbers
+
+
+def latent_answers(numbers: dict) -> list[Answer]:
+    """Return what the analysis answers: how many latents are used, and the leak audit if it was made.
+
+    numbers : content of the stage's summary
+    """
+    used, zdim = numbers["active_dimensions"], numbers["zdim"]
+    text = f"{used} of {zdim} latent dimensions differ between particles."
+    answers = [Answer("Latents", "fact" if used else "bad", text)]
+    return [*answers, audit_answer(numbers["leaks"])] if numbers.get("leaks") else answers
 
 
 def component_points(found: LatentAnalysis, component: int, on_data: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.analysis.volume_drift import VolumeDrift
+from tomohet.answers import Answer, Level, Step
 
 # Changes are judged between the last two epochs that are compared.
 LOSS_PLATEAU = 0.05  # change over the last quarter of the epochs, as a fraction of the whole range
@@ -26,6 +27,24 @@ class Verdict:
     reasons: list[str]
     warnings: list[str]
     metrics: dict[str, float | int | None]
+
+
+ANSWERS: dict[str, tuple[Level, str]] = {
+    "converged": ("good", "The training of the network has converged."),
+    "still changing": ("look", "The last epochs still changed the network."),
+    "too few epochs to judge": ("look", "The training has too few epochs to judge its convergence."),
+    "collapsed": ("bad", "The latents have collapsed: they do not tell particles apart."),
+}
+
+
+def convergence_answer(verdict: str, epoch: int) -> Answer:
+    """Return the answer of the convergence check of a training up to `epoch` (counted from 0)."""
+    level, text = ANSWERS[verdict]
+    steps: tuple[Step, ...] = ()
+    if verdict in ("still changing", "too few epochs to judge"):
+        longer = f"train: {{epochs: {2 * (epoch + 1)}}}" if epoch >= 0 else ""
+        steps = (Step("Train longer, and look at the convergence again.", longer),)
+    return Answer("Convergence", level, text, steps)
 
 
 def judge(

@@ -13,12 +13,14 @@ from tomohet.analysis.latent_analysis import write_table
 from tomohet.analysis.run_folder import read_config
 from tomohet.analysis.volume_montage import montage
 from tomohet.analysis.volume_space import VolumeComponents
+from tomohet.answers import Answer
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.digests import is_there
 from tomohet.files.mrc import write_volume
 from tomohet.files.tables import read_table
 
+MOST_OF_VARIANCE = 0.9
 TABLE_COMPONENTS = 10
 
 
@@ -68,6 +70,20 @@ def summary(volumes: Ensemble, found: VolumeAnalysis, mask: np.ndarray) -> dict[
             "nearest_volumes": volumes.numbers[found.kmeans.rows],
         }
     return numbers
+
+
+def components_answer(numbers: dict) -> Answer:
+    """Say how few components hold the variance of the volumes inside the mask.
+
+    numbers : content of the stage's summary
+    """
+    held = np.cumsum(numbers["explained_variance"])
+    needed = int(np.searchsorted(held, MOST_OF_VARIANCE)) + 1
+    if needed > len(held):
+        text = f"The first {len(held)} components hold {held[-1]:.0%} of the variance of the volumes."
+    else:
+        text = f"{needed} of the components hold {held[needed - 1]:.0%} of the variance of the volumes."
+    return Answer("Volumes", "fact", text)
 
 
 def write_traversals(folder: Path, volumes: Ensemble, pcs: VolumeComponents, plot_format: str) -> None:

@@ -8,6 +8,7 @@ from tomohet.analysis.decode import VolumeMaker
 from tomohet.analysis.movement import component_maps, movement_shares
 from tomohet.analysis.run_folder import FINAL, RunFolder, particles_of
 from tomohet.analysis.volume_montage import montage
+from tomohet.answers import stated
 from tomohet.files.atomic import write_csv, write_json, write_parquet, write_pickle
 from tomohet.files.leftovers import replacing
 from tomohet.options import AnalyzeOptions
@@ -84,5 +85,6 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
         for name, points in sets.items():
             volumes = maker.write(points, outdir / name)
             montage(volumes, outdir / f"volumes_{name}.{options.plot_format}", titles[name])
+    numbers |= stated(latent_analysis.latent_answers(numbers))
     write_json(outdir / ANALYZE.summary, numbers)
     return numbers

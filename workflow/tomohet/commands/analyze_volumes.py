@@ -6,6 +6,7 @@ from pathlib import Path
 from tomohet.analysis import volume_analysis, volume_space
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.volume_space import find_volumes
+from tomohet.answers import stated
 from tomohet.files.atomic import write_json, write_parquet, write_pickle
 from tomohet.files.leftovers import replacing
 from tomohet.files.masks import read_mask
@@ -59,5 +60,6 @@ def analyse(options: AnalyzeVolumesOptions, volumes: Ensemble, outdir: Path) -> 
         volume_analysis.write_clusters(folder, volumes, found, options.plot_format, tomograms)
     volume_analysis.write_figures(outdir, volumes, found, mask, options.plot_format)
     summary = volume_analysis.summary(volumes, found, mask)
+    summary |= stated([volume_analysis.components_answer(summary)])
     write_json(outdir / ANALYZE_VOLUMES.summary, summary)
     return summary

@@ -6,8 +6,9 @@ from pathlib import Path
 from tomohet.analysis import convergence, convergence_plots, latent_drift
 from tomohet.analysis.run_folder import FINAL, RunFolder
 from tomohet.analysis.sketch import density_maxima
-from tomohet.analysis.verdict import judge
+from tomohet.analysis.verdict import convergence_answer, judge
 from tomohet.analysis.volume_drift import MaskOptions, follow
+from tomohet.answers import stated
 from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.leftovers import replacing
@@ -97,6 +98,7 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
         "metrics": verdict.metrics,
         "epochs": epochs,
     }
+    found |= stated([convergence_answer(verdict.text, last)])
     with sealed(outdir / CONVERGENCE.summary):
         write_json(outdir / CONVERGENCE.summary, found)
     return found

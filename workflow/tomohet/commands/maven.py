@@ -8,12 +8,14 @@ from tomohet import plots
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.maven import alignment, analysis, occupancy, output, tables, units
 from tomohet.analysis.maven.alignment_figure import alignment_figure
+from tomohet.analysis.maven.answers import unit_answers
 from tomohet.analysis.maven.calibration import present_level
 from tomohet.analysis.maven.masks import in_pixels
 from tomohet.analysis.maven.output import Model
 from tomohet.analysis.maven.particles import of_particles, particle_maps
 from tomohet.analysis.siren.levels import read_levels
 from tomohet.analysis.solvent import solvent_shell
+from tomohet.answers import stated
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_csv, write_json
 from tomohet.files.leftovers import replacing
@@ -100,6 +102,7 @@ def measure(options: MavenOptions) -> dict:
         "alignment": model.placed.summary() if model and model.placed else None,
         "particles": reduced,
     }
+    summary |= stated(unit_answers(summary))
     write_json(options.outdir / MAVEN.summary, summary)
     log.info(
         "%d groups of volumes; %d dependencies between units",

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 
+from tomohet.answers import Answer, Step, stated
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_json, write_pickle
 from tomohet.files.digests import sealed
@@ -53,8 +54,22 @@ def run(options: SelectOptions) -> np.ndarray:
             "n_parent": len(table),
             "conditions": [{"text": c.text, "n_true": c.n_true, "n_unknown": c.n_unknown} for c in counts],
         }
-        write_json(options.summary, summary)
+        write_json(options.summary, summary | stated([selection_answer(summary)]))
     return chosen
+
+
+def selection_answer(summary: dict) -> Answer:
+    """Say how many particles of the parent the round has."""
+    n, total, parent = summary["n_particles"], summary["n_parent"], summary["parent"]
+    if n == total:
+        return Answer("Subset", "fact", f"All {total:,} particles.")
+    of = f"of round {parent}" if parent else "of the table"
+    text = f"{n:,} of {total:,} particles {of}."
+    if n:
+        return Answer("Subset", "fact", text)
+    return Answer(
+        "Subset", "bad", text, (Step("Widen the query: `tomohet select --explain` counts each condition."),)
+    )
 
 
 def explained(counts: list, n_particles: int) -> list[str]:

@@ -9,6 +9,7 @@ from tomohet import plots
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.maven.particles import particle_maps
 from tomohet.analysis.siren import figures
+from tomohet.analysis.siren.answers import block_answers
 from tomohet.analysis.siren.blocks import Task, blocks_at
 from tomohet.analysis.siren.extent import noise_of
 from tomohet.analysis.siren.files import read_blocks
@@ -17,6 +18,7 @@ from tomohet.analysis.siren.levels import outlying_volumes, read_levels
 from tomohet.analysis.siren.pairs import engine_of
 from tomohet.analysis.siren.particles import states_of_particles
 from tomohet.analysis.siren.stability import blocks_of_randomised, level_stability
+from tomohet.answers import stated
 from tomohet.files.atomic import write_json, write_parquet
 from tomohet.files.grids import write_on_grid
 from tomohet.files.leftovers import replacing
@@ -112,6 +114,7 @@ def find_blocks(options: SirenOptions) -> dict:
         "particles": reduced,
         "blocks": table.to_dict("records"),
     }
+    summary |= stated(block_answers(summary))
     write_json(options.outdir / SIREN.summary, summary)
     log.info("%d blocks, %d voxels in all", len(table), table.n_voxels.sum())
     return summary

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tomohet.answers import stated
 from tomohet.files.atomic import atomic_path, write_json, write_parquet, write_pickle, write_yaml
 from tomohet.files.digests import sealed
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
+from tomohet.linear.answers import linear_answers
 from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT, POSES
@@ -86,7 +88,8 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
     differences = model.basis.square().sum(0).sqrt().cpu().numpy()
     write_volume(outdir / "variability.mrc", differences * store.scale, store.pixel_size_A)
     write_volume(outdir / "mask.mrc", model.mean.mask.cpu().numpy(), store.pixel_size_A)
-    write_json(outdir / "summary.json", summary(run, model) | {"leaks": leaks})
+    numbers = summary(run, model) | {"leaks": leaks}
+    write_json(outdir / "summary.json", numbers | stated(linear_answers(numbers)))
     config = {
         "starfile_args": {"sourcefile": str(store.description["source"])},
         "dataset_args": {"norm": [0.0, float(store.scale)]},

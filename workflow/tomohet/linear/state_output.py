@@ -7,8 +7,10 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from tomohet import plots
+from tomohet.answers import stated
 from tomohet.files.atomic import write_json, write_parquet
 from tomohet.files.mrc import write_volume
+from tomohet.linear.answers import state_answers
 from tomohet.linear.significance import STATES_SE
 from tomohet.linear.state_choice import StateChoice, standard_error
 from tomohet.linear.states import States
@@ -26,7 +28,8 @@ def write_states(
         write_volume(outdir / f"state_{number}.mrc", volume * store.scale, store.pixel_size_A)
     _figure(states, outdir / f"states.{plot_format}")
     _slices(states, outdir / f"maps.{plot_format}")
-    write_json(outdir / "summary.json", summary(states))
+    numbers = summary(states)
+    write_json(outdir / "summary.json", numbers | stated(state_answers(numbers)))
     write_parquet(outdir / "particles.parquet", table(particles, states))
 
 

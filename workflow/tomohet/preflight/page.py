@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 
 from tomohet import __version__, plots
+from tomohet.answers import Answer, Step, sentence, stated
 from tomohet.files.atomic import write_json, write_text
 from tomohet.particles.table import ParticleSet
 from tomohet.preflight import figures, figures_of_images
@@ -32,6 +33,7 @@ FIRST = {
     "look": "You can continue, but look at these first:",
     "stop": "Do not continue before this is corrected:",
 }
+MOST_RAISED = 2  # checks in the answer
 MOST_FIRST = 6  # remedies named in the banner
 DPI, SCALE = 150, 98  # px per inch in the file, and on the page
 
@@ -52,7 +54,18 @@ def write_validation(
     pictures = figures_of_images.pictures_of_images(evidence.sample, evidence.spectrum, evidence.hypotheses)
     pictures += figures.pictures_of_tables(s, schemes)
     write_text(folder / "validation.html", render(s, checks, pictures))
-    write_json(folder / "validation.json", described(s, checks, evidence))
+    numbers = described(s, checks, evidence)
+    write_json(folder / "validation.json", numbers | stated([input_answer(checks)]))
+
+
+def input_answer(checks: list[Check]) -> Answer:
+    """Say what the checks of the input raised, the most severe first."""
+    raised = [check for verdict in ("stop", "look") for check in checks if check.verdict == verdict]
+    if not raised:
+        return Answer("Input", "good", f"All {len(checks)} checks of the input passed.")
+    text = " ".join(sentence(f"{check.name}: {check.message}") for check in raised[:MOST_RAISED])
+    step = Step("Read what the check of the input says: validation/validation.html.")
+    return Answer("Input", "bad" if raised[0].verdict == "stop" else "look", text, (step,))
 
 
 def described(s: ParticleSet, checks: list[Check], evidence: Evidence) -> dict:

@@ -7,10 +7,14 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from tomohet import plots
+from tomohet.answers import Answer, Step, stated
 from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.physics.fourier import mirror_z
-from tomohet.reconstruction.half_maps import HALF_BIT_LIKE, SIGNIFICANT, HalfMaps
+from tomohet.reconstruction.half_maps import FSC_05, SIGNIFICANT, HalfMaps
+
+AT_NYQUIST = 1.05  # resolutions up to this factor of Nyquist's are limited by the pixel size
+LEAST_SHELLS = 6.0  # a resolution of so many times Nyquist's shows only where the particle is
 
 
 @dataclass(frozen=True)
@@ -44,24 +48,38 @@ def write_half_maps(result: HalfMaps, files: MapFiles, *, flip: bool, plot_forma
     }
     for names, volume in volumes.items():
         write_volume(files.path(*names), mirror_z(volume) if flip else volume, result.pixel_size_A)
-    write_csv(files.path("fsc.csv", "_FSC.csv"), result.fsc)
     if files.prefix:
         cycles_per_px = result.fsc["frequency_1_A"].to_numpy() * result.pixel_size_A
         write_pickle(files.path("", "_FSC.pkl"), (cycles_per_px, result.fsc["corrected"].to_numpy()))
+    numbers = {
+        "resolution_A": result.resolution_A,
+        "resolution_fsc05_A": result.resolution_05_A,
+        "n_particles": len(result.n_tilts),
+        "n_images": int(result.n_tilts.sum()),
+        "pixel_size_A": result.pixel_size_A,
+        "box": len(result.map),
+        "mask_fraction": float(np.mean(result.mask)),
+    }
     write_json(
         files.path("reconstruction.json", "_reconstruction.json"),
-        {
-            "resolution_A": result.resolution_A,
-            "resolution_fsc05_A": result.resolution_05_A,
-            "n_particles": len(result.n_tilts),
-            "n_images": int(result.n_tilts.sum()),
-            "pixel_size_A": result.pixel_size_A,
-            "box": len(result.map),
-            "mask_fraction": float(np.mean(result.mask)),
-        },
+        numbers | stated([half_map_answer(numbers)]),
     )
+    write_csv(files.path("fsc.csv", "_FSC.csv"), result.fsc)
     plot_fsc(result, files.path(f"fsc.{plot_format}", f"_FSC.{plot_format}"))
     plot_tilt_counts(result.n_tilts, files.path(f"ntilts.{plot_format}", f"_ntilts.{plot_format}"))
+
+
+def half_map_answer(numbers: dict) -> Answer:
+    """Say to which resolution the half maps agree; at Nyquist the box limits it."""
+    resolution_A, nyquist_A = numbers["resolution_A"], 2 * numbers["pixel_size_A"]
+    of = f"of {numbers['n_particles']:,} particles"
+    text = f"Half maps {of} agree to {resolution_A:.1f} Å (FSC = {SIGNIFICANT})."
+    if not resolution_A < LEAST_SHELLS * nyquist_A:
+        step = Step("Use more particles: their half maps agree at the lowest resolution only.")
+        return Answer("Half maps", "bad", text, (step,))
+    if resolution_A <= AT_NYQUIST * nyquist_A:
+        text += " That is the pixel size's limit: smaller pixels may show more."
+    return Answer("Half maps", "good", text)
 
 
 def plot_fsc(result: HalfMaps, path: Path) -> None:
@@ -78,7 +96,7 @@ def plot_fsc(result: HalfMaps, path: Path) -> None:
     for name, style in styles.items():
         ax.plot(curves["frequency_1_A"], curves[name], label=names.get(name, name), **style)
     highest = curves["frequency_1_A"].iloc[-1]
-    for threshold in (HALF_BIT_LIKE, SIGNIFICANT):
+    for threshold in (FSC_05, SIGNIFICANT):
         ax.axhline(threshold, color="0.6", linewidth=0.8, linestyle="--")
         ax.text(highest, threshold, f" {threshold}", va="center", fontsize=7, color="0.4")
     ax.axhline(0, color="0.8", linewidth=0.8)
@@ -90,7 +108,7 @@ def plot_fsc(result: HalfMaps, path: Path) -> None:
         xlabel="resolution (Å)",
         ylabel="Fourier shell correlation",
         title=f"Half maps: {result.resolution_A:.1f} Å at {SIGNIFICANT}, "
-        f"{result.resolution_05_A:.1f} Å at {HALF_BIT_LIKE}",
+        f"{result.resolution_05_A:.1f} Å at {FSC_05}",
     )
     ax.legend(fontsize=8)
     plots.save(fig, path)

@@ -138,12 +138,12 @@ def _is_round(path: Path) -> bool:
 def _round(reader: Reader, folder: Path, config: dict) -> Round:
     stages = {stage.folder: _has_content(folder / stage.folder) for stage in STAGES}
     summaries = {
-        stage.folder: reader.json(stage.path(folder, stage.summary))
+        stage.name: reader.json(stage.path(folder, stage.summary))
         for stage in (layout.SUBSET, *STAGES)
         if stage.summary
     }
     wanted = _mapping(_mapping(config.get("rounds")).get(folder.name))
-    subset = summaries[layout.SUBSET.folder]
+    subset = summaries[layout.SUBSET.name]
     particles = reader.parquet(folder / layout.TABLE)
     if particles is None:
         particles = reader.parquet(layout.ANALYZE.path(folder, layout.ANALYZE.by_particle))

@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 
 from tomohet import __version__
+from tomohet.answers import STATED
 from tomohet.files.atomic import write_text
 from tomohet.report import figures
 from tomohet.report.answers import answers
@@ -105,7 +106,7 @@ def validation_context(validation: dict) -> dict | None:
         return None
     checks = next((v for v in validation.values() if _are_checks(v)), [])
     # Findings are already among the checks; the figures' numbers are for validation.html.
-    skip = (*(k for k, v in validation.items() if v is checks), "verdict", "findings", "figures")
+    skip = (*(k for k, v in validation.items() if v is checks), "verdict", "findings", "figures", *STATED)
     return {
         "passed": [check for check in checks if check["verdict"] == "pass"],
         "raised": [check for check in checks if check["verdict"] != "pass"],

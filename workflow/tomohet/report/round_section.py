@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 
+from tomohet.answers import STATED
 from tomohet.report import figures
 from tomohet.report.blobs import Blobs
 from tomohet.report.collect import STAGES, Round, depth_of
@@ -251,6 +252,7 @@ def explained_variance(analyze: dict) -> dict | None:
 
 def stage_numbers(summary: dict, skip: tuple[str, ...] = ()) -> dict | None:
     """Return a stage's summary as facts and tables, or None when there is none."""
+    skip = (*skip, *STATED)
     facts, tables = facts_of(summary, skip), tables_of(summary, skip)
     return {"facts": facts, "tables": tables} if facts or tables else None
 

@@ -11,10 +11,11 @@ REPORT, CONFIG = "report.html", "config.yaml"  # of a dataset
 TABLE = "particles.parquet"  # the particle table of a round, and what some stages add to it
 LATENTS, LOSSES, HELD_OUT = "z.train.pkl", "loss.csv", "held_out.csv"  # of a training
 FSC, MAP, FILTERED_MAP = "fsc.csv", "map.mrc", "map_filt.mrc"  # of a reconstruction
+RECONSTRUCTION = "reconstruction.json"
 BLOCKS = "blocks.parquet"  # of SIREn
 VARIABILITY = "variability.mrc"  # of the linear model
 
-_HALF_MAPS = (MAP, FILTERED_MAP, "half1.mrc", "half2.mrc", FSC)
+_HALF_MAPS = (MAP, FILTERED_MAP, "half1.mrc", "half2.mrc", RECONSTRUCTION, FSC)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ SUBSET = Stage(
     files=("indices.pkl", "summary.json", "particles.star", "volumes.star"),
     summary="summary.json",
 )
-HALF_MAPS = Stage("half maps", "subset", FSC, "Half maps", files=_HALF_MAPS)
+HALF_MAPS = Stage("half maps", "subset", FSC, "Half maps", files=_HALF_MAPS, summary=RECONSTRUCTION)
 LINEAR = Stage(
     "linear",
     "linear",

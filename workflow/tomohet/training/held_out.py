@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tomohet.answers import Answer, sentence, stated
 from tomohet.files.atomic import write_csv, write_json
 from tomohet.linear.significance import ADOPTED_SE, BETTER_SE, exceeds
 
@@ -36,7 +37,8 @@ def write_held_out(folder: Path, history: list[dict]) -> str:
     table = pd.DataFrame(history)
     write_csv(folder / "held_out.csv", table)
     text = verdict(table)
-    write_json(folder / "summary.json", {"verdict": text})
+    answer = Answer("Network", "fact", sentence(text))
+    write_json(folder / "summary.json", {"verdict": text} | stated([answer]))
     return text
 
 

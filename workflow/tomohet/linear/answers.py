@@ -1,0 +1,51 @@
+"""What the linear model and the states answer, from the numbers in their summaries."""
+
+from tomohet.analysis.leaks import audit_answer
+from tomohet.answers import Answer, Step, sentence
+
+MORE_DATA = Step("Add particles or tilt images: at this number nothing is confirmed.")
+
+
+def linear_answers(numbers: dict) -> list[Answer]:
+    """Return the answers of a linear model: heterogeneity, held-out tilts, poses, leak audit.
+
+    numbers : content of the stage's summary
+    """
+    found, p = numbers["heterogeneity_found"], numbers["held_out_p_value"]
+    verb = "predict" if found else "do not predict"
+    answers = [
+        Answer("Particles", "fact", sentence(numbers["verdict"]), () if found else (MORE_DATA,)),
+        Answer(
+            "Held-out tilts",
+            "good" if found else "look",
+            f"The latents {verb} held-out tilt images (p = {p:.1g}).",
+        ),
+        poses_answer(numbers),
+    ]
+    if numbers["tilt_shift_A"]:
+        answers.append(Answer("Tilt images", "look", sentence(numbers["tilts"])))
+    if numbers["surroundings_found"]:
+        answers.append(
+            Answer(
+                "Surroundings",
+                "look",
+                "Neighbouring tilt images of a particle are more alike than the model explains: something "
+                "beside the particle is in the images.",
+            )
+        )
+    if numbers["leaks"]:
+        answers.append(audit_answer(numbers["leaks"]))
+    return answers
+
+
+def poses_answer(numbers: dict) -> Answer:
+    """Judge the poses: pose errors along one direction may be a moving part."""
+    one_direction = numbers["pose_errors"].get("one_direction")
+    return Answer("Poses", "look" if one_direction else "good", sentence(numbers["poses"]))
+
+
+def state_answers(numbers: dict) -> list[Answer]:
+    """Return the answer of the states: discrete, continuous or undecided."""
+    if "verdict" not in numbers:
+        return [Answer("States", "fact", f"{numbers['n_states']} states, as asked for.")]
+    return [Answer("States", "fact", sentence(numbers["verdict"]))]
