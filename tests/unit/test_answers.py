@@ -24,6 +24,8 @@ LINEAR = {
     "pose_errors": {"one_direction": False},
     "tilts": "tilt images are shifted by 3 Å",
     "tilt_shift_A": 0.0,
+    "held_out_reliability": [0.9, 0.5],
+    "components_clear_in_particles": 1,
     "surroundings_found": False,
     "leaks": [{"meaning": "mean dose", "verdict": "clean"}, {"meaning": "view", "verdict": "constant"}],
 }
@@ -68,7 +70,7 @@ def test_sentences_have_a_capital_and_a_full_stop(text, said):
 
 def test_of_a_linear_model():
     found = linear_answers(LINEAR)
-    good = {"Particles": "fact", "Held-out tilts": "good", "Poses": "good", "Leak audit": "good"}
+    good = {"Heterogeneity": "fact", "Held-out tilts": "good", "Poses": "good", "Leak audit": "good"}
     assert levels(found) == good and not any(answer.next for answer in found)
     moved = LINEAR | {"pose_errors": {"one_direction": True}, "tilt_shift_A": 3.0, "surroundings_found": True}
     assert levels(linear_answers(moved)) == good | {

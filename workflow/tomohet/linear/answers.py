@@ -14,7 +14,7 @@ def linear_answers(numbers: dict) -> list[Answer]:
     found, p = numbers["heterogeneity_found"], numbers["held_out_p_value"]
     verb = "predict" if found else "do not predict"
     answers = [
-        Answer("Particles", "fact", sentence(numbers["verdict"]), () if found else (MORE_DATA,)),
+        Answer("Heterogeneity", "fact", _detection(numbers), () if found else (MORE_DATA,)),
         Answer(
             "Held-out tilts",
             "good" if found else "look",
@@ -36,6 +36,14 @@ def linear_answers(numbers: dict) -> list[Answer]:
     if numbers["leaks"]:
         answers.append(audit_answer(numbers["leaks"]))
     return answers
+
+
+def _detection(numbers: dict) -> str:
+    n, clear = len(numbers["held_out_reliability"]), numbers["components_clear_in_particles"]
+    if not (numbers["heterogeneity_found"] and n):
+        return sentence(numbers["verdict"])
+    components = f"{n} component{'s' if n > 1 else ''}"
+    return f"Particles differ: held-out tilt images confirm {components}; {clear} can be told in single particles."
 
 
 def poses_answer(numbers: dict) -> Answer:

@@ -54,11 +54,11 @@ def _found(first: Round, differ: bool) -> Iterator[Line]:
 
 
 def _trust(found: Results, first: Round) -> Iterator[Line]:
-    yield from _judged(found.validation)
+    """Return the judged lines, the worst first. That a network's volumes are no better is a fact among them."""
+    lines = [*_judged(found.validation)]
     for stage in JUDGED:
-        yield from _judged(first.summaries[stage])
-    # A network's verdict is a fact that tells how far to trust its volumes.
-    yield from (line for line in _lines(first.summaries["train_vae"]) if line.level == "fact")
+        lines += _lines(first.summaries[stage]) if stage == "train_vae" else _judged(first.summaries[stage])
+    yield from sorted(lines, key=lambda line: -SEVERITY.index(line.level))
 
 
 def _next(found: Results, first: Round, differ: bool) -> Iterator[Line]:

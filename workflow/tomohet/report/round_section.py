@@ -7,6 +7,7 @@ import pandas as pd
 
 from tomohet.answers import STATED
 from tomohet.report import figures
+from tomohet.report.answers import verdict
 from tomohet.report.blobs import Blobs
 from tomohet.report.collect import STAGES, Round, depth_of
 from tomohet.report.facts import facts_of, tables_of, text_of
@@ -37,6 +38,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "id": f"round-{round_.name}",
         "parent": round_.parent if round_.parent in {r.name for r in rounds} else None,
         "query": round_.query,
+        "differ": verdict(round_),
         "depth": depth_of(round_, rounds),
         "n": round_.n_particles,
         "stages": [{"title": stage.title, "done": round_.stages[stage.folder]} for stage in STAGES],

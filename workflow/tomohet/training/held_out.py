@@ -37,9 +37,15 @@ def write_held_out(folder: Path, history: list[dict]) -> str:
     table = pd.DataFrame(history)
     write_csv(folder / "held_out.csv", table)
     text = verdict(table)
-    answer = Answer("Network", "fact", sentence(text))
-    write_json(folder / "summary.json", {"verdict": text} | stated([answer]))
+    write_json(folder / "summary.json", {"verdict": text} | stated([network_answer(table)]))
     return text
+
+
+def network_answer(table: pd.DataFrame) -> Answer:
+    """Say whether the network's volumes predict held-out tilt images better than the linear model's."""
+    last = table.iloc[-1]
+    better = exceeds(last["gain_of_decoder"], last["error_of_decoder"], BETTER_SE)
+    return Answer("Network", "good" if better else "fact", sentence(_of_decoder(last)))
 
 
 def write_held_out_figure(folder: Path, history: list[dict], file_type: str) -> None:

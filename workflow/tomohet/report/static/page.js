@@ -57,6 +57,9 @@
     const target = document.getElementById(id);
     if (target) follow.observe(target);
   });
+  for (const button of document.querySelectorAll("button[data-copy-text]")) {
+    button.addEventListener("click", () => TomoHet.copy(button.dataset.copyText, button));
+  }
   for (const button of document.querySelectorAll("button[data-copy]")) {
     button.addEventListener("click", () => TomoHet.copy(document.getElementById(button.dataset.copy).textContent, button));
   }
