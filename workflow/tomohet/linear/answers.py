@@ -43,7 +43,8 @@ def _detection(numbers: dict) -> str:
     if not (numbers["heterogeneity_found"] and n):
         return sentence(numbers["verdict"])
     components = f"{n} component{'s' if n > 1 else ''}"
-    return f"Particles differ: held-out tilt images confirm {components}; {clear} can be told in single particles."
+    clearly = f"{clear} can be told in single particles"
+    return f"Particles differ: held-out tilt images confirm {components}; {clearly}."
 
 
 def poses_answer(numbers: dict) -> Answer:

@@ -54,7 +54,7 @@ def _found(first: Round, differ: bool) -> Iterator[Line]:
 
 
 def _trust(found: Results, first: Round) -> Iterator[Line]:
-    """Return the judged lines, the worst first. That a network's volumes are no better is a fact among them."""
+    """Return the judged lines, the worst first, and the network's line at any level."""
     lines = [*_judged(found.validation)]
     for stage in JUDGED:
         lines += _lines(first.summaries[stage]) if stage == "train_vae" else _judged(first.summaries[stage])
