@@ -42,23 +42,23 @@ def answers(found: Results) -> dict[str, list[Line]]:
 
 def verdict(round_: Round) -> Line | None:
     """Return the round's verdict for the tree: whether its particles differ, as the linear model says."""
-    lines = list(_lines(round_.summaries["linear"]))
-    held_out = next((line.level for line in lines if line.subject == "Held-out tilts"), None)
-    return lines[0]._replace(level=held_out) if held_out else None
+    said = list(lines(round_.summaries["linear"]))
+    held_out = next((line.level for line in said if line.subject == "Held-out tilts"), None)
+    return said[0]._replace(level=held_out) if held_out else None
 
 
 def _found(first: Round, differ: bool) -> Iterator[Line]:
     for stage in FINDERS:
         if differ or stage not in AFTER_DETECTION:
-            yield from (line for line in _lines(first.summaries[stage]) if line.level == "fact")
+            yield from (line for line in lines(first.summaries[stage]) if line.level == "fact")
 
 
 def _trust(found: Results, first: Round) -> Iterator[Line]:
     """Return the judged lines, the worst first, and the network's line at any level."""
-    lines = [*_judged(found.validation)]
+    said = [*_judged(found.validation)]
     for stage in JUDGED:
-        lines += _lines(first.summaries[stage]) if stage == "train_vae" else _judged(first.summaries[stage])
-    yield from sorted(lines, key=lambda line: -SEVERITY.index(line.level))
+        said += lines(first.summaries[stage]) if stage == "train_vae" else _judged(first.summaries[stage])
+    yield from sorted(said, key=lambda line: -SEVERITY.index(line.level))
 
 
 def _next(found: Results, first: Round, differ: bool) -> Iterator[Line]:
@@ -91,10 +91,10 @@ def _step(step: dict, first: Round) -> Line | None:
 
 
 def _judged(summary: dict) -> Iterator[Line]:
-    return (line for line in _lines(summary) if line.level != "fact")
+    return (line for line in lines(summary) if line.level != "fact")
 
 
-def _lines(summary: dict) -> Iterator[Line]:
+def lines(summary: dict) -> Iterator[Line]:
     """Return the answers of a summary; summaries of earlier versions and of another shape have none."""
     for answer in _mappings(summary.get("answers")):
         line = Line(*(answer.get(key) for key in ("subject", "level", "sentence")))

@@ -35,7 +35,6 @@ class Round:
     summaries: dict[str, dict] = field(default_factory=dict)
     volumes: list[Path] = field(default_factory=list)
     block_maps: list[Path] = field(default_factory=list)
-    figures: list[Path] = field(default_factory=list)
 
     @property
     def map(self) -> Path | None:
@@ -136,7 +135,7 @@ def _is_round(path: Path) -> bool:
 
 
 def _round(reader: Reader, folder: Path, config: dict) -> Round:
-    stages = {stage.folder: _has_content(folder / stage.folder) for stage in STAGES}
+    stages = {stage.name: stage.is_done(folder) for stage in STAGES}
     summaries = {
         stage.name: reader.json(stage.path(folder, stage.summary))
         for stage in (layout.SUBSET, *STAGES)
@@ -164,17 +163,12 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
         summaries=summaries,
         volumes=_volumes(reader, folder),
         block_maps=numbered((folder / layout.SIREN.folder).glob(layout.block_map("*"))),
-        figures=[p for stage in STAGES for p in sorted((folder / stage.folder).glob("*.png"))],
     )
 
 
 def _mapping(value: object) -> dict:
     """Return a mapping as it is; an empty one in place of anything else."""
     return value if isinstance(value, dict) else {}
-
-
-def _has_content(folder: Path) -> bool:
-    return folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
 
 
 def _count(subset: dict, particles: pd.DataFrame | None) -> int | None:

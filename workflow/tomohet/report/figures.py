@@ -5,8 +5,13 @@ import pandas as pd
 from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 
 from tomohet.physics.fsc import resolution_at
+from tomohet.report.tables import MOST_CATEGORIES
 from tomohet.training.held_out import judged
 
+PALETTE = (
+    "#3b7dd8 #e58a1f #2fa36b #d1495b #8e6bc9 #17a2b8 #b8860b #e377a2 #5c6f82 #7aa21d "
+    "#a0522d #4b4fa8 #c44fb0 #00806b #d9642c #6b8e9e #9b2d4f #4c9a2a #7b5ea7 #c9a227"
+).split()
 INK, BLUE, ORANGE, GREEN = "var(--ink)", "#3b7dd8", "#e58a1f", "#2fa36b"
 THRESHOLDS = (0.5, 0.143)
 FSC_CURVES = (
@@ -17,6 +22,14 @@ FSC_CURVES = (
 )
 LOSS_CURVES = (("total", "total", INK), ("gen", "reconstruction", BLUE), ("kld", "KL divergence", ORANGE))
 HELD_OUT_CURVES = (("decoder", "the network's volumes", BLUE), ("latents", "its latents", ORANGE))
+SPECTRA = (
+    ("particles", "kernel_eigenvalues", BLUE, "strong"),
+    ("noise alone", "noise_eigenvalues", INK, "dashed"),
+)
+STATE_CURVES = (
+    ("discrete states", "held_out_gain_states", BLUE),
+    ("linear model", "held_out_gain_linear", ORANGE),
+)
 HISTOGRAM_BINS = 30
 
 
@@ -100,6 +113,67 @@ def held_out_chart(table: pd.DataFrame | None) -> dict | None:
         "summary": "Gain over the linear model on held-out tilt images, after the last epoch judged: "
         + ", ".join(f"{c['name']} {c['y'][-1]:.4g} ± {c['error'][-1]:.2g} nats" for c in curves),
     }
+
+
+def spectrum(linear: dict) -> dict | None:
+    """Chart the leading eigenvalues of the particles' Gram (kernel) matrix, and of noise alone if known."""
+    curves = [
+        (name, linear[key], ink, style)
+        for name, key, ink, style in SPECTRA
+        if isinstance(linear.get(key), list) and len(linear[key]) > 1
+    ]
+    if not curves:
+        return None
+    return {
+        "kind": "lines",
+        "height": 210,
+        "xtitle": "Component",
+        "ytitle": "Eigenvalue of the Gram matrix",
+        "series": [
+            series(name, range(1, len(values) + 1), values, ink, style) for name, values, ink, style in curves
+        ],
+        "summary": "Leading eigenvalues of the Gram matrix: "
+        + ", ".join(f"{v:.4g}" for v in curves[0][1] if isinstance(v, int | float)),
+    }
+
+
+def state_gains(states: dict) -> dict | None:
+    """Chart the prediction of held-out images by 1, 2, ... states, beside that of the linear model."""
+    curves = [
+        (name, states[key], ink)
+        for name, key, ink in STATE_CURVES
+        if isinstance(states.get(key), list) and states[key]
+    ]
+    if len(curves) < len(STATE_CURVES):
+        return None
+    return {
+        "kind": "lines",
+        "height": 210,
+        "xtitle": "States, or directions of the linear model",
+        "ytitle": "Gain over the mean map (nats)",
+        "marks": [{"x": states["n_states"], "label": "chosen"}] if states.get("n_states") else [],
+        "series": [series(name, range(1, len(values) + 1), values, ink) for name, values, ink in curves],
+        "summary": "Prediction of held-out tilt images: "
+        + ", ".join(f"{name} {max(values):.4g} nats" for name, values, _ in curves),
+    }
+
+
+def cluster_sizes(particles: pd.DataFrame | None) -> dict | None:
+    """Make a bar chart of the k-means clusters' sizes, in the colours of the scatter plot."""
+    if particles is None or "kmeans" not in particles:
+        return None
+    sizes = particles["kmeans"].value_counts().sort_index()
+    if len(sizes) > MOST_CATEGORIES:
+        return None
+    colours = [PALETTE[i % len(PALETTE)] for i in range(len(sizes))]
+    return bars(sizes.tolist(), "k-means cluster", "Particles", sizes.index.tolist(), colours)
+
+
+def occupancies(volumes: pd.DataFrame | None, prefix: str, unit: str) -> dict | None:
+    """Make a clustermap of occupancies, volumes by blocks or units."""
+    if volumes is None or "volume" not in volumes:
+        return None
+    return clustermap(volumes.set_index("volume"), "volume", unit, prefix)
 
 
 def bars(values, xtitle: str, ytitle: str, labels=None, colours=None, height: int = 210) -> dict:

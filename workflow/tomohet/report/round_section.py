@@ -1,7 +1,7 @@
 """One round of the tree, prepared for the template: key numbers, figures and tables."""
 
-import base64
 import math
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,21 +10,22 @@ from tomohet.report import figures
 from tomohet.report.answers import verdict
 from tomohet.report.blobs import Blobs
 from tomohet.report.collect import STAGES, Round, depth_of
+from tomohet.report.evidence import evidence, figure
 from tomohet.report.facts import facts_of, tables_of, text_of
+from tomohet.report.figures import PALETTE
 from tomohet.report.reading import Reader
 from tomohet.report.space import share
-from tomohet.report.tables import MOST_CATEGORIES, label_of, table_payload
+from tomohet.report.tables import table_payload
 from tomohet.report.truth import truth_context
 from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
 
 UNITS_IN_CAPTION = 5
-MOST_HISTOGRAMS = 40
 AXES = (("umap1", "umap2"), ("pc1", "pc2"), ("vumap1", "vumap2"), ("vpc1", "vpc2"), ("x_A", "y_A"))
 COLOURS = ("kmeans", "vkmeans", "gmm", "tomogram")
-PALETTE = (
-    "#3b7dd8 #e58a1f #2fa36b #d1495b #8e6bc9 #17a2b8 #b8860b #e377a2 #5c6f82 #7aa21d "
-    "#a0522d #4b4fa8 #c44fb0 #00806b #d9642c #6b8e9e #9b2d4f #4c9a2a #7b5ea7 #c9a227"
-).split()
+VARIABILITY = (
+    "Standard deviation of the particles' maps, voxel by voxel (linear/variability.mrc). A part that comes "
+    "and goes appears as a blob, a part that moves as a shell around its edge."
+)
 
 
 def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blobs) -> dict:
@@ -33,6 +34,22 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
     space = share(len(rounds))
     structure_box = space.box(min(len(round_.volumes), MOST_VOLUMES))
     piece_box = space.box(min(len(round_.block_maps), MOST_VOLUMES) + 1)
+    maps = {
+        "half maps": figure(
+            "map", _one(reader, blobs, round_.map, space.map_box, "Half-map reconstruction"), kind="volumes"
+        ),
+        "linear": figure(
+            "variability",
+            _one(reader, blobs, round_.variability, space.map_box, "Where particles differ"),
+            VARIABILITY,
+            kind="volumes",
+        ),
+        "siren": figure(
+            "pieces",
+            piece_set(reader, blobs, round_.map, round_.block_maps, piece_box, PALETTE),
+            kind="volumes",
+        ),
+    }
     return {
         "name": round_.name,
         "id": f"round-{round_.name}",
@@ -41,58 +58,20 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "differ": verdict(round_),
         "depth": depth_of(round_, rounds),
         "n": round_.n_particles,
-        "stages": [{"title": stage.title, "done": round_.stages[stage.folder]} for stage in STAGES],
+        "stages": [{"title": stage.title, "done": round_.stages[stage.name]} for stage in STAGES],
         "tiles": tiles(round_),
         "explorer": explorer(round_, blobs, round_.particles, "particle", space.table_values),
         "volume_space": explorer(round_, blobs, round_.volume_table, "volume", space.table_values),
         "structures": volume_set(reader, blobs, round_.volumes, structure_box, structure_captions(round_)),
-        "map": volume_set(reader, blobs, [round_.map], space.map_box, [{"label": "Half-map reconstruction"}])
-        if round_.map
-        else None,
-        "variability": volume_set(
-            reader,
-            blobs,
-            [round_.variability],
-            space.map_box,
-            [{"label": "Where particles differ"}],
-        )
-        if round_.variability
-        else None,
-        "fsc": figures.fsc_chart(round_.fsc),
         "resolutions": figures.resolutions(round_.fsc),
-        "loss": figures.loss_charts(round_.loss),
-        "held_out": figures.held_out_chart(round_.held_out),
-        "held_out_verdict": summaries["train_vae"].get("verdict"),
-        "sizes": cluster_sizes(round_),
-        "detection": summaries["linear"].get("verdict"),
-        "linear": stage_numbers(
-            summaries["linear"],
-            (
-                *("kernel_eigenvalues", "noise_eigenvalues", "verdict", "leaks"),
-                *("poses", "pose_errors", "tilts", "tilt_shift_A"),
-            ),
-        ),
-        "linear_leaks": summaries["linear"].get("leaks") or [],
-        "spectrum": spectrum(summaries["linear"]),
-        "state_verdict": summaries["states"].get("verdict"),
-        "states": stage_numbers(summaries["states"], ("verdict", "kind", "sizes")),
-        "state_sizes": state_sizes(summaries["states"]),
-        "explained": explained_variance(summaries["analyze"]),
-        "verdict": summaries["convergence"].get("verdict"),
-        "concerns": concerns(summaries["convergence"]),
-        "convergence": stage_numbers(summaries["convergence"], ("reasons", "warnings")),
-        "latent": stage_numbers(summaries["analyze"], ("leaks", "explained_variance", "kmeans", "bic")),
-        "leaks": summaries["analyze"].get("leaks") or [],
-        "siren": stage_numbers(summaries["siren"], ("blocks",)),
-        "blocks": block_table(round_),
-        "pieces": piece_set(reader, blobs, round_.map, round_.block_maps, piece_box, PALETTE),
-        "siren_map": occupancy_map(round_.volume_table, "siren_", "block"),
-        "maven": stage_numbers(summaries["maven"]),
-        "maven_map": occupancy_map(round_.volume_table, "maven_", "unit"),
-        "maven_histograms": occupancy_histograms(round_.particles),
+        "evidence": evidence(round_, maps),
         "truth": truth_context(summaries["truth"]),
-        "gallery": gallery(round_, reader, space.figure_bytes),
     }
+
+
+def _one(reader: Reader, blobs: Blobs, path: Path | None, box: int, label: str) -> dict | None:
+    """Return the set of one volume, or None without the volume."""
+    return volume_set(reader, blobs, [path], box, [{"label": label}]) if path else None
 
 
 def tiles(round_: Round) -> list[dict]:
@@ -209,93 +188,8 @@ def volume_sizes(round_: Round) -> pd.Series | None:
     return round_.particles[column].value_counts().sort_index() if column in round_.particles else None
 
 
-def cluster_sizes(round_: Round) -> dict | None:
-    """Make a bar chart of the k-means clusters' sizes, in the colours of the scatter plot."""
-    if round_.particles is None or "kmeans" not in round_.particles:
-        return None
-    sizes = round_.particles["kmeans"].value_counts().sort_index()
-    if len(sizes) > MOST_CATEGORIES:
-        return None
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(sizes))]
-    return figures.bars(sizes.tolist(), "k-means cluster", "Particles", sizes.index.tolist(), colours)
-
-
-def concerns(convergence: dict) -> list[str]:
-    """List the convergence check's warnings, and its reasons unless the verdict is "converged"."""
-    warnings = convergence.get("warnings") or []
-    reasons = convergence.get("reasons") or []
-    return [*warnings, *([] if convergence.get("verdict") == "converged" else reasons)]
-
-
-def spectrum(linear: dict) -> dict | None:
-    """Chart the leading eigenvalues of the particles' Gram (kernel) matrix.
-
-    A gap shows how many components there are.
-    """
-    values = linear.get("kernel_eigenvalues")
-    if not isinstance(values, list) or len(values) < 2:
-        return None
-    return figures.bars(values, "Component", "Kernel eigenvalue", range(1, len(values) + 1))
-
-
-def state_sizes(states: dict) -> dict | None:
-    """Make a bar chart of the number of particles in each discrete state."""
-    sizes = states.get("sizes")
-    return figures.bars(sizes, "State", "Particles", range(len(sizes))) if sizes else None
-
-
-def explained_variance(analyze: dict) -> dict | None:
-    """Chart the fraction of the latents' variance along each principal component."""
-    values = analyze.get("explained_variance")
-    if not isinstance(values, list) or len(values) < 2:
-        return None
-    return figures.bars(values, "Principal component", "Explained variance", range(1, len(values) + 1))
-
-
 def stage_numbers(summary: dict, skip: tuple[str, ...] = ()) -> dict | None:
     """Return a stage's summary as facts and tables, or None when there is none."""
     skip = (*skip, *STATED)
     facts, tables = facts_of(summary, skip), tables_of(summary, skip)
     return {"facts": facts, "tables": tables} if facts or tables else None
-
-
-def block_table(round_: Round) -> dict | None:
-    """Return SIREn's blocks, one row each, without columns that hold lists."""
-    if round_.blocks is None or round_.blocks.empty:
-        return None
-    rows = round_.blocks.to_dict("records")
-    plain = [
-        {k: v for k, v in row.items() if not hasattr(v, "__len__") or isinstance(v, str)} for row in rows
-    ]
-    return tables_of({"blocks": plain})[0]
-
-
-def occupancy_map(volumes: pd.DataFrame | None, prefix: str, unit: str) -> dict | None:
-    """Make a clustermap of occupancies, volumes by blocks or units."""
-    if volumes is None or "volume" not in volumes:
-        return None
-    return figures.clustermap(volumes.set_index("volume"), "volume", unit, prefix)
-
-
-def occupancy_histograms(particles: pd.DataFrame | None) -> list[dict]:
-    """Make a histogram over particles for each unit of MAVEn."""
-    if particles is None:
-        return []
-    columns = figures.amounts(particles, "maven_")[:MOST_HISTOGRAMS]
-    return figures.histograms(particles, {column: label_of(column) for column in columns}) if columns else []
-
-
-def gallery(round_: Round, reader: Reader, most_bytes: int) -> list[dict]:
-    """Embed the stages' own figures as data URIs, smallest first up to `most_bytes`; name the others."""
-    entries, spent = {}, 0
-    for path in sorted(round_.figures, key=lambda p: p.stat().st_size):
-        size = path.stat().st_size
-        fits = spent + size <= most_bytes
-        spent += size if fits else 0
-        coded = base64.b64encode(path.read_bytes()).decode("ascii") if fits else None
-        entries[path] = {
-            "name": reader.relative(path),
-            "title": f"{path.parent.name}: {path.stem.replace('_', ' ')}",
-            "uri": f"data:image/png;base64,{coded}" if coded else None,
-        }
-    return [entries[path] for path in round_.figures]
