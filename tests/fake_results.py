@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from tomohet.analysis.leaks import audit_answer
+from tomohet.analysis.verdict import convergence_answer
+from tomohet.answers import Answer, stated
 from tomohet.files.mrc import write_volume
 from tomohet.training.held_out import write_held_out
 
@@ -83,7 +86,9 @@ def write_validation(folder: Path) -> None:
             "remedy": "look at the stacks",
         },
     ]
-    write_json(folder / "validation.json", {"checks": checks, "counts": {"particles": 600, "images": 24000}})
+    numbers = {"verdict": "look", "checks": checks, "counts": {"particles": 600, "images": 24000}}
+    answer = Answer("Input", "look", "Contrast: 0.4 % of pixels beyond 8 SD.")
+    write_json(folder / "validation.json", numbers | stated([answer]))
 
 
 def write_store(folder: Path, n: int) -> None:
@@ -136,7 +141,19 @@ def write_stages(folder: Path, rng) -> None:
     eigenvalues = [9.1, 5.3, 1.4, *np.linspace(1.2, 0.8, 12)]
     write_json(
         folder / "linear" / "summary.json",
-        {"zdim": 2, "held_out_reliability": [0.9, 0.7], "kernel_eigenvalues": eigenvalues},
+        {
+            "zdim": 2,
+            "heterogeneity_found": True,
+            "held_out_reliability": [0.9, 0.7],
+            "power_relative_to_mean": [0.02, 0.01],
+            "kernel_eigenvalues": eigenvalues,
+        }
+        | stated(
+            [
+                Answer("Heterogeneity", "fact", "Particles differ: two components."),
+                Answer("Held-out tilts", "good", "The latents predict held-out tilt images."),
+            ]
+        ),
     )
     differences = sum(blob(centre, 0.07) for centre in list(BLOCKS.values())[1:])
     write_volume(folder / "linear" / "variability.mrc", 0.4 * differences, PIXEL_SIZE_A)
@@ -160,7 +177,8 @@ def write_stages(folder: Path, rng) -> None:
     (folder / "train_vae" / "run.log").write_text(log)
     write_json(
         folder / "convergence" / "convergence.json",
-        {"epoch": 19, "verdict": "converged", "metrics": {"shift": 0.02}},
+        {"epoch": 19, "verdict": "converged", "metrics": {"latent_shift": 0.02}}
+        | stated([convergence_answer("converged", 19)]),
     )
     leaks = [
         {
@@ -184,7 +202,7 @@ def write_stages(folder: Path, rng) -> None:
     ]
     write_json(
         folder / "analyze" / "summary.json",
-        {"epoch": 19, "explained_variance": [0.6, 0.3, 0.04], "leaks": leaks},
+        {"epoch": 19, "explained_variance": [0.6, 0.3, 0.04], "leaks": leaks} | stated([audit_answer(leaks)]),
     )
     write_json(folder / "truth" / "truth.json", truth())
 

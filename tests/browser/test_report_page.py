@@ -77,8 +77,8 @@ def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(play, width)
     assert found["figures"] == found["drawn"] > 20
     assert found["failed"] == 0
     assert found["overflow"] <= 0
-    # Four curves in each of three FSC plots; in each of two rounds three losses, two gains and a spectrum.
-    assert found["lines"] == 3 * 4 + 2 * (3 + 2 + 1)
+    # In each of two rounds four curves of an FSC plot, three losses, two gains and a spectrum.
+    assert found["lines"] == 2 * (4 + 3 + 2 + 1)
 
 
 def test_a_lasso_selects_what_its_query_selects(scenes, table, tmp_path):

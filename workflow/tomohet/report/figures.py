@@ -74,10 +74,12 @@ def resolutions(fsc: pd.DataFrame | None) -> dict[float, float]:
 def loss_charts(loss: pd.DataFrame | None) -> list[dict]:
     """Make one chart per part of the training loss against the epoch.
 
-    The parts differ too much for one axis.
+    The parts differ too much for one axis. Without a KL divergence the total is the reconstruction loss and
+    is not drawn again.
     """
     if loss is None or "epoch" not in loss or loss.empty:
         return []
+    alike = {"total", "gen"} <= set(loss) and np.allclose(loss["total"], loss["gen"], rtol=1e-6)
     return [
         {
             "kind": "lines",
@@ -89,7 +91,7 @@ def loss_charts(loss: pd.DataFrame | None) -> list[dict]:
             f"{loss[column].iloc[-1]:.4g} in the last",
         }
         for column, name, ink in LOSS_CURVES
-        if column in loss and loss[column].notna().any()
+        if column in loss and loss[column].abs().max() > 0 and not (alike and column == "total")
     ]
 
 

@@ -117,9 +117,14 @@ def validation_context(validation: dict) -> dict | None:
 
 
 def homogeneous_context(found: Results, reader: Reader, blobs: Blobs) -> dict | None:
-    """Return map, FSC and resolutions of the reconstruction from all particles."""
+    """Return map, FSC and resolutions of the reconstruction from all particles.
+
+    None where a round of all particles has its own half maps, which are the same.
+    """
     path = found.homogeneous_map
     if path is None and found.homogeneous_fsc is None:
+        return None
+    if any(round_.query is None and round_.map for round_ in found.rounds):
         return None
     caption = [{"label": "Consensus map", "note": "all particles"}]
     return {

@@ -1,6 +1,5 @@
 """One round of the tree, prepared for the template: key numbers, figures and tables."""
 
-import math
 from pathlib import Path
 
 import pandas as pd
@@ -86,10 +85,11 @@ def tiles(round_: Round) -> list[dict]:
         (threshold, value), *rest = reversed(resolution.items())
         note = "; ".join(f"{r:.1f} Å at {t:g}" for t, r in rest)
         found.append({"label": f"Half-map FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": note})
-    reliability = round_.summaries["linear"].get("held_out_reliability")
-    if reliability and not math.isnan(max(reliability)):
-        note = "fraction of its variance that is structure, by held-out tilts"
-        found.append({"label": "Best linear latent", "value": f"{max(reliability):.2f}", "note": note})
+    confirmed = round_.summaries["linear"].get("held_out_reliability")
+    if isinstance(confirmed, list) and round_.summaries["linear"].get("heterogeneity_found"):
+        found.append(
+            {"label": "Components", "value": str(len(confirmed)), "note": "confirmed by held-out tilts"}
+        )
     errors = round_.summaries["linear"].get("pose_errors")
     sizes = [errors.get(name) for name in ("rotation_deg", "shift_A")] if isinstance(errors, dict) else [None]
     if all(isinstance(size, int | float) for size in sizes):
@@ -104,15 +104,11 @@ def tiles(round_: Round) -> list[dict]:
     if isinstance(tilt_shift_A, int | float) and tilt_shift_A:
         note = "of single tilt images along each axis; marginalised by the model"
         found.append({"label": "Tilt image shifts", "value": f"{tilt_shift_A:.1f} Å", "note": note})
-    convergence = round_.summaries["convergence"]
-    if convergence.get("epoch") is not None:
-        note = text_of(convergence["verdict"]) if "verdict" in convergence else ""
-        found.append({"label": "Network epoch used", "value": text_of(convergence["epoch"]), "note": note})
-    leaks = round_.summaries["analyze"].get("leaks") or []
-    if leaks:
-        bad = [leak["nuisance"] for leak in leaks if leak.get("verdict") in ("leak", "look")]
-        value = "clean" if not bad else f"{len(bad)} to look at"
-        found.append({"label": "Leak audit", "value": value, "note": ", ".join(bad).replace("_", " ")})
+    states = round_.summaries["states"]
+    if isinstance(states.get("n_states"), int):
+        found.append(
+            {"label": "States", "value": str(states["n_states"]), "note": text_of(states.get("kind"))}
+        )
     if round_.blocks is not None:
         found.append({"label": "SIREn blocks", "value": str(len(round_.blocks)), "note": "without a model"})
     if round_.occupancies is not None:
