@@ -75,6 +75,11 @@ def label_colors(n: int) -> Colormap:
     return ListedColormap(matplotlib.colors.hsv_to_rgb(np.column_stack([hues, np.full(n, 0.75), shades])))
 
 
+def label_hex(n: int) -> list[str]:
+    """Return the colours of `label_colors` as #rrggbb, for pages and scripts of other programs."""
+    return [matplotlib.colors.to_hex(color) for color in label_colors(n)(range(n))]
+
+
 def scatter_density(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Plot points of a two-dimensional distribution; a hexagonal histogram when there are many."""
     if len(x) > MANY_POINTS:
