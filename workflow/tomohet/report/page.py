@@ -22,8 +22,9 @@ from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
 
 # Scripts in the order of their dependencies.
-SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer surface raster viewer
-    page""".split()
+SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer surface surfaces raster steer
+    viewer codec sections items column movie compare page""".split()
+STYLES = ("report.css", "volumes.css")
 PACKAGES = (
     "numpy scipy pandas torch scikit-learn umap-learn scikit-image mrcfile starfile gemmi snakemake".split()
 )
@@ -68,7 +69,7 @@ def render(found: Results) -> str:
             commands=commands(found.folder),
             store=stage_numbers(found.store),
             versions=versions(),
-            style=(files / "static" / "report.css").read_text(),
+            style="\n".join((files / "static" / name).read_text() for name in STYLES),
             script=script,
             blobs=blobs.elements,
         )

@@ -16,12 +16,7 @@
     constructor(size) {
       this.size = size;
       this.image = new ImageData(size, size);
-      this.depth = new Float32Array(size * size);
-    }
-
-    clear() {
-      this.image.data.fill(0);
-      this.depth.fill(Infinity);
+      this.depth = new Float32Array(size * size).fill(Infinity);
     }
 
     // Screen places (px), depths and shades of a mesh's vertices. Smaller depth is nearer.
@@ -94,5 +89,13 @@
     }
   }
 
-  TomoHet.raster = { Raster, turned, START: turned([[1, 0, 0], [0, 1, 0], [0, 0, 1]], 55, 30) };
+  // Pieces inside a ghost of a whole: in front of it, so that their colours are those of the legend, and under a
+  // breath of it, so that they seem to lie inside.
+  function showInside(canvas, whole, pieces) {
+    whole.show(canvas, 0.34);
+    pieces.show(canvas);
+    whole.show(canvas, 0.1);
+  }
+
+  TomoHet.raster = { Raster, showInside, turned, START: turned([[1, 0, 0], [0, 1, 0], [0, 0, 1]], 55, 30) };
 })();

@@ -116,46 +116,11 @@
       const solid = element("canvas", { class: "solid", role: "img", tabindex: "0", "aria-label": `Isosurface of ${caption.label}` });
       const flat = element("canvas", { class: "flat", role: "img", "aria-label": `Slice through ${caption.label}` });
       flat.width = flat.height = this.side;
-      this.steer(solid);
+      TomoHet.steer(solid, this);
       const mark = caption.colour ? [element("span", { class: "swatch", style: `--c:${caption.colour}` })] : [];
       const text = element("figcaption", { title: caption.file }, ...mark, element("b", {}, caption.label), element("small", {}, caption.note || ""),
         ...(caption.detail ? [element("small", { title: "Mean occupancies of its particles" }, caption.detail)] : []));
       return { root: element("figure", { class: "volume" }, solid, flat, text), solid, flat, i };
-    }
-
-    steer(canvas) {
-      let last = null;
-      canvas.addEventListener("pointerdown", (event) => {
-        TomoHet.capture(event);
-        last = [event.clientX, event.clientY];
-      });
-      canvas.addEventListener("pointermove", (event) => {
-        if (!last) return;
-        this.turn(event.clientX - last[0], event.clientY - last[1]);
-        last = [event.clientX, event.clientY];
-      });
-      const stop = () => {
-        if (!last) return;
-        last = null;
-        this.redraw();
-      };
-      canvas.addEventListener("pointerup", stop);
-      canvas.addEventListener("pointercancel", stop);
-      canvas.addEventListener("keydown", (event) => {
-        const moves = { ArrowLeft: [-12, 0], ArrowRight: [12, 0], ArrowUp: [0, -12], ArrowDown: [0, 12] };
-        if (moves[event.key]) this.turn(...moves[event.key]);
-        else if (event.key === "+" || event.key === "=") this.camera.zoom *= 1.1;
-        else if (event.key === "-") this.camera.zoom /= 1.1;
-        else return;
-        event.preventDefault();
-        this.redraw();
-      });
-      canvas.addEventListener("wheel", (event) => {
-        if (document.activeElement !== canvas) return;
-        event.preventDefault();
-        this.camera.zoom *= event.deltaY > 0 ? 1 / 1.08 : 1.08;
-        this.redraw(true);
-      }, { passive: false });
     }
 
     turn(dx, dy) {
@@ -201,7 +166,6 @@
 
     drawSolid(i, canvas, size) {
       const raster = new Raster(size);
-      raster.clear();
       raster.mesh(this.mesh(i), this.camera, this.box, this.tint === "plain" ? SURFACE : this.vertexTints(i));
       raster.show(canvas);
     }
@@ -247,15 +211,12 @@
 
     drawSolid(i, canvas, size) {
       const ghost = new Raster(size), solid = new Raster(size);
-      ghost.clear();
-      solid.clear();
       ghost.mesh(this.mesh(0), this.camera, this.box, SURFACE);
       const shown = i === 0 ? this.set.captions.keys() : [i];
       for (const k of shown) {
         if (k > 0) solid.mesh(this.mesh(k), this.camera, this.box, TomoHet.colours.hex(this.set.captions[k].colour));
       }
-      solid.show(canvas);
-      ghost.show(canvas, 0.3);
+      TomoHet.raster.showInside(canvas, ghost, solid);
     }
 
     // Masks have their own, fixed level; the slider is the ghost's.
