@@ -22,8 +22,9 @@ from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
 
 # Scripts in the order of their dependencies.
-SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer surface surfaces raster steer
-    viewer codec sections items column movie compare page""".split()
+SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer
+    surface surfaces raster steer viewer codec sections items column movie compare
+    page""".split()
 STYLES = ("report.css", "volumes.css")
 PACKAGES = (
     "numpy scipy pandas torch scikit-learn umap-learn scikit-image mrcfile starfile gemmi snakemake".split()
