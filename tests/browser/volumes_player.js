@@ -10,7 +10,7 @@ const pixels = (canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.wid
 const covered = (canvas) => pixels(canvas).reduce((n, v, i) => n + (i % 4 === 3 && v > 0), 0);
 const settled = async (view) => {
   await view.refresh();
-  Object.values(view.columns).forEach((column) => column.draw());
+  view.draw();
 };
 const reddish = (canvas) => {
   const p = pixels(canvas);

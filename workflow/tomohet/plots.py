@@ -76,8 +76,8 @@ def label_colors(n: int) -> Colormap:
 
 
 def label_hex(n: int) -> list[str]:
-    """Return the colours of `label_colors` as #rrggbb, for pages and scripts of other programs."""
-    return [matplotlib.colors.to_hex(color) for color in label_colors(n)(range(n))]
+    """Return the colours of `label_colors` as #RRGGBB, for pages and scripts of other programs."""
+    return [matplotlib.colors.to_hex(color).upper() for color in label_colors(n)(range(n))]
 
 
 def scatter_density(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from tomohet.report.collect import Round
 from tomohet.report.reading import Reader, numbered
 from tomohet.report.spaces import Model, linear_model, network
 from tomohet.report.tables import NAMES
+from tomohet.report.volumes import softened
 from tomohet.rounds import layout
 
 MOST_BYTES = 2_500_000  # of a round's voxels before they are deflated
@@ -120,11 +121,12 @@ def blocks(paths: list[Path], reader: Reader, grid: codec.Grid, blobs: Blobs) ->
     colours = plots.label_hex(len(paths))
     found = []
     for path, colour in list(zip(paths, colours, strict=True))[:MOST_BLOCKS]:
-        values = _values(reader, path, grid)
-        if values is not None and values.max() > 0:
-            inside = np.clip(np.rint(255 * values / values.max()), 0, 255).astype(np.uint8)
-            label = path.stem.replace("block_", "Block ")
-            found.append({"label": label, "colour": colour, "blob": blobs.add(inside)})
+        loaded = _volume(reader, path)
+        if loaded is None or len(loaded[0]) != grid.original_box:
+            continue
+        values = np.clip(np.rint(255 * grid.take(softened(loaded[0]))), 0, 255).astype(np.uint8)
+        label = path.stem.replace("block_", "Block ")
+        found.append({"label": label, "colour": colour, "blob": blobs.add(values)})
     return found
 
 

@@ -22,8 +22,8 @@ from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
 
 # Scripts in the order of their dependencies.
-SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer
-    surface surfaces raster steer viewer codec sections items column movie compare
+SCRIPTS = """blobs colours scales axes chart heatmap lasso table histogram scatter explorer
+    surface surfaces raster steer planes inputs viewer codec sections items column movie compare
     page""".split()
 STYLES = ("report.css", "volumes.css")
 PACKAGES = (

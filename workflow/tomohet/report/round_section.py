@@ -84,7 +84,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "leaks": summaries["analyze"].get("leaks") or [],
         "siren": stage_numbers(summaries["siren"], ("blocks",)),
         "blocks": block_table(round_),
-        "pieces": piece_set(reader, blobs, round_.map, round_.block_maps, piece_box, PALETTE),
+        "pieces": piece_set(reader, blobs, round_.map, round_.block_maps, piece_box),
         "siren_map": occupancy_map(round_.volume_table, "siren_", "block"),
         "maven": stage_numbers(summaries["maven"]),
         "maven_map": occupancy_map(round_.volume_table, "maven_", "unit"),
@@ -176,6 +176,7 @@ def structure_captions(round_: Round) -> list[dict]:
         label = f"Cluster {index}" if clusters else path.stem.replace("vol_", "Volume ")
         caption = {"label": label, "note": ""}
         if sizes is not None and index in sizes.index:
+            caption["n"] = int(sizes[index])
             caption["note"] = f"{sizes[index]:,} particles ({100 * sizes[index] / sizes.sum():.0f} %)"
         if clusters:
             caption["colour"] = PALETTE[index % len(PALETTE)]

@@ -37,7 +37,7 @@
 
     shade(voxel) {
       const { values, limit } = this.shades;
-      return TomoHet.colours.diverging(0.5 + values[voxel] / (2 * limit));
+      return TomoHet.scales.diverging(0.5 + values[voxel] / (2 * limit));
     }
 
     draw(moving = false) {

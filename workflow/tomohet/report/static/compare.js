@@ -3,7 +3,7 @@
 (function () {
   const { element } = TomoHet;
   const { turned, START } = TomoHet.raster;
-  const { diverging, gradient } = TomoHet.colours;
+  const { gradient } = TomoHet.colours, { diverging } = TomoHet.scales;
   const FIRST_LEVEL = 0.3, LOWEST_LEVEL = 3; // of the 99.9th percentile; in sigma
   const GREYS = [0.01, 0.9995];
   const SHOWN_DIFFERENCE = 0.3, MORE = "#c8413b", LESS = "#3a74b8"; // of the colours' limit
@@ -12,16 +12,15 @@
     return Float32Array.from(values).sort()[Math.round(fraction * (values.length - 1))];
   }
 
-  // The zoom at which the farthest voxel above a level is near the edge of the view.
-  function fittingZoom(cube, edge, level) {
-    const half = (edge - 1) / 2;
-    let far = 1;
-    cube.forEach((value, i) => {
-      if (value <= level) return;
-      const x = (i % edge) - half, y = (Math.floor(i / edge) % edge) - half, z = Math.floor(i / (edge * edge)) - half;
-      far = Math.max(far, x * x + y * y + z * z);
-    });
-    return Math.max(1, Math.min(4, (0.4 * edge) / Math.sqrt(far)));
+  // Where to look, [x, y, z], and how near, to have all voxels above a level in view; and the width of sections.
+  function fitted(cube, edge, level) {
+    const sum = [0, 0, 0], place = (i) => [i % edge, Math.floor(i / edge) % edge, Math.floor(i / (edge * edge))];
+    const inside = [...cube.keys()].filter((i) => cube[i] > level);
+    inside.forEach((i) => place(i).forEach((v, a) => (sum[a] += v)));
+    const centre = inside.length ? sum.map((v) => v / inside.length) : sum.map(() => (edge - 1) / 2);
+    const far = inside.reduce((most, i) => Math.max(most, Math.hypot(...place(i).map((v, a) => v - centre[a]))), 1);
+    const aside = Math.max(...centre.map((v) => Math.abs(v - (edge - 1) / 2)));
+    return { centre, zoom: Math.max(1, Math.min(4, (0.42 * edge) / far)), side: Math.min(edge, 2 * Math.ceil(1.1 * far + aside)) };
   }
 
   class Compare {
@@ -33,9 +32,9 @@
       const all = this.items.space.volume(this.items.space.average);
       const highest = quantile(all, 0.999) / data.sigma;
       this.level = Math.max(LOWEST_LEVEL, FIRST_LEVEL * highest);
-      this.fit = fittingZoom(data.grid.cube(all), data.grid.edge, this.level * data.sigma);
-      this.side = Math.min(data.grid.edge, 2 * Math.ceil((0.55 * data.grid.edge) / this.fit));
-      this.camera = { rotation: START, zoom: this.fit };
+      this.fit = fitted(data.grid.cube(all), data.grid.edge, this.level * data.sigma);
+      this.side = this.fit.side;
+      this.camera = { rotation: START, ...this.fit };
       this.build(Math.ceil(1.2 * highest));
       this.listen();
     }
@@ -145,7 +144,6 @@
       columns.b.caption(`B · ${b.label}`, b.note, b.colour);
       const beyond = SHOWN_DIFFERENCE * apart.limit, change = grid.cube(apart.values);
       columns.d.caption("A − B", `Red: more in A, blue: more in B, by over ${TomoHet.number(beyond)} σ`, null);
-      columns.d.key.replaceChildren(`−${apart.limit} σ`, element("span", { class: "gradient", style: `background:${gradient(diverging)}` }), `+${apart.limit} σ`);
       const { fit, how } = items.space;
       this.how.textContent = `σ = ${TomoHet.number(sigma)}, ${data.sigma_source}. ${how} Numbers in this page are rounded: correlation with the unrounded volumes ${fit.worst.toFixed(4)} at worst, ` +
         `${fit.median.toFixed(4)} in the median; of their differences from the mean ${fit.worst_difference.toFixed(4)} and ${fit.median_difference.toFixed(4)}.`;
@@ -202,19 +200,30 @@
     }
 
     resetCamera() {
-      this.camera = { rotation: START, zoom: this.fit };
+      this.camera = { rotation: START, ...this.fit };
       this.redraw();
+    }
+
+    drawKey() {
+      const { limit } = this.shown.apart, bar = element("span", { class: "gradient", style: `background:${gradient(diverging)}` });
+      this.columns.d.key.replaceChildren(`−${TomoHet.number(limit)} σ`, bar, `+${TomoHet.number(limit)} σ`);
+    }
+
+    draw(moving = false) {
+      if (!this.shown) return;
+      if (!moving) this.drawKey();
+      Object.values(this.columns).forEach((column) => column.draw(moving));
     }
 
     redraw(moving = false) {
       cancelAnimationFrame(this.waiting);
-      this.waiting = requestAnimationFrame(() => Object.values(this.columns).forEach((c) => c.draw(moving)));
+      this.waiting = requestAnimationFrame(() => this.draw(moving));
     }
   }
 
   TomoHet.compare = async function (host, payload) {
     host.compare = new Compare(host, await TomoHet.codec.load(payload));
     await host.compare.refresh();
-    Object.values(host.compare.columns).forEach((column) => column.draw());
+    host.compare.draw();
   };
 })();

@@ -19,14 +19,15 @@
       this.depth = new Float32Array(size * size).fill(Infinity);
     }
 
-    // Screen places (px), depths and shades of a mesh's vertices. Smaller depth is nearer.
+    // Screen places (px), depths and shades of a mesh's vertices. Smaller depth is nearer. The camera looks at its
+    // `centre` [x, y, z], or at the box's middle.
     project(mesh, camera, box) {
       const { rotation: r, zoom } = camera, n = mesh.positions.length / 3;
-      const scale = (this.size * zoom) / box, half = (box - 1) / 2;
+      const scale = (this.size * zoom) / box, [cx, cy, cz] = camera.centre || [0, 1, 2].map(() => (box - 1) / 2);
       const places = new Float32Array(3 * n), shades = new Float32Array(n);
       for (let i = 0; i < n; i++) {
         const p = 3 * i;
-        const [x, y, z] = [mesh.positions[p] - half, mesh.positions[p + 1] - half, mesh.positions[p + 2] - half];
+        const [x, y, z] = [mesh.positions[p] - cx, mesh.positions[p + 1] - cy, mesh.positions[p + 2] - cz];
         for (let a = 0; a < 3; a++) places[p + a] = r[a][0] * x + r[a][1] * y + r[a][2] * z;
         const [nx, ny, nz] = [0, 1, 2].map((a) => r[a][0] * mesh.normals[p] + r[a][1] * mesh.normals[p + 1] + r[a][2] * mesh.normals[p + 2]);
         const key = Math.max(0, nx * LIGHT[0] + ny * LIGHT[1] + nz * LIGHT[2]);

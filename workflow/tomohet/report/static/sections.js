@@ -3,21 +3,7 @@
 (function () {
   const { element } = TomoHet;
   const NAMES = ["z", "y", "x"];
-  // For each normal (0: z, 1: y, 2: x): the axes of the picture's rows and columns.
-  const ACROSS = [[1, 2], [0, 2], [0, 1]];
-
-  // The middle `side` rows and columns of a section as an image; `paint` turns a voxel's index into [r, g, b].
-  function picture(edge, side, axis, index, paint) {
-    const image = new ImageData(side, side), steps = [edge * edge, edge, 1], [down, right] = ACROSS[axis];
-    const start = Math.floor((edge - side) / 2);
-    for (let i = 0; i < side; i++) {
-      for (let j = 0; j < side; j++) {
-        const [r, g, b] = paint(index * steps[axis] + (start + i) * steps[down] + (start + j) * steps[right]);
-        image.data.set([r, g, b, 255], 4 * (i * side + j));
-      }
-    }
-    return image;
-  }
+  const { ACROSS, section } = TomoHet.planes;
 
   // A round length that fills about a third of `width`, both in Å.
   function barLength(width) {
@@ -68,7 +54,7 @@
       const { grid, side, start } = this, size = Math.round((canvas.clientWidth || 120) * Math.min(2, devicePixelRatio || 1));
       if (canvas.width !== size) canvas.width = canvas.height = size;
       const buffer = new OffscreenCanvas(side, side), context = canvas.getContext("2d"), unit = size / side;
-      buffer.getContext("2d").putImageData(picture(grid.edge, side, axis, point[axis], paint), 0, 0);
+      buffer.getContext("2d").putImageData(section(grid.edge, side, axis, point[axis], paint), 0, 0);
       context.imageSmoothingQuality = "high";
       context.drawImage(buffer, 0, 0, size, size);
       const [down, right] = ACROSS[axis].map((a) => (point[a] - start + 0.5) * unit);
