@@ -102,3 +102,11 @@ def test_movie_moves_along_a_component_and_stops(scenes):
 def test_keys_move_the_sections(scenes):
     before, after = scenes["section"]["before"], scenes["section"]["after"]
     assert after == [before[0] + 1, before[1], before[2] + 1]
+
+
+def test_a_click_in_a_tomogram_chooses_the_particle_and_a_selection_fades_the_others(scenes, results):
+    found = scenes["cell"]
+    assert found["told"] == [found["row"]] and found["tomogram"] == 1
+    assert found["pressed"] == ["false", "true", "false"]
+    assert found["bright"] == [0, 9]
+    assert found["drawn"] > 500

@@ -80,6 +80,21 @@ const PLAYS = {
     return { title, playing, moved: view.items.step.at !== -2, first };
   },
 
+  // In the tomograms: another tomogram, a click on a particle, a selection that fades the others.
+  async cell() {
+    const { cell } = document.querySelector('[data-from="round-all-cell-spec"]'), told = [];
+    section.addEventListener("tomohet:particle", ({ detail }) => told.push(detail.row));
+    cell.small[1].button.click();
+    const point = cell.points.at(-1), box = cell.big.getBoundingClientRect(), scale = cell.big.width / box.width;
+    const at = { clientX: box.left + point.x / scale, clientY: box.top + point.y / scale, bubbles: true };
+    cell.big.dispatchEvent(new PointerEvent("pointerdown", at));
+    cell.big.dispatchEvent(new PointerEvent("pointerup", at));
+    send("tomohet:selection", { sets: [{ name: "A", colour: "#0072b2", rows: Uint32Array.of(0, 9) }] });
+    const bright = [...cell.data.rows].filter((row, i) => cell.alpha(i) === 1);
+    send("tomohet:selection", { sets: [] });
+    return { told, row: cell.data.rows[point.i], tomogram: cell.data.tomogram[point.i], bright, drawn: covered(cell.big), pressed: cell.small.map((s) => s.button.getAttribute("aria-pressed")) };
+  },
+
   section(view) {
     const canvas = view.columns.a.sections.canvases[0], before = [...view.point];
     canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));

@@ -81,13 +81,15 @@ def test_distances_and_frames_of_a_known_pair():
     table["z_A"] = 0.0
     turned = euler_to_matrix(30.0, 60.0, 10.0)
     table[["rot_deg", "tilt_deg", "psi_deg"]] = matrix_to_euler(np.stack([np.eye(3), turned, turned]))
-    around = surroundings(table, np.array([0, 0, 1]))
+    around = surroundings(table, np.array([0, 0, 1]), 3)
     assert around.index[:, 0].tolist() == [1, 0, -1]
     np.testing.assert_allclose(around.distance_A[:2, 0], 50)
-    np.testing.assert_allclose(around.direction[0, 0], [0.6, 0.8, 0], atol=1e-12)
-    np.testing.assert_allclose(around.direction[1, 0], turned.T @ [-0.6, -0.8, 0], atol=1e-6)
+    pair, other = np.array([0, 1]), np.array([1, 0])
+    direction = around.direction(pair, other)
+    np.testing.assert_allclose(direction[0], [0.6, 0.8, 0], atol=1e-12)
+    np.testing.assert_allclose(direction[1], turned.T @ [-0.6, -0.8, 0], atol=1e-6)
     angle = np.degrees(np.arccos((np.trace(turned) - 1) / 2))
-    np.testing.assert_allclose(around.turn_deg[:2, 0], angle, rtol=1e-5)
+    np.testing.assert_allclose(around.turn_deg(pair, other), angle, rtol=1e-5)
 
 
 def test_nearest_alike_by_brute_force():

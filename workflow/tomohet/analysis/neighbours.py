@@ -15,7 +15,8 @@ from scipy.spatial import cKDTree
 from tomohet.errors import InputError
 from tomohet.physics.geometry import euler_to_matrix
 
-NEIGHBOURS = 24  # searched around each particle
+NEIGHBOURS = (8, 120)  # fewest and most that are searched around each particle
+ALIKE = 4
 PERMUTATIONS = 999
 FEWEST = 5  # particles of a state with a neighbour
 SIGNIFICANT = 0.05
@@ -28,14 +29,26 @@ class Surroundings:
     """Nearest neighbours of each particle in its own tomogram, nearest first.
 
     index, distance_A : (n, k) row of the neighbour, -1 if there is none, and its distance, inf if none
-    direction : (n, k, 3) unit vector to the neighbour in the particle's own frame; None without orientations
-    turn_deg : (n, k) angle of the rotation between both particles; None without orientations
+    places_A : (n, 3) in the tomogram
+    pose : (n, 3, 3) rotations from the reference to the tomogram; None without orientations
     """
 
     index: np.ndarray
     distance_A: np.ndarray
-    direction: np.ndarray | None
-    turn_deg: np.ndarray | None
+    places_A: np.ndarray
+    pose: np.ndarray | None
+
+    def direction(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return unit vectors (m, 3) from particles to others, in the frame of each particle."""
+        away = self.places_A[others] - self.places_A[rows]
+        # A pose turns the reference into the tomogram, so its transpose leads back to the reference.
+        away = np.einsum("mji,mj->mi", self.pose[rows], away)
+        return away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
+
+    def turn_deg(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return the angles (m,) of the rotations between particles and others."""
+        trace = np.einsum("mij,mij->m", self.pose[rows], self.pose[others])
+        return np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1)))
 
 
 def neighbourhood(
@@ -74,8 +87,9 @@ def neighbourhood(
     table = table[known].reset_index(drop=True)
     labels = table[label].to_numpy(int)
     tomograms = pd.factorize(table["tomogram"])[0]
-    around = surroundings(table, tomograms)
-    states = [state for state in np.unique(labels) if (labels == state).sum() >= FEWEST]
+    sizes = pd.Series(labels).value_counts()
+    states = sorted(sizes.index[sizes >= FEWEST])
+    around = surroundings(table, tomograms, enough_neighbours(sizes[states] / len(labels)))
     rng = np.random.default_rng(seed)
     found = statistics(around, labels, states)
     shuffled = np.stack(
@@ -85,7 +99,13 @@ def neighbourhood(
     return holm(pd.DataFrame(rows))
 
 
-def surroundings(table: pd.DataFrame, tomograms: np.ndarray, k: int = NEIGHBOURS) -> Surroundings:
+def enough_neighbours(shares: pd.Series) -> int:
+    """Return how many neighbours of a particle hold `ALIKE` of the rarest state on average, within limits."""
+    rarest = shares.min() if len(shares) else 1.0
+    return int(np.clip(np.ceil(ALIKE / rarest), *NEIGHBOURS))
+
+
+def surroundings(table: pd.DataFrame, tomograms: np.ndarray, k: int) -> Surroundings:
     """Find each particle's k nearest neighbours in its tomogram (k-d tree)."""
     n = len(table)
     places = table[POSITION].to_numpy(float)
@@ -102,14 +122,8 @@ def surroundings(table: pd.DataFrame, tomograms: np.ndarray, k: int = NEIGHBOURS
         index[rows, :most] = rows[near[~itself].reshape(len(rows), most)]
         distance[rows, :most] = far[~itself].reshape(len(rows), most)
     if not set(ANGLES) <= set(table.columns) or table[ANGLES].isna().to_numpy().any():
-        return Surroundings(index, distance, None, None)
-    pose = euler_to_matrix(*table[ANGLES].to_numpy(float).T)
-    away = places[index] - places[:, None]
-    # A pose turns the reference into the tomogram, so its transpose turns the tomogram into the reference.
-    away = np.einsum("nji,nkj->nki", pose, away)
-    direction = away / np.maximum(np.linalg.norm(away, axis=2, keepdims=True), 1e-9)
-    trace = np.einsum("nij,nkij->nk", pose, pose[index])
-    return Surroundings(index, distance, direction, np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1))))
+        return Surroundings(index, distance, places, None)
+    return Surroundings(index, distance, places, euler_to_matrix(*table[ANGLES].to_numpy(float).T))
 
 
 def nearest_alike(around: Surroundings, labels: np.ndarray) -> np.ndarray:
@@ -136,10 +150,11 @@ def statistics(around: Surroundings, labels: np.ndarray, states: list[int]) -> n
         reached = distance[rows][np.isfinite(distance[rows])]
         found[i, 0] = np.median(reached) if len(reached) else np.nan
         rows = rows[which[rows] >= 0]
-        if around.direction is None or around.turn_deg is None or len(rows) < FEWEST:
+        if around.pose is None or len(rows) < FEWEST:
             continue
-        found[i, 1] = np.median(around.turn_deg[rows, which[rows]])
-        away = around.direction[rows, which[rows]]
+        others = around.index[rows, which[rows]]
+        found[i, 1] = np.median(around.turn_deg(rows, others))
+        away = around.direction(rows, others)
         found[i, 2] = np.linalg.eigvalsh(away.T @ away / len(away))[-1]
     return found
 
@@ -172,7 +187,7 @@ def sentence(rows: pd.DataFrame, label: str) -> str:
         return f"Particles of one {label} are distributed as shuffled labels are"
     parts = [
         f"{label} {row.state} ({'nearer together' if row.ratio < 1 else 'farther apart'}: "
-        f"{row.distance_A:.0f} Å instead of {row.expected_A:.0f} Å)"
+        f"{row.distance_A:.0f} Å instead of {row.expected_A:.0f} Å, p = {row.p_all:.2g})"
         for row in significant.itertuples()
     ]
     return "Not as shuffled labels are: " + "; ".join(parts)

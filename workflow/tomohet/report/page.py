@@ -23,7 +23,7 @@ from tomohet.rounds.layout import REPORT
 
 # Scripts in the order of their dependencies.
 SCRIPTS = """blobs colours scales axes chart heatmap lasso table histogram scatter explorer
-    surface surfaces raster steer planes inputs viewer codec sections items column movie compare
+    surface surfaces raster steer planes inputs viewer codec sections items column movie compare cell
     page""".split()
 STYLES = ("report.css", "volumes.css")
 PACKAGES = (

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tomohet.report import figures
 from tomohet.report.blobs import Blobs
+from tomohet.report.cell import cell
 from tomohet.report.collect import STAGES, Round, depth_of
 from tomohet.report.compare import comparison
 from tomohet.report.facts import facts_of, tables_of, text_of
@@ -43,6 +44,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "tiles": tiles(round_),
         "explorer": explorer(round_, blobs, round_.particles, "particle", space.table_values),
         "volume_space": explorer(round_, blobs, round_.volume_table, "volume", space.table_values),
+        "cell": cell(round_, reader, blobs),
         "comparison": comparison(round_, len(rounds), reader, blobs),
         "structures": volume_set(reader, blobs, round_.volumes, structure_box, structure_captions(round_)),
         "map": volume_set(reader, blobs, [round_.map], space.map_box, [{"label": "Half-map reconstruction"}])
