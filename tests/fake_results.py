@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 
 from tomohet.analysis.leaks import audit_answer
 from tomohet.analysis.verdict import convergence_answer
 from tomohet.answers import Answer, stated
+from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import write_volume
+from tomohet.files.pickles import save_latents
 from tomohet.training.held_out import write_held_out
 
 CLUSTERS, BOX, PIXEL_SIZE_A = 4, 24, 8.0
@@ -40,6 +43,11 @@ def assembly(present) -> np.ndarray:
     """A body with those of the three blocks that are present."""
     body = blob((0.5, 0.42, 0.5), 0.13)
     return body + sum(p * 0.8 * blob(c, 0.07) for p, c in zip(present, BLOCKS.values(), strict=True))
+
+
+def in_mask() -> np.ndarray:
+    """The voxels in which any assembly differs from the solvent."""
+    return (assembly([1, 1, 1]) > 0.02).astype(np.float32)
 
 
 def make_results(root: Path, n: int = 600, seed: int = 0, rounds=("all", "bound", "rest", "classA")) -> Path:
@@ -104,9 +112,13 @@ def write_store(folder: Path, n: int) -> None:
 
 
 def write_half_map_files(folder: Path, volume: np.ndarray, rng) -> None:
-    """map.mrc and fsc.csv as backproject_voxel leaves them."""
+    """map.mrc, its halves, mask.mrc and fsc.csv as backproject_voxel leaves them."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_volume(folder / "map.mrc", volume + rng.normal(0, 0.01, volume.shape), PIXEL_SIZE_A)
+    halves = volume + rng.normal(0, 0.014, (2, *volume.shape))
+    write_volume(folder / "map.mrc", halves.mean(axis=0), PIXEL_SIZE_A)
+    for number, half in enumerate(halves, start=1):
+        write_volume(folder / f"half{number}.mrc", half, PIXEL_SIZE_A)
+    write_volume(folder / "mask.mrc", in_mask(), PIXEL_SIZE_A)
     shell = np.arange(33)
     frequency = shell / (64 * 5.0)
     curve = 1 / (1 + np.exp((shell - 16) / 2.2))
@@ -134,6 +146,27 @@ def write_round(folder: Path, name: str, query, table: pd.DataFrame, n_parent: i
     write_half_map_files(folder / "subset", assembly([1, 1, 0.5]), rng)
     write_stages(folder, rng)
     write_volumes(folder, rng)
+    write_linear_model(folder / "linear", table)
+    for state, present in enumerate(PRESENT[:2]):
+        write_volume(folder / "states" / f"state_{state}.mrc", assembly(present), PIXEL_SIZE_A)
+
+
+def write_linear_model(folder: Path, table: pd.DataFrame) -> None:
+    """A linear model whose latents are the presence of two of the blocks, less its mean."""
+    latents = table[[f"maven_{unit}" for unit in ("B", "C")]].to_numpy(np.float32)
+    mean, middle = assembly([1, *latents.mean(axis=0)]), latents.mean(axis=0)
+    basis = np.stack([0.8 * blob(BLOCKS[unit], 0.07) for unit in ("B", "C")])
+    state = {"mean": torch.tensor(mean).float(), "basis": torch.tensor(basis).float()}
+    torch.save({"epoch": 0, "model_state_dict": state}, folder / "weights.pkl")
+    config = {
+        "lattice_args": {"boxsize": BOX + 1, "extent": 0.5, "ignore_DC": True},
+        "model_args": {"kind": "linear", "zdim": 2},
+        "angpix": PIXEL_SIZE_A,
+        "scale": 1.0,
+    }
+    write_pickle(folder / "config.pkl", config)
+    save_latents(folder / "z.train.pkl", latents - middle, np.zeros_like(latents))
+    write_volume(folder / "mask.mrc", in_mask(), PIXEL_SIZE_A)
 
 
 def write_stages(folder: Path, rng) -> None:

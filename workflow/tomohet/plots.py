@@ -15,6 +15,7 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
 
 # Okabe and Ito's palette, distinguishable under the common colour-vision deficiencies.
+TINT, SHADE = 0.55, 0.45  # of the lighter and darker shades of the palette, for many labels
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31", "#555555")
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
@@ -66,13 +67,21 @@ def save(fig: Figure, path: str | Path, dpi: int = 130) -> Path:
 def label_colors(n: int) -> Colormap:
     """Return a colour for each of `n` labels.
 
-    The house palette, or evenly spaced hues when it is too short.
+    The house palette, then its lighter and its darker shades: among up to 24 labels, each has the same colour
+    however many there are. More labels get evenly spaced hues.
     """
-    if n <= len(PALETTE):
-        return ListedColormap(PALETTE[: max(n, 1)])
+    base = np.array([matplotlib.colors.to_rgb(color) for color in PALETTE])
+    shades = np.concatenate([base, base + TINT * (1 - base), (1 - SHADE) * base])
+    if n <= len(shades):
+        return ListedColormap(shades[: max(n, 1)])
     hues = np.linspace(0, 1, n, endpoint=False)
     shades = np.where(np.arange(n) % 2, 0.95, 0.65)
     return ListedColormap(matplotlib.colors.hsv_to_rgb(np.column_stack([hues, np.full(n, 0.75), shades])))
+
+
+def label_hex(n: int) -> list[str]:
+    """Return the colours of `label_colors` as #RRGGBB, for pages and scripts of other programs."""
+    return [matplotlib.colors.to_hex(color).upper() for color in label_colors(n)(range(n))]
 
 
 def scatter_density(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:

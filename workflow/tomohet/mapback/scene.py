@@ -6,22 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tomohet import plots
 from tomohet.errors import InputError
 from tomohet.physics.geometry import euler_to_matrix
-
-# Okabe and Ito's palette and two greys; repeated when there are more labels.
-PALETTE = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#D55E00",
-    "#56B4E9",
-    "#F0E442",
-    "#8C6D31",
-    "#999999",
-    "#444444",
-)
 
 
 def model_matrices(placed: pd.DataFrame, box: int, pixel_size_A: float) -> np.ndarray:
@@ -38,13 +25,13 @@ def model_matrices(placed: pd.DataFrame, box: int, pixel_size_A: float) -> np.nd
 def label_colors(labels: np.ndarray, colormap: str | None) -> dict[int, str]:
     """Choose a colour #rrggbb for each label that occurs, in ascending order of labels.
 
-    Colours are evenly spaced in a matplotlib map if named, else taken from the palette.
+    Colours are evenly spaced in a matplotlib map if named, else those of the stages' figures.
 
     Raises InputError when there is no such map.
     """
     kinds = np.unique(labels)
     if colormap is None:
-        return {int(kind): PALETTE[i % len(PALETTE)] for i, kind in enumerate(kinds)}
+        return dict(zip(kinds.tolist(), plots.label_hex(len(kinds)), strict=True))
     import matplotlib
     from matplotlib.colors import to_hex
 

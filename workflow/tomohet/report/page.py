@@ -23,8 +23,10 @@ from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
 
 # Scripts in the order of their dependencies.
-SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer surface raster viewer
+SCRIPTS = """blobs colours scales axes chart heatmap lasso table histogram scatter explorer
+    surface surfaces raster steer planes inputs viewer codec sections items column movie compare cell
     page""".split()
+STYLES = ("report.css", "volumes.css")
 PACKAGES = (
     "numpy scipy pandas torch scikit-learn umap-learn scikit-image mrcfile starfile gemmi snakemake".split()
 )
@@ -69,7 +71,7 @@ def render(found: Results) -> str:
             commands=commands(found.folder),
             store=stage_numbers(found.store),
             versions=versions(),
-            style=(files / "static" / "report.css").read_text(),
+            style="\n".join((files / "static" / name).read_text() for name in STYLES),
             script=script,
             blobs=blobs.elements,
         )

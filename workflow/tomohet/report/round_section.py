@@ -8,7 +8,9 @@ from tomohet.answers import STATED
 from tomohet.report import figures
 from tomohet.report.answers import verdict
 from tomohet.report.blobs import Blobs
+from tomohet.report.cell import cell
 from tomohet.report.collect import STAGES, Round, depth_of
+from tomohet.report.compare import comparison
 from tomohet.report.evidence import evidence, figure
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.figures import PALETTE
@@ -45,7 +47,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         ),
         "siren": figure(
             "pieces",
-            piece_set(reader, blobs, round_.map, round_.block_maps, piece_box, PALETTE),
+            piece_set(reader, blobs, round_.map, round_.block_maps, piece_box),
             kind="volumes",
         ),
     }
@@ -61,6 +63,8 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "tiles": tiles(round_),
         "explorer": explorer(round_, blobs, round_.particles, "particle", space.table_values),
         "volume_space": explorer(round_, blobs, round_.volume_table, "volume", space.table_values),
+        "cell": cell(round_, reader, blobs),
+        "comparison": comparison(round_, len(rounds), reader, blobs),
         "structures": volume_set(reader, blobs, round_.volumes, structure_box, structure_captions(round_)),
         "resolutions": figures.resolutions(round_.fsc),
         "evidence": evidence(round_, maps),
@@ -152,6 +156,7 @@ def structure_captions(round_: Round) -> list[dict]:
         label = f"Cluster {index}" if clusters else path.stem.replace("vol_", "Volume ")
         caption = {"label": label, "note": ""}
         if sizes is not None and index in sizes.index:
+            caption["n"] = int(sizes[index])
             caption["note"] = f"{sizes[index]:,} particles ({100 * sizes[index] / sizes.sum():.0f} %)"
         if clusters:
             caption["colour"] = PALETTE[index % len(PALETTE)]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
+from tomohet import plots
 from tomohet.analysis.siren.levels import AUTHORS_FRACTION
 from tomohet.errors import InputError
 from tomohet.files.volume_list import read_listed
@@ -35,7 +36,8 @@ def volume_set(
     -------
     dict or None
         data of the page's viewer: blob, count, box, pixel size (Å), grey levels, the first contour level
-        (0-255), captions. None when no map can be read.
+        (0-255), `rms`, the standard deviation over the box of the volumes' mean (map units), captions. None
+        when no map can be read.
 
     """
     captions = captions or [{"label": path.stem} for path in paths]
@@ -61,39 +63,42 @@ def volume_set(
         "pixel_size_A": round(float(pixel_size_A), 4),
         "low": low,
         "high": high,
+        "rms": float(stack.mean(axis=0).std()),
         "level": int(np.clip(np.rint((level - low) / (high - low) * 255), 1, 254)),
         "captions": kept,
     }
 
 
 def piece_set(
-    reader: Reader, blobs: Blobs, map_path: Path | None, mask_paths: list[Path], box: int, palette: list[str]
+    reader: Reader, blobs: Blobs, map_path: Path | None, mask_paths: list[Path], box: int
 ) -> dict | None:
     """Put a map and masks of its pieces on the same grid into the page, to show the pieces inside the map.
 
-    Masks are scaled to 0-255 each; the map keeps its own grey range. Without a map, or with one on another
-    grid, the sum of the masks replaces it.
+    A piece has the colour of its number in the stages' figures. Masks are scaled to 0-255 each; the map keeps
+    its own grey range. Without a map, or with one on another grid, the sum of the masks replaces it.
     """
-    masks = [(path, _load(reader, path, box)) for path in mask_paths[:MOST_VOLUMES]]
-    masks = [(path, loaded) for path, loaded in masks if loaded is not None]
+    colours = plots.label_hex(len(mask_paths))
+    masks = [
+        (path, loaded, colour)
+        for path, colour in list(zip(mask_paths, colours, strict=True))[:MOST_VOLUMES]
+        if (loaded := _load(reader, path, box)) is not None
+    ]
     if not masks:
         return None
     pixel_size_A = masks[0][1][1]
-    pieces = np.stack([loaded[0] / (loaded[0].max() or 1) for _, loaded in masks])
-    # A sharp mask would have a stepped surface; a slight blur keeps its half-height contour in place.
-    pieces = np.stack([gaussian_filter(piece, MASK_BLUR) for piece in pieces])
+    pieces = np.stack([softened(loaded[0]) for _, loaded, _ in masks])
     loaded = _load(reader, map_path, box) if map_path else None
     whole = loaded[0] if loaded is not None and loaded[0].shape == pieces.shape[1:] else pieces.sum(axis=0)
     low, high = grey_range(whole[None])
     level = contour_level(whole[None])
     stack = np.concatenate([to_bytes(whole[None], low, high), to_bytes(pieces, 0.0, 1.0)])
     captions = [{"label": "All blocks", "note": "inside the reconstruction"}]
-    for index, (path, _) in enumerate(masks):
+    for path, _, colour in masks:
         captions.append(
             {
                 "label": path.stem.replace("block_", "Block "),
                 "note": "",
-                "colour": palette[index % len(palette)],
+                "colour": colour,
                 "file": reader.relative(path),
             }
         )
@@ -107,9 +112,20 @@ def piece_set(
         "pixel_size_A": round(float(pixel_size_A), 4),
         "low": low,
         "high": high,
+        "rms": float(whole.std()),
         "level": int(np.clip(np.rint((level - low) / (high - low) * 255), 1, 254)),
         "captions": captions,
     }
+
+
+def softened(mask: np.ndarray) -> np.ndarray:
+    """Blur a mask slightly, to 0..1: a sharp one would have a stepped surface.
+
+    The half-height contour of a large mask stays in place. A small mask is scaled to 1 again: it would
+    otherwise have no contour.
+    """
+    blurred = gaussian_filter(mask.astype(np.float32), MASK_BLUR)
+    return blurred / (blurred.max() or 1)
 
 
 def even_choice(n: int, most: int) -> list[int]:

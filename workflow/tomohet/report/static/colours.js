@@ -31,6 +31,7 @@
 
   TomoHet.colours = {
     css,
+    along,
     category: (code) => (code < 0 ? [150, 150, 150] : hex(CATEGORIES[code % CATEGORIES.length])),
     viridis: (fraction) => along(VIRIDIS, fraction),
     blues: (fraction) => along(BLUES, fraction),

@@ -1,7 +1,8 @@
 "use strict";
 // A table of amounts (volumes x units) as a heat map in the order of its clustering, with a dendrogram.
 (function () {
-  const { blues, css } = TomoHet.colours;
+  const { css } = TomoHet.colours;
+  const { blues } = TomoHet.scales;
   const LABELS = 62, TREE = 46, WIDEST = 84;
 
   // Links of a hierarchical clustering, as drawn polylines in leaf units (position, height 0..1).
@@ -22,11 +23,12 @@
   TomoHet.heatmap = function (host, spec) {
     const canvas = TomoHet.element("canvas", { role: "img", "aria-label": spec.summary, tabindex: "0" });
     const reading = TomoHet.element("p", { class: "reading" });
-    const scale = TomoHet.element("span", { class: "gradient", style: `background:${TomoHet.colours.gradient(blues)}` });
+    const scale = TomoHet.element("span", { class: "gradient" });
     const key = TomoHet.element("p", { class: "colourkey" }, `occupancy ${TomoHet.number(spec.low)}`, scale, TomoHet.number(spec.high));
     host.prepend(key, canvas, reading);
     let cell = null;
     const draw = () => {
+      scale.style.background = TomoHet.colours.gradient(blues);
       const width = Math.max(260, host.clientWidth);
       const left = TREE + 24, top = TREE + 6;
       const cw = Math.min(WIDEST, (width - LABELS - left) / spec.columns.length);

@@ -1,7 +1,7 @@
 "use strict";
 // Start: draw each figure when it comes near the screen; colour scheme; contents that follow the reader.
 (function () {
-  const DRAW = { chart: TomoHet.chart, heatmap: TomoHet.heatmap, explorer: TomoHet.explorer, volumes: TomoHet.viewer };
+  const DRAW = { chart: TomoHet.chart, heatmap: TomoHet.heatmap, explorer: TomoHet.explorer, volumes: TomoHet.viewer, compare: TomoHet.compare, cell: TomoHet.cell };
 
   async function draw(host) {
     if (host.dataset.drawn) return;

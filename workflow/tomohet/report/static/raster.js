@@ -16,22 +16,18 @@
     constructor(size) {
       this.size = size;
       this.image = new ImageData(size, size);
-      this.depth = new Float32Array(size * size);
+      this.depth = new Float32Array(size * size).fill(Infinity);
     }
 
-    clear() {
-      this.image.data.fill(0);
-      this.depth.fill(Infinity);
-    }
-
-    // Screen places (px), depths and shades of a mesh's vertices. Smaller depth is nearer.
+    // Screen places (px), depths and shades of a mesh's vertices. Smaller depth is nearer. The camera looks at its
+    // `centre` [x, y, z], or at the box's middle.
     project(mesh, camera, box) {
       const { rotation: r, zoom } = camera, n = mesh.positions.length / 3;
-      const scale = (this.size * zoom) / box, half = (box - 1) / 2;
+      const scale = (this.size * zoom) / box, [cx, cy, cz] = camera.centre || [0, 1, 2].map(() => (box - 1) / 2);
       const places = new Float32Array(3 * n), shades = new Float32Array(n);
       for (let i = 0; i < n; i++) {
         const p = 3 * i;
-        const [x, y, z] = [mesh.positions[p] - half, mesh.positions[p + 1] - half, mesh.positions[p + 2] - half];
+        const [x, y, z] = [mesh.positions[p] - cx, mesh.positions[p + 1] - cy, mesh.positions[p + 2] - cz];
         for (let a = 0; a < 3; a++) places[p + a] = r[a][0] * x + r[a][1] * y + r[a][2] * z;
         const [nx, ny, nz] = [0, 1, 2].map((a) => r[a][0] * mesh.normals[p] + r[a][1] * mesh.normals[p + 1] + r[a][2] * mesh.normals[p + 2]);
         const key = Math.max(0, nx * LIGHT[0] + ny * LIGHT[1] + nz * LIGHT[2]);
@@ -94,5 +90,13 @@
     }
   }
 
-  TomoHet.raster = { Raster, turned, START: turned([[1, 0, 0], [0, 1, 0], [0, 0, 1]], 55, 30) };
+  // Pieces inside a ghost of a whole: in front of it, so that their colours are those of the legend, and under a
+  // breath of it, so that they seem to lie inside.
+  function showInside(canvas, whole, pieces) {
+    whole.show(canvas, 0.34);
+    pieces.show(canvas);
+    whole.show(canvas, 0.1);
+  }
+
+  TomoHet.raster = { Raster, showInside, turned, START: turned([[1, 0, 0], [0, 1, 0], [0, 0, 1]], 55, 30) };
 })();

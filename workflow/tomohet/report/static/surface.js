@@ -1,7 +1,8 @@
 "use strict";
-// Isosurfaces of 8-bit volumes [z, y, x] by surface nets: one vertex in each cell that the surface crosses,
-// at the mean of the crossings on the cell's edges (Gibson 1998).
-(function () {
+// Isosurfaces of volumes [z, y, x] by surface nets: one vertex in each cell that the surface crosses, at the
+// mean of the crossings on the cell's edges (Gibson 1998). The function is also the source of the page's worker
+// (`surfaces.js`): it uses nothing from outside.
+TomoHet.surfaceCode = function (TomoHet) {
   // Corner c of a cell is at (c & 1, c >> 1 & 1, c >> 2); an edge joins corners that differ in one bit.
   const EDGES = [1, 2, 4].flatMap((bit) => [0, 1, 2, 3, 4, 5, 6, 7].filter((c) => !(c & bit)).map((c) => [c, c | bit]));
   const FROM = Uint8Array.from(EDGES, (e) => e[0]), TO = Uint8Array.from(EDGES, (e) => e[1]);
@@ -96,4 +97,5 @@
     if (z && x) quad(box, plane, 1);
     if (x && y) quad(plane, 1, box);
   }
-})();
+};
+TomoHet.surfaceCode(TomoHet);

@@ -3,38 +3,10 @@
 (function () {
   const { element } = TomoHet;
   const { Raster, turned, START } = TomoHet.raster;
+  const { section, projection } = TomoHet.planes;
+  const { slider, choice } = TomoHet.inputs;
   const SURFACE = [176, 190, 208];
-  const AXES = ["x", "y", "z"];
-
-  // The middle `side` rows and columns of one plane of a cube as an image; `paint` turns a voxel's index into
-  // [r, g, b].
-  function plane(box, axis, index, side, paint) {
-    const image = new ImageData(side, side), start = Math.floor((box - side) / 2);
-    const steps = [[box * box, box, 1], [box * box, 1, box], [box, 1, box * box]][axis]; // row, column, depth
-    for (let i = 0; i < side; i++) {
-      for (let j = 0; j < side; j++) {
-        const rgb = paint((start + i) * steps[0] + (start + j) * steps[1] + index * steps[2]), at = 4 * (i * side + j);
-        image.data.set([rgb[0], rgb[1], rgb[2], 255], at);
-      }
-    }
-    return image;
-  }
-
-  function slider(label, attributes, read, change) {
-    const input = element("input", { type: "range", "aria-label": label, ...attributes });
-    const output = element("output", {}, read(Number(input.value)));
-    input.addEventListener("input", () => {
-      output.textContent = read(Number(input.value));
-      change(Number(input.value));
-    });
-    return element("label", { class: "picker" }, element("span", {}, label), input, output);
-  }
-
-  function choice(label, options, change) {
-    const select = element("select", { "aria-label": label }, ...options.map(([value, text]) => element("option", { value }, text)));
-    select.addEventListener("change", () => change(select.value));
-    return element("label", { class: "picker" }, element("span", {}, label), select);
-  }
+  const PROJECTED = 4; // of a projection's differences, which are thinned by the depth of the box
 
   class Viewer {
     constructor(host, set, volumes) {
@@ -42,7 +14,8 @@
       this.measure();
       this.fit = this.fittingZoom();
       this.camera = { rotation: START, zoom: this.fit };
-      Object.assign(this, { axis: 2, index: this.tellingSection(), tint: "plain", meshes: [], waiting: 0 });
+      Object.assign(this, { axis: 0, index: this.tellingSection(), tint: "plain", meshes: [], waiting: 0 });
+      this.projected = set.count > 1 && set.kind !== "pieces"; // one section would miss what differs in most volumes
       this.build();
     }
 
@@ -50,13 +23,14 @@
       return this.volumes.subarray(i * this.box ** 3, (i + 1) * this.box ** 3);
     }
 
-    // Mean and variance of the volumes, voxel by voxel, and the difference that gets the full colour.
+    // Mean and variance of the volumes, voxel by voxel, each weighted by its particles; and the difference that
+    // gets the full colour.
     measure() {
-      const { count } = this.set, size = this.box ** 3;
+      const { captions } = this.set, size = this.box ** 3, all = captions.reduce((sum, c) => sum + (c.n ?? 1), 0) || 1;
       this.mean = new Float32Array(size);
       this.variance = new Float32Array(size);
-      for (let i = 0; i < count; i++) this.volume(i).forEach((v, k) => (this.mean[k] += v / count));
-      for (let i = 0; i < count; i++) this.volume(i).forEach((v, k) => (this.variance[k] += (v - this.mean[k]) ** 2 / count));
+      captions.forEach((c, i) => this.volume(i).forEach((v, k) => (this.mean[k] += (v * (c.n ?? 1)) / all)));
+      captions.forEach((c, i) => this.volume(i).forEach((v, k) => (this.variance[k] += ((v - this.mean[k]) ** 2 * (c.n ?? 1)) / all)));
       this.spread = 4 * Math.sqrt(this.variance.reduce((sum, v) => sum + v, 0) / size) || 1;
     }
 
@@ -88,15 +62,24 @@
     build() {
       this.side = Math.min(this.box, 2 * Math.ceil((0.55 * this.box) / this.fit));
       const { set } = this, many = set.count > 1 && set.kind !== "pieces";
-      const grey = (v) => TomoHet.number(set.low + (v / 255) * (set.high - set.low));
+      const level = (v) => `${((set.low + (v / 255) * (set.high - set.low)) / set.rms).toFixed(1)} × RMS`;
+      const place = (v) => `${((v - this.box / 2) * set.pixel_size_A).toFixed(0).replace("-", "−")} Å`;
+      const at = slider("at", { min: 0, max: this.box - 1, value: this.index }, place, (v) => this.setSlice(this.axis, v));
+      at.hidden = this.projected;
+      const pictures = [["projection", "projection"], ["section", "section"]];
+      this.key = element("p", { class: "colourkey", hidden: true });
       const controls = element("div", { class: "controls" },
-        slider("Level", { min: 1, max: 254, value: this.level }, grey, (v) => this.setLevel(v)),
-        choice("Slice along", [["2", "z"], ["1", "y"], ["0", "x"]], (v) => this.setSlice(Number(v), this.index)),
-        slider("at", { min: 0, max: this.box - 1, value: this.index }, (v) => `${v} px`, (v) => this.setSlice(this.axis, v)),
-        ...(many ? [choice("Show", [["plain", "density"], ["difference", "difference from the mean of these"]], (v) => this.setTint(v))] : []),
+        slider("Level", { min: 1, max: 254, value: this.level }, level, (v) => this.setLevel(v)),
+        ...(many ? [choice("Picture", pictures, (v) => {
+          this.projected = v === "projection";
+          at.hidden = this.projected;
+          this.redraw();
+        })] : []),
+        choice("Along", [["0", "z"], ["1", "y"], ["2", "x"]], (v) => this.setSlice(Number(v), this.index)), at,
+        ...(many ? [choice("Show", [["plain", "density"], ["difference", "difference from the mean of all particles"]], (v) => this.setTint(v))] : []),
         element("button", { type: "button", onclick: () => this.resetCamera() }, "Reset view"));
       this.panels = set.captions.map((caption, i) => this.panel(caption, i));
-      this.host.replaceChildren(controls, element("div", { class: "volumes" }, ...this.panels.map((p) => p.root)));
+      this.host.replaceChildren(controls, this.key, element("div", { class: "volumes" }, ...this.panels.map((p) => p.root)));
       // Surfaces are computed when they come into sight: a page of many rounds opens at once.
       this.seen = new Set();
       this.watch = new IntersectionObserver((entries) => {
@@ -114,48 +97,13 @@
 
     panel(caption, i) {
       const solid = element("canvas", { class: "solid", role: "img", tabindex: "0", "aria-label": `Isosurface of ${caption.label}` });
-      const flat = element("canvas", { class: "flat", role: "img", "aria-label": `Slice through ${caption.label}` });
+      const flat = element("canvas", { class: "flat", role: "img", "aria-label": `Section or projection of ${caption.label}` });
       flat.width = flat.height = this.side;
-      this.steer(solid);
+      TomoHet.steer(solid, this);
       const mark = caption.colour ? [element("span", { class: "swatch", style: `--c:${caption.colour}` })] : [];
       const text = element("figcaption", { title: caption.file }, ...mark, element("b", {}, caption.label), element("small", {}, caption.note || ""),
         ...(caption.detail ? [element("small", { title: "Mean occupancies of its particles" }, caption.detail)] : []));
       return { root: element("figure", { class: "volume" }, solid, flat, text), solid, flat, i };
-    }
-
-    steer(canvas) {
-      let last = null;
-      canvas.addEventListener("pointerdown", (event) => {
-        TomoHet.capture(event);
-        last = [event.clientX, event.clientY];
-      });
-      canvas.addEventListener("pointermove", (event) => {
-        if (!last) return;
-        this.turn(event.clientX - last[0], event.clientY - last[1]);
-        last = [event.clientX, event.clientY];
-      });
-      const stop = () => {
-        if (!last) return;
-        last = null;
-        this.redraw();
-      };
-      canvas.addEventListener("pointerup", stop);
-      canvas.addEventListener("pointercancel", stop);
-      canvas.addEventListener("keydown", (event) => {
-        const moves = { ArrowLeft: [-12, 0], ArrowRight: [12, 0], ArrowUp: [0, -12], ArrowDown: [0, 12] };
-        if (moves[event.key]) this.turn(...moves[event.key]);
-        else if (event.key === "+" || event.key === "=") this.camera.zoom *= 1.1;
-        else if (event.key === "-") this.camera.zoom /= 1.1;
-        else return;
-        event.preventDefault();
-        this.redraw();
-      });
-      canvas.addEventListener("wheel", (event) => {
-        if (document.activeElement !== canvas) return;
-        event.preventDefault();
-        this.camera.zoom *= event.deltaY > 0 ? 1 / 1.08 : 1.08;
-        this.redraw(true);
-      }, { passive: false });
     }
 
     turn(dx, dy) {
@@ -180,7 +128,11 @@
     }
 
     setTint(tint) {
+      const { set } = this, limit = `${((this.spread * (set.high - set.low)) / 255 / set.rms).toFixed(1)} × RMS`;
+      const bar = element("span", { class: "gradient", style: `background:${TomoHet.colours.gradient(TomoHet.scales.diverging)}` });
       this.tint = tint;
+      this.key.hidden = tint === "plain";
+      this.key.replaceChildren(`−${limit}`, bar, `+${limit}`, "(RMS: standard deviation of the mean volume)");
       this.redraw();
     }
 
@@ -196,12 +148,11 @@
       if (solid.width !== pixels) solid.width = solid.height = pixels;
       solid.getContext("2d").clearRect(0, 0, pixels, pixels);
       this.drawSolid(i, solid, moving ? pixels : Math.min(2 * pixels, 700));
-      flat.getContext("2d").putImageData(plane(this.box, this.axis, this.index, this.side, this.painter(i)), 0, 0);
+      flat.getContext("2d").putImageData(this.projected ? this.projection(i) : section(this.box, this.side, this.axis, this.index, this.painter(i)), 0, 0);
     }
 
     drawSolid(i, canvas, size) {
       const raster = new Raster(size);
-      raster.clear();
       raster.mesh(this.mesh(i), this.camera, this.box, this.tint === "plain" ? SURFACE : this.vertexTints(i));
       raster.show(canvas);
     }
@@ -214,10 +165,23 @@
       return 0.5 + (this.volume(i)[voxel] - this.mean[voxel]) / (2 * this.spread);
     }
 
+    // The volume's mean along the axis; as differences, with PROJECTED times the colours of a section.
+    projection(i) {
+      const volume = this.volume(i), { box, axis, side } = this, { diverging } = TomoHet.scales;
+      if (this.tint !== "plain") return projection(box, side, axis, (v) => this.difference(i, v) - 0.5, (d) => diverging(0.5 + PROJECTED * d));
+      if (!this.brightest) {
+        const all = projection(box, side, axis, (v) => this.mean[v], (m) => [m, m, m]).data;
+        this.brightest = 1.15 * all.reduce((most, v, k) => (k % 4 === 3 ? most : Math.max(most, v)), 1);
+        this.darkest = all.reduce((least, v) => Math.min(least, v), 255);
+      }
+      const grey = (m) => Math.max(0, Math.min(255, (255 * (m - this.darkest)) / (this.brightest - this.darkest)));
+      return projection(box, side, axis, (v) => volume[v], (m) => [grey(m), grey(m), grey(m)]);
+    }
+
     painter(i) {
       const volume = this.volume(i);
       if (this.tint === "plain") return (voxel) => [volume[voxel], volume[voxel], volume[voxel]];
-      return (voxel) => TomoHet.colours.diverging(this.difference(i, voxel));
+      return (voxel) => TomoHet.scales.diverging(this.difference(i, voxel));
     }
 
     // Surface colours by the difference at the nearest voxel inside it.
@@ -225,7 +189,7 @@
       const { positions, normals } = this.mesh(i), tints = new Uint8Array(positions.length);
       for (let p = 0; p < positions.length; p += 3) {
         const [x, y, z] = [0, 1, 2].map((a) => Math.max(0, Math.min(this.box - 1, Math.round(positions[p + a] - 0.7 * normals[p + a]))));
-        tints.set(TomoHet.colours.diverging(this.difference(i, (z * this.box + y) * this.box + x)), p);
+        tints.set(TomoHet.scales.diverging(this.difference(i, (z * this.box + y) * this.box + x)), p);
       }
       return tints;
     }
@@ -247,15 +211,12 @@
 
     drawSolid(i, canvas, size) {
       const ghost = new Raster(size), solid = new Raster(size);
-      ghost.clear();
-      solid.clear();
       ghost.mesh(this.mesh(0), this.camera, this.box, SURFACE);
       const shown = i === 0 ? this.set.captions.keys() : [i];
       for (const k of shown) {
         if (k > 0) solid.mesh(this.mesh(k), this.camera, this.box, TomoHet.colours.hex(this.set.captions[k].colour));
       }
-      solid.show(canvas);
-      ghost.show(canvas, 0.3);
+      TomoHet.raster.showInside(canvas, ghost, solid);
     }
 
     // Masks have their own, fixed level; the slider is the ghost's.

@@ -1,0 +1,120 @@
+// Volumes of the report's page: arithmetic of the codec, choices, and surfaces, without a browser.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import test from "node:test";
+import vm from "node:vm";
+
+const STATIC = new URL("../../workflow/tomohet/report/static/", import.meta.url);
+
+// The scripts `names` with a browser's objects, which the first argument may add to.
+function load(...names) {
+  const extra = typeof names[0] === "string" ? {} : names.shift();
+  const context = vm.createContext({ ...extra, console, Float32Array, Uint8Array, Uint32Array, Int32Array, Int16Array, Math, document: {}, setTimeout });
+  const code = ["const TomoHet = {};", ...names.map((name) => readFileSync(new URL(`${name}.js`, STATIC), "utf8").replace("const TomoHet = {};", "")), "TomoHet;"];
+  return vm.runInContext(code.join("\n"), context);
+}
+
+const near = (found, expected, tolerance = 1e-6) => {
+  assert.equal(found.length, expected.length);
+  [...found].forEach((v, i) => assert.ok(Math.abs(v - expected[i]) <= tolerance, `${i}: ${v}, expected ${expected[i]}`));
+};
+
+const { codec, Items } = load("codec", "items");
+const ENTRY = { name: "linear", label: "Linear model", n: 4, average: [0.5, -0.25], deviations: [1, 2] };
+// Coefficients of four particles for two components.
+const model = () => new codec.Model(ENTRY, Float32Array.of(1, 2, 3), Float32Array.of(1, 0, 0, 0, 1, -1), Float32Array.of(0, 0, 1, 1, -1, 0, 0, 0));
+
+test("small integers have a scale for each row", () => {
+  near(codec.rows(Uint8Array.of(128, 129, 255, 1), [0.5, 2], 128), [0, 0.5, 254, -254]);
+  near(codec.rows(Int16Array.of(-3, 4), [0.1, 10], 0), [-0.3, 40]);
+});
+
+test("the volume of a selection is the mean of its particles' volumes", () => {
+  const m = model(), chosen = [0, 2, 3];
+  const each = chosen.map((row) => m.volume(m.coefficientsOf(row)));
+  const mean = [0, 1, 2].map((i) => each.reduce((sum, v) => sum + v[i], 0) / 3);
+  near(m.volume(m.meanOf(chosen)), mean);
+});
+
+test("selection and others together are all particles", () => {
+  const m = model(), mean = m.meanOf([0, 2, 3]);
+  near(m.othersOf(mean, 3), m.coefficientsOf(1));
+  near(m.othersOf(m.average, 4), m.average); // nothing is left
+});
+
+test("voxels go to their place in the cube, and places are in Å from the middle", () => {
+  const grid = new codec.Grid({ edge: 2, corner: [3, 4, 5], box: 8, pixel_size_A: 2 }, Uint8Array.of(0, 1, 0, 0, 1, 0, 0, 1));
+  near(grid.cube(Float32Array.of(7, 8, 9)), [0, 7, 0, 0, 8, 0, 0, 9]);
+  assert.equal(grid.fromMiddle_A(0, 0), -2);
+  assert.equal(grid.fromMiddle_A(2, 1), 4);
+});
+
+test("a difference is in sigma, and its limit is a round number above nearly all", () => {
+  const a = Float32Array.from({ length: 1000 }, (_, i) => i / 1000), b = new Float32Array(1000);
+  const { values, limit } = codec.difference(a, b, 0.1);
+  assert.ok(Math.abs(values[500] - 5) < 1e-5);
+  assert.equal(limit, 10);
+  assert.equal(codec.difference(b, b, 0.1).limit, 1);
+});
+
+const data = () => ({
+  models: [model()],
+  groups: [
+    { column: "state", title: "state", value: 0, n: 3, colour: "#111111", coefficients: [[0.5, -0.25]] },
+    { column: "state", title: "state", value: 1, n: 1, colour: "#222222", coefficients: [[1, 3]] },
+    { column: "kmeans", title: "k-means cluster", value: 0, n: 4, colour: "#333333", coefficients: [[9, 9]] },
+  ],
+  maps: [{ label: "Half map 1", kind: "reconstruction", file: "half1.mrc", values: Float32Array.of(5, 5, 5) }],
+});
+
+test("items: sets, groups, particles, maps, and steps along a component", () => {
+  const items = new Items(data());
+  items.sets = [{ name: "A", colour: "#0072b2", rows: Uint32Array.of(2, 3) }];
+  items.particle = 1;
+  near(items.resolve("set 0", "all").values, items.space.volume(items.space.meanOf([2, 3])));
+  near(items.resolve("others", "set 0").values, items.space.volume(items.space.meanOf([0, 1])));
+  near(items.resolve("particle", "all").values, items.space.volume([0, 0]));
+  near(items.resolve("map 0", "all").values, [5, 5, 5]);
+  items.step = { component: 1, at: -1.5 };
+  near(items.resolve("step", "all").values, items.space.volume([0.5, -0.25 - 3]));
+  assert.equal(items.resolve("step", "all").label, "Component 2 at −1.5 SD");
+  assert.equal(items.resolve("set 0", "all").note, "Linear model, mean of 2 particles");
+  assert.equal(items.resolve("group 1", "all").colour, "#222222");
+  const keys = items.choices().flatMap(([, entries]) => entries.map(([key]) => key));
+  assert.deepEqual([...keys], ["set 0", "all", "others", "particle", "step", "group 0", "group 1", "group 2", "map 0"]);
+});
+
+test("the first volume is of the state that adds most to the variance", () => {
+  assert.equal(new Items(data()).mostDifferent(), "group 1");
+});
+
+test("the surface of a cube of floats is where the level is crossed", () => {
+  const { isosurface } = load("surface"), edge = 20, c = 9.5;
+  const volume = Float32Array.from({ length: edge ** 3 }, (_, i) =>
+    0.01 * (6.2 - Math.hypot((i % edge) - c, (Math.floor(i / edge) % edge) - c, Math.floor(i / edge ** 2) - c)));
+  const { positions, indices } = isosurface(volume, edge, 0);
+  assert.ok(indices.length > 500);
+  for (let p = 0; p < positions.length; p += 3) {
+    assert.ok(Math.abs(Math.hypot(positions[p] - c, positions[p + 1] - c, positions[p + 2] - c) - 6.2) < 0.05);
+  }
+});
+
+const peak = Float32Array.from({ length: 216 }, (_, i) => (i === 129 ? 1 : 0));
+
+test("without a worker the page makes surfaces itself", async () => {
+  const { surfaces } = load("surface", "surfaces"), mesh = await surfaces.of(peak, 6, 0.5);
+  assert.ok(mesh.indices.length > 0 && !surfaces.inWorker);
+});
+
+test("the page makes the surfaces that a failing worker has not finished", async () => {
+  const context = { URL: { createObjectURL: () => "blob:" }, Blob: class {} };
+  class Worker {
+    postMessage() {
+      setTimeout(() => this.onerror({ preventDefault() {} }), 1);
+    }
+  }
+  const { surfaces, isosurface } = load({ ...context, Worker }, "surface", "surfaces"), asked = surfaces.of(peak, 6, 0.5);
+  assert.ok(surfaces.inWorker);
+  near((await asked).positions, isosurface(peak, 6, 0.5).positions);
+  assert.ok(!surfaces.inWorker);
+});
