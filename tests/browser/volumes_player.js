@@ -105,7 +105,7 @@ const PLAYS = {
 
 async function playAll() {
   const outcomes = {};
-  await TomoHet.drawAll();
+  await TomoHet.modules.page.drawAll();
   for (const [scene, play] of Object.entries(PLAYS)) outcomes[scene] = await play(viewOf("all"));
   return outcomes;
 }

@@ -15,14 +15,13 @@ from tomohet.report.evidence import evidence, figure
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.figures import PALETTE
 from tomohet.report.reading import Reader
-from tomohet.report.space import share
-from tomohet.report.tables import table_payload
+from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes
+from tomohet.report.tables import is_category, plottable, table_payload
 from tomohet.report.truth import truth_context
+from tomohet.report.view import best_view
 from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
 
 UNITS_IN_CAPTION = 5
-AXES = (("umap1", "umap2"), ("pc1", "pc2"), ("vumap1", "vumap2"), ("vpc1", "vpc2"), ("x_A", "y_A"))
-COLOURS = ("kmeans", "vkmeans", "gmm", "tomogram")
 VARIABILITY = (
     "Standard deviation of the particles' maps, voxel by voxel (linear/variability.mrc). A part that comes "
     "and goes appears as a blob, a part that moves as a shell around its edge."
@@ -61,8 +60,14 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "n": round_.n_particles,
         "stages": [{"title": stage.title, "done": round_.stages[stage.name]} for stage in STAGES],
         "tiles": tiles(round_),
-        "explorer": explorer(round_, blobs, round_.particles, "particle", space.table_values),
-        "volume_space": explorer(round_, blobs, round_.volume_table, "volume", space.table_values),
+        "explorer": explorer(
+            round_,
+            blobs,
+            round_.particles,
+            "particle",
+            table_bytes(round_.n_particles, [r.n_particles for r in rounds]),
+        ),
+        "volume_space": explorer(round_, blobs, round_.volume_table, "volume", LEAST_TABLE_BYTES),
         "cell": cell(round_, reader, blobs),
         "comparison": comparison(round_, len(rounds), reader, blobs),
         "structures": volume_set(reader, blobs, round_.volumes, structure_box, structure_captions(round_)),
@@ -122,7 +127,7 @@ def tiles(round_: Round) -> list[dict]:
 
 
 def explorer(
-    round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str, most_values: int
+    round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str, most_bytes: float
 ) -> dict | None:
     """Make an interactive table of particles or volumes.
 
@@ -130,19 +135,16 @@ def explorer(
     """
     if table is None or len(table) < 2 or key not in table:
         return None
-    payload = table_payload(blobs, table, key, most_values)
-    kinds = {c["name"]: c["kind"] for c in payload["columns"]}
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
-    if len(numbers) < 2:
+    names = plottable(table)
+    if sum(not is_category(table[name]) for name in names) < 2:
         return None
-    axes = [pair for pair in AXES if set(pair) <= set(numbers)] or [tuple(numbers[:2])]
+    axes, colour = best_view(table, names)
     return {
         "noun": key,
-        "table": payload,
-        "axes": [axes[0], axes[1 % len(axes)]],
-        "colour": next((name for name in COLOURS if name in kinds), numbers[0]),
+        "table": table_payload(blobs, table, key, most_bytes),
+        "axes": axes,
+        "colour": colour,
         "round": round_.name,
-        "child": "selected",
     }
 
 
