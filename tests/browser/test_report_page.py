@@ -1,11 +1,5 @@
 """The report's page in a real browser: drawn without errors, and its selections are what pandas selects."""
 
-import html
-import json
-import os
-import re
-import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -23,19 +17,6 @@ from tomohet.rounds.polygons import inside
 from tomohet.rounds.select import select
 
 PLAYER = Path(__file__).with_name("report_player.js")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=20000 --dump-dom"
-).split()
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None and os.environ.get("TOMOHET_REQUIRE_BROWSER") == "1":
-        pytest.fail("TOMOHET_REQUIRE_BROWSER=1, but there is no chromium")
-    return found or pytest.skip("no chromium")
 
 
 @pytest.fixture(scope="module")
@@ -49,34 +30,20 @@ def table(results):
 
 
 @pytest.fixture(scope="module")
-def play(browser, results, tmp_path_factory):
-    """`play(width)`: outcomes of the player's scenes in a window `width` pixels wide, by name."""
+def scenes_at(play_scenes, results):
+    """`scenes_at(width)`: outcomes of the player's scenes in a window `width` pixels wide, by name."""
     page = write_report(results).read_text()
-
-    @cache
-    def act(width: int) -> dict:
-        folder = tmp_path_factory.mktemp(f"browser_{width}")
-        played = folder / "played.html"
-        played.write_text(page.replace("</body>", f"<script>{PLAYER.read_text()}</script></body>"))
-        command = [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900"]
-        done = subprocess.run([*command, played.as_uri()], capture_output=True, text=True, timeout=180)
-        outcome = re.search(r'<pre id="outcome">(.*?)</pre>', done.stdout, re.S)
-        assert outcome, done.stderr[-2000:]
-        answer = json.loads(html.unescape(outcome[1]))
-        assert answer["failure"] is None, answer["failure"]
-        return answer["scenes"]
-
-    return act
+    return cache(lambda width: play_scenes(page, PLAYER.read_text(), width))
 
 
 @pytest.fixture(scope="module")
-def scenes(play):
-    return play(1400)
+def scenes(scenes_at):
+    return scenes_at(1400)
 
 
 @pytest.mark.parametrize("width", [1400, 800])
-def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(play, width):
-    found = play(width)["layout"]
+def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(scenes_at, width):
+    found = scenes_at(width)["layout"]
     assert found["figures"] == found["drawn"] > 10
     assert found["failed"] == 0
     assert found["overflow"] <= 0

@@ -1,11 +1,6 @@
 """The view of volumes in a real browser: live means are tomohet's own, and every control acts."""
 
-import html
-import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +13,6 @@ from tomohet.model.load import load_model
 from tomohet.report import write_report
 
 PLAYER = Path(__file__).with_name("volumes_player.js")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=20000 --dump-dom"
-).split()
 
 
 @pytest.fixture(scope="module")
@@ -31,23 +21,8 @@ def results(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def scenes(results, tmp_path_factory):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None and os.environ.get("TOMOHET_REQUIRE_BROWSER") == "1":
-        pytest.fail("TOMOHET_REQUIRE_BROWSER=1, but there is no chromium")
-    if browser is None:
-        pytest.skip("no chromium")
-    folder = tmp_path_factory.mktemp("browser")
-    played = folder / "played.html"
-    page = write_report(results).read_text()
-    played.write_text(page.replace("</body>", f"<script>{PLAYER.read_text()}</script></body>"))
-    command = [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1400,900"]
-    done = subprocess.run([*command, played.as_uri()], capture_output=True, text=True, timeout=180)
-    outcome = re.search(r'<pre id="outcome">(.*?)</pre>', done.stdout, re.S)
-    assert outcome, done.stderr[-2000:]
-    answer = json.loads(html.unescape(outcome[1]))
-    assert answer["failure"] is None, answer["failure"]
-    return answer["scenes"]
+def scenes(play_scenes, results):
+    return play_scenes(write_report(results).read_text(), PLAYER.read_text())
 
 
 def test_live_mean_is_the_mean_that_eval_vol_decodes(scenes, results):

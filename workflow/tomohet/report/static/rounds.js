@@ -51,6 +51,7 @@ export function tabbed(host, shown) {
 export function followViews() {
   const opened = new WeakSet();
   document.addEventListener("tomohet:view", ({ target, detail }) => {
+    if (target.closest("[hidden]")) return;
     if (opened.has(target)) history.replaceState(null, "", written(target.id, detail.state));
     opened.add(target);
   });
