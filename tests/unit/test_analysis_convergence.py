@@ -13,6 +13,7 @@ from tomohet.analysis.run_folder import RunFolder
 from tomohet.errors import InputError
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import load_pickles
+from tomohet.training.held_out import still_to_come
 
 
 @pytest.fixture
@@ -141,6 +142,45 @@ def test_verdicts():
     assert judged(0.01 * z, 0.1, 0.7, 0.9).text == "collapsed"
     none = pd.DataFrame()
     assert verdict.judge(z, None, none, none, None).text == "too few epochs to judge"
+
+
+def gains(*gain, change=None, error=10.0):
+    table = pd.DataFrame({"epoch": np.arange(len(gain)), "gain_of_decoder": gain, "error_of_decoder": 80.0})
+    return table.assign(change_of_decoder=np.append(np.nan, np.diff(gain)), error_of_change=error)
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        (gains(1000, 1300, 1390, 1417), "converged"),  # 90, 27, then 8 and less: 1 % to come
+        (gains(500, 800, 980), "still changing"),  # falls by 0.6 an epoch: a quarter to come
+        (gains(1000, 1300, 1310), "converged"),  # 10 ± 10
+        (gains(1000, 1300, 1200), "overfitting"),
+        (gains(0, 0, 0), "converged"),  # the network adds nothing
+        (gains(1000), "too few epochs to judge"),
+        (gains(1000, 1200).drop(columns="change_of_decoder"), "too few epochs to judge"),
+    ],
+)
+def test_held_out_tilts_decide_for_a_warm_started_network(table, text):
+    z, _ = fakes.latents(50, 3)
+    losses, none = pd.DataFrame({"total": [4, 3, 2, 1.0]}), pd.DataFrame()
+    found = verdict.judge(z, losses, none, none, None, table)
+    assert found.text == text and found.metrics["best_epoch"] == table["gain_of_decoder"].argmax()
+    assert "plateau" in found.reasons[1]  # the loss is told, and does not decide
+
+
+def test_what_is_still_to_come_of_a_geometric_approach():
+    table = gains(*1000 * (1 - 0.6 ** np.arange(1, 6)))
+    assert still_to_come(table) == pytest.approx(1000 - table["gain_of_decoder"].iloc[-1])
+    every_other = table.iloc[1::2]
+    assert still_to_come(every_other) == pytest.approx(1000 - every_other["gain_of_decoder"].iloc[-1])
+
+
+def test_gains_are_read_up_to_the_epoch_analysed(tmp_path):
+    assert latent_drift.read_held_out(tmp_path, 3) is None
+    gains(1, 2, 3).to_csv(tmp_path / "held_out.csv", index=False)
+    assert latent_drift.read_held_out(tmp_path, 1)["gain_of_decoder"].tolist() == [1, 2]
+    assert len(latent_drift.read_held_out(tmp_path, -1)) == 3
 
 
 def test_falling_nyquist_and_equal_volumes_are_warned_of():

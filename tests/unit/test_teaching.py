@@ -162,6 +162,20 @@ def test_repeating_an_epoch_replaces_what_is_said_of_it(build):
     assert [row["epoch"] for row in teaching.history] == [0, 1]
 
 
+def test_the_change_of_the_gain_is_that_of_the_same_particles(build):
+    teaching = build("tilts")
+    gain = torch.arange(len(teaching.linear)).double()
+    assert teaching._change(gain) == {}
+    row = teaching._change(gain + 1)
+    assert row["change_of_decoder"] == pytest.approx(len(gain)) and row["error_of_change"] == pytest.approx(0)
+    teaching._judges = np.array([1, 3])
+    row = teaching._change(gain[[1, 3]] + torch.tensor([2.0, 4.0]).double())
+    assert row["change_of_decoder"] == pytest.approx(2 * len(gain))  # 1 and 3 nats, for all particles
+    teaching._judges = None
+    row = teaching._change(gain)
+    assert row["change_of_decoder"] == pytest.approx(-3 * len(gain))
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_state_is_taken_up(build, encoder):
     first, second = build(encoder), build(encoder)

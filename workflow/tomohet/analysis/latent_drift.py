@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.analysis.clusters import kmeans
-from tomohet.analysis.run_folder import RunFolder
+from tomohet.analysis.run_folder import FINAL, RunFolder
 from tomohet.errors import InputError
 from tomohet.files.digests import is_there
 from tomohet.files.tables import read_csv
@@ -41,6 +41,19 @@ def read_losses(folder: Path) -> pd.DataFrame | None:
             losses["epoch"] = losses["epoch"].astype(int) - 1
             return losses.drop_duplicates("epoch", keep="last")
     return None
+
+
+def read_held_out(folder: Path, last: int) -> pd.DataFrame | None:
+    """Read the gains on held-out tilt images up to epoch `last`.
+
+    None for a training that does not start from the linear model.
+    """
+    file = folder / "held_out.csv"
+    if not is_there(file):
+        return None
+    table = read_csv(file, dict.fromkeys(("epoch", "gain_of_decoder", "error_of_decoder"), "numbers"))
+    table = table[table["epoch"] <= last] if last != FINAL else table
+    return table if len(table) else None
 
 
 def listed_epochs(known: Sequence[int], interval: int, last: int) -> list[int]:

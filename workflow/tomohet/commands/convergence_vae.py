@@ -80,7 +80,8 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
         figures |= convergence.volume_figures(drifted, [path.stem for path in options.ground_truth])
     convergence.save(figures, outdir, options.plot_format)
 
-    verdict = judge(training.latents(last)[0], losses, moved, stable, drifted)
+    held_out = latent_drift.read_held_out(options.workdir, last)
+    verdict = judge(training.latents(last)[0], losses, moved, stable, drifted, held_out)
     write_pickle(
         outdir / "vector_metrics.pkl",
         every_shift[["dot", "magnitude", "cosine_distance"]].to_numpy(),
@@ -98,7 +99,7 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
         "metrics": verdict.metrics,
         "epochs": epochs,
     }
-    found |= stated([convergence_answer(verdict.text, last)])
+    found |= stated([convergence_answer(verdict.text, last, verdict.metrics.get("best_epoch"))])
     with sealed(outdir / CONVERGENCE.summary):
         write_json(outdir / CONVERGENCE.summary, found)
     return found

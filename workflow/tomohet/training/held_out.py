@@ -7,17 +7,22 @@ Columns of the table, which has a row for each epoch that was judged (`training.
 - share_of_latents: factor on the weights by which latents enter the network;
 - gain_of_decoder, gain_of_latents: how many nats better the held-out images are predicted with the network's
   volumes, or with its latents, than with those of the linear model; latents are judged less often;
+- change_of_decoder, error_of_change: change of gain_of_decoder since the last judgement, on the same
+  particles;
 - error_of_decoder, error_of_latents: standard errors of the gains over particles. Where a sample judged, gain
   and error are estimates for all particles.
 """
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from tomohet.answers import Answer, sentence, stated
 from tomohet.files.atomic import write_csv, write_json
 from tomohet.linear.significance import ADOPTED_SE, BETTER_SE, exceeds
+
+SLOWEST_FALL = 0.95  # largest ratio of one epoch's gain to that of the epoch before in an extrapolation
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -30,6 +35,23 @@ def judged(table: pd.DataFrame, what: str) -> pd.DataFrame:
     """Return epoch, gain and error of the epochs after which `what` (decoder or latents) was judged."""
     columns = {"epoch": "epoch", f"gain_of_{what}": "gain", f"error_of_{what}": "error"}
     return table.reindex(columns=list(columns)).rename(columns=columns).dropna()
+
+
+def still_to_come(table: pd.DataFrame) -> float:
+    """Extrapolate how many nats the decoder will still gain, from the last two changes of its gain.
+
+    The gain of an epoch is taken to fall geometrically. The first judgement's gain is the change since the
+    start.
+    """
+    shown = judged(table, "decoder")
+    epochs = np.diff(shown["epoch"].to_numpy(float), prepend=-1.0)
+    change = np.diff(shown["gain"].to_numpy(float), prepend=0.0)
+    if len(change) < 2 or change[-1] <= 0:
+        return 0.0
+    before, last = change[-2:] / epochs[-2:]
+    fall = (last / max(before, last)) ** (1 / epochs[-2:].mean())  # from one epoch to the next
+    of_interval = min(fall, SLOWEST_FALL) ** epochs[-1]
+    return float(change[-1] * of_interval / (1 - of_interval))
 
 
 def write_held_out(folder: Path, history: list[dict]) -> str:

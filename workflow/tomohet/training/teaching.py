@@ -82,6 +82,7 @@ class Teaching:
     source: Tensor | None = None
     rows_per_image: float = 1.0
     dtype: torch.dtype = torch.float32
+    judged: Tensor | None = None  # (S,) gain on each particle when it was last judged; nan if it was not
     sample: np.ndarray | None = field(init=False)
     calendar: Calendar = field(init=False)
 
@@ -134,6 +135,7 @@ class Teaching:
             "fitted": self.fitted.start,
             "own": self.own,
             "history": self.history,
+            "judged": self.judged,
         }
 
     def load_state(self, state: dict | None) -> None:
@@ -148,6 +150,7 @@ class Teaching:
         if linear.shape != self.linear.shape or not torch.allclose(linear, self.linear, atol=1e-2):
             raise ValueError("that training had other particles, other tilt images or another linear model")
         self.fitted.start, self.own, self.history = state["fitted"], state["own"], state["history"]
+        self.judged = state.get("judged")
 
     @torch.no_grad()
     def _scale_network(self) -> dict:
@@ -169,7 +172,33 @@ class Teaching:
         scale_inputs_(first, decoder.n_features, of_latents)
         scale_(last, factor)
         shares = {"share_of_network": factor, "share_of_latents": of_latents}
-        return shares | self._named(gains[:, best], "decoder")
+        return shares | self._named(gains[:, best], "decoder") | self._change(gains[:, best])
+
+    def _change(self, gain: Tensor) -> dict:
+        """Compare the decoder's `gain` on each judging particle with that of the last judgement.
+
+        Returns the change for all particles and its standard error. The particles are the same, so that the
+        error is much smaller than that of either gain.
+        """
+        before, self.judged = self.judged, self._by_particle(gain)
+        if before is None:
+            return {}
+        change = self.judged - before
+        change = change[~change.isnan()]
+        share = len(self.judged) / len(change)
+        return {
+            "change_of_decoder": share * change.sum().item(),
+            "error_of_change": share * _error(change).item(),
+        }
+
+    def _by_particle(self, gain: Tensor) -> Tensor:
+        """Spread the judging particles' `gain` over all particles, nan for the others."""
+        if self._judges is None:
+            return gain
+        particles = len(self.linear) if self.source is None else int(self.source.max()) + 1
+        rows = torch.as_tensor(self._judges, device=gain.device)
+        rows = rows if self.source is None else self.source[rows].unique()
+        return gain.new_full((particles,), torch.nan).index_copy_(0, rows, gain)
 
     def _test_encoder(self, encoder: TaughtEncoder) -> dict:
         """Test whether the encoder's latents predict held-out images better than the linear model's."""
