@@ -179,7 +179,9 @@ FURTHER = [
         "shift_half_planes(torch.view_as_complex(parts), -s",
     ),
     Mutant("particles/store_writing.py", "transforms) * signs[", "transforms) / 1 + 0 * signs["),
-    Mutant("model/decoder.py", "target[..., 1] *= self._sign[part]", "pass"),
+    Mutant(
+        "model/decoder.py", "torch.stack((torch.ones_like(sign), sign), dim=1)", "torch.ones_like(k[:, :2])"
+    ),
     Mutant("model/decoder.py", "(minus - plus) / 2), dim=1", "(plus - minus) / 2), dim=1"),
     Mutant("model/loss.py", "-0.5 * (1 + logvar - mu**2", "-0.5 * (1 - logvar - mu**2"),
     Mutant("model/loss.py", "return beta * kl / full_plane_points", "return beta * kl"),

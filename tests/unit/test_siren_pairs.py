@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.linalg import hadamard
 from scipy.stats import hypergeom
 
@@ -241,3 +243,58 @@ def test_independent_voxels_make_no_blocks(rule, seed):
         partners = pairs.partners_by_siren(voxels)
     space = Space(np.arange(3000), (15, 15, 15), np.zeros(3000))
     assert (find_blocks(voxels, partners, seed, space) == -1).all()
+
+
+@given(
+    volumes=st.integers(60, 300),
+    voxels=st.integers(2, 70),
+    keep=st.integers(1, 40),
+    tile=st.integers(1, 900),
+    noisy=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=25, deadline=None)
+def test_both_engines_agree_whatever_the_sizes(volumes, voxels, keep, tile, noisy, seed):
+    rng = np.random.default_rng(seed)
+    blocks = random_states(volumes, -(-voxels // 3), seed)
+    on = np.repeat(blocks, 3, axis=1)[:, :voxels] ^ (rng.uniform(size=(volumes, voxels)) < 0.04)
+    on[0], on[1] = True, False
+    found = voxels_of(on, rng.uniform(0, 30, (voxels, 3)).astype(np.float32))
+    if noisy:
+        found = dataclasses.replace(found, noise_A=rng.choice(np.array([2, 8], np.float32), voxels))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(matrix.PAIRS_PER_TILE, "cpu", tile)
+        for partners_of in (
+            lambda engine: pairs.partners_by_phi(found, np.random.default_rng(0), keep, engine),
+            lambda engine: pairs.partners_by_siren(found, keep=keep, engine=engine),
+        ):
+            one, other = partners_of("popcount"), partners_of("matrix-cpu")
+            np.testing.assert_array_equal(one.index, other.index)
+            np.testing.assert_array_equal(one.phi, other.phi)
+            assert (one.linked, one.excluded, one.p_value) == (other.linked, other.excluded, other.p_value)
+
+
+@given(seed=st.integers(0, 2**32 - 1), keep=st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_the_best_keys_of_every_voxel_are_kept_piece_by_piece(seed, keep):
+    rng = np.random.default_rng(seed)
+    voxel = np.sort(rng.integers(0, 9, rng.integers(0, 60)))
+    keys = rng.permutation(1000)[: len(voxel)]
+    best = torch.full((9, keep), matrix.NOBODY, dtype=torch.int64)
+    for part in np.array_split(np.arange(len(voxel)), 3):
+        matrix._keep_best(best, torch.as_tensor(voxel[part]), torch.as_tensor(keys[part]))
+    for row in range(9):
+        expected = np.sort(keys[voxel == row])[::-1][:keep]
+        assert best[row].tolist() == [*expected, *[matrix.NOBODY] * (keep - len(expected))]
+
+
+@pytest.mark.parametrize("volumes", [2047, 2048])
+def test_counts_of_16_bits_are_exact_up_to_their_limit(volumes):
+    """In float16 the cut-off V + 1, which no count reaches, must not round to V."""
+    voxels = voxels_of(random_states(volumes, 2))
+    states = matrix._States(voxels, torch.device("cpu"))
+    exact = volumes + 1 <= matrix.LARGEST_EXACT_HALF
+    states._kind = torch.float16 if exact else torch.float32
+    table = torch.tensor([0, 1, volumes, volumes + 1, 10 * volumes, -1])
+    assert states.comparable(table).tolist() == [0, 1, volumes, volumes + 1, volumes + 1, -1]
+    assert exact == (float(torch.tensor(volumes + 1.0).half()) == volumes + 1 and volumes < 2048)

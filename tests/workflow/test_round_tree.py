@@ -172,13 +172,13 @@ def test_plot_option_trains_nothing_again(finished):
     }
 
 
-def test_gpus_are_asked_for_by_what_is_fitted_alone(tmp_path):
+def test_gpus_are_asked_for_by_what_gains_from_them(tmp_path):
     output = snakemake(tmp_path, CONFIG | {"gpus": 1}, "-n")
     blocks = re.split(r"\n(?=(?:local)?rule )", output)
     with_gpu = {
         re.match(r"(?:local)?rule (\w+):", block)[1] for block in blocks if re.search(r"\bgpu=1\b", block)
     }
-    assert with_gpu == {"train_linear", "train_vae"}
+    assert with_gpu == {"train_linear", "train_vae", "volumes", "siren", "maven", "states"}
     assert all("nodes=1" in block for block in blocks if "gpu=1" in block)
     assert "gpu=" not in snakemake(tmp_path, CONFIG, "-n")
 

@@ -52,6 +52,9 @@ MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else 
 
 # One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes.
 GPU = {"gpu": CONFIG["gpus"], "nodes": 1} if CONFIG["gpus"] else {}
+SEVERAL_GPUS = "--multigpu" if CONFIG["gpus"] > 1 else ""
+# For stages that gain from a GPU and use a single one.
+ONE_GPU = {"gpu": 1, "nodes": 1} if CONFIG["gpus"] else {}
 
 # In every rule's shell: `tomohet COMMAND` runs that script of workflow/scripts with the Python that runs
 # Snakemake (under --sdm conda with the environment's), and `logged FILE` copies its output to the terminal and

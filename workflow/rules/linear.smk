@@ -29,7 +29,7 @@ rule train_linear:
         options=options("linear"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
-        several="--multigpu" if CONFIG["gpus"] > 1 else "",
+        several=SEVERAL_GPUS,
     shell:
         "tomohet train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
         " {params.several} {params.options} 2>&1 | logged {log:q}"

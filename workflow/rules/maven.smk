@@ -18,6 +18,7 @@ rule maven:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
+        **ONE_GPU,
         mem_mb=megabytes(4000),
         runtime=minutes(120),
     params:

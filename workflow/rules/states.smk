@@ -19,6 +19,7 @@ rule states:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
+        **ONE_GPU,
         mem_mb=megabytes(6000),
         runtime=minutes(120),
     params:

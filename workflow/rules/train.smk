@@ -35,7 +35,7 @@ rule train_vae:
             if input.teacher
             else shlex.join(["--poses", str(input.poses)])
         ),
-        several="--multigpu" if CONFIG["gpus"] > 1 else "",
+        several=SEVERAL_GPUS,
     shell:
         "tomohet train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
         " {params.teacher} {params.several} {params.options} 2>&1 | logged {log:q}"

@@ -14,6 +14,7 @@ rule volumes:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
+        **GPU,
         mem_mb=megabytes(6000),
         runtime=minutes(240),
     params:
@@ -21,10 +22,11 @@ rule volumes:
         options=options("volumes"),
         model=subpath(input[0], parent=True),
         epoch=epoch,
+        several=SEVERAL_GPUS,
     shell:
         "(tomohet choose_volumes {params.model:q} --epoch {params.epoch:q} --count {params.n_volumes}"
         " -o {output:q} && tomohet eval_vol --workdir {params.model:q} --epoch {params.epoch:q}"
-        " --zfile {output:q}/z.pkl -o {output:q} {params.options}) 2>&1 | logged {log:q}"
+        " --zfile {output:q}/z.pkl -o {output:q} {params.several} {params.options}) 2>&1 | logged {log:q}"
 
 
 rule analyze_volumes:

@@ -19,8 +19,8 @@ def device_of(name: str):
         raise InputError("--device cuda: PyTorch sees no CUDA device; use --device cpu or ask for a GPU")
     if name == "cpu" or not available:
         return torch.device("cpu")
-    # Each of several processes on a node has its own GPU.
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    # Each of several processes on a node has its own GPU; Slurm may show each process none but its own.
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
 def fast_bfloat16(device) -> bool:

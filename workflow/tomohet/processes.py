@@ -5,6 +5,7 @@ gradients over the processes before the optimiser's step. They are started by `-
 """
 
 import datetime
+import logging
 import os
 import signal
 import socket
@@ -14,16 +15,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor
 
-from tomohet.errors import DoneByCopies
+from tomohet.errors import DoneByCopies, InputError, Interrupted
 
 # The leader writes volumes and checkpoints while the others wait for it.
 PATIENCE = datetime.timedelta(hours=6)
+# A process that waits for a lost one inside NCCL does not react to SIGTERM.
+GRACE_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,24 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if size == 1:
         yield ALONE
         return
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    # With its device known, NCCL connects the processes now, and not in the middle of the first step.
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
+    )
+    failed = True
     try:
         yield Processes(torch.distributed.get_rank(), size)
+        failed = False
+    except Interrupted:  # all processes end at the same step
+        failed = False
+        raise
     finally:
-        torch.distributed.destroy_process_group()
+        # NCCL ends its connections together with the others, and those may wait for a step of this one.
+        if not (failed and on_gpu):
+            torch.distributed.destroy_process_group()
 
 
 def is_copy() -> bool:
@@ -105,6 +122,8 @@ def start_one_per_gpu(device: torch.device) -> None:
     """With several visible GPUs run this very command once on each, and raise DoneByCopies with their status.
 
     Returns on a CPU, with one GPU, and in the processes that were started.
+
+    Raises InputError where there is no command to run again, as in a notebook.
     """
     n = torch.cuda.device_count() if device.type == "cuda" else 1
     if n > 1 and not is_copy():
@@ -123,34 +142,93 @@ def share_of(part: tuple[int, int], device: torch.device) -> Processes:
 
 
 def start_copies(n: int) -> int:
-    """Run this command in n processes; return the exit status of the first that fails, or 0.
+    """Run this command in n processes; return 0, or the exit status of the first that fails.
 
-    When one fails the others are terminated. SIGTERM and SIGINT are passed on: the copies save and end.
+    When one fails, the others are ended, and one line of the log says which it was. SIGTERM and SIGINT are
+    passed on: the copies save and end.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     common = {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1"}
-    common["MASTER_PORT"] = str(port)
-    command = [sys.executable, *sys.orig_argv[1:]]
+    common |= {"MASTER_PORT": str(_free_port()), "PYTHONPATH": _python_path()}
+    command = own_command()
     copies = [
         subprocess.Popen(command, env=os.environ | common | {"RANK": str(i), "LOCAL_RANK": str(i)})
         for i in range(n)
     ]
+    with _signals_for(copies):
+        while any(copy.poll() is None for copy in copies) and not any(copy.poll() for copy in copies):
+            time.sleep(0.1)
+        failed = next((rank for rank, copy in enumerate(copies) if copy.poll()), None)
+        if failed is None:
+            return 0
+        status = copies[failed].returncode
+        if status < 128:  # a failure; at a requested end each process saves by itself
+            _end(copies)
+            log.error(
+                "process %d of %d (GPU %d) ended %s, so the others were ended too",
+                failed + 1, n, failed, _how(status),
+            )  # fmt: skip
+        for copy in copies:
+            copy.wait()
+    return status if status > 0 else 128 - status
+
+
+def own_command() -> list[str]:
+    """Return the command that this process runs, as words for another process.
+
+    Raises InputError unless the command line has started it.
+    """
+    program, *words = sys.argv
+    if not program.startswith("tomohet "):
+        raise InputError(
+            "multigpu starts a command again on every GPU, which a notebook or script of your own cannot do: "
+            "start `tomohet COMMAND ... --multigpu` in a terminal, or leave out multigpu"
+        )
+    return [sys.executable, "-m", "tomohet.cli", program.removeprefix("tomohet "), *words]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _python_path() -> str:
+    """Return the PYTHONPATH with which a process finds this very library."""
+    here = str(Path(__file__).resolve().parents[1])
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+
+
+@contextmanager
+def _signals_for(copies: list[subprocess.Popen]) -> Iterator[None]:
+    """Pass SIGTERM and SIGINT on to the processes meanwhile."""
 
     def pass_on(number: int, _frame) -> None:
         for copy in copies:
             if copy.poll() is None:
                 copy.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-    while any(copy.poll() is None for copy in copies) and not any(copy.poll() for copy in copies):
-        time.sleep(0.2)
-    failed = [copy.poll() for copy in copies if copy.poll()]
-    if failed and failed[0] < 128:  # a failure; at a requested end each process saves by itself
-        for copy in copies:
-            copy.terminate()
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(copies: list[subprocess.Popen]) -> None:
+    """End the processes: by SIGTERM, and after `GRACE_S` by SIGKILL."""
     for copy in copies:
-        copy.wait()
-    return failed[0] if failed else 0
+        copy.terminate()
+    until = time.monotonic() + GRACE_S
+    for copy in copies:
+        try:
+            copy.wait(timeout=max(until - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            copy.kill()
+
+
+def _how(status: int) -> str:
+    if status > 0:
+        return f"with status {status}"
+    name = signal.Signals(-status).name
+    return f"by {name}" + (" (often: the machine has run out of memory)" if name == "SIGKILL" else "")

@@ -6,7 +6,7 @@ from tomohet.device import device_of
 from tomohet.files.parts import locked
 from tomohet.options import EvalImagesOptions
 from tomohet.particles.source import open_particles
-from tomohet.processes import share_of, start_one_per_gpu
+from tomohet.processes import PATIENCE, share_of, start_one_per_gpu
 from tomohet.running.work import command
 from tomohet.training.evaluation import write_latents
 
@@ -18,8 +18,8 @@ def run(options: EvalImagesOptions) -> Path:
     if options.multigpu:
         start_one_per_gpu(device)
     folder = options.out_z.parent
-    # The first of several processes prepares the images of a STAR file.
-    with locked(folder / "prepared"):
+    # The first of several processes prepares the images of a STAR file, which may take hours.
+    with locked(folder / "prepared", PATIENCE.total_seconds()):
         store, particles = open_particles(options.particles, options, folder)
     write_latents(options, store, particles, device, share_of(options.part, device))
     return options.out_z

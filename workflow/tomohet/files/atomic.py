@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from tomohet.files.digests import sealed
 from tomohet.files.temporaries import hold, remove_leftovers, temporary_prefix
 
 _collections: list[set[Path]] = []
+_reading_umask = threading.Lock()
 
 
 @contextmanager
@@ -62,8 +64,9 @@ def keep(*paths: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _reading_umask:  # the mask is read by setting it, and other threads may read it too
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

@@ -5,14 +5,20 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path, write_json
+
+# What is done under the lock takes seconds: a list is read and written, a file created or renamed.
+LOCK_PATIENCE_S = 600.0
+LOCK_INTERVAL_S = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +61,12 @@ class PartedFile:
             self._file = open(self._data, "r+b")  # noqa: SIM115 (closed with its owner)
 
     def write(self, first: int, records: np.ndarray) -> None:
-        """Write consecutive records from number `first`."""
-        self._file.seek(self._offset + first * self._record_bytes)
-        self._file.write(np.ascontiguousarray(records).data)
+        """Write consecutive records from number `first`; several threads may write at the same time."""
+        place = self._offset + first * self._record_bytes
+        left = np.ascontiguousarray(records).reshape(-1).view(np.uint8).data
+        while len(left):
+            written = os.pwrite(self._file.fileno(), left, place)
+            left, place = left[written:], place + written
 
     def finish(self, part: range, put: Callable[[Path, Path], None] = os.replace) -> bool:
         """Note that the records of `part` are written; return whether the file is complete.
@@ -115,28 +124,44 @@ class PartedFile:
 
 
 @contextmanager
-def locked(path: str | Path) -> Iterator[None]:
+def locked(path: str | Path, patience_s: float | None = None) -> Iterator[None]:
     """Hold the only right to this context for `path`, while other processes wait.
 
     This works on network file systems too.
+
+    patience_s : how long to wait for the right; default: `LOCK_PATIENCE_S`
+
+    Raises InputError when another process has not given up the right by then.
     """
     path = Path(path)
     lock = path.with_name(f".{path.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = open(lock, "w")  # noqa: SIM115 (closed with its owner)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                break
-        except FileNotFoundError:
-            pass
-        file.close()  # the previous holder of the lock has removed the file that we waited for
+    file = _waited_for(lock, LOCK_PATIENCE_S if patience_s is None else patience_s)
     try:
         yield
     finally:
         lock.unlink(missing_ok=True)
         file.close()
+
+
+def _waited_for(lock: Path, patience_s: float) -> IO:
+    """Return the lock's file, opened and locked."""
+    until = time.monotonic() + patience_s
+    while True:
+        file = open(lock, "w")  # noqa: SIM115 (closed with its owner)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        except (BlockingIOError, FileNotFoundError):
+            pass  # another process holds the lock, or has just removed the file
+        file.close()
+        if time.monotonic() > until:
+            raise InputError(
+                f"{lock}: another process has held this lock for {patience_s:.0f} s; end that process, "
+                "or, if there is none, remove the file"
+            )
+        time.sleep(LOCK_INTERVAL_S)
 
 
 def content_digest(*things: Path | np.ndarray | object) -> str:

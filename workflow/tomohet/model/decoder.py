@@ -30,7 +30,7 @@ CPU_CHUNK_VALUES = 2**19  # of one layer at most, when nothing is kept for a bac
 # Bounds on the memory that decoding volumes takes, whatever their size and number.
 KEPT_BYTES = 2**30  # products of the first layer that are kept for all latents
 VALUES_BYTES = 2**30  # Fourier values of the latents that share one pass over the points
-MAP_BYTES = 2**28  # maps transformed at once on a GPU
+MAP_BYTES = 2**26  # maps transformed at once on a GPU, and then copied into page-locked memory
 
 # Over a linear base the MLP starts small, because its contribution is not learnt yet.
 FIRST_SHARE_OVER_BASE = 0.1
@@ -230,8 +230,10 @@ class FixedPoints:
         chunk_rows: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._sign = half_space_sign(k)
-        self._k = k * self._sign[:, None] if folded.hermitian else k
+        sign = half_space_sign(k)
+        self._k = k * sign[:, None] if folded.hermitian else k
+        # The value at a point of the other half is the conjugate.
+        self._signs = torch.stack((torch.ones_like(sign), sign), dim=1)
         self._first, self._dtype = folded, dtype
         self._rest = replace(folded, layers=[(w.to(dtype), b.to(dtype)) for w, b in folded.layers])
         width = len(folded.first_bias)
@@ -273,13 +275,11 @@ class FixedPoints:
             targets = values[:, part].split(self._together)
             for latents, target in zip(from_latent.split(self._together), targets, strict=True):
                 hidden = product + latents[:, None]
-                out = self._rest.after_first_layer(hidden.flatten(0, 1)).float()
-                out = out.view(len(latents), len(product), 2)
+                out = self._rest.after_first_layer(hidden.flatten(0, 1)).view(*hidden.shape[:2], 2)
                 if self._first.hermitian:
-                    target.copy_(out)
-                    target[..., 1] *= self._sign[part]
+                    torch.mul(out, self._signs[part], out=target)
                 else:
-                    target.copy_(torch.stack([read_hartley(one) for one in out]))
+                    target.copy_(torch.stack([read_hartley(one) for one in out.float()]))
 
     def _product(self, part: slice) -> Tensor:
         """Compute the first layer's coordinate part (points, width) of a chunk."""

@@ -238,7 +238,7 @@ def _decode(
             writer.put(number, form(maps))
             number += len(maps)
             progress.update(len(maps))
-    return checksums
+    return dict(sorted(checksums.items()))
 
 
 @contextmanager

@@ -55,9 +55,9 @@ class Dataset(Options):
     )
     gpus: int = option(
         0,
-        "GPUs of one machine asked for by every training (a local counter and a Slurm request). With 2 or "
-        "more, a training uses all that it sees, each with its part of every batch. With 0 it still uses a "
-        "GPU that it sees.",
+        "GPUs of one machine asked for by every linear model, training and decoding of volumes (a local "
+        "counter and a Slurm request). With 2 or more, they use all that they see, each with its part of the "
+        "work. siren, maven and states ask for one. With 0, every stage still uses a GPU that it sees.",
         ge=0,
     )
     latents: Literal["train_vae", "linear"] = option(

@@ -32,6 +32,15 @@ class StatusOptions(Options):
     results: Path = option(Path("results"), "Folder of the results.")
 
 
+class EstimateOptions(DeviceOptions):
+    """Estimate time, GPU memory and disk of every stage of a configuration, before anything runs."""
+
+    epilog = "Times come from your own finished runs where there are any, else from measured devices."
+    configfile: Path = option(..., "Configuration.", POSITIONAL)
+    results: Path = option(Path("results"), "Folder of the results.")
+    benchmarks: Path = option(Path("benchmarks"), "Folder in which the workflow notes what stages took.")
+
+
 class Subtomo2chimeraxOptions(VolumeOptions, DeviceOptions):
     """Write ChimeraX scenes of particles in their tomograms: markers, one map, or particles' own volumes."""
 

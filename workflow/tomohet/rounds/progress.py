@@ -27,7 +27,7 @@ def progress(config: dict, folder: Path) -> list[Progress]:
         if stage != layout.SIMULATED or not config["particles"]
     ]
     for name in parents_first(config["rounds"]):
-        for stage in _stages_of(config, name):
+        for stage in stages_of(config, name):
             state = _state(stage.is_done(folder / name))
             if stage == layout.TRAIN_VAE and state == "pending":
                 state = _epochs(folder / name, stage_options(config, "train", name)["epochs"])
@@ -40,7 +40,8 @@ def is_locked(folder: Path) -> bool:
     return any((folder / ".snakemake" / "locks").glob("*"))
 
 
-def _stages_of(config: dict, round_name: str) -> list[Stage]:
+def stages_of(config: dict, round_name: str) -> list[Stage]:
+    """Return the stages of a round of the checked `config`, in running order, up to the particle table."""
     left_out = [layout.TRAIN_VAE, layout.CONVERGENCE] if config["latents"] == "linear" else []
     masks = stage_options(config, "maven", round_name)["masks"]
     if masks is None and not config["model"] and config["particles"]:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import platform
 import re
 import shutil
 import sys
@@ -86,6 +87,17 @@ def _torch() -> Finding:
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     names = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
     return Finding("ok", "torch", f"{torch.__version__}, CUDA {torch.version.cuda}: {names}")
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = (
+        re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        if cpuinfo.is_file()
+        else None
+    )
+    return found[1].strip() if found else platform.processor() or os.uname().machine
 
 
 def _memory() -> Finding:

@@ -1,0 +1,98 @@
+"""The size of a dataset and of its rounds: how many particles and images, and of how many pixels."""
+
+from dataclasses import dataclass, replace
+from math import pi
+from pathlib import Path
+
+from tomohet.errors import InputError
+from tomohet.files.pickles import load_indices
+from tomohet.particles.dialects import read_particles
+from tomohet.particles.store_files import read_description
+from tomohet.rounds import layout
+from tomohet.rounds.tree import parents_first
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Particles and tilt images of a dataset or of a round; sides of the images, px, as read and as prepared.
+
+    most : the round selects particles that are not known yet, so that these are the most that it can have
+    """
+
+    particles: int
+    images: int
+    input_box: int
+    box: int
+    most: bool = False
+
+    @property
+    def tilts(self) -> float:
+        """Images per particle."""
+        return self.images / max(self.particles, 1)
+
+    @property
+    def points(self) -> float:
+        """Fourier points of a prepared image, half of those within the Nyquist circle."""
+        return pi / 8 * self.box**2
+
+    @property
+    def ball(self) -> float:
+        """Fourier points of a map, half of those within the Nyquist sphere."""
+        return pi / 12 * self.box**3
+
+    def of(self, particles: int) -> "Sizes":
+        """Return the sizes of a part of the particles."""
+        return replace(self, particles=particles, images=round(particles * self.tilts))
+
+
+def dataset_sizes(config: dict, folder: Path) -> Sizes:
+    """Find the sizes of the dataset of a checked `config`: of its prepared store, or of what it will read.
+
+    folder : of the dataset's results
+    """
+    store = read_description(folder / layout.PREPARED.folder)
+    if store is not None:
+        counts, box = store["counts"], store["box"]
+        return Sizes(counts["particles"], counts["images"], box, box)
+    if config["particles"] is None:
+        simulated = config["simulate"]
+        tilts = 2 * int(simulated["tilt_max"] / simulated["tilt_step"]) + 1
+        n, input_box, pixel_size_A = simulated["n_particles"], simulated["box"], simulated["pixel_size"]
+        images = n * tilts
+    else:
+        software = config["prepare"]["source_software"]
+        found = read_particles(config["particles"], config["datadir"], software, expanded=None)
+        n, images = len(found.particles), len(found.images)
+        input_box, pixel_size_A = found.box, found.pixel_size_A
+    sizes = Sizes(n, images, input_box, _prepared_box(config["prepare"], input_box, pixel_size_A))
+    first = config["prepare"]["use_first_nptcls"]
+    return sizes.of(min(n, first)) if first > 0 else sizes
+
+
+def _prepared_box(prepare: dict, input_box: int, pixel_size_A: float) -> int:
+    if prepare["rescale"] is None:
+        return input_box
+    return prepare["box"] or 2 * round(input_box * pixel_size_A / prepare["rescale"] / 2)
+
+
+def round_sizes(config: dict, folder: Path, dataset: Sizes) -> dict[str, Sizes]:
+    """Find the sizes of every round; one that has not selected yet counts all particles of its parent."""
+    sizes: dict[str, Sizes] = {}
+    for name in parents_first(config["rounds"]):
+        given = config["rounds"][name]
+        parent = sizes[given["parent"]] if given.get("parent") else dataset
+        selected = layout.SUBSET.path(folder / name, layout.SUBSET.last)
+        if selected.is_file():
+            sizes[name] = replace(parent.of(len(_read(selected))), most=False)
+        elif given.get("indices"):
+            sizes[name] = parent.of(min(len(_read(Path(given["indices"]))), parent.particles))
+        else:
+            sizes[name] = replace(parent, most=parent.most or given.get("select") is not None)
+    return sizes
+
+
+def _read(path: Path):
+    try:
+        return load_indices(path)
+    except InputError as error:
+        raise InputError(f"{error}; the number of particles of a round is read from there") from error
