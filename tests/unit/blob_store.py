@@ -70,6 +70,10 @@ class BlobStore:
         shifts = torch.as_tensor(shifts_px, dtype=torch.float32)
         return replace(self, images=images, values=shift_half_planes(self.values, shifts, self.half_plane))
 
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        chosen = self.values.numpy()[rows].astype(np.complex64)
+        return chosen.view(np.float32).reshape(*chosen.shape, 2)
+
     def half_planes(self, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         return self.values[torch.as_tensor(rows)].to(device)
 

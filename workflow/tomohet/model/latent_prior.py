@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 COMPONENTS = (1, 2, 3, 4, 6, 8)
@@ -95,6 +94,9 @@ def _fit(a: Tensor, b: Tensor, components: int, seed: int) -> tuple[LatentPrior,
 
     Returns the mixture and its log evidence.
     """
+    # On import it would hold up every command that opens a model by a second.
+    from sklearn.cluster import KMeans
+
     zdim = b.shape[1]
     eye = torch.eye(zdim, dtype=a.dtype, device=a.device)
     z = torch.linalg.solve(a + eye, b[..., None])[..., 0]

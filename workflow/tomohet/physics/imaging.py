@@ -58,8 +58,12 @@ class ImageParameters(NamedTuple):
         return ImageParameters(*(field[index] for field in self))
 
     def to(self, device: torch.device | str) -> "ImageParameters":
-        """Return the same parameters on another device."""
-        return ImageParameters(*(field.to(device) for field in self))
+        """Return the same parameters on another device; from page-locked memory without waiting for it."""
+        return ImageParameters(*(field.to(device, non_blocking=True) for field in self))
+
+    def pinned(self) -> "ImageParameters":
+        """Return the same parameters in page-locked memory."""
+        return ImageParameters(*(field.pin_memory() for field in self))
 
 
 _ROTATION_COLUMNS = [f"r{row}{column}" for row in range(3) for column in range(3)]

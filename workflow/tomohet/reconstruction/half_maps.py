@@ -3,17 +3,19 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 
+from tomohet.device import sent
 from tomohet.errors import InputError
+from tomohet.particles.ahead import images_on
 from tomohet.particles.store import Store
 from tomohet.physics.backprojection import Accumulator, insert_slices, wiener_map
 from tomohet.physics.fourier import lowpass, multiply_shells
 from tomohet.physics.fsc import corrected_fsc, resolution_at
-from tomohet.physics.imaging import image_parameters
 from tomohet.physics.masks import tight_mask
 from tomohet.progress import track
 from tomohet.reconstruction.half_sets import HalfBy, half_of_images
@@ -169,16 +171,15 @@ def accumulate(
     sums = tuple(Accumulator.zeros(store.box, device) for _ in range(2))
     step = max(1, POINTS_PER_CHUNK[device.type] // hp.n)
     with track(total=len(rows), unit="images", description="backprojecting") as progress:
-        for start in range(0, len(rows), step):
-            chunk = rows[start : start + step]
-            data = store.half_planes(chunk, device)
-            _refuse_not_finite(data, store, chunk)
-            params = image_parameters(store.images.iloc[chunk], device)
-            gain = torch.as_tensor(store.gain[chunk], device=device)
+        starts = range(0, len(rows), step)
+        chunks = (rows[start : start + step] for start in starts)
+        images = images_on(device, store, chunks, partial(_refuse_not_finite, store))
+        for start, (chunk, data, params) in zip(starts, images, strict=True):
+            gain = sent(store.gain[chunk], device)
             h, g = stored_transfer(params, hp, gain, dose=recon_dose_weight, tilt=recon_tilt_weight)
             values, weights = g * data, g * h
             for number, accumulator in enumerate(sums):
-                members = torch.as_tensor(np.flatnonzero(part[start : start + step] == number), device=device)
+                members = sent(np.flatnonzero(part[start : start + step] == number), device)
                 insert_slices(values[members], weights[members], params.rotation[members], hp, accumulator)
             progress.update(len(chunk))
     return sums
@@ -202,10 +203,10 @@ def signal_to_noise(fsc: np.ndarray) -> np.ndarray:
     return signal / (1 - signal)
 
 
-def _refuse_not_finite(data: torch.Tensor, store: Store, rows: np.ndarray) -> None:
-    finite = torch.isfinite(data).all(dim=1)
+def _refuse_not_finite(store: Store, stored: np.ndarray, rows: np.ndarray) -> None:
+    finite = np.isfinite(stored).all(axis=(1, 2))
     if not finite.all():
-        row = rows[int(torch.argmin(finite.int()))]
+        row = rows[np.argmin(finite)]
         image = store.images.iloc[row]
         raise InputError(
             f"{store.folder}: image {row} (particle {image['particle']}, section {image['section']} of "

@@ -15,11 +15,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tomohet.device import sent
+from tomohet.particles.ahead import images_on
 from tomohet.particles.copies import sources
 from tomohet.particles.noise_levels import noise_gain
 from tomohet.particles.store import Store
 from tomohet.physics.fourier import HalfPlane
-from tomohet.physics.imaging import ImageParameters, image_parameters, physical_transfer
+from tomohet.physics.imaging import ImageParameters, physical_transfer
 from tomohet.physics.shells import nearest_shell
 from tomohet.physics.slicing import corners
 from tomohet.processes import ALONE, Processes
@@ -147,11 +149,10 @@ class Observations:
     def chunks(self) -> Iterator[Chunk]:
         """Yield all images, whole particles at a time, without waiting for a GPU."""
         counts = np.diff(self.store.offsets)
-        for part in self._parts:
-            chosen = self.particles[part]
-            rows = self.store.images_of(chosen)
-            params = image_parameters(self.store.images.iloc[rows], self.device)
-            data = self.store.half_planes(rows, self.device)[:, : self.n_rows]
+        parts = [self.particles[part] for part in self._parts]
+        images = images_on(self.device, self.store, map(self.store.images_of, parts))
+        for part, chosen, (rows, whole, params) in zip(self._parts, parts, images, strict=True):
+            data = whole[:, : self.n_rows]
             own_gain = self._on_device(self.store.gain[rows])
             transfer, gain = stored_transfer(params, self.half_plane, own_gain, dose=True, tilt=True)
             factor = self._on_device(self.store.noise_factor[rows])[:, None]
@@ -191,7 +192,7 @@ class Observations:
         return far
 
     def _on_device(self, values: np.ndarray) -> Tensor:
-        return torch.as_tensor(values, device=self.device)
+        return sent(values, self.device)
 
 
 def stored_transfer(
