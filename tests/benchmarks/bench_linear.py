@@ -38,7 +38,7 @@ def found(store: Store, truth: Truth, zdim: int | None) -> dict:
         "expected": float(auc_of_halves(model.held_out.reliability)[0]),
         "by kernel": float(model.detection.found),
         "excess": model.detection.excess,
-        "basis maps": len(model.basis) if zdim else model.held_out.n_components,
+        "basis maps": len(model.maps.basis) if zdim else model.held_out.n_components,
         "CPU s": time.process_time() - start,
     }
     present = truth.presence[truth.rows_of(store.particles["source_id"].to_numpy()), 0].astype(bool)

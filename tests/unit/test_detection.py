@@ -143,11 +143,11 @@ def test_the_count_stops_at_the_first_that_may_be_chance():
 
 def test_basis_maps_are_as_many_as_held_out_tilts_confirm():
     model = fit_linear_model(blob_store(N, snr=0.3), np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
-    assert len(model.basis) == 2 == model.held_out.n_components
+    assert len(model.maps.basis) == 2 == model.held_out.n_components
     assert model.held_out.found and "confirm 2 components; clear in single particles" in model.verdict
     same = blob_store(N, snr=0.3, blocks=False)
     model = fit_linear_model(same, np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
-    assert model.held_out.n_components == 0 and len(model.basis) == 1 and not model.heterogeneous
+    assert model.held_out.n_components == 0 and len(model.maps.basis) == 1 and not model.heterogeneous
     assert "no heterogeneity found at this number of particles (120)" in model.verdict
     # Of a direction that nothing confirms the reliability is an accident, and may be 1.
     assert len(summary(LinearRun(same, np.arange(N), {}), model)["held_out_reliability"]) == 0
@@ -162,7 +162,7 @@ def test_few_tilts_cannot_tell_how_clear_components_are():
 def test_a_block_that_few_particles_have_gets_a_basis_map():
     store = blob_store(N, snr=0.3, frequencies=(0.5, 0.12))
     model = fit_linear_model(store, np.arange(N), zdim=None, iterations=4, max_frequency=0.4)
-    assert len(model.basis) == 2
+    assert len(model.maps.basis) == 2
     latents = model.latents.mean.numpy()
     for has in store.presence.T:
         assert auc(has, read_out(latents, has, 0)) > 0.95

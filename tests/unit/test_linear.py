@@ -202,7 +202,7 @@ def test_latents_tell_which_blocks_a_particle_has(store, model):
 
 
 def test_difference_of_decoded_maps_is_the_block(store, model):
-    decoded = torch.einsum("pj,jzyx->pzyx", model.latents.mean, model.basis)
+    decoded = torch.einsum("pj,jzyx->pzyx", model.latents.mean, model.maps.basis)
     for block in range(2):
         present = torch.as_tensor(store.presence[:, block])
         difference = decoded[present].mean(0) - decoded[~present].mean(0)
@@ -213,10 +213,13 @@ def test_the_prior_learns_where_particles_differ(store, model):
     """Voxels of the blobs that come and go have more variance than others inside the mask."""
     blobs = (store.maps[1:] > 0.3 * store.maps[1:].amax((1, 2, 3), keepdim=True)).any(0)
     elsewhere = (store.maps[1:] < 0.02 * store.maps[1:].amax((1, 2, 3), keepdim=True)).all(0)
-    inside = model.mean.mask > 0.5
-    assert model.local_variance[blobs & inside].mean() > 3 * model.local_variance[elsewhere & inside].mean()
-    mask = model.mean.mask.square()
-    assert (model.local_variance * mask).sum() / mask.sum() == pytest.approx(1, abs=0.1)
+    inside = model.maps.mean.mask > 0.5
+    assert (
+        model.maps.local_variance[blobs & inside].mean()
+        > 3 * model.maps.local_variance[elsewhere & inside].mean()
+    )
+    mask = model.maps.mean.mask.square()
+    assert (model.maps.local_variance * mask).sum() / mask.sum() == pytest.approx(1, abs=0.1)
 
 
 def test_the_local_variance_of_homogeneous_maps_stays_even():

@@ -12,8 +12,8 @@ def write_figures(model: LinearModel, outdir: Path, plot_format: str = "png") ->
     """Write the figures: eigenvalues and reliabilities, pairs of latents, slices of the basis maps."""
     _spectrum(model, outdir / f"spectrum.{plot_format}")
     _latents(model, outdir / f"latents.{plot_format}")
-    maps = [model.mean.volume.cpu().numpy(), *model.basis.cpu().numpy()]
-    names = ["mean"] + [f"basis map {number + 1}" for number in range(len(model.basis))]
+    maps = [model.maps.mean.volume.cpu().numpy(), *model.maps.basis.cpu().numpy()]
+    names = ["mean"] + [f"basis map {number + 1}" for number in range(len(model.maps.basis))]
     figure = plots.slices_montage(
         maps, names, "Mean and basis maps, central slices", own_scale=True, diverging=True
     )
@@ -29,7 +29,7 @@ def _spectrum(model: LinearModel, path: Path) -> None:
         numbers, null.min(0), null.max(0), color="0.8", label="noise alone (sign-flipped tilts)"
     )
     axes[0].plot(numbers, model.eigenvalues, "o-", color=plots.PALETTE[0], markersize=4, label="data")
-    axes[0].axvline(len(model.basis) + 0.5, color="0.6", linewidth=0.8, linestyle="--")
+    axes[0].axvline(len(model.maps.basis) + 0.5, color="0.6", linewidth=0.8, linestyle="--")
     axes[0].set(
         title="Gram-matrix eigenvalues (left of the line: fitted)",
         xlabel="component",
