@@ -9,6 +9,7 @@ import yaml
 
 from tomohet.analysis import verdict as judging
 from tomohet.report.answers import answers
+from tomohet.report.round_section import held_out_directions
 
 UNITS = {"S1": {"present": 0.55}, "S2": {"present": 0.26}, "core": {"present": 1.0}, "odd": "text"}
 QUERIES = {"S1": "maven_S1 > 0.50", "S2": "maven_S2 > 0.50"}
@@ -77,7 +78,7 @@ def test_nothing_found_is_an_answer():
     none = {"verdict": "no heterogeneity found", "heterogeneity_found": False, "held_out_p_value": 0.4}
     said = answers(results(linear=none, convergence={}))
     assert [a.sentence for a in said["found"]] == ["No heterogeneity found."]  # units vary by noise
-    assert not any(a.text for a in said["next"])
+    assert "A round" not in [a.subject for a in said["next"]]
     assert said["trust"][1].level == "look" and "do not predict" in said["trust"][1].sentence
     assert "Add particles" in said["next"][0].sentence
 
@@ -128,3 +129,21 @@ def test_summaries_of_another_shape_end_in_no_traceback(odd):
     found = results()
     found.validation = {"verdict": "look", "checks": odd}
     answers(found)
+
+
+def test_particles_without_held_out_tilts_confirm_nothing():
+    linear = {"verdict": "heterogeneity cannot be judged: why", "heterogeneity_found": False}
+    said = answers(results(linear=linear | {"held_out_p_value": None}))
+    assert [a.sentence for a in said["found"]] == ["Heterogeneity cannot be judged: why."]
+    (held_out,) = [a for a in said["trust"] if a.subject == "Held-out tilts"]
+    assert held_out.level == "look" and "none could be held out" in held_out.sentence
+    assert "A round" not in [a.subject for a in said["next"]]
+
+
+def test_directions_that_are_confirmed_have_a_colour_of_their_own():
+    chart = held_out_directions({"held_out_moments": [9.0, 4.0, -1.0], "components_confirmed": 2})
+    (series,) = chart["series"]
+    assert series["y"] == [9.0, 4.0, -1.0]
+    assert series["colours"][0] == series["colours"][1] != series["colours"][2]
+    assert held_out_directions({"held_out_moments": [1.0], "components_confirmed": None}) is None
+    assert held_out_directions({}) is None

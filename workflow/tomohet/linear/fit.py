@@ -15,7 +15,6 @@ from torch import Tensor
 
 from tomohet.errors import InputError
 from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation, structure_first
-from tomohet.linear.detection import Detection
 from tomohet.linear.em import expectation
 from tomohet.linear.explained import CONDITIONS, sentence
 from tomohet.linear.fitted_maps import FittedMaps
@@ -25,7 +24,6 @@ from tomohet.linear.poses import PoseEstimates, Poses
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.reliability import auc_of_halves
 from tomohet.linear.search import Search
-from tomohet.linear.start import detect
 from tomohet.particles.conditions import imaging_conditions
 from tomohet.particles.store import Store
 from tomohet.processes import ALONE, Processes
@@ -49,7 +47,6 @@ class LinearModel:
     latents : posteriors of the particles' latents
     poses : errors of the particles' poses
     prior_scale : (K, shells) prior power of each basis map relative to the mean map
-    detection : kernel test
     held_out : cross-validation on held-out images
     surroundings, apart : whether the images show the surroundings of the particles (`search.Found`)
     """
@@ -58,7 +55,6 @@ class LinearModel:
     latents: Latents
     poses: PoseEstimates
     prior_scale: Tensor
-    detection: Detection
     held_out: HeldOut
     surroundings: float | None
     apart: bool
@@ -70,8 +66,8 @@ class LinearModel:
 
     @property
     def heterogeneous(self) -> bool:
-        """Whether heterogeneity is found: by held-out tilts, or by the kernel test if there are none."""
-        return self.held_out.found if self.held_out.possible else self.detection.found
+        """Whether held-out tilt images confirm heterogeneity."""
+        return self.held_out.found
 
     @property
     def verdict(self) -> str:
@@ -101,18 +97,13 @@ class LinearModel:
             found = f"heterogeneity found: held-out tilt images confirm {components}"
             return f"{found}; {self._clearness}"
         if not self.held_out.possible:
-            kernel = (
-                f"by the kernel test (p = {self.detection.p_value:.2g}); too few tilt images to hold any out"
-            )
             return (
-                f"heterogeneity found {kernel}"
-                if self.detection.found
-                else f"no heterogeneity found {kernel}"
+                "heterogeneity cannot be judged: no particle has three tilt images, so that none can be held "
+                "out; latents and maps may follow noise"
             )
         count = f"at this number of particles ({len(self.latents.mean):,})"
         images = f"held-out tilt images confirm no component (p = {self.held_out.p_value:.2g})"
-        kernel = "" if self.apart else f"; p = {self.detection.p_value:.2g} by the kernel test"
-        return f"no heterogeneity found {count}: {images}{kernel}"
+        return f"no heterogeneity found {count}: {images}"
 
     @property
     def _clearness(self) -> str:
@@ -126,11 +117,6 @@ class LinearModel:
         which = "" if count == 1 else f" in {count - clear} of them" if clear else " in all of them"
         halves = "two equally populated classes would be separated with AUC"
         return f"faint{which}: {halves} {auc:.2f} (one standard error below the estimate)"
-
-    @property
-    def eigenvalues(self) -> np.ndarray:
-        """(n,) eigenvalues of the particles' Gram matrix, largest first."""
-        return self.detection.eigenvalues
 
 
 def focused(mean: MeanMap, focus: np.ndarray | None) -> MeanMap:
@@ -200,7 +186,6 @@ def fit_linear_model(
         mean = poses.with_errors(mean, search.errors)
     else:
         mean, _ = poses.errors_about(mean, observations)
-    detection = detect(observations, mean, seed)
     n_basis = zdim or max(1, held_out.n_components)
     start = held_out.latents(n_basis)[processes.part(len(particles))]
     fitted = expectation_maximisation(
@@ -233,7 +218,6 @@ def fit_linear_model(
         latents=latents.first(n_basis),
         poses=PoseEstimates.of(poses, mean, latents),
         prior_scale=fitted.scales,
-        detection=detection,
         held_out=held_out,
         surroundings=search.surroundings,
         apart=search.apart,

@@ -131,8 +131,7 @@ class FittedMaps:
         The maps have to be those of `for_store`. Each particle's map is scaled to unit root mean square,
         which is that of its noise, because particles have different numbers of tilts.
         """
-        maps = particle_maps(self.observations(store, particles, MAP_BOX), self.mean).flatten(1)
-        return (maps / maps.square().mean(1, keepdim=True).sqrt().clamp_min(1e-30)).half()
+        return particle_maps(self.observations(store, particles, MAP_BOX), self.mean).unit
 
     def relative_noise(self, store: Store, rows: np.ndarray) -> Tensor:
         """Return the (m,) noise variance of images (rows of the store) relative to the noise of all images.

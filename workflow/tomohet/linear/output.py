@@ -97,7 +97,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
 
 
 def summary(run: LinearRun, model: LinearModel) -> dict:
-    """Return numbers for the report: eigenvalues, power of each basis map, reliability of each latent."""
+    """Return numbers for the report: tests on held-out images, power of each basis map, reliabilities."""
     variance = torch.diagonal(model.latents.covariance, dim1=1, dim2=2).mean(0)
     power = model.maps.basis.square().sum((1, 2, 3)) / model.maps.mean.volume.square().sum()
     return {
@@ -106,11 +106,12 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "zdim": len(model.maps.basis),
         "verdict": model.verdict,
         "heterogeneity_found": model.heterogeneous,
-        "components_beyond_noise": model.detection.n_components,
-        "p_value": model.detection.p_value,
-        "kernel_eigenvalues": model.eigenvalues,
-        "noise_eigenvalues": model.detection.null.mean(0),
-        "held_out_p_value": model.held_out.p_value,
+        # Number of reproducible directions; None, as the p-value, if no images could be held out.
+        "components_confirmed": model.held_out.confirmed.b.shape[1] if model.held_out.possible else None,
+        "held_out_p_value": model.held_out.p_value if model.held_out.possible else None,
+        # Test statistic of each direction, and its mean by chance (nats).
+        "held_out_moments": model.held_out.moment,
+        "held_out_moments_by_chance": model.held_out.null.mean(0),
         "held_out_p_values": model.held_out.p_values,
         # Structural fraction of the latents' variance, from held-out images, along reproducible directions.
         # Along other directions its value is meaningless.

@@ -20,7 +20,7 @@ from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_ti
 from tomohet.linear.likelihood import residual_shift
 from tomohet.linear.poses import Poses
 from tomohet.linear.significance import SURROUNDINGS_SE
-from tomohet.linear.start import compare
+from tomohet.linear.start import kernel_latents
 from tomohet.linear.surroundings import alike_beyond, wedges
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.nuisance import outside
@@ -214,12 +214,11 @@ def _start(
 ) -> tuple[np.ndarray, Tensor, Tensor | None]:
     """Return particles of the Gram matrix, their initial latents (n, k), and latents outside the focus mask.
 
-    The latter are None without a focus mask. Difference maps are not kept.
+    The latter are None without a focus mask.
     """
 
     def latents(mask: Tensor, n: int) -> tuple[np.ndarray, Tensor]:
-        seen = compare(observations, replace(mean, mask=mask), seed)
-        return seen.observations.everyone, seen.latents(n)
+        return kernel_latents(observations, replace(mean, mask=mask), n, seed)
 
     if mean.focus is None:
         return *latents(mean.mask, k), None

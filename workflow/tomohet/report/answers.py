@@ -78,6 +78,9 @@ def _trust(found: Results, first: Round) -> Iterator[Answer]:
         raised = "; ".join(f"{check.get('name')}: {check.get('message')}" for check in checks[:2])
         level = LEVEL_OF_INPUT[validation["verdict"]]
         yield Answer("Input", level, _sentence(raised) if raised else "All checks of the input passed.")
+    if "held_out_p_value" in linear and linear["held_out_p_value"] is None:
+        sentence = "No particle has three tilt images, so none could be held out: nothing is confirmed."
+        yield Answer("Held-out tilts", "look", sentence)
     if isinstance(linear.get("held_out_p_value"), int | float):
         p, there = linear["held_out_p_value"], linear.get("heterogeneity_found")
         sentence = (

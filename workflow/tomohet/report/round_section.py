@@ -23,6 +23,7 @@ PALETTE = (
     "#3b7dd8 #e58a1f #2fa36b #d1495b #8e6bc9 #17a2b8 #b8860b #e377a2 #5c6f82 #7aa21d "
     "#a0522d #4b4fa8 #c44fb0 #00806b #d9642c #6b8e9e #9b2d4f #4c9a2a #7b5ea7 #c9a227"
 ).split()
+UNCONFIRMED = "#b0b6bd"
 
 
 def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blobs) -> dict:
@@ -65,12 +66,12 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "linear": stage_numbers(
             summaries["linear"],
             (
-                *("kernel_eigenvalues", "noise_eigenvalues", "verdict", "leaks"),
+                *("held_out_moments", "held_out_moments_by_chance", "verdict", "leaks"),
                 *("poses", "pose_errors", "tilts", "tilt_shift_A"),
             ),
         ),
         "linear_leaks": summaries["linear"].get("leaks") or [],
-        "spectrum": spectrum(summaries["linear"]),
+        "directions": held_out_directions(summaries["linear"]),
         "state_verdict": summaries["states"].get("verdict"),
         "states": stage_numbers(summaries["states"], ("verdict", "kind", "sizes")),
         "state_sizes": state_sizes(summaries["states"]),
@@ -224,15 +225,14 @@ def concerns(convergence: dict) -> list[str]:
     return [*warnings, *([] if convergence.get("verdict") == "converged" else reasons)]
 
 
-def spectrum(linear: dict) -> dict | None:
-    """Chart the leading eigenvalues of the particles' Gram (kernel) matrix.
-
-    A gap shows how many components there are.
-    """
-    values = linear.get("kernel_eigenvalues")
-    if not isinstance(values, list) or len(values) < 2:
+def held_out_directions(linear: dict) -> dict | None:
+    """Chart the held-out statistic of each latent direction; confirmed directions are blue, others grey."""
+    values, confirmed = linear.get("held_out_moments"), linear.get("components_confirmed")
+    if not (isinstance(values, list) and values and isinstance(confirmed, int)):
         return None
-    return figures.bars(values, "Component", "Kernel eigenvalue", range(1, len(values) + 1))
+    colours = [PALETTE[0] if number < confirmed else UNCONFIRMED for number in range(len(values))]
+    labels = range(1, len(values) + 1)
+    return figures.bars(values, "Latent direction", "Held-out statistic (nats)", labels, colours)
 
 
 def state_sizes(states: dict) -> dict | None:
