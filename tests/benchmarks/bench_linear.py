@@ -4,7 +4,7 @@
 
 For each SNR and number of particles, data sets with two states (one block of 8 % of the mass in half of the
 particles) or, with --homogeneous, data sets without any difference. Tilt scheme, noise and dose say nothing
-of the state. Prints how often the detection test finds heterogeneity and calls it clear, the AUC that
+of the state. Prints how often held-out tilts confirm heterogeneity and calls it clear, the AUC that
 held-out tilts let one expect of two equal halves, the basis maps that they confirm, CPU seconds of the fit,
 and the AUC of the best single latent: beside that of the oracle, who knows both maps, and beside what can be
 learnt from these particles if states of others are known (`known_labels`).
@@ -36,9 +36,7 @@ def found(store: Store, truth: Truth, zdim: int | None) -> dict:
         "found": float(model.heterogeneous),
         "clear": float(model.held_out.found and model.held_out.n_clear > 0),
         "expected": float(auc_of_halves(model.held_out.reliability)[0]),
-        "by kernel": float(model.detection.found),
-        "excess": model.detection.excess,
-        "basis maps": len(model.basis) if zdim else model.held_out.n_components,
+        "basis maps": len(model.maps.basis) if zdim else model.held_out.n_components,
         "CPU s": time.process_time() - start,
     }
     present = truth.presence[truth.rows_of(store.particles["source_id"].to_numpy()), 0].astype(bool)

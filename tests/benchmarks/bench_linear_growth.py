@@ -4,9 +4,9 @@
 
 Stores of noise images (box 32, 21 tilts); every fit in a process of its own, with the same number of
 iterations of EM: how many it takes to settle depends on what there is to be found. Prints CPU seconds per
-particle, also relative to the fewest particles, the share of the detection test in them, and peak memory, of
-which `fit MB` is what comes on top of the program, its tables and libraries. Pages of the images' file, which
-the system keeps as long as it has room, do not count.
+particle, also relative to the fewest particles, and peak memory, of which `fit MB` is what comes on top of
+the program, its tables and libraries. Pages of the images' file, which the system keeps as long as it has
+room, do not count.
 """
 
 import argparse
@@ -50,31 +50,16 @@ class Peak:
         self._thread.join()
 
 
-def timed(function, seconds: list[float]):
-    """The same function, which notes its CPU seconds."""
-
-    def call(*args, **options):
-        start = time.thread_time()
-        try:
-            return function(*args, **options)
-        finally:
-            seconds.append(time.thread_time() - start)
-
-    return call
-
-
 def fit(store: Path, zdim: int | None) -> dict:
     """Fit in this process: CPU seconds, and memory before and at most."""
     import numpy as np
 
     from tomohet.linear import basis_maps
-    from tomohet.linear import start as comparison
     from tomohet.linear.fit import fit_linear_model
     from tomohet.particles.store import open_store
 
-    opened, detection = open_store(store), []
+    opened = open_store(store)
     basis_maps.SETTLED = 0.0
-    comparison.detect_heterogeneity = timed(comparison.detect_heterogeneity, detection)
     before, start = anonymous_bytes(), time.thread_time()
     with Peak() as peak:
         everyone = np.arange(len(opened.particles))
@@ -82,7 +67,6 @@ def fit(store: Path, zdim: int | None) -> dict:
     spent = time.thread_time() - start
     return {
         "CPU s": spent,
-        "detection": sum(detection) / spent,
         "peak MB": peak.most / MB,
         "fit MB": (peak.most - before) / MB,
     }

@@ -25,7 +25,7 @@ from simulated_sets import command, simulated
 from states_scores import oracle_scores, scores, truth_of
 
 from tomohet.files.pickles import load_latents
-from tomohet.linear.inference import POSES
+from tomohet.linear.saved_model import POSES
 from tomohet.particles.refined_poses import POSE_COLUMNS
 from tomohet.reconstruction.pose_errors import N_TANGENTS, tangents
 from tomohet.simulation.assessment import latents_against_truth

@@ -136,7 +136,7 @@ def main() -> None:
                         maps |= of_half_maps(store, particles, model.poses.found)
                 row = {"SNR": snr, "degrees": degrees, "seed": seed, "found": float(model.heterogeneous)}
                 row["components"] = model.held_out.n_components if model.held_out.found else 0
-                row["tilts A"] = model.mean.tilt_shift_px * store.pixel_size_A
+                row["tilts A"] = model.maps.mean.tilt_shift_px * store.pixel_size_A
                 row |= of_poses(model, truth, of_truth, store.pixel_size_A)
                 row |= {} if args.homogeneous else of_blocks(model, truth, of_truth)
                 rows.append(row | maps | {"CPU s": seconds})

@@ -47,8 +47,8 @@ def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(scenes_at, w
     assert found["figures"] == found["drawn"] > 10
     assert found["failed"] == 0
     assert found["overflow"] <= 0
-    # Four curves in the FSC plot of the round; its three losses, two gains and spectrum.
-    assert found["lines"] == 4 + 3 + 2 + 1
+    # Four curves in the FSC plot of the round; its three losses and two gains.
+    assert found["lines"] == 4 + 3 + 2
 
 
 def test_a_lasso_selects_what_its_query_selects(scenes, table, tmp_path):

@@ -40,6 +40,6 @@ def test_a_fit_on_cuda_equals_the_cpu(monkeypatch):
     torch.testing.assert_close(cuda.latents.mean.cpu(), cpu.latents.mean, rtol=0.01, atol=0.01)
     torch.testing.assert_close(cuda.latents.covariance.cpu(), cpu.latents.covariance, rtol=0.02, atol=1e-3)
     torch.testing.assert_close(
-        cuda.mean.noise.by_tomogram.cpu(), cpu.mean.noise.by_tomogram, rtol=1e-3, atol=1e-3
+        cuda.maps.mean.noise.by_tomogram.cpu(), cpu.maps.mean.noise.by_tomogram, rtol=1e-3, atol=1e-3
     )
-    assert (cuda.basis.cpu() - cpu.basis).norm() < 0.02 * cpu.basis.norm()
+    assert (cuda.maps.basis.cpu() - cpu.maps.basis).norm() < 0.02 * cpu.maps.basis.norm()

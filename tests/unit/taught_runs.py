@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tomohet.linear.inference import Teacher
+from tomohet.linear.saved_model import SavedModel
 from tomohet.model.vae import build_vae
 from tomohet.particles.store import open_store
 from tomohet.training.batches import ParticleImages
@@ -30,13 +30,15 @@ def network(box: int, encoder: str):
 
 def taught(store_folder: Path, linear: Path, folder: Path, encoder: str) -> Teaching:
     """Prepare a training up to its first epoch."""
-    store = open_store(store_folder)
-    particles = np.arange(len(store.particles))
+    stated = open_store(store_folder)
+    particles = np.arange(len(stated.particles))
+    saved = SavedModel.read(linear, stated.box)
+    store = saved.poses(stated, particles).corrected(stated, particles)
     split = TiltSplit.of(np.diff(store.offsets), 1.0, True, seed=0)
     fitted, unseen, whole = (
         ParticleImages(store, particles, CPU, keep=mask)
         for mask in (split.trained, split.judging, split.trained | split.judging)
     )
-    teacher, model = Teacher.of(linear, store.box), network(store.box, encoder)
+    maps, model = saved.maps.for_store(store, CPU), network(store.box, encoder)
     course = {"epochs": 1, "seed": 0, "folder": folder}
-    return teach(teacher, model, store, particles, split, fitted, unseen, whole, **course)
+    return teach(maps, model, store, particles, split, fitted, unseen, whole, **course)

@@ -81,6 +81,8 @@ def test_of_a_linear_model():
     nothing = linear_answers(LINEAR | {"heterogeneity_found": False, "held_out_p_value": 0.4})
     assert levels(nothing)["Held-out tilts"] == "look" and "do not predict" in nothing[1].sentence
     assert "Add particles" in nothing[0].next[0].sentence
+    none = linear_answers(LINEAR | {"heterogeneity_found": False, "held_out_p_value": None})
+    assert levels(none)["Held-out tilts"] == "look" and "none could be held out" in none[1].sentence
 
 
 @pytest.mark.parametrize(

@@ -143,13 +143,13 @@ def test_a_component_that_follows_the_view_is_not_counted(chosen):
     assert "confirm 1 component;" in model.verdict
     assert model.verdict.endswith("; 1 further component is not counted, because the orientation explains it")
     z, presence = model.latents.mean.numpy(), store.presence[particles].astype(float)
-    assert z.shape[1] == 1 and len(model.mean.nuisance.maps) == 1
+    assert z.shape[1] == 1 and len(model.maps.mean.nuisance.maps) == 1
     rho = np.abs(np.corrcoef(np.column_stack([z, presence]), rowvar=False)[0, 1:])
     assert rho[0] < 0.2 and rho[1] > 0.9
     with_block, without = (
-        model.mean.nuisance.maps[0].flatten()
+        model.maps.mean.nuisance.maps[0].flatten()
         @ block.flatten()
-        / (model.mean.nuisance.maps[0].norm() * block.norm())
+        / (model.maps.mean.nuisance.maps[0].norm() * block.norm())
         for block in store.maps[1:]
     )
     assert abs(with_block) > 0.8 > 0.3 > abs(without), "the nuisance's map is the first block's"
@@ -158,7 +158,7 @@ def test_a_component_that_follows_the_view_is_not_counted(chosen):
 def test_states_do_not_use_it(chosen):
     store, particles = chosen
     model = fit_linear_model(store, particles, max_frequency=0.4)
-    states = fit_states(store, particles, model, max_frequency=0.4)
+    states = fit_states(store, particles, model.maps, model.poses, model.split)
     assert len(states.maps) == 2
     presence = store.presence[particles].astype(bool)
     for block, (least, most) in enumerate([(0.4, 0.6), (0.95, 1.0)]):

@@ -61,9 +61,9 @@ def test_what_varies_inside_of_the_mask_alone_is_found(store, models, blob):
     )
     assert ours > best - 0.01 and other < 0.6
     outside_of_mask = torch.as_tensor(ball(OF_BLOBS[blob]) < 0.01)
-    power = model.basis[0].square()
+    power = model.maps.basis[0].square()
     assert power[outside_of_mask].sum() < 0.02 * power.sum()
-    assert (model.local_variance[outside_of_mask] < 0.05 * model.local_variance.max()).all()
+    assert (model.maps.local_variance[outside_of_mask] < 0.05 * model.maps.local_variance.max()).all()
 
 
 def test_nothing_is_found_where_nothing_varies_though_other_places_do(store):
@@ -87,14 +87,14 @@ def test_nuisance_is_integrated_out_as_of_the_joint_gaussian():
 def test_posterior_with_nuisance_is_that_of_its_marginal_likelihood(store, models):
     observations = Observations(store, np.arange(20), max_frequency=0.4)
     model = models[0]
-    maps = model.basis, model.basis_variance
-    latents, _ = expectation(observations, model.mean, *maps, accumulate=False)
-    assert latents.mean.shape == (20, 1 + len(model.mean.nuisance.maps))
-    a, b = latent_likelihood(observations, model.mean, *maps)
+    maps = model.maps.basis, model.maps.basis_variance
+    latents, _ = expectation(observations, model.maps.mean, *maps, accumulate=False)
+    assert latents.mean.shape == (20, 1 + len(model.maps.mean.nuisance.maps))
+    a, b = latent_likelihood(observations, model.maps.mean, *maps)
     np.testing.assert_allclose(latents.mean[:, 0], b[:, 0] / (a[:, 0, 0] + 1), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(latents.mean[:, 0], model.latents.mean[:20, 0], rtol=1e-2, atol=1e-3)
     # Outside, the images say as much as if the nuisance were not there; what they say inside is less.
-    alone, _ = likelihood(observations, replace(model.mean, nuisance=None), *maps)
+    alone, _ = likelihood(observations, replace(model.maps.mean, nuisance=None), *maps)
     assert (a[:, 0, 0] < alone[:, 0, 0]).all()
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from taught_runs import CPU, network
 
-from tomohet.linear.inference import Teacher
+from tomohet.linear.saved_model import SavedModel
 from tomohet.model.latent_prior import standard_prior
 from tomohet.model.latent_terms import latent_terms
 from tomohet.model.mlp import scale_
 from tomohet.particles.store import open_store
+from tomohet.reconstruction.noise import Noise
 from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import all_terms, as_measured, free_latents, latents_of
 from tomohet.training.likelihood import Likelihood
@@ -24,43 +25,43 @@ PARTICLES = np.arange(24)
 def store(tiny_store, tiny_linear):
     """With the poses as the linear model corrects them."""
     stated = open_store(tiny_store)
-    return Teacher.of(tiny_linear, stated.box).poses(stated, PARTICLES).corrected(stated, PARTICLES)
+    return SavedModel.read(tiny_linear, stated.box).poses(stated, PARTICLES).corrected(stated, PARTICLES)
 
 
 @pytest.fixture(scope="module")
-def teacher(tiny_linear, store):
-    """One for which all tomograms and doses have the same noise: images then know it shell by shell; and
-    whose maps are known exactly, as those of a network are taken to be."""
-    teacher = Teacher.of(tiny_linear, store.box)
-    exact = {"basis_variance": torch.zeros_like(teacher.state["basis_variance"])}
-    state = {name: table for name, table in teacher.state.items() if name != "dose_noise"} | exact
-    return replace(teacher, config=teacher.config | {"tomograms": []}, state=state)
+def maps(tiny_linear, store):
+    """Maps for which all tomograms and doses have the same noise: images then know it shell by shell. The
+    maps are known exactly, as those of a network are taken to be."""
+    maps = SavedModel.read(tiny_linear, store.box).maps.for_store(store, CPU)
+    common = Noise.same(maps.mean.noise.common, len(maps.tomograms))
+    exact = torch.zeros_like(maps.basis_variance)
+    return replace(maps, mean=replace(maps.mean, noise=common), basis_variance=exact)
 
 
 @pytest.fixture(scope="module")
-def likelihood(store, teacher):
-    return Likelihood(store.half_plane, teacher.noise(CPU))
+def likelihood(store, maps):
+    return Likelihood(store.half_plane, maps.mean.noise.common)
 
 
-def model_of(teacher, store):
+def model_of(maps, store):
     model = network(store.box, "free").eval()
-    model.decoder.base.fill(*teacher.maps(store, 2))
+    model.decoder.base.fill(maps.mean.volume, maps.basis)
     return model
 
 
-def images_of(teacher, store, model, keep=None):
+def images_of(maps, store, model, keep=None):
     images = ParticleImages(store, PARTICLES, CPU, keep=keep)
     mask = np.ones(len(store.images), bool) if keep is None else keep
-    take_posteriors(images, teacher, model, store, PARTICLES, mask)
+    take_posteriors(images, maps, model, store, PARTICLES, mask)
     return images
 
 
 @pytest.fixture(scope="module")
-def linear(teacher, store):
+def linear(maps, store):
     """A network that adds nothing, and its images."""
-    model = model_of(teacher, store)
+    model = model_of(maps, store)
     scale_(model.decoder.decoder.affine_layers()[-1], 0)
-    return model, images_of(teacher, store, model)
+    return model, images_of(maps, store, model)
 
 
 @pytest.mark.parametrize("start", [0.0, 2.0])
@@ -86,10 +87,10 @@ def test_terms_of_all_particles_are_those_of_each(linear, likelihood):
             torch.testing.assert_close(ours[[particle]], theirs, rtol=1e-3, atol=1e-2)
 
 
-def test_steps_make_particles_more_likely(teacher, store, likelihood):
-    model = model_of(teacher, store)
+def test_steps_make_particles_more_likely(maps, store, likelihood):
+    model = model_of(maps, store)
     scale_(model.decoder.decoder.affine_layers()[-1], 10)
-    images, prior = images_of(teacher, store, model), standard_prior(2)
+    images, prior = images_of(maps, store, model), standard_prior(2)
     z = images.start[:, 0]
 
     def unlikely(z):
@@ -123,11 +124,11 @@ def test_measurements_do_not_depend_on_where_a_linear_decoder_is_linearised(line
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * ours.abs().max().item())
 
 
-def test_particles_without_an_image_have_no_latent(teacher, store, likelihood):
-    model = model_of(teacher, store)
+def test_particles_without_an_image_have_no_latent(maps, store, likelihood):
+    model = model_of(maps, store)
     keep = np.ones(len(store.images), bool)
     keep[store.offsets[3] : store.offsets[4]] = False
-    images = images_of(teacher, store, model, keep)
+    images = images_of(maps, store, model, keep)
     for prior in (None, standard_prior(2)):
         model.encoder.prior = prior
         mu, logvar = latents_of(model, images, likelihood)

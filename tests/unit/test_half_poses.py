@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_parquet
-from tomohet.linear.inference import Teacher
 from tomohet.linear.poses import PoseEstimates
+from tomohet.linear.saved_model import SavedModel
 from tomohet.particles.refined_poses import described
 from tomohet.particles.store import open_store
 from tomohet.reconstruction.half_maps import refined_by_half
@@ -35,16 +35,16 @@ def written(store, folder, refine=True, deviation=DEVIATION):
 
 
 @pytest.mark.parametrize("refine", [True, False])
-def test_a_teacher_obeys_what_train_linear_decided(tiny_linear, store, tmp_path, refine):
+def test_a_saved_model_obeys_what_train_linear_decided(tiny_linear, store, tmp_path, refine):
     """Errors that are not taken off are integrated out all the same."""
     for name in ("weights.pkl", "config.pkl"):
         (tmp_path / name).write_bytes((tiny_linear / name).read_bytes())
     written(store, tmp_path, refine)
-    teacher = Teacher.of(tmp_path, store.box)
-    teacher = replace(teacher, config=teacher.config | {"pose_deviation": [0.03, 0.2]})
+    saved = SavedModel.read(tmp_path, store.box)
+    saved = replace(saved, config=saved.config | {"pose_deviation": [0.03, 0.2]})
     everyone = np.arange(len(store.particles))
-    poses = teacher.poses(store, everyone)
-    applied, mean = poses.applied(store, everyone, teacher.mean_map(store, "cpu"))
+    poses = saved.poses(store, everyone)
+    applied, mean = poses.applied(store, everyone, saved.maps.for_store(store, "cpu").mean)
     assert applied.poses_corrected == refine and bool(poses.error.any()) == refine
     np.testing.assert_array_equal(mean.errors.deviation, [0.03, 0.2])
     assert bool(mean.errors.offset.any()) == refine

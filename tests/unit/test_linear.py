@@ -12,7 +12,7 @@ from tomohet.linear.likelihood import Latents, likelihood
 from tomohet.linear.locality import local_variance
 from tomohet.linear.parameter_expansion import expansion
 from tomohet.linear.prior_power import shell_scales
-from tomohet.linear.spectral import Kernels, kernel_spectrum, largest_eigenvalues
+from tomohet.linear.spectral import kernel_spectrum
 from tomohet.linear.start import kernel_particles
 from tomohet.physics.fourier import pad_fourier
 from tomohet.physics.fsc import correlation
@@ -66,12 +66,12 @@ def test_posterior_equals_dense_linear_regression(store):
         )
 
 
-def difference_maps(n_particles, n_groups=1, box=4, common=0.3):
+def difference_maps(n_particles, box=4):
     """Random maps, with something in common and of different power; in half precision, and what they are."""
     draw = torch.Generator().manual_seed(0)
-    unit = (common + torch.randn(n_particles, n_groups, box**3, generator=draw)).half()
-    rms = 0.5 + torch.rand(n_particles, n_groups, generator=draw)
-    return DifferenceMaps(unit, rms), (rms[..., None] * unit).double().numpy()
+    unit = (0.3 + torch.randn(n_particles, box**3, generator=draw)).half()
+    rms = 0.5 + torch.rand(n_particles, generator=draw)
+    return DifferenceMaps(unit, rms), (rms[:, None] * unit).double().numpy()
 
 
 def dense_kernel(maps):
@@ -82,46 +82,15 @@ def dense_kernel(maps):
     return kernel
 
 
-def test_kernel_spectrum_equals_dense_eigenvectors():
+@pytest.mark.parametrize("block_bytes", [1, 2**10, 2**23])
+def test_kernel_spectrum_equals_dense_eigenvectors(block_bytes, monkeypatch):
+    """One particle at a time, four, or all."""
+    monkeypatch.setattr("tomohet.linear.spectral.BLOCK_BYTES", block_bytes)
     maps, written_out = difference_maps(20)
     values, vectors = kernel_spectrum(maps, 3)
-    kernel = dense_kernel(written_out[:, 0])
+    kernel = dense_kernel(written_out)
     np.testing.assert_allclose(values, np.linalg.eigvalsh(kernel)[::-1][:3], rtol=1e-5)
     np.testing.assert_allclose(kernel @ vectors, vectors * values, atol=1e-3 * values[0])
-
-
-@pytest.fixture(params=[1, 2**12, 2**23])
-def block_bytes(request, monkeypatch):
-    monkeypatch.setattr("tomohet.linear.spectral.BLOCK_BYTES", request.param)
-
-
-def test_kernels_of_sign_patterns_equal_dense_ones(block_bytes):
-    """One particle at a time, four, or all: with signs and mean taken off on the vectors' side."""
-    maps, written_out = difference_maps(30, 4)
-    draw = np.random.default_rng(0)
-    signs = draw.choice([-1.0, 1.0], (30, 4, 5))
-    vectors = draw.normal(size=(30, 5))
-    kernels = Kernels(maps, torch.tensor(signs, dtype=torch.float32))
-    found = kernels.product(torch.tensor(vectors, dtype=torch.float32)).numpy()
-    start = torch.tensor(draw.normal(size=(30, 5)), dtype=torch.float32)
-    values = largest_eigenvalues(kernels, start, 4)
-    for pattern in range(5):
-        dense = dense_kernel(np.einsum("pg,pgv->pv", signs[..., pattern], written_out))
-        wanted = dense @ vectors[:, pattern]
-        np.testing.assert_allclose(found[:, pattern], wanted, atol=1e-5 * np.abs(wanted).max())
-        np.testing.assert_allclose(values[pattern], np.linalg.eigvalsh(dense)[::-1][:4], rtol=1e-4)
-
-
-def test_few_steps_settle_the_leading_eigenvalue_of_noise():
-    """Without restarts: to a tenth of what it differs by between draws, which is what the test looks at."""
-    maps, written_out = difference_maps(300, 4, box=6, common=0)
-    signs = torch.tensor(np.random.default_rng(0).choice([-1.0, 1.0], (300, 4, 10)), dtype=torch.float32)
-    start = torch.randn(300, 10, generator=torch.Generator().manual_seed(0))
-    found = largest_eigenvalues(Kernels(maps, signs), start, 10)
-    mixed = np.einsum("pgs,pgv->spv", signs.numpy(), written_out)
-    dense = np.stack([np.linalg.eigvalsh(dense_kernel(one))[::-1][:10] for one in mixed])
-    assert np.abs(found - dense)[:, 0].max() < 0.1 * dense[:, 0].std()
-    np.testing.assert_allclose(found, dense, rtol=0.01)
 
 
 def test_what_is_not_known_of_basis_maps_makes_latents_smaller(store):
@@ -202,7 +171,7 @@ def test_latents_tell_which_blocks_a_particle_has(store, model):
 
 
 def test_difference_of_decoded_maps_is_the_block(store, model):
-    decoded = torch.einsum("pj,jzyx->pzyx", model.latents.mean, model.basis)
+    decoded = torch.einsum("pj,jzyx->pzyx", model.latents.mean, model.maps.basis)
     for block in range(2):
         present = torch.as_tensor(store.presence[:, block])
         difference = decoded[present].mean(0) - decoded[~present].mean(0)
@@ -213,10 +182,13 @@ def test_the_prior_learns_where_particles_differ(store, model):
     """Voxels of the blobs that come and go have more variance than others inside the mask."""
     blobs = (store.maps[1:] > 0.3 * store.maps[1:].amax((1, 2, 3), keepdim=True)).any(0)
     elsewhere = (store.maps[1:] < 0.02 * store.maps[1:].amax((1, 2, 3), keepdim=True)).all(0)
-    inside = model.mean.mask > 0.5
-    assert model.local_variance[blobs & inside].mean() > 3 * model.local_variance[elsewhere & inside].mean()
-    mask = model.mean.mask.square()
-    assert (model.local_variance * mask).sum() / mask.sum() == pytest.approx(1, abs=0.1)
+    inside = model.maps.mean.mask > 0.5
+    assert (
+        model.maps.local_variance[blobs & inside].mean()
+        > 3 * model.maps.local_variance[elsewhere & inside].mean()
+    )
+    mask = model.maps.mean.mask.square()
+    assert (model.maps.local_variance * mask).sum() / mask.sum() == pytest.approx(1, abs=0.1)
 
 
 def test_the_local_variance_of_homogeneous_maps_stays_even():
@@ -273,7 +245,7 @@ def test_of_many_particles_some_are_compared_and_all_are_fitted(store, model, mo
     compared = kernel_particles(np.arange(120), seed=0)
     assert len(set(compared)) == 60 and (np.diff(compared) > 0).all()
     few = fit_linear_model(store, np.arange(120), zdim=3, iterations=6, max_frequency=0.4)
-    assert few.latents.mean.shape == (120, 3) and few.detection.found
+    assert few.latents.mean.shape == (120, 3)
     for block in range(2):
         present = store.presence[:, block]
         areas = [roc_auc_score(present, column) for column in few.latents.mean.numpy().T]

@@ -17,7 +17,7 @@ from tomohet.physics.slicing import kernel_transform
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.noise import Noise, residual_noise
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.particle_maps import grouped_particle_maps
+from tomohet.reconstruction.particle_maps import particle_maps
 
 N, BOX, SMALL = 6, 16, 12
 HALF_PLANE = ("k", "radius", "frequency")
@@ -63,4 +63,4 @@ def test_a_pass_reads_nothing_from_the_device(observed, monkeypatch):
     # A map's shells are counted once per fit, which reads their number.
     power = torch.ones(SMALL // 2 + 1)
     monkeypatch.setattr("tomohet.reconstruction.particle_maps.shell_power", lambda _: power)
-    assert grouped_particle_maps(small, mean, 4).unit.shape == (N, 4, SMALL**3)
+    assert particle_maps(small, mean).unit.shape == (N, SMALL**3)

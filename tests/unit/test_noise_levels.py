@@ -9,7 +9,6 @@ from blob_store import blob_store
 from sklearn.metrics import roc_auc_score
 
 from tomohet.linear.em import expectation
-from tomohet.linear.inference import noise_of
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.noise_levels import relative_noise, shrunk
 from tomohet.particles.store import open_store
@@ -170,10 +169,9 @@ def test_empty_images_have_no_say(tmp_path, shared):
 
 
 def test_tomograms_that_a_model_does_not_know_have_the_common_noise():
-    state = {"noise": torch.tensor([2.0, 3.0]), "tomogram_noise": torch.tensor([[1.0, 1.0], [4.0, 5.0]])}
-    noise = noise_of(["a", "b"], state, ["b", "new", "a"])
-    assert noise.by_tomogram.tolist() == [[4, 5], [2, 3], [1, 1]]
-    by_dose = torch.tensor([[[1.0, 1.0]], [[4.0, 9.0]]])
-    noise = noise_of(["a", "b"], state | {"dose_noise": by_dose}, ["b", "new"])
-    torch.testing.assert_close(noise.by_dose, torch.tensor([[[4.0, 9.0]], [[2.0, 3.0]]]))
-    assert noise_of([], {"noise": state["noise"]}, ["a"]).by_tomogram.tolist() == [[2, 3]]
+    noise = Noise(torch.tensor([2.0, 3.0]), torch.tensor([[1.0, 1.0], [4.0, 5.0]]))
+    assert noise.of_tomograms(["a", "b"], ["b", "new", "a"]).by_tomogram.tolist() == [[4, 5], [2, 3], [1, 1]]
+    by_dose = replace(noise, by_dose=torch.tensor([[[1.0, 1.0]], [[4.0, 9.0]]]))
+    found = by_dose.of_tomograms(["a", "b"], ["b", "new"]).by_dose
+    torch.testing.assert_close(found, torch.tensor([[[4.0, 9.0]], [[2.0, 3.0]]]))
+    assert noise.of_tomograms([], ["a"]).by_tomogram.tolist() == [[2, 3]]

@@ -17,7 +17,15 @@ from tomohet.report.blobs import Blobs
 from tomohet.report.codes import coded
 from tomohet.report.collect import collect
 from tomohet.report.facts import facts_of, tables_of
-from tomohet.report.figures import clustermap, fsc_chart, held_out_chart, histograms, resolutions, ward_order
+from tomohet.report.figures import (
+    clustermap,
+    fsc_chart,
+    held_out_chart,
+    held_out_directions,
+    histograms,
+    resolutions,
+    ward_order,
+)
 from tomohet.report.reading import Reader, numbered
 from tomohet.report.space import LEAST_TABLE_BYTES, TABLE_BYTES, share, table_bytes
 from tomohet.report.tables import is_category, label_of, plottable, table_payload
@@ -302,6 +310,15 @@ def test_gains_are_shown_where_they_were_judged():
     assert (decoder["x"], decoder["y"], decoder["error"]) == ([0, 1], [5, 9], [2, 3])
     assert (latents["x"], latents["y"], latents["error"]) == ([1], [-4], [1.5])
     assert held_out_chart(None) is None
+
+
+def test_directions_that_are_confirmed_have_a_colour_of_their_own():
+    chart = held_out_directions({"held_out_moments": [9.0, 4.0, -1.0], "components_confirmed": 2})
+    (series,) = chart["series"]
+    assert series["y"] == [9.0, 4.0, -1.0]
+    assert series["colours"][0] == series["colours"][1] != series["colours"][2]
+    assert held_out_directions({"held_out_moments": [1.0], "components_confirmed": None}) is None
+    assert held_out_directions({}) is None
 
 
 def test_gaps_in_curves_stay_gaps():

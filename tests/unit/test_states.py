@@ -38,9 +38,13 @@ def linear(store):
     return fit_linear_model(store, ALL, zdim=3, iterations=4, max_frequency=0.4)
 
 
+def states_of(store, linear, n_states=None, **options):
+    return fit_states(store, ALL, linear.maps, linear.poses, linear.split, n_states, **options)
+
+
 @pytest.fixture(scope="module")
 def states(store, linear):
-    return fit_states(store, ALL, linear, most=6, max_frequency=0.4)
+    return states_of(store, linear, most=6)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,7 @@ def test_scores_of_states_are_the_likelihood_of_images_in_the_decoded_maps(store
 
 def test_states_average_to_the_mean_map(linear, observations):
     responsibility = random_responsibility(3)
-    difference, _ = state_maps(observations, linear.mean, responsibility)
+    difference, _ = state_maps(observations, linear.maps.mean, responsibility)
     centre = torch.einsum("s,szyx->zyx", responsibility.mean(0), difference)
     assert centre.abs().max() < 1e-4 * difference.abs().max()
 
@@ -89,17 +93,17 @@ def test_states_average_to_the_mean_map(linear, observations):
 def test_maps_of_states_that_are_known(store, linear, observations):
     """The weaker the prior's power, the less is left of the noise; what the states differ by stays."""
     known = torch.nn.functional.one_hot(torch.as_tensor(store.presence[:, 0]).long(), 2).float()
-    difference, scale = state_maps(observations, linear.mean, known)
+    difference, scale = state_maps(observations, linear.maps.mean, known)
     assert correlation(difference[1] - difference[0], store.maps[1]) > 0.85
-    _shuffled, noise_scale = state_maps(observations, linear.mean, known.roll(1, 0))
+    _shuffled, noise_scale = state_maps(observations, linear.maps.mean, known.roll(1, 0))
     assert noise_scale.max() < 0.3 * scale.min()
 
 
 def test_maps_do_not_depend_on_the_size_of_chunks(linear, store, observations, monkeypatch):
     responsibility = random_responsibility(3)
-    whole, _ = state_maps(observations, linear.mean, responsibility)
+    whole, _ = state_maps(observations, linear.maps.mean, responsibility)
     monkeypatch.setitem(ROWS_PER_CHUNK, "cpu", 5_000)
-    parts, _ = state_maps(Observations(store, ALL, max_frequency=0.4), linear.mean, responsibility)
+    parts, _ = state_maps(Observations(store, ALL, max_frequency=0.4), linear.maps.mean, responsibility)
     torch.testing.assert_close(parts, whole, rtol=0.01, atol=0.01 * whole.abs().max().item())
 
 
@@ -132,7 +136,7 @@ def test_nested_states_are_counted():
     """The second blob is only there with the first: three states, one of which few particles have."""
     nested = blob_store(N, snr=0.3, host=True)
     linear = fit_linear_model(nested, ALL, zdim=4, iterations=4, max_frequency=0.4)
-    found = fit_states(nested, ALL, linear, most=6, max_frequency=0.4)
+    found = states_of(nested, linear, most=6)
     assert found.choice.n_states == 3
     assert adjusted_rand_score(truth(nested), found.state) > 0.9
 
@@ -140,31 +144,31 @@ def test_nested_states_are_counted():
 def test_particles_that_are_all_the_same_are_one_state():
     same = blob_store(N, snr=0.3, blocks=False)
     linear = fit_linear_model(same, ALL, zdim=3, iterations=4, max_frequency=0.4)
-    found = fit_states(same, ALL, linear, most=4, max_frequency=0.4)
+    found = states_of(same, linear, most=4)
     assert found.choice.n_states == 1
     assert found.choice.verdict == "no heterogeneity"
-    torch.testing.assert_close(found.maps[0], linear.mean.volume)
+    torch.testing.assert_close(found.maps[0], linear.maps.mean.volume)
 
 
 def test_a_continuum_is_told_from_states():
     """A blob present in every proportion."""
     graded = blob_store(N, snr=1.0, graded=True)
     linear = fit_linear_model(graded, ALL, zdim=3, iterations=4, max_frequency=0.4)
-    found = fit_states(graded, ALL, linear, most=6, max_frequency=0.4)
+    found = states_of(graded, linear, most=6)
     assert found.choice.verdict == "continuous"
 
 
 def test_states_are_repeatable(store, linear, states):
-    again = fit_states(store, ALL, linear, most=6, max_frequency=0.4)
+    again = states_of(store, linear, most=6)
     torch.testing.assert_close(again.responsibility, states.responsibility, rtol=0, atol=0)
     torch.testing.assert_close(again.maps, states.maps, rtol=0, atol=0)
 
 
 def test_so_many_states_as_are_asked_for(store, linear, states):
     """Without images held out: the states are the same where their number is."""
-    four = fit_states(store, ALL, linear, 4, max_frequency=0.4)
+    four = states_of(store, linear, 4)
     assert four.choice is None and adjusted_rand_score(four.state, states.state) == 1
-    three = fit_states(store, ALL, linear, 3, max_frequency=0.4)
+    three = states_of(store, linear, 3)
     assert len(three.maps) == 3 and adjusted_rand_score(truth(store), three.state) > 0.5
 
 

@@ -159,6 +159,6 @@ def test_a_fit_without_particles_to_spare_is_refused(tiny_store, tmp_path, run_s
 def test_latents_of_noise_are_small(store):
     noise = blob_store(60, snr=1e-6, box=BOX)
     model = fit_linear_model(noise, np.arange(60), zdim=2, iterations=3, max_frequency=0.4)
-    power = model.basis.square().sum((1, 2, 3)) / model.mean.volume.square().sum()
+    power = model.maps.basis.square().sum((1, 2, 3)) / model.maps.mean.volume.square().sum()
     assert torch.isfinite(power).all()
     assert torch.isfinite(model.latents.mean).all()

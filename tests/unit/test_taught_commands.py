@@ -1,6 +1,7 @@
 """train_vae --init and eval_images, as a user runs them, with every encoder."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from training_runs import CPU, SMALL, train
 
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_latents
-from tomohet.linear.inference import Teacher
+from tomohet.linear.fitted_maps import FittedMaps
+from tomohet.linear.saved_model import SavedModel
 from tomohet.model.latent_prior import standard_prior
 from tomohet.model.load import read_weights
 from tomohet.particles.store import open_store
@@ -114,13 +116,21 @@ def test_a_network_that_learns_nothing_leaves_the_linear_latents(
     )
     if encoder == "free":
         # Free latents take the decoder's maps as known: the linear model knows how uncertain its own are.
-        monkeypatch.setattr(Teacher, "basis_variance", lambda *_: None)
+        posterior = FittedMaps.posterior
+        monkeypatch.setattr(
+            FittedMaps,
+            "posterior",
+            lambda maps, *of: posterior(
+                replace(maps, basis_variance=torch.zeros_like(maps.basis_variance)), *of
+            ),
+        )
     folder = taught(encoder, "--lr", "1e-12")
     assert (folder / "held_out.csv").is_file()
     found, _ = load_latents(folder / "z.train.pkl")
-    store = open_store(tiny_store)
-    teacher = Teacher.of(tiny_linear, store.box)
-    expected = teacher.posterior(store, np.arange(len(store.particles)), CPU)[:, 0]
+    stated = open_store(tiny_store)
+    everyone, linear = np.arange(len(stated.particles)), SavedModel.read(tiny_linear, stated.box)
+    store = linear.poses(stated, everyone).corrected(stated, everyone)
+    expected = linear.maps.for_store(store, CPU).posterior(store, everyone)[:, 0]
     # Noise by tomogram is shell by shell in the linear model, and one number for latents in closed form.
     np.testing.assert_allclose(found, expected, atol=0.03 if encoder == "free" else 1e-4)
 

@@ -106,7 +106,7 @@ def misaligned(deviation_px, snr=1.0, seed=0, **options):
 @pytest.mark.parametrize("deviation_px", [0.0, 0.3])
 def test_fit_says_how_far_images_are_off(deviation_px):
     model = fit_linear_model(misaligned(deviation_px), np.arange(N), max_frequency=FREQUENCY)
-    assert model.mean.tilt_shift_px == pytest.approx(deviation_px, abs=0.06)
+    assert model.maps.mean.tilt_shift_px == pytest.approx(deviation_px, abs=0.06)
     said = model.tilts_sentence(10.0)
     assert ("off by" in said) == (deviation_px > 0)
 

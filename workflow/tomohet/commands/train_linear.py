@@ -41,7 +41,7 @@ def fit_and_write(options: TrainLinearOptions, store, particles, device, process
         return
     write_figures(model, options.outdir, options.plot_format)
     audit = leaks.audit(model.latents.mean.cpu().numpy(), leaks.nuisances(store, particles))
-    audit = leaks.with_movement(audit, movement_shares(model.basis, model.mean.volume))
+    audit = leaks.with_movement(audit, movement_shares(model.maps.basis, model.maps.mean.volume))
     leaks.warn(audit)
     write_csv(options.outdir / "leaks.csv", audit.tests)
     run = LinearRun(store, particles, fit | asked | focus_of(options), options.refine_poses)

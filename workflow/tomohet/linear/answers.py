@@ -11,15 +11,10 @@ def linear_answers(numbers: dict) -> list[Answer]:
 
     numbers : content of the stage's summary
     """
-    found, p = numbers["heterogeneity_found"], numbers["held_out_p_value"]
-    verb = "predict" if found else "do not predict"
+    found = numbers["heterogeneity_found"]
     answers = [
         Answer("Heterogeneity", "fact", _detection(numbers), () if found else (MORE_DATA,)),
-        Answer(
-            "Held-out tilts",
-            "good" if found else "look",
-            f"The latents {verb} held-out tilt images (p = {p:.1g}).",
-        ),
+        Answer("Held-out tilts", "good" if found else "look", _held_out(numbers)),
         poses_answer(numbers),
     ]
     if numbers["tilt_shift_A"]:
@@ -45,6 +40,14 @@ def _detection(numbers: dict) -> str:
     components = f"{n} component{'s' if n > 1 else ''}"
     clearly = f"{clear} can be told in single particles"
     return f"Particles differ: held-out tilt images confirm {components}; {clearly}."
+
+
+def _held_out(numbers: dict) -> str:
+    p = numbers["held_out_p_value"]
+    if p is None:
+        return "No particle has three tilt images, so none could be held out: nothing is confirmed."
+    verb = "predict" if numbers["heterogeneity_found"] else "do not predict"
+    return f"The latents {verb} held-out tilt images (p = {p:.1g})."
 
 
 def poses_answer(numbers: dict) -> Answer:

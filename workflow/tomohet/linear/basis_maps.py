@@ -46,8 +46,8 @@ MARGIN = 1.2
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Fitted model on the coarse grid.
+class CoarseFit:
+    """CoarseFit model on the coarse grid.
 
     mean : mean map, with the nuisance variables outside the focus mask
     basis : basis maps (K, d, d, d)
@@ -68,7 +68,7 @@ class Fitted:
         """Return the basis maps (K, D, D, D) on the fine grid."""
         return (self.basis.shape[-1] / box) ** 3 * pad_fourier(self.basis, box)
 
-    def turned(self, rotation: Tensor) -> "Fitted":
+    def turned(self, rotation: Tensor) -> "CoarseFit":
         """Return the same model with latents z' = R' z, for an orthogonal R (K, K)."""
         mixed = rotation.T.square()
         basis = torch.einsum("jk,jzyx->kzyx", rotation, self.basis)
@@ -79,7 +79,7 @@ class Fitted:
             self, basis=basis, basis_variance=mixed @ self.basis_variance, scales=scales, local_variance=local
         )
 
-    def first(self, k: int) -> "Fitted":
+    def first(self, k: int) -> "CoarseFit":
         """Return the model of the first k basis maps."""
         names = "basis", "basis_variance", "scales", "local_variance"
         return replace(self, **{name: getattr(self, name)[:k] for name in names})
@@ -100,6 +100,14 @@ class Fitted:
             local = local * self.mean.focus.square()
         return pad_fourier(local, box).clamp_min(0)
 
+    def spectral_variance(self, box: int) -> Tensor:
+        """Return the power (D//2+1,) of all basis maps together, relative to the mean map.
+
+        Beyond the highest fitted frequency it has the value at that frequency.
+        """
+        known = self.scales.sum(0)
+        return torch.cat([known, known[-1:].expand(box // 2 + 1 - len(known))])
+
 
 def coarse_box(box: int, max_frequency: float) -> int:
     """Return the box of a grid that holds frequencies up to `max_frequency` (cycles per pixel) and a margin.
@@ -118,7 +126,7 @@ def expectation_maximisation(
     iterations: int,
     share: float = 1.0,
     aside: Tensor | None = None,
-) -> Fitted:
+) -> CoarseFit:
     """Run EM on the coarse grid until the latents have converged.
 
     EM converges at the rate of the missing information, which for a latent is its posterior variance (the
@@ -183,7 +191,7 @@ def expectation_maximisation(
         aside = known[:, n_maps:]
     basis, variance = basis[:n_maps], variance[:n_maps]
     basis = signs(basis)[:, None, None, None] * basis
-    return Fitted(mean, basis, variance, scales[:n_maps], local[:n_maps], aside)
+    return CoarseFit(mean, basis, variance, scales[:n_maps], local[:n_maps], aside)
 
 
 def _masks(mean: MeanMap, n_maps: int, n_aside: int, smoothing_px: float) -> Tensor:
@@ -197,11 +205,11 @@ def signs(basis: Tensor) -> Tensor:
     return torch.where(basis.pow(3).sum((1, 2, 3)) < 0, -1.0, 1.0)
 
 
-def structure_first(fitted: Fitted, latents: Tensor, nuisance: Tensor) -> Tensor:
+def structure_first(fitted: CoarseFit, latents: Tensor, nuisance: Tensor) -> Tensor:
     """Return an orthogonal R (K, K) that separates structural latents from nuisance latents.
 
-    Of the latents R' z (`Fitted.turned`), the last J follow the nuisance latents. The others are ordered by
-    the power of their maps.
+    Of the latents R' z (`CoarseFit.turned`), the last J follow the nuisance latents. The others are ordered
+    by the power of their maps.
 
     latents : (N, K) posterior means under the fitted model
     nuisance : (N, J) nuisance latents

@@ -9,38 +9,25 @@ from tomohet.linear.fit import LinearModel
 
 
 def write_figures(model: LinearModel, outdir: Path, plot_format: str = "png") -> None:
-    """Write the figures: eigenvalues and reliabilities, pairs of latents, slices of the basis maps."""
-    _spectrum(model, outdir / f"spectrum.{plot_format}")
+    """Write the figures: reliability and held-out tilts, pairs of latents, slices of the basis maps."""
+    _held_out(model, outdir / f"held_out.{plot_format}")
     _latents(model, outdir / f"latents.{plot_format}")
-    maps = [model.mean.volume.cpu().numpy(), *model.basis.cpu().numpy()]
-    names = ["mean"] + [f"basis map {number + 1}" for number in range(len(model.basis))]
+    maps = [model.maps.mean.volume.cpu().numpy(), *model.maps.basis.cpu().numpy()]
+    names = ["mean"] + [f"basis map {number + 1}" for number in range(len(model.maps.basis))]
     figure = plots.slices_montage(
         maps, names, "Mean and basis maps, central slices", own_scale=True, diverging=True
     )
     plots.save(figure, outdir / f"basis.{plot_format}")
 
 
-def _spectrum(model: LinearModel, path: Path) -> None:
+def _held_out(model: LinearModel, path: Path) -> None:
     held_out = model.held_out
-    figure, axes = plots.figure(1, 3)
-    numbers = np.arange(1, len(model.eigenvalues) + 1)
-    null = model.detection.null
-    axes[0].fill_between(
-        numbers, null.min(0), null.max(0), color="0.8", label="noise alone (sign-flipped tilts)"
-    )
-    axes[0].plot(numbers, model.eigenvalues, "o-", color=plots.PALETTE[0], markersize=4, label="data")
-    axes[0].axvline(len(model.basis) + 0.5, color="0.6", linewidth=0.8, linestyle="--")
-    axes[0].set(
-        title="Gram-matrix eigenvalues (left of the line: fitted)",
-        xlabel="component",
-        ylabel="eigenvalue (arbitrary units)",
-    )
-    axes[0].legend(fontsize=7)
+    figure, (left, right) = plots.figure(1, 2)
     variance = np.diagonal(model.latents.covariance.cpu().numpy(), axis1=1, axis2=2).mean(0)
     numbers = np.arange(1, len(variance) + 1)
-    axes[1].bar(numbers, 1 - variance, color=plots.PALETTE[0], label="estimate of the model itself")
+    left.bar(numbers, 1 - variance, color=plots.PALETTE[0], label="estimate of the model itself")
     shared = held_out.reliability[: min(len(numbers), held_out.n_components)]
-    axes[1].plot(
+    left.plot(
         numbers[: len(shared)],
         shared,
         "o",
@@ -48,23 +35,23 @@ def _spectrum(model: LinearModel, path: Path) -> None:
         markersize=5,
         label="reproducible directions, held-out tilts",
     )
-    axes[1].set(
+    left.set(
         title="Reliability: structural variance",
         xlabel="latent or direction",
         ylabel="fraction of variance",
         ylim=(0, 1.25),
         yticks=np.arange(0, 1.01, 0.2),
     )
-    axes[1].legend(fontsize=7, loc="upper right")
+    left.legend(fontsize=7, loc="upper right")
     numbers, null = np.arange(1, len(held_out.moment) + 1), held_out.null
-    axes[2].fill_between(numbers, null.min(0), null.max(0), color="0.8", label="chance (random signs)")
-    axes[2].plot(numbers, held_out.moment, "o-", color=plots.PALETTE[0], markersize=4, label="held-out tilts")
-    axes[2].set(
+    right.fill_between(numbers, null.min(0), null.max(0), color="0.8", label="chance (random signs)")
+    right.plot(numbers, held_out.moment, "o-", color=plots.PALETTE[0], markersize=4, label="held-out tilts")
+    right.set(
         title="Cross-validation on held-out tilts",
         xlabel="direction",
         ylabel="moment with the latents (nats)",
     )
-    axes[2].legend(fontsize=7)
+    right.legend(fontsize=7)
     plots.save(figure, path)
 
 

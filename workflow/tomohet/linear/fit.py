@@ -15,21 +15,21 @@ from torch import Tensor
 
 from tomohet.errors import InputError
 from tomohet.linear.basis_maps import SHARE_OF_POWER, expectation_maximisation, structure_first
-from tomohet.linear.detection import Detection
 from tomohet.linear.em import expectation
 from tomohet.linear.explained import CONDITIONS, sentence
+from tomohet.linear.fitted_maps import FittedMaps
 from tomohet.linear.held_out import HeldOut, structural_directions
 from tomohet.linear.likelihood import Latents
 from tomohet.linear.poses import PoseEstimates, Poses
+from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.reliability import auc_of_halves
 from tomohet.linear.search import Search
-from tomohet.linear.start import detect
 from tomohet.particles.conditions import imaging_conditions
 from tomohet.particles.store import Store
 from tomohet.processes import ALONE, Processes
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.nuisance import Nuisance
-from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.observations import Observations, tomograms_of
 
 log = logging.getLogger(__name__)
 
@@ -42,58 +42,45 @@ MOST_INSIDE = 0.98
 class LinearModel:
     """Result of a fit.
 
-    mean : mean map with its noise; its nuisance variables include components that imaging conditions explain
+    maps : mean map and basis maps; the nuisance maps include components that imaging conditions explain
         (`linear.explained`)
-    basis : (K, D, D, D) posterior means of the basis maps
-    basis_variance : (K, shells) posterior variance of the basis maps' Fourier coefficients
     latents : posteriors of the particles' latents
     poses : errors of the particles' poses
     prior_scale : (K, shells) prior power of each basis map relative to the mean map
-    local_variance : (D, D, D) prior variance of differences between particles at each voxel, relative to its
-        mean
-    detection : kernel test
     held_out : cross-validation on held-out images
     surroundings, apart : whether the images show the surroundings of the particles (`search.Found`)
     """
 
-    mean: MeanMap
-    basis: Tensor
-    basis_variance: Tensor
+    maps: FittedMaps
     latents: Latents
     poses: PoseEstimates
     prior_scale: Tensor
-    local_variance: Tensor
-    detection: Detection
     held_out: HeldOut
     surroundings: float | None
     apart: bool
 
     @property
-    def spectral_variance(self) -> Tensor:
-        """(D//2+1,) power of differences between particles relative to the mean map.
-
-        Beyond the highest fitted frequency it has the value at that frequency.
-        """
-        known = self.prior_scale.sum(0)
-        return torch.cat([known, known[-1:].expand(len(self.mean.power) - len(known))])
+    def split(self) -> SplitLikelihood:
+        """Likelihood along the reproducible directions, at most as many as there are basis maps."""
+        return self.held_out.confirmed.leading(len(self.maps.basis))
 
     @property
     def heterogeneous(self) -> bool:
-        """Whether heterogeneity is found: by held-out tilts, or by the kernel test if there are none."""
-        return self.held_out.found if self.held_out.possible else self.detection.found
+        """Whether held-out tilt images confirm heterogeneity."""
+        return self.held_out.found
 
     @property
     def verdict(self) -> str:
         """The verdict on heterogeneity as a sentence."""
-        where = "" if self.mean.focus is None else "inside the focus mask: "
+        where = "" if self.maps.mean.focus is None else "inside the focus mask: "
         parts = where + self._found, sentence(self.held_out.explained), self._surrounded
         return "; ".join(filter(None, parts))
 
     def tilts_sentence(self, pixel_size_A: float) -> str:
         """Describe the residual shifts of single tilt images in a sentence."""
-        if not self.mean.tilt_shift_px:
+        if not self.maps.mean.tilt_shift_px:
             return "tilt images: no residual shifts found"
-        shift_A = self.mean.tilt_shift_px * pixel_size_A
+        shift_A = self.maps.mean.tilt_shift_px * pixel_size_A
         return f"single tilt images are off by {shift_A:.1f} Å along x and y (rms); this is integrated out"
 
     @property
@@ -110,18 +97,13 @@ class LinearModel:
             found = f"heterogeneity found: held-out tilt images confirm {components}"
             return f"{found}; {self._clearness}"
         if not self.held_out.possible:
-            kernel = (
-                f"by the kernel test (p = {self.detection.p_value:.2g}); too few tilt images to hold any out"
-            )
             return (
-                f"heterogeneity found {kernel}"
-                if self.detection.found
-                else f"no heterogeneity found {kernel}"
+                "heterogeneity cannot be judged: no particle has three tilt images, so that none can be held "
+                "out; latents and maps may follow noise"
             )
         count = f"at this number of particles ({len(self.latents.mean):,})"
         images = f"held-out tilt images confirm no component (p = {self.held_out.p_value:.2g})"
-        kernel = "" if self.apart else f"; p = {self.detection.p_value:.2g} by the kernel test"
-        return f"no heterogeneity found {count}: {images}{kernel}"
+        return f"no heterogeneity found {count}: {images}"
 
     @property
     def _clearness(self) -> str:
@@ -135,11 +117,6 @@ class LinearModel:
         which = "" if count == 1 else f" in {count - clear} of them" if clear else " in all of them"
         halves = "two equally populated classes would be separated with AUC"
         return f"faint{which}: {halves} {auc:.2f} (one standard error below the estimate)"
-
-    @property
-    def eigenvalues(self) -> np.ndarray:
-        """(n,) eigenvalues of the particles' Gram matrix, largest first."""
-        return self.detection.eigenvalues
 
 
 def focused(mean: MeanMap, focus: np.ndarray | None) -> MeanMap:
@@ -209,7 +186,6 @@ def fit_linear_model(
         mean = poses.with_errors(mean, search.errors)
     else:
         mean, _ = poses.errors_about(mean, observations)
-    detection = detect(observations, mean, seed)
     n_basis = zdim or max(1, held_out.n_components)
     start = held_out.latents(n_basis)[processes.part(len(particles))]
     fitted = expectation_maximisation(
@@ -226,15 +202,22 @@ def fit_linear_model(
         basis = fitted.fine_basis(store.box)
     others = Nuisance(basis[n_basis:], fitted.basis_variance[n_basis:])
     fitted = fitted.first(n_basis)
-    model = LinearModel(
+    maps = FittedMaps(
         mean=replace(mean, errors=None, nuisance=others.beside(mean.nuisance)),
         basis=basis[:n_basis],
         basis_variance=fitted.basis_variance,
+        local_variance=fitted.fine_variance(store.box),
+        spectral_variance=fitted.spectral_variance(store.box),
+        max_frequency=max_frequency,
+        tomograms=tomograms_of(store)[0],
+        scale=float(store.scale),
+        pixel_size_A=float(store.pixel_size_A),
+    )
+    model = LinearModel(
+        maps=maps,
         latents=latents.first(n_basis),
         poses=PoseEstimates.of(poses, mean, latents),
         prior_scale=fitted.scales,
-        local_variance=fitted.fine_variance(store.box),
-        detection=detection,
         held_out=held_out,
         surroundings=search.surroundings,
         apart=search.apart,

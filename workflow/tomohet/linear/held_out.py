@@ -29,9 +29,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import gumbel_r
 from torch import Tensor
 
-from tomohet.linear.detection import gumbel
 from tomohet.linear.explained import Explained, explained_directions, followed
 from tomohet.linear.likelihood import likelihood
 from tomohet.linear.prediction import SplitLikelihood, source_tensor
@@ -120,7 +120,7 @@ class HeldOut:
 
     @property
     def possible(self) -> bool:
-        """Whether any tilt images were held out."""
+        """Whether any tilt images were held out; a particle needs three tilt images for that."""
         return bool(self.explained) or bool(self.likelihood.new_a.any())
 
     @property
@@ -148,6 +148,12 @@ class HeldOut:
     def n_clear(self) -> int:
         """Number of reproducible directions along which single particles can be assigned."""
         return int((auc_of_halves(self.least_reliability)[: self.n_components] >= CLEAR_AUC).sum())
+
+
+def gumbel(draws: np.ndarray):
+    """Return the Gumbel distribution with the mean and variance of draws (n, ...) of leading eigenvalues."""
+    scale = draws.std(0, ddof=1) * np.sqrt(6) / np.pi
+    return gumbel_r(draws.mean(0) - np.euler_gamma * scale, scale)
 
 
 def _uncorrelated(latents: Tensor) -> Tensor:

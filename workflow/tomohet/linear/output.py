@@ -15,8 +15,8 @@ from tomohet.files.pickles import save_latents
 from tomohet.linear.answers import linear_answers
 from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
-from tomohet.linear.inference import HELD_OUT, POSES
 from tomohet.linear.prediction import TABLES
+from tomohet.linear.saved_model import HELD_OUT, POSES
 from tomohet.particles.refined_poses import described
 from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
@@ -52,80 +52,69 @@ def write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict
 
 def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dict]) -> None:
     store = run.store
-    state = {"mean": model.mean.volume.cpu(), "basis": model.basis.cpu()}
-    # Additional tensors for the posteriors of other particles.
-    posterior = {
-        "basis_variance": model.basis_variance.cpu(),
-        "mask": model.mean.mask.cpu(),
-        "noise": model.mean.noise.common.cpu(),
-        "tomogram_noise": model.mean.noise.by_tomogram.cpu().contiguous(),
-        "dose_noise": model.mean.noise.by_dose.cpu(),
-        "power": model.mean.power.cpu(),
-        "local_variance": model.local_variance.cpu(),
-        "spectral_variance": model.spectral_variance.cpu(),
-    }
-    if model.mean.nuisance is not None:
-        posterior["nuisance"] = model.mean.nuisance.maps.cpu()
-        posterior["nuisance_variance"] = model.mean.nuisance.variance.cpu()
+    maps, mean = model.maps, model.maps.mean
+    others = maps.tensors()
+    decoder = {name: others.pop(name) for name in ("mean", "basis")}
     # Save through an open file. Given a path, torch.save writes its (temporary) name into the file, and two
     # files of the same model would differ.
     with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:
-        torch.save({"epoch": 0, "model_state_dict": state, "posterior": posterior}, file)
+        torch.save({"epoch": 0, "model_state_dict": decoder, "posterior": others}, file)
     covariance = model.latents.covariance.cpu()
     mu = model.latents.mean.cpu().numpy()
     logvar = torch.diagonal(covariance, dim1=1, dim2=2).log().numpy()
     save_latents(outdir / "z.train.pkl", mu, logvar)
     with atomic_path(outdir / "covariance.npy") as temporary, open(temporary, "wb") as file:
         np.save(file, covariance.numpy())
-    kept = model.held_out.confirmed.leading(len(model.basis))
+    split = model.split
     with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{name: getattr(kept, name).cpu().numpy() for name in TABLES})
-    write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
+        np.savez(file, **{name: getattr(split, name).cpu().numpy() for name in TABLES})
+    write_parquet(outdir / "particles.parquet", particle_columns(model.latents, maps.basis, run.particles))
     table = model.poses.table(run.particles, store.pixel_size_A)
     deviation = model.poses.prior * [1, store.pixel_size_A]
     write_parquet(outdir / POSES, described(table, store.description, run.refine_poses, deviation))
-    write_volume(outdir / "mean.mrc", model.mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
-    differences = model.basis.square().sum(0).sqrt().cpu().numpy()
+    write_volume(outdir / "mean.mrc", mean.volume.cpu().numpy() * store.scale, store.pixel_size_A)
+    differences = maps.basis.square().sum(0).sqrt().cpu().numpy()
     write_volume(outdir / "variability.mrc", differences * store.scale, store.pixel_size_A)
-    write_volume(outdir / "mask.mrc", model.mean.mask.cpu().numpy(), store.pixel_size_A)
+    write_volume(outdir / "mask.mrc", mean.mask.cpu().numpy(), store.pixel_size_A)
     numbers = summary(run, model) | {"leaks": leaks}
     write_json(outdir / "summary.json", numbers | stated(linear_answers(numbers)))
     config = {
         "starfile_args": {"sourcefile": str(store.description["source"])},
         "dataset_args": {"norm": [0.0, float(store.scale)]},
         "lattice_args": {"boxsize": store.box + 1, "extent": 0.5, "ignore_DC": True},
-        "model_args": {"kind": "linear", "zdim": len(model.basis)},
+        "model_args": {"kind": "linear", "zdim": len(maps.basis)},
         "training_args": run.options | {"refine_poses": run.refine_poses},
         "seed": 0,
         "angpix": float(store.pixel_size_A),
         "scale": float(store.scale),
         "pose_deviation": model.poses.prior.tolist(),
-        "tilt_shift_A": model.mean.tilt_shift_px * float(store.pixel_size_A),
+        "tilt_shift_A": mean.tilt_shift_px * float(store.pixel_size_A),
         "store": str(store.folder),
         "store_digest": store.digest,
         "input_digests": input_digests(store.description),
         "particles": run.particles.tolist(),
-        "tomograms": np.unique(store.particles["tomogram"].astype(str)).tolist(),
+        "tomograms": maps.tomograms,
     }
     write_yaml(outdir / "config.yaml", config)
     write_pickle(outdir / "config.pkl", config)
 
 
 def summary(run: LinearRun, model: LinearModel) -> dict:
-    """Return numbers for the report: eigenvalues, power of each basis map, reliability of each latent."""
+    """Return numbers for the report: tests on held-out images, power of each basis map, reliabilities."""
     variance = torch.diagonal(model.latents.covariance, dim1=1, dim2=2).mean(0)
-    power = model.basis.square().sum((1, 2, 3)) / model.mean.volume.square().sum()
+    power = model.maps.basis.square().sum((1, 2, 3)) / model.maps.mean.volume.square().sum()
     return {
         "n_particles": len(run.particles),
         "n_images": int(np.diff(run.store.offsets)[run.particles].sum()),
-        "zdim": len(model.basis),
+        "zdim": len(model.maps.basis),
         "verdict": model.verdict,
         "heterogeneity_found": model.heterogeneous,
-        "components_beyond_noise": model.detection.n_components,
-        "p_value": model.detection.p_value,
-        "kernel_eigenvalues": model.eigenvalues,
-        "noise_eigenvalues": model.detection.null.mean(0),
-        "held_out_p_value": model.held_out.p_value,
+        # Number of reproducible directions; None, as the p-value, if no images could be held out.
+        "components_confirmed": model.held_out.confirmed.b.shape[1] if model.held_out.possible else None,
+        "held_out_p_value": model.held_out.p_value if model.held_out.possible else None,
+        # Test statistic of each direction, and its mean by chance (nats).
+        "held_out_moments": model.held_out.moment,
+        "held_out_moments_by_chance": model.held_out.null.mean(0),
         "held_out_p_values": model.held_out.p_values,
         # Structural fraction of the latents' variance, from held-out images, along reproducible directions.
         # Along other directions its value is meaningless.
@@ -141,11 +130,11 @@ def summary(run: LinearRun, model: LinearModel) -> dict:
         "pose_errors": pose_errors(run, model),
         "tilts": model.tilts_sentence(run.store.pixel_size_A),
         # Standard deviation of the shifts of single tilt images along x and y.
-        "tilt_shift_A": model.mean.tilt_shift_px * run.store.pixel_size_A,
+        "tilt_shift_A": model.maps.mean.tilt_shift_px * run.store.pixel_size_A,
         # Fraction of a latent's prior variance that the images determine: 0 nothing, 1 everything.
         "reliability": (1 - variance).cpu().numpy(),
         "power_relative_to_mean": power.cpu().numpy(),
-        "mask_share_of_box": (model.mean.mask > 0.5).float().mean().item(),
+        "mask_share_of_box": (model.maps.mean.mask > 0.5).float().mean().item(),
     }
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from scipy.spatial.transform import Rotation
 
-from tomohet.linear.basis_maps import Fitted
+from tomohet.linear.basis_maps import CoarseFit
 from tomohet.linear.em import expectation
 from tomohet.linear.likelihood import Latents, likelihood
 from tomohet.linear.pose_directions import Direction, direction_of_errors
@@ -87,7 +87,7 @@ class Poses:
         """Return the mean map with pose errors of the same size as about another map; None: no errors."""
         return replace(mean, errors=errors and replace(errors, maps=tangents(mean.volume)))
 
-    def errors_left(self, fitted: Fitted, observations: Observations) -> np.ndarray:
+    def errors_left(self, fitted: CoarseFit, observations: Observations) -> np.ndarray:
         """Return the posterior mean (N, 6) of the residual pose errors under a fitted model."""
         processes, count = observations.processes, len(observations.everyone)
         observations = observations.alike(observations.everyone, len(fitted.mean.volume))

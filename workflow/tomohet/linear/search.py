@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.linear.basis_maps import SHARE_OF_POWER, Fitted, expectation_maximisation
+from tomohet.linear.basis_maps import SHARE_OF_POWER, CoarseFit, expectation_maximisation
 from tomohet.linear.explained import CONDITIONS
 from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_tilts
 from tomohet.linear.likelihood import residual_shift
 from tomohet.linear.poses import Poses
 from tomohet.linear.significance import SURROUNDINGS_SE
-from tomohet.linear.start import compare
+from tomohet.linear.start import kernel_latents
 from tomohet.linear.surroundings import alike_beyond, wedges
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.nuisance import outside
@@ -51,7 +51,7 @@ class Found:
     errors : pose errors about the mean map; None without errors
     surroundings : excess similarity of neighbouring tilts (`surroundings.alike_beyond`); None if not measured
     apart : whether the excess requires held-out images far from the training images
-    aside : nuisance latents outside the focus mask (`Fitted`), from the training images
+    aside : nuisance latents outside the focus mask (`CoarseFit`), from the training images
     tilt_shift_px : standard deviation of image shifts along x and y
     """
 
@@ -118,7 +118,7 @@ class Search:
         mean = replace(self.mean_of(parts[0]), tilt_shift_px=tilt_shift_px)
         return poses.errors_about(mean, parts[0], parts[1:] if apart else ())
 
-    def _in_rounds(self, poses: Poses, apart: bool) -> tuple[Found, tuple[Observations, Fitted]]:
+    def _in_rounds(self, poses: Poses, apart: bool) -> tuple[Found, tuple[Observations, CoarseFit]]:
         """Search, correct poses, and repeat if poses or image shifts changed much.
 
         Also returns the last training observations and the last fit.
@@ -145,7 +145,7 @@ class Search:
 
     def _with_enough_maps(
         self, parts: tuple[Observations, ...], mean: MeanMap, seen: Observations
-    ) -> tuple[HeldOut, Fitted]:
+    ) -> tuple[HeldOut, CoarseFit]:
         """Search with many maps and, if nothing is found, longer with few maps.
 
         seen : the training images, with poses corrected as if all particles were identical. The search starts
@@ -154,7 +154,7 @@ class Search:
         """
         used, count = parts[0], len(parts[0].everyone)
 
-        def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, Fitted]:
+        def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, CoarseFit]:
             """Fit n_maps basis maps (at least zdim), starting from eigenvectors of the Gram matrix."""
             n_maps = max(self.zdim or 0, min(n_maps, count - 1))
             compared, start, aside = _start(seen, replace(mean, errors=None), n_maps, self.seed)
@@ -202,7 +202,7 @@ def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> fl
     return float(2 * np.pi * observations.max_frequency * np.sqrt(moved2))
 
 
-def _splits(parts: tuple[Observations, ...], fitted: Fitted, errors: PoseErrors | None) -> Splits:
+def _splits(parts: tuple[Observations, ...], fitted: CoarseFit, errors: PoseErrors | None) -> Splits:
     """Compute training and held-out likelihoods under a fitted model with these pose errors (on any grid)."""
     errors = None if errors is None else errors.cropped(len(fitted.mean.volume))
     mean = replace(fitted.mean, errors=errors)
@@ -214,12 +214,11 @@ def _start(
 ) -> tuple[np.ndarray, Tensor, Tensor | None]:
     """Return particles of the Gram matrix, their initial latents (n, k), and latents outside the focus mask.
 
-    The latter are None without a focus mask. Difference maps are not kept.
+    The latter are None without a focus mask.
     """
 
     def latents(mask: Tensor, n: int) -> tuple[np.ndarray, Tensor]:
-        seen = compare(observations, replace(mean, mask=mask), seed)
-        return seen.observations.everyone, seen.latents(n)
+        return kernel_latents(observations, replace(mean, mask=mask), n, seed)
 
     if mean.focus is None:
         return *latents(mean.mask, k), None

@@ -4,7 +4,7 @@
 level                       result that requires it                                  false positives
 ==========================  =======================================================  ======================
 `FOUND_P`                   heterogeneity (held-out tilts, Bonferroni for            1 in 100 data sets
-                            `held_out.SEARCHES`; the kernel test, `detection`)
+                            `held_out.SEARCHES`)
 `DIRECTION_P`               each further latent direction                            1 in 20 directions
 `EXPLAINED_P`               a direction that an imaging condition explains           1 in 10,000 data sets
                             (Bonferroni for directions and conditions)

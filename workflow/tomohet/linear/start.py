@@ -5,71 +5,44 @@ full detail.
 """
 
 import logging
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.linear.detection import TILT_GROUPS, Detection, detect_heterogeneity
 from tomohet.linear.spectral import kernel_spectrum
-from tomohet.particles.copies import numbered_sources
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.particle_maps import DifferenceMaps, grouped_particle_maps
+from tomohet.reconstruction.particle_maps import particle_maps
 
 log = logging.getLogger(__name__)
 
 KERNEL_BOXES = (32, 24, 20, 16)
 KERNEL_PARTICLES = 10_000
-# Memory of the maps in half precision; the eigenvalues take at most 100 MiB in addition.
+# Memory of the maps in half precision.
 KERNEL_BYTES = 320 * 2**20
-N_EIGENVALUES = 10
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Difference maps of the particles in the Gram matrix.
+def kernel_latents(observations: Observations, mean: MeanMap, k: int, seed: int) -> tuple[np.ndarray, Tensor]:
+    """Return the particles of the Gram matrix (store ordinals), and their initial latents.
 
-    observations : of these particles
-    maps : difference maps of the process's part
+    The latents (n, k) of the process's part are the leading eigenvectors, scaled to unit variance. The
+    difference maps are not kept.
     """
-
-    observations: Observations
-    maps: DifferenceMaps
-
-    def latents(self, k: int) -> Tensor:
-        """Return (n, k) eigenvectors of the Gram matrix, scaled to unit variance, of the process's part."""
-        seen, count = self.observations, len(self.observations.everyone)
-        _, vectors = kernel_spectrum(self.maps, k, seen.processes, count)
-        scaled = vectors[seen.processes.part(count)] * np.sqrt(count)
-        return torch.as_tensor(scaled, dtype=torch.float32, device=seen.device)
-
-
-def compare(observations: Observations, mean: MeanMap, seed: int, n_groups: int = 1) -> Comparison:
-    """Compute difference maps of the observed particles, or of a random part, in n_groups groups of tilts."""
     compared = kernel_particles(observations.everyone, seed)
-    box = kernel_box(observations.store.box, observations.max_frequency, len(compared) * n_groups)
-    maps = grouped_particle_maps(observations.alike(compared, box), mean, n_groups)
-    return Comparison(observations.alike(compared), maps)
-
-
-def detect(observations: Observations, mean: MeanMap, seed: int) -> Detection:
-    """Run the kernel test on the observed particles."""
-    seen = compare(observations, mean, seed, TILT_GROUPS)
-    processes = observations.processes
-    everyone = seen.observations.everyone
-    source = numbered_sources(observations.store.particles, everyone)
-    return detect_heterogeneity(seen.maps, N_EIGENVALUES, seed, processes, len(everyone), source)
+    count, processes = len(compared), observations.processes
+    box = kernel_box(observations.store.box, observations.max_frequency, count)
+    maps = particle_maps(observations.alike(compared, box), mean)
+    _, vectors = kernel_spectrum(maps, k, processes, count)
+    scaled = vectors[processes.part(count)] * np.sqrt(count)
+    return compared, torch.as_tensor(scaled, dtype=torch.float32, device=observations.device)
 
 
 def kernel_particles(particles: np.ndarray, seed: int) -> np.ndarray:
     """Return the particles of the Gram matrix, ascending: all, or KERNEL_PARTICLES drawn at random."""
     if len(particles) <= KERNEL_PARTICLES:
         return particles
-    log.info(
-        "the initial latents and the kernel test use %d of %d particles", KERNEL_PARTICLES, len(particles)
-    )
+    log.info("the initial latents are those of %d of %d particles", KERNEL_PARTICLES, len(particles))
     return np.sort(np.random.default_rng(seed).choice(particles, KERNEL_PARTICLES, replace=False))
 
 

@@ -7,24 +7,21 @@ states is cross-validated on held-out tilts (`state_choice`), and the maps are r
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.linear.fit import LinearModel
-from tomohet.linear.inference import Teacher
+from tomohet.linear.fitted_maps import FittedMaps
 from tomohet.linear.latent_states import fit_latent_states
 from tomohet.linear.likelihood import latent_likelihood
+from tomohet.linear.poses import PoseEstimates
 from tomohet.linear.prediction import SplitLikelihood, source_tensor
 from tomohet.linear.state_choice import StateChoice, choose_states
 from tomohet.linear.state_maps import state_maps
 from tomohet.linear.state_merging import states_of_number
-from tomohet.particles.same_input import warn_of_other_input
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
-from tomohet.reconstruction.observations import Observations
 
 log = logging.getLogger(__name__)
 
@@ -61,39 +58,27 @@ class States:
 def fit_states(
     store: Store,
     particles: np.ndarray,
-    linear: LinearModel | Path,
+    maps: FittedMaps,
+    poses: PoseEstimates,
+    split: SplitLikelihood | None,
     n_states: int | None = None,
     *,
     most: int = MOST_STATES,
-    max_frequency: float = 0.25,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> States:
     """Find the states of particles (ordinals of the store), starting from a linear model of the particles.
 
-    linear : a fitted model, or the output folder of train_linear, whose own `max_frequency` then applies
+    maps, poses : of the linear model
+    split : likelihood of the particles' training and held-out images along its reproducible directions; not
+        used if the number of states is given
     n_states : number of states; None takes the number, up to `most`, that held-out tilt images distinguish
         (`state_choice`)
-
-    Raises InputError if the number is to be determined and the folder's model was fitted to other particles.
     """
-    split = None
-    if isinstance(linear, LinearModel):
-        poses, mean, basis = linear.poses, linear.mean, (linear.basis, linear.basis_variance)
-        variance, spectrum = linear.local_variance, linear.spectral_variance
-        split = linear.held_out.confirmed.leading(len(linear.basis))
-    else:
-        teacher = Teacher.of(linear, store.box)
-        warn_of_other_input(teacher.config, store.description, linear, store.folder)
-        if n_states is None:
-            split = teacher.held_out(store, particles, device)
-        poses, mean = teacher.poses(store, particles), teacher.mean_map(store, device)
-        variance, spectrum = (teacher.state[f"{of}_variance"].to(device) for of in ("local", "spectral"))
-        basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
-        max_frequency = teacher.config["training_args"]["max_frequency"]
-    store, mean = poses.applied(store, particles, mean)
-    observations = Observations(store, particles, max_frequency=max_frequency, device=device)
-    tables = latent_likelihood(observations, mean, *basis)
+    maps = maps.for_store(store, device)
+    store, mean = poses.applied(store, particles, maps.mean)
+    observations = maps.observations(store, particles)
+    tables = latent_likelihood(observations, mean, maps.basis, maps.basis_variance)
     if n_states is None:
         choice, states = choose_states(split, min(most, len(particles)), seed)
         log.info(choice.sentence)
@@ -106,6 +91,6 @@ def fit_states(
     size = torch.bincount(responsibility.argmax(1), minlength=responsibility.shape[1])
     responsibility = responsibility[:, torch.argsort(size, descending=True, stable=True)]
     # The prior: states differ at the voxels and frequencies at which the linear model finds differences.
-    where = replace(mean, mask=mean.mask * variance.sqrt(), power=mean.power * spectrum)
-    difference, prior_scale = state_maps(observations, where, responsibility)
+    mask, power = mean.mask * maps.local_variance.sqrt(), mean.power * maps.spectral_variance
+    difference, prior_scale = state_maps(observations, replace(mean, mask=mask, power=power), responsibility)
     return States(mean, responsibility, mean.volume + difference, prior_scale, choice)

@@ -42,6 +42,26 @@ class Noise:
         """Use one variance (rows,) for all tomograms."""
         return cls(variance, variance.expand(n_tomograms, -1))
 
+    def of_tomograms(self, known: list[str], names: list[str]) -> "Noise":
+        """Return the noise of tomograms by name; unknown tomograms have the common noise.
+
+        known : names of the tomograms of this noise, in order
+        """
+        number = {name: index for index, name in enumerate(known)}
+
+        def selected(of_each: Tensor, typical: Tensor) -> Tensor:
+            return torch.stack([of_each[number[name]] if name in number else typical for name in names])
+
+        by_dose = self.by_dose
+        if by_dose is not None:
+            by_dose = selected(by_dose, by_dose.log().mean(0).exp())
+        return Noise(self.common, selected(self.by_tomogram, self.common), by_dose)
+
+    def to(self, device: torch.device | str) -> "Noise":
+        """Return the noise on a device."""
+        by_dose = None if self.by_dose is None else self.by_dose.to(device)
+        return Noise(self.common.to(device), self.by_tomogram.to(device), by_dose)
+
     def whitened(self, observations: Observations) -> Iterator[Chunk]:
         """Yield the observations' chunks with numerator and weight divided by the noise of their images."""
         for chunk in observations.chunks():

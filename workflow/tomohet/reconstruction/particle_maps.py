@@ -8,7 +8,6 @@ products <X_p, X_q> form the Gram (kernel) matrix that initialises the linear mo
 a pose-aware encoder.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,65 +32,43 @@ class DifferenceMaps:
     Rounding to half precision changes an inner product of two maps by a fraction of 3e-4 divided by the root
     of the number of voxels.
 
-    unit : (N, groups, voxels) float16, scaled to unit root mean square
-    rms : (N, groups) root mean square before scaling
+    unit : (N, voxels) float16, scaled to unit root mean square
+    rms : (N,) root mean square before scaling
     """
 
     unit: Tensor
     rms: Tensor
 
 
-def particle_maps(observations: Observations, mean: MeanMap) -> Tensor:
-    """Compute difference maps of the process's particles, (N, d, d, d) float32, on the observations' device.
+def particle_maps(observations: Observations, mean: MeanMap) -> DifferenceMaps:
+    """Compute the difference maps of the process's particles, on the observations' device.
+
+    They are stored in half precision, because the maps of many particles are held in memory together.
 
     observations : made with a small `box` d
     mean : mean map at the store's box
     """
-    maps = mean.volume.new_empty(len(observations), *(observations.box,) * 3)
-    for part, own in _blocks(observations, mean, 1):
-        maps[part] = own[:, 0]
-    return maps
-
-
-def grouped_particle_maps(observations: Observations, mean: MeanMap, n_groups: int) -> DifferenceMaps:
-    """Compute difference maps of groups of tilts (every n-th image); their sum is the map of all tilts.
-
-    They are stored in half precision, because the maps of many particles are held in memory together.
-    """
-    shape = (len(observations), n_groups)
-    rms = mean.volume.new_empty(shape)
-    unit = mean.volume.new_empty(*shape, observations.box**3, dtype=torch.float16)
-    for part, own in _blocks(observations, mean, n_groups):
-        flat = own.flatten(2)
-        rms[part] = flat.square().mean(2).sqrt()
-        unit[part] = flat / rms[part, :, None].clamp_min(1e-30)
-    return DifferenceMaps(unit, rms)
-
-
-def _blocks(observations: Observations, mean: MeanMap, n_groups: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield positions of particles among the process's own, and their maps (n, groups, d, d, d)."""
     box = observations.box
     volume = crop_fourier(mean.volume, box)
     mask = crop_fourier(mean.mask, box).clamp(0, 1)
     power = shell_power(volume)
     prior = SpectralPrior(mask, power.clamp_min(1e-6 * power.max()))
+    rms = volume.new_empty(len(observations))
+    unit = volume.new_empty(len(observations), box**3, dtype=torch.float16)
     size = (PADDING * box) ** 3
-    at_once = max(1, PARTICLES_AT_ONCE // n_groups)
     for seen in residuals(observations, mean):
         chunk, residual = seen.chunk, seen.residual[..., None]
         first_image = np.concatenate([[0], np.cumsum(chunk.counts)])
-        tilt = np.arange(first_image[-1]) - np.repeat(first_image[:-1], chunk.counts)
-        group = torch.as_tensor(tilt % n_groups, device=volume.device)
-        for start in range(0, chunk.n_particles, at_once):
-            stop = min(start + at_once, chunk.n_particles)
+        for start in range(0, chunk.n_particles, PARTICLES_AT_ONCE):
+            stop = min(start + PARTICLES_AT_ONCE, chunk.n_particles)
             images = slice(first_image[start], first_image[stop])
             # All particles share one table; they follow each other along its first axis.
-            place = (chunk.owner[images] - start) * n_groups + group[images]
-            n_tables = (stop - start) * n_groups
-            stacked = torch.zeros(n_tables * size, 1, dtype=torch.complex64, device=volume.device)
-            index = chunk.index[images] + place[:, None, None] * size
+            stacked = torch.zeros((stop - start) * size, 1, dtype=torch.complex64, device=volume.device)
+            index = chunk.index[images] + (chunk.owner[images] - start)[:, None, None] * size
             scatter(stacked, index, chunk.corner_weight[images], residual[images])
-            table_of_each = stacked.view(n_tables, size).T
-            own = prior.colour_adjoint(2 * transform_adjoint(table_of_each, box))
-            of_these = slice(chunk.part.start + start, chunk.part.start + stop)
-            yield of_these, own.view(stop - start, n_groups, box, box, box)
+            table_of_each = stacked.view(stop - start, size).T
+            maps = prior.colour_adjoint(2 * transform_adjoint(table_of_each, box)).flatten(1)
+            part = slice(chunk.part.start + start, chunk.part.start + stop)
+            rms[part] = maps.square().mean(1).sqrt()
+            unit[part] = maps / rms[part, None].clamp_min(1e-30)
+    return DifferenceMaps(unit, rms)

@@ -79,12 +79,12 @@ def _half_maps(round_: Round) -> list[dict]:
 
 
 def _linear(round_: Round) -> list[dict]:
-    chart = figures.spectrum(round_.summaries["linear"])
+    chart = figures.held_out_directions(round_.summaries["linear"])
     caption = (
-        "Eigenvalues of the particles' Gram (kernel) matrix, and of noise alone. Eigenvalues above the noise "
-        "show components; held-out tilt images decide how many there are."
+        "How well the latents predict held-out tilt images, for each latent direction in the order of the "
+        "tests. Blue: confirmed; grey: not distinguishable from chance."
     )
-    return figure("spectrum", chart, caption)
+    return figure("directions", chart, caption)
 
 
 def _states(round_: Round) -> list[dict]:

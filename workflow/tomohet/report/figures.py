@@ -22,10 +22,7 @@ FSC_CURVES = (
 )
 LOSS_CURVES = (("total", "total", INK), ("gen", "reconstruction", BLUE), ("kld", "KL divergence", ORANGE))
 HELD_OUT_CURVES = (("decoder", "the network's volumes", BLUE), ("latents", "its latents", ORANGE))
-SPECTRA = (
-    ("particles", "kernel_eigenvalues", BLUE, "strong"),
-    ("noise alone", "noise_eigenvalues", INK, "dashed"),
-)
+UNCONFIRMED = "#b0b6bd"
 STATE_CURVES = (
     ("discrete states", "held_out_gain_states", BLUE),
     ("linear model", "held_out_gain_linear", ORANGE),
@@ -117,26 +114,14 @@ def held_out_chart(table: pd.DataFrame | None) -> dict | None:
     }
 
 
-def spectrum(linear: dict) -> dict | None:
-    """Chart the leading eigenvalues of the particles' Gram (kernel) matrix, and of noise alone if known."""
-    curves = [
-        (name, linear[key], ink, style)
-        for name, key, ink, style in SPECTRA
-        if isinstance(linear.get(key), list) and len(linear[key]) > 1
-    ]
-    if not curves:
+def held_out_directions(linear: dict) -> dict | None:
+    """Chart the held-out statistic of each latent direction; confirmed directions are blue, others grey."""
+    values, confirmed = linear.get("held_out_moments"), linear.get("components_confirmed")
+    if not (isinstance(values, list) and values and isinstance(confirmed, int)):
         return None
-    return {
-        "kind": "lines",
-        "height": 210,
-        "xtitle": "Component",
-        "ytitle": "Eigenvalue of the Gram matrix",
-        "series": [
-            series(name, range(1, len(values) + 1), values, ink, style) for name, values, ink, style in curves
-        ],
-        "summary": "Leading eigenvalues of the Gram matrix: "
-        + ", ".join(f"{v:.4g}" for v in curves[0][1] if isinstance(v, int | float)),
-    }
+    colours = [BLUE if number < confirmed else UNCONFIRMED for number in range(len(values))]
+    labels = range(1, len(values) + 1)
+    return bars(values, "Latent direction", "Held-out statistic (nats)", labels, colours)
 
 
 def state_gains(states: dict) -> dict | None:

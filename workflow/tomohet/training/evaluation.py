@@ -10,7 +10,7 @@ import torch
 from tomohet.errors import InputError
 from tomohet.files.parts import PartedFile, content_digest
 from tomohet.files.pickles import save_latents
-from tomohet.linear.inference import Teacher
+from tomohet.linear.saved_model import SavedModel
 from tomohet.model.load import box_of, load_config, load_vae
 from tomohet.options import EvalImagesOptions
 from tomohet.particles.store import Store
@@ -78,38 +78,38 @@ def evaluate_images(
     _refuse_other_normalisation(config, store)
     model = load_vae(options.weights, config, device)
     _warn_of_more_tilts(config, int(np.diff(store.offsets)[particles].max(initial=0)))
-    teacher = config["training_args"].get("init")
+    init = config["training_args"].get("init")
     # An encoder reads the whole image; the likelihood covers the points that the network was trained on.
-    rows = LossRows() if teacher is None else loss_rows(config)
+    rows = LossRows() if init is None else loss_rows(config)
     if "poses" in config["training_args"] and not store.poses_corrected:
         log.warning(
             "the network was trained on refined poses, but the particles have the poses of their file; "
             "give the refined ones with --poses %s",
             config["training_args"]["poses"],
         )
-    if teacher is not None:
-        teacher = _same_teacher(config, store.box)
-        store = teacher.poses(store, particles).corrected(store, particles)
+    if init is not None:
+        linear = _same_linear_model(Path(init), config, store.box)
+        store = linear.poses(store, particles).corrected(store, particles)
     images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(options))
-    if teacher is not None:
+    if init is not None:
+        maps = linear.maps.for_store(store, device)
         everything = np.ones(int(images.tilts.sum()), bool)
-        take_posteriors(images, teacher, model, store, particles, everything)
+        take_posteriors(images, maps, model, store, particles, everything)
         if model.encoder.sees == "nothing":
-            return latents_of(model, images, Likelihood(images.half_plane, teacher.noise(device)))
+            return latents_of(model, images, Likelihood(images.half_plane, maps.mean.noise.common))
     interval = options.batch_size if options.verbose else options.log_interval
     return infer_latents(model, images, options.batch_size, log_interval=interval)
 
 
-def _same_teacher(config: dict, box: int) -> Teacher:
+def _same_linear_model(folder: Path, config: dict, box: int) -> SavedModel:
     """Open the linear model from which the network was trained; latents start from its posterior."""
-    folder = Path(config["training_args"]["init"])
     fitted = (folder / "weights.pkl").is_file()
     if fitted and teacher_digest(folder) != config["training_args"]["init_digest"]:
         raise InputError(
             f"{folder}: this linear model is not the one from which the network was trained: it has been "
             "fitted again since; repeat the training with it, or put the earlier model back"
         )
-    return Teacher.of(folder, box)
+    return SavedModel.read(folder, box)
 
 
 def _refuse_other_normalisation(config: dict, store: Store) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.linear.inference import Teacher
+from tomohet.linear.fitted_maps import FittedMaps
 from tomohet.linear.prediction import source_tensor, summed_copies
 from tomohet.linear.significance import ADOPTED_SE, exceeds
 from tomohet.model.latent_prior import fit_latent_prior
@@ -281,7 +281,7 @@ def _error(gain: Tensor) -> Tensor:
 
 
 def teach(
-    teacher: Teacher,
+    maps: FittedMaps,
     model: HeterogeneityVAE,
     store: Store,
     particles: np.ndarray,
@@ -293,20 +293,21 @@ def teach(
 ) -> Teaching:
     """Fill the model with the linear maps and the images with their linear posteriors.
 
+    maps : of `FittedMaps.for_store`
     course : epochs, seed, folder, rows_per_image and dtype of the `Teaching` that is returned
     """
-    model.decoder.base.fill(*teacher.maps(store, model.decoder.base.n_basis))
-    take_posteriors(fitted, teacher, model, store, particles, split.trained)
-    take_posteriors(whole, teacher, model, store, particles, split.trained | split.judging)
-    unseen.noise = teacher.relative_noise(store, store.images_of(particles)[split.judging], unseen.device)
-    near = Likelihood(fitted.half_plane, teacher.noise(fitted.device))
+    model.decoder.base.fill(maps.mean.volume, maps.basis[: model.decoder.base.n_basis])
+    take_posteriors(fitted, maps, model, store, particles, split.trained)
+    take_posteriors(whole, maps, model, store, particles, split.trained | split.judging)
+    unseen.noise = maps.relative_noise(store, store.images_of(particles)[split.judging])
+    near = Likelihood(fitted.half_plane, maps.mean.noise.common)
     source = source_tensor(store, particles, fitted.device)
     return Teaching(model, fitted, unseen, whole, near, source=source, **course)
 
 
 def take_posteriors(
     images: ParticleImages,
-    teacher: Teacher,
+    maps: FittedMaps,
     model: HeterogeneityVAE,
     store: Store,
     particles: np.ndarray,
@@ -314,11 +315,12 @@ def take_posteriors(
 ) -> None:
     """Give `images` their linear posteriors, noise levels and, if the encoder reads them, particle maps.
 
+    maps : of `FittedMaps.for_store`
     mask : over the images of `particles`, true where they belong to `images`
     """
-    device, part = images.device, with_images(store, particles, mask)
+    part = with_images(store, particles, mask)
     # Basis maps are in the order of their power: a network with fewer latents starts from the first of them.
-    images.start = teacher.posterior(part, particles, device)[..., : model.decoder.base.n_basis]
-    images.noise = teacher.relative_noise(store, store.images_of(particles)[mask], device)
+    images.start = maps.posterior(part, particles)[..., : model.decoder.base.n_basis]
+    images.noise = maps.relative_noise(store, store.images_of(particles)[mask])
     if model.encoder.sees == "maps":
-        images.maps = teacher.particle_maps(part, particles, device)
+        images.maps = maps.particle_maps(part, particles)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from tomohet.errors import InputError
-from tomohet.linear.inference import Teacher
+from tomohet.linear.saved_model import SavedModel
 from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.options import TrainVaeOptions
@@ -49,25 +49,27 @@ def train_vae(
     """
     tilts = np.diff(store.offsets)[particles]
     _refuse_too_few(particles, options.batch_size)
-    teacher = Teacher.of(options.init, store.box) if options.init else None
-    if teacher is not None:
-        warn_of_other_input(teacher.config, store.description, options.init, store.folder)
-        store = teacher.poses(store, particles).corrected(store, particles)
-    options = _with_defaults(options, teacher)
-    n_basis = min(teacher.n_basis, options.zdim) if teacher else 0
-    if teacher and n_basis < teacher.n_basis:
+    linear = SavedModel.read(options.init, store.box) if options.init else None
+    if linear:
+        warn_of_other_input(linear.config, store.description, options.init, store.folder)
+        store = linear.poses(store, particles).corrected(store, particles)
+    maps = linear.maps.for_store(store, device) if linear else None
+    n_fitted = len(maps.basis) if maps else 0
+    options = _with_defaults(options, n_fitted)
+    n_basis = min(n_fitted, options.zdim) if maps else 0
+    if n_basis < n_fitted:
         log.warning(
             "--zdim %d: starts from the first %d of the linear model's %d basis maps",
-            options.zdim, n_basis, teacher.n_basis,
+            options.zdim, n_basis, n_fitted,
         )  # fmt: skip
     config = training_config(options, store, particles, vae_arguments(options, int(tilts.max()), n_basis))
     training_args = config["training_args"]
-    if teacher and teacher.nuisance is not None:
+    if maps and maps.mean.nuisance is not None:
         log.warning(
             "the linear model has nuisance directions (outside of a focus mask, or explained by imaging "
             "conditions): the network's contribution to the maps, and its own latents, may follow them"
         )
-    split = TiltSplit.of_store(store, particles, options.fraction_train, teacher is not None, options.seed)
+    split = TiltSplit.of_store(store, particles, options.fraction_train, maps is not None, options.seed)
 
     def images(mask: np.ndarray, place: Place | None = None) -> ParticleImages:
         settings = {"loading": Loading.of(options), "processes": processes, "loss_rows": loss_rows(config)}
@@ -77,13 +79,13 @@ def train_vae(
     train, test = images(split.trained), images(split.test) if split.test.any() else None
     model = build_vae(store.box, config["model_args"], options.seed).to(device)
     teaching = None
-    if teacher:
+    if maps:
         judging, whole = images(split.judging), images(~split.test, place="file")
         course = {"epochs": options.num_epochs, "seed": options.seed, "folder": options.outdir}
         course |= {"rows_per_image": options.rows_per_image, "dtype": product_type(config, device)}
-        teaching = teach(teacher, model, store, particles, split, train, judging, whole, **course)
+        teaching = teach(maps, model, store, particles, split, train, judging, whole, **course)
         if test:
-            take_posteriors(test, teacher, model, store, particles, split.test)
+            take_posteriors(test, maps, model, store, particles, split.test)
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
 
     def latents() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -118,10 +120,13 @@ def train_vae(
     results.finish()
 
 
-def _with_defaults(options: TrainVaeOptions, teacher: Teacher | None) -> TrainVaeOptions:
-    """Fill in the omitted options whose defaults depend on whether the network starts from a linear model."""
-    zdim = teacher.n_basis if teacher and options.zdim is None else options.zdim
-    encoder = options.encoder or ("free" if teacher else "tilts")
+def _with_defaults(options: TrainVaeOptions, n_fitted: int) -> TrainVaeOptions:
+    """Fill in the omitted options whose defaults depend on whether the network starts from a linear model.
+
+    n_fitted : number of the linear model's basis maps; 0 without one
+    """
+    zdim = options.zdim or n_fitted or None
+    encoder = options.encoder or ("free" if n_fitted else "tilts")
     return options.changed(zdim=zdim, encoder=encoder)
 
 
