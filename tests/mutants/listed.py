@@ -63,13 +63,13 @@ FOUND_TO_SURVIVE = [
     Mutant("linear/inference.py", "unit**2 * power,", "power,"),
     Mutant(
         "linear/inference.py",
-        '(self.config["scale"] / store.scale) ** 2 * self',
-        '(self.config["scale"] / store.scale) * self',
+        "(self.settings.scale / store.scale) ** 2 * self",
+        "(self.settings.scale / store.scale) * self",
     ),
     Mutant(
         "linear/inference.py",
-        'unit = self.config["scale"] / store.scale\n        return unit * self.state',
-        'unit = store.scale / self.config["scale"]\n        return unit * self.state',
+        "unit = self.settings.scale / store.scale\n        return unit * self.state",
+        "unit = store.scale / self.settings.scale\n        return unit * self.state",
     ),
     Mutant(
         "linear/inference.py",

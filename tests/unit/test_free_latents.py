@@ -34,7 +34,7 @@ def teacher(tiny_linear, store):
     teacher = Teacher.of(tiny_linear, store.box)
     exact = {"basis_variance": torch.zeros_like(teacher.state["basis_variance"])}
     state = {name: table for name, table in teacher.state.items() if name != "dose_noise"} | exact
-    return replace(teacher, config=teacher.config | {"tomograms": []}, state=state)
+    return replace(teacher, fit=replace(teacher.fit, tomograms=[]), state=state)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def test_a_teacher_obeys_what_train_linear_decided(tiny_linear, store, tmp_path,
         (tmp_path / name).write_bytes((tiny_linear / name).read_bytes())
     written(store, tmp_path, refine)
     teacher = Teacher.of(tmp_path, store.box)
-    teacher = replace(teacher, config=teacher.config | {"pose_deviation": [0.03, 0.2]})
+    teacher = replace(teacher, fit=replace(teacher.fit, pose_deviation=[0.03, 0.2]))
     everyone = np.arange(len(store.particles))
     poses = teacher.poses(store, everyone)
     applied, mean = poses.applied(store, everyone, teacher.mean_map(store, "cpu"))

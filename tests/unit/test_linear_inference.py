@@ -9,6 +9,7 @@ import torch
 from blob_store import BlobStore, blob_store
 
 from tomohet.linear.inference import Teacher
+from tomohet.model.settings import LinearFit, LinearSettings, TrainedParticles
 from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import gather, transform
 from tomohet.reconstruction.observations import DOSE_BINS, DOSE_STEP_E_A2, Observations
@@ -50,19 +51,14 @@ def teacher(store):
         "noise": torch.full((rows,), 2.0),
         "tomogram_noise": torch.tensor([[2.0], [8.0]]).expand(2, rows),
     }
-    config = {
-        "scale": 1.0,
-        "tomograms": ["0", "1"],
-        "model_args": {"zdim": 2},
-        "training_args": {"max_frequency": 0.4},
-        "pose_deviation": [0.0, 0.0],
-    }
-    return Teacher(Path("linear"), config, state)
+    fit = LinearFit(0.4, pose_deviation=[0.0, 0.0], tilt_shift_A=0.0, tomograms=["0", "1"])
+    settings = LinearSettings(store.box, store.pixel_size_A, 1.0, 0, TrainedParticles(), n_basis=2, fit=fit)
+    return Teacher(Path("linear"), settings, fit, state)
 
 
 def test_maps_have_the_same_grey_values_at_any_scale(store, teacher):
     """Fitted at 6 grey values per unit, asked for at 2: three units for one, and ninefold power."""
-    fitted = replace(teacher, config=teacher.config | {"scale": 6.0})
+    fitted = replace(teacher, settings=replace(teacher.settings, scale=6.0))
     other = scaled(store, 2.0)
     mean, basis = fitted.maps(other, 1)
     torch.testing.assert_close(2 * mean, 6 * store.maps[0])

@@ -8,9 +8,11 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.digests import check, is_there, missing
-from tomohet.files.pickles import as_array, load_indices, load_latents, load_pickles
+from tomohet.files.pickles import load_indices, load_latents
 from tomohet.files.text import read_json
-from tomohet.files.values import LIST, TEXT, hold_to, maybe, whole
+from tomohet.files.values import hold_to, whole
+from tomohet.model.config_file.reading import read_particles_of
+from tomohet.model.settings import TrainedParticles
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store_files import read_description
 
@@ -81,9 +83,9 @@ class RunFolder:
         """Return the path of the training's config.pkl."""
         return self.path / "config.pkl"
 
-    def config(self) -> dict:
-        """Read the training's parameters; empty when there is no config.pkl."""
-        return read_config(self.config_path) if is_there(self.config_path) else {}
+    def particles(self) -> TrainedParticles:
+        """Read which particles the training had; nothing is recorded when there is no config.pkl."""
+        return read_particles_of(self.config_path) if is_there(self.config_path) else TrainedParticles()
 
     def _refuse_missing(self, pattern: str) -> None:
         if gone := missing(self.path, pattern):
@@ -105,15 +107,9 @@ def refuse_other_models(round_dir: Path, store: Path) -> None:
     """Raise InputError when a model in a round's folder was made from another dataset than the store."""
     description = read_description(store)
     for model in ("linear", "train_vae") if description is not None else ():
-        refuse_other_input(RunFolder(round_dir / model).config(), description, round_dir / model, store)
-
-
-def read_config(path: Path) -> dict:
-    """Read the parameters in any training's config.pkl; every parameter may be missing."""
-    config = load_pickles(path)[0]
-    rules = {"particles": maybe(LIST), "store": maybe(TEXT)}
-    hold_to(config, rules, path, optional=rules)
-    return config
+        refuse_other_input(
+            RunFolder(round_dir / model).particles().origin, description, round_dir / model, store
+        )
 
 
 def chosen_epoch(path: Path) -> int:
@@ -125,31 +121,19 @@ def chosen_epoch(path: Path) -> int:
     return found["epoch"]
 
 
-def particles_of(n: int, indices: str | Path | None, config: dict) -> np.ndarray:
+def particles_of(n: int, indices: str | Path | None, trained: TrainedParticles) -> np.ndarray:
     """Return the store ordinals (n,) of the particles whose latents are given.
 
-    They come from the file `indices` if given, else from the training's configuration, else they are 0 to n -
-    1.
+    They come from the file `indices` if given, else from the training, else they are 0 to n - 1.
 
     Raises InputError when their number is not n.
     """
     if indices is not None:
         particles, source = load_indices(indices), str(indices)
-    elif config.get("particles") is not None:
-        particles, source = _ordinals(config["particles"]), "config.pkl"
+    elif trained.numbers is not None:
+        particles, source = trained.ordinals(), "config.pkl"
     else:
         return np.arange(n)
     if len(particles) != n:
         raise InputError(f"{source} names {len(particles)} particles, but there are {n} latents")
     return particles
-
-
-def _ordinals(particles: list) -> np.ndarray:
-    """Convert a configuration's list of particles to (n,) int64."""
-    try:
-        numbers = as_array(particles) if particles else np.zeros(0, np.int64)
-    except ValueError:
-        numbers = np.zeros((0, 0))
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (len(numbers) and numbers.min() < 0):
-        raise InputError("config.pkl: particles is not a list of numbers from 0; pass --particles")
-    return numbers.astype(np.int64)

@@ -34,8 +34,8 @@ def run(options: AnalyzeOptions) -> dict:
 def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Path) -> dict:
     """Analyse the latents of one epoch: components, clusters, UMAP, volumes, and the leak audit."""
     z, logvar = training.latents(epoch)
-    config = training.config()
-    particles = particles_of(len(z), options.particles, config)
+    trained = training.particles()
+    particles = particles_of(len(z), options.particles, trained)
     maker = None if options.skip_vol else VolumeMaker(training, epoch, options)
 
     log.info("epoch %d: %d particles, %d latent dimensions", epoch, *z.shape)
@@ -47,10 +47,10 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
         write_pickle(outdir / "umap.pkl", found.umap)
 
     tomograms = None
-    store_folder = options.store or config.get("store")
+    store_folder = options.store or trained.store
     if store_folder:
         store = open_store(store_folder)
-        refuse_other_input(config, store.description, training.path, store_folder)
+        refuse_other_input(trained.origin, store.description, training.path, store_folder)
         table = leaks.nuisances(store, particles)
         tomograms = table["tomogram"].to_numpy()
         audit = leaks.audit(found.pcs.scores, table)

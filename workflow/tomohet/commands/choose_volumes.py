@@ -25,7 +25,7 @@ def run(options: ChooseVolumesOptions) -> pd.DataFrame:
     else:
         training = RunFolder(options.latents.parent)
         z, _ = load_latents(options.latents)
-    particles = particles_of(len(z), options.particles, training.config())
+    particles = particles_of(len(z), options.particles, training.particles())
     chosen, assignment = choose_latents(z, particles, options.count, options.seed)
     with sealed(options.outdir / "z.pkl"):
         write_pickle(options.outdir / "z.pkl", chosen)

@@ -10,11 +10,12 @@ from torch import Tensor
 from tomohet.errors import InputError
 from tomohet.files.arrays import read_arrays
 from tomohet.files.tables import read_table
-from tomohet.files.values import LIST, MAPPING, hold_to, number
 from tomohet.linear.em import expectation
 from tomohet.linear.poses import PoseEstimates
 from tomohet.linear.prediction import TABLES, SplitLikelihood, source_tensor
-from tomohet.model.load import load_config, read_weights
+from tomohet.model.config_file.reading import read_settings
+from tomohet.model.load import read_weights
+from tomohet.model.settings import LinearFit, LinearSettings
 from tomohet.model.taught import MAP_BOX, stack_posterior
 from tomohet.particles.refined_poses import POSE_COLUMNS, REFINE
 from tomohet.particles.same_input import refuse_other_input
@@ -31,45 +32,39 @@ HELD_OUT = "held_out.npz"
 POSES = "poses.parquet"
 
 
-def read_linear(folder: Path, box: int) -> tuple[dict, dict[str, Tensor]]:
-    """Read configuration and tensors (`linear.output.write_run`) of an output folder of train_linear.
+def read_linear(folder: Path, box: int) -> tuple[LinearSettings, LinearFit, dict[str, Tensor]]:
+    """Read settings and tensors (`linear.output.write_run`) of an output folder of train_linear.
 
     Raises InputError if the folder is not from train_linear, or was fitted to another box.
     """
-    config = load_config(folder / "config.pkl")
-    if config["model_args"]["kind"] != "linear":
-        raise InputError(f"{folder}: a model of kind {config['model_args']['kind']}, expected train_linear's")
-    if config["lattice_args"]["boxsize"] - 1 != box:
-        raise InputError(f"{folder}: fitted to a box of {config['lattice_args']['boxsize'] - 1}, not {box}")
-    if "pose_deviation" not in config:
+    settings = read_settings(folder / "config.pkl")
+    if not isinstance(settings, LinearSettings):
+        raise InputError(f"{folder}: a model of train_vae or train_nn, expected train_linear's")
+    if settings.box != box:
+        raise InputError(f"{folder}: fitted to a box of {settings.box}, not {box}")
+    if settings.fit is None:
         raise InputError(f"{folder}: fitted by an earlier version; run train_linear again")
-    hold_to(
-        config,
-        {"tomograms": LIST, "particles": LIST, "training_args": MAPPING, "pose_deviation": LIST},
-        folder / "config.pkl",
-    )
-    hold_to(config["training_args"], {"max_frequency": number(1e-6, 0.5)}, folder / "config.pkl")
     weights = read_weights(folder / "weights.pkl")
     if "spectral_variance" not in weights.get("posterior", {}):
         raise InputError(f"{folder}: fitted by an earlier version; run train_linear again")
     state = weights["model_state_dict"] | weights["posterior"]
-    fitted, tomograms = config["model_args"]["zdim"], len(config["tomograms"])
-    expected = {"mean": (box,) * 3, "mask": (box,) * 3, "basis": (fitted, box, box, box)}
+    expected = {"mean": (box,) * 3, "mask": (box,) * 3, "basis": (settings.n_basis, box, box, box)}
     found = {name: tuple(state[name].shape) if name in state else "nothing" for name in expected}
-    if found != expected or len(state["tomogram_noise"]) != tomograms:
+    if found != expected or len(state["tomogram_noise"]) != len(settings.fit.tomograms):
         raise InputError(
             f"{folder}: weights.pkl and config.pkl are not of the same fit ({found}, expected {expected}); "
             "run train_linear again"
         )
-    return config, state
+    return settings, settings.fit, state
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Linear model of an output folder of train_linear: its configuration and tensors."""
+    """Linear model of an output folder of train_linear: its settings and tensors."""
 
     folder: Path
-    config: dict
+    settings: LinearSettings
+    fit: LinearFit
     state: dict[str, Tensor]
 
     @classmethod
@@ -80,7 +75,7 @@ class Teacher:
     @property
     def n_basis(self) -> int:
         """Number of basis maps."""
-        return self.config["model_args"]["zdim"]
+        return self.settings.n_basis
 
     @property
     def nuisance(self) -> Nuisance | None:
@@ -91,12 +86,12 @@ class Teacher:
 
     def maps(self, store: Store, n_basis: int) -> tuple[Tensor, Tensor]:
         """Return the mean (D, D, D) and the first n_basis basis maps, in the units of the store's images."""
-        unit = self.config["scale"] / store.scale
+        unit = self.settings.scale / store.scale
         return unit * self.state["mean"], unit * self.state["basis"][:n_basis]
 
     def basis_variance(self, store: Store, device: torch.device | str) -> Tensor:
         """Posterior variance (K, shells) of coefficients of the basis maps, in the units of the images."""
-        return (self.config["scale"] / store.scale) ** 2 * self.state["basis_variance"].to(device)
+        return (self.settings.scale / store.scale) ** 2 * self.state["basis_variance"].to(device)
 
     def posterior(self, store: Store, particles: np.ndarray, device: torch.device) -> Tensor:
         """Return posterior mean and log variance (P, 2, K) of particles (store ordinals), in closed form.
@@ -127,13 +122,13 @@ class Teacher:
 
         The noise is that of the store's tomograms.
         """
-        unit = self.config["scale"] / store.scale
+        unit = self.settings.scale / store.scale
         mean, mask, power = (self.state[name].to(device) for name in ("mean", "mask", "power"))
         noise, nuisance = self._noise(tomograms_of(store)[0], device), self.nuisance
         if nuisance is not None:
             maps, variance = nuisance.maps.to(device), nuisance.variance.to(device)
             nuisance = Nuisance(unit * maps, unit**2 * variance)
-        shift_px = self.config.get("tilt_shift_A", 0.0) / store.pixel_size_A
+        shift_px = self.fit.tilt_shift_A / store.pixel_size_A
         return MeanMap(unit * mean, mask, noise, unit**2 * power, nuisance=nuisance, tilt_shift_px=shift_px)
 
     def poses(self, store: Store, particles: np.ndarray) -> PoseEstimates:
@@ -142,12 +137,12 @@ class Teacher:
         They are 0 for particles that the model was not fitted to, and for all particles if train_linear was
         told not to refine poses. The prior is kept: errors that are not corrected are integrated out.
         """
-        if not any(self.config["pose_deviation"]):
+        if not any(self.fit.pose_deviation):
             return PoseEstimates.none(len(particles))
-        known = np.asarray(self.config["particles"])
+        known = self.settings.particles.ordinals()
         rows = np.searchsorted(known, particles).clip(max=len(known) - 1)
         table = read_table(self.folder / POSES, dict.fromkeys(POSE_COLUMNS, "numbers"))
-        estimates = PoseEstimates.read(table, self.config["pose_deviation"], store.pixel_size_A)
+        estimates = PoseEstimates.read(table, self.fit.pose_deviation, store.pixel_size_A)
         used = table.attrs.get(REFINE, True)
         return estimates.of_rows(np.where(used & (known[rows] == particles), rows, -1))
 
@@ -155,7 +150,7 @@ class Teacher:
         self, store: Store, particles: np.ndarray, device: torch.device, box: int | None = None
     ) -> Observations:
         """Images of particles (store ordinals) up to the frequency that the model was fitted to."""
-        frequency = self.config["training_args"]["max_frequency"]
+        frequency = self.fit.max_frequency
         return Observations(store, particles, max_frequency=frequency, box=box, device=device)
 
     def held_out(self, store: Store, particles: np.ndarray, device: torch.device | str) -> SplitLikelihood:
@@ -165,8 +160,8 @@ class Teacher:
 
         Raises InputError if the model was not fitted to all these particles, or was fitted to another store.
         """
-        refuse_other_input(self.config, store.description, self.folder, store.folder)
-        known = np.asarray(self.config["particles"])
+        refuse_other_input(self.settings.particles.origin, store.description, self.folder, store.folder)
+        known = self.settings.particles.ordinals()
         rows = np.searchsorted(known, particles).clip(max=len(known) - 1)
         if (unknown := known[rows] != particles).any():
             raise InputError(
@@ -208,7 +203,7 @@ class Teacher:
     def _noise(self, tomograms: list[str], device: torch.device | str) -> Noise:
         names = ("noise", "tomogram_noise", "dose_noise")
         state = {name: self.state[name].to(device) for name in names if name in self.state}
-        return noise_of(self.config["tomograms"], state, tomograms)
+        return noise_of(self.fit.tomograms, state, tomograms)
 
 
 def noise_of(known: list[str], state: dict[str, Tensor], tomograms: list[str]) -> Noise:

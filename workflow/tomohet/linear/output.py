@@ -15,8 +15,9 @@ from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.inference import HELD_OUT, POSES
 from tomohet.linear.prediction import TABLES
+from tomohet.model.config_file.writing import linear_content
+from tomohet.model.settings import LinearFit, LinearSettings, TrainedParticles
 from tomohet.particles.refined_poses import described
-from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 
 TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl")  # read by later stages
@@ -87,25 +88,25 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
     write_volume(outdir / "variability.mrc", differences * store.scale, store.pixel_size_A)
     write_volume(outdir / "mask.mrc", model.mean.mask.cpu().numpy(), store.pixel_size_A)
     write_json(outdir / "summary.json", summary(run, model) | {"leaks": leaks})
-    config = {
-        "starfile_args": {"sourcefile": str(store.description["source"])},
-        "dataset_args": {"norm": [0.0, float(store.scale)]},
-        "lattice_args": {"boxsize": store.box + 1, "extent": 0.5, "ignore_DC": True},
-        "model_args": {"kind": "linear", "zdim": len(model.basis)},
-        "training_args": run.options | {"refine_poses": run.refine_poses},
-        "seed": 0,
-        "angpix": float(store.pixel_size_A),
-        "scale": float(store.scale),
-        "pose_deviation": model.poses.prior.tolist(),
-        "tilt_shift_A": model.mean.tilt_shift_px * float(store.pixel_size_A),
-        "store": str(store.folder),
-        "store_digest": store.digest,
-        "input_digests": input_digests(store.description),
-        "particles": run.particles.tolist(),
-        "tomograms": np.unique(store.particles["tomogram"].astype(str)).tolist(),
-    }
-    write_yaml(outdir / "config.yaml", config)
-    write_pickle(outdir / "config.pkl", config)
+    fit = LinearFit(
+        max_frequency=run.options["max_frequency"],
+        pose_deviation=model.poses.prior.tolist(),
+        tilt_shift_A=model.mean.tilt_shift_px * float(store.pixel_size_A),
+        tomograms=np.unique(store.particles["tomogram"].astype(str)).tolist(),
+    )
+    settings = LinearSettings(
+        box=store.box,
+        pixel_size_A=float(store.pixel_size_A),
+        scale=float(store.scale),
+        seed=0,
+        particles=TrainedParticles.of_store(store.description, store.folder, run.particles),
+        n_basis=len(model.basis),
+        fit=fit,
+    )
+    asked = run.options | {"refine_poses": run.refine_poses}
+    content = linear_content(settings, fit, asked, str(store.description["source"]))
+    write_yaml(outdir / "config.yaml", content)
+    write_pickle(outdir / "config.pkl", content)
 
 
 def summary(run: LinearRun, model: LinearModel) -> dict:

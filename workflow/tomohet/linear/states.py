@@ -84,13 +84,13 @@ def fit_states(
         split = linear.held_out.confirmed.leading(len(linear.basis))
     else:
         teacher = Teacher.of(linear, store.box)
-        warn_of_other_input(teacher.config, store.description, linear, store.folder)
+        warn_of_other_input(teacher.settings.particles.origin, store.description, linear, store.folder)
         if n_states is None:
             split = teacher.held_out(store, particles, device)
         poses, mean = teacher.poses(store, particles), teacher.mean_map(store, device)
         variance, spectrum = (teacher.state[f"{of}_variance"].to(device) for of in ("local", "spectral"))
         basis = teacher.maps(store, teacher.n_basis)[1].to(device), teacher.basis_variance(store, device)
-        max_frequency = teacher.config["training_args"]["max_frequency"]
+        max_frequency = teacher.fit.max_frequency
     store, mean = poses.applied(store, particles, mean)
     observations = Observations(store, particles, max_frequency=max_frequency, device=device)
     tables = latent_likelihood(observations, mean, *basis)

@@ -24,6 +24,7 @@ from tomohet.files.atomic import write_csv
 from tomohet.files.digests import is_there, sealed
 from tomohet.files.tables import read_csv
 from tomohet.model.load import read_weights
+from tomohet.options.training import NetworkOptions
 from tomohet.progress import track
 from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
@@ -67,26 +68,25 @@ class Plan:
         return self.max_frequency * frequency_share(self.march, epoch, self.epochs)
 
     @classmethod
-    def of(cls, config: dict) -> "Plan":
-        """Take the plan from config.pkl.
+    def of(cls, options: NetworkOptions) -> "Plan":
+        """Take the plan from the options of a training.
 
         The learning rate grows with the square root of the batch size, and is doubled unless
         `sequential_tilt_sampling` is set (published rule).
         """
-        training = config["training_args"]
-        doubled = 1 if config["dataset_args"]["sequential_tilt_sampling"] else 2
+        doubled = 1 if options.sequential_tilt_sampling else 2
         return cls(
-            epochs=training["n"],
-            batch_size=training["B"],
-            learning_rate=training["lr"] * training["B"] ** 0.5 * doubled,
-            weight_decay=training["wd"],
-            lr_schedule=training["lr_schedule"],
-            warmup=training["lr_warmup"],
-            seed=config["seed"],
-            checkpoint_minutes=training["checkpoint_minutes"],
-            log_interval=training["log_interval"],
-            max_frequency=config["dataset_args"]["max_frequency"],
-            march=config["dataset_args"]["march"],
+            epochs=options.num_epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.lr * options.batch_size**0.5 * doubled,
+            weight_decay=options.wd,
+            lr_schedule=options.lr_schedule,
+            warmup=options.lr_warmup,
+            seed=options.seed,
+            checkpoint_minutes=options.checkpoint_minutes,
+            log_interval=options.particles_between_lines,
+            max_frequency=options.max_frequency,
+            march=options.march,
         )
 
 

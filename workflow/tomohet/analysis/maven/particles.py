@@ -47,7 +47,7 @@ def particle_maps(
     z, _ = training.latents(number)
     decoder = load_model(training.weights_path(number), training.config_path, device_of(device))
     form = VolumeForm.of(decoder, box, lowpass_A, flip, invert)
-    return ParticleMaps(decoder, z, particles_of(len(z), None, training.config()), form)
+    return ParticleMaps(decoder, z, particles_of(len(z), None, training.particles()), form)
 
 
 def of_particles(
