@@ -15,7 +15,7 @@ from tomohet.particles.store import open_store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import all_terms, as_measured, free_latents, latents_of
 from tomohet.training.likelihood import Likelihood
-from tomohet.training.teaching import take_posteriors
+from tomohet.training.posteriors import with_posteriors
 
 PARTICLES = np.arange(24)
 
@@ -51,8 +51,7 @@ def model_of(teacher, store):
 def images_of(teacher, store, model, keep=None):
     images = ParticleImages(store, PARTICLES, CPU, keep=keep)
     mask = np.ones(len(store.images), bool) if keep is None else keep
-    take_posteriors(images, teacher, model, store, PARTICLES, mask)
-    return images
+    return with_posteriors(images, teacher, model, store, PARTICLES, mask)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +128,7 @@ def test_particles_without_an_image_have_no_latent(teacher, store, likelihood):
     keep[store.offsets[3] : store.offsets[4]] = False
     images = images_of(teacher, store, model, keep)
     for prior in (None, standard_prior(2)):
-        model.encoder.prior = prior
+        model.encoder.adopt(prior)
         mu, logvar = latents_of(model, images, likelihood)
         assert np.flatnonzero(np.isnan(mu).any(1)).tolist() == [3]
         assert np.flatnonzero(np.isnan(logvar).any(1)).tolist() == [3]

@@ -21,9 +21,9 @@ from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.free_latents import latents_of
 from tomohet.training.latents import infer_latents
 from tomohet.training.likelihood import Likelihood
+from tomohet.training.posteriors import with_posteriors
 from tomohet.training.reading import Loading
 from tomohet.training.settings import loss_rows, teacher_digest
-from tomohet.training.teaching import take_posteriors
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def evaluate_images(
     images = ParticleImages(store, particles, device, loss_rows=rows, loading=Loading.of(options))
     if teacher is not None:
         everything = np.ones(int(images.tilts.sum()), bool)
-        take_posteriors(images, teacher, model, store, particles, everything)
+        images = with_posteriors(images, teacher, model, store, particles, everything)
         if model.encoder.sees == "nothing":
             return latents_of(model, images, Likelihood(images.half_plane, teacher.noise(device)))
     interval = options.batch_size if options.verbose else options.log_interval

@@ -22,6 +22,7 @@ from tomohet.training.latents import infer_latents
 from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VaeObjective
+from tomohet.training.posteriors import with_posteriors
 from tomohet.training.reading import Loading, Place
 from tomohet.training.runs import (
     EpochResults,
@@ -31,7 +32,7 @@ from tomohet.training.runs import (
 )
 from tomohet.training.settings import data_term, loss_rows, product_type, training_settings, vae_network
 from tomohet.training.splits import TiltSplit
-from tomohet.training.teaching import take_posteriors, teach
+from tomohet.training.teaching import teach
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +90,9 @@ def train_vae(
         course = {"epochs": options.num_epochs, "seed": options.seed, "folder": options.outdir}
         course |= {"rows_per_image": options.rows_per_image, "dtype": product_type(options, device)}
         teaching = teach(teacher, model, store, particles, split, train, judging, whole, **course)
+        train = teaching.fitted
         if test:
-            take_posteriors(test, teacher, model, store, particles, split.test)
+            test = with_posteriors(test, teacher, model, store, particles, split.test)
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
 
     def latents() -> list[tuple[np.ndarray, np.ndarray]]:
