@@ -15,12 +15,12 @@ import pytest
 import torch
 import yaml
 
-from tomohet.analysis.run_folder import RunFolder, chosen_epoch, particles_of
+from tomohet.analysis.run_folder import ParticleLatents, RunFolder, chosen_epoch
 from tomohet.errors import InputError
 from tomohet.files.arrays import read_arrays
 from tomohet.files.atomic import write_pickle, write_yaml
 from tomohet.files.mrc import read_sections, write_stack
-from tomohet.files.pickles import load_array, load_indices, load_latents, load_pickles
+from tomohet.files.pickles import load_array, load_indices, load_latents, load_pickles, save_latents
 from tomohet.files.tables import read_csv, read_table
 from tomohet.model.config_file.reading import read_settings, settings_of
 from tomohet.model.imported import import_run
@@ -367,7 +367,8 @@ def test_losses(tmp_path, content):
 )
 def test_particles_of_a_configuration(tmp_path, particles):
     write_pickle(tmp_path / "config.pkl", {"particles": particles})
-    refused(lambda: particles_of(2, None, RunFolder(tmp_path).particles()))
+    save_latents(tmp_path / "z.train.pkl", np.zeros((2, 1)), np.zeros((2, 1)))
+    refused(lambda: ParticleLatents.read(tmp_path / "z.train.pkl", RunFolder(tmp_path).particles()))
 
 
 @pytest.mark.parametrize("needed", ["particle", "volume"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from tomohet.analysis import latent_analysis, latent_plots, leaks
 from tomohet.analysis.decode import VolumeMaker
 from tomohet.analysis.movement import component_maps, movement_shares
-from tomohet.analysis.run_folder import FINAL, RunFolder, particles_of
+from tomohet.analysis.run_folder import FINAL, RunFolder
 from tomohet.analysis.volume_montage import montage
 from tomohet.files.atomic import write_csv, write_json, write_parquet, write_pickle
 from tomohet.files.leftovers import replacing
@@ -33,9 +33,9 @@ def run(options: AnalyzeOptions) -> dict:
 
 def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Path) -> dict:
     """Analyse the latents of one epoch: components, clusters, UMAP, volumes, and the leak audit."""
-    z, logvar = training.latents(epoch)
     trained = training.particles()
-    particles = particles_of(len(z), options.particles, trained)
+    latents = training.latents_of_particles(epoch, options.particles)
+    z, logvar, particles = latents.mean, latents.logvar, latents.particles
     maker = None if options.skip_vol else VolumeMaker(training, epoch, options)
 
     log.info("epoch %d: %d particles, %d latent dimensions", epoch, *z.shape)

@@ -17,6 +17,7 @@ from tomohet.model.config_file.reading import read_settings
 from tomohet.model.load import read_weights
 from tomohet.model.settings import LinearFit, LinearSettings
 from tomohet.model.taught import MAP_BOX, stack_posterior
+from tomohet.particles.joining import rows_of
 from tomohet.particles.refined_poses import POSE_COLUMNS, REFINE
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store import Store
@@ -139,12 +140,11 @@ class Teacher:
         """
         if not any(self.fit.pose_deviation):
             return PoseEstimates.none(len(particles))
-        known = self.settings.particles.ordinals()
-        rows = np.searchsorted(known, particles).clip(max=len(known) - 1)
-        table = read_table(self.folder / POSES, dict.fromkeys(POSE_COLUMNS, "numbers"))
+        path = self.folder / POSES
+        table = read_table(path, {"particle": "whole numbers"} | dict.fromkeys(POSE_COLUMNS, "numbers"))
         estimates = PoseEstimates.read(table, self.fit.pose_deviation, store.pixel_size_A)
-        used = table.attrs.get(REFINE, True)
-        return estimates.of_rows(np.where(used & (known[rows] == particles), rows, -1))
+        rows = rows_of(particles, table["particle"].to_numpy(), path)
+        return estimates.of_rows(rows if table.attrs.get(REFINE, True) else np.full_like(rows, -1))
 
     def _observations(
         self, store: Store, particles: np.ndarray, device: torch.device, box: int | None = None
@@ -161,18 +161,18 @@ class Teacher:
         Raises InputError if the model was not fitted to all these particles, or was fitted to another store.
         """
         refuse_other_input(self.settings.particles.origin, store.description, self.folder, store.folder)
-        known = self.settings.particles.ordinals()
-        rows = np.searchsorted(known, particles).clip(max=len(known) - 1)
-        if (unknown := known[rows] != particles).any():
+        path = self.folder / HELD_OUT
+        tables = read_arrays(path, list(TABLES))
+        known = tables.get("particle", self.settings.particles.ordinals())  # not in earlier versions' files
+        if known.dtype.kind not in "iu" or any(
+            len(tables[name]) != len(known) or tables[name].dtype.kind != "f" for name in TABLES
+        ):
+            raise InputError(f"{path}: tables of unlike particles; run train_linear again")
+        rows = rows_of(particles, known, path)
+        if (unknown := rows < 0).any():
             raise InputError(
                 f"{self.folder}: fitted without {unknown.sum():,} of {len(particles):,} particles, so that "
                 "the number of states cannot be found; fit train_linear to these particles, or give --states"
-            )
-        path = self.folder / HELD_OUT
-        tables = read_arrays(path, list(TABLES))
-        if any(len(tables[name]) != len(known) or tables[name].dtype.kind != "f" for name in TABLES):
-            raise InputError(
-                f"{path}: not of the {len(known)} particles of config.pkl; run train_linear again"
             )
         found = (torch.as_tensor(tables[name][rows]).to(device) for name in TABLES)
         return SplitLikelihood(*found, source_tensor(store, particles, device))

@@ -78,7 +78,7 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         np.save(file, covariance.numpy())
     kept = model.held_out.confirmed.leading(len(model.basis))
     with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{name: getattr(kept, name).cpu().numpy() for name in TABLES})
+        np.savez(file, particle=run.particles, **{name: getattr(kept, name).cpu().numpy() for name in TABLES})
     write_parquet(outdir / "particles.parquet", particle_columns(model.latents, model.basis, run.particles))
     table = model.poses.table(run.particles, store.pixel_size_A)
     deviation = model.poses.prior * [1, store.pixel_size_A]

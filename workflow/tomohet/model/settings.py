@@ -35,7 +35,7 @@ class TrainedParticles:
     def ordinals(self) -> np.ndarray:
         """Return the store ordinals (N,) int64.
 
-        Raises InputError when they are not recorded, or are not different whole numbers from 0.
+        Raises InputError when they are not recorded, or are not whole numbers from 0.
         """
         try:
             found = as_array(self.numbers) if self.numbers else np.zeros(0, np.int64)
