@@ -24,7 +24,7 @@ from tomohet.particles.source import open_particles
 from tomohet.particles.store import open_store
 from tomohet.training.batches import Batch, ParticleImages
 from tomohet.training.latents import infer_latents
-from tomohet.training.settings import vae_arguments
+from tomohet.training.settings import vae_network
 from tomohet.training.vae import train_vae
 
 VOLUMES_AT_ONCE = 32  # as `eval_vol` does by itself
@@ -126,8 +126,8 @@ def _train_vae_arguments(place: Place, *options: str):
 
 def _network(place: Place) -> HeterogeneityVAE:
     """Our network, with random weights."""
-    model_args = vae_arguments(_train_vae_arguments(place), place.load.tilts, n_basis=0)
-    return build_vae(place.load.box, model_args, seed=0).to(place.device).eval()
+    network = vae_network(_train_vae_arguments(place), place.load.tilts, n_basis=0)
+    return build_vae(place.load.box, network, seed=0).to(place.device).eval()
 
 
 def _textbook(place: Place) -> textbook.TextbookVAE:

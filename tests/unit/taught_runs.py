@@ -1,11 +1,13 @@
 """A network that starts from a linear model, and its images, for the tests of teaching."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from tomohet.linear.saved_model import SavedModel
+from tomohet.model.settings import DecoderShape, EncoderShape, Network
 from tomohet.model.vae import build_vae
 from tomohet.particles.store import open_store
 from tomohet.training.batches import ParticleImages
@@ -14,18 +16,19 @@ from tomohet.training.teaching import Teaching, teach
 
 CPU = torch.device("cpu")
 ENCODERS = ("tilts", "backprojected", "free")
+SMALL_ENCODER = EncoderShape(
+    layers_a=1, width_a=16, out_a=8, longest=21, layers_b=1, width_b=16, mask_px=None, pooling="mean",
+    seeds=1, heads=4, layer_norm=False,
+)  # fmt: skip
 
 
 def network(box: int, encoder: str):
     """Make a small network over the two basis maps of `tiny_linear`."""
-    arguments = {
-        "encoder": encoder, "qlayersA": 1, "qdimA": 16, "out_dimA": 8, "qlayersB": 1, "qdimB": 16, "zdim": 2,
-        "ntilts": 21, "players": 1, "pdim": 16, "activation": "relu", "enc_mask": None,
-        "pooling_function": "mean", "num_seeds": 1, "num_heads": 4, "layer_norm": False,
-        "pe_type": "gaussian", "pe_dim": 3, "feat_sigma": 0.5, "l_extent": 0.5, "hermitian": True,
-        "n_basis": 2,
-    }  # fmt: skip
-    return build_vae(box, arguments, seed=0)
+    decoder = DecoderShape(
+        zdim=2, layers=1, width=16, activation="relu", encoding="gaussian", per_axis=3, feat_sigma=0.5,
+        extent=0.5, hermitian=True, n_basis=2,
+    )  # fmt: skip
+    return build_vae(box, Network(decoder, replace(SMALL_ENCODER, source=encoder)), seed=0)
 
 
 def taught(store_folder: Path, linear: Path, folder: Path, encoder: str) -> Teaching:

@@ -16,7 +16,7 @@ from tomohet.reconstruction.noise import Noise
 from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import all_terms, as_measured, free_latents, latents_of
 from tomohet.training.likelihood import Likelihood
-from tomohet.training.teaching import take_posteriors
+from tomohet.training.posteriors import with_posteriors
 
 PARTICLES = np.arange(24)
 
@@ -52,8 +52,7 @@ def model_of(maps, store):
 def images_of(maps, store, model, keep=None):
     images = ParticleImages(store, PARTICLES, CPU, keep=keep)
     mask = np.ones(len(store.images), bool) if keep is None else keep
-    take_posteriors(images, maps, model, store, PARTICLES, mask)
-    return images
+    return with_posteriors(images, maps, model, store, PARTICLES, mask)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,7 @@ def test_particles_without_an_image_have_no_latent(maps, store, likelihood):
     keep[store.offsets[3] : store.offsets[4]] = False
     images = images_of(maps, store, model, keep)
     for prior in (None, standard_prior(2)):
-        model.encoder.prior = prior
+        model.encoder.adopt(prior)
         mu, logvar = latents_of(model, images, likelihood)
         assert np.flatnonzero(np.isnan(mu).any(1)).tolist() == [3]
         assert np.flatnonzero(np.isnan(logvar).any(1)).tolist() == [3]

@@ -41,7 +41,7 @@ def test_a_saved_model_obeys_what_train_linear_decided(tiny_linear, store, tmp_p
         (tmp_path / name).write_bytes((tiny_linear / name).read_bytes())
     written(store, tmp_path, refine)
     saved = SavedModel.read(tmp_path, store.box)
-    saved = replace(saved, config=saved.config | {"pose_deviation": [0.03, 0.2]})
+    saved = replace(saved, fit=replace(saved.fit, pose_deviation=[0.03, 0.2]))
     everyone = np.arange(len(store.particles))
     poses = saved.poses(store, everyone)
     applied, mean = poses.applied(store, everyone, saved.maps.for_store(store, "cpu").mean)

@@ -15,15 +15,16 @@ import pytest
 import torch
 import yaml
 
-from tomohet.analysis.run_folder import RunFolder, chosen_epoch, particles_of
+from tomohet.analysis.run_folder import ParticleLatents, RunFolder, chosen_epoch
 from tomohet.errors import InputError
 from tomohet.files.arrays import read_arrays
 from tomohet.files.atomic import write_pickle, write_yaml
 from tomohet.files.mrc import read_sections, write_stack
-from tomohet.files.pickles import load_array, load_indices, load_latents, load_pickles
+from tomohet.files.pickles import load_array, load_indices, load_latents, load_pickles, save_latents
 from tomohet.files.tables import read_csv, read_table
+from tomohet.model.config_file.reading import read_settings, settings_of
 from tomohet.model.imported import import_run
-from tomohet.model.load import load_config, load_model, read_weights
+from tomohet.model.load import load_model, read_weights
 from tomohet.particles.store import open_store
 from tomohet.report.page import write_report
 
@@ -129,7 +130,7 @@ PICKLES = {
 
 
 @pytest.mark.parametrize("name", PICKLES)
-@pytest.mark.parametrize("read", [load_indices, load_latents, load_config], ids=lambda read: read.__name__)
+@pytest.mark.parametrize("read", [load_indices, load_latents, read_settings], ids=lambda read: read.__name__)
 def test_pickles(tmp_path, read, name):
     path = tmp_path / "bad.pkl"
     path.write_bytes(PICKLES[name])
@@ -173,7 +174,7 @@ def network(tmp_path_factory):
     from tomohet.model.vae import build_decoder
 
     folder = tmp_path_factory.mktemp("network")
-    state = build_decoder(12, MODEL, 0).state_dict()
+    state = build_decoder(12, settings_of(CONFIG, "config.pkl").network.decoder, 0).state_dict()
     torch.save({"model_state_dict": state}, folder / "weights.pkl")
     write_pickle(folder / "config.pkl", CONFIG)
     load_model(folder / "weights.pkl", folder / "config.pkl")
@@ -366,7 +367,8 @@ def test_losses(tmp_path, content):
 )
 def test_particles_of_a_configuration(tmp_path, particles):
     write_pickle(tmp_path / "config.pkl", {"particles": particles})
-    refused(lambda: particles_of(2, None, RunFolder(tmp_path).config()))
+    save_latents(tmp_path / "z.train.pkl", np.zeros((2, 1)), np.zeros((2, 1)))
+    refused(lambda: ParticleLatents.read(tmp_path / "z.train.pkl", RunFolder(tmp_path).particles()))
 
 
 @pytest.mark.parametrize("needed", ["particle", "volume"])

@@ -12,7 +12,8 @@ import torch
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume
 from tomohet.files.pickles import load_latents, load_pickles, save_latents
-from tomohet.model.imported import import_run, mask_diameter, original_particles
+from tomohet.model.config_file.tomodrgn import mask_diameter, original_particles
+from tomohet.model.imported import import_run
 
 pytestmark = pytest.mark.unit
 

@@ -189,7 +189,7 @@ def test_a_continuation_has_the_same_sample_and_calendar(build, few):
 
 def test_an_encoder_is_tested_on_the_sample_alone(build, few):
     teaching = build("tilts")
-    teaching.model.encoder.released = True
+    teaching.model.encoder.release()
     teaching.calendar = Calendar(2)
     teaching.after_epoch(0)
     (row,) = teaching.history

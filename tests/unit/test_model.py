@@ -1,5 +1,7 @@
 """Properties of the network: half plane against full plane, packing, sampling, pooling, encodings."""
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -12,13 +14,15 @@ from tomohet.model.decoder import (
 )
 from tomohet.model.encoder import TiltEncoder
 from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
-from tomohet.model.positional import ENCODINGS, encode_into, frequency_matrix, reference_columns
+from tomohet.model.positional import encode_into, frequency_matrix, reference_columns
 from tomohet.model.rows import pack_rows
+from tomohet.options.kinds import Encoding
 from tomohet.physics.fourier import half_ball, half_plane
 
 BOX = 16
 HP = half_plane(BOX)
 TILTS = torch.tensor([3, 1, 4])
+ENCODINGS = get_args(Encoding)
 ENCODINGS_AND_ACTIVATIONS = [(e, a) for e in ENCODINGS for a in ("relu", "leaky_relu")]
 
 

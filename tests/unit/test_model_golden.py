@@ -12,17 +12,22 @@ from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
 from tomohet.model.mlp import linear_parameters
 from tomohet.model.published import from_published
 from tomohet.model.rows import pack_rows
+from tomohet.model.settings import DecoderShape, EncoderShape, Network
 from tomohet.model.vae import build_vae
 from tomohet.physics.fourier import half_ball, half_plane, ihartley3
 
 BOX, ZDIM = 32, 8
 HP = half_plane(BOX)
-MODEL_ARGS = {
-    "qlayersA": 2, "qdimA": 64, "out_dimA": 64, "qlayersB": 4, "qdimB": 32, "zdim": ZDIM, "ntilts": 8,
-    "players": 3, "pdim": 256, "activation": "relu", "enc_mask": None, "pooling_function": "concatenate",
-    "num_seeds": 1, "num_heads": 4, "layer_norm": False, "pe_type": "gaussian", "pe_dim": None,
-    "feat_sigma": 0.5, "l_extent": 0.5, "hermitian": False,
-}  # fmt: skip
+NETWORK = Network(
+    DecoderShape(
+        zdim=ZDIM, layers=3, width=256, activation="relu", encoding="gaussian", per_axis=None,
+        feat_sigma=0.5, extent=0.5, hermitian=False,
+    ),
+    EncoderShape(
+        layers_a=2, width_a=64, out_a=64, longest=8, layers_b=4, width_b=32, mask_px=None,
+        pooling="concatenate", seeds=1, heads=4, layer_norm=False,
+    ),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def published_state(shared):
 
 @pytest.fixture(scope="module")
 def network(published_state):
-    model = build_vae(BOX, MODEL_ARGS, seed=0)
+    model = build_vae(BOX, NETWORK, seed=0)
     model.load_state_dict(from_published(published_state, HP))
     return model.eval()
 

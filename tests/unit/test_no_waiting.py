@@ -4,12 +4,16 @@ The step runs on tensors without values (PyTorch's fake tensors). Reading a valu
 one, is an error there, and would make a CPU wait for a GPU.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from taught_runs import SMALL_ENCODER
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from tomohet.model.taught import MAP_BOX, stack_posterior
+from tomohet.model.settings import DecoderShape, Network
+from tomohet.model.taught import MAP_BOX, TaughtEncoder, stack_posterior
 from tomohet.model.vae import build_vae
 from tomohet.particles.store import open_store
 from tomohet.training.batches import LossRows, ParticleImages
@@ -19,13 +23,16 @@ CPU = torch.device("cpu")
 ZDIM = 3
 
 
-def model_args(**changed):
-    return {
-        "qlayersA": 1, "qdimA": 16, "out_dimA": 8, "qlayersB": 1, "qdimB": 16, "zdim": ZDIM, "ntilts": 21,
-        "players": 2, "pdim": 16, "activation": "relu", "enc_mask": None, "pooling_function": "mean",
-        "num_seeds": 1, "num_heads": 4, "layer_norm": False, "pe_type": "gaussian", "pe_dim": 3,
-        "feat_sigma": 0.5, "l_extent": 0.5, "hermitian": True, "n_basis": 0,
-    } | changed  # fmt: skip
+DECODER = DecoderShape(
+    zdim=ZDIM, layers=2, width=16, activation="relu", encoding="gaussian", per_axis=3, feat_sigma=0.5,
+    extent=0.5, hermitian=True,
+)  # fmt: skip
+
+
+def network(**changed):
+    """The small network with some fields of its encoder and its decoder changed."""
+    of_encoder = {name: changed.pop(name) for name in ("pooling", "source") if name in changed}
+    return Network(replace(DECODER, **changed), replace(SMALL_ENCODER, **of_encoder))
 
 
 def fake(mode, value):
@@ -43,25 +50,29 @@ def fake(mode, value):
     "changed",
     [
         {},
-        {"pooling_function": "concatenate", "activation": "leaky_relu"},
-        {"pooling_function": "set_encoder"},
-        {"pooling_function": "median", "hermitian": False, "pe_type": "none"},
-        {"pooling_function": "max", "n_basis": 2, "pe_type": "geom_ft"},
-        {"encoder": "backprojected", "n_basis": 2},
-        {"encoder": "free", "n_basis": 2},
+        {"pooling": "concatenate", "activation": "leaky_relu"},
+        {"pooling": "set_encoder"},
+        {"pooling": "median", "hermitian": False, "encoding": "none"},
+        {"pooling": "max", "n_basis": 2, "encoding": "geom_ft"},
+        {"source": "backprojected", "n_basis": 2},
+        {"source": "free", "n_basis": 2},
     ],
-    ids=lambda changed: changed.get("encoder", changed.get("pooling_function", "mean")),
+    ids=lambda changed: changed.get("source", changed.get("pooling", "mean")),
 )
 def test_a_training_step_reads_nothing_from_the_device(tiny_store, changed, fraction, physical):
     store = open_store(tiny_store)
     images = ParticleImages(store, np.arange(6), CPU, loss_rows=LossRows(dose_mask=True), place="device")
-    arguments = model_args(**changed)
-    if arguments["n_basis"]:
-        images.start = stack_posterior(torch.zeros(6, 2), torch.zeros(6, 2))
-        images.maps, images.noise = torch.zeros(6, MAP_BOX**3), torch.ones(len(images.params.dose_e_A2))
+    shape = network(**changed)
+    if shape.decoder.n_basis:
+        images = images.knowing(
+            start=stack_posterior(torch.zeros(6, 2), torch.zeros(6, 2)),
+            maps=torch.zeros(6, MAP_BOX**3),
+            noise=torch.ones(len(images.params.dose_e_A2)),
+        )
     batch = images.batch(np.array([3, 0, 5]))
-    model = build_vae(store.box, arguments, seed=0)
-    model.encoder.released = True  # of a taught encoder, which is left out before
+    model = build_vae(store.box, shape, seed=0)
+    if isinstance(model.encoder, TaughtEncoder):
+        model.encoder.release()  # before, it is left out
     if model.decoder.base is not None:
         model.decoder.base.slices(torch.zeros(1, 3))
     mode = FakeTensorMode(allow_non_fake_inputs=True)

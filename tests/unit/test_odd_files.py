@@ -22,7 +22,7 @@ from tomohet.files.star import read_star
 from tomohet.files.tables import read_csv
 from tomohet.files.text import read_json, read_yaml
 from tomohet.files.volume_list import LIST, VolumeList
-from tomohet.particles.same_input import input_digests, refuse_other_input, same_input
+from tomohet.particles.same_input import Origin, refuse_other_input, same_input
 from tomohet.physics.molmap import read_model
 from tomohet.report.reading import Reader
 from tomohet.rounds.config import complete_config
@@ -175,9 +175,9 @@ def test_a_table_of_countless_columns(tmp_path):
 
 def test_a_model_belongs_to_stores_of_the_same_particle_files():
     store = {"digest": "1", "inputs": {"p.star": "b", "set.star": "a"}}
-    model = {"store_digest": "1", "input_digests": input_digests(store)}
-    assert same_input(model, store) and same_input({}, store)
+    model = Origin.of_store(store)
+    assert same_input(model, store) and same_input(Origin(), store)
     assert same_input(model, {"digest": "2", "inputs": {"moved.star": "a", "p.star": "b"}})  # other options
     other = {"digest": "2", "inputs": {"p.star": "c"}}
-    assert not same_input(model, other) and not same_input({"store_digest": "1"}, other)
+    assert not same_input(model, other) and not same_input(Origin("1"), other)
     assert "linear" in refused(refuse_other_input, model, other, "linear", "prepared")

@@ -13,23 +13,24 @@ from tomohet.model.linear_decoder import LinearDecoder
 from tomohet.model.loss import reconstruction_loss
 from tomohet.model.mlp import linear_parameters
 from tomohet.model.rows import pack_rows
+from tomohet.model.settings import DecoderShape
 from tomohet.model.taught import TaughtEncoder, stack_posterior
 from tomohet.model.vae import build_decoder
 from tomohet.physics.imaging import image_parameters, physical_transfer
 
 BOX, ZDIM = 16, 5
-DECODER = {
-    "zdim": ZDIM,
-    "players": 1,
-    "pdim": 16,
-    "activation": "relu",
-    "pe_type": "gaussian",
-    "pe_dim": 3,
-    "feat_sigma": 0.5,
-    "l_extent": 0.5,
-    "hermitian": True,
-    "n_basis": 2,
-}
+DECODER = DecoderShape(
+    zdim=ZDIM,
+    layers=1,
+    width=16,
+    activation="relu",
+    encoding="gaussian",
+    per_axis=3,
+    feat_sigma=0.5,
+    extent=0.5,
+    hermitian=True,
+    n_basis=2,
+)
 
 
 @pytest.fixture(scope="module")

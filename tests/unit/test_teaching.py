@@ -112,7 +112,7 @@ def test_free_latents_that_predict_worse_are_the_linear_ones(build, monkeypatch)
     monkeypatch.setattr(Teaching, "_gain", lambda self, z: -torch.ones(len(z)).double())
     teaching.after_epoch(0)
     assert teaching.model.encoder.prior is None
-    assert torch.equal(teaching.fitted.start, teaching.linear)
+    assert torch.equal(teaching.start, teaching.linear)
     assert np.array_equal(teaching.latents()[0], teaching.whole.start[:, 0])
     assert pd.read_csv(teaching.folder / "held_out.csv")["gain_of_latents"].tolist() == [
         -len(teaching.linear)
@@ -125,28 +125,28 @@ def test_free_latents_that_predict_better_are_the_result(build):
     z = torch.randn(len(teaching.linear), 2, generator=torch.Generator().manual_seed(0))
     truth = teaching.linear.clone()
     teaching.linear[:, 0] = z
-    teaching.fitted.start = teaching.linear.clone()
+    teaching.start = teaching.linear.clone()
     teaching.after_epoch(0)
     (row,) = teaching.history
     assert row["gain_of_latents"] > row["error_of_latents"]
     assert teaching.model.encoder.prior is not None
-    found = teaching.fitted.start[:, 0]
+    found = teaching.start[:, 0]
     assert (found - truth[:, 0]).abs().mean() < 0.3 * (z - truth[:, 0]).abs().mean()
     mu, logvar = teaching.latents()
     assert np.corrcoef(mu.ravel(), truth[:, 0].ravel())[0, 1] > 0.9
     # All images say more than nine tenths of them.
-    assert logvar.mean() < teaching.fitted.start[:, 1].mean()
+    assert logvar.mean() < teaching.start[:, 1].mean()
 
 
 def test_an_encoder_that_predicts_better_is_trusted_and_one_that_predicts_worse_is_not(build):
     teaching = build("tilts")
     encoder = teaching.model.encoder
-    encoder.released = True
+    encoder.release()
     offset = torch.tensor([3.0, -3.0])
-    true = teaching.fitted.start.clone()
+    true = teaching.start.clone()
     with torch.no_grad():  # the encoder moves all latents back by what they are off
         teaching.linear[:, 0] = true[:, 0] + offset
-        teaching.fitted.start = teaching.linear.clone()
+        teaching.start = teaching.linear.clone()
         encoder.network.encoder_b.affine_layers()[-1].bias[:2] = -offset
         assert teaching._test_encoder(encoder)["gain_of_latents"] > 0
         assert encoder.trusted
@@ -182,7 +182,7 @@ def test_state_is_taken_up(build, encoder):
     first.after_epoch(0)
     second.load_state(first.state())
     assert second.history == first.history
-    assert torch.equal(second.fitted.start, first.fitted.start)
+    assert torch.equal(second.start, first.start)
     for wrong in (None, first.state() | {"linear": first.linear[:5]}):
         with pytest.raises(ValueError, match="training"):
             second.load_state(wrong)
@@ -195,7 +195,8 @@ def test_state_is_taken_up(build, encoder):
 def test_an_encoder_starts_at_the_linear_posterior_whatever_its_width(width):
     """A last layer as wide as the one before is residual."""
     encoder = TaughtEncoder(TiltEncoder(20, 5, width_a=8, out_a=4, width_b=width))
-    encoder.released = encoder.trusted = True
+    encoder.release()
+    encoder.trust(True)
     start = stack_posterior(torch.randn(2, 5), torch.randn(2, 5))
     mu, logvar = encoder(torch.randn(7, 20, dtype=torch.complex64), np.array([3, 4]), start)
     torch.testing.assert_close(stack_posterior(mu, logvar), start, atol=1e-6, rtol=0)

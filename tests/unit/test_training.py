@@ -12,6 +12,7 @@ from training_runs import CPU, final_loss, parse, train
 from tomohet.errors import InputError
 from tomohet.files.locks import writing
 from tomohet.files.pickles import load_latents, load_pickles
+from tomohet.model.config_file.reading import read_vae_settings
 from tomohet.model.load import load_model, load_vae, read_weights
 from tomohet.particles.source import open_particles
 from tomohet.particles.store import open_store
@@ -70,7 +71,7 @@ def test_map_is_the_volume_at_the_mean_latent(base_run):
 
 
 def test_latents_do_not_depend_on_batches(base_run, store):
-    model = load_vae(base_run / "weights.pkl", load_pickles(base_run / "config.pkl")[0])
+    model = load_vae(base_run / "weights.pkl", read_vae_settings(base_run / "config.pkl"))
     images = ParticleImages(store, np.arange(len(store.particles)), CPU)
     mu, _ = load_latents(base_run / "z.train.pkl")
     np.testing.assert_allclose(infer_latents(model, images, 5)[0], mu, atol=1e-5)

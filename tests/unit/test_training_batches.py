@@ -52,14 +52,12 @@ def test_a_limit_caps_the_rows_and_all_that_is_counted_from_them(store):
     images = ParticleImages(store, np.arange(6), CPU, loss_rows=LossRows(dose_mask=True))
     group = np.array([4, 0, 5])
     whole = images.batch(group)
-    images.limit(0.2)
-    capped = images.batch(group)
+    capped = images.limited(0.2).batch(group)
     most = int((store.half_plane.radius <= 0.2 * store.box).sum())
     np.testing.assert_array_equal(capped.prefix, np.minimum(whole.prefix, most))
     assert capped.prefix.sum() < whole.prefix.sum()
     per_particle = [part.sum() for part in np.split(capped.prefix, np.cumsum(capped.tilts)[:-1])]
     assert (capped.whole.rows, capped.whole.points) == (capped.prefix.sum(), 2 * max(per_particle))
-    images.limit(0.5)
     np.testing.assert_array_equal(images.batch(group).prefix, whole.prefix)
 
 

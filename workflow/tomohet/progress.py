@@ -18,7 +18,7 @@ class QuietProgress(tqdm):
     def display(self, *_args, **_kwargs) -> None:
         """Log count, rate and time left, at most once in `SECONDS_BETWEEN_LOG_LINES`."""
         now = time.monotonic()
-        if now - getattr(self, "_last_line", self._started) < SECONDS_BETWEEN_LOG_LINES:
+        if now - self._last_line < SECONDS_BETWEEN_LOG_LINES:
             return
         self._last_line = now
         numbers = self.format_dict
@@ -35,7 +35,7 @@ class QuietProgress(tqdm):
         )
 
     def __init__(self, *args, **kwargs) -> None:
-        self._started = time.monotonic()
+        self._last_line = time.monotonic()
         super().__init__(*args, **kwargs)
 
 

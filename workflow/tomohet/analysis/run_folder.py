@@ -8,13 +8,60 @@ import numpy as np
 
 from tomohet.errors import InputError
 from tomohet.files.digests import check, is_there, missing
-from tomohet.files.pickles import as_array, load_indices, load_latents, load_pickles
+from tomohet.files.pickles import load_indices, load_latents
 from tomohet.files.text import read_json
-from tomohet.files.values import LIST, TEXT, hold_to, maybe, whole
+from tomohet.files.values import hold_to, whole
+from tomohet.model.config_file.reading import read_particles_of
+from tomohet.model.settings import TrainedParticles
+from tomohet.particles.joining import rows_of_all
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store_files import read_description
 
 FINAL = -1  # stands for the files without an epoch number
+
+
+@dataclass(frozen=True)
+class ParticleLatents:
+    """Latents of n particles.
+
+    particles : (n,) ordinals in the store
+    mean : (n, zdim)
+    logvar : (n, zdim) log variances, or None
+    path : of their file
+    """
+
+    particles: np.ndarray
+    mean: np.ndarray
+    logvar: np.ndarray | None
+    path: Path
+
+    @classmethod
+    def read(
+        cls, path: Path, trained: TrainedParticles, indices: str | Path | None = None
+    ) -> "ParticleLatents":
+        """Read a file of latents, whose rows have no numbers, and number them.
+
+        The numbers come from the file `indices` if given, else from the training, else they are 0 to n - 1.
+
+        Raises InputError when the number of particles is not that of the latents.
+        """
+        mean, logvar = load_latents(path)
+        if indices is not None:
+            particles, source = load_indices(indices), str(indices)
+        elif trained.numbers is not None:
+            particles, source = trained.ordinals(), "config.pkl"
+        else:
+            particles, source = np.arange(len(mean)), str(path)
+        if len(particles) != len(mean):
+            raise InputError(f"{source} names {len(particles)} particles, but there are {len(mean)} latents")
+        return cls(particles, mean, logvar, path)
+
+    def of(self, particles: np.ndarray) -> np.ndarray:
+        """Return the means (m, zdim) of these particles, in their order.
+
+        Raises InputError when some of them have no latents.
+        """
+        return self.mean[rows_of_all(particles, self.particles, self.path)]
 
 
 @dataclass(frozen=True)
@@ -76,14 +123,18 @@ class RunFolder:
         """Read means (n, zdim) and log variances, or None, of `epoch`."""
         return load_latents(self.latents_path(epoch))
 
+    def latents_of_particles(self, epoch: int, indices: str | Path | None = None) -> ParticleLatents:
+        """Read the latents of `epoch` with the particles that they belong to; see `ParticleLatents.read`."""
+        return ParticleLatents.read(self.latents_path(epoch), self.particles(), indices)
+
     @property
     def config_path(self) -> Path:
         """Return the path of the training's config.pkl."""
         return self.path / "config.pkl"
 
-    def config(self) -> dict:
-        """Read the training's parameters; empty when there is no config.pkl."""
-        return read_config(self.config_path) if is_there(self.config_path) else {}
+    def particles(self) -> TrainedParticles:
+        """Read which particles the training had; nothing is recorded when there is no config.pkl."""
+        return read_particles_of(self.config_path) if is_there(self.config_path) else TrainedParticles()
 
     def _refuse_missing(self, pattern: str) -> None:
         if gone := missing(self.path, pattern):
@@ -105,15 +156,9 @@ def refuse_other_models(round_dir: Path, store: Path) -> None:
     """Raise InputError when a model in a round's folder was made from another dataset than the store."""
     description = read_description(store)
     for model in ("linear", "train_vae") if description is not None else ():
-        refuse_other_input(RunFolder(round_dir / model).config(), description, round_dir / model, store)
-
-
-def read_config(path: Path) -> dict:
-    """Read the parameters in any training's config.pkl; every parameter may be missing."""
-    config = load_pickles(path)[0]
-    rules = {"particles": maybe(LIST), "store": maybe(TEXT)}
-    hold_to(config, rules, path, optional=rules)
-    return config
+        refuse_other_input(
+            RunFolder(round_dir / model).particles().origin, description, round_dir / model, store
+        )
 
 
 def chosen_epoch(path: Path) -> int:
@@ -123,33 +168,3 @@ def chosen_epoch(path: Path) -> int:
     found = read_json(path)
     hold_to(found, {"epoch": whole(FINAL, 10**9)}, f"{path}: expected convergence_vae's file")
     return found["epoch"]
-
-
-def particles_of(n: int, indices: str | Path | None, config: dict) -> np.ndarray:
-    """Return the store ordinals (n,) of the particles whose latents are given.
-
-    They come from the file `indices` if given, else from the training's configuration, else they are 0 to n -
-    1.
-
-    Raises InputError when their number is not n.
-    """
-    if indices is not None:
-        particles, source = load_indices(indices), str(indices)
-    elif config.get("particles") is not None:
-        particles, source = _ordinals(config["particles"]), "config.pkl"
-    else:
-        return np.arange(n)
-    if len(particles) != n:
-        raise InputError(f"{source} names {len(particles)} particles, but there are {n} latents")
-    return particles
-
-
-def _ordinals(particles: list) -> np.ndarray:
-    """Convert a configuration's list of particles to (n,) int64."""
-    try:
-        numbers = as_array(particles) if particles else np.zeros(0, np.int64)
-    except ValueError:
-        numbers = np.zeros((0, 0))
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (len(numbers) and numbers.min() < 0):
-        raise InputError("config.pkl: particles is not a list of numbers from 0; pass --particles")
-    return numbers.astype(np.int64)

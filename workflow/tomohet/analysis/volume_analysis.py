@@ -10,7 +10,6 @@ from tomohet import plots
 from tomohet.analysis import clusters, latent, latent_plots
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.latent_analysis import write_table
-from tomohet.analysis.run_folder import read_config
 from tomohet.analysis.volume_montage import montage
 from tomohet.analysis.volume_space import VolumeComponents
 from tomohet.answers import Answer
@@ -19,6 +18,8 @@ from tomohet.files.atomic import write_pickle
 from tomohet.files.digests import is_there
 from tomohet.files.mrc import write_volume
 from tomohet.files.tables import read_table
+from tomohet.model.config_file.reading import read_particles_of
+from tomohet.model.settings import TrainedParticles
 
 MOST_OF_VARIANCE = 0.9
 TABLE_COMPONENTS = 10
@@ -105,8 +106,8 @@ def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: Ensemble) -
     `voldir` (or beside `voldir` if that is a stack).
     """
     assignment = (voldir if voldir.is_dir() else voldir.parent) / "assignment.parquet"
-    training = read_config(config) if config is not None else {}
-    store = training.get("store")
+    trained = TrainedParticles() if config is None else read_particles_of(config)
+    store = trained.store
     if store is None or not is_there(assignment):
         return None
     from tomohet.particles.same_input import refuse_other_input
@@ -114,7 +115,7 @@ def tomograms_of_volumes(voldir: Path, config: Path | None, volumes: Ensemble) -
 
     table = read_table(assignment, dict.fromkeys(("particle", "volume"), "whole numbers"))
     opened = open_store(store)
-    refuse_other_input(training, opened.description, config, store)
+    refuse_other_input(trained.origin, opened.description, config, store)
     tomograms = opened.particles["tomogram"].astype(str).to_numpy()
     if len(table) and not 0 <= table["particle"].min() <= table["particle"].max() < len(tomograms):
         raise InputError(f"{assignment}: names particles that are not in the store {store}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from tomohet.analysis import latent_analysis, latent_plots, leaks
 from tomohet.analysis.decode import VolumeMaker
 from tomohet.analysis.movement import component_maps, movement_shares
-from tomohet.analysis.run_folder import FINAL, RunFolder, particles_of
+from tomohet.analysis.run_folder import FINAL, RunFolder
 from tomohet.analysis.volume_montage import montage
 from tomohet.answers import stated
 from tomohet.files.atomic import write_csv, write_json, write_parquet, write_pickle
@@ -34,9 +34,9 @@ def run(options: AnalyzeOptions) -> dict:
 
 def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Path) -> dict:
     """Analyse the latents of one epoch: components, clusters, UMAP, volumes, and the leak audit."""
-    z, logvar = training.latents(epoch)
-    config = training.config()
-    particles = particles_of(len(z), options.particles, config)
+    trained = training.particles()
+    latents = training.latents_of_particles(epoch, options.particles)
+    z, logvar, particles = latents.mean, latents.logvar, latents.particles
     maker = None if options.skip_vol else VolumeMaker(training, epoch, options)
 
     log.info("epoch %d: %d particles, %d latent dimensions", epoch, *z.shape)
@@ -48,10 +48,10 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
         write_pickle(outdir / "umap.pkl", found.umap)
 
     tomograms = None
-    store_folder = options.store or config.get("store")
+    store_folder = options.store or trained.store
     if store_folder:
         store = open_store(store_folder)
-        refuse_other_input(config, store.description, training.path, store_folder)
+        refuse_other_input(trained.origin, store.description, training.path, store_folder)
         table = leaks.nuisances(store, particles)
         tomograms = table["tomogram"].to_numpy()
         audit = leaks.audit(found.pcs.scores, table)

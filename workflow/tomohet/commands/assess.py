@@ -2,11 +2,10 @@
 
 import logging
 
-from tomohet.analysis.run_folder import refuse_other_models
+from tomohet.analysis.run_folder import ParticleLatents, RunFolder, refuse_other_models
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_json
 from tomohet.files.digests import is_there
-from tomohet.files.pickles import load_latents
 from tomohet.files.tables import read_table
 from tomohet.options import AssessOptions
 from tomohet.particles.store import open_store
@@ -53,7 +52,8 @@ def run(options: AssessOptions) -> dict:
     for model in (layout.LINEAR, layout.TRAIN_VAE):
         latents = model.path(options.round_dir, layout.LATENTS)
         if is_there(latents):
-            mu, _ = load_latents(latents)
+            trained = RunFolder(latents.parent).particles()
+            mu = ParticleLatents.read(latents, trained).of(table["particle"].to_numpy())
             result["latents"][model.folder] = assessment.latents_against_truth(round_truth, mu, options.seed)
     result["clusters"] = assessment.clusters_against_truth(round_truth, table)
     result["siren"] = assessment.blocks_against_truth(round_truth, table)

@@ -24,7 +24,7 @@ def run(options: StatesOptions) -> States:
     if len(particles) < 2:
         raise InputError(f"{options.particles}: {len(particles)} particles; states need at least 2")
     device, linear = device_of(options.device), SavedModel.read(options.linear, store.box)
-    warn_of_other_input(linear.config, store.description, options.linear, store.folder)
+    warn_of_other_input(linear.settings.particles.origin, store.description, options.linear, store.folder)
     states = fit_states(
         store,
         particles,

@@ -17,8 +17,9 @@ from tomohet.linear.confidence import particle_columns
 from tomohet.linear.fit import LinearModel
 from tomohet.linear.prediction import TABLES
 from tomohet.linear.saved_model import HELD_OUT, POSES
+from tomohet.model.config_file.writing import linear_content
+from tomohet.model.settings import LinearFit, LinearSettings, TrainedParticles
 from tomohet.particles.refined_poses import described
-from tomohet.particles.same_input import input_digests
 from tomohet.particles.store import Store
 
 TRUSTED = ("weights.pkl", "z.train.pkl", "covariance.npy", HELD_OUT, "config.pkl")  # read by later stages
@@ -67,7 +68,8 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
         np.save(file, covariance.numpy())
     split = model.split
     with atomic_path(outdir / HELD_OUT) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{name: getattr(split, name).cpu().numpy() for name in TABLES})
+        arrays = {name: getattr(split, name).cpu().numpy() for name in TABLES}
+        np.savez(file, particle=run.particles, **arrays)
     write_parquet(outdir / "particles.parquet", particle_columns(model.latents, maps.basis, run.particles))
     table = model.poses.table(run.particles, store.pixel_size_A)
     deviation = model.poses.prior * [1, store.pixel_size_A]
@@ -78,25 +80,25 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
     write_volume(outdir / "mask.mrc", mean.mask.cpu().numpy(), store.pixel_size_A)
     numbers = summary(run, model) | {"leaks": leaks}
     write_json(outdir / "summary.json", numbers | stated(linear_answers(numbers)))
-    config = {
-        "starfile_args": {"sourcefile": str(store.description["source"])},
-        "dataset_args": {"norm": [0.0, float(store.scale)]},
-        "lattice_args": {"boxsize": store.box + 1, "extent": 0.5, "ignore_DC": True},
-        "model_args": {"kind": "linear", "zdim": len(maps.basis)},
-        "training_args": run.options | {"refine_poses": run.refine_poses},
-        "seed": 0,
-        "angpix": float(store.pixel_size_A),
-        "scale": float(store.scale),
-        "pose_deviation": model.poses.prior.tolist(),
-        "tilt_shift_A": mean.tilt_shift_px * float(store.pixel_size_A),
-        "store": str(store.folder),
-        "store_digest": store.digest,
-        "input_digests": input_digests(store.description),
-        "particles": run.particles.tolist(),
-        "tomograms": maps.tomograms,
-    }
-    write_yaml(outdir / "config.yaml", config)
-    write_pickle(outdir / "config.pkl", config)
+    fit = LinearFit(
+        max_frequency=run.options["max_frequency"],
+        pose_deviation=model.poses.prior.tolist(),
+        tilt_shift_A=mean.tilt_shift_px * float(store.pixel_size_A),
+        tomograms=maps.tomograms,
+    )
+    settings = LinearSettings(
+        box=store.box,
+        pixel_size_A=float(store.pixel_size_A),
+        scale=float(store.scale),
+        seed=0,
+        particles=TrainedParticles.of_store(store.description, store.folder, run.particles),
+        n_basis=len(maps.basis),
+        fit=fit,
+    )
+    asked = run.options | {"refine_poses": run.refine_poses}
+    content = linear_content(settings, fit, asked, str(store.description["source"]))
+    write_yaml(outdir / "config.yaml", content)
+    write_pickle(outdir / "config.pkl", content)
 
 
 def summary(run: LinearRun, model: LinearModel) -> dict:

@@ -18,7 +18,7 @@ class TiltEncoder(nn.Module):
     zdim : latent size
     layers_a, width_a, out_a : encoder A, per tilt
     layers_b, width_b : encoder B, per particle
-    pooling : one of `pooling.POOLINGS`
+    pooling : one of `options.kinds.Pooling`
     longest : the largest number of tilts: the number of places of `concatenate`; other poolings ignore it
     seeds, heads, layer_norm : of the set encoder
 

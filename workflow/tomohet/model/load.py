@@ -10,31 +10,15 @@ import torch
 from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
-from tomohet.files.pickles import load_pickles
-from tomohet.model.config_rules import check_config, refuse_larger_than
+from tomohet.model.config_file.reading import read_settings
+from tomohet.model.decoder import Decoder
 from tomohet.model.linear_decoder import LinearDecoder
 from tomohet.model.published import PublishedVolumes
+from tomohet.model.settings import LinearSettings, NetworkSettings, TrainedSettings
 from tomohet.model.vae import HeterogeneityVAE, build_decoder, build_vae
 from tomohet.model.volumes import TrainedVolumes
 
-Network = TypeVar("Network", bound=torch.nn.Module)
-
-
-def load_config(path: str | Path) -> dict:
-    """Read the parameters of a training from config.pkl.
-
-    Raises InputError when the file is not a configuration, or describes an impossible model.
-    """
-    config = load_pickles(path)[0]
-    needed = ("model_args", "lattice_args", "angpix", "scale")
-    missing = [key for key in needed if not isinstance(config, dict) or key not in config]
-    if missing or not isinstance(config["model_args"], dict) or "kind" not in config["model_args"]:
-        raise InputError(
-            f"{path}: not a configuration of tomohet ({', '.join(missing) or 'model_args.kind'} is missing); "
-            "runs of tomoDRGN are opened after `tomohet import_tomodrgn`"
-        )
-    check_config(config, path)
-    return config
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def load_model(weights: str | Path, config: str | Path, device: torch.device | str = "cpu") -> TrainedVolumes:
@@ -42,32 +26,39 @@ def load_model(weights: str | Path, config: str | Path, device: torch.device | s
 
     Raises InputError when the files are missing or do not belong together.
     """
-    parameters = load_config(config)
-    box, arguments = box_of(parameters), parameters["model_args"]
-    builders = {
-        "linear": lambda: LinearDecoder(box, arguments["zdim"]),
-        "nn": lambda: build_decoder(box, arguments, seed=0),
-        "vae": lambda: build_vae(box, arguments, seed=0),
-    }
-    whole = _filled(builders[arguments["kind"]], weights, parameters, config, device)
-    model = whole.decoder if isinstance(whole, HeterogeneityVAE) else whole
-    if not arguments.get("hermitian", True):
-        model = PublishedVolumes(model)
-    return TrainedVolumes(model, parameters["angpix"], parameters["scale"], torch.device(device))
+    settings = read_settings(config)
+    if isinstance(settings, LinearSettings):
+        box, n_basis = settings.box, settings.n_basis
+        model = _filled(lambda: LinearDecoder(box, n_basis), weights, settings, config, device)
+    else:
+        model = _decoder(settings, weights, config, device)
+    return TrainedVolumes(model, settings.pixel_size_A, settings.scale, torch.device(device))
 
 
-def load_vae(weights: str | Path, config: dict, device: torch.device | str = "cpu") -> HeterogeneityVAE:
-    """Load the network of train_vae with its encoder, ready to infer latents."""
-    if config["model_args"]["kind"] != "vae":
-        raise InputError(f"{weights}: a model of kind {config['model_args']['kind']} has no encoder")
-    return _filled(
-        lambda: build_vae(box_of(config), config["model_args"], seed=0), weights, config, weights, device
-    )
+def _decoder(
+    settings: NetworkSettings, weights: str | Path, config: str | Path, device: torch.device | str
+) -> Decoder | PublishedVolumes:
+    """Load the decoder of train_vae or train_nn."""
+    box, network = settings.box, settings.network
+    files = weights, settings, config, device
+    if network.encoder is None:
+        decoder = _filled(lambda: build_decoder(box, network.decoder, seed=0), *files)
+    else:
+        decoder = _filled(lambda: build_vae(box, network, seed=0), *files).decoder
+    return decoder if network.decoder.hermitian else PublishedVolumes(decoder)
 
 
-def box_of(config: dict) -> int:
-    """Return the side of the images, px; `lattice_args.boxsize` counts the mirrored Nyquist line as well."""
-    return config["lattice_args"]["boxsize"] - 1
+def load_vae(
+    weights: str | Path, settings: NetworkSettings, device: torch.device | str = "cpu"
+) -> HeterogeneityVAE:
+    """Load the network of train_vae with its encoder, ready to infer latents.
+
+    settings : as from `read_vae_settings`
+
+    Raises InputError when the weights are missing or do not belong to these settings.
+    """
+    box, network = settings.box, settings.network
+    return _filled(lambda: build_vae(box, network, seed=0), weights, settings, weights, device)
 
 
 def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict:
@@ -108,15 +99,15 @@ def refuse_damaged_archive(path: Path) -> None:
 
 
 def _filled(
-    build: Callable[[], Network],
+    build: Callable[[], Module],
     weights: str | Path,
-    config: dict,
+    settings: TrainedSettings,
     where: str | Path,
     device: torch.device | str,
-) -> Network:
-    """Build the model of `config` with `build` and load its weights; `where` names the configuration."""
+) -> Module:
+    """Build the model of `settings` with `build` and load its weights; `where` names the configuration."""
     state = read_weights(weights, device)["model_state_dict"]
-    refuse_larger_than(Path(weights), config, where)
+    _refuse_larger_than(Path(weights), settings, where)
     try:
         model = build()
     except (*UNREADABLE, AssertionError) as error:
@@ -126,3 +117,30 @@ def _filled(
     except (RuntimeError, AttributeError, TypeError) as error:
         raise InputError(f"{weights}: does not belong to this configuration ({reason(error)})") from error
     return model.to(device).eval()
+
+
+def _refuse_larger_than(weights: Path, settings: TrainedSettings, path: str | Path) -> None:
+    """Raise InputError when a configuration's model has more parameters than its weights file can hold.
+
+    Only the largest matrices are counted, so that no model is refused that would fit.
+    """
+    least = _least_parameters(settings)
+    size = weights.stat().st_size
+    if 2 * least > size + 10**6:  # 16-bit numbers would still be read
+        raise InputError(
+            f"{path}: describes a model of {least:,} parameters or more, but {weights} has {size:,} bytes; "
+            "the two files do not belong together"
+        )
+
+
+def _least_parameters(settings: TrainedSettings) -> int:
+    if isinstance(settings, LinearSettings):
+        return settings.n_basis * settings.box**3
+    decoder, encoder = settings.network.decoder, settings.network.encoder
+    least = decoder.n_basis * settings.box**3
+    least += decoder.layers * decoder.width**2 + decoder.width * decoder.zdim
+    if encoder is not None and encoder.source == "tilts":
+        least += max(encoder.layers_a - 1, 0) * encoder.width_a**2 + encoder.width_a * encoder.out_a
+    if encoder is not None and encoder.source != "free":
+        least += max(encoder.layers_b - 1, 0) * encoder.width_b**2
+    return least

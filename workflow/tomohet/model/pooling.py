@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from tomohet.device import sent
 
-POOLINGS = ("concatenate", "max", "mean", "median", "set_encoder")
-
 
 def pad_tilts(features: Tensor, tilts: np.ndarray, longest: int) -> tuple[Tensor, Tensor]:
     """Pad packed features (m, f) of particles with `tilts` (P,) images to (P, longest, f), with a mask.

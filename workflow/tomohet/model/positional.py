@@ -10,8 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-ENCODINGS = ("gaussian", "geom_ft", "geom_full", "geom_lowf", "geom_nohighf", "linear_lowf", "none")
-
 
 def frequency_matrix(
     encoding: str, half_box: int, per_axis: int, feat_sigma: float, generator: torch.Generator

@@ -58,6 +58,14 @@ class TaughtEncoder(nn.Module):
         added_mu, added_logvar = self.network(seen, tilts)
         return mu + added_mu, logvar + added_logvar
 
+    def release(self) -> None:
+        """Let the network take part in the training from now on."""
+        self.released = True
+
+    def trust(self, trusted: bool) -> None:
+        """Let the network take part in evaluation from now on, or no longer."""
+        self.trusted = trusted
+
     def get_extra_state(self) -> dict:
         """Return the flags that are kept with the weights."""
         return {"released": self.released, "trusted": self.trusted}
@@ -70,7 +78,7 @@ class TaughtEncoder(nn.Module):
 class FreeLatents(nn.Module):
     """No network: every particle has its own latent, computed in closed form (`training.free_latents`).
 
-    prior : distribution of the latents, set once its latents have proved better than the linear model's
+    prior : distribution of the latents, once they have proved better than the linear model's; else None
     """
 
     sees = "nothing"
@@ -84,6 +92,10 @@ class FreeLatents(nn.Module):
         """Return mu, logvar (P, zdim): the particles' own latents."""
         mu, logvar = padded(start, self.zdim).unbind(1)
         return mu, logvar
+
+    def adopt(self, prior: LatentPrior | None) -> None:
+        """Take this distribution of the latents; None returns to the linear model's latents."""
+        self.prior = prior
 
     def get_extra_state(self) -> dict:
         """Return the prior that is kept with the weights."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from tomohet.model.decoder import Decoder
 from tomohet.model.encoder import TiltEncoder, encoder_points
+from tomohet.model.settings import DecoderShape, Network
 from tomohet.model.taught import MAP_BOX, FreeLatents, MapEncoder, TaughtEncoder
 from tomohet.physics.fourier import half_plane
 
@@ -43,58 +44,62 @@ def sample_latent(
     return mu + torch.exp(logvar / 2) * eps[first : first + len(mu)]
 
 
-def build_vae(box: int, model_args: dict, seed: int) -> HeterogeneityVAE:
-    """Build a network with random weights, from `model_args` as in config.pkl.
+def build_vae(box: int, network: Network, seed: int) -> HeterogeneityVAE:
+    """Build a network with an encoder and random weights, for images of `box` px.
 
     The same seed gives the same weights. The state of PyTorch's own generator is left unchanged.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return HeterogeneityVAE(_build_encoder(box, model_args), build_decoder(box, model_args, seed))
+        return HeterogeneityVAE(_build_encoder(box, network), _build_decoder(box, network.decoder, seed))
 
 
-def _build_encoder(box: int, model_args: dict) -> nn.Module:
-    kind = model_args.get("encoder", "tilts")
-    if kind == "free":
-        return FreeLatents(model_args["zdim"])
-    if kind == "backprojected":
-        shape = {"layers": model_args["qlayersB"], "width": model_args["qdimB"]}
-        activation = model_args["activation"]
-        return TaughtEncoder(MapEncoder(MAP_BOX**3, model_args["zdim"], **shape, activation=activation))
+def _build_encoder(box: int, network: Network) -> nn.Module:
+    shape, decoder = network.encoder, network.decoder
+    if shape is None:
+        raise ValueError("this network has no encoder")
+    if shape.source == "free":
+        return FreeLatents(decoder.zdim)
+    if shape.source == "backprojected":
+        size = {"layers": shape.layers_b, "width": shape.width_b, "activation": decoder.activation}
+        return TaughtEncoder(MapEncoder(MAP_BOX**3, decoder.zdim, **size))
     encoder = TiltEncoder(
-        encoder_points(half_plane(box), model_args["enc_mask"]),
-        model_args["zdim"],
-        layers_a=model_args["qlayersA"],
-        width_a=model_args["qdimA"],
-        out_a=model_args["out_dimA"],
-        layers_b=model_args["qlayersB"],
-        width_b=model_args["qdimB"],
-        pooling=model_args["pooling_function"],
-        longest=model_args["ntilts"],
-        activation=model_args["activation"],
-        seeds=model_args["num_seeds"],
-        heads=model_args["num_heads"],
-        layer_norm=model_args["layer_norm"],
+        encoder_points(half_plane(box), shape.mask_px),
+        decoder.zdim,
+        layers_a=shape.layers_a,
+        width_a=shape.width_a,
+        out_a=shape.out_a,
+        layers_b=shape.layers_b,
+        width_b=shape.width_b,
+        pooling=shape.pooling,
+        longest=shape.longest,
+        activation=decoder.activation,
+        seeds=shape.seeds,
+        heads=shape.heads,
+        layer_norm=shape.layer_norm,
     )
-    return TaughtEncoder(encoder) if model_args.get("n_basis") else encoder
+    return TaughtEncoder(encoder) if decoder.n_basis else encoder
 
 
-def build_decoder(box: int, model_args: dict, seed: int) -> Decoder:
-    """Build a decoder with random weights from `model_args` as in config.pkl.
+def build_decoder(box: int, shape: DecoderShape, seed: int) -> Decoder:
+    """Build a decoder with random weights, for images of `box` px; seeds act as in `build_vae`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _build_decoder(box, shape, seed)
 
-    `zdim` is 0 for a homogeneous volume.
-    """
+
+def _build_decoder(box: int, shape: DecoderShape, seed: int) -> Decoder:
     return Decoder(
         box,
-        model_args["zdim"],
-        model_args["players"],
-        model_args["pdim"],
-        activation=model_args["activation"],
-        encoding=model_args["pe_type"],
-        per_axis=model_args["pe_dim"],
-        feat_sigma=model_args["feat_sigma"],
-        extent=model_args["l_extent"],
-        hermitian=model_args["hermitian"],
-        n_basis=model_args.get("n_basis", 0),
+        shape.zdim,
+        shape.layers,
+        shape.width,
+        activation=shape.activation,
+        encoding=shape.encoding,
+        per_axis=shape.per_axis,
+        feat_sigma=shape.feat_sigma,
+        extent=shape.extent,
+        hermitian=shape.hermitian,
+        n_basis=shape.n_basis,
         generator=torch.Generator().manual_seed(seed),
     )

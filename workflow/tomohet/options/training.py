@@ -78,6 +78,11 @@ class CourseOptions(Options):
         "to the order of summation.",
     )
 
+    @property
+    def particles_between_lines(self) -> int:
+        """Particles between log lines: every step has a line with `verbose`."""
+        return 1 if self.verbose else self.log_interval
+
 
 class LossOptions(Options):
     """Which Fourier points of the images are fitted, and with which weights."""

@@ -18,7 +18,7 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.tables import read_table
-from tomohet.particles.same_input import file_digests, input_digests, same_input
+from tomohet.particles.same_input import Origin, file_digests, same_input
 from tomohet.particles.store import Store
 from tomohet.physics.geometry import corrected_poses
 
@@ -82,7 +82,7 @@ class RefinedPoses:
         said = table.attrs
         if not isinstance(said.get(REFINE), bool) or len(said.get(DEVIATION) or ()) != 2:
             raise InputError(f"{path}: expected poses.parquet of train_linear; run train_linear again")
-        if not same_input(said, description):
+        if not same_input(Origin.recorded(said), description):
             raise InputError(f"{path}: {other}")
         particle = table["particle"].to_numpy(np.int64)
         wrong = (particle < 0) | (particle >= count) | table["particle"].duplicated().to_numpy()
@@ -142,8 +142,7 @@ def described(
 ) -> pd.DataFrame:
     """Attach the attributes to the table, for particles of the store with this description (store.yaml)."""
     attributes: dict[Any, Any] = {
-        "store_digest": description["digest"],
-        "input_digests": input_digests(description),
+        **Origin.of_store(description).entries(),
         REFINE: bool(refine),
         DEVIATION: np.asarray(deviation_rad_A, float).tolist(),
     }

@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tomohet.errors import InputError
 
@@ -21,29 +23,54 @@ def input_digests(description: dict) -> list[str]:
     return sorted(map(str, inputs.values())) if isinstance(inputs, dict) else []
 
 
-def same_input(config: dict, description: dict) -> bool:
-    """Tell whether a model's configuration counts the particles of this store (`description`: store.yaml).
+@dataclass(frozen=True)
+class Origin:
+    """The dataset whose particles are counted, as a model's configuration and a table of poses record it.
+
+    store_digest : of the store; None where nothing is recorded
+    input_digests : of the store's particle files (`input_digests`); None where nothing is recorded
+    """
+
+    store_digest: str | None = None
+    input_digests: list[str] | None = None
+
+    @classmethod
+    def of_store(cls, description: dict) -> "Origin":
+        """Return the origin of the particles of a store (`description`: store.yaml)."""
+        return cls(description["digest"], input_digests(description))
+
+    @classmethod
+    def recorded(cls, content: Mapping[Any, Any]) -> "Origin":
+        """Return the origin that a file records, under the names of `entries`; each may be missing."""
+        return cls(content.get("store_digest"), content.get("input_digests"))
+
+    def entries(self) -> dict[str, Any]:
+        """Return what a file records, by name."""
+        return {"store_digest": self.store_digest, "input_digests": self.input_digests}
+
+
+def same_input(origin: Origin, description: dict) -> bool:
+    """Tell whether a model's origin counts the particles of this store (`description`: store.yaml).
 
     It does if it names this store, or another store of the same particle files: the numbers count the
-    particles of the input, independent of selection and resampling. A configuration that names no store is
+    particles of the input, independent of selection and resampling. An origin that names no store is
     accepted.
     """
-    if config.get("store_digest") in (None, description["digest"]):
+    if origin.store_digest in (None, description["digest"]):
         return True
-    digests = config.get("input_digests")
-    return bool(digests) and digests == input_digests(description)
+    return bool(origin.input_digests) and origin.input_digests == input_digests(description)
 
 
-def refuse_other_input(config: dict, description: dict, model: str | Path, store: str | Path) -> None:
+def refuse_other_input(origin: Origin, description: dict, model: str | Path, store: str | Path) -> None:
     """Raise InputError when a model's particles are looked up in a store of another dataset."""
-    if not same_input(config, description):
+    if not same_input(origin, description):
         raise InputError(
             f"{model}: this is a model of particles of another store than {store}, so its particle numbers "
             "mean other particles here; run its training on this store again, or give its own store"
         )
 
 
-def warn_of_other_input(config: dict, description: dict, model: str | Path, store: str | Path) -> None:
+def warn_of_other_input(origin: Origin, description: dict, model: str | Path, store: str | Path) -> None:
     """Log a warning when a model of one dataset is used on another dataset, where that is allowed."""
-    if not same_input(config, description):
+    if not same_input(origin, description):
         log.warning("%s: this is a model of particles of another store than %s", model, store)

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tomohet.particles.joining import rows_of_all
 from tomohet.particles.store import Store
 from tomohet.physics.fourier import HalfPlane, cosine_window, images_to_half_planes, shift_half_planes
 from tomohet.physics.imaging import image_parameters
@@ -185,7 +186,9 @@ def _projections(
     white = torch.view_as_real(data / deviation).flatten(1)
     b = torch.einsum("mfn,mn->mf", flat, white).double()
     a = torch.einsum("mfn,mgn->mfg", flat, flat).double()
-    particle = torch.as_tensor(np.searchsorted(particles, images.particle.to_numpy()), device=device)
+    particle = torch.as_tensor(
+        rows_of_all(images["particle"].to_numpy(), particles, store.folder), device=device
+    )
     n, f = len(particles), templates.shape[1]
     return (
         torch.zeros(n, f, dtype=b.dtype, device=device).index_add_(0, particle, b),

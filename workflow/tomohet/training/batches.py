@@ -1,5 +1,6 @@
 """Tilt images of the chosen particles in batches of whole particles, with their imaging parameters."""
 
+import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,10 +117,9 @@ class ParticleImages:
             rows = rows[keep]
         self.tilts = tilts
         self._by_name = np.argsort(store.particles["source_id"].to_numpy(str)[particles], kind="stable")
-        # Set by `teaching` for every particle: (particles, 2, K) and (particles, voxels).
         self.start: Tensor | None = None
         self.maps: Tensor | None = None
-        self.noise: Tensor | None = None  # of every image
+        self.noise: Tensor | None = None
         self._starts = np.cumsum(tilts) - tilts
         self.half_plane = store.half_plane.to(device)
         self.params = _parameters(store, rows, device)
@@ -139,9 +139,26 @@ class ParticleImages:
         """Where the images are held."""
         return self._images.place
 
-    def limit(self, max_frequency: float) -> None:
-        """Leave out of every later batch's `prefix` the points beyond `max_frequency` (cycles/px)."""
-        self._most_rows = self.half_plane.prefix(max_frequency * self.half_plane.box)
+    def limited(self, max_frequency: float) -> "ParticleImages":
+        """Return the same images; no batch's `prefix` has points beyond `max_frequency` (cycles/px)."""
+        images = copy.copy(self)
+        images._most_rows = self.half_plane.prefix(max_frequency * self.half_plane.box)
+        return images
+
+    def knowing(
+        self, *, start: Tensor | None = None, maps: Tensor | None = None, noise: Tensor | None = None
+    ) -> "ParticleImages":
+        """Return the same images with what a linear model knows of them, for every batch; None: as before.
+
+        start : (P, 2, K) posteriors of all particles
+        maps : (P, voxels) back-projected differences from the mean map
+        noise : (m,) noise variance of all images relative to the common spectrum
+        """
+        images = copy.copy(self)
+        images.start = self.start if start is None else start
+        images.maps = self.maps if maps is None else maps
+        images.noise = self.noise if noise is None else noise
+        return images
 
     def shuffled(self, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
         """Return an epoch's batches in the order of `order.shuffled`, each as its particles' positions."""

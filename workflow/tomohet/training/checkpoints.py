@@ -11,40 +11,36 @@ import torch
 
 from tomohet.files.atomic import atomic_path
 from tomohet.files.digests import forget
+from tomohet.model.config_file.writing import deciding_entries
+from tomohet.model.settings import NetworkSettings
+from tomohet.options import TrainNnOptions, TrainVaeOptions
 from tomohet.particles.store import Store
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pkl"
 
-# Settings that change where, how often or how fast results are written, but not the results.
-_WITHOUT_EFFECT = {
-    "outdir", "verbose", "log_interval", "checkpoint", "checkpoint_minutes", "n", "multigpu", "lazy",
-    "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "plot_format", "datadir",
-    "device", "load", "init", "poses",
-}  # fmt: skip
 
-
-def settings_digest(config: dict, store: Store) -> str:
+def settings_digest(
+    settings: NetworkSettings, options: TrainVaeOptions | TrainNnOptions, store: Store
+) -> str:
     """Digest everything that decides the course of a training: hyper-parameters, particles and images.
 
     The number of epochs counts only where a schedule stretches with it, so that a finished training can be
     continued. The chosen particles count; the options that chose them and the places of files do not.
     """
-    decisive = {
-        section: {key: value for key, value in config[section].items() if key not in _WITHOUT_EFFECT}
-        for section in ("dataset_args", "lattice_args", "model_args", "training_args")
-    }
-    training = config["training_args"]
-    stretched = training["lr_warmup"] or config["dataset_args"]["march"]
-    stretched = stretched or training["lr_schedule"] == "cosine" or training["beta"] == "e"
-    # Latents in closed form are inferred a few times, evenly over the training.
-    if stretched or config["model_args"].get("encoder") == "free":
-        decisive["n"] = training["n"]
-    images = store.images_of(np.asarray(config["particles"]))
+    decisive = deciding_entries(settings, options)
+    stretched = options.lr_warmup or options.march or options.lr_schedule == "cosine"
+    if isinstance(options, TrainVaeOptions):
+        # Latents in closed form are inferred a few times, evenly over the training.
+        stretched = stretched or options.beta == "e" or options.encoder == "free"
+    if stretched:
+        decisive["n"] = options.num_epochs
+    particles = settings.particles.ordinals()
+    images = store.images_of(particles)
     decisive |= {
-        "seed": config["seed"],
-        "particles": config["particles"],
+        "seed": settings.seed,
+        "particles": settings.particles.numbers,
         "images": hashlib.sha256(store.data_rows[images].astype(np.int64).tobytes()).hexdigest(),
         "store": store.digest,
     }

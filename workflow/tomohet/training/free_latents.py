@@ -13,7 +13,7 @@ from torch import Tensor
 from tomohet.model.decoder import Decoder
 from tomohet.model.latent_prior import LatentPrior
 from tomohet.model.latent_terms import LatentTerms, depends_on_latents, latent_terms
-from tomohet.model.taught import padded
+from tomohet.model.taught import FreeLatents, padded
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.training.batches import ParticleImages
 from tomohet.training.latents import infer_latents
@@ -87,7 +87,7 @@ def latents_of(
 
     Particles without an image get NaN.
     """
-    prior = getattr(model.encoder, "prior", None)
+    prior = model.encoder.prior if isinstance(model.encoder, FreeLatents) else None
     if prior is None:
         return infer_latents(model, images)
     start = padded(images.start, model.decoder.zdim)[:, 0]

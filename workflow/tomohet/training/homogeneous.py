@@ -4,6 +4,8 @@ import numpy as np
 import torch
 
 from tomohet.errors import InputError
+from tomohet.model.config_file.writing import network_content, write_config
+from tomohet.model.settings import Network
 from tomohet.model.vae import build_decoder
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.options import TrainNnOptions
@@ -15,8 +17,8 @@ from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VolumeObjective
 from tomohet.training.reading import Loading
-from tomohet.training.runs import EpochResults, begin, write_config, write_loss_figure
-from tomohet.training.settings import data_term, decoder_arguments, loss_rows, training_config
+from tomohet.training.runs import EpochResults, begin, write_loss_figure
+from tomohet.training.settings import data_term, decoder_shape, loss_rows, training_settings
 
 
 def train_nn(
@@ -32,26 +34,26 @@ def train_nn(
     """
     if not len(particles):
         raise InputError("no particles to train on; check the selection")
-    config = training_config(options, store, particles, {"kind": "nn"} | decoder_arguments(options, 0))
+    network = Network(decoder_shape(options, zdim=0))
+    settings = training_settings(options, store, particles, network)
     images = ParticleImages(
         store,
         particles,
         device,
-        loss_rows=loss_rows(config),
+        loss_rows=loss_rows(settings.data_set),
         loading=Loading.of(options),
         processes=processes,
     )
-    model = build_decoder(store.box, config["model_args"], options.seed).to(device)
-    weights = loss_weights(config, store, device, options.outdir if processes.leads else None)
-    objective = VolumeObjective(model, data_term(config, images.half_plane, device, weights))
-    training = Training(
-        model, objective, images, Plan.of(config), options.outdir, settings_digest(config, store)
-    )
+    model = build_decoder(store.box, network.decoder, options.seed).to(device)
+    weights = loss_weights(options, store, particles, device, options.outdir if processes.leads else None)
+    objective = VolumeObjective(model, data_term(options, images.half_plane, device, weights))
+    digest = settings_digest(settings, options, store)
+    training = Training(model, objective, images, Plan.of(options), options.outdir, digest)
     volumes = TrainedVolumes(model, store.pixel_size_A, store.scale, device)
     results = EpochResults(options.outdir, training, volumes, None, every=options.checkpoint, first=0)
     begin(training, options.load, options.outdir)
     if processes.leads:
-        write_config(options.outdir, config)
+        write_config(options.outdir, network_content(settings, options))
     training.run(results)
     if processes.leads:
         write_loss_figure(options.outdir, training.position.history, options.plot_format)

@@ -18,12 +18,14 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from tomohet.errors import InputError, Interrupted
 from tomohet.files.atomic import write_csv
 from tomohet.files.digests import is_there, sealed
 from tomohet.files.tables import read_csv
 from tomohet.model.load import read_weights
+from tomohet.options.training import NetworkOptions
 from tomohet.progress import track
 from tomohet.training.batches import ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
@@ -67,26 +69,25 @@ class Plan:
         return self.max_frequency * frequency_share(self.march, epoch, self.epochs)
 
     @classmethod
-    def of(cls, config: dict) -> "Plan":
-        """Take the plan from config.pkl.
+    def of(cls, options: NetworkOptions) -> "Plan":
+        """Take the plan from the options of a training.
 
         The learning rate grows with the square root of the batch size, and is doubled unless
         `sequential_tilt_sampling` is set (published rule).
         """
-        training = config["training_args"]
-        doubled = 1 if config["dataset_args"]["sequential_tilt_sampling"] else 2
+        doubled = 1 if options.sequential_tilt_sampling else 2
         return cls(
-            epochs=training["n"],
-            batch_size=training["B"],
-            learning_rate=training["lr"] * training["B"] ** 0.5 * doubled,
-            weight_decay=training["wd"],
-            lr_schedule=training["lr_schedule"],
-            warmup=training["lr_warmup"],
-            seed=config["seed"],
-            checkpoint_minutes=training["checkpoint_minutes"],
-            log_interval=training["log_interval"],
-            max_frequency=config["dataset_args"]["max_frequency"],
-            march=config["dataset_args"]["march"],
+            epochs=options.num_epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.lr * options.batch_size**0.5 * doubled,
+            weight_decay=options.wd,
+            lr_schedule=options.lr_schedule,
+            warmup=options.lr_warmup,
+            seed=options.seed,
+            checkpoint_minutes=options.checkpoint_minutes,
+            log_interval=options.particles_between_lines,
+            max_frequency=options.max_frequency,
+            march=options.march,
         )
 
 
@@ -131,6 +132,7 @@ class Training:
         )
         self.position = Position()
         self.loaded: str | None = None
+        self._saved_at = time.monotonic()
 
     def continue_from_checkpoint(self) -> None:
         """Continue from the folder's checkpoint, which has the same digest."""
@@ -172,10 +174,8 @@ class Training:
             stop_requests() as request,
             track(total=total, unit="particles", description="training") as progress,
         ):
-            self._progress = progress
-            self._saved_at = time.monotonic()
             while self.position.epoch < self.plan.epochs:
-                self._epoch(request)
+                self._epoch(request, progress)
                 self._end_epoch(finish_epoch)
 
     def weights(self) -> dict:
@@ -200,23 +200,25 @@ class Training:
         if self.teaching:
             self.teaching.load_state(content["teaching"])
 
-    def _epoch(self, request: StopRequest) -> None:
+    def _epoch(self, request: StopRequest, progress: tqdm) -> None:
         position, plan, particles = self.position, self.plan, len(self.images)
-        self._limit_frequency(plan.frequency(position.epoch))
-        groups = self.images.shuffled(plan.batch_size, np.random.default_rng([plan.seed, position.epoch]))
+        images = self.images.limited(plan.frequency(position.epoch))
+        if self.teaching:
+            images = images.knowing(start=self.teaching.start)
+        groups = images.shuffled(plan.batch_size, np.random.default_rng([plan.seed, position.epoch]))
         seen = min(position.step * plan.batch_size, particles)
-        self._progress.update(position.epoch * particles + seen - self._progress.n)
+        progress.update(position.epoch * particles + seen - progress.n)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=self.images.device)
         started = time.monotonic() - position.seconds
         check_every = STEPS_BETWEEN_CHECKS_ON_CUDA if self.images.device.type == "cuda" else 1
         self.model.train()
-        for batch in self.images.batches(groups, first=position.step):
+        for batch in images.batches(groups, first=position.step):
             losses, stop = self._step(batch, position.epoch * particles + seen, request)
             n = batch.whole.particles
             sums += losses * n
             position.step += 1
             seen += n
-            self._progress.update(n)
+            progress.update(n)
             checked = position.step % check_every == 0 or position.step == len(groups)
             if checked:
                 self._refuse_non_finite(sums)
@@ -230,11 +232,6 @@ class Training:
                 if stopped:
                     self._stop(stopped)
         position.sums = sums.tolist()
-
-    def _limit_frequency(self, highest: float) -> None:
-        """Leave frequencies above `highest`, not fitted yet, out of training and held-out images."""
-        for images in [self.images, *([self.teaching.unseen] if self.teaching else [])]:
-            images.limit(highest)
 
     def _step(self, batch, seen: int, request: StopRequest) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Make one optimiser step; return (total, gen, kld) on the device and the stop signals of all."""
@@ -294,7 +291,7 @@ class Training:
         history = [*position.history, row | {"particles_per_second": rate}]
         self.model.eval()
         if self.teaching:
-            self.teaching.after_epoch(position.epoch)
+            self.teaching.after_epoch(position.epoch, self.plan.frequency(position.epoch))
         finish_epoch(position.epoch)
         if self.processes.leads:
             with sealed(self.folder / "loss.csv"):

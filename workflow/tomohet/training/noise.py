@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tomohet.files.atomic import write_csv
+from tomohet.options.training import NetworkOptions
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
@@ -43,15 +44,16 @@ def point_weights(noise: Tensor) -> Tensor:
     return (1 / noise) / (1 / noise).mean()
 
 
-def loss_weights(config: dict, store: Store, device: torch.device, folder: Path | None) -> Tensor | None:
+def loss_weights(
+    options: NetworkOptions, store: Store, particles: np.ndarray, device: torch.device, folder: Path | None
+) -> Tensor | None:
     """Compute the weights that `--noise-model` asks for, None for flat ones.
 
     `folder` gets them as noise.csv.
     """
-    if config["dataset_args"]["noise_model"] == "flat":
+    if options.noise_model == "flat":
         return None
-    particles, max_frequency = np.asarray(config["particles"]), config["dataset_args"]["max_frequency"]
-    noise = shell_noise(store, particles, max_frequency, device, config["seed"])
+    noise = shell_noise(store, particles, options.max_frequency, device, options.seed)
     if folder is not None:
         write_noise(folder / "noise.csv", store, noise)
     return point_weights(noise)

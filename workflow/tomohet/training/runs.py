@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tomohet.errors import InputError
-from tomohet.files.atomic import write_pickle, write_yaml
+from tomohet.files.atomic import write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
@@ -63,14 +63,6 @@ def _begin(training: Training, load: str | None, folder: Path) -> None:
     else:
         log.info("the training in %s had other settings or other particles: starting afresh", folder)
         set_aside(folder, RESULTS)
-
-
-def write_config(folder: Path, config: dict) -> None:
-    """Write config.pkl, and the same content as a readable config.yaml (without the list of particles)."""
-    with sealed(folder / "config.pkl"):
-        write_pickle(folder / "config.pkl", config)
-    particles = f"{len(config['particles'])} store ordinals, listed in config.pkl"
-    write_yaml(folder / "config.yaml", config | {"particles": particles})
 
 
 class EpochResults:

@@ -47,7 +47,10 @@ from tomohet.training.judging import (
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
 from tomohet.training.likelihood import Likelihood
 from tomohet.training.order import in_groups
-from tomohet.training.splits import TiltSplit, with_images
+from tomohet.training.posteriors import with_posteriors
+from tomohet.training.splits import TiltSplit
+
+HIGHEST = 0.5  # cycles/px: Nyquist
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class Teaching:
     dtype : of the factors of the network's products, as in the training
     sample : positions of the particles that judge before the last epoch, None for all
 
+    start : (P, 2, zdim) latents from which the network starts: the linear ones, until better ones are adopted
+
     `start` of `fitted` and of `whole` holds the linear posteriors from their own images; `unseen` has none.
     """
 
@@ -78,42 +83,46 @@ class Teaching:
     folder: Path
     history: list[dict] = field(default_factory=list)
     own: Tensor | None = None  # (P, 2, zdim): latents in closed form from all images
-    linear: Tensor | None = None  # (P, 2, zdim): the linear posteriors from the fitted images
     source: Tensor | None = None
     rows_per_image: float = 1.0
     dtype: torch.dtype = torch.float32
     judged: Tensor | None = None  # (S,) gain on each particle when it was last judged; nan if it was not
     sample: np.ndarray | None = field(init=False)
+    linear: Tensor = field(init=False)  # (P, 2, zdim): the linear posteriors from the fitted images
+    start: Tensor = field(init=False)
     calendar: Calendar = field(init=False)
 
     def __post_init__(self) -> None:
         self.linear = padded(self.fitted.start, self.model.decoder.zdim)
-        self.fitted.start = self.linear.clone()
+        self.start = self.linear.clone()
         source = None if self.source is None else self.source.cpu().numpy()
         self.sample = judging_particles(self.unseen.tilts, source, self.seed)
         steps = STEPS if isinstance(self.model.encoder, FreeLatents) else 0
         training = self.rows_per_image * points(self.fitted)
         work = work_of_judging(self.fitted, self.unseen, self.sample, len(self.near.noise), steps)
         self.calendar = Calendar.of(self.epochs, PASSES_OF_TRAINING * training, *work)
-        self._judges = None
+        self._judges, self._highest = None, HIGHEST
         if self.sample is not None:
             log.info("%d particles judge before the last epoch", len(self.sample))
         log.info("held-out tilts judge after every %d epochs", self.calendar.every)
 
-    def after_epoch(self, epoch: int) -> None:
-        """Judge decoder and latents on the held-out images, if the calendar says so."""
+    def after_epoch(self, epoch: int, max_frequency: float = HIGHEST) -> None:
+        """Judge decoder and latents on the held-out images, if the calendar says so.
+
+        max_frequency : highest frequency that the epoch fitted, cycles/px; images are compared up to it
+        """
         if not self.calendar.judges(epoch):
             return
         started = time.monotonic()
         self.model.eval()
-        self._judges = None if self.calendar.is_last(epoch) else self.sample
+        self._judges, self._highest = None if self.calendar.is_last(epoch) else self.sample, max_frequency
         row = {"epoch": epoch, **self._scale_network()}
         encoder = self.model.encoder
         if isinstance(encoder, FreeLatents):
             if self.calendar.infers_latents(epoch):
                 row |= self._infer_latents()
         elif encoder.released or row["gain_of_decoder"] > row["error_of_decoder"]:
-            encoder.released = True
+            encoder.release()
             row |= self._test_encoder(encoder)
         self.history = [past for past in self.history if past["epoch"] < epoch] + [row]
         said = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
@@ -123,7 +132,7 @@ class Teaching:
 
     def latents(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and log variance (P, zdim) of every particle from all its images."""
-        if getattr(self.model.encoder, "trusted", False):
+        if isinstance(self.model.encoder, TaughtEncoder) and self.model.encoder.trusted:
             return infer_latents(self.model, self.whole)
         found = padded(self.whole.start, self.model.decoder.zdim) if self.own is None else self.own
         return found[:, 0].cpu().numpy(), found[:, 1].cpu().numpy()
@@ -132,7 +141,7 @@ class Teaching:
         """Return what a continuation needs besides the weights."""
         return {
             "linear": self.linear,
-            "fitted": self.fitted.start,
+            "fitted": self.start,
             "own": self.own,
             "history": self.history,
             "judged": self.judged,
@@ -149,7 +158,7 @@ class Teaching:
         linear = state["linear"]
         if linear.shape != self.linear.shape or not torch.allclose(linear, self.linear, atol=1e-2):
             raise ValueError("that training had other particles, other tilt images or another linear model")
-        self.fitted.start, self.own, self.history = state["fitted"], state["own"], state["history"]
+        self.start, self.own, self.history = state["fitted"], state["own"], state["history"]
         self.judged = state.get("judged")
 
     @torch.no_grad()
@@ -160,7 +169,7 @@ class Teaching:
         """
         decoder = self.model.decoder
         first, *_, last = decoder.decoder.affine_layers()
-        factors, z = FACTORS_OF_LATENTS, self.fitted.start[:, 0]
+        factors, z = FACTORS_OF_LATENTS, self.start[:, 0]
         share = self._held_out_sums(
             network_share, self.near.everywhere(), z, factors, shape=(len(factors), 2)
         )
@@ -202,30 +211,31 @@ class Teaching:
 
     def _test_encoder(self, encoder: TaughtEncoder) -> dict:
         """Test whether the encoder's latents predict held-out images better than the linear model's."""
-        encoder.trusted = True
-        mu, _ = infer_latents(self.model, self.fitted, only=self._judges)
+        encoder.trust(True)
+        mu, _ = infer_latents(self.model, self.fitted.knowing(start=self.start), only=self._judges)
         gain = self._gain(torch.as_tensor(mu, device=self.linear.device))
-        encoder.trusted = _adopted(gain)
+        encoder.trust(_adopted(gain))
         return self._named(gain, "latents")
 
     def _infer_latents(self) -> dict:
         """Infer latents in closed form, under the current decoder and a prior learnt from all of them."""
         decoder, encoder = self.model.decoder, self.model.encoder
-        z = self.fitted.start[:, 0]
-        terms = all_terms(decoder, self.fitted, self.near, z, self.dtype)
+        z, fitted = self.start[:, 0], self.fitted.limited(self._highest)
+        terms = all_terms(decoder, fitted, self.near, z, self.dtype)
         prior = fit_latent_prior(*as_measured(terms, z), self.seed)
-        found = free_latents(decoder, self.fitted, self.near, z, prior, terms=terms, dtype=self.dtype)
+        found = free_latents(decoder, fitted, self.near, z, prior, terms=terms, dtype=self.dtype)
         gain = self._gain(found.mean)
         trusted = _adopted(gain)
-        encoder.prior = prior if trusted else None
+        encoder.adopt(prior if trusted else None)
         posterior = torch.stack((found.mean, found.variance.log()), dim=1)
-        self.fitted.start = posterior if trusted else self.linear.clone()
+        self.start = posterior if trusted else self.linear.clone()
         self.own = self._from_all_images(found, prior) if trusted else None
         return self._named(gain, "latents") | {"components_of_prior": len(prior.weight)}
 
     def _from_all_images(self, found: Inferred, prior) -> Tensor:
         """Add what the held-out images measure to latents inferred from the others."""
-        unseen = all_terms(self.model.decoder, self.unseen, self.near, found.mean, self.dtype)
+        images = self.unseen.limited(self._highest)
+        unseen = all_terms(self.model.decoder, images, self.near, found.mean, self.dtype)
         a, b = as_measured(unseen, found.mean)
         mean, covariance = prior.posterior(found.precision + a, found.b + b)
         return torch.stack((mean, torch.diagonal(covariance, dim1=1, dim2=2).log()), dim=1)
@@ -243,7 +253,7 @@ class Teaching:
 
         Returns (P, *shape). Other particles, and those without an image, get 0.
         """
-        images, decoder = self.unseen, self.model.decoder
+        images, decoder = self.unseen.limited(self._highest), self.model.decoder
         present = images.tilts > 0
         if self._judges is not None:
             present[np.setdiff1d(np.arange(len(images)), self._judges)] = False
@@ -291,36 +301,16 @@ def teach(
     whole: ParticleImages,
     **course,
 ) -> Teaching:
-    """Fill the model with the linear maps and the images with their linear posteriors.
+    """Fill the model with the linear maps, and join the images with their linear posteriors.
 
     maps : of `FittedMaps.for_store`
     course : epochs, seed, folder, rows_per_image and dtype of the `Teaching` that is returned
     """
     model.decoder.base.fill(maps.mean.volume, maps.basis[: model.decoder.base.n_basis])
-    take_posteriors(fitted, maps, model, store, particles, split.trained)
-    take_posteriors(whole, maps, model, store, particles, split.trained | split.judging)
-    unseen.noise = maps.relative_noise(store, store.images_of(particles)[split.judging])
+    fitted = with_posteriors(fitted, maps, model, store, particles, split.trained)
+    whole = with_posteriors(whole, maps, model, store, particles, split.trained | split.judging)
+    rows = store.images_of(particles)[split.judging]
+    unseen = unseen.knowing(noise=maps.relative_noise(store, rows))
     near = Likelihood(fitted.half_plane, maps.mean.noise.common)
     source = source_tensor(store, particles, fitted.device)
     return Teaching(model, fitted, unseen, whole, near, source=source, **course)
-
-
-def take_posteriors(
-    images: ParticleImages,
-    maps: FittedMaps,
-    model: HeterogeneityVAE,
-    store: Store,
-    particles: np.ndarray,
-    mask: np.ndarray,
-) -> None:
-    """Give `images` their linear posteriors, noise levels and, if the encoder reads them, particle maps.
-
-    maps : of `FittedMaps.for_store`
-    mask : over the images of `particles`, true where they belong to `images`
-    """
-    part = with_images(store, particles, mask)
-    # Basis maps are in the order of their power: a network with fewer latents starts from the first of them.
-    images.start = maps.posterior(part, particles)[..., : model.decoder.base.n_basis]
-    images.noise = maps.relative_noise(store, store.images_of(particles)[mask])
-    if model.encoder.sees == "maps":
-        images.maps = maps.particle_maps(part, particles)

@@ -7,6 +7,7 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.linear.saved_model import SavedModel
+from tomohet.model.config_file.writing import network_content, write_config
 from tomohet.model.vae import build_vae
 from tomohet.model.volumes import TrainedVolumes
 from tomohet.options import TrainVaeOptions
@@ -21,17 +22,17 @@ from tomohet.training.latents import infer_latents
 from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VaeObjective
+from tomohet.training.posteriors import with_posteriors
 from tomohet.training.reading import Loading, Place
 from tomohet.training.runs import (
     EpochResults,
     begin,
-    write_config,
     write_loss_figure,
     write_tilt_distribution,
 )
-from tomohet.training.settings import data_term, loss_rows, product_type, training_config, vae_arguments
+from tomohet.training.settings import data_term, loss_rows, product_type, training_settings, vae_network
 from tomohet.training.splits import TiltSplit
-from tomohet.training.teaching import take_posteriors, teach
+from tomohet.training.teaching import teach
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def train_vae(
     _refuse_too_few(particles, options.batch_size)
     linear = SavedModel.read(options.init, store.box) if options.init else None
     if linear:
-        warn_of_other_input(linear.config, store.description, options.init, store.folder)
+        warn_of_other_input(linear.settings.particles.origin, store.description, options.init, store.folder)
         store = linear.poses(store, particles).corrected(store, particles)
     maps = linear.maps.for_store(store, device) if linear else None
     n_fitted = len(maps.basis) if maps else 0
@@ -62,8 +63,8 @@ def train_vae(
             "--zdim %d: starts from the first %d of the linear model's %d basis maps",
             options.zdim, n_basis, n_fitted,
         )  # fmt: skip
-    config = training_config(options, store, particles, vae_arguments(options, int(tilts.max()), n_basis))
-    training_args = config["training_args"]
+    network = vae_network(options, int(tilts.max()), n_basis)
+    settings = training_settings(options, store, particles, network)
     if maps and maps.mean.nuisance is not None:
         log.warning(
             "the linear model has nuisance directions (outside of a focus mask, or explained by imaging "
@@ -72,20 +73,28 @@ def train_vae(
     split = TiltSplit.of_store(store, particles, options.fraction_train, maps is not None, options.seed)
 
     def images(mask: np.ndarray, place: Place | None = None) -> ParticleImages:
-        settings = {"loading": Loading.of(options), "processes": processes, "loss_rows": loss_rows(config)}
-        keep = None if mask.all() else mask
-        return ParticleImages(store, particles, device, keep=keep, place=place, **settings)
+        return ParticleImages(
+            store,
+            particles,
+            device,
+            keep=None if mask.all() else mask,
+            place=place,
+            loading=Loading.of(options),
+            processes=processes,
+            loss_rows=loss_rows(settings.data_set),
+        )
 
     train, test = images(split.trained), images(split.test) if split.test.any() else None
-    model = build_vae(store.box, config["model_args"], options.seed).to(device)
+    model = build_vae(store.box, network, options.seed).to(device)
     teaching = None
     if maps:
         judging, whole = images(split.judging), images(~split.test, place="file")
         course = {"epochs": options.num_epochs, "seed": options.seed, "folder": options.outdir}
-        course |= {"rows_per_image": options.rows_per_image, "dtype": product_type(config, device)}
+        course |= {"rows_per_image": options.rows_per_image, "dtype": product_type(options, device)}
         teaching = teach(maps, model, store, particles, split, train, judging, whole, **course)
+        train = teaching.fitted
         if test:
-            take_posteriors(test, maps, model, store, particles, split.test)
+            test = with_posteriors(test, maps, model, store, particles, split.test)
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))
 
     def latents() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -93,23 +102,23 @@ def train_vae(
         near = teaching.near if teaching else None
         return [of_train, latents_of(model, test, near)] if test else [of_train]
 
-    beta = training_args["beta"] if training_args["beta"] is not None else 1 / options.zdim
-    weights = loss_weights(config, store, device, options.outdir if processes.leads else None)
+    beta = options.beta if options.beta is not None else 1 / network.decoder.zdim
+    weights = loss_weights(options, store, particles, device, options.outdir if processes.leads else None)
     objective = VaeObjective(
         model,
-        data_term(config, train.half_plane, device, weights),
+        data_term(options, train.half_plane, device, weights),
         beta,
-        training_args["beta_control"],
+        options.beta_control,
         total_particles=options.num_epochs * len(particles),
         processes=processes,
     )
-    digest = settings_digest(config, store)
-    training = Training(model, objective, train, Plan.of(config), options.outdir, digest, teaching)
+    digest = settings_digest(settings, options, store)
+    training = Training(model, objective, train, Plan.of(options), options.outdir, digest, teaching)
     volumes = TrainedVolumes(model.decoder, store.pixel_size_A, store.scale, device)
     results = EpochResults(options.outdir, training, volumes, latents, every=options.checkpoint, first=1)
     begin(training, options.load, options.outdir)
     if processes.leads:
-        write_config(options.outdir, config)
+        write_config(options.outdir, network_content(settings, options))
         write_tilt_distribution(options.outdir, tilts, options.plot_format)
     training.run(results)
     if processes.leads:

@@ -9,7 +9,7 @@ import numpy as np
 from tomohet.analysis.ensemble import Ensemble
 from tomohet.analysis.maven.occupancy import Measured, own_sums
 from tomohet.analysis.maven.units import Units
-from tomohet.analysis.run_folder import RunFolder, particles_of
+from tomohet.analysis.run_folder import RunFolder
 from tomohet.device import device_of
 from tomohet.errors import InputError
 from tomohet.model.load import load_model
@@ -44,10 +44,10 @@ def particle_maps(
     """Describe the maps of a run's particles at an epoch (see `RunFolder.epoch`), in the options' form."""
     training = RunFolder(workdir)
     number = training.epoch(epoch)
-    z, _ = training.latents(number)
+    latents = training.latents_of_particles(number)
     decoder = load_model(training.weights_path(number), training.config_path, device_of(device))
     form = VolumeForm.of(decoder, box, lowpass_A, flip, invert)
-    return ParticleMaps(decoder, z, particles_of(len(z), None, training.config()), form)
+    return ParticleMaps(decoder, latents.mean, latents.particles, form)
 
 
 def of_particles(
