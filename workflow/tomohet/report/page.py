@@ -25,6 +25,7 @@ from tomohet.rounds.layout import REPORT
 # Scripts in the order of their dependencies.
 SCRIPTS = """blobs colours axes chart heatmap lasso table histogram scatter explorer surface raster viewer
     page""".split()
+SERVED_SCRIPTS = ("sections", "served")
 PACKAGES = (
     "numpy scipy pandas torch scikit-learn umap-learn scikit-image mrcfile starfile gemmi snakemake".split()
 )
@@ -43,14 +44,18 @@ def write_report(results: str | Path, output: str | Path | None = None) -> Path:
     return output
 
 
-def render(found: Results) -> str:
-    """Return the whole page as text; it loads nothing from other addresses."""
+def render(found: Results, served: bool = False) -> str:
+    """Return the whole page as text; it loads nothing from other addresses.
+
+    served : whether `tomohet serve` sends the page, which then can ask the server for volumes and means
+    """
     blobs, reader = Blobs(), Reader(found.folder)
     rounds = [round_context(r, found.rounds, reader, blobs) for r in found.rounds]
     homogeneous = homogeneous_context(found, reader, blobs)
     reader.problems[:0] = found.problems
     files = resources.files(__package__)
-    script = "\n".join((files / "static" / f"{name}.js").read_text() for name in SCRIPTS)
+    names = [*SCRIPTS, *SERVED_SCRIPTS] if served else SCRIPTS
+    script = "\n".join((files / "static" / f"{name}.js").read_text() for name in names)
     return (
         _environment()
         .get_template("page.html")
@@ -71,6 +76,7 @@ def render(found: Results) -> str:
             versions=versions(),
             style=(files / "static" / "report.css").read_text(),
             script=script,
+            served=served,
             blobs=blobs.elements,
         )
     )

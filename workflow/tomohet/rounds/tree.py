@@ -3,9 +3,9 @@
 import ast
 import difflib
 
-from tomohet.rounds.layout import CONFIG, DATASET_STAGES, REPORT
+from tomohet.rounds.layout import CONFIG, DATASET_STAGES, REPORT, SERVED
 
-RESERVED = {CONFIG, REPORT} | {stage.folder for stage in DATASET_STAGES}
+RESERVED = {CONFIG, REPORT, SERVED} | {stage.folder for stage in DATASET_STAGES}
 
 
 def tree_mistakes(rounds: dict) -> list[str]:
