@@ -74,7 +74,7 @@ def refuse_without_libraries() -> None:
 
 
 def bound_socket(port: int) -> socket.socket:
-    """Return a socket bound to a port of this machine's own address; 0 takes a free port.
+    """Return a socket that listens on a port of this machine's own address; 0 takes a free port.
 
     Raises InputError when the port is taken or not allowed.
     """
@@ -82,6 +82,7 @@ def bound_socket(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((ADDRESS, port))
+        listening.listen()  # from now on requests wait until they are answered
     except OSError as error:
         listening.close()
         raise InputError(

@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from tomohet.files.pickles import LARGEST_INDEX
+
 MOST_BYTES = 64 * 2**20  # of a body: some million particle numbers
+Ordinal = Annotated[int, Field(ge=0, le=LARGEST_INDEX)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -33,8 +36,8 @@ class MeanAsked(Asked):
     """
 
     round: str
-    particles: list[Annotated[int, Field(ge=0)]] | None = None
-    rows: list[Annotated[int, Field(ge=0)]] | None = None
+    particles: list[Ordinal] | None = None
+    rows: list[Ordinal] | None = None
     query: Annotated[str, Field(max_length=10_000)] | None = None
     refine_poses: bool = False
 

@@ -20,9 +20,10 @@ OWN_NAMES = ("127.0.0.1", "localhost")
 READING = ("GET", "HEAD")
 # The page at / is replaced at once by the page without the token in its address. A redirection would not do:
 # browsers do not send a cookie of SameSite=Strict with it when the first link was on another page.
-ENTRANCE = (
-    '<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/"><title>tomohet</title>'
-)
+ENTRANCE = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>tomohet</title><link rel="icon" href="data:,">
+<meta http-equiv="refresh" content="0;url=/"></html>
+"""
 HEADERS = {
     "cache-control": "no-store",
     "cross-origin-opener-policy": "same-origin",

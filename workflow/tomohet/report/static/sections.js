@@ -41,13 +41,15 @@
     context.putImageData(image, 0, 0);
   }
 
-  // A view of three central sections: `show(map)` draws a map in grey levels of its own.
+  // A view of three central sections: `show(map, title)` draws a map in grey levels of its own.
   TomoHet.sectionsView = function () {
     const canvases = PLANES.map(([across, up]) => element("canvas", { role: "img", "aria-label": `Central section in ${across} and ${up}` }));
     const captions = PLANES.map(() => element("figcaption", {}));
-    const host = element("div", { class: "sections", hidden: true },
+    const head = element("p", {});
+    const host = element("div", { class: "sections", hidden: true }, head,
       ...canvases.map((canvas, i) => element("figure", {}, canvas, captions[i])));
-    host.show = function (map) {
+    host.show = function (map, title) {
+      head.textContent = title;
       const sections = PLANES.map(([across, up]) => TomoHet.centralSection(map, across, up));
       const sorted = Float32Array.from(sections.flatMap((s) => [...s.values])).sort();
       const [low, high] = [0.005, 0.998].map((share) => sorted[Math.floor(share * (sorted.length - 1))]);

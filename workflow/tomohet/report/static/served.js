@@ -70,7 +70,9 @@
 
     const show = guarded(async (mean) => {
       const file = mean.files.find((name) => name.endsWith("/map_filt.mrc"));
-      view.show(TomoHet.readMap(await (await ask("GET", `/${file}`)).arrayBuffer()));
+      const map = TomoHet.readMap(await (await ask("GET", `/${file}`)).arrayBuffer());
+      view.show(map, `Filtered map of ${mean.n_particles.toLocaleString("en")} particles, central sections`);
+      view.dataset.job = mean.job;
     });
     const link = (mean, name, text) => {
       const file = mean.files.find((path) => path.endsWith(`/${name}`));
@@ -141,8 +143,10 @@
       view.classList.add("busy");
       const { box } = known.sources[model.value];
       try {
-        view.show(TomoHet.readMap(await (await request(box > SMALL_BOX ? { box: SMALL_BOX } : {})).arrayBuffer()));
-        view.dataset.z = point().join(" ");
+        const z = point();
+        const map = TomoHet.readMap(await (await request(box > SMALL_BOX ? { box: SMALL_BOX } : {})).arrayBuffer());
+        view.show(map, `${SOURCES[model.value]}, central sections`);
+        view.dataset.z = z.join(" ");
       } finally {
         view.classList.remove("busy");
       }
@@ -155,7 +159,7 @@
     function build() {
       const { low, start, high } = known.sources[model.value];
       sliders.replaceChildren(...start.map((value, i) => {
-        const output = element("output", {}, TomoHet.number(value));
+        const output = element("output", {}, value.toFixed(2));
         const input = element("input", { type: "range", min: low[i], max: high[i], step: "any", value, oninput: () => {
           output.textContent = Number(input.value).toFixed(2);
           decode();
