@@ -71,15 +71,17 @@ class Served:
 
 
 @contextmanager
-def serving(results: Path, folder: Path | None = None, tomograms: Path | None = None):
-    """Serve a results folder on a free port of this machine while the block runs."""
+def serving(results: Path, folder: Path | None = None, tomograms: Path | None = None, routes=()):
+    """Serve a results folder, and a test's own routes, on a free port of this machine in the block."""
     folder = folder or results / "served"
     folder.mkdir(exist_ok=True)
     site = Site(results, folder, tomograms, "cpu", 1)
+    app = application(site, TOKEN)
+    app.router.routes[:0] = routes
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        server = uvicorn.Server(uvicorn.Config(application(site, TOKEN), log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
         thread.start()
         try:
