@@ -18,7 +18,7 @@ from tomohet.cli import run_command
 from tomohet.commands.serve import bound_socket, refuse_without_libraries
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume, write_volume
-from tomohet.files.pickles import load_indices, load_latents
+from tomohet.files.pickles import load_indices, load_latents, save_latents
 from tomohet.serving.models import sources
 from tomohet.serving.slabs import tomogram_file
 
@@ -232,6 +232,14 @@ def test_a_damaged_model_is_a_problem_of_that_model_alone(results, tmp_path):
     assert "config.pkl" in found["network"]["problem"]
 
 
+def test_latents_that_are_not_finite_are_a_problem(results, tmp_path):
+    folder = tmp_path / "all"
+    shutil.copytree(results / "all", folder)
+    (folder / "linear" / ".digests").unlink()
+    save_latents(folder / "linear" / "z.train.pkl", np.full((24, 2), np.nan), np.zeros((24, 2)))
+    assert "not finite" in sources(folder)["linear"]["problem"]
+
+
 # Means
 
 
@@ -312,6 +320,19 @@ def test_one_mean_at_a_time_and_each_can_be_cancelled(server, results):
         assert server.ask("GET", f"/mean?job={mean['job']}")[0] == 404
         assert server.ask("DELETE", f"/mean?job={mean['job']}")[0] == 404
     assert not list((results / "served").glob(".mean-*"))
+
+
+def test_a_damaged_mean_is_named_and_hides_no_other(results, tmp_path):
+    for name, text in (("mean-01", '{"resolution_A": Infinity}'), ("mean-02", "{")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "request.json").write_text('{"round": "all", "n_particles": 2, "query": null}')
+        (folder / "reconstruction.json").write_text(text)
+    with serving(results, tmp_path) as server:
+        (mean,) = server.ask("GET", "/round?round=all")[2]["means"]
+        assert mean["job"] == "mean-01" and mean["resolution_A"] is None
+        status, _, found = server.ask("GET", "/mean?job=mean-02")
+        assert status == 400 and "mean-02/reconstruction.json" in found["error"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "mean-../../all", "mean-zz", "mean-00"])

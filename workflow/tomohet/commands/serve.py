@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 
+from tomohet.device import device_of
 from tomohet.errors import InputError
 from tomohet.files.locks import writing
 from tomohet.options import ServeOptions
@@ -29,6 +30,7 @@ def run(options: ServeOptions) -> None:
     results = collect(options.results).folder  # refuses a folder that holds no results
     if options.tomograms is not None and not options.tomograms.is_dir():
         raise InputError(f"--tomograms {options.tomograms}: no such folder")
+    device_of(options.device)  # refuses a GPU that is not there
     folder = (options.folder or results / SERVED).resolve()
     with bound_socket(options.port) as listening, writing(folder):
         serve(options, results, folder, listening)

@@ -99,9 +99,9 @@ class Answers:
     async def round(self, request: Request) -> Response:
         """GET /round?round=NAME : the round's models, its complete means, and the names of its tomograms."""
         name = request.query_params.get("round", "")
-        table = self._table(name)
 
         def described() -> dict:
+            table = self._table(name)
             means = [mean for mean in finished(self.site.folder) if mean["round"] == name]
             has_slabs = self.site.tomograms is not None and "tomogram" in table
             tomograms = sorted(table["tomogram"].astype(str).unique()) if has_slabs else []
@@ -124,9 +124,9 @@ class Answers:
     async def mean(self, request: Request) -> Response:
         """POST /mean : start to reconstruct the mean of particles, or return the one that is there."""
         asked = await body_of(request, MeanAsked)
-        table = self._table(asked.round)
 
         def wanted() -> Mean:
+            table = self._table(asked.round)
             particles = chosen_particles(table, asked.particles, asked.rows, asked.query)
             return mean_of(
                 self.site.results,

@@ -47,7 +47,7 @@ class SlabAsked(Asked):
 
     tomogram: str
     z: Number | None = None
-    thickness: Annotated[float, Field(ge=0, le=1e5)] = 100.0
+    thickness: Annotated[float, Field(ge=0, le=1e5, allow_inf_nan=False)] = 100.0
 
 
 async def body_of(request: Request, model: type[Body]) -> Body:

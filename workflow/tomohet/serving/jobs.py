@@ -14,6 +14,7 @@ from tomohet.files.locks import writing
 from tomohet.serving.means import PREFIX, Mean, described
 
 PATIENCE_S = 3  # between the request to end and the end by force
+LONGEST_LINE = 2**20  # bytes
 PROGRESS = re.compile(r"(\w[\w ]*): (\d+) of (\d+) ")
 PART = re.compile(rf"\.{PREFIX}[0-9a-f]+\.part")
 
@@ -97,8 +98,8 @@ class Jobs:
                     return
                 job.state = "failed"
                 job.said = job.said or f"The command ended with status {status}."
-            except OSError as error:
-                job.state, job.said = "failed", f"{error.filename}: {error.strerror}"
+            except (OSError, ValueError) as error:  # a full disk; a line without end
+                job.state, job.said = "failed", str(error)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
 
@@ -113,6 +114,7 @@ class Jobs:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
+            limit=LONGEST_LINE,
             start_new_session=True,  # Ctrl-C in the terminal reaches the server alone, which ends its jobs
         )
         try:

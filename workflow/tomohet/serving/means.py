@@ -4,7 +4,8 @@ A mean is named by a digest of what it depends on, and its folder gets that name
 request is therefore answered from the folder, also after a restart, and no list is kept.
 """
 
-import json
+import logging
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -17,15 +18,20 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_json, write_pickle
 from tomohet.files.parts import content_digest
+from tomohet.files.pickles import LARGEST_INDEX
 from tomohet.files.text import read_json
+from tomohet.files.values import TEXT, hold_to, kind, whole
 from tomohet.options.schema import read_schema
 from tomohet.particles.store_files import read_description
 from tomohet.rounds import layout
 from tomohet.rounds.flags import command_line
 from tomohet.rounds.select import among, select
 
+log = logging.getLogger(__name__)
+
 PREFIX, REQUEST, INDICES = "mean-", "request.json", "indices.pkl"
 SECTION = "homogeneous"
+REAL = kind("a number", int, float)  # not finite where half maps agree nowhere
 
 
 @dataclass(frozen=True)
@@ -130,22 +136,30 @@ def chosen_particles(
 
 
 def finished(folder: Path) -> Iterator[dict]:
-    """Describe the means that are complete in `folder`, by name."""
+    """Describe the means that are complete in `folder`, by name; damaged ones are left out with a warning."""
     for path in sorted(folder.glob(f"{PREFIX}*")):
         if path.is_dir():
-            yield described(path)
+            try:
+                yield described(path)
+            except InputError as error:
+                log.warning("%s; delete the folder to reconstruct the mean again", error)
 
 
 def described(folder: Path) -> dict:
-    """Describe a complete mean: its request, its resolution (Å) and the names of its files."""
-    request = read_json(folder / REQUEST)
-    numbers = json.loads((folder / layout.RECONSTRUCTION).read_text())
+    """Describe a complete mean: its request, its resolution (Å) and the addresses of its files.
+
+    Raises InputError when the folder is damaged.
+    """
+    request, numbers = read_json(folder / REQUEST), read_json(folder / layout.RECONSTRUCTION)
+    hold_to(request, {"round": TEXT, "n_particles": whole(1, LARGEST_INDEX)}, folder / REQUEST)
+    hold_to(numbers, {"resolution_A": REAL}, folder / layout.RECONSTRUCTION)
+    resolution_A = numbers["resolution_A"]
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return {
         "job": folder.name,
         "state": "done",
         **request,
-        "resolution_A": numbers["resolution_A"],
-        "sentence": numbers["answers"][0]["sentence"],
+        "resolution_A": resolution_A if math.isfinite(resolution_A) else None,
+        "sentence": numbers.get("sentence", ""),
         "files": [f"{layout.SERVED}/{folder.name}/{name}" for name in files],
     }

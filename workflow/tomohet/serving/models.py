@@ -42,6 +42,8 @@ def sources(round_folder: Path) -> dict[str, dict]:
 def _described(round_folder: Path, source: str) -> dict:
     run, epoch = RunFolder(round_folder / FOLDERS[source]), epoch_of(round_folder, source)
     mu, _ = run.latents(epoch)
+    if not np.isfinite(mu).all():
+        raise InputError(f"{run.latents_path(epoch)}: latents are not finite: the training diverged.")
     low, start, high = np.percentile(mu, RANGE, axis=0).round(4).tolist()
     box = box_of(load_config(run.config_path))
     return {"zdim": mu.shape[1], "low": low, "start": start, "high": high, "box": box, "epoch": epoch}

@@ -210,6 +210,8 @@
     panel.append(host);
   }
 
+  document.documentElement.dataset.served = "yes";
+  document.querySelector("header .meta")?.append(" · served: reload to read the files again");
   for (const section of document.querySelectorAll("section.roundsection")) {
     const round = section.dataset.round ?? section.id.replace(/^round-/, "");
     const panel = element("div", { class: "onrequest", "data-served": round }, element("h3", {}, "On request"));
