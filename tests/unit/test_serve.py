@@ -17,8 +17,10 @@ from served_results import TOKEN, make_served, serving
 from tomohet.cli import run_command
 from tomohet.commands.serve import bound_socket, refuse_without_libraries
 from tomohet.errors import InputError
+from tomohet.files.locks import writing
 from tomohet.files.mrc import read_volume, write_volume
 from tomohet.files.pickles import load_indices, load_latents, save_latents
+from tomohet.serving.means import mean_of
 from tomohet.serving.models import sources
 from tomohet.serving.slabs import tomogram_file
 
@@ -303,6 +305,27 @@ def test_a_wrong_mean_is_refused_in_a_sentence(server, asked, words):
     assert status == 400 and words in found["error"]
 
 
+def test_a_mean_with_refined_poses_is_another_one(results):
+    particles = np.arange(8)
+    config = {"homogeneous": {"seed": 3, "unknown": 1}, "rounds": {"all": {"homogeneous": {"lowpass": 40}}}}
+    plain = mean_of(results, config, "all", particles, device="cpu")
+    refined = mean_of(results, config, "all", particles, device="cpu", refine_poses=True)
+    assert plain.name != refined.name
+    assert refined.words[-2:] == ("--refine-poses", str(results / "all/linear/poses.parquet"))
+    words = ("--lowpass", "40")
+    for mean in (plain, refined):
+        at = mean.words.index("--lowpass")
+        assert mean.words[at : at + 2] == words and "3" in mean.words and "unknown" not in str(mean.words)
+    names = {
+        mean_of(results, config, "all", chosen, device="cpu").name for chosen in (particles, particles[1:])
+    }
+    assert len(names) == 2 and plain.name in names
+    with pytest.raises(InputError, match="Round rest has no refined poses"):
+        mean_of(results, config, "rest", particles, refine_poses=True)
+    with pytest.raises(InputError, match="holds no prepared particles"):
+        mean_of(results / "all", config, "all", particles)
+
+
 def test_a_mean_that_cannot_be_made_says_why(server, results):
     mean = server.finished(server.ask("POST", "/mean", {"round": "all", "particles": [4]})[2])
     assert mean["state"] == "failed" and "half" in mean["said"]
@@ -315,6 +338,8 @@ def test_one_mean_at_a_time_and_each_can_be_cancelled(server, results):
     time.sleep(0.5)
     states = [server.ask("GET", f"/mean?job={mean['job']}")[2]["state"] for mean in (first, second)]
     assert states == ["running", "waiting"]
+    listed = {mean["job"]: mean["state"] for mean in server.ask("GET", "/round?round=all")[2]["means"]}
+    assert listed[first["job"]] == "running" and listed[second["job"]] == "waiting"
     for mean in (second, first):
         assert server.ask("DELETE", f"/mean?job={mean['job']}")[2] == {"state": "cancelled"}
         assert server.ask("GET", f"/mean?job={mean['job']}")[0] == 404
@@ -414,7 +439,8 @@ def started(results, *words) -> tuple[subprocess.Popen, str]:
     return process, process.stdout.readline().strip()
 
 
-def test_ctrl_c_ends_the_server_and_its_jobs(results, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_server_and_its_jobs(results, tmp_path, number, status):
     from served_results import Served
 
     folder = tmp_path / "kept"
@@ -425,15 +451,19 @@ def test_ctrl_c_ends_the_server_and_its_jobs(results, tmp_path):
     mean = server.ask("POST", "/mean", {"round": "all", "query": QUERY}, token=found[2])[2]
     while not list(folder.glob(".mean-*/indices.pkl")):
         time.sleep(0.05)
-    second, _ = started(results, "--folder", folder)
-    assert second.wait(60) == 1 and "is writing there" in second.stderr.read()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     began = time.monotonic()
-    assert process.wait(30) == 0
+    assert process.wait(30) == status
     assert time.monotonic() - began < 10
-    assert not folder.exists() or not list(folder.glob("*mean*"))
+    assert not folder.exists()  # nothing was finished
     assert "error" not in process.stderr.read()
     assert not running(mean["job"])
+
+
+def test_a_folder_has_one_server(results, tmp_path, run_script):
+    with writing(tmp_path / "kept"):
+        failed = run_script("serve", results, "--folder", tmp_path / "kept", "--port", 0, check=False)
+    assert failed.returncode == 1 and "is writing there" in failed.stderr
 
 
 def running(word: str) -> list[str]:

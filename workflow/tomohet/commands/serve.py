@@ -4,11 +4,13 @@ import importlib.util
 import logging
 import os
 import secrets
+import signal
 import socket
 import threading
+from pathlib import Path
 
 from tomohet.device import device_of
-from tomohet.errors import InputError
+from tomohet.errors import InputError, Interrupted
 from tomohet.files.locks import writing
 from tomohet.options import ServeOptions
 from tomohet.report.collect import collect
@@ -37,8 +39,8 @@ def run(options: ServeOptions) -> None:
     leave_unfinished_threads()
 
 
-def serve(options: ServeOptions, results, folder, listening: socket.socket) -> None:
-    """Serve on a bound socket until a signal ends it."""
+def serve(options: ServeOptions, results: Path, folder: Path, listening: socket.socket) -> None:
+    """Serve on a listening socket until a signal ends it. Raises Interrupted after SIGTERM."""
     import torch
     import uvicorn
 
@@ -59,10 +61,15 @@ def serve(options: ServeOptions, results, folder, listening: socket.socket) -> N
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
+    signal.signal(signal.SIGTERM, _interrupted)  # called by uvicorn after its own end
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:  # uvicorn has ended, and passes Ctrl-C on
         log.info("the server has ended")
+
+
+def _interrupted(number: int, _frame: object) -> None:
+    raise Interrupted(number)
 
 
 def refuse_without_libraries() -> None:

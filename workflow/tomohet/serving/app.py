@@ -33,8 +33,8 @@ from tomohet.serving.slabs import slab_image, tomogram_file
 # The report is one page of our own scripts and styles; it talks to this server alone.
 PAGE_POLICY = (
     "default-src 'self'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; "
-    "img-src 'self' data: blob:; worker-src blob:; frame-ancestors 'none'; base-uri 'none'; "
-    "form-action 'none'"
+    "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src blob:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
 
@@ -97,15 +97,20 @@ class Answers:
         return HTMLResponse(text, headers={"content-security-policy": PAGE_POLICY})
 
     async def round(self, request: Request) -> Response:
-        """GET /round?round=NAME : the round's models, its complete means, and the names of its tomograms."""
+        """GET /round?round=NAME : the round's models, its means, and the names of its tomograms."""
         name = request.query_params.get("round", "")
+        asked = [job.described() for job in self.jobs.jobs.values()]
 
         def described() -> dict:
             table = self._table(name)
-            means = [mean for mean in finished(self.site.folder) if mean["round"] == name]
+            means = [*finished(self.site.folder), *asked]
             has_slabs = self.site.tomograms is not None and "tomogram" in table
             tomograms = sorted(table["tomogram"].astype(str).unique()) if has_slabs else []
-            return {"sources": sources(self._folder(name)), "means": means, "tomograms": tomograms}
+            return {
+                "sources": sources(self._folder(name)),
+                "means": [mean for mean in means if mean["round"] == name],
+                "tomograms": tomograms,
+            }
 
         return JSONResponse(await self._aside(described))
 

@@ -136,8 +136,11 @@ def chosen_particles(
 
 
 def finished(folder: Path) -> Iterator[dict]:
-    """Describe the means that are complete in `folder`, by name; damaged ones are left out with a warning."""
-    for path in sorted(folder.glob(f"{PREFIX}*")):
+    """Describe the means that are complete in `folder`, the oldest first.
+
+    Damaged ones are left out with a warning.
+    """
+    for path in sorted(folder.glob(f"{PREFIX}*"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
         if path.is_dir():
             try:
                 yield described(path)

@@ -121,7 +121,10 @@
       put(mean);
       follow(mean);
     });
-    known.means.forEach(put);
+    for (const mean of known.means) {
+      put(mean);
+      if (mean.state === "waiting" || mean.state === "running") follow(mean);
+    }
     const form = element("form", { onsubmit: (event) => { event.preventDefault(); start(); } },
       element("div", { class: "row" }, choice, query),
       element("div", { class: "row" }, element("label", {}, refine, " Refine the poses of each half set (slower)"), element("button", {}, "Reconstruct")));
