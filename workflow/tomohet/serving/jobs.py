@@ -30,8 +30,7 @@ class Job:
 
     def described(self) -> dict:
         """Describe the job for the page."""
-        known = {"job": self.mean.name, "state": self.state, "round": self.mean.round}
-        known |= {"query": self.mean.query, "n_particles": len(self.mean.particles), "said": self.said}
+        known = {"job": self.mean.name, "state": self.state, **self.mean.request, "said": self.said}
         counted = PROGRESS.search(self.said)
         if counted:
             known["progress"] = int(counted[2]) / max(int(counted[3]), 1)

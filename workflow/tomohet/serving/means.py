@@ -48,6 +48,16 @@ class Mean:
     words: tuple[str, ...]
     query: str | None = None
 
+    @property
+    def request(self) -> dict:
+        """What was asked: round, query, number of particles, whether poses are refined."""
+        return {
+            "round": self.round,
+            "query": self.query,
+            "n_particles": len(self.particles),
+            "refine_poses": "--refine-poses" in self.words,
+        }
+
     def command(self, folder: Path) -> list[str]:
         """Return the words of the command that writes the maps into `folder`, where the indices lie."""
         own = ["--ind-ptcls", str(folder / INDICES), "-o", str(folder)]
@@ -57,13 +67,8 @@ class Mean:
         """Write the particle numbers, and the command as a user would type it, into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         write_pickle(folder / INDICES, self.particles)
-        request = {
-            "round": self.round,
-            "query": self.query,
-            "n_particles": len(self.particles),
-            "command": shlex.join(["tomohet", *self.command(final)[3:]]),
-        }
-        write_json(folder / REQUEST, request)
+        typed = shlex.join(["tomohet", *self.command(final)[3:]])
+        write_json(folder / REQUEST, self.request | {"command": typed})
 
 
 def mean_of(

@@ -80,13 +80,13 @@
     };
     function line(mean) {
       const item = element("li", { "data-job": mean.job, "data-state": mean.state });
-      const title = element("span", {}, element("b", {}, `${mean.n_particles.toLocaleString("en")} particles`), mean.query ? element("code", {}, ` ${mean.query}`) : "");
+      const title = element("span", {}, element("b", {}, `${mean.n_particles.toLocaleString("en")} particles`), mean.query ? " " : "", mean.query ? element("code", {}, mean.query) : "", mean.refine_poses ? " with refined poses" : "");
       item.append(title);
       if (mean.state === "done") {
         item.append(element("span", {}, mean.sentence), element("span", { class: "row" },
-          element("button", { type: "button", onclick: () => show(mean) }, "Show sections"), ...link(mean, "map.mrc", "map"), ...link(mean, "map_filt.mrc", "filtered map"),
-          ...link(mean, "half1.mrc", "half map 1"), ...link(mean, "half2.mrc", "half map 2"), ...link(mean, "fsc.png", "FSC"),
-          ...link(mean, "indices.pkl", "indices"), element("a", { href: `/served/${mean.job}/` }, "all files")));
+          element("button", { type: "button", onclick: () => show(mean) }, "Sections"), ...link(mean, "map.mrc", "map"), ...link(mean, "map_filt.mrc", "filtered"),
+          ...link(mean, "half1.mrc", "half 1"), ...link(mean, "half2.mrc", "half 2"), ...link(mean, "fsc.png", "FSC"),
+          ...link(mean, "indices.pkl", "indices"), element("a", { href: `/served/${mean.job}/` }, "files")));
       } else if (mean.state === "failed") {
         item.append(element("span", { class: "error" }, mean.said));
       } else {
@@ -128,7 +128,7 @@
     const form = element("form", { onsubmit: (event) => { event.preventDefault(); start(); } },
       element("div", { class: "row" }, choice, query),
       element("div", { class: "row" }, element("label", {}, refine, " Refine the poses of each half set (slower)"), element("button", {}, "Reconstruct")));
-    return card("Reconstruct selection", "The mean of chosen particles from their tilt images, with half maps, without any model.", form, error, jobs, view);
+    return card("Reconstruct selection", "The mean of chosen particles from their tilt images, with half maps, without any model.", form, error, view, jobs);
   }
 
   // Card: the volume of a model at latents set by sliders.
