@@ -52,8 +52,8 @@ TESTS = {
     "reconstruction/observations.py": ["test_observations.py"],
     "reconstruction/prior.py": ["test_map_prior.py"],
     "serving/guard.py": ["test_serve.py"],
-    "serving/means.py": ["test_serve.py"],
-    "serving/models.py": ["test_serve.py"],
+    "serving/means.py": ["test_serve_requests.py"],
+    "serving/models.py": ["test_serve_requests.py"],
     "serving/results_files.py": ["test_serve.py"],
 }
 
