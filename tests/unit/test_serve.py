@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from http.cookies import SimpleCookie
 
 import pytest
-from served_results import TOKEN, make_served, serving
+from served_results import TOKEN, Served, make_served, serving
 
 from tomohet.cli import run_command
 from tomohet.commands.serve import bound_socket, refuse_without_libraries
@@ -128,31 +129,37 @@ def test_files_are_only_read(server, method):
 # The command
 
 
-def started(results, *words) -> tuple[subprocess.Popen, str]:
+@contextmanager
+def started(results, *words):
+    """Run the command in a process of its own; the process and the address that it prints."""
     command = [sys.executable, "-m", "tomohet.cli", "serve", str(results), "--port", "0", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return process, process.stdout.readline().strip()
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()  # where the test has failed
+        process.wait()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_server_and_its_jobs(results, tmp_path, number, status):
-    from served_results import Served
-
     folder = tmp_path / "kept"
-    process, address = started(results, "--folder", folder, "--threads", 1)
-    found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=([\w-]{40,})", address)
-    assert found, address
-    server = Served(int(found[1]))
-    mean = server.ask("POST", "/mean", {"round": "all", "query": QUERY}, token=found[2])[2]
-    while not list(folder.glob(".mean-*/indices.pkl")):
-        time.sleep(0.05)
-    process.send_signal(number)
-    began = time.monotonic()
-    assert process.wait(30) == status
-    assert time.monotonic() - began < 10
-    assert not folder.exists()  # nothing was finished
-    assert "error" not in process.stderr.read()
-    assert not running(mean["job"])
+    with started(results, "--folder", folder, "--threads", 1) as (process, address):
+        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=([\w-]{40,})", address)
+        assert found, address
+        server = Served(int(found[1]))
+        mean = server.ask("POST", "/mean", {"round": "all", "query": QUERY}, token=found[2])[2]
+        until = time.monotonic() + 60
+        while not list(folder.glob(".mean-*/indices.pkl")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(number)
+        began = time.monotonic()
+        assert process.wait(30) == status
+        assert time.monotonic() - began < 10
+        assert not folder.exists()  # nothing was finished
+        assert "error" not in process.stderr.read()
+        assert not running(mean["job"])
 
 
 def test_a_folder_has_one_server(results, tmp_path, run_script):
