@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 import yaml
 
-from tomohet.analysis.leaks import audit_answer
 from tomohet.analysis.verdict import convergence_answer
 from tomohet.answers import Answer, stated
 from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
+from tomohet.particles.conditions import audit_answer
 from tomohet.training.held_out import write_held_out
 
 CLUSTERS, BOX, PIXEL_SIZE_A = 4, 24, 8.0

@@ -51,6 +51,10 @@ TESTS = {
     "reconstruction/noise.py": ["test_windowed_noise.py", "test_noise_levels.py"],
     "reconstruction/observations.py": ["test_observations.py"],
     "reconstruction/prior.py": ["test_map_prior.py"],
+    "serving/guard.py": ["test_serve.py"],
+    "serving/means.py": ["test_serve_requests.py"],
+    "serving/models.py": ["test_serve_requests.py"],
+    "serving/results_files.py": ["test_serve.py"],
 }
 
 # Each file's changes of the forward model, of signs, axes, factors and limits. Those of the first list once
@@ -203,6 +207,12 @@ FURTHER = [
     Mutant("mapback/placements.py", "= position_A - origin_A", "= position_A + origin_A"),
     Mutant("mapback/scene.py", ".to_numpy() - rotation @ centre_A", ".to_numpy() - centre_A"),
     Mutant("mapback/scene.py", "(box // 2) * pixel_size_A", "(box / 2 + 0.5) * pixel_size_A"),
+    Mutant("serving/guard.py", "if _name(host) not in OWN_NAMES:", "if False:"),
+    Mutant("serving/guard.py", "if origin is not None and origin != ", "if origin is None and origin != "),
+    Mutant("serving/guard.py", "if origin is None and request.method not in READING:", "if False:"),
+    Mutant("serving/results_files.py", "not path.is_relative_to(root.resolve()) or not", "not"),
+    Mutant("serving/means.py", "+ content_digest(*known, particles)", "+ content_digest(*known)"),
+    Mutant("serving/models.py", "volume = maps[0]", "volume = -maps[0]"),
 ]
 
 MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER]

@@ -4,7 +4,6 @@ import pytest
 import yaml
 
 from tomohet.analysis.latent_analysis import latent_answers
-from tomohet.analysis.leaks import audit_answer
 from tomohet.analysis.maven.answers import unit_answers
 from tomohet.analysis.siren.answers import block_answers
 from tomohet.analysis.verdict import ANSWERS, convergence_answer
@@ -12,6 +11,7 @@ from tomohet.analysis.volume_analysis import components_answer
 from tomohet.answers import Answer, Step, sentence, stated
 from tomohet.commands.select import selection_answer
 from tomohet.linear.answers import linear_answers, state_answers
+from tomohet.particles.conditions import audit_answer
 from tomohet.preflight.check import Check
 from tomohet.preflight.page import input_answer
 from tomohet.reconstruction.outputs import half_map_answer

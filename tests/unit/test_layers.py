@@ -9,6 +9,7 @@ LAYERS = [
     "cli",
     "commands",
     "running",
+    "serving",
     "report",
     "rounds",
     "mapback",
@@ -24,7 +25,7 @@ LAYERS = [
     "files",
     "options",
 ]
-LEAVES = {"device", "errors", "plots", "processes", "progress"}
+LEAVES = {"answers", "device", "errors", "plots", "processes", "progress"}
 
 
 def imported(path: Path) -> set[str]:

@@ -52,6 +52,7 @@ def config(**changes) -> dict:
         ({"rounds": {"a": {"select": "kmeans in [0"}}}, "rounds.a.select: 'kmeans in [0' is not a query"),
         ({"rounds": {"a": {"select": "x > 1", "indices": "i.pkl"}}}, "has both 'select' and 'indices'"),
         ({"rounds": {"prepared": {}}}, "rounds.prepared: this name is a folder or file of the dataset"),
+        ({"rounds": {"served": {}}}, "rounds.served: this name is a folder or file of the dataset"),
         ({"rounds": {"config.yaml": {}}}, "rounds.config.yaml: this name is a folder or file of the dataset"),
         ({"train": {"encoder": "fre"}}, "did you mean 'free'?"),
         (

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from tomohet.analysis import clusters, latent, latent_plots
-from tomohet.analysis.leaks import audit_answer
 from tomohet.answers import Answer
 from tomohet.files.atomic import atomic_path, write_pickle
+from tomohet.particles.conditions import audit_answer
 
 TABLE_COMPONENTS = 10  # components written to the particle table
 # Variance over particles of a latent's posterior mean above which the latent is in use (Burda et al. 2016).

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tomohet.answers import Answer
 from tomohet.particles.conditions import imaging_conditions
 from tomohet.particles.preparation import NOISE_SHELLS
 
@@ -225,19 +224,6 @@ def describe(result: Audit) -> list[dict[str, object]]:
             line |= {key: _number(best[key]) for key in ("pc", "statistic", "auc", "explained", "p")}
         lines.append(line)
     return lines
-
-
-def audit_answer(described: list[dict]) -> Answer:
-    """Summarise the leak audit: which conditions of imaging the latents follow.
-
-    described : as returned by `describe`
-    """
-    raised = [line for line in described if line["verdict"] in ("look", "leak")]
-    if not raised:
-        return Answer("Leak audit", "good", "No latent follows how a particle was imaged.")
-    names = ", ".join(dict.fromkeys(line["meaning"].split(":", maxsplit=1)[0] for line in raised))
-    level = "bad" if any(line["verdict"] == "leak" for line in raised) else "look"
-    return Answer("Leak audit", level, f"Latents may follow: {names}.")
 
 
 def _number(value: float) -> float | None:

@@ -1,7 +1,7 @@
 """What the linear model and the states answer, from the numbers in their summaries."""
 
-from tomohet.analysis.leaks import audit_answer
 from tomohet.answers import Answer, Step, sentence
+from tomohet.particles.conditions import audit_answer
 
 MORE_DATA = Step("Add particles or tilt images: at this number nothing is confirmed.")
 

@@ -24,6 +24,23 @@ class ReportOptions(Options):
     )
 
 
+class ServeOptions(DeviceOptions):
+    """Serve the report in a browser, with volumes at any latents and means of any particles on request."""
+
+    epilog = (
+        "Listens on 127.0.0.1 alone; the printed address holds a token. From another machine: "
+        "ssh -L 8765:127.0.0.1:8765 HOST, and open the same address. Ctrl-C ends it."
+    )
+    results: Path = option(..., "Results folder of one dataset, e.g. results/demo.", POSITIONAL)
+    port: int = option(8765, "Port on 127.0.0.1; 0 takes a free one.", ge=0, le=65535)
+    folder: Path | None = option(None, "Folder of the maps that are reconstructed (RESULTS/served).")
+    tomograms: Path | None = option(
+        None,
+        "Folder of reconstructed tomograms, NAME.mrc, NAME.rec or NAME_*.mrc, for slabs (none are shown).",
+    )
+    threads: int | None = option(None, "Threads of a computation (all cores).", metavar="N", ge=1)
+
+
 class StatusOptions(Options):
     """Say which stages of which rounds are done, running or pending."""
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from tomohet.answers import Answer
 from tomohet.particles.copies import numbered_sources
 from tomohet.particles.table import ROTATION_COLUMNS
 
@@ -43,3 +44,16 @@ def imaging_conditions(store, particles: np.ndarray) -> pd.DataFrame:
     )
     source = numbered_sources(store.particles, particles)
     return table if source is None else table.assign(source=source)
+
+
+def audit_answer(described: list[dict]) -> Answer:
+    """Summarise the leak audit: which conditions of imaging the latents follow.
+
+    described : a line for each condition: meaning, verdict (`analysis.leaks.describe`)
+    """
+    raised = [line for line in described if line["verdict"] in ("look", "leak")]
+    if not raised:
+        return Answer("Leak audit", "good", "No latent follows how a particle was imaged.")
+    names = ", ".join(dict.fromkeys(line["meaning"].split(":", maxsplit=1)[0] for line in raised))
+    level = "bad" if any(line["verdict"] == "leak" for line in raised) else "look"
+    return Answer("Leak audit", level, f"Latents may follow: {names}.")

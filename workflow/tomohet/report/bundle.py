@@ -6,12 +6,13 @@ from importlib import resources
 # Modules in the order that they need; scripts without imports and exports stand between as they are.
 CLASSIC = """scales heatmap surface surfaces raster steer planes inputs viewer codec sections items
     column movie compare cell""".split()
+SERVED = ("maps", "served")  # of a page that a server has written
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+)\.js";\n', re.M)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) ([A-Za-z_]\w*))", re.M)
 START = "page"
 
 
-def bundle() -> str:
+def bundle(served: bool = False) -> str:
     """Return the script of the page: what `page.js` imports, before what imports it.
 
     A module becomes `TomoHet.modules.name = (() => { ...; return { exports }; })();`, and `import { a } from
@@ -25,7 +26,7 @@ def bundle() -> str:
         parts.append(_module(name))
     # Scripts that are no modules find the functions of these under the names they have always had.
     parts.append("Object.assign(TomoHet, TomoHet.modules, TomoHet.modules.blobs, TomoHet.modules.dom);\n")
-    parts += [_source(name) for name in CLASSIC]
+    parts += [_source(name) for name in (*CLASSIC, *(SERVED if served else ()))]
     parts.append(_module(order[-1]))
     return "".join(parts)
 

@@ -43,8 +43,11 @@ def write_report(results: str | Path, output: str | Path | None = None) -> Path:
     return output
 
 
-def render(found: Results) -> str:
-    """Return the whole page as text; it loads nothing from other addresses."""
+def render(found: Results, served: bool = False) -> str:
+    """Return the whole page as text; it loads nothing from other addresses.
+
+    served : whether `tomohet serve` sends the page, which then can ask the server for volumes and means
+    """
     blobs, reader = Blobs(), Reader(found.folder)
     rounds = [round_context(r, found.rounds, reader, blobs) for r in found.rounds]
     homogeneous = homogeneous_context(found, reader, blobs)
@@ -69,7 +72,8 @@ def render(found: Results) -> str:
             store=stage_numbers(found.store),
             versions=versions(),
             style="\n".join((files / "static" / name).read_text() for name in STYLES),
-            script=bundle(),
+            script=bundle(served),
+            served=served,
             palette=" ".join(PALETTE),
             blobs=blobs.elements,
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPORT, CONFIG = "report.html", "config.yaml"  # of a dataset
+SERVED = "served"  # folder of what `tomohet serve` has reconstructed
 TABLE = "particles.parquet"  # the particle table of a round, and what some stages add to it
 LATENTS, LOSSES, HELD_OUT = "z.train.pkl", "loss.csv", "held_out.csv"  # of a training
 FSC, MAP, FILTERED_MAP = "fsc.csv", "map.mrc", "map_filt.mrc"  # of a reconstruction
