@@ -24,7 +24,7 @@ POINTS_PER_CHUNK = {"cpu": 1_000_000, "cuda": 16_000_000}
 # Regulariser of the half maps as a fraction of the shell's mean weight: small compared with the weights of
 # well-sampled directions, and large enough to suppress directions that hardly any image has sampled.
 HALF_MAP_FRACTION = 0.1
-SIGNIFICANT, HALF_BIT_LIKE = 0.143, 0.5
+SIGNIFICANT, FSC_05 = 0.143, 0.5
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def half_maps(
         mask = tight_mask((half1 + half2) / 2, store.pixel_size_A)
     curves = corrected_fsc(half1, half2, mask, rng, store.pixel_size_A)
     frequency, corrected = curves["frequency_1_A"].to_numpy(), curves["corrected"].to_numpy()
-    resolution, resolution_05 = (resolution_at(corrected, frequency, t) for t in (SIGNIFICANT, HALF_BIT_LIKE))
+    resolution, resolution_05 = (resolution_at(corrected, frequency, t) for t in (SIGNIFICANT, FSC_05))
     whole = sums[0] + sums[1]
     if wiener is None:
         volume = wiener_map(whole, ssnr=torch.as_tensor(signal_to_noise(corrected)))

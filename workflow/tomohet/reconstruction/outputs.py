@@ -10,7 +10,7 @@ from tomohet import plots
 from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.physics.fourier import mirror_z
-from tomohet.reconstruction.half_maps import HALF_BIT_LIKE, SIGNIFICANT, HalfMaps
+from tomohet.reconstruction.half_maps import FSC_05, SIGNIFICANT, HalfMaps
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def plot_fsc(result: HalfMaps, path: Path) -> None:
     for name, style in styles.items():
         ax.plot(curves["frequency_1_A"], curves[name], label=names.get(name, name), **style)
     highest = curves["frequency_1_A"].iloc[-1]
-    for threshold in (HALF_BIT_LIKE, SIGNIFICANT):
+    for threshold in (FSC_05, SIGNIFICANT):
         ax.axhline(threshold, color="0.6", linewidth=0.8, linestyle="--")
         ax.text(highest, threshold, f" {threshold}", va="center", fontsize=7, color="0.4")
     ax.axhline(0, color="0.8", linewidth=0.8)
@@ -90,7 +90,7 @@ def plot_fsc(result: HalfMaps, path: Path) -> None:
         xlabel="resolution (Å)",
         ylabel="Fourier shell correlation",
         title=f"Half maps: {result.resolution_A:.1f} Å at {SIGNIFICANT}, "
-        f"{result.resolution_05_A:.1f} Å at {HALF_BIT_LIKE}",
+        f"{result.resolution_05_A:.1f} Å at {FSC_05}",
     )
     ax.legend(fontsize=8)
     plots.save(fig, path)
