@@ -158,9 +158,8 @@ FURTHER = [
     Mutant("linear/likelihood.py", "else 2 * variance[:", "else variance[:"),
     Mutant("linear/likelihood.py", "observations.spectral_shell", "observations.shell"),
     Mutant("physics/shells.py", "shell_of(radius - 0.5)", "shell_of(radius - 0.25)"),
-    Mutant(
-        "linear/em.py", "latents.mean[:, None, :] + latents.cov", "latents.mean[:, None, :] - latents.cov"
-    ),
+    Mutant("linear/likelihood.py", "self.mean[:, None] + self.cov", "self.mean[:, None] - self.cov"),
+    Mutant("linear/em.py", "chunk.weight[..., None] * second", "chunk.weight[..., None].sqrt() * second"),
     Mutant("linear/fitted_maps.py", "dim1=1, dim2=2).log())", "dim1=1, dim2=2))"),
     Mutant("linear/prediction.py", "_quadratic(both, sum_b) - _quad", "_quadratic(both, sum_b) + _quad"),
     Mutant("linear/prediction.py", "torch.logdet(precision) - ", "-torch.logdet(precision) + "),

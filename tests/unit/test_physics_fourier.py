@@ -17,8 +17,10 @@ from tomohet.physics.fourier import (
     lowpass,
     mirror_z,
     multiply_shells,
+    on_grid,
     pad_fourier,
     shift_half_planes,
+    smooth,
     transform2,
     transform3,
 )
@@ -242,6 +244,31 @@ def test_padding_shares_the_wave_at_nyquist_between_both_ends(axis):
     shape = [-1 if a == axis else 1 for a in range(3)]
     found = pad_fourier(coarse.reshape(shape).expand(8, 8, 8), 24)
     torch.testing.assert_close(found, wave.reshape(shape).expand(24, 24, 24), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("box", [12, 16, 20])
+def test_other_grids_have_the_same_coefficients(box):
+    """Below the Nyquist frequency of the smaller grid, also of several maps at once."""
+    maps = torch.randn(2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    half = min(box, 16) // 2
+    low = [slice(0, half), slice(-half + 1, None)]
+    found, expected = transform3(on_grid(maps, box)), transform3(maps)
+    for along_z in low:
+        for along_y in low:
+            part = (..., along_z, along_y, slice(0, half))
+            torch.testing.assert_close(found[part], expected[part], rtol=1e-4, atol=1e-3)
+
+
+def test_smoothing_is_a_convolution_with_a_gaussian():
+    """A point becomes a Gaussian of that standard deviation; the sum stays."""
+    point = torch.zeros(24, 24, 24)
+    point[12, 12, 12] = 1.0
+    found = smooth(point, 2.0)
+    axis = torch.arange(24.0) - 12
+    gaussian = torch.exp(-axis.square() / 8) / (8 * torch.pi) ** 0.5
+    expected = gaussian[:, None, None] * gaussian[:, None] * gaussian
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert float(found.sum()) == pytest.approx(1, abs=1e-5)
 
 
 def test_crop_fourier_treats_both_ends_of_nyquist_alike():

@@ -22,7 +22,7 @@ from tomohet.linear.parameter_expansion import (
     shared_with_errors,
 )
 from tomohet.linear.prior_power import shell_scales
-from tomohet.physics.fourier import pad_fourier
+from tomohet.physics.fourier import on_grid, pad_fourier
 from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.nuisance import Nuisance, outside
@@ -66,7 +66,7 @@ class CoarseFit:
 
     def fine_basis(self, box: int) -> Tensor:
         """Return the basis maps (K, D, D, D) on the fine grid."""
-        return (self.basis.shape[-1] / box) ** 3 * pad_fourier(self.basis, box)
+        return on_grid(self.basis, box)
 
     def turned(self, rotation: Tensor) -> "CoarseFit":
         """Return the same model with latents z' = R' z, for an orthogonal R (K, K)."""
@@ -87,7 +87,7 @@ class CoarseFit:
     def with_errors_of(self, mean: MeanMap) -> MeanMap:
         """Return a fine-grid mean map with this fit's nuisance variables and size of the pose errors."""
         nuisance = self.mean.nuisance
-        mean = replace(mean, nuisance=None if nuisance is None else nuisance.on_grid(len(mean.volume)))
+        mean = replace(mean, nuisance=nuisance and nuisance.on_grid(len(mean.volume)))
         if mean.errors is None or self.mean.errors is None:
             return replace(mean, errors=None)
         return replace(mean, errors=replace(mean.errors, deviation=self.mean.errors.deviation))

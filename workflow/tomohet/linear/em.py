@@ -82,8 +82,7 @@ def _moved(seen: ChunkLikelihood, latents: Latents, mean: MeanMap, n_basis: int)
         both = z[:, n_basis:, None] * z[:, None, :n_basis] + latents.covariance[:, n_basis:, :n_basis]
         added = added + _combined(seen.slices[..., n_basis:], both[owner])
     if mean.tilt_shift_px:
-        second = z[:, :, None] * z[:, None] + latents.covariance
-        both = seen.shifts.moments(mean.tilt_shift_px, z[owner], second[owner])
+        both = seen.shifts.moments(mean.tilt_shift_px, z[owner], latents.second_moment[owner])
         added = added + _combined(seen.shifts.tangents, both[..., :n_basis])
     return seen.chunk.weight[..., None] * added
 
@@ -124,6 +123,6 @@ def _add(
     moved : (m, n, K) expected contribution of pose errors to the residual times each latent
     """
     z, (first, other) = latents.mean[chunk.owner], equations.pairs
-    second = (latents.mean[:, :, None] * latents.mean[:, None, :] + latents.covariance)[chunk.owner]
+    second = latents.second_moment[chunk.owner]
     data = residual[..., None] * z[:, None, :] - moved
     equations.add(chunk, data, chunk.weight[..., None] * second[:, first, other][:, None, :])

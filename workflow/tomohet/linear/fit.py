@@ -194,8 +194,7 @@ def fit_linear_model(
     basis = fitted.fine_basis(store.box)
     mean = fitted.with_errors_of(mean)
     latents, _ = expectation(observations, mean, basis, fitted.basis_variance, accumulate=False)
-    joined = (processes.joined_parts(table, len(particles)) for table in (latents.mean, latents.covariance))
-    latents = Latents(*joined)
+    latents = Latents(*observations.joined(latents.mean, latents.covariance))
     if held_out.nuisance is not None:
         turn = structure_first(fitted, latents.mean[:, : len(basis)], held_out.nuisance.latents)
         fitted, latents = fitted.turned(turn), latents.turned(turn)

@@ -185,13 +185,10 @@ def split_likelihoods(
     used, first, second = (
         likelihood(part.alike(part.everyone, len(mean.volume)), mean, basis, variance) for part in parts
     )
-    splits = []
-    for looks in ((first, second), (first,), (second,)):
-        own = _given_used(used, looks, mean)
-        joined = (parts[0].processes.joined_parts(table, len(parts[0].everyone)) for table in own)
-        source = source_tensor(parts[0].store, parts[0].everyone, parts[0].device)
-        splits.append(SplitLikelihood(*joined, source))
-    return tuple(splits)
+    own = parts[0]
+    source = source_tensor(own.store, own.everyone, own.device)
+    looks = ((first, second), (first,), (second,))
+    return tuple(SplitLikelihood(*own.joined(*_given_used(used, look, mean)), source) for look in looks)
 
 
 def structural_directions(splits: Splits, conditions: pd.DataFrame, names: list[str], seed: int) -> HeldOut:

@@ -46,6 +46,11 @@ class Latents:
     mean: Tensor
     covariance: Tensor
 
+    @property
+    def second_moment(self) -> Tensor:
+        """(N, K, K) E[z z']."""
+        return self.mean[:, :, None] * self.mean[:, None] + self.covariance
+
     def first(self, k: int) -> "Latents":
         """Return the posterior of the first k latents, with the others integrated out."""
         return Latents(self.mean[:, :k], self.covariance[:, :k, :k])

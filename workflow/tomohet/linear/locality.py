@@ -9,6 +9,7 @@ differ.
 import torch
 from torch import Tensor
 
+from tomohet.physics.fourier import smooth
 from tomohet.physics.shells import nearest_grid, shell_points
 from tomohet.reconstruction.mean_map import MeanMap
 
@@ -79,11 +80,3 @@ def _of_one(
         left += of_voxel[shell] / (1 + precision[shell] * power[shell] * variance)
     found = smooth(basis.square() + mask * variance * left, smoothing_px) / within
     return (found * mask.sum() / (found * mask).sum()).clamp_min(LEAST)
-
-
-def smooth(volume: Tensor, sigma_px: float) -> Tensor:
-    """Convolve a map (D, D, D) with a Gaussian of the given standard deviation."""
-    box = volume.shape[-1]
-    axis = torch.exp(-2 * (torch.pi * sigma_px * torch.fft.fftfreq(box, device=volume.device)) ** 2)
-    gaussian = axis[:, None, None] * axis[:, None] * axis[: box // 2 + 1]
-    return torch.fft.irfftn(torch.fft.rfftn(volume) * gaussian, s=volume.shape)

@@ -67,20 +67,18 @@ class Poses:
         others : further observations of the particles; if given, they have to confirm the errors
         """
         maps = tangents(mean.volume)
-        processes, count = observations.processes, len(observations.everyone)
-        own = torch.as_tensor(self.offset[processes.part(count)], dtype=maps.dtype, device=maps.device)
+        mine = observations.processes.part(len(observations.everyone))
+        own = torch.as_tensor(self.offset[mine], dtype=maps.dtype, device=maps.device)
         tables = likelihood(observations, replace(mean, errors=None), maps)
         more = [likelihood(part, replace(mean, errors=None), maps) for part in others]
         both = [sum(terms) for terms in zip(tables, *more, strict=True)]
-        both, of_all, joined = (
-            [processes.joined_parts(table, count) for table in part] for part in (both, [own], tables)
-        )
-        deviation, gain = prior_deviation(*both, *of_all, given=tuple(joined) if others else None)
+        given = observations.joined(*tables) if others else None
+        deviation, gain = prior_deviation(*observations.joined(*both, own), given=given)
         if gain < LEAST_GAIN * observations.copies:  # each copy repeats the evidence of the same images
             return mean, self
         errors = PoseErrors(maps, deviation, own, settled=bool(others))
         log.info("under the assumption of identical particles: %s", errors.sentence)
-        left = processes.joined_parts(errors.left(*tables)[0], count)
+        (left,) = observations.joined(errors.left(*tables)[0])
         return replace(mean, errors=errors), self.moved(left.double().cpu().numpy())
 
     def with_errors(self, mean: MeanMap, errors: PoseErrors | None) -> MeanMap:
@@ -89,13 +87,12 @@ class Poses:
 
     def errors_left(self, fitted: CoarseFit, observations: Observations) -> np.ndarray:
         """Return the posterior mean (N, 6) of the residual pose errors under a fitted model."""
-        processes, count = observations.processes, len(observations.everyone)
         observations = observations.alike(observations.everyone, len(fitted.mean.volume))
         latents, _ = expectation(
             observations, fitted.mean, fitted.basis, fitted.basis_variance, accumulate=False
         )
-        left = latents.mean[:, -N_TANGENTS:].contiguous()
-        return processes.joined_parts(left, count).double().cpu().numpy()
+        (left,) = observations.joined(latents.mean[:, -N_TANGENTS:].contiguous())
+        return left.double().cpu().numpy()
 
 
 @dataclass(frozen=True)

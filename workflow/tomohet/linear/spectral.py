@@ -44,7 +44,8 @@ class Kernel:
         mean = self._summed(torch.ones_like(self._rms)) / self.n_particles
         powers = mean.square().sum(0) - 2 * self._inner(mean)
         for part, unit in self._blocks():
-            powers[part] += self._rms[part].square() * unit.square().sum(1, keepdim=True)
+            each = unit[:, None]
+            powers[part] += self._rms[part] * ((each @ each.mT)[:, 0] * self._rms[part])
         return powers
 
     def _summed(self, vector: Tensor) -> Tensor:

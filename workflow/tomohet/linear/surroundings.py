@@ -61,8 +61,7 @@ def alike_beyond(
     sums = torch.zeros(2, observations.n_shells, dtype=torch.float64, device=basis.device)
     for seen in likelihoods(observations, mean, basis, variance):
         chunk, residual, slices = seen.chunk, seen.residual, seen.slices
-        latents = posterior(seen, mean, prior)
-        second = latents.mean[:, :, None] * latents.mean[:, None, :] + latents.covariance
+        second = posterior(seen, mean, prior).second_moment
         first, other = _neighbours(observations, chunk)
         near = _coincide(observations, chunk, first, other)
         alike = (residual[first].conj() * residual[other]).real

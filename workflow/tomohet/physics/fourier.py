@@ -286,6 +286,22 @@ def pad_fourier(volumes: Tensor, box: int) -> Tensor:
     return inverse3(torch.nn.functional.pad(spectrum, (0, (box - small) // 2)), box) * (box / small) ** 3
 
 
+def on_grid(maps: Tensor, box: int) -> Tensor:
+    """Return maps (..., D, D, D) with the same Fourier coefficients on a coarser or finer grid of `box`."""
+    own = maps.shape[-1]
+    if box == own:
+        return maps
+    return (own / box) ** 3 * (crop_fourier(maps, box) if box < own else pad_fourier(maps, box))
+
+
+def smooth(volume: Tensor, sigma_px: float) -> Tensor:
+    """Convolve a map (D, D, D) with a Gaussian of the given standard deviation."""
+    box = volume.shape[-1]
+    axis = torch.exp(-2 * (torch.pi * sigma_px * torch.fft.fftfreq(box, device=volume.device)) ** 2)
+    gaussian = axis[:, None, None] * axis[:, None] * axis[: box // 2 + 1]
+    return torch.fft.irfftn(torch.fft.rfftn(volume) * gaussian, s=volume.shape)
+
+
 def images_to_half_planes(images: Tensor, window: Tensor | None = None) -> Tensor:
     """Return half-planes (m, n) complex64 of real images (m, D, D), times `window` (D, D) if given."""
     images = images.float()

@@ -7,12 +7,12 @@ the first round, and then a tight mask around the map.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier import crop_fourier, on_grid
 from tomohet.physics.masks import sphere_mask, tight_mask
 from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import transform_adjoint
@@ -56,17 +56,14 @@ class MeanMap:
 
     def cropped(self, box: int) -> "MeanMap":
         """Return the mean map on a coarser grid, with the same coefficients of the Fourier transform."""
-        finer = len(self.volume) / box
-        mask = crop_fourier(self.mask, box).clamp(0, 1)
-        return MeanMap(
-            finer**3 * crop_fourier(self.volume, box),
-            mask,
-            self.noise,
-            self.power[: box // 2 + 1],
-            None if self.errors is None else self.errors.cropped(box),
-            None if self.focus is None else crop_fourier(self.focus, box).clamp(0, 1),
-            None if self.nuisance is None else self.nuisance.on_grid(box),
-            self.tilt_shift_px,
+        return replace(
+            self,
+            volume=on_grid(self.volume, box),
+            mask=crop_fourier(self.mask, box).clamp(0, 1),
+            power=self.power[: box // 2 + 1],
+            errors=self.errors and self.errors.cropped(box),
+            focus=None if self.focus is None else crop_fourier(self.focus, box).clamp(0, 1),
+            nuisance=self.nuisance and self.nuisance.on_grid(box),
         )
 
     def marginal(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

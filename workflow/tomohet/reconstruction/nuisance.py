@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tomohet.physics.fourier import crop_fourier, pad_fourier
+from tomohet.physics.fourier import on_grid, smooth
 from tomohet.reconstruction.pose_errors import without_last
 
 
@@ -28,14 +28,8 @@ class Nuisance:
     variance: Tensor
 
     def on_grid(self, box: int) -> "Nuisance":
-        """Return the maps on a coarser or finer grid, in the convention of `MeanMap.cropped`."""
-        own = self.maps.shape[-1]
-        if box == own:
-            return self
-        finer = (own / box) ** 3
-        if box > own:
-            return replace(self, maps=finer * pad_fourier(self.maps, box))
-        return replace(self, maps=finer * torch.stack([crop_fourier(one, box) for one in self.maps]))
+        """Return the maps on a coarser or finer grid."""
+        return replace(self, maps=on_grid(self.maps, box))
 
     def beside(self, others: "Nuisance | None") -> "Nuisance | None":
         """Concatenate these maps and others; None if there are no maps."""
@@ -56,8 +50,4 @@ def outside(focus: Tensor, sigma_px: float) -> Tensor:
     It is 1 outside, and decreases within about sigma_px of the surface. Density outside that blurs into the
     focus mask at the images' resolution therefore counts as outside.
     """
-    box = focus.shape[-1]
-    axis = torch.exp(-2 * (torch.pi * sigma_px * torch.fft.fftfreq(box, device=focus.device)) ** 2)
-    gaussian = axis[:, None, None] * axis[:, None] * axis[: box // 2 + 1]
-    smoothed = torch.fft.irfftn(torch.fft.rfftn(focus) * gaussian, s=focus.shape)
-    return (2 * (1 - smoothed)).clamp(0, 1)
+    return (2 * (1 - smooth(focus, sigma_px))).clamp(0, 1)

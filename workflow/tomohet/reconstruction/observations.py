@@ -130,6 +130,10 @@ class Observations:
         """Mean number of copies of a particle among all particles (`particles.copies`)."""
         return len(self.everyone) / len(np.unique(sources(self.store.particles)[self.everyone]))
 
+    def joined(self, *tables: Tensor) -> tuple[Tensor, ...]:
+        """Return tables (N, ...) of all particles from each process's own rows (n, ...)."""
+        return tuple(self.processes.joined_parts(table, len(self.everyone)) for table in tables)
+
     def first(self, n: int) -> "Observations":
         """Return observations of the first n of all particles, the same in all processes."""
         return Observations(

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier import on_grid
 
 N_TANGENTS = 6
 # Limits of the prior standard deviations of a rotation (rad) and of a shift (px) along one axis.
@@ -85,11 +85,8 @@ class PoseErrors:
         return f"poses are off by {rotation:.2f} degrees (rms) and {shift:.2f} px along each axis (rms)"
 
     def cropped(self, box: int) -> "PoseErrors":
-        """Return the pose errors on a coarser grid, in the convention of `MeanMap.cropped`."""
-        if box == self.maps.shape[-1]:
-            return self
-        finer = self.maps.shape[-1] / box
-        return replace(self, maps=finer**3 * torch.stack([crop_fourier(one, box) for one in self.maps]))
+        """Return the pose errors on a coarser grid."""
+        return replace(self, maps=on_grid(self.maps, box))
 
     def with_prior(self, a: Tensor, b: Tensor, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Return precision (P, K+6, K+6) and projection (P, K+6) of latents and residual pose errors.
@@ -128,10 +125,9 @@ def without_last(a: Tensor, b: Tensor, n: int) -> tuple[Tensor, Tensor]:
 def of_errors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return A (N, 6, 6) and b (N, 6) of the residual errors, with the latents z ~ N(0, 1) integrated out."""
     k = a.shape[1] - N_TANGENTS
-    latents = a[:, :k, :k] + torch.eye(k, dtype=a.dtype, device=a.device)
-    solved = torch.linalg.solve(latents, torch.cat([a[:, :k, k:], b[:, :k, None]], dim=2))
-    taken = a[:, k:, :k] @ solved
-    return a[:, k:, k:] - taken[..., :-1], b[:, k:] - taken[..., -1]
+    a, b = a.roll((-k, -k), (1, 2)), b.roll(-k, 1)
+    a[:, N_TANGENTS:, N_TANGENTS:] += torch.eye(k, dtype=a.dtype, device=a.device)
+    return without_last(a, b, k)
 
 
 def prior_deviation(
