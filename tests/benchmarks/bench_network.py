@@ -94,18 +94,21 @@ def encode_textbook(place: Place) -> Amount:
     return Amount(load.particles, load.particles * load.tilts)
 
 
-def decode(place: Place, downsample: int = 1, amp: bool = False) -> Amount:
-    """Volumes as `eval_vol` decodes and writes them; `amp`: with hidden layers of 16 bits."""
+def decode(place: Place, downsample: int = 1, amp: bool = False, stack: int | None = None) -> Amount:
+    """Volumes as `eval_vol` decodes and writes them.
+
+    amp : with hidden layers of 16 bits. stack : so many volumes, into one file; default: a file for each.
+    """
     load = place.load
     box = load.box // downsample
     # As many as take some seconds on a CPU; what they share is done once for all of a batch.
     count = VOLUMES_AT_ONCE if place.device.type == "cuda" else min(VOLUMES_AT_ONCE, 2**21 // load.box**3)
+    count = stack or count
+    how = {"box": box, "batch": VOLUMES_AT_ONCE, "stack": stack is not None}
     decoder = TrainedVolumes(_network(place).decoder, load.pixel_size_A, 1.0, place.device)
     z = np.random.default_rng(0).standard_normal((count, load.zdim), np.float32)
     dtype = (amp and half_precision(place.device)) or torch.float32
-    place.watch.repeat(
-        lambda: write_volumes(decoder, z, place.scratch, box=box, batch=VOLUMES_AT_ONCE, dtype=dtype)
-    )
+    place.watch.repeat(lambda: write_volumes(decoder, z, place.scratch, dtype=dtype, **how))
     return Amount(count, flop=count * load.decoding_flop(box))
 
 

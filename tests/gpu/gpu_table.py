@@ -1,6 +1,6 @@
 """Parts of `measure.sh`: each prints rows of one table (what, size, value).
 
-    python tests/gpu/gpu_table.py step BOX | taught | volumes
+    python tests/gpu/gpu_table.py step BOX | taught | volumes | pairs
 
 On a CPU, or with SMALL=1, sizes are small: the script can be tried without a GPU.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 import bench_network
 import torch
 from bench_network import Place
+from bench_siren import timed_pairs
 from measure import Stopwatch, device_name, matrix_product_peak
 from torch.profiler import ProfilerActivity, profile
 from workloads import workloads
@@ -110,19 +111,29 @@ def _seconds(run, options) -> float:
 
 
 def volumes() -> None:
-    """Maps decoded and written in a second, in 32 and in 16 bits."""
+    """Maps decoded and written in a second, in 32 and in 16 bits, as files of their own and as one stack."""
     load = next(one for one in workloads(DEVICE) if one.box == 96 and not one.dose_mask)
     if SMALL:
         load = replace(load, box=24, width=32, layers=2)
-    with tempfile.TemporaryDirectory() as folder:
-        for amp in (False, True):
-            watch = Stopwatch(DEVICE, budget_s=5)
+    many = 4 if SMALL else 500
+    for stack, amp in ((many, True), (many, False), (None, True)):
+        with tempfile.TemporaryDirectory() as folder:
+            watch = Stopwatch(DEVICE, budget_s=4, most=3)
             place = Place(load, Path(folder), Path(folder), DEVICE, watch)
-            amount = bench_network.decode(place, amp=amp)
-            bits = "16 bits" if amp else "32 bits"
-            row("eval_vol, maps/s", f"D={load.box}, {bits}", f"{amount.units / watch.seconds:.4g}")
+            amount = bench_network.decode(place, amp=amp, stack=stack)
+            size = f"D={load.box}, {16 if amp else 32} bits, {'one stack' if stack else 'files'}"
+            row("eval_vol, maps/s", size, f"{amount.units / watch.seconds:.4g}")
+
+
+def pairs() -> None:
+    """Pairs of voxels that SIREn examines in a second, by matrix products."""
+    volumes, voxels = (200, 2000) if SMALL else (500, 131_072)
+    for rule in ("phi", "siren"):
+        found = timed_pairs(f"matrix-{DEVICE.type}", rule, volumes, voxels)
+        rate = voxels * (voxels - 1) / 2 / max(found["s"], 0.1)
+        row("siren, pairs/s", f"{voxels:,} voxels, {volumes} volumes, {rule}", f"{rate:.3g}")
 
 
 if __name__ == "__main__":
-    PARTS = {"step": step, "taught": taught, "volumes": volumes}
+    PARTS = {"step": step, "taught": taught, "volumes": volumes, "pairs": pairs}
     PARTS[sys.argv[1]](*map(int, sys.argv[2:]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measure the program on a GPU in under six minutes, and write one table: tests/gpu/measure.sh [FOLDER].
+# Measure the program on a GPU in under seven minutes, and write one table: tests/gpu/measure.sh [FOLDER].
 # Each part ends after its own time limit, so that one that hangs costs no other. The order is that of importance.
 # Without a GPU the same parts run on the CPU with small sizes (SMALL=1), which tries the script.
 set -uo pipefail
@@ -24,6 +24,7 @@ part step_64 60 "$PYTHON" tests/gpu/gpu_table.py step 64
 part step_96 60 "$PYTHON" tests/gpu/gpu_table.py step 96
 part taught 90 "$PYTHON" tests/gpu/gpu_table.py taught
 part volumes 45 "$PYTHON" tests/gpu/gpu_table.py volumes
+part pairs 45 "$PYTHON" tests/gpu/gpu_table.py pairs
 part tests 75 "$PYTHON" -m pytest -q -x tests/gpu
 cat "$OUT/table.md"
 printf '\n| part | end | time |\n|---|---|---|\n'

@@ -31,6 +31,10 @@ class BlobStore:
     window_power: float = 1.0
     copy_of: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        # Kept as numbers, because tensors without values have none.
+        self._stored = torch.view_as_real(self.values.to(torch.complex64)).numpy()
+
     @property
     def half_plane(self) -> HalfPlane:
         return half_plane(self.box)
@@ -71,8 +75,7 @@ class BlobStore:
         return replace(self, images=images, values=shift_half_planes(self.values, shifts, self.half_plane))
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        chosen = self.values.numpy()[rows].astype(np.complex64)
-        return chosen.view(np.float32).reshape(*chosen.shape, 2)
+        return self._stored[rows]
 
     def half_planes(self, rows: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
         return self.values[torch.as_tensor(rows)].to(device)

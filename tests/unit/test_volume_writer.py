@@ -96,6 +96,18 @@ def test_records_are_written_by_several_threads_at_once(tmp_path):
     )
 
 
+def test_the_disk_confirms_a_large_file_while_it_grows(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "CONFIRMED_BYTES", 1000)
+    confirmed = []
+    monkeypatch.setattr(os, "fdatasync", lambda handle: confirmed.append(os.fstat(handle).st_size))
+    rows = np.zeros((20, 60), np.float32)  # 240 bytes each: five reach 1000
+    file = parts.PartedFile(tmp_path / "rows", 20, 240, "one", lambda empty: os.truncate(empty, rows.nbytes))
+    for number, row in enumerate(rows):
+        file.write(number, row)
+        assert len(confirmed) == (number + 1) // 5
+    assert file.finish(range(20))
+
+
 def test_files_of_several_threads_keep_the_mask_of_the_process(tmp_path):
     before = os.umask(0o027)
     try:

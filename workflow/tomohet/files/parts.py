@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from tomohet.files.atomic import atomic_path, write_json
 # What is done under the lock takes seconds: a list is read and written, a file created or renamed.
 LOCK_PATIENCE_S = 600.0
 LOCK_INTERVAL_S = 0.01
+# After so many bytes one of the writing threads waits until the disk has them, while the others go on. Then
+# `finish` has little to wait for.
+CONFIRMED_BYTES = 2**28
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class PartedFile:
     ) -> None:
         self.path, self.n = Path(path), n
         self._record_bytes, self._offset = record_bytes, offset
+        self._counting, self._unconfirmed = threading.Lock(), 0
         self._digest = f"{n} x {record_bytes}, {digest}"
         self._data = self.path.with_name(f".{self.path.name}.unfinished")
         self._list = self.path.with_name(f".{self.path.name}.parts")
@@ -64,9 +69,17 @@ class PartedFile:
         """Write consecutive records from number `first`; several threads may write at the same time."""
         place = self._offset + first * self._record_bytes
         left = np.ascontiguousarray(records).reshape(-1).view(np.uint8).data
+        size = len(left)
         while len(left):
             written = os.pwrite(self._file.fileno(), left, place)
             left, place = left[written:], place + written
+        with self._counting:
+            self._unconfirmed += size
+            due = self._unconfirmed >= CONFIRMED_BYTES
+            if due:
+                self._unconfirmed = 0
+        if due:
+            os.fdatasync(self._file.fileno())
 
     def finish(self, part: range, put: Callable[[Path, Path], None] = os.replace) -> bool:
         """Note that the records of `part` are written; return whether the file is complete.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tomohet.device import sent
 from tomohet.model.decoder import Decoder
 from tomohet.model.latent_prior import LatentPrior
 from tomohet.model.latent_terms import LatentTerms, depends_on_latents, latent_terms
@@ -122,7 +123,7 @@ def all_terms(
     found = []
     for own, batch in zip(parts, images.batches(groups), strict=True):
         if len(own):
-            at = z[torch.as_tensor(own, device=z.device)]
+            at = z[sent(own, z.device)]
             terms = latent_terms(decoder, likelihood.rows(batch), at, dtype=dtype)
             found.append(
                 torch.cat([terms.misfit[:, None], terms.gradient, terms.precision.flatten(1)], dim=1)
