@@ -20,7 +20,7 @@ from tomohet.model.mlp import linear_parameters
 from tomohet.model.sweep import DecoderSweep, sweep_class
 from tomohet.physics.slicing import corners_at, gather, transform
 
-ROWS = (1, 7, 129, 600)  # less than a tile, and more than a program of the last layer has
+ROWS = (1, 7, 129, 300)  # less than a tile, and more than a program has
 ACTIVATIONS = ("relu", "leaky_relu")
 TYPES = (torch.float32, torch.bfloat16)
 # Of the largest number. The interpreter truncates to bfloat16 where a card rounds.
@@ -65,7 +65,8 @@ def test_encoding_and_membership(draw, rows, frequencies, columns, dtype):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("width", [24, 128])
 @pytest.mark.parametrize("rows", ROWS)
-def test_last_layer(draw, rows, width, activation, over_base, dtype):
+def test_last_layer(draw, rows, width, activation, over_base, dtype, monkeypatch):
+    monkeypatch.setattr("tomohet.model.kernels.last_layer.TILES", 4)
     hidden = activated(draw(rows, width), activation).to(dtype)
     weight, bias = draw(2, width).to(dtype), draw(2).to(dtype)
     measured = draw(rows, 2), draw(rows), draw(rows).abs()

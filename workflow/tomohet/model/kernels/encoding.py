@@ -64,6 +64,6 @@ def _encode(
     if tl.program_id(1) == 0:
         member = tl.arange(0, TAIL)
         belongs = (tl.load(particle + row, mask=there, other=-1) - first)[:, None] == member[None, :]
-        place = out + row[:, None] * columns + 2 * half + member[None, :]
+        column = out + row[:, None] * columns + 2 * half + member[None, :]
         tail = there[:, None] & (member < columns - 2 * half)[None, :]
-        tl.store(place, belongs.to(tl.float32).to(out.dtype.element_ty), mask=tail)
+        tl.store(column, belongs.to(tl.float32).to(out.dtype.element_ty), mask=tail)

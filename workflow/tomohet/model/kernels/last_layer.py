@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-VALUES = 8192  # of a tile of rows, which one program holds at once
-TILES = 16  # tiles of a program, one after another: their sums stay in registers
+VALUES = 1024  # of a tile of rows: in the registers of one warp, so that no warp waits for another
+TILES = 64  # tiles of a program, one after another: their sums stay in registers
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def last_layer(
     from_base, gradient = base or (parts, parts)  # not read
     _last_layer[(blocks,)](
         hidden, weight, bias, *measured, from_base, gradient, before, parts,
-        rows, 1.0 / full_count, slope, width, base is not None, tile, columns, TILES, num_warps=4,
+        rows, 1.0 / full_count, slope, width, base is not None, tile, columns, TILES,
+        num_warps=max(1, min(8, columns // 512)),
     )  # fmt: skip
     total = parts.sum(0)
     weights, lower, rest = total.split([2 * width, width, 3])
@@ -76,25 +77,27 @@ def _last_layer(  # noqa: PLR0913
     rows, scale, slope,
     width: tl.constexpr, BASE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
-    """Do TILES tiles of ROWS rows; write the block's sums of loss and gradients into one row of `parts`."""
+    """Do up to TILES tiles of ROWS rows; write the sums of loss and gradients into one row of `parts`."""
     block = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
     inside = column < width
     weight_a = tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
     weight_b = tl.load(weight + width + column, mask=inside, other=0.0).to(tl.float32)
     bias_a, bias_b = tl.load(bias).to(tl.float32), tl.load(bias + 1).to(tl.float32)
+    local = tl.arange(0, ROWS)
+    place = local[:, None] * width + column[None, :]
     sum_a = tl.zeros((COLUMNS,), tl.float32)
     sum_b = tl.zeros((COLUMNS,), tl.float32)
     sum_lower = tl.zeros((COLUMNS,), tl.float32)
     loss = tl.zeros((ROWS,), tl.float32)
     sum_bias_a = tl.zeros((ROWS,), tl.float32)
     sum_bias_b = tl.zeros((ROWS,), tl.float32)
-    for tile in range(TILES):
-        row = (block.to(tl.int64) * TILES + tile) * ROWS + tl.arange(0, ROWS)
+    for tile in range(tl.minimum(TILES, tl.cdiv(rows - block * TILES * ROWS, ROWS))):
+        row = (block * TILES + tile) * ROWS + local
         there = row < rows
         both = there[:, None] & inside[None, :]
-        place = row[:, None] * width + column[None, :]
-        h = tl.load(hidden + place, mask=both, other=0.0).to(tl.float32)
+        start = ((block * TILES + tile) * ROWS).to(tl.int64) * width
+        h = tl.load(hidden + start + place, mask=both, other=0.0).to(tl.float32)
         a = tl.sum(h * weight_a[None, :], 1) + bias_a
         b = tl.sum(h * weight_b[None, :], 1) + bias_b
         if BASE:
@@ -117,7 +120,7 @@ def _last_layer(  # noqa: PLR0913
         lower = by_a[:, None] * weight_a[None, :] + by_b[:, None] * weight_b[None, :]
         lower = tl.where(h > 0, lower, lower * slope)
         sum_lower += tl.sum(lower, 0)
-        tl.store(before + place, lower.to(before.dtype.element_ty), mask=both)
+        tl.store(before + start + place, lower.to(before.dtype.element_ty), mask=both)
     part = parts + block.to(tl.int64) * (3 * width + 3)
     tl.store(part + column, sum_a, mask=inside)
     tl.store(part + width + column, sum_b, mask=inside)

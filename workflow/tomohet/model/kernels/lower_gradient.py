@@ -71,19 +71,21 @@ def _slope_and_sum(
     gradient, lower, parts, rows, slope,
     width: tl.constexpr, SUMS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
-    """Apply the slope to TILES tiles of ROWS rows in place; write the sums of the block's columns."""
+    """Apply the slope to up to TILES tiles of ROWS rows in place; write the sums of the block's columns."""
     block = tl.program_id(0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < width
+    local = tl.arange(0, ROWS)
+    place = local[:, None] * width + column[None, :]
     total = tl.zeros((COLUMNS,), tl.float32)
-    for tile in range(TILES):
-        row = (block.to(tl.int64) * TILES + tile) * ROWS + tl.arange(0, ROWS)
-        both = (row < rows)[:, None] & inside[None, :]
-        place = row[:, None] * width + column[None, :]
-        one = tl.load(gradient + place, mask=both, other=0.0).to(tl.float32)
-        positive = tl.load(lower + place, mask=both, other=0.0).to(tl.float32) > 0
+    for tile in range(tl.minimum(TILES, tl.cdiv(rows - block * TILES * ROWS, ROWS))):
+        row = (block * TILES + tile) * ROWS
+        both = (row + local < rows)[:, None] & inside[None, :]
+        start = row.to(tl.int64) * width
+        one = tl.load(gradient + start + place, mask=both, other=0.0).to(tl.float32)
+        positive = tl.load(lower + start + place, mask=both, other=0.0).to(tl.float32) > 0
         one = tl.where(positive, one, one * slope)
-        tl.store(gradient + place, one.to(gradient.dtype.element_ty), mask=both)
+        tl.store(gradient + start + place, one.to(gradient.dtype.element_ty), mask=both)
         if SUMS:
             total += tl.sum(one, 0)
     if SUMS:
@@ -99,9 +101,13 @@ def _product(
     """Do one tile of the product. Programs that share rows follow one another: the rows stay in cache."""
     across = tl.cdiv(width, COLUMNS)
     block = tl.program_id(0) // across
-    row = block.to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    first = (block * ROWS).to(tl.int64)
+    row = tl.arange(0, ROWS)
     column = (tl.program_id(0) % across) * COLUMNS + tl.arange(0, COLUMNS)
-    there, inside = row < rows, column < width
+    there, inside = row < rows - block * ROWS, column < width
+    gradient += first * inner
+    lower += first * width
+    out += first * width
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(0, inner, INNER):
         step = start + tl.arange(0, INNER)
