@@ -14,7 +14,7 @@ if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"
 try:
     from triton.language import bfloat16, float32
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+    from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle  # noqa: F401  # tests take the first
 except ImportError:
     if os.environ.get("TOMOHET_REQUIRE_TRITON") == "1":
         raise

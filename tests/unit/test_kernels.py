@@ -4,7 +4,8 @@ import logging
 
 import pytest
 import torch
-from interpreted import DEVICE, products_of_bfloat16  # noqa: F401
+from interpreted import DEVICE, GridExecutor, products_of_bfloat16  # noqa: F401
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from tomohet.model import sweep as sweep_module
 from tomohet.model.fused import activation_slope
@@ -162,6 +163,47 @@ def test_loss_and_gradients_of_a_batch(monkeypatch, activation, n_basis, dtype, 
         # The reference in bfloat16 differs from float64 by up to a tenth, where large numbers cancel.
         error, usual = (one - number).norm(), (other - number).norm()
         assert error <= 1.5 * usual + 1e-5 * number.norm()
+
+
+class ActivationPasses(TorchDispatchMode):
+    """Names of PyTorch's operations, except products, that read or write `size` numbers or more."""
+
+    PRODUCTS = ("mm", "addmm", "addmm_", "_linear_pointwise", "_addmm_activation")
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.found = size, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        large = any(isinstance(x, torch.Tensor) and x.numel() >= self.size for x in (*args, out))
+        if large and not func.is_view and name not in (*self.PRODUCTS, "detach"):
+            self.found.append(name)
+        return out
+
+
+@torch.no_grad()
+def test_pytorch_passes_over_no_activations(monkeypatch):
+    launch = GridExecutor.__call__
+
+    def unwatched(*arguments, **options):
+        with _disable_current_modes():
+            return launch(*arguments, **options)
+
+    monkeypatch.setattr(GridExecutor, "__call__", unwatched)
+    monkeypatch.setattr(kernel_sweep, "lower_gradient", choice.WAYS["tiles of 64 x 128"])
+    decoder, rows, z = small_problem(DEVICE, "relu", 0)
+    found = {}
+    for kind in (DecoderSweep, KernelSweep):
+        sweep = kind(decoder.folded(), rows, z, len(rows))
+        with ActivationPasses(len(rows) * trial.WIDTH) as watch:
+            sweep.run()
+        found[kind] = sorted(watch.found)
+    assert found == {
+        DecoderSweep: ["relu_", "sum", "sum", *["threshold_backward"] * 3],
+        KernelSweep: [],
+    }
 
 
 @torch.no_grad()
