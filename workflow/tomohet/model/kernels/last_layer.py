@@ -63,7 +63,7 @@ def last_layer(
     from_base, gradient = base or (parts, parts)  # not read
     _last_layer[(blocks,)](
         hidden, weight, bias, *measured, from_base, gradient, before, parts,
-        rows, 1.0 / full_count, slope, width, base is not None, tile, columns, TILES,
+        rows, 1.0 / int(full_count), slope, width, base is not None, tile, columns, TILES,
         num_warps=max(1, min(8, columns // 512)),
     )  # fmt: skip
     total = parts.sum(0)
