@@ -11,6 +11,8 @@ STAMP := $(VENV)/.installed
 CORES ?= $(shell nproc)
 # PyTorch without CUDA is a tenth of the download: take it where there is no NVIDIA driver.
 TORCH_INDEX := $(if $(wildcard /proc/driver/nvidia/version),,--extra-index-url https://download.pytorch.org/whl/cpu)
+# Tests run the kernels for GPUs in Triton's interpreter. Triton is there for Linux alone.
+KERNELS := $(if $(filter Linux,$(shell uname -s)),$(VENV)/.kernels)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PROFILES := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/snakemake
 
@@ -44,12 +46,16 @@ $(STAMP): envs/requirements.txt envs/requirements.lock pyproject.toml
 	fi
 	@touch $@
 
+$(VENV)/.kernels: envs/kernels.txt $(STAMP)
+	@$(PIP) --no-deps --retries 1 -r envs/kernels.txt
+	@touch $@
+
 demo: install
 	@$(BIN)/snakemake --cores $(CORES) --configfile config/config.yaml --quiet rules
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
-test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slurm and not browser and not real" tests --durations 20
+test: install $(KERNELS)
+	OMP_NUM_THREADS=1 $(if $(KERNELS),TOMOHET_REQUIRE_TRITON=1 )$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slurm and not browser and not real" tests --durations 20
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check --line-length 110 Snakefile workflow/rules
 	$(BIN)/ruff check .

@@ -41,6 +41,11 @@ def activation_gradient_(gradient: Tensor, output: Tensor, name: str) -> Tensor:
     return _plain_gradient_(gradient, output, name)
 
 
+def activation_slope(name: str) -> float:
+    """Return the slope of the activation `relu` or `leaky_relu` where its input is not positive."""
+    return 0.0 if name == "relu" else LEAKY_SLOPE
+
+
 def _plain_product(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
     return activate_(torch.addmm(bias, x, weight.T), activation)
 
@@ -53,8 +58,7 @@ def _fused_product(x: Tensor, weight: Tensor, bias: Tensor, activation: str) -> 
 
 
 def _plain_gradient_(gradient: Tensor, output: Tensor, name: str) -> Tensor:
-    slope = 0.0 if name == "relu" else LEAKY_SLOPE
-    return gradient.mul_(torch.where(output > 0, 1.0, slope).to(gradient.dtype))
+    return gradient.mul_(torch.where(output > 0, 1.0, activation_slope(name)).to(gradient.dtype))
 
 
 def _fused_gradient_(gradient: Tensor, output: Tensor, name: str) -> Tensor:

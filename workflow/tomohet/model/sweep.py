@@ -6,7 +6,7 @@ gradients are added as soon as its values are known.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tomohet.model.decoder import FoldedDecoder, read_hartley, read_hartley_gradient
 from tomohet.model.fused import activate_, activated_product, activation_gradient_
@@ -43,8 +43,7 @@ class DecoderSweep:
         width, features = folded.coordinate_weight.shape
         points = min(chunk_rows, len(rows)) * (1 if folded.hermitian else 2)
         buffer = {"dtype": self.dtype, "device": z.device}
-        self._features = torch.empty(points, features, **buffer)
-        self._first = torch.empty(points, width, **buffer)
+        self._make_first_buffers(points, buffer)
         self._gradient = [torch.empty(points, width, **buffer) for _ in range(2)]
         # Every row belongs to one particle, so the first bias is added to the latent's part.
         self._from_latent = (z @ folded.latent_weight.T + folded.first_bias.float()).to(self.dtype)
@@ -59,6 +58,12 @@ class DecoderSweep:
             for weight, bias in folded.layers
         ]
 
+    def _make_first_buffers(self, points: int, buffer: dict) -> None:
+        """Make room for the encodings of `points` and for their first activations."""
+        width, features = self.folded.coordinate_weight.shape
+        self._features = torch.empty(points, features, **buffer)
+        self._first = torch.empty(points, width, **buffer)
+
     def run(self) -> "DecoderSweep":
         """Sweep over the chunks."""
         for start in self._starts:
@@ -68,62 +73,106 @@ class DecoderSweep:
 
     def add(self, other: "DecoderSweep") -> None:
         """Add the results of a sweep over other chunks of the same rows."""
-        for total, part in zip(self._totals(), other._totals(), strict=True):
+        for total, part in zip(self.totals(), other.totals(), strict=True):
             total.add_(part)
 
-    def _totals(self) -> list[Tensor]:
+    def totals(self) -> list[Tensor]:
+        """Return the loss and all gradients."""
         layers = [gradient for layer in self.layer_gradients for gradient in layer]
         return [self.loss, self.coordinate_gradient, self.latent_gradient, self.base_gradient, *layers]
 
     def _chunk(self, chunk: slice, members: slice) -> Tensor:
-        rows, folded = self.rows, self.folded
-        k, particle = rows.k[chunk], rows.particle[chunk]
+        """Return the chunk's loss, and add its gradients."""
+        features, first = self._first_layer(chunk, members)
+        hidden = [first]
+        for weight, bias in self.folded.layers[:-1]:
+            hidden.append(activated_product(hidden[-1], weight, bias, self.folded.activation))
+        loss, gradient = self._last_layer(hidden[-1], chunk)
+        for number in reversed(range(len(hidden) - 1)):
+            accumulate(self.layer_gradients[number][0], gradient.T, hidden[number])
+            gradient = self._lower_gradient(gradient, number, hidden[number])
+        self._first_gradients(gradient, features, members)
+        return loss
+
+    def _first_layer(self, chunk: slice, members: slice) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return what `_first_gradients` needs of the inputs, and the first activations (points, width)."""
+        folded = self.folded
+        k, particle = self.rows.k[chunk], self.rows.particle[chunk]
         if not folded.hermitian:
             k, particle = torch.cat((k, -k)), torch.cat((particle, particle))
-        count = len(k)
-        features = self._features[:count]
+        features = self._features[: len(k)]
         encode_into(
             features, k if len(folded.frequencies) else k * folded.coordinate_scale, folded.frequencies
         )
         membership = _membership(particle, members, self.dtype)
+        first = torch.mm(features, folded.coordinate_weight.T, out=self._first[: len(k)])
+        first = activate_(first.addmm_(membership, self._from_latent[members]), folded.activation)
+        return (features, membership), first
 
-        first = torch.mm(features, folded.coordinate_weight.T, out=self._first[:count])
-        hidden = [activate_(first.addmm_(membership, self._from_latent[members]), folded.activation)]
-        for weight, bias in folded.layers[:-1]:
-            hidden.append(activated_product(hidden[-1], weight, bias, folded.activation))
+    def _last_layer(self, hidden: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+        """Return the chunk's loss, and the gradient (points, width) of the last pre-activations.
+
+        The last layer takes activations (points, width) to the two outputs. Its gradients are added.
+        """
+        rows, folded = self.rows, self.folded
         weight, bias = folded.layers[-1]
-        out = torch.addmm(bias, hidden[-1], weight.T).float()
-
+        out = torch.addmm(bias, hidden, weight.T).float()
         value = out if folded.hermitian else read_hartley(out)
+        slices = None
         if self.base is not None:
-            slices = torch.view_as_real(self.base.slices(rows.k[chunk]))  # (rows, K + 1, 2)
-            z = self._z[rows.particle[chunk], : self.base.n_basis]
-            value = value + slices[:, 0] + torch.einsum("rj,rjc->rc", z, slices[:, 1:])
+            slices, from_latents = self._base_parts(chunk)
+            value = value + slices[:, 0] + from_latents
         residual = rows.transfer[chunk, None] * value - rows.value[chunk]
         weighted = rows.weight[chunk, None] * residual / rows.full_count
         gradient = 2 * weighted * rows.transfer[chunk, None]
-        if self.base is not None:
-            per_row = torch.einsum("rc,rjc->rj", gradient, slices[:, 1:])
-            self.base_gradient.index_add_(0, rows.particle[chunk], per_row)
+        if slices is not None:
+            self._add_base_gradient(gradient, slices, chunk)
         if not folded.hermitian:
             gradient = read_hartley_gradient(gradient)
-        self._backward(gradient.to(self.dtype), hidden, features, membership, members)
-        return (weighted * residual).sum()
+        gradient = gradient.to(self.dtype)
+        last = len(folded.layers) - 1
+        accumulate(self.layer_gradients[last][0], gradient.T, hidden)
+        self._add_bias_gradient(last, gradient)
+        return (weighted * residual).sum(), self._lower_gradient(gradient, last, hidden)
 
-    def _backward(
-        self, gradient: Tensor, hidden: list[Tensor], features: Tensor, membership, members
-    ) -> None:
-        """Add this chunk's gradients, from `gradient` (points, 2) of the two outputs."""
-        count = len(gradient)
-        for number in reversed(range(len(hidden))):
-            weight_gradient, bias_gradient = self.layer_gradients[number]
-            _accumulate(weight_gradient, gradient.T, hidden[number])
-            bias_gradient += gradient.sum(0, dtype=torch.float32)
-            before = self._gradient[number % 2][:count]
-            torch.mm(gradient, self.folded.layers[number][0], out=before)
-            gradient = activation_gradient_(before, hidden[number], self.folded.activation)
-        _accumulate(self.coordinate_gradient, gradient.T, features)
-        _accumulate(self.latent_gradient[members], membership.T, gradient)
+    def _base_parts(self, chunk: slice) -> tuple[Tensor, Tensor]:
+        """Return values (rows, K + 1, 2) of the base's maps, and the latents' part (rows, 2) of their sum."""
+        assert self.base is not None
+        slices = torch.view_as_real(self.base.slices(self.rows.k[chunk]))
+        z = self._z[self.rows.particle[chunk], : self.base.n_basis]
+        return slices, torch.einsum("rj,rjc->rc", z, slices[:, 1:])
+
+    def _add_base_gradient(self, gradient: Tensor, slices: Tensor, chunk: slice) -> None:
+        """Add the gradient of the latents through the base, from `gradient` (rows, 2) of the values."""
+        per_row = torch.einsum("rc,rjc->rj", gradient, slices[:, 1:])
+        self.base_gradient.index_add_(0, self.rows.particle[chunk], per_row)
+
+    def _lower_gradient(self, gradient: Tensor, number: int, lower: Tensor) -> Tensor:
+        """Return the gradient (points, width) of the pre-activations below further layer `number`.
+
+        gradient : (points, out) of the layer's output
+        lower : (points, width) activations that the layer takes; the gradient of their bias is added
+        """
+        before = self._gradient[number % 2][: len(gradient)]
+        torch.mm(gradient, self.folded.layers[number][0], out=before)
+        activation_gradient_(before, lower, self.folded.activation)
+        if number:
+            self._add_bias_gradient(number - 1, before)
+        return before
+
+    def _add_bias_gradient(self, number: int, gradient: Tensor) -> None:
+        bias_gradient = self.layer_gradients[number][1]
+        bias_gradient += gradient.sum(0, dtype=torch.float32)
+
+    def _first_gradients(self, gradient: Tensor, features: tuple[Tensor, ...], members: slice) -> None:
+        """Add the first layer's gradients.
+
+        gradient : (points, width) of its pre-activations
+        features : encodings (points, features) and membership (points, particles of the chunk)
+        """
+        encoding, membership = features
+        accumulate(self.coordinate_gradient, gradient.T, encoding)
+        accumulate(self.latent_gradient[members], membership.T, gradient)
 
 
 def sweep_rows(
@@ -135,11 +184,31 @@ def sweep_rows(
     """
     every = range(0, len(rows), chunk_rows)
     lanes = lane_count(z.device, len(every))
-    sweeps = [DecoderSweep(folded, rows, z, chunk_rows, base, every[lane::lanes]) for lane in range(lanes)]
-    total, *others = run_in_lanes(DecoderSweep.run, sweeps)
+    sweep = sweep_class(folded, z)
+    sweeps = [sweep(folded, rows, z, chunk_rows, base, every[lane::lanes]) for lane in range(lanes)]
+    total, *others = run_in_lanes(lambda share: share.run(), sweeps)
     for other in others:
         total.add(other)
     return total
+
+
+def sweep_class(folded: FoldedDecoder, z: Tensor) -> type[DecoderSweep]:
+    """Return the sweep with kernels on a GPU where they work, else the one of PyTorch's operations."""
+    # Tensors of another class have no values: they are there to count what would be done.
+    if (
+        not z.is_cuda
+        or type(z) not in (Tensor, nn.Parameter)
+        or not folded.hermitian
+        or not len(folded.frequencies)
+    ):
+        return DecoderSweep
+    from tomohet.model.kernels.trial import kernels_agree
+
+    if not kernels_agree(z.device, folded.first_bias.dtype, folded.activation):
+        return DecoderSweep
+    from tomohet.model.kernels.sweep import KernelSweep
+
+    return KernelSweep
 
 
 def _membership(particle: Tensor, members: slice, dtype: torch.dtype) -> Tensor:
@@ -151,11 +220,16 @@ def _membership(particle: Tensor, members: slice, dtype: torch.dtype) -> Tensor:
     return (particle[:, None] == candidates).to(dtype)
 
 
-def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
+def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add left @ right to `total`, in float32 whatever the factors, as far as the device can."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
-    elif left.is_cuda:
-        total += torch.mm(left, right, out_dtype=total.dtype)
     else:
-        total += left @ right
+        total += product_of(left, right)
+
+
+def product_of(left: Tensor, right: Tensor) -> Tensor:
+    """Return left @ right in float32 whatever the factors, as far as the device can."""
+    if left.is_cuda and left.dtype is not torch.float32:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return (left @ right).float()
