@@ -1,6 +1,8 @@
 "use strict";
 // Volumes of a round from mean + sum of coefficient x component, inside a mask; see report/codec.py.
 (function () {
+  const SAMPLE = 20000; // voxels of which the range of colours is taken
+
   // Small integers with one scale per row, as numbers: n rows of equal length.
   function rows(integers, scales, zero) {
     const width = scales.length ? integers.length / scales.length : 0, values = new Float32Array(integers.length);
@@ -9,8 +11,6 @@
     });
     return values;
   }
-
-  const scaled = (integers, scale) => Float32Array.from(integers, (v) => v * scale);
 
   // Volumes of one model. `components` and `particles` have a row for each component.
   class Model {
@@ -68,12 +68,9 @@
 
   async function load(payload) {
     const { blob } = TomoHet;
-    const model = async (entry) => {
-      const { mean, components: u, particles: c } = entry;
-      return new Model(entry, scaled(await blob(mean.blob), mean.scale), rows(await blob(u.blob), u.scales, u.zero),
-        rows(await blob(c.blob), c.scales, c.zero));
-    };
-    const map = async (entry) => ({ ...entry, values: scaled(await blob(entry.blob), entry.scale) });
+    const numbers = async (entry) => rows(await blob(entry.blob), entry.scales, entry.zero);
+    const model = async (entry) => new Model(entry, await numbers(entry.mean), await numbers(entry.components), await numbers(entry.particles));
+    const map = async (entry) => ({ ...entry, values: await numbers(entry) });
     const block = async (entry) => ({ ...entry, values: Float32Array.from(await blob(entry.blob)) });
     return {
       ...payload,
@@ -86,7 +83,8 @@
 
   // Difference of two volumes in units of sigma, and the limit of its colours: a round number above nearly all.
   function difference(a, b, sigma) {
-    const values = a.map((v, i) => (v - b[i]) / sigma), sizes = values.map(Math.abs).sort();
+    const values = a.map((v, i) => (v - b[i]) / sigma), every = Math.ceil(values.length / SAMPLE);
+    const sizes = values.filter((_, i) => i % every === 0).map(Math.abs).sort();
     const limit = sizes[Math.floor(0.998 * (sizes.length - 1))] || 1;
     const power = 10 ** Math.floor(Math.log10(limit));
     return { values, limit: power * [1, 2, 5, 10].find((m) => m * power >= limit) };

@@ -133,8 +133,20 @@
       return this.refresh();
     }
 
-    // Make the volumes of both sides anew, then their surfaces and sections.
-    async refresh() {
+    // Make everything anew. While this is being done, further calls ask for one more round at its end.
+    refresh() {
+      this.again = true;
+      this.busy ||= (async () => {
+        while (this.again) {
+          this.again = false;
+          await this.make();
+        }
+      })().finally(() => (this.busy = null));
+      return this.busy;
+    }
+
+    // Make the volumes of both sides, then their surfaces and sections.
+    async make() {
       const { data, chosen, columns, items } = this, { grid, sigma } = data;
       const a = items.resolve(chosen.a, chosen.b), b = items.resolve(chosen.b, chosen.a);
       const apart = TomoHet.codec.difference(a.values, b.values, sigma), level = this.level * sigma;
