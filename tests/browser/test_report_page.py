@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,10 @@ import pytest
 import yaml
 
 from fake_results import make_results
+from tomohet.errors import InputError
 from tomohet.files.pickles import load_indices
 from tomohet.report import write_report
+from tomohet.rounds.polygons import inside
 from tomohet.rounds.select import select
 
 PLAYER = Path(__file__).with_name("report_player.js")
@@ -74,18 +77,17 @@ def scenes(play):
 @pytest.mark.parametrize("width", [1400, 800])
 def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(play, width):
     found = play(width)["layout"]
-    assert found["figures"] == found["drawn"] > 20
+    assert found["figures"] == found["drawn"] > 10
     assert found["failed"] == 0
     assert found["overflow"] <= 0
-    # Four curves in each of three FSC plots; in each of two rounds three losses and two gains.
-    assert found["lines"] == 3 * 4 + 2 * (3 + 2)
+    # Four curves in the FSC plots of the consensus map and of the round; its three losses and two gains.
+    assert found["lines"] == 2 * 4 + 3 + 2
 
 
 def test_a_lasso_selects_what_its_query_selects(scenes, table, tmp_path):
     found = scenes["lasso"]
-    assert found["parts"] > 1
     assert found["chosen"] == select(table, found["query"]).tolist()
-    assert found["count"] == len(found["chosen"])
+    assert found["count"] == len(found["chosen"]) and found["refusal"] == ""
     enclosed = set(table["particle"][table["kmeans"].isin([0, 1, 3])])
     assert len(enclosed ^ set(found["chosen"])) < 0.04 * len(enclosed)  # the clusters' tails
     (tmp_path / "indices.pkl").write_bytes(bytes(found["pickle"]))
@@ -95,12 +97,50 @@ def test_a_lasso_selects_what_its_query_selects(scenes, table, tmp_path):
     }
 
 
-def test_clusters_ranges_and_lasso_combine(scenes, table):
+def test_a_stroke_that_crosses_itself_is_taken_as_drawn(scenes, table):
+    hook, eight = scenes["crossing"]
+    for found in (hook, eight):
+        assert found["chosen"] == select(table, found["query"]).tolist()
+        drawn = inside(np.array(found["drawn"]), table["umap1"], table["umap2"])
+        assert found["chosen"] == table["particle"][drawn].tolist()
+        assert len(found["query"]) < 400
+    # The ends that cross add a few particles at most, and no convex hull.
+    assert len(set(hook["chosen"]) ^ set(scenes["lasso"]["chosen"])) < 0.03 * len(table)
+
+
+def test_clusters_ranges_and_boxes_combine(scenes, table):
     found = scenes["combined"]
     assert found["query"].startswith("kmeans in [1, 3] and ") and "<= maven_A <=" in found["query"]
+    assert "<= umap1 <=" in found["query"]
     assert found["chosen"] == select(table, found["query"]).tolist()
     assert 0 < len(found["chosen"]) < (table["kmeans"].isin([1, 3])).sum()
-    assert found["cleared"] == len(table)
+
+
+def test_named_selections_are_queries_that_others_hear_of_and_that_a_link_keeps(scenes, table):
+    found = scenes["named"]
+    assert found["queries"] == [["A", "kmeans == 0"], ["B", "not (kmeans in [1, 2] or kmeans == 3)"]]
+    counts = [len(select(table, query)) for _, query in found["queries"]]
+    assert found["counts"] == counts
+    assert found["heard"] == [["A", counts[0]], ["B", counts[1]]]
+    anchor, _, state = found["address"].partition("?")
+    state = parse_qs(state)
+    assert anchor == "#round-all" and state["B"] == [found["queries"][1][1]] and state["x"] == ["umap1"]
+
+
+def test_what_select_would_refuse_cannot_be_copied(scenes, table):
+    for query, disabled, reason in scenes["refused"]:
+        if query == "kmeans == 0":
+            assert not disabled and reason == ""
+            continue
+        assert disabled and reason
+        with pytest.raises(InputError):
+            select(table, query)
+
+
+def test_volumes_chosen_elsewhere_select_their_particles(scenes, table):
+    found = scenes["volumes"]
+    assert found["query"] == "volume in [1, 2]" and found["error"] == ""
+    assert found["chosen"] == select(table, found["query"]).tolist()
 
 
 def test_text_columns_become_quoted_values(scenes, table):
@@ -118,6 +158,25 @@ def test_zoom_keeps_the_point_under_the_pointer(scenes):
     found = scenes["zoom"]
     np.testing.assert_allclose(found["after"], found["before"], rtol=1e-9)
     assert found["ratio"] == pytest.approx(0.5)
+
+
+def test_the_map_of_a_tomogram_holds_its_particles_on_equal_axes(scenes, table):
+    found = scenes["tomogram"]
+    assert found["particles"] == table["particle"][table["tomogram"] == "TS_02"].tolist()
+    assert found["x"] == pytest.approx(found["y"])
+
+
+def test_the_table_sorts_and_holds_only_the_rows_in_view(scenes, table):
+    found = scenes["rows"]
+    assert [int(cell.replace(",", "")) for cell in found["cells"]] == table["pc1"].nsmallest(5).index.tolist()
+    assert found["all"] == len(table) and found["elements"] < 40
+
+
+def test_one_round_is_shown_and_the_others_cost_nothing_until_chosen(scenes):
+    found = scenes["round"]
+    assert found["before"] == [False, True] and found["after"] == [True, False]
+    assert found["drawn"] == 0 and found["later"] > 3
+    assert found["hash"].startswith("#round-bound")
 
 
 def test_isosurface_of_a_ball(scenes):

@@ -25,7 +25,7 @@ const PLAYS = {
     const { grid } = view.data;
     return {
       a: [...grid.cube(view.shown.a.values)], b: [...grid.cube(view.shown.b.values)], edge: grid.edge, corner: grid.corner,
-      title: view.columns.a.title.textContent, other: view.columns.b.title.textContent, worker: TomoHet.surfaces.inWorker,
+      title: view.columns.a.title.textContent, other: view.columns.b.title.textContent, worker: TomoHet.modules.surfaces.inWorker(),
     };
   },
 
@@ -105,13 +105,13 @@ const PLAYS = {
 
 async function playAll() {
   const outcomes = {};
-  await TomoHet.drawAll();
+  await TomoHet.modules.page.drawAll();
   for (const [scene, play] of Object.entries(PLAYS)) outcomes[scene] = await play(viewOf("all"));
   return outcomes;
 }
 
 playAll().catch((error) => (window.failure = error.stack)).then((scenes) => {
-  const outcome = TomoHet.element("pre", { id: "outcome" });
+  const outcome = TomoHet.modules.dom.element("pre", { id: "outcome" });
   outcome.textContent = JSON.stringify({ scenes, failure: window.failure ?? null });
   document.body.append(outcome);
 });

@@ -10,9 +10,11 @@ import jinja2
 
 from tomohet import __version__
 from tomohet.files.atomic import write_text
+from tomohet.plots import PALETTE
 from tomohet.report import figures
 from tomohet.report.answers import answers
 from tomohet.report.blobs import Blobs
+from tomohet.report.bundle import bundle
 from tomohet.report.collect import Results, collect
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.reading import Reader
@@ -21,10 +23,6 @@ from tomohet.report.space import LARGEST_MAP_BOX
 from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
 
-# Scripts in the order of their dependencies.
-SCRIPTS = """blobs colours scales axes chart heatmap lasso table histogram scatter explorer
-    surface surfaces raster steer planes inputs viewer codec sections items column movie compare cell
-    page""".split()
 STYLES = ("report.css", "volumes.css")
 PACKAGES = (
     "numpy scipy pandas torch scikit-learn umap-learn scikit-image mrcfile starfile gemmi snakemake".split()
@@ -51,7 +49,6 @@ def render(found: Results) -> str:
     homogeneous = homogeneous_context(found, reader, blobs)
     reader.problems[:0] = found.problems
     files = resources.files(__package__)
-    script = "\n".join((files / "static" / f"{name}.js").read_text() for name in SCRIPTS)
     return (
         _environment()
         .get_template("page.html")
@@ -71,7 +68,8 @@ def render(found: Results) -> str:
             store=stage_numbers(found.store),
             versions=versions(),
             style="\n".join((files / "static" / name).read_text() for name in STYLES),
-            script=script,
+            script=bundle(),
+            palette=" ".join(PALETTE),
             blobs=blobs.elements,
         )
     )

@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 
+from tomohet import plots
 from tomohet.report import figures
 from tomohet.report.blobs import Blobs
 from tomohet.report.cell import cell
@@ -12,19 +13,14 @@ from tomohet.report.collect import STAGES, Round, depth_of
 from tomohet.report.compare import comparison
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.reading import Reader
-from tomohet.report.space import share
-from tomohet.report.tables import MOST_CATEGORIES, label_of, table_payload
+from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes
+from tomohet.report.tables import MOST_CATEGORIES, is_category, label_of, plottable, table_payload
 from tomohet.report.truth import truth_context
+from tomohet.report.view import best_view
 from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
 
 UNITS_IN_CAPTION = 5
 MOST_HISTOGRAMS = 40
-AXES = (("umap1", "umap2"), ("pc1", "pc2"), ("vumap1", "vumap2"), ("vpc1", "vpc2"), ("x_A", "y_A"))
-COLOURS = ("kmeans", "vkmeans", "gmm", "tomogram")
-PALETTE = (
-    "#3b7dd8 #e58a1f #2fa36b #d1495b #8e6bc9 #17a2b8 #b8860b #e377a2 #5c6f82 #7aa21d "
-    "#a0522d #4b4fa8 #c44fb0 #00806b #d9642c #6b8e9e #9b2d4f #4c9a2a #7b5ea7 #c9a227"
-).split()
 
 
 def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blobs) -> dict:
@@ -42,8 +38,14 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "n": round_.n_particles,
         "stages": [{"title": stage.title, "done": round_.stages[stage.folder]} for stage in STAGES],
         "tiles": tiles(round_),
-        "explorer": explorer(round_, blobs, round_.particles, "particle", space.table_values),
-        "volume_space": explorer(round_, blobs, round_.volume_table, "volume", space.table_values),
+        "explorer": explorer(
+            round_,
+            blobs,
+            round_.particles,
+            "particle",
+            table_bytes(round_.n_particles, [r.n_particles for r in rounds]),
+        ),
+        "volume_space": explorer(round_, blobs, round_.volume_table, "volume", LEAST_TABLE_BYTES),
         "cell": cell(round_, reader, blobs),
         "comparison": comparison(round_, len(rounds), reader, blobs),
         "structures": volume_set(reader, blobs, round_.volumes, structure_box, structure_captions(round_)),
@@ -144,7 +146,7 @@ def tiles(round_: Round) -> list[dict]:
 
 
 def explorer(
-    round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str, most_values: int
+    round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str, most_bytes: float
 ) -> dict | None:
     """Make an interactive table of particles or volumes.
 
@@ -152,19 +154,16 @@ def explorer(
     """
     if table is None or len(table) < 2 or key not in table:
         return None
-    payload = table_payload(blobs, table, key, most_values)
-    kinds = {c["name"]: c["kind"] for c in payload["columns"]}
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
-    if len(numbers) < 2:
+    names = plottable(table)
+    if sum(not is_category(table[name]) for name in names) < 2:
         return None
-    axes = [pair for pair in AXES if set(pair) <= set(numbers)] or [tuple(numbers[:2])]
+    axes, colour = best_view(table, names)
     return {
         "noun": key,
-        "table": payload,
-        "axes": [axes[0], axes[1 % len(axes)]],
-        "colour": next((name for name in COLOURS if name in kinds), numbers[0]),
+        "table": table_payload(blobs, table, key, most_bytes),
+        "axes": axes,
+        "colour": colour,
         "round": round_.name,
-        "child": "selected",
     }
 
 
@@ -173,6 +172,7 @@ def structure_captions(round_: Round) -> list[dict]:
     sizes = volume_sizes(round_)
     details = cluster_details(round_)
     clusters = bool(round_.volumes) and round_.volumes[0].parent.name.startswith("kmeans")
+    colours = plots.label_hex(len(round_.volumes))
     captions = []
     for index, path in enumerate(round_.volumes):
         label = f"Cluster {index}" if clusters else path.stem.replace("vol_", "Volume ")
@@ -181,7 +181,7 @@ def structure_captions(round_: Round) -> list[dict]:
             caption["n"] = int(sizes[index])
             caption["note"] = f"{sizes[index]:,} particles ({100 * sizes[index] / sizes.sum():.0f} %)"
         if clusters:
-            caption["colour"] = PALETTE[index % len(PALETTE)]
+            caption["colour"] = colours[index]
             caption["detail"] = details.get(index, "")
         captions.append(caption)
     return captions
@@ -218,7 +218,7 @@ def cluster_sizes(round_: Round) -> dict | None:
     sizes = round_.particles["kmeans"].value_counts().sort_index()
     if len(sizes) > MOST_CATEGORIES:
         return None
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(sizes))]
+    colours = plots.label_hex(len(sizes))
     return figures.bars(sizes.tolist(), "k-means cluster", "Particles", sizes.index.tolist(), colours)
 
 

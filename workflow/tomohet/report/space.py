@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-# Limits of the whole page, about 9 MB in total: numbers in tables, voxels of volumes, bytes of PNGs.
-TABLE_VALUES = 1_000_000
+# Limits of the whole page, at most 20 MB in total: bytes of tables, voxels of volumes, bytes of PNGs.
+TABLE_BYTES = 12_000_000
+LEAST_TABLE_BYTES = 300_000  # of a round, however small its part of the particles
 VOXELS = 4_000_000
 FIGURE_BYTES = 1_500_000
 LARGEST_BOX, SMALLEST_BOX = 48, 20
@@ -14,7 +15,6 @@ LARGEST_MAP_BOX = 64
 class Space:
     """One round's part of the page."""
 
-    table_values: int
     voxels: int
     figure_bytes: int
 
@@ -32,4 +32,10 @@ class Space:
 def share(n_rounds: int) -> Space:
     """Divide the page equally among `n_rounds` rounds."""
     n = max(n_rounds, 1)
-    return Space(TABLE_VALUES // n, VOXELS // n, FIGURE_BYTES // n)
+    return Space(VOXELS // n, FIGURE_BYTES // n)
+
+
+def table_bytes(n: int | None, all_rounds: list[int | None]) -> float:
+    """Return how many bytes the table of a round may take, in proportion to its `n` particles."""
+    known = sum(count or 0 for count in all_rounds)
+    return max(LEAST_TABLE_BYTES, TABLE_BYTES * (n or 0) / max(known, 1))

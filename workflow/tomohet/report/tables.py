@@ -6,13 +6,17 @@ import numpy as np
 import pandas as pd
 
 from tomohet.report.blobs import Blobs
+from tomohet.report.codes import COARSE, EXACT, FINE, Coded, bytes_in_page, coded
 
 FEWEST_ROWS = 2000  # shown however little space there is
-MOST_CATEGORIES = 60
+MOST_CATEGORIES = 60  # of whole numbers; text has any number of categories
 PER_FAMILY = 8  # pc1 ... pc8, z1 ... z8
 MOST_COLUMNS = 80
-NEVER = {"particle", "source_id", "half", "volume"}
-FAMILIES = re.compile(r"(?:v?pc|z|z_?mu)\d+$")
+KEY = "volume"  # what holds of a decoded volume is stored once for all its particles
+NEVER = {"particle", "source_id", "half", KEY}
+FAMILIES = re.compile(r"(?:v?pc|z|z_?mu|linear_z)\d+$")
+# First the columns that serve as axes: the last ones lose precision first.
+LEADING = re.compile(r"(umap[12]|(pc|linear_z)[1-3]|[xyz]_A)$")
 NAMES = {
     "kmeans": "k-means cluster",
     "gmm": "mixture component",
@@ -23,35 +27,77 @@ PROGRAMS = {"maven": "MAVEn", "siren": "SIREn"}
 UNITS = {"_A": "Å", "_deg": "°", "_e_A2": "e⁻/Å²", "_px": "px"}
 
 
-def table_payload(blobs: Blobs, table: pd.DataFrame, key: str, most_values: int, seed: int = 0) -> dict:
+def table_payload(blobs: Blobs, table: pd.DataFrame, key: str, most_bytes: float, seed: int = 0) -> dict:
     """Put a table of particles, or of volumes, into the page; `key` is the column of their numbers.
 
-    A table of more than `most_values` numbers is thinned to a random sample (drawn with `seed`), and the page
-    says so: a query written there holds for all particles.
+    The values stay as they are while they take at most `most_bytes` in the page. Else the columns are stored
+    in 16 bits, the least important ones in 8 bits, and at last one row in two, three, ... is drawn at random
+    (with `seed`): the page says which.
 
     Returns
     -------
     dict
-        `n` rows in the page, `total` in the table, `ordinal` (blob of the key), and `columns`: name,
-        kind (`number` or `category`), label with unit, blob, and for categories their values.
+        `n` rows in the page, `total` in the table, `ordinal` (blob of the key's differences), `precision`,
+        and `columns`: name, kind (`number` or `category`), label with unit, blob, for coded numbers `low` and
+        `step`, for categories their values. `keys` (blob) has the volume of each row, where a column with
+        `keyed` has one value per volume.
 
     """
     columns = plottable(table)
+    keys = _keys(table)
+    keyed = {name for name in columns if keys is not None and _follows(table[name], keys)}
+    plan, step = precisions(table, columns, keyed, most_bytes)
     total = len(table)
-    shown = min(total, max(FEWEST_ROWS, most_values // (len(columns) + 1)))
+    shown = min(total, max(total // step, min(total, FEWEST_ROWS)))
     if shown < total:
         rows = np.sort(np.random.default_rng(seed).choice(total, shown, replace=False))
-        table = table.iloc[rows]
-    return {
+        table, keys = table.iloc[rows], None if keys is None else keys[rows]
+    payload = {
         "n": shown,
         "total": total,
-        "ordinal": blobs.add(table[key].to_numpy(np.int32)),
-        "columns": [column_payload(blobs, table[name]) for name in columns],
+        "ordinal": blobs.add(np.diff(table[key].to_numpy(np.int32), prepend=np.int32(0)), planes=True),
+        "precision": max(plan.values(), default=EXACT),
+        "columns": [
+            _keyed_payload(blobs, table[name], keys)
+            if name in keyed
+            else column_payload(blobs, table[name], plan[name])
+            for name in columns
+        ],
     }
+    if keys is not None:
+        payload["keys"] = blobs.add(_smallest(np.unique(keys, return_inverse=True)[1]), planes=True)
+    if KEY in table and key != KEY:
+        # Not for plots, but queries may name it.
+        entry = column_payload(blobs, table[KEY]) if keys is None else _keyed_payload(blobs, table[KEY], keys)
+        payload["columns"].append({**entry, "hidden": True})
+    return payload
+
+
+def precisions(
+    table: pd.DataFrame, columns: list[str], keyed: set[str], most_bytes: float
+) -> tuple[dict[str, int], int]:
+    """Choose each column's precision, and which part of the rows is shown: one in how many."""
+    stored = [name for name in columns if name not in keyed]
+    stored.sort(key=lambda name: not LEADING.match(name))  # stable: the table's order otherwise
+    sizes = {name: [bytes_in_page(_array(table[name], p)) for p in (EXACT, FINE, COARSE)] for name in stored}
+    plan = dict.fromkeys(columns, EXACT)
+    for finest in (EXACT, FINE):
+        plan.update(dict.fromkeys(stored, finest))
+        if sum(sizes[name][finest] for name in stored) <= most_bytes:
+            return plan, 1
+    for name in reversed(stored):
+        plan[name] = COARSE
+        if sum(sizes[n][plan[n]] for n in stored) <= most_bytes:
+            return plan, 1
+    plan.update(dict.fromkeys(stored, FINE))
+    return plan, int(np.ceil(sum(sizes[name][FINE] for name in stored) / max(most_bytes, 1)))
 
 
 def plottable(table: pd.DataFrame) -> list[str]:
-    """Return the names of the columns that vary and can serve as axis or colour, in the table's order."""
+    """Return the names of the columns that vary and can serve as axis or colour, in the table's order.
+
+    Text of which more than half of the rows differ names particles and says nothing about groups of them.
+    """
     names, taken = [], {}
     for name in table.columns:
         family = re.sub(r"\d+$", "", name) if FAMILIES.match(name) else None
@@ -59,7 +105,7 @@ def plottable(table: pd.DataFrame) -> list[str]:
             continue
         values = table[name]
         distinct = values.nunique(dropna=True)
-        if distinct < 2 or (is_category(values) and distinct > MOST_CATEGORIES):
+        if distinct < 2 or (is_category(values) and distinct > max(MOST_CATEGORIES, len(values) / 2)):
             continue
         if family:
             taken[family] = taken.get(family, 0) + 1
@@ -76,22 +122,21 @@ def is_category(values: pd.Series) -> bool:
     return values.nunique() <= MOST_CATEGORIES and not values.name.startswith("n_")
 
 
-def column_payload(blobs: Blobs, values: pd.Series) -> dict:
+def column_payload(blobs: Blobs, values: pd.Series, precision: int = EXACT) -> dict:
     """Encode one column for the page.
 
-    It becomes numbers (missing: NaN), or category codes (missing: -1) and the categories' values.
+    It becomes numbers (missing: NaN, or the top code), or category codes (missing: the top code) and the
+    categories' values.
     """
     entry = {"name": values.name, "label": label_of(values.name)}
+    array = _array(values, precision)
+    entry["blob"] = blobs.add(array.values, planes=True)
     if is_category(values):
-        codes, uniques = pd.factorize(values, sort=True)
-        categories = [v.item() if hasattr(v, "item") else v for v in uniques]
-        return {
-            **entry,
-            "kind": "category",
-            "categories": categories,
-            "blob": blobs.add(codes.astype(np.int16)),
-        }
-    return {**entry, "kind": "number", "blob": blobs.add(values.to_numpy(np.float32, na_value=np.nan))}
+        categories = [v.item() if hasattr(v, "item") else v for v in pd.factorize(values, sort=True)[1]]
+        return {**entry, "kind": "category", "categories": categories}
+    if array.step is not None:
+        entry |= {"low": array.low, "step": array.step}
+    return {**entry, "kind": "number"}
 
 
 def label_of(name: str) -> str:
@@ -109,3 +154,39 @@ def label_of(name: str) -> str:
         space = "volume " if numbered[1] else ""
         return f"{space}{numbered[2].upper()} {numbered[3]}"
     return name.replace("_", " ")
+
+
+def _array(values: pd.Series, precision: int) -> Coded:
+    """Codes of categories, or numbers in the precision asked for."""
+    if not is_category(values):
+        return coded(values, precision)
+    return Coded(_smallest(pd.factorize(values, sort=True)[0]))
+
+
+def _smallest(codes: np.ndarray) -> np.ndarray:
+    """Store codes in as few bytes as hold them; -1 becomes the top code."""
+    kind = np.uint8 if codes.max(initial=0) < 255 else np.uint16
+    if codes.max(initial=0) >= np.iinfo(np.uint16).max:
+        return codes.astype(np.int32)
+    return np.where(codes < 0, np.iinfo(kind).max, codes).astype(kind)
+
+
+def _keys(table: pd.DataFrame) -> np.ndarray | None:
+    """Return the volume of each particle, where every particle has one that others share."""
+    if KEY not in table or table[KEY].isna().any() or table[KEY].nunique() > len(table) / 4:
+        return None
+    return table[KEY].to_numpy(np.int64)
+
+
+def _follows(values: pd.Series, keys: np.ndarray) -> bool:
+    """Tell whether a column of numbers has one value for each key."""
+    if is_category(values):
+        return False
+    numbers = values.to_numpy(np.float64, na_value=np.nan)
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return np.array_equal(numbers[first][inverse], numbers, equal_nan=True)
+
+
+def _keyed_payload(blobs: Blobs, values: pd.Series, keys: np.ndarray) -> dict:
+    first = np.unique(keys, return_index=True)[1]
+    return {**column_payload(blobs, values.iloc[first]), "keyed": True}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.rounds.polygons import polygons, with_polygons
 
 QUOTED_NAME = re.compile(r"`([^`]+)`")
 
@@ -25,8 +26,9 @@ class Clause:
 def select(table: pd.DataFrame, query: str) -> np.ndarray:
     """Ordinals (column `particle`, int64, ascending) of the rows of `table` for which `query` holds.
 
-    A missing value fulfils no comparison. Raises InputError for a query that is no expression, for an unknown
-    column (naming the nearest), and when no particle fulfils it.
+    A missing value fulfils no comparison. `in_polygon("pc1", "pc2", [[x, y], ...])` is a condition, too: the
+    point of the two columns lies inside the outline. Raises InputError for a query that is no expression, for
+    an unknown column (naming the nearest), and when no particle fulfils it.
     """
     chosen = _evaluate(table, query)
     if not chosen.any():
@@ -54,20 +56,20 @@ def among(table: pd.DataFrame, indices: np.ndarray, source: str) -> np.ndarray:
 
 def clauses(table: pd.DataFrame, query: str) -> list[Clause]:
     """Count the particles that fulfil each of the query's top-level `and` conditions."""
-    tree, names = _parse(query)
+    tree, names, _ = _parse(query)
     parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
     rows = []
     for part in parts:
         text = _restore(ast.unparse(part), names)
-        columns = [column for column in _columns(part, names) if column in table]
+        columns = [column for column in _columns(part, names, query) if column in table]
         unknown = int(table[columns].isna().any(axis=1).sum())
         rows.append(Clause(text, int(_evaluate(table, text).sum()), unknown))
     return rows
 
 
 def _evaluate(table: pd.DataFrame, query: str) -> np.ndarray:
-    tree, names = _parse(query)
-    for column in _columns(tree, names):
+    tree, names, text = _parse(query)
+    for column in _columns(tree, names, query):
         if column not in table.columns:
             near = difflib.get_close_matches(column, [str(name) for name in table.columns], n=1)
             hint = (
@@ -76,8 +78,11 @@ def _evaluate(table: pd.DataFrame, query: str) -> np.ndarray:
                 else "the table has " + ", ".join(map(str, table.columns))
             )
             raise InputError(f"query '{query}': no column '{column}'; {hint}")
+    outlines = polygons(tree, query)
+    if outlines:
+        table, text = with_polygons(table, text, outlines, names)
     try:
-        chosen = table.eval(query, local_dict={}, global_dict={}, engine="python")
+        chosen = table.eval(_restore(text, names), local_dict={}, global_dict={}, engine="python")
     except Exception as error:  # pandas raises whatever the operands do; each is a mistake in the query
         raise InputError(f"query '{query}': {' '.join(str(error).split())}") from error
     if not isinstance(chosen, pd.Series) or chosen.dtype not in ("bool", "boolean"):
@@ -85,8 +90,11 @@ def _evaluate(table: pd.DataFrame, query: str) -> np.ndarray:
     return chosen.fillna(False).to_numpy(bool)
 
 
-def _parse(query: str) -> tuple[ast.expr, dict[str, str]]:
-    """Parse the query with stand-ins for names in backticks; return the tree and the stand-ins."""
+def _parse(query: str) -> tuple[ast.expr, dict[str, str], str]:
+    """Parse the query with stand-ins for names in backticks.
+
+    Return the tree, the names by their stand-ins, and the text that was parsed.
+    """
     names: dict[str, str] = {}
 
     def stand_in(match: re.Match) -> str:
@@ -96,23 +104,26 @@ def _parse(query: str) -> tuple[ast.expr, dict[str, str]]:
 
     if "@" in query:
         raise InputError(f"query '{query}': '@' is not understood here; write the value itself")
+    text = QUOTED_NAME.sub(stand_in, query).strip()
     try:
-        tree = ast.parse(QUOTED_NAME.sub(stand_in, query).strip(), mode="eval").body
+        tree = ast.parse(text, mode="eval").body
     except SyntaxError as error:
         raise InputError(
             f"query '{query}' cannot be read ({error.msg}); "
             "a query looks like: maven_A > 0.5 and kmeans in [0, 2]"
         ) from error
-    return tree, names
+    return tree, names, text
 
 
-def _columns(tree: ast.expr, names: dict[str, str]) -> list[str]:
+def _columns(tree: ast.expr, names: dict[str, str], query: str) -> list[str]:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return [
+    compared = [
         names.get(node.id, node.id)
         for node in ast.walk(tree)
         if isinstance(node, ast.Name) and id(node) not in called
     ]
+    outlined = [column for outline in polygons(tree, query) for column in (outline.x, outline.y)]
+    return [*compared, *outlined]
 
 
 def _restore(text: str, names: dict[str, str]) -> str:

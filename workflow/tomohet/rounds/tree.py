@@ -3,7 +3,9 @@
 import ast
 import difflib
 
+from tomohet.errors import InputError
 from tomohet.rounds.layout import CONFIG, DATASET_STAGES, REPORT
+from tomohet.rounds.polygons import polygons
 
 RESERVED = {CONFIG, REPORT} | {stage.folder for stage in DATASET_STAGES}
 
@@ -31,10 +33,12 @@ def tree_mistakes(rounds: dict) -> list[str]:
 
 def _query_mistakes(name: str, query: str) -> list[str]:
     try:
-        ast.parse(query.replace("`", "").strip(), mode="eval")
+        polygons(ast.parse(query.replace("`", "").strip(), mode="eval"), query)
     except SyntaxError:
         example = "maven_A > 0.5 and kmeans in [0, 2]"
         return [f"rounds.{name}.select: '{query}' is not a query; a query looks like: {example}"]
+    except InputError as error:
+        return [f"rounds.{name}.select: {error}"]
     return []
 
 

@@ -1,96 +1,118 @@
-"use strict";
-// A histogram of one column on which a range can be dragged; the selected particles stand out.
-(function () {
-  const { labelledTicks, range } = TomoHet.axes;
-  const BINS = 60, HEIGHT = 130, LEFT = 52, RIGHT = 10, FOOT = 38;
+// A histogram of one column on which a range is dragged, or set by keys; chosen particles stand out.
+import { labelledTicks, range } from "./axes.js";
+import { capture, element, onceAFrame, onLayout, style } from "./dom.js";
 
-  TomoHet.Histogram = class {
-    constructor(host, table, selection, noun) {
-      Object.assign(this, { host, table, selection, noun, from: null });
-      this.canvas = TomoHet.element("canvas", { role: "img" });
-      host.append(this.canvas);
-      this.listen();
-      TomoHet.onLayout(host, () => this.refresh());
-    }
+const BINS = 60, HEIGHT = 140, LEFT = 62, RIGHT = 12, FOOT = 40, TOP = 8;
 
-    show(name) {
-      this.column = this.table.columns.get(name);
+export class Histogram {
+  // options: { noun, ranged(name, [low, high] or null) }
+  constructor(host, table, options) {
+    Object.assign(this, { host, table, options, from: null, chosen: null });
+    this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-roledescription": "histogram" });
+    host.append(this.canvas);
+    this.redraw = onceAFrame(() => this.draw());
+    this.listen();
+    onLayout(host, () => this.draw());
+  }
+
+  // Show a loaded column; mask: rows that stand out, or null; chosen: the range [low, high] or null.
+  show(name, mask, chosen) {
+    if (name !== this.name) {
+      Object.assign(this, { name, column: this.table.columns.get(name) });
       this.range = range(this.column.values, 0.01);
-      this.canvas.setAttribute("aria-label", `Histogram of ${this.column.label}`);
-      this.refresh();
+      this.all = this.count(null);
+      this.canvas.setAttribute("aria-label", `Histogram of ${this.column.label}. Arrow keys choose a range, with Shift its upper end.`);
     }
+    Object.assign(this, { mask, chosen });
+    this.redraw();
+  }
 
-    px(v) { return LEFT + ((v - this.range[0]) / (this.range[1] - this.range[0])) * this.w; }
-    unpx(px) { return this.range[0] + ((px - LEFT) / this.w) * (this.range[1] - this.range[0]); }
+  px(v) { return LEFT + ((v - this.range[0]) / (this.range[1] - this.range[0])) * this.w; }
+  unpx(px) { return this.range[0] + ((px - LEFT) / this.w) * (this.range[1] - this.range[0]); }
 
-    count(mask) {
-      const bins = new Array(BINS).fill(0), [low, high] = this.range;
-      this.column.values.forEach((v, i) => {
-        if (Number.isFinite(v) && (!mask || mask[i])) bins[Math.min(BINS - 1, Math.floor(((v - low) / (high - low)) * BINS))]++;
-      });
-      return bins;
+  // Particles in each bin; a row stands for `table.weight` of them.
+  count(mask) {
+    const bins = new Float64Array(BINS), { values } = this.column, [low, high] = this.range, scale = BINS / (high - low);
+    for (let i = 0; i < values.length; i++) {
+      if (mask && !mask[i]) continue;
+      const k = Math.floor((values[i] - low) * scale);
+      if (k >= 0 && k <= BINS) bins[Math.min(BINS - 1, k)]++;
     }
+    return bins.map((n) => n * this.table.weight);
+  }
 
-    refresh() {
-      if (!this.column) return;
-      const { canvas, column } = this;
-      const width = Math.max(240, this.host.clientWidth), ratio = window.devicePixelRatio || 1;
-      this.w = width - LEFT - RIGHT;
-      canvas.width = width * ratio;
-      canvas.height = HEIGHT * ratio;
-      canvas.style.width = `${width}px`;
-      canvas.style.height = `${HEIGHT}px`;
-      const context = canvas.getContext("2d");
-      context.scale(ratio, ratio);
-      const bins = this.count(null), most = Math.max(1, ...bins), tall = HEIGHT - FOOT - 8;
-      const bars = (heights, colour) => {
-        context.fillStyle = colour;
-        heights.forEach((n, i) => context.fillRect(LEFT + (i * this.w) / BINS, 8 + tall * (1 - n / most), this.w / BINS - 1, (tall * n) / most));
-      };
-      bars(bins, TomoHet.style(this.selection.active ? "faded" : "accent"));
-      if (this.selection.active) bars(this.count(this.selection.mask), TomoHet.style("accent"));
-      this.drawAxis(context, width, most, tall);
-      const chosen = this.selection.ranges.get(column.name);
-      if (chosen) {
-        context.fillStyle = TomoHet.style("wash");
-        context.fillRect(this.px(chosen[0]), 4, this.px(chosen[1]) - this.px(chosen[0]), tall + 4);
-      }
-    }
+  draw() {
+    if (!this.column || !this.host.clientWidth) return;
+    const { canvas } = this, width = Math.max(240, this.host.clientWidth), ratio = window.devicePixelRatio || 1;
+    this.w = width - LEFT - RIGHT;
+    canvas.width = width * ratio;
+    canvas.height = HEIGHT * ratio;
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${HEIGHT}px`;
+    const context = canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    const most = Math.max(1, ...this.all), tall = HEIGHT - FOOT - TOP;
+    const bars = (heights, colour) => {
+      context.fillStyle = colour;
+      heights.forEach((n, i) => context.fillRect(LEFT + (i * this.w) / BINS, TOP + tall * (1 - n / most), this.w / BINS - 1, (tall * n) / most));
+    };
+    bars(this.all, style(this.mask ? "faded" : "accent"));
+    if (this.mask) bars(this.count(this.mask), style("accent"));
+    this.drawAxis(context, most, tall);
+    if (!this.chosen) return;
+    const [left, right] = this.chosen.map((v) => this.px(v));
+    context.fillStyle = style("wash");
+    context.fillRect(left, TOP - 4, right - left, tall + 4);
+    context.fillStyle = style("accent");
+    for (const x of [left, right]) context.fillRect(x - 0.75, TOP - 4, 1.5, tall + 4);
+  }
 
-    drawAxis(context, width, most, tall) {
-      context.font = "12px system-ui, sans-serif";
-      context.fillStyle = TomoHet.style("muted");
-      context.fillRect(LEFT, 8 + tall, this.w, 1);
-      context.textAlign = "center";
-      for (const [v, text] of labelledTicks(...this.range, this.w / 90)) context.fillText(text, this.px(v), 8 + tall + 15);
-      context.textAlign = "right";
-      context.fillText(most.toLocaleString("en"), LEFT - 6, 16);
-      context.fillText("0", LEFT - 6, 8 + tall);
-      context.fillStyle = TomoHet.style("ink");
-      context.textAlign = "center";
-      context.fillText(this.column.label, LEFT + this.w / 2, HEIGHT - 4);
-      context.save();
-      context.translate(12, 8 + tall / 2);
-      context.rotate(-Math.PI / 2);
-      context.fillText(`${this.noun}s`, 0, 0);
-      context.restore();
-    }
+  drawAxis(context, most, tall) {
+    context.font = "12px system-ui, sans-serif";
+    context.fillStyle = style("muted");
+    context.fillRect(LEFT, TOP + tall, this.w, 1);
+    context.textAlign = "center";
+    for (const [v, text] of labelledTicks(...this.range, this.w / 80)) context.fillText(text, this.px(v), TOP + tall + 15);
+    context.textAlign = "right";
+    for (const [v, text] of labelledTicks(0, most, 3, true)) context.fillText(text, LEFT - 6, TOP + tall * (1 - v / most) + 4);
+    context.fillStyle = style("ink");
+    context.textAlign = "center";
+    context.fillText(this.column.label, LEFT + this.w / 2, HEIGHT - 6);
+    context.save();
+    context.translate(12, TOP + tall / 2);
+    context.rotate(-Math.PI / 2);
+    context.fillText(`${this.options.noun}s`, 0, 0);
+    context.restore();
+  }
 
-    listen() {
-      const { canvas } = this;
-      const place = (event) => event.clientX - canvas.getBoundingClientRect().left;
-      canvas.addEventListener("pointerdown", (event) => {
-        TomoHet.capture(event);
-        this.from = place(event);
-      });
-      canvas.addEventListener("pointermove", (event) => {
-        if (this.from == null || Math.abs(place(event) - this.from) < 4) return;
-        this.selection.setRange(this.column.name, [this.from, place(event)].sort((a, b) => a - b).map((px) => this.unpx(px)));
-      });
-      canvas.addEventListener("pointerup", (event) => {
-        if (this.from != null && Math.abs(place(event) - this.from) < 4) this.selection.setRange(this.column.name, null);
-        this.from = null;
-      });
-    }
-  };
-})();
+  listen() {
+    const { canvas } = this, at = (event) => event.clientX - canvas.getBoundingClientRect().left;
+    canvas.addEventListener("pointerdown", (event) => {
+      capture(event);
+      this.from = at(event);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (this.from == null || Math.abs(at(event) - this.from) < 4) return;
+      this.tell([this.from, at(event)].sort((a, b) => a - b).map((px) => this.unpx(px)));
+    });
+    canvas.addEventListener("pointerup", (event) => {
+      if (this.from != null && Math.abs(at(event) - this.from) < 4) this.tell(null);
+      this.from = null;
+    });
+    canvas.addEventListener("pointercancel", () => (this.from = null));
+    canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const width = (this.range[1] - this.range[0]) / BINS, [low, high] = this.chosen || this.range;
+      const moved = event.shiftKey ? [low, high + step * width] : [low + step * width, high];
+      if (moved[0] < moved[1]) this.tell(moved);
+    });
+  }
+
+  tell(range) {
+    this.chosen = range && range.map((v) => Number(v.toPrecision(5)));
+    this.options.ranged(this.name, this.chosen);
+    this.redraw();
+  }
+}

@@ -1,23 +1,18 @@
-"use strict";
 // Labelled inputs of the views: a slider that says its value, a choice of texts.
-(function () {
-  const { element } = TomoHet;
+import { element } from "./dom.js";
 
-  function slider(label, attributes, read, change) {
-    const input = element("input", { type: "range", "aria-label": label, ...attributes });
-    const output = element("output", {}, read(Number(input.value)));
-    input.addEventListener("input", () => {
-      output.textContent = read(Number(input.value));
-      change(Number(input.value));
-    });
-    return element("label", { class: "picker" }, element("span", {}, label), input, output);
-  }
+export function slider(label, attributes, read, change) {
+  const input = element("input", { type: "range", "aria-label": label, ...attributes });
+  const output = element("output", {}, read(Number(input.value)));
+  input.addEventListener("input", () => {
+    output.textContent = read(Number(input.value));
+    change(Number(input.value));
+  });
+  return element("label", { class: "picker" }, element("span", {}, label), input, output);
+}
 
-  function choice(label, options, change) {
-    const select = element("select", { "aria-label": label }, ...options.map(([value, text]) => element("option", { value }, text)));
-    select.addEventListener("change", () => change(select.value));
-    return element("label", { class: "picker" }, element("span", {}, label), select);
-  }
-
-  TomoHet.inputs = { slider, choice };
-})();
+export function choice(label, options, change) {
+  const select = element("select", { "aria-label": label }, ...options.map(([value, text]) => element("option", { value }, text)));
+  select.addEventListener("change", () => change(select.value));
+  return element("label", { class: "picker" }, element("span", {}, label), select);
+}

@@ -1,246 +1,245 @@
-"use strict";
-// A scatter plot of particles or volumes on a canvas: lasso, pan, zoom, hover; points outside the selection fade.
-(function () {
-  const { labelledTicks, range } = TomoHet.axes;
-  const MARGIN = { right: 10, top: 10, bottom: 40 };
+// A plot of two columns: axes, points, zoom, and the tools that draw a box or an outline.
+import { labelledTicks, range } from "./axes.js";
+import { capture, element, onceAFrame, onLayout, style } from "./dom.js";
+import { cells, discs, MOST_DISCS, nearest } from "./points.js";
 
-  // Lay a disc (centre and radius in pixels, colour 0xRRGGBB) over an image.
-  function stamp({ data, width, height }, x, y, radius, colour, alpha) {
-    const x0 = Math.max(0, Math.floor(x - radius)), x1 = Math.min(width - 1, Math.ceil(x + radius));
-    const y0 = Math.max(0, Math.floor(y - radius)), y1 = Math.min(height - 1, Math.ceil(y + radius));
-    for (let j = y0; j <= y1; j++) {
-      for (let i = x0; i <= x1; i++) {
-        const inside = radius + 0.5 - Math.sqrt((i + 0.5 - x) ** 2 + (j + 0.5 - y) ** 2);
-        if (inside <= 0) continue;
-        const at = 4 * (j * width + i), over = alpha * Math.min(1, inside), under = (data[at + 3] / 255) * (1 - over);
-        const total = over + under;
-        data[at] = (((colour >> 16) & 255) * over + data[at] * under) / total;
-        data[at + 1] = (((colour >> 8) & 255) * over + data[at + 1] * under) / total;
-        data[at + 2] = ((colour & 255) * over + data[at + 2] * under) / total;
-        data[at + 3] = 255 * total;
-      }
+const MARGIN = { right: 12, top: 10, bottom: 44 };
+
+export class Scatter {
+  // options: { height(width), equal, label(), hover(row), clicked(row), drawn({kind, stroke | box}) }
+  constructor(host, table, options) {
+    Object.assign(this, { host, table, options, tool: "lasso", stroke: null, from: null, rows: null });
+    this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-roledescription": "scatter plot" });
+    this.tip = element("div", { class: "tip", hidden: true });
+    host.append(this.canvas, this.tip);
+    this.redraw = onceAFrame(() => this.draw());
+    this.repoint = onceAFrame(() => this.point());
+    this.listen();
+    onLayout(host, () => this.draw());
+  }
+
+  // Show two loaded columns. look: { colours (0xRRGGBB of each row), mask or null, outlines in data units }.
+  show(x, y, look, rows = null) {
+    const moved = x !== this.x || y !== this.y || rows !== this.rows;
+    Object.assign(this, { x, y, look, rows, xs: this.table.columns.get(x).values, ys: this.table.columns.get(y).values });
+    this.canvas.setAttribute("aria-label", this.options.label(this));
+    if (moved) this.reset();
+    else this.redraw();
+  }
+
+  reset() {
+    const of = (values) => (this.rows ? Array.from(this.rows, (i) => values[i]) : values);
+    this.view = { x: range(of(this.xs), 0.04), y: range(of(this.ys), 0.04) };
+    if (this.options.equal) this.equalise();
+    this.draw();
+  }
+
+  // Widen the narrower axis so that one unit is equally long along both.
+  equalise() {
+    this.measure();
+    const scale = Math.max((this.view.x[1] - this.view.x[0]) / this.w, (this.view.y[1] - this.view.y[0]) / this.h);
+    for (const [axis, size] of [["x", this.w], ["y", this.h]]) {
+      const middle = (this.view[axis][0] + this.view[axis][1]) / 2, half = (scale * size) / 2;
+      this.view[axis] = [middle - half, middle + half];
     }
   }
 
-  TomoHet.Scatter = class {
-    constructor(host, table, selection, noun, hover) {
-      Object.assign(this, { host, table, selection, noun, hover, stroke: null, dragging: null });
-      this.canvas = TomoHet.element("canvas", { tabindex: "0", role: "img" });
-      this.tip = TomoHet.element("div", { class: "tip", hidden: true });
-      host.append(this.canvas, this.tip);
-      this.listen();
-      selection.onChange(() => this.draw());
-      TomoHet.onLayout(host, () => this.draw());
+  zoom(factor, px = this.left + this.w / 2, py = MARGIN.top + this.h / 2) {
+    for (const [axis, at] of [["x", this.unx(px)], ["y", this.uny(py)]]) {
+      this.view[axis] = this.view[axis].map((v) => at + (v - at) * factor);
     }
+    this.redraw();
+  }
 
-    // Show two columns, coloured by `colours` (per point: [r, g, b] packed as 0xRRGGBB).
-    show(x, y, colours) {
-      const moved = x !== this.x?.name || y !== this.y?.name;
-      this.x = this.table.columns.get(x);
-      this.y = this.table.columns.get(y);
-      this.colours = colours;
-      this.canvas.setAttribute("aria-label", `Scatter plot of ${this.table.n} ${this.noun}s: ${this.y.label} against ${this.x.label}`);
-      if (moved) this.reset();
-      else this.draw();
+  pan(dx, dy) {
+    for (const [axis, shift] of [["x", -dx / this.w], ["y", dy / this.h]]) {
+      const span = this.view[axis][1] - this.view[axis][0];
+      this.view[axis] = this.view[axis].map((v) => v + shift * span);
     }
+    this.redraw();
+  }
 
-    reset() {
-      this.view = { x: range(this.x.values, 0.05), y: range(this.y.values, 0.05) };
-      this.draw();
-    }
+  measure() {
+    this.width = Math.max(240, this.host.clientWidth);
+    this.height = Math.round(this.options.height(this.width));
+    this.h = this.height - MARGIN.top - MARGIN.bottom;
+    this.yticks = labelledTicks(...this.view.y, this.h / 50);
+    this.left = 28 + 6.6 * Math.max(2, ...this.yticks.map(([, text]) => text.length));
+    this.w = this.width - this.left - MARGIN.right;
+    this.ratio = Math.min(2, window.devicePixelRatio || 1);
+  }
 
-    zoom(factor, px = this.width / 2, py = this.height / 2) {
-      for (const [axis, at] of [["x", this.unx(px)], ["y", this.uny(py)]]) {
-        this.view[axis] = this.view[axis].map((v) => at + (v - at) * factor);
-      }
-      this.draw();
-    }
+  px(x) { return this.left + ((x - this.view.x[0]) / (this.view.x[1] - this.view.x[0])) * this.w; }
+  py(y) { return MARGIN.top + this.h - ((y - this.view.y[0]) / (this.view.y[1] - this.view.y[0])) * this.h; }
+  unx(px) { return this.view.x[0] + ((px - this.left) / this.w) * (this.view.x[1] - this.view.x[0]); }
+  uny(py) { return this.view.y[0] + ((MARGIN.top + this.h - py) / this.h) * (this.view.y[1] - this.view.y[0]); }
 
-    pan(dx, dy) {
-      const shift = (axis, size, d) => {
-        const span = this.view[axis][1] - this.view[axis][0];
-        this.view[axis] = this.view[axis].map((v) => v + (d / size) * span);
-      };
-      shift("x", this.w, -dx);
-      shift("y", this.h, dy);
-      this.draw();
-    }
+  // From values to pixels of the plot area, `scale` pixels to one of the page.
+  place(scale, left = 0, top = 0) {
+    const ax = (scale * this.w) / (this.view.x[1] - this.view.x[0]), ay = (-scale * this.h) / (this.view.y[1] - this.view.y[0]);
+    return { ax, bx: left * scale - ax * this.view.x[0], ay, by: (top + this.h) * scale - ay * this.view.y[0] };
+  }
 
-    measure() {
-      this.width = Math.max(240, this.host.clientWidth);
-      this.height = Math.round(Math.min(this.width * 0.82, 430));
-      this.h = this.height - MARGIN.top - MARGIN.bottom;
-      this.yticks = labelledTicks(...this.view.y, this.h / 50);
-      this.left = 28 + 6.6 * Math.max(2, ...this.yticks.map(([, text]) => text.length));
-      this.w = this.width - this.left - MARGIN.right;
-      this.ratio = window.devicePixelRatio || 1;
-    }
+  get crowded() { return (this.rows ? this.rows.length : this.table.n) > MOST_DISCS; }
 
-    px(x) { return this.left + ((x - this.view.x[0]) / (this.view.x[1] - this.view.x[0])) * this.w; }
-    py(y) { return MARGIN.top + this.h - ((y - this.view.y[0]) / (this.view.y[1] - this.view.y[0])) * this.h; }
-    unx(px) { return this.view.x[0] + ((px - this.left) / this.w) * (this.view.x[1] - this.view.x[0]); }
-    uny(py) { return this.view.y[0] + ((MARGIN.top + this.h - py) / this.h) * (this.view.y[1] - this.view.y[0]); }
+  draw() {
+    if (!this.view || !this.host.clientWidth) return;
+    this.measure();
+    const width = Math.round(this.w * this.ratio), height = Math.round(this.h * this.ratio), image = new ImageData(width, height);
+    const n = this.rows ? this.rows.length : this.table.n, faded = parseInt(style("faded").slice(1), 16);
+    const look = { ...this.look, faded, radius: this.ratio * Math.max(1.4, Math.min(4, 75 / Math.sqrt(n))), cell: this.ratio > 1 ? 3 : 2 };
+    (this.crowded ? cells : discs)(image, this.xs, this.ys, this.rows, this.place(this.ratio), look);
+    this.points = new OffscreenCanvas(width, height);
+    this.points.getContext("2d").putImageData(image, 0, 0);
+    this.paint();
+  }
 
-    draw() {
-      if (!this.view) return;
-      this.measure();
-      this.stampPoints();
-      this.paint();
-    }
+  // Put axes, the points as last drawn, and outlines on the canvas.
+  paint() {
+    const { canvas, ratio } = this;
+    canvas.width = this.width * ratio;
+    canvas.height = this.height * ratio;
+    canvas.style.width = `${this.width}px`;
+    canvas.style.height = `${this.height}px`;
+    const context = canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    this.drawAxes(context);
+    context.drawImage(this.points, this.left, MARGIN.top, this.w, this.h);
+    this.drawOutlines(context);
+  }
 
-    // Put axes, the points as last stamped, and the lasso on the canvas.
-    paint() {
-      const { canvas, ratio } = this;
-      canvas.width = this.width * ratio;
-      canvas.height = this.height * ratio;
-      canvas.style.width = `${this.width}px`;
-      canvas.style.height = `${this.height}px`;
-      const context = canvas.getContext("2d");
-      context.scale(ratio, ratio);
-      this.drawAxes(context);
-      context.drawImage(this.points, this.left, MARGIN.top, this.w, this.h);
-      this.drawLasso(context);
-    }
-
-    drawAxes(context) {
-      const [ink, grid] = [TomoHet.style("muted"), TomoHet.style("grid")];
-      context.font = "12px system-ui, sans-serif";
+  drawAxes(context) {
+    const [ink, grid, title] = [style("muted"), style("grid"), style("ink")];
+    context.font = "12px system-ui, sans-serif";
+    context.textAlign = "center";
+    for (const [v, text] of labelledTicks(...this.view.x, this.w / 80)) {
+      context.fillStyle = grid;
+      context.fillRect(this.px(v), MARGIN.top, 1, this.h);
       context.fillStyle = ink;
-      context.textAlign = "center";
-      for (const [v, text] of labelledTicks(...this.view.x, this.w / 80)) {
-        context.fillStyle = grid;
-        context.fillRect(this.px(v), MARGIN.top, 1, this.h);
-        context.fillStyle = ink;
-        context.fillText(text, this.px(v), this.height - 24);
-      }
-      context.textAlign = "right";
-      for (const [v, text] of this.yticks) {
-        context.fillStyle = grid;
-        context.fillRect(this.left, this.py(v), this.w, 1);
-        context.fillStyle = ink;
-        context.fillText(text, this.left - 6, this.py(v) + 4);
-      }
-      context.fillStyle = TomoHet.style("ink");
-      context.textAlign = "center";
-      context.fillText(this.x.label, this.left + this.w / 2, this.height - 6);
-      context.save();
-      context.translate(12, MARGIN.top + this.h / 2);
-      context.rotate(-Math.PI / 2);
-      context.fillText(this.y.label, 0, 0);
-      context.restore();
+      context.fillText(text, this.px(v), this.height - 26);
     }
-
-    get radius() {
-      return Math.max(1.3, Math.min(4, 60 / Math.sqrt(this.table.n)));
+    context.textAlign = "right";
+    for (const [v, text] of this.yticks) {
+      context.fillStyle = grid;
+      context.fillRect(this.left, this.py(v), this.w, 1);
+      context.fillStyle = ink;
+      context.fillText(text, this.left - 6, this.py(v) + 4);
     }
+    context.fillStyle = title;
+    context.textAlign = "center";
+    const [x, y] = [this.x, this.y].map((name) => this.table.columns.get(name).label);
+    context.fillText(this.options.xnote ? `${x}  ·  ${this.options.xnote}` : x, this.left + this.w / 2, this.height - 8);
+    context.save();
+    context.translate(12, MARGIN.top + this.h / 2);
+    context.rotate(-Math.PI / 2);
+    context.fillText(y, 0, 0);
+    context.restore();
+  }
 
-    // The points as a picture of the plot area. Written pixel by pixel: paths of many thousand circles are slow.
-    stampPoints() {
-      const width = Math.round(this.w * this.ratio), height = Math.round(this.h * this.ratio);
-      const image = new ImageData(width, height), { mask, active } = this.selection;
-      const xs = this.x.values, ys = this.y.values, faded = parseInt(TomoHet.style("faded").slice(1), 16);
-      // Those outside the selection first, so that they never cover a chosen one.
-      for (const wanted of active ? [0, 1] : [1]) {
-        for (let i = 0; i < this.table.n; i++) {
-          if (mask[i] !== wanted) continue;
-          const x = (this.px(xs[i]) - this.left) * this.ratio, y = (this.py(ys[i]) - MARGIN.top) * this.ratio;
-          stamp(image, x, y, this.radius * this.ratio, wanted ? this.colours[i] : faded, wanted ? 0.8 : 0.5);
-        }
-      }
-      this.points = new OffscreenCanvas(width, height);
-      this.points.getContext("2d").putImageData(image, 0, 0);
-    }
-
-    drawLasso(context) {
-      const own = this.selection.lasso;
-      const drawn = own && own.x === this.x.name && own.y === this.y.name ? own.polygon : null;
-      const line = this.stroke || drawn?.map(([x, y]) => [this.px(x), this.py(y)]);
-      if (!line?.length) return;
+  // Outlines of selections on these axes (data units), and the stroke under the pointer (pixels).
+  drawOutlines(context) {
+    const inPixels = (this.look.outlines || []).filter((o) => o.x === this.x && o.y === this.y)
+      .map(({ corners, colour }) => ({ colour, line: corners.map(([x, y]) => [this.px(x), this.py(y)]) }));
+    if (this.stroke) inPixels.push({ colour: style("accent"), line: this.tool === "box" ? boxOf(this.stroke) : this.stroke });
+    context.save();
+    context.beginPath();
+    context.rect(this.left, MARGIN.top, this.w, this.h);
+    context.clip();
+    for (const { line, colour } of inPixels) {
       context.beginPath();
       line.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
       context.closePath();
-      context.strokeStyle = TomoHet.style("accent");
-      context.fillStyle = TomoHet.style("wash");
-      context.lineWidth = 1.5;
-      context.fill();
+      context.strokeStyle = colour;
+      context.lineWidth = 1.6;
+      context.fillStyle = style("wash");
+      context.fill("evenodd");
       context.stroke();
     }
+    context.restore();
+  }
 
-    listen() {
-      const { canvas } = this;
-      const place = (event) => {
-        const box = canvas.getBoundingClientRect();
-        return [event.clientX - box.left, event.clientY - box.top];
-      };
-      canvas.addEventListener("pointerdown", (event) => {
-        if (event.button) return;
-        canvas.focus({ preventScroll: true });
-        TomoHet.capture(event);
-        this.dragging = place(event);
-        if (!event.shiftKey) this.stroke = [place(event)];
-      });
-      canvas.addEventListener("pointermove", (event) => {
-        const [x, y] = place(event);
-        if (!this.dragging) return this.point(x, y);
-        if (this.stroke) {
-          this.stroke.push([x, y]);
-          this.paint();
-        } else this.pan(x - this.dragging[0], y - this.dragging[1]);
-        this.dragging = [x, y];
-      });
-      canvas.addEventListener("pointerup", () => this.finish());
-      canvas.addEventListener("pointercancel", () => this.finish());
-      canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
-      canvas.addEventListener("dblclick", () => this.reset());
-      canvas.addEventListener("wheel", (event) => {
-        // A page that scrolls must go on scrolling: only a focused plot takes the wheel.
-        if (document.activeElement !== canvas) return;
-        event.preventDefault();
-        this.zoom(event.deltaY > 0 ? 1.15 : 1 / 1.15, ...place(event));
-      }, { passive: false });
-      const keys = {
-        "+": () => this.zoom(0.8), "=": () => this.zoom(0.8), "-": () => this.zoom(1.25), 0: () => this.reset(),
-        ArrowLeft: () => this.pan(30, 0), ArrowRight: () => this.pan(-30, 0),
-        ArrowUp: () => this.pan(0, 30), ArrowDown: () => this.pan(0, -30),
-        Escape: () => this.selection.clear(),
-      };
-      canvas.addEventListener("keydown", (event) => {
-        if (!keys[event.key]) return;
-        event.preventDefault();
-        keys[event.key]();
-      });
-    }
-
-    finish() {
-      const stroke = this.stroke;
-      this.stroke = this.dragging = null;
-      if (!stroke) return;
-      const wide = range(stroke.map((p) => p[0])), high = range(stroke.map((p) => p[1]));
-      // A click takes the lasso away.
-      if (wide[1] - wide[0] < 5 || high[1] - high[0] < 5) return this.selection.setLasso(null);
-      const { polygon, parts } = this.enclose(stroke);
-      this.selection.setLasso({ x: this.x.name, y: this.y.name, polygon, parts });
-    }
-
-    // Simplify in pixels, where both axes weigh the same, then cut into convex parts in data units.
-    enclose(stroke) {
-      const upright = stroke.map(([x, y]) => [x, -y]);
-      const { polygon } = TomoHet.lasso.fromPoints(upright, 2.5);
-      return TomoHet.lasso.fromPolygon(polygon.map(([x, y]) => [this.unx(x), this.uny(-y)]));
-    }
-
-    point(px, py) {
-      let best = -1, nearest = 100;
-      for (let i = 0; i < this.table.n; i++) {
-        const dx = this.px(this.x.values[i]) - px, dy = this.py(this.y.values[i]) - py;
-        const d = dx * dx + dy * dy;
-        if (d < nearest) [nearest, best] = [d, i];
+  listen() {
+    const { canvas } = this;
+    const placed = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
+      canvas.focus({ preventScroll: true });
+      capture(event);
+      this.from = placed(event);
+      if (!event.shiftKey && this.tool !== "pan") this.stroke = [this.from];
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const now = placed(event);
+      this.pointer = now;
+      if (!this.from) return this.repoint();
+      if (this.stroke) {
+        this.stroke.push(now);
+        this.paint();
+      } else {
+        this.pan(now[0] - this.from[0], now[1] - this.from[1]);
+        this.from = now;
       }
-      this.tip.hidden = best < 0;
-      if (best < 0) return;
-      this.tip.replaceChildren(...this.hover(best, [this.x, this.y]));
-      this.tip.style.left = `${Math.min(px + 14, this.width - 190)}px`;
-      this.tip.style.top = `${Math.max(4, py - 20)}px`;
+    });
+    canvas.addEventListener("pointerup", () => this.finish());
+    canvas.addEventListener("pointercancel", () => (this.stroke = this.from = null));
+    canvas.addEventListener("pointerleave", () => {
+      this.pointer = null;
+      this.tip.hidden = true;
+    });
+    canvas.addEventListener("dblclick", () => this.reset());
+    canvas.addEventListener("wheel", (event) => {
+      // A page that scrolls must go on scrolling: only a focused plot takes the wheel.
+      if (document.activeElement !== canvas) return;
+      event.preventDefault();
+      this.zoom(event.deltaY > 0 ? 1.15 : 1 / 1.15, ...placed(event));
+    }, { passive: false });
+    const keys = {
+      "+": () => this.zoom(0.8), "=": () => this.zoom(0.8), "-": () => this.zoom(1.25), 0: () => this.reset(),
+      ArrowLeft: () => this.pan(30, 0), ArrowRight: () => this.pan(-30, 0), ArrowUp: () => this.pan(0, 30), ArrowDown: () => this.pan(0, -30),
+      Enter: () => this.options.drawn({ kind: "box", box: this.view, by: "key" }),
+    };
+    canvas.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || !keys[event.key]) return;
+      event.preventDefault();
+      keys[event.key]();
+    });
+  }
+
+  finish() {
+    const stroke = this.stroke;
+    this.stroke = this.from = null;
+    if (!stroke) return;
+    const wide = range(stroke.map((p) => p[0])), high = range(stroke.map((p) => p[1]));
+    if (wide[1] - wide[0] < 5 && high[1] - high[0] < 5) {
+      this.paint();
+      const row = nearest(this.xs, this.ys, this.rows, this.place(1, this.left, MARGIN.top), ...stroke[0], 10);
+      return row >= 0 && this.options.clicked(row);
     }
-  };
-})();
+    if (this.tool === "box") {
+      const [from, , to] = boxOf(stroke), ascending = (a, b) => [Math.min(a, b), Math.max(a, b)];
+      const box = { x: ascending(this.unx(from[0]), this.unx(to[0])), y: ascending(this.uny(from[1]), this.uny(to[1])) };
+      this.options.drawn({ kind: "box", box });
+    } else this.options.drawn({ kind: "outline", stroke, toData: ([x, y]) => [this.unx(x), this.uny(y)] });
+  }
+
+  // Tell what lies under the pointer.
+  point() {
+    if (!this.pointer || !this.view) return;
+    const [px, py] = this.pointer;
+    const row = nearest(this.xs, this.ys, this.rows, this.place(1, this.left, MARGIN.top), px, py, 10);
+    this.tip.hidden = row < 0;
+    if (row < 0) return;
+    this.tip.replaceChildren(...this.options.hover(row));
+    this.tip.style.left = `${Math.min(px + 14, this.width - 190)}px`;
+    this.tip.style.top = `${Math.max(4, py - 20)}px`;
+  }
+}
+
+// The rectangle between the ends of a stroke.
+function boxOf(stroke) {
+  const [[x0, y0], [x1, y1]] = [stroke[0], stroke[stroke.length - 1]];
+  return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
+}
