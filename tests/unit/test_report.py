@@ -174,6 +174,7 @@ def random_table(n: int) -> pd.DataFrame:
         (9e6, ["f8"] * 4, 200_000),
         (2.4e6, ["u2"] * 4, 200_000),
         (1.7e6, ["u2", "u2", "u1", "u1"], 200_000),
+        (1.45e6, ["u2", "u2", "u1", "u1"], 200_000),
         (0.8e6, ["u2"] * 4, 66_666),
     ],
 )
@@ -195,7 +196,7 @@ def test_a_large_table_loses_precision_before_rows_and_its_axes_last(most_bytes,
 
 def test_whole_numbers_and_missing_values_survive_any_precision():
     values = pd.Series([-3, 400, np.nan, 12.0], name="a")
-    for precision in (0, 1, 2):
+    for precision in (0, 1, 2, 3):
         found = coded(values, precision)
         assert found.values.dtype == np.uint16
         np.testing.assert_array_equal(found.low + found.step * found.values[[0, 1, 3]], [-3, 400, 12])

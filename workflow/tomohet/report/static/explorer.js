@@ -84,12 +84,11 @@ export class Explorer {
       element("button", { type: "button", "data-tool": tool, "aria-pressed": String(tool === "lasso"), onclick: () => this.setTool(tool) }, tool)));
     const main = element("div", { class: "panel" },
       element("div", { class: "controls" }, picker("x", numbers, state.x, set("x")), picker("y", numbers, state.y, set("y")),
-        picker("Colour", [...all, [BY_SETS, "named selections"]], state.colour, set("colour"))),
-      element("div", { class: "controls" }, this.tools, element("span", { class: "hint" }, "Shift-drag moves, the wheel zooms a clicked plot, a click marks a particle"),
-        element("span", { class: "buttons" }, button("+", "Zoom in", () => this.scatter.zoom(0.8)), button("−", "Zoom out", () => this.scatter.zoom(1.25)),
+        this.tools, element("span", { class: "buttons" }, button("+", "Zoom in", () => this.scatter.zoom(0.8)), button("−", "Zoom out", () => this.scatter.zoom(1.25)),
           button("Reset", "Show all", () => this.scatter.reset()), button("PNG", "Save the plot as PNG", () => this.savePng()), button("SVG", "Save the plot as SVG", () => this.saveSvg()),
           noun === "particle" && button("Link", "Copy a link to this view", (made) => copy(location.href, made)))),
-      this.key, plot);
+      element("div", { class: "controls key-row" }, picker("Colour", [...all, [BY_SETS, "named selections"]], state.colour, set("colour")), this.key), plot,
+      element("p", { class: "hint" }, "Shift-drag moves the view, the wheel zooms a clicked plot, a click marks a particle in the table."));
     const panelHost = element("div", { class: "panel selection" });
     this.panel = new SelectionPanel(panelHost, sets, {
       noun, round: payload.round, known: [...document.querySelectorAll("section[data-round]")].map((s) => s.dataset.round),
@@ -185,7 +184,8 @@ export class Explorer {
     const { colours, low, high } = colouring(table, state.colour, sets.chosen);
     const outlines = sets.chosen.flatMap(({ query, number }) => [...query.matchAll(INSIDE)].map(([, x, y, corners]) =>
       ({ x: JSON.parse(x), y: JSON.parse(y), corners: JSON.parse(corners), colour: css(category(number)) })));
-    const look = { colours, mask: state.colour === BY_SETS ? null : mask, outlines };
+    const mixed = table.columns.get(state.colour)?.kind === "number";
+    const look = { colours, mixed, mask: state.colour === BY_SETS ? null : mask, outlines };
     this.scatter.show(state.x, state.y, look);
     this.drawKey(mask, low, high);
     const range = rangeOf(sets.gesture, state.histogram, active.query);

@@ -2,7 +2,7 @@
 import { labelledTicks, range } from "./axes.js";
 import { capture, element, onceAFrame, onLayout, style } from "./dom.js";
 
-const BINS = 60, HEIGHT = 140, LEFT = 62, RIGHT = 12, FOOT = 40, TOP = 8;
+const BINS = 60, HEIGHT = 140, LEFT = 76, RIGHT = 12, FOOT = 40, TOP = 8;
 
 export class Histogram {
   // options: { noun, ranged(name, [low, high] or null) }
@@ -11,6 +11,7 @@ export class Histogram {
     this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-roledescription": "histogram" });
     host.append(this.canvas);
     this.redraw = onceAFrame(() => this.draw());
+    this.pass = onceAFrame(() => this.options.ranged(this.name, this.chosen));
     this.listen();
     onLayout(host, () => this.draw());
   }
@@ -112,7 +113,7 @@ export class Histogram {
 
   tell(range) {
     this.chosen = range && range.map((v) => Number(v.toPrecision(5)));
-    this.options.ranged(this.name, this.chosen);
+    this.pass();
     this.redraw();
   }
 }

@@ -1,7 +1,7 @@
 // The table of particles: only the rows in view are in the page; a click on a column's head sorts.
 import { element, onceAFrame, onLayout } from "./dom.js";
 
-const ROW = 27, EXTRA = 6, MOST_HEIGHT = 8_000_000;
+const ROW = 27, EXTRA = 6, MOST_HEIGHT = 8_000_000, SOON = 20_000;
 
 export class Rows {
   // options: { noun, clicked(row) }
@@ -23,7 +23,10 @@ export class Rows {
     const rows = mask ? Uint32Array.from({ length: mask.reduce((sum, v) => sum + v, 0) }) : Uint32Array.from({ length: n }, (_, i) => i);
     if (mask) for (let i = 0, k = 0; i < n; i++) if (mask[i]) rows[k++] = i;
     Object.assign(this, { names, ordinal, unsorted: rows });
-    this.order();
+    clearTimeout(this.waiting);
+    // Sorting many rows must not hold up a selection that is being dragged.
+    if (this.sort && rows.length > SOON) this.waiting = setTimeout(() => this.order(), 150);
+    else this.order();
   }
 
   order() {
@@ -37,6 +40,8 @@ export class Rows {
     this.drawHead();
     this.redraw();
   }
+
+  isText(name) { return typeof this.table.columns.get(name)?.categories?.[0] === "string"; }
 
   mark(row) {
     this.marked = row;
@@ -58,7 +63,7 @@ export class Rows {
         this.sort = { name, up: sorted !== "ascending" };
         this.order();
       };
-      return element("div", { role: "columnheader", "aria-sort": sorted },
+      return element("div", { role: "columnheader", "aria-sort": sorted, class: this.isText(name) ? "text" : null },
         element("button", { type: "button", title: `Sort by ${label}`, onclick: sortBy }, label, { none: "", ascending: " ▲", descending: " ▼" }[sorted]));
     }));
   }
@@ -69,7 +74,7 @@ export class Rows {
     this.body.style.height = `${Math.max(1, rows.length) * step + (step < ROW ? height : 0)}px`;
     const made = [];
     for (let k = first; k < last; k++) {
-      const row = rows[k], cell = (text) => element("div", { role: "cell" }, text);
+      const row = rows[k], cell = (text, name) => element("div", { role: "cell", class: this.isText(name) ? "text" : null, title: this.isText(name) ? text : null }, text);
       const choose = () => {
         this.marked = row;
         this.options.clicked(row);
@@ -78,7 +83,7 @@ export class Rows {
       made.push(element("div", {
         role: "row", class: row === this.marked ? "row marked" : "row", "aria-rowindex": k + 2, onclick: choose,
         style: `top:${first * step + (k - first) * ROW}px`,
-      }, cell(this.ordinal[row].toLocaleString("en")), ...this.names.map((name) => cell(this.table.text(name, row)))));
+      }, cell(this.ordinal[row].toLocaleString("en")), ...this.names.map((name) => cell(this.table.text(name, row), name))));
     }
     if (!rows.length) made.push(element("p", { class: "hint" }, `No ${this.options.noun} is selected.`));
     this.body.replaceChildren(...made);
