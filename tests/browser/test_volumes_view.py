@@ -5,12 +5,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from real_time import played as in_real_time
 
 from fake_results import make_results
 from tomohet.files.pickles import load_array
@@ -19,10 +20,6 @@ from tomohet.report import write_report
 
 PLAYER = Path(__file__).with_name("volumes_player.js")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=20000 --dump-dom"
-).split()
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +38,8 @@ def scenes(results, tmp_path_factory):
     played = folder / "played.html"
     page = write_report(results).read_text()
     played.write_text(page.replace("</body>", f"<script>{PLAYER.read_text()}</script></body>"))
-    command = [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=1400,900"]
-    done = subprocess.run([*command, played.as_uri()], capture_output=True, text=True, timeout=180)
-    outcome = re.search(r'<pre id="outcome">(.*?)</pre>', done.stdout, re.S)
-    assert outcome, done.stderr[-2000:]
+    outcome = re.search(r'<pre id="outcome">(.*?)</pre>', in_real_time(browser, played, folder), re.S)
+    assert outcome, "the player did not finish"
     answer = json.loads(html.unescape(outcome[1]))
     assert answer["failure"] is None, answer["failure"]
     return answer["scenes"]
@@ -102,6 +97,14 @@ def test_movie_moves_along_a_component_and_stops(scenes):
 def test_keys_move_the_sections(scenes):
     before, after = scenes["section"]["before"], scenes["section"]["after"]
     assert after == [before[0] + 1, before[1], before[2] + 1]
+
+
+def test_a_cluster_is_shown_large_and_selected(scenes, results):
+    found = scenes["cluster"]
+    kmeans = pd.read_parquet(results / "all/particles.parquet")["kmeans"]
+    assert found["shown"] == "A · k-means cluster 2" and found["query"] == "kmeans == 2"
+    assert found["title"] == "A · Selection A"
+    assert found["n"] == f"Linear model, mean of {(kmeans == 2).sum()} particles"
 
 
 def test_a_click_in_a_tomogram_chooses_the_particle_and_a_selection_fades_the_others(scenes, results):

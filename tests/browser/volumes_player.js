@@ -80,6 +80,21 @@ const PLAYS = {
     return { title, playing, moved: view.items.step.at !== -2, first };
   },
 
+  // A cluster of the small volumes in the large view, and its particles selected in the plots.
+  async cluster(view) {
+    const { explorer } = document.querySelector('[data-from="round-all-explorer-spec"]');
+    document.querySelector('[data-from="round-all-structures-spec"]').viewer.panels[2].root.querySelector("button.plain").click();
+    await settled(view);
+    const shown = view.columns.a.title.textContent;
+    view.picked.click();
+    await new Promise((next) => setTimeout(next, 100));
+    await settled(view);
+    const found = { shown, query: explorer.sets.active.query, title: view.columns.a.title.textContent, n: view.columns.a.note.textContent };
+    await explorer.sets.clear();
+    await new Promise((next) => setTimeout(next, 50));
+    return found;
+  },
+
   // In the tomograms: another tomogram, a click on a particle, a selection that fades the others.
   async cell() {
     const { cell } = document.querySelector('[data-from="round-all-cell-spec"]'), told = [];
@@ -114,4 +129,5 @@ playAll().catch((error) => (window.failure = error.stack)).then((scenes) => {
   const outcome = TomoHet.modules.dom.element("pre", { id: "outcome" });
   outcome.textContent = JSON.stringify({ scenes, failure: window.failure ?? null });
   document.body.append(outcome);
+  finished();
 });

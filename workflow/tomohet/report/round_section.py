@@ -182,6 +182,7 @@ def structure_captions(round_: Round) -> list[dict]:
             caption["note"] = f"{sizes[index]:,} particles ({100 * sizes[index] / sizes.sum():.0f} %)"
         if clusters:
             caption["colour"] = colours[index]
+            caption["group"] = {"column": "kmeans", "value": index}
             caption["detail"] = details.get(index, "")
         captions.append(caption)
     return captions

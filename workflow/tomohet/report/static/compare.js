@@ -3,6 +3,7 @@ import { difference, load } from "./codec.js";
 import { gradient } from "./colours.js";
 import { Column } from "./column.js";
 import { element, number, onLayout } from "./dom.js";
+import { tick } from "./inputs.js";
 import { Items } from "./items.js";
 import { Movie } from "./movie.js";
 import { START, turned } from "./raster.js";
@@ -58,17 +59,13 @@ class Compare {
       this.refresh();
     });
     const labelled = (text, ...inputs) => element("label", { class: "picker" }, element("span", {}, text), ...inputs);
-    const tick = (text, change) => {
-      const box = element("input", { type: "checkbox" });
-      box.addEventListener("change", () => change(box.checked));
-      return element("label", { class: "picker" }, box, element("span", {}, text));
-    };
     const models = element("select", { "aria-label": "Model" }, ...data.models.map((m, i) => element("option", { value: i }, m.label)));
     models.addEventListener("change", () => this.setModel(Number(models.value)));
     this.how = element("p", { class: "hint" });
+    this.picked = element("button", { type: "button", title: "Select the particles of A in the plots", onclick: () => this.selectChosen() }, "Select A");
     this.movie = new Movie(this);
     const top = element("div", { class: "controls" }, ...(data.models.length > 1 ? [labelled("Model", models)] : []), labelled("A", this.selects.a), labelled("B", this.selects.b),
-      element("button", { type: "button", onclick: () => this.swap() }, "Swap"), labelled("Particle", this.number));
+      element("button", { type: "button", onclick: () => this.swap() }, "Swap"), this.picked, labelled("Particle", this.number));
     const below = element("div", { class: "controls" }, labelled("Level", this.slider, levelText),
       ...(data.blocks.length ? [tick("Blocks", (on) => this.showBlocks(on))] : []), tick("Spin", (on) => this.spin(on)),
       element("button", { type: "button", onclick: () => this.resetCamera() }, "Reset view"), this.movie.root);
@@ -83,7 +80,6 @@ class Compare {
     made.addEventListener("change", () => {
       this.movie.stop();
       this.choose(side, made.value);
-      this.tellChosen(made.value);
     });
     return made;
   }
@@ -93,12 +89,14 @@ class Compare {
       select.replaceChildren(...this.items.choices().map(([title, entries]) => element("optgroup", { label: title }, ...entries.map(([value, text]) => element("option", { value }, text)))));
       select.value = this.chosen[side];
     }
+    this.picked.disabled = !this.chosen.a.startsWith("group");
   }
 
   // Events of the round: its named selections, and a particle that was clicked.
   listen() {
     this.section.addEventListener("tomohet:selection", ({ detail }) => this.setSets(detail.sets.filter((s) => s.rows.length)));
     this.section.addEventListener("tomohet:particle", ({ detail }) => this.showParticle(detail.row));
+    this.section.addEventListener("tomohet:show", ({ detail }) => this.showGroup(detail));
   }
 
   setSets(sets) {
@@ -115,11 +113,18 @@ class Compare {
     return this.refresh();
   }
 
-  // Tell the round's other views which rows of the particle table a chosen state or cluster holds.
-  tellChosen(key) {
-    if (!key.startsWith("group")) return;
-    const { column, value, n } = this.data.groups[key.slice(6)];
-    this.section.dispatchEvent(new CustomEvent("tomohet:group", { detail: { column, value, n } }));
+  // Ask the explorer to select the particles of the state or cluster on side A.
+  selectChosen() {
+    const group = this.data.groups[this.chosen.a.slice("group ".length)];
+    this.section.dispatchEvent(new CustomEvent("tomohet:group", { detail: { column: group.column, value: group.value } }));
+  }
+
+  // Show a state or cluster on side A.
+  showGroup({ column, value }) {
+    const found = this.data.groups.findIndex((g) => g.column === column && g.value === value);
+    if (found < 0) return null;
+    this.host.scrollIntoView({ block: "center" });
+    return this.choose("a", `group ${found}`);
   }
 
   choose(side, key) {

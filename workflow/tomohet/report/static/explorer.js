@@ -137,6 +137,7 @@ export class Explorer {
   listen() {
     if (this.payload.noun !== "particle") return;
     this.round?.addEventListener("tomohet:volumes", ({ detail }) => this.sets.term("volumes", membership("volume", [...detail.rows])));
+    this.round?.addEventListener("tomohet:group", ({ detail }) => this.sets.term("group", membership(detail.column, [detail.value])));
     document.addEventListener("schemechange", () => this.refresh());
   }
 

@@ -11,6 +11,13 @@ export function slider(label, attributes, read, change) {
   return element("label", { class: "picker" }, element("span", {}, label), input, output);
 }
 
+// A box to tick.
+export function tick(label, change) {
+  const box = element("input", { type: "checkbox" });
+  box.addEventListener("change", () => change(box.checked));
+  return element("label", { class: "picker" }, box, element("span", {}, label));
+}
+
 export function choice(label, options, change) {
   const select = element("select", { "aria-label": label }, ...options.map(([value, text]) => element("option", { value }, text)));
   select.addEventListener("change", () => change(select.value));

@@ -9,8 +9,7 @@ import { divergingOf } from "./scales.js";
 import { steer } from "./steer.js";
 import { isosurface } from "./surface.js";
 
-const SURFACE = [176, 190, 208];
-const PROJECTED = 4; // of a projection's differences, which are thinned by the depth of the box
+const SURFACE = [176, 190, 208], PROJECTED = 4; // of a projection's differences, which are thinned by the depth of the box
 
 class Viewer {
   constructor(host, set, volumes) {
@@ -31,8 +30,7 @@ class Viewer {
   // gets the full colour.
   measure() {
     const { captions } = this.set, size = this.box ** 3, all = captions.reduce((sum, c) => sum + (c.n ?? 1), 0) || 1;
-    this.mean = new Float32Array(size);
-    this.variance = new Float32Array(size);
+    [this.mean, this.variance] = [new Float32Array(size), new Float32Array(size)];
     captions.forEach((c, i) => this.volume(i).forEach((v, k) => (this.mean[k] += (v * (c.n ?? 1)) / all)));
     captions.forEach((c, i) => this.volume(i).forEach((v, k) => (this.variance[k] += ((v - this.mean[k]) ** 2 * (c.n ?? 1)) / all)));
     this.spread = 4 * Math.sqrt(this.variance.reduce((sum, v) => sum + v, 0) / size) || 1;
@@ -99,13 +97,21 @@ class Viewer {
     document.addEventListener("schemechange", () => this.redraw());
   }
 
+  // The caption's name; that of a cluster shows it in the large view of volumes.
+  name({ label, group }) {
+    const round = this.host.closest("[data-round]");
+    if (!group || !round) return element("b", {}, label);
+    const show = () => round.dispatchEvent(new CustomEvent("tomohet:show", { detail: group }));
+    return element("button", { type: "button", class: "plain", title: "Show in the large view", onclick: show }, label);
+  }
+
   panel(caption, i) {
     const solid = element("canvas", { class: "solid", role: "img", tabindex: "0", "aria-label": `Isosurface of ${caption.label}` });
     const flat = element("canvas", { class: "flat", role: "img", "aria-label": `Section or projection of ${caption.label}` });
     flat.width = flat.height = this.side;
     steer(solid, this);
     const mark = caption.colour ? [element("span", { class: "swatch", style: `--c:${caption.colour}` })] : [];
-    const text = element("figcaption", { title: caption.file }, ...mark, element("b", {}, caption.label), element("small", {}, caption.note || ""),
+    const text = element("figcaption", { title: caption.file }, ...mark, this.name(caption), element("small", {}, caption.note || ""),
       ...(caption.detail ? [element("small", { title: "Mean occupancies of its particles" }, caption.detail)] : []));
     return { root: element("figure", { class: "volume" }, solid, flat, text), solid, flat, i };
   }
