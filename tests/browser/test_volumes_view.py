@@ -13,7 +13,7 @@ import pytest
 import torch
 from real_time import played as in_real_time
 
-from fake_results import make_results
+from fake_results import BLOCKS, make_results
 from tomohet.files.pickles import load_array
 from tomohet.model.load import load_model
 from tomohet.report import write_report
@@ -92,6 +92,13 @@ def test_movie_moves_along_a_component_and_stops(scenes):
     found = scenes["movie"]
     assert found["title"] == "A · Component 2 at −2.0 SD"
     assert found["playing"] == "Stop" and found["moved"]
+
+
+def test_sections_go_to_where_the_volumes_differ(scenes):
+    found = scenes["place"]
+    # State 1 lacks block C, whose middle is here (`fake_results.BLOCKS`).
+    expected = np.array(BLOCKS["C"]) * found["box"]
+    assert np.abs(np.array(found["point"]) - expected).max() <= 1.5
 
 
 def test_keys_move_the_sections(scenes):

@@ -110,6 +110,16 @@ const PLAYS = {
     return { told, row: cell.data.rows[point.i], tomogram: cell.data.tomogram[point.i], bright, drawn: covered(cell.big), pressed: cell.small.map((s) => s.button.getAttribute("aria-pressed")) };
   },
 
+  // The sections go to where a new pair differs, until the user moves them.
+  async place(view) {
+    const key = (label) => `map ${view.data.maps.findIndex((m) => m.label === label)}`, { grid } = view.data;
+    view.resetCamera();
+    await settled(view);
+    view.chosen = { a: key("State 0"), b: key("State 1") };
+    await settled(view);
+    return { point: view.point.map((v, axis) => v + grid.corner[axis]), box: grid.box };
+  },
+
   section(view) {
     const canvas = view.columns.a.sections.canvases[0], before = [...view.point];
     canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { difference, Grid, Model, rows } from "../../workflow/tomohet/report/static/codec.js";
+import { fitted, tellingPoint } from "../../workflow/tomohet/report/static/framing.js";
 import { Items } from "../../workflow/tomohet/report/static/items.js";
 import { isosurface, surfaceMaker } from "../../workflow/tomohet/report/static/surface.js";
 
@@ -115,4 +116,21 @@ test("the page makes the surfaces that a failing worker has not finished", async
 test("the worker's source is complete in itself", () => {
   const made = new Function(`return (${surfaceMaker})()`)();
   near(made(peak, 6, 0.5).positions, isosurface(peak, 6, 0.5).positions);
+});
+
+test("the camera looks at the middle of what is above the level, and the sections hold it", () => {
+  const edge = 30, volume = Float32Array.from({ length: edge ** 3 }, (_, i) =>
+    Math.hypot((i % edge) - 18, (Math.floor(i / edge) % edge) - 14, Math.floor(i / edge ** 2) - 11) < 4.1 ? 1 : 0);
+  const { centre, zoom, side } = fitted(volume, edge, 0.5);
+  near(centre, [18, 14, 11], 0.01);
+  assert.ok(Math.abs(zoom - (0.42 * edge) / 4) < 0.1);
+  assert.ok(side / 2 >= 4 + 3.5 && side <= edge);
+  assert.equal(fitted(new Float32Array(27), 3, 0.5).zoom, 1.26); // nothing is above the level
+});
+
+test("sections go to the largest difference that is more than one voxel", () => {
+  const edge = 12, cube = new Float32Array(edge ** 3), at = (z, y, x) => (z * edge + y) * edge + x;
+  cube[at(2, 2, 2)] = 5; // noise in one voxel
+  for (const [dz, dy, dx] of [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]]) cube[at(7 + dz, 5 + dy, 8 + dx)] = -2;
+  assert.deepEqual(tellingPoint(cube, edge), [7, 5, 8]);
 });

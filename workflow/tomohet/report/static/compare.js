@@ -3,6 +3,7 @@ import { difference, load } from "./codec.js";
 import { gradient } from "./colours.js";
 import { Column } from "./column.js";
 import { element, number, onLayout } from "./dom.js";
+import { fitted, quantile, tellingPoint } from "./framing.js";
 import { tick } from "./inputs.js";
 import { Items } from "./items.js";
 import { Movie } from "./movie.js";
@@ -13,21 +14,6 @@ import { surfaceOf } from "./surfaces.js";
 const FIRST_LEVEL = 0.3, LOWEST_LEVEL = 3; // of the 99.9th percentile; in sigma
 const GREYS = [0.01, 0.9995];
 const SHOWN_DIFFERENCE = 0.3, MORE = "#c8413b", LESS = "#3a74b8"; // of the colours' limit
-
-function quantile(values, fraction) {
-  return Float32Array.from(values).sort()[Math.round(fraction * (values.length - 1))];
-}
-
-// Where to look, [x, y, z], and how near, to have all voxels above a level in view; and the width of sections.
-function fitted(cube, edge, level) {
-  const sum = [0, 0, 0], place = (i) => [i % edge, Math.floor(i / edge) % edge, Math.floor(i / (edge * edge))];
-  const inside = [...cube.keys()].filter((i) => cube[i] > level);
-  inside.forEach((i) => place(i).forEach((v, a) => (sum[a] += v)));
-  const centre = inside.length ? sum.map((v) => v / inside.length) : sum.map(() => (edge - 1) / 2);
-  const far = inside.reduce((most, i) => Math.max(most, Math.hypot(...place(i).map((v, a) => v - centre[a]))), 1);
-  const aside = Math.max(...centre.map((v) => Math.abs(v - (edge - 1) / 2)));
-  return { centre, zoom: Math.max(1, Math.min(4, (0.42 * edge) / far)), side: Math.min(edge, 2 * Math.ceil(1.1 * far + aside)) };
-}
 
 class Compare {
   constructor(host, data) {
@@ -161,7 +147,9 @@ class Compare {
     const a = items.resolve(chosen.a, chosen.b), b = items.resolve(chosen.b, chosen.a);
     const apart = difference(a.values, b.values, sigma), level = this.level * sigma;
     this.greys ||= { low: quantile(b.values, GREYS[0]), high: quantile(b.values, GREYS[1]) };
-    this.point ||= this.tellingPoint(grid.cube(apart.values));
+    const pair = `${chosen.a} ${chosen.b} ${items.key}`;
+    if (!this.placed && pair !== this.pair && chosen.a !== "step") this.point = tellingPoint(grid.cube(apart.values), grid.edge);
+    Object.assign(this, { pair, point: this.point || [0, 1, 2].map(() => Math.floor(grid.edge / 2)) });
     columns.a.caption(`A · ${a.label}`, a.note, a.colour);
     columns.b.caption(`B · ${b.label}`, b.note, b.colour);
     const beyond = SHOWN_DIFFERENCE * apart.limit, change = grid.cube(apart.values);
@@ -178,23 +166,9 @@ class Compare {
     this.redraw();
   }
 
-  // The voxel around which (3 x 3 x 3) the difference is largest.
-  tellingPoint(cube) {
-    const { edge } = this.data.grid, middle = Math.floor(edge / 2);
-    let most = 0, point = [middle, middle, middle];
-    for (let z = 1; z < edge - 1; z++) {
-      for (let y = 1; y < edge - 1; y++) {
-        for (let x = 1; x < edge - 1; x++) {
-          const at = (z * edge + y) * edge + x;
-          const sum = Math.abs(cube[at - 1] + cube[at] + cube[at + 1] + cube[at - edge] + cube[at + edge] + cube[at - edge * edge] + cube[at + edge * edge]);
-          if (sum > most) [most, point] = [sum, [z, y, x]];
-        }
-      }
-    }
-    return point;
-  }
-
+  // The user puts the sections elsewhere: from then on they stay, until the view is reset.
   move(axis, at) {
+    this.placed = true;
     this.point[axis] = Math.max(0, Math.min(this.data.grid.edge - 1, at));
     this.redraw();
   }
@@ -223,7 +197,8 @@ class Compare {
 
   resetCamera() {
     this.camera = { rotation: START, ...this.fit };
-    this.redraw();
+    Object.assign(this, { placed: false, pair: null });
+    this.refresh();
   }
 
   drawKey() {

@@ -6,6 +6,11 @@ export class Items {
     Object.assign(this, { data, model: 0, sets: [], particle: 0, step: { component: 0, at: 0 } });
   }
 
+  // What the volumes under the same names depend on.
+  get key() {
+    return JSON.stringify([this.model, this.particle, this.sets.map((s) => [s.name, s.rows.length, s.rows[0]])]);
+  }
+
   get space() {
     return this.data.models[this.model];
   }
