@@ -15,6 +15,7 @@ class Mutant(NamedTuple):
 TESTS = {
     "analysis/maven/calibration.py": ["test_maven_amplitudes.py"],
     "analysis/maven/occupancy.py": ["test_maven_amplitudes.py"],
+    "analysis/neighbours.py": ["test_neighbours.py"],
     "analysis/siren/bits.py": ["test_siren_pairs.py"],
     "analysis/siren/pairs.py": ["test_siren_pairs.py"],
     "analysis/siren/popcount.py": ["test_siren_pairs.py"],
@@ -51,6 +52,10 @@ TESTS = {
     "reconstruction/noise.py": ["test_windowed_noise.py", "test_noise_levels.py"],
     "reconstruction/observations.py": ["test_observations.py"],
     "reconstruction/prior.py": ["test_map_prior.py"],
+    "report/cell.py": ["test_report_cell.py"],
+    "report/codec.py": ["test_report_volumes.py"],
+    "report/compare.py": ["test_report_volumes.py"],
+    "report/spaces.py": ["test_report_volumes.py"],
 }
 
 # Each file's changes of the forward model, of signs, axes, factors and limits. Those of the first list once
@@ -206,6 +211,19 @@ FURTHER = [
     Mutant("mapback/placements.py", "= position_A - origin_A", "= position_A + origin_A"),
     Mutant("mapback/scene.py", ".to_numpy() - rotation @ centre_A", ".to_numpy() - centre_A"),
     Mutant("mapback/scene.py", "(box // 2) * pixel_size_A", "(box / 2 + 0.5) * pixel_size_A"),
+    Mutant("analysis/neighbours.py", '"mji,mj->mi"', '"mij,mj->mi"'),
+    Mutant(
+        "analysis/neighbours.py",
+        "np.lexsort((rng.random(len(labels)), tomograms))",
+        "np.argsort(rng.random(len(labels)))",
+    ),
+    Mutant("analysis/neighbours.py", "min(1.0, 2 * min(below, above))", "min(below, above)"),
+    Mutant("analysis/neighbours.py", "np.arange(len(rows), 0, -1)", "1"),
+    Mutant("report/cell.py", "pose[:, :, 2]", "pose[:, 2, :]"),
+    Mutant("report/codec.py", "root * (rest @ rest.T) * root.T", "rest @ rest.T"),
+    Mutant("report/codec.py", "[row + zero for row, _ in coded]", "[row for row, _ in coded]"),
+    Mutant("report/compare.py", "np.std((first - second) / 2)", "np.std(first - second)"),
+    Mutant("report/spaces.py", "[0].numpy() - mean for j", "[0].numpy() for j"),
 ]
 
 MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER]
