@@ -232,6 +232,15 @@ def test_every_tomogram_can_be_chosen_however_many_there_are():
     assert len(payload["columns"][0]["categories"]) == 300
 
 
+def test_scenes_of_tomograms_are_named_where_they_exist(tmp_path):
+    folder = make_results(tmp_path / "fake", n=60, rounds=("all",))
+    scene = folder / "all" / "mapback" / "tomo_TS_02" / "mapback.cxc"
+    scene.parent.mkdir(parents=True)
+    scene.write_text("open")
+    explorer = specs(write_report(folder).read_text())["round-all-explorer"]
+    assert explorer["scenes"] == {"TS_02": "all/mapback/tomo_TS_02/mapback.cxc"}
+
+
 def test_the_first_view_shows_the_occupancy_that_the_axes_explain():
     rng = np.random.default_rng(1)
     present = rng.random(2000) < 0.5
