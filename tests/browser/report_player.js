@@ -79,6 +79,19 @@ const PLAYS = {
     return { query: sets.active.query, chosen: chosen(explorer) };
   },
 
+  // The plot as pictures: SVG that is well formed, with one circle for each particle in view; PNG without holes.
+  async pictures() {
+    const explorer = explorerOf("all"), { asPng, asSvg } = TomoHet.modules.exports, { scatter } = explorer;
+    scatter.reset();
+    const text = await asSvg(scatter, TomoHet.modules.axes.labelledTicks), svg = new DOMParser().parseFromString(text, "image/svg+xml");
+    const png = await createImageBitmap(await asPng(scatter.canvas)), canvas = new OffscreenCanvas(png.width, png.height);
+    canvas.getContext("2d").drawImage(png, 0, 0);
+    return {
+      circles: svg.querySelectorAll("circle").length, error: svg.querySelector("parsererror")?.textContent ?? "", texts: svg.querySelectorAll("text").length,
+      holes: pixels(canvas).filter((v, i) => i % 4 === 3 && v < 255).length,
+    };
+  },
+
   async named() {
     const explorer = explorerOf("all"), { sets } = explorer, heard = [];
     explorer.round.addEventListener("tomohet:selection", ({ detail }) => heard.push(detail.sets.map((set) => [set.name, set.rows.length])));

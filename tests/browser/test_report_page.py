@@ -94,6 +94,12 @@ def test_clusters_ranges_and_boxes_combine(scenes, table):
     assert 0 < len(found["chosen"]) < (table["kmeans"].isin([1, 3])).sum()
 
 
+def test_the_plot_can_be_saved_as_pictures(scenes, table):
+    found = scenes["pictures"]
+    assert (found["error"], found["circles"], found["holes"]) == ("", len(table), 0)
+    assert found["texts"] > 6
+
+
 def test_named_selections_are_queries_that_others_hear_of_and_that_a_link_keeps(scenes, table):
     found = scenes["named"]
     assert found["queries"] == [["A", "kmeans == 0"], ["B", "not (kmeans in [1, 2] or kmeans == 3)"]]
