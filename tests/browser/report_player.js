@@ -104,9 +104,10 @@ const PLAYS = {
     await sets.term("typed", "kmeans == 3");
     await sets.invert();
     const queries = sets.sets.map((set) => [set.name, set.query]), counts = sets.sets.map((set) => set.count);
-    const address = location.hash;
+    const address = location.hash, last = heard.length;
     sets.remove(sets.sets[1]);
-    return { queries, counts, heard: heard[heard.length - 2], address };
+    heard.length = last;
+    return { queries, counts, heard: heard[heard.length - 1], address };
   },
 
   // What `tomohet select` would refuse cannot be copied.

@@ -21,7 +21,7 @@ const INSIDE = /in_polygon\(("[^"]*"), ("[^"]*"), (\[\[.*?\]\])\)/g;
 export class Explorer {
   constructor(host, payload, round) {
     this.table = new Table(payload.table);
-    Object.assign(this, { host, payload, round, sets: new Sets(this.table), strokes: 0 });
+    Object.assign(this, { host, payload, round, sets: new Sets(this.table), strokes: 0, told: "{}" });
     const { names, numbers } = this.table;
     const occupancy = numbers.find((name) => name === payload.colour && /^(maven|siren)_/.test(name)) || numbers.find((name) => /^(maven|siren)_/.test(name));
     this.state = { x: payload.axes[0], y: payload.axes[1], colour: payload.colour, histogram: occupancy || numbers[0], tomogram: null };
@@ -196,8 +196,9 @@ export class Explorer {
       this.scene.hidden = !this.payload.scenes?.[state.tomogram];
     }
     this.rows.show(this.tableColumns(), this.ordinal, mask);
-    this.tell("tomohet:selection", { sets: sets.chosen.map((set) => ({ name: set.name, colour: css(category(set.number)), rows: sets.rows(set) })) });
-    const selections = Object.fromEntries(sets.chosen.map(({ name, query }) => [name, query]));
+    const selections = Object.fromEntries(sets.chosen.map(({ name, query }) => [name, query])), told = JSON.stringify(selections);
+    if (told !== this.told) this.tell("tomohet:selection", { sets: sets.chosen.map((set) => ({ name: set.name, colour: css(category(set.number)), rows: sets.rows(set) })) });
+    this.told = told;
     if (this.payload.noun === "particle") this.tell("tomohet:view", { state: { ...state, ...selections } });
   }
 
