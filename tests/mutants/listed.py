@@ -51,6 +51,9 @@ TESTS = {
     "reconstruction/noise.py": ["test_windowed_noise.py", "test_noise_levels.py"],
     "reconstruction/observations.py": ["test_observations.py"],
     "reconstruction/prior.py": ["test_map_prior.py"],
+    "report/codes.py": ["test_report_tables.py"],
+    "report/view.py": ["test_report_tables.py"],
+    "rounds/polygons.py": ["test_polygons.py"],
 }
 
 # Each file's changes of the forward model, of signs, axes, factors and limits. Those of the first list once
@@ -206,6 +209,19 @@ FURTHER = [
     Mutant("mapback/placements.py", "= position_A - origin_A", "= position_A + origin_A"),
     Mutant("mapback/scene.py", ".to_numpy() - rotation @ centre_A", ".to_numpy() - centre_A"),
     Mutant("mapback/scene.py", "(box // 2) * pixel_size_A", "(box / 2 + 0.5) * pixel_size_A"),
+    Mutant(
+        "report/codes.py", "np.rint((numbers[known] - low) / step)", "np.floor((numbers[known] - low) / step)"
+    ),
+    Mutant(
+        "report/codes.py",
+        "codes = np.full(len(numbers), missing, kind)",
+        "codes = np.zeros(len(numbers), kind)",
+    ),
+    Mutant("report/view.py", "/ (n - cells)", "/ n"),
+    Mutant("rounds/polygons.py", "found ^= spans", "found |= spans"),
+    Mutant("rounds/polygons.py", "(y1 > y) != (y2 > y)", "(y1 > y) != (y2 >= y)"),
+    Mutant("rounds/polygons.py", "& np.isfinite(x) & np.isfinite(y)", ""),
+    Mutant("rounds/polygons.py", "sign = -1.0 if", "sign = 1.0 if"),
 ]
 
 MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER]
