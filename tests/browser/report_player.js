@@ -16,7 +16,7 @@ const explorerOf = (name) => document.querySelector(`[data-from="round-${name}-e
 const viewerOf = (name) => document.querySelector(`[data-from="round-${name}-spec"]`).viewer;
 const chosen = ({ sets, table }) => Array.from(sets.rows(), (row) => table.ordinal[row]);
 // Selections are written after their columns are loaded: wait for what was just started.
-const settled = () => new Promise((resolve) => setTimeout(resolve, 50));
+const settled = () => explorerOf("all").sets.settled;
 // A stroke through corners in data units, twelve points along each side.
 const around = (scatter, corners) => corners.flatMap(([x, y], i) => {
   const [u, v] = corners[(i + 1) % corners.length];
@@ -79,6 +79,19 @@ const PLAYS = {
     return { query: sets.active.query, chosen: chosen(explorer) };
   },
 
+  // The plot as pictures: SVG that is well formed, with one circle for each particle in view; PNG without holes.
+  async pictures() {
+    const explorer = explorerOf("all"), { asPng, asSvg } = TomoHet.modules.exports, { scatter } = explorer;
+    scatter.reset();
+    const text = await asSvg(scatter, TomoHet.modules.axes.labelledTicks), svg = new DOMParser().parseFromString(text, "image/svg+xml");
+    const png = await createImageBitmap(await asPng(scatter.canvas)), canvas = new OffscreenCanvas(png.width, png.height);
+    canvas.getContext("2d").drawImage(png, 0, 0);
+    return {
+      circles: svg.querySelectorAll("circle").length, error: svg.querySelector("parsererror")?.textContent ?? "", texts: svg.querySelectorAll("text").length,
+      holes: pixels(canvas).filter((v, i) => i % 4 === 3 && v < 255).length,
+    };
+  },
+
   async named() {
     const explorer = explorerOf("all"), { sets } = explorer, heard = [];
     explorer.round.addEventListener("tomohet:selection", ({ detail }) => heard.push(detail.sets.map((set) => [set.name, set.rows.length])));
@@ -91,9 +104,10 @@ const PLAYS = {
     await sets.term("typed", "kmeans == 3");
     await sets.invert();
     const queries = sets.sets.map((set) => [set.name, set.query]), counts = sets.sets.map((set) => set.count);
-    const address = location.hash;
+    const address = location.hash, last = heard.length;
     sets.remove(sets.sets[1]);
-    return { queries, counts, heard: heard[heard.length - 2], address };
+    heard.length = last;
+    return { queries, counts, heard: heard[heard.length - 1], address };
   },
 
   // What `tomohet select` would refuse cannot be copied.

@@ -1,11 +1,5 @@
 """The report's page in a real browser: drawn without errors, and its selections are what pandas selects."""
 
-import html
-import json
-import os
-import re
-import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -14,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from headless import find_browser, played
 
 from fake_results import make_results
 from tomohet.errors import InputError
@@ -23,19 +18,11 @@ from tomohet.rounds.polygons import inside
 from tomohet.rounds.select import select
 
 PLAYER = Path(__file__).with_name("report_player.js")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=20000 --dump-dom"
-).split()
 
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None and os.environ.get("TOMOHET_REQUIRE_BROWSER") == "1":
-        pytest.fail("TOMOHET_REQUIRE_BROWSER=1, but there is no chromium")
-    return found or pytest.skip("no chromium")
+    return find_browser()
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +41,8 @@ def play(browser, results, tmp_path_factory):
     page = write_report(results).read_text()
 
     @cache
-    def act(width: int) -> dict:
-        folder = tmp_path_factory.mktemp(f"browser_{width}")
-        played = folder / "played.html"
-        played.write_text(page.replace("</body>", f"<script>{PLAYER.read_text()}</script></body>"))
-        command = [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900"]
-        done = subprocess.run([*command, played.as_uri()], capture_output=True, text=True, timeout=180)
-        outcome = re.search(r'<pre id="outcome">(.*?)</pre>', done.stdout, re.S)
-        assert outcome, done.stderr[-2000:]
-        answer = json.loads(html.unescape(outcome[1]))
-        assert answer["failure"] is None, answer["failure"]
-        return answer["scenes"]
+    def act(width: int, anchor: str = "") -> dict:
+        return played(browser, page, PLAYER, tmp_path_factory.mktemp(f"browser_{width}"), width, anchor)
 
     return act
 
@@ -114,6 +92,12 @@ def test_clusters_ranges_and_boxes_combine(scenes, table):
     assert "<= umap1 <=" in found["query"]
     assert found["chosen"] == select(table, found["query"]).tolist()
     assert 0 < len(found["chosen"]) < (table["kmeans"].isin([1, 3])).sum()
+
+
+def test_the_plot_can_be_saved_as_pictures(scenes, table):
+    found = scenes["pictures"]
+    assert (found["error"], found["circles"], found["holes"]) == ("", len(table), 0)
+    assert found["texts"] > 6
 
 
 def test_named_selections_are_queries_that_others_hear_of_and_that_a_link_keeps(scenes, table):

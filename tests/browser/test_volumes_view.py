@@ -1,17 +1,13 @@
 """The view of volumes in a real browser: live means are tomohet's own, and every control acts."""
 
-import html
-import json
-import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from real_time import played as in_real_time
+from headless import find_browser, played
 
 from fake_results import BLOCKS, make_results
 from tomohet.files.pickles import load_array
@@ -19,7 +15,6 @@ from tomohet.model.load import load_model
 from tomohet.report import write_report
 
 PLAYER = Path(__file__).with_name("volumes_player.js")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +24,8 @@ def results(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes(results, tmp_path_factory):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None and os.environ.get("TOMOHET_REQUIRE_BROWSER") == "1":
-        pytest.fail("TOMOHET_REQUIRE_BROWSER=1, but there is no chromium")
-    if browser is None:
-        pytest.skip("no chromium")
-    folder = tmp_path_factory.mktemp("browser")
-    played = folder / "played.html"
     page = write_report(results).read_text()
-    played.write_text(page.replace("</body>", f"<script>{PLAYER.read_text()}</script></body>"))
-    outcome = re.search(r'<pre id="outcome">(.*?)</pre>', in_real_time(browser, played, folder), re.S)
-    assert outcome, "the player did not finish"
-    answer = json.loads(html.unescape(outcome[1]))
-    assert answer["failure"] is None, answer["failure"]
-    return answer["scenes"]
+    return played(find_browser(), page, PLAYER, tmp_path_factory.mktemp("browser"))
 
 
 def test_live_mean_is_the_mean_that_eval_vol_decodes(scenes, results):

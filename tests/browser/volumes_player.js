@@ -139,5 +139,4 @@ playAll().catch((error) => (window.failure = error.stack)).then((scenes) => {
   const outcome = TomoHet.modules.dom.element("pre", { id: "outcome" });
   outcome.textContent = JSON.stringify({ scenes, failure: window.failure ?? null });
   document.body.append(outcome);
-  finished();
 });

@@ -56,6 +56,9 @@ TESTS = {
     "report/codec.py": ["test_report_volumes.py"],
     "report/compare.py": ["test_report_volumes.py"],
     "report/spaces.py": ["test_report_volumes.py"],
+    "report/codes.py": ["test_report_tables.py"],
+    "report/view.py": ["test_report_tables.py"],
+    "rounds/polygons.py": ["test_polygons.py"],
 }
 
 # Each file's changes of the forward model, of signs, axes, factors and limits. Those of the first list once
@@ -224,6 +227,19 @@ FURTHER = [
     Mutant("report/codec.py", "[row + zero for row, _ in coded]", "[row for row, _ in coded]"),
     Mutant("report/compare.py", "np.std((first - second) / 2)", "np.std(first - second)"),
     Mutant("report/spaces.py", "[0].numpy() - mean for j", "[0].numpy() for j"),
+    Mutant(
+        "report/codes.py", "np.rint((numbers[known] - low) / step)", "np.floor((numbers[known] - low) / step)"
+    ),
+    Mutant(
+        "report/codes.py",
+        "codes = np.full(len(numbers), missing, kind)",
+        "codes = np.zeros(len(numbers), kind)",
+    ),
+    Mutant("report/view.py", "/ (n - cells)", "/ n"),
+    Mutant("rounds/polygons.py", "found ^= spans", "found |= spans"),
+    Mutant("rounds/polygons.py", "(y1 > y) != (y2 > y)", "(y1 > y) != (y2 >= y)"),
+    Mutant("rounds/polygons.py", "& np.isfinite(x) & np.isfinite(y)", ""),
+    Mutant("rounds/polygons.py", "sign = -1.0 if", "sign = 1.0 if"),
 ]
 
 MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER]

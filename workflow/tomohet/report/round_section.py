@@ -11,12 +11,12 @@ from tomohet.report.blobs import Blobs
 from tomohet.report.cell import cell
 from tomohet.report.collect import STAGES, Round, depth_of
 from tomohet.report.compare import comparison
+from tomohet.report.explorer import explorer
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.reading import Reader
 from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes
-from tomohet.report.tables import MOST_CATEGORIES, is_category, label_of, plottable, table_payload
+from tomohet.report.tables import MOST_CATEGORIES, label_of
 from tomohet.report.truth import truth_context
-from tomohet.report.view import best_view
 from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
 
 UNITS_IN_CAPTION = 5
@@ -143,28 +143,6 @@ def tiles(round_: Round) -> list[dict]:
         units = len(figures.amounts(round_.occupancies, "maven_"))
         found.append({"label": "MAVEn units", "value": str(units), "note": "pieces of the model"})
     return found
-
-
-def explorer(
-    round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str, most_bytes: float
-) -> dict | None:
-    """Make an interactive table of particles or volumes.
-
-    None with fewer than two columns of numbers to plot.
-    """
-    if table is None or len(table) < 2 or key not in table:
-        return None
-    names = plottable(table)
-    if sum(not is_category(table[name]) for name in names) < 2:
-        return None
-    axes, colour = best_view(table, names)
-    return {
-        "noun": key,
-        "table": table_payload(blobs, table, key, most_bytes),
-        "axes": axes,
-        "colour": colour,
-        "round": round_.name,
-    }
 
 
 def structure_captions(round_: Round) -> list[dict]:

@@ -11,7 +11,6 @@ export class Histogram {
     this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-roledescription": "histogram" });
     host.append(this.canvas);
     this.redraw = onceAFrame(() => this.draw());
-    this.pass = onceAFrame(() => this.options.ranged(this.name, this.chosen));
     this.listen();
     onLayout(host, () => this.draw());
   }
@@ -97,7 +96,8 @@ export class Histogram {
       this.tell([this.from, at(event)].sort((a, b) => a - b).map((px) => this.unpx(px)));
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (this.from != null && Math.abs(at(event) - this.from) < 4) this.tell(null);
+      if (this.from == null) return;
+      this.tell(Math.abs(at(event) - this.from) < 4 ? null : this.chosen, true);
       this.from = null;
     });
     canvas.addEventListener("pointercancel", () => (this.from = null));
@@ -111,9 +111,13 @@ export class Histogram {
     });
   }
 
-  tell(range) {
+  // Pass a range on: at once, or while it is being dragged at most once a frame.
+  tell(range, atOnce = false) {
     this.chosen = range && range.map((v) => Number(v.toPrecision(5)));
-    this.pass();
+    const pass = () => this.options.ranged(this.name, this.chosen);
+    cancelAnimationFrame(this.passing);
+    if (atOnce) pass();
+    else this.passing = requestAnimationFrame(pass);
     this.redraw();
   }
 }

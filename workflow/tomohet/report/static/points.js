@@ -70,7 +70,7 @@ export function cells(image, xs, ys, rows, place, { colours, mask, faded, cell, 
       const colour = count ? ((blue[at] / share) << 16) | ((green[at] / share) << 8) | (red[at] / share) : grey;
       const value = ((opacity(count || others[at]) << 24) | colour) >>> 0;
       const x1 = Math.min(image.width, (i + 1) * cell), y1 = Math.min(image.height, (j + 1) * cell);
-      for (let y = j * cell; y < y1; y++) pixels.fill(value, y * image.width + i * cell, y * image.width + x1);
+      for (let y = j * cell; y < y1; y++) for (let x = i * cell; x < x1; x++) pixels[y * image.width + x] = value;
     }
   }
   return most;

@@ -1,5 +1,6 @@
 // The table of particles: only the rows in view are in the page; a click on a column's head sorts.
 import { element, onceAFrame, onLayout } from "./dom.js";
+import { toolbar } from "./toolbar.js";
 
 const ROW = 27, EXTRA = 6, MOST_HEIGHT = 8_000_000, SOON = 20_000;
 
@@ -7,13 +8,21 @@ export class Rows {
   // options: { noun, clicked(row) }
   constructor(host, table, options) {
     Object.assign(this, { host, table, options, names: [], rows: new Uint32Array(0), sort: null, marked: -1 });
-    this.head = element("div", { class: "rowhead", role: "row" });
+    this.head = toolbar(element("div", { class: "rowhead", role: "row" }));
     this.body = element("div", { class: "rowbody", role: "rowgroup" });
-    this.scroller = element("div", { class: "rows", role: "table", tabindex: "0", "aria-label": `Table of ${options.noun}s` },
+    this.scroller = element("div", { class: "rows", role: "table", tabindex: "0", "aria-label": `Table of ${options.noun}s; up and down mark a row` },
       element("div", { role: "rowgroup", class: "rowtop" }, this.head), this.body);
     host.append(this.scroller);
     this.redraw = onceAFrame(() => this.draw());
     this.scroller.addEventListener("scroll", this.redraw);
+    this.scroller.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!step || event.target !== this.scroller || !this.rows.length) return;
+      event.preventDefault();
+      const at = Math.max(0, Math.min(this.rows.length - 1, this.rows.indexOf(this.marked) + step));
+      this.mark(this.rows[at]);
+      this.options.clicked(this.rows[at]);
+    });
     onLayout(host, () => this.draw());
   }
 

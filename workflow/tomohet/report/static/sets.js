@@ -25,7 +25,7 @@ export const withinOutline = (x, y, corners) =>
 
 export class Sets {
   constructor(table) {
-    Object.assign(this, { table, mode: "new", listeners: [], sets: [], active: null, error: "" });
+    Object.assign(this, { table, mode: "new", listeners: [], sets: [], active: null, error: "", settled: Promise.resolve() });
     this.create();
   }
 
@@ -95,7 +95,12 @@ export class Sets {
 
   // Give a selection a query; what is wrong with it stands in `error`. A part of the query may be evaluated
   // in its place, and `whole` makes the query's mask of the part's.
-  async write(query, set = this.active, part = query, whole = (found) => found) {
+  write(query, set = this.active, part = query, whole = (found) => found) {
+    this.settled = this.evaluate(query, set, part, whole);
+    return this.settled;
+  }
+
+  async evaluate(query, set, part, whole) {
     try {
       const parsed = part.trim() ? parse(part) : null;
       if (parsed) await this.table.load(parsed.columns);
