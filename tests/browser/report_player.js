@@ -16,7 +16,7 @@ const explorerOf = (name) => document.querySelector(`[data-from="round-${name}-e
 const viewerOf = (name) => document.querySelector(`[data-from="round-${name}-spec"]`).viewer;
 const chosen = ({ sets, table }) => Array.from(sets.rows(), (row) => table.ordinal[row]);
 // Selections are written after their columns are loaded: wait for what was just started.
-const settled = () => new Promise((resolve) => setTimeout(resolve, 500));
+const settled = () => explorerOf("all").sets.settled;
 // A stroke through corners in data units, twelve points along each side.
 const around = (scatter, corners) => corners.flatMap(([x, y], i) => {
   const [u, v] = corners[(i + 1) % corners.length];
@@ -79,6 +79,19 @@ const PLAYS = {
     return { query: sets.active.query, chosen: chosen(explorer) };
   },
 
+  // The plot as pictures: SVG that is well formed, with one circle for each particle in view; PNG without holes.
+  async pictures() {
+    const explorer = explorerOf("all"), { asPng, asSvg } = TomoHet.modules.exports, { scatter } = explorer;
+    scatter.reset();
+    const text = await asSvg(scatter, TomoHet.modules.axes.labelledTicks), svg = new DOMParser().parseFromString(text, "image/svg+xml");
+    const png = await createImageBitmap(await asPng(scatter.canvas)), canvas = new OffscreenCanvas(png.width, png.height);
+    canvas.getContext("2d").drawImage(png, 0, 0);
+    return {
+      circles: svg.querySelectorAll("circle").length, error: svg.querySelector("parsererror")?.textContent ?? "", texts: svg.querySelectorAll("text").length,
+      holes: pixels(canvas).filter((v, i) => i % 4 === 3 && v < 255).length,
+    };
+  },
+
   async named() {
     const explorer = explorerOf("all"), { sets } = explorer, heard = [];
     explorer.round.addEventListener("tomohet:selection", ({ detail }) => heard.push(detail.sets.map((set) => [set.name, set.rows.length])));
@@ -91,9 +104,10 @@ const PLAYS = {
     await sets.term("typed", "kmeans == 3");
     await sets.invert();
     const queries = sets.sets.map((set) => [set.name, set.query]), counts = sets.sets.map((set) => set.count);
-    const address = location.hash;
+    const address = location.hash, last = heard.length;
     sets.remove(sets.sets[1]);
-    return { queries, counts, heard: heard[heard.length - 2], address };
+    heard.length = last;
+    return { queries, counts, heard: heard[heard.length - 1], address };
   },
 
   // What `tomohet select` would refuse cannot be copied.
@@ -180,7 +194,7 @@ const PLAYS = {
       const r = Math.hypot(...[i % box, Math.floor(i / box) % box, Math.floor(i / box / box)].map((v) => v - centre));
       volume[i] = Math.max(0, Math.min(255, Math.round(128 + 16 * (7.3 - r))));
     });
-    const { positions, normals, indices } = TomoHet.isosurface(volume, box, 128);
+    const { positions, normals, indices } = TomoHet.modules.surface.isosurface(volume, box, 128);
     const vector = (array, i) => [...array.subarray(3 * i, 3 * i + 3)];
     const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
     const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
@@ -208,7 +222,7 @@ const PLAYS = {
     viewer.setLevel(220);
     const high = draw();
     viewer.setLevel(viewer.set.level);
-    viewer.camera.rotation = TomoHet.raster.turned(viewer.camera.rotation, 200, 0);
+    viewer.camera.rotation = TomoHet.modules.raster.turned(viewer.camera.rotation, 200, 0);
     const turned = draw();
     viewer.setTint("difference");
     viewer.drawPanel(0, false);

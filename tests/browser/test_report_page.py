@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from headless import find_browser, played
 
 from fake_results import make_results
 from tomohet.errors import InputError
@@ -17,6 +18,11 @@ from tomohet.rounds.polygons import inside
 from tomohet.rounds.select import select
 
 PLAYER = Path(__file__).with_name("report_player.js")
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    return find_browser()
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +36,25 @@ def table(results):
 
 
 @pytest.fixture(scope="module")
-def scenes_at(play_scenes, results):
-    """`scenes_at(width)`: outcomes of the player's scenes in a window `width` pixels wide, by name."""
+def play(browser, results, tmp_path_factory):
+    """`play(width)`: outcomes of the player's scenes in a window `width` pixels wide, by name."""
     page = write_report(results).read_text()
-    return cache(lambda width: play_scenes(page, PLAYER.read_text(), width))
+
+    @cache
+    def act(width: int, anchor: str = "") -> dict:
+        return played(browser, page, PLAYER, tmp_path_factory.mktemp(f"browser_{width}"), width, anchor)
+
+    return act
 
 
 @pytest.fixture(scope="module")
-def scenes(scenes_at):
-    return scenes_at(1400)
+def scenes(play):
+    return play(1400)
 
 
 @pytest.mark.parametrize("width", [1400, 800])
-def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(scenes_at, width):
-    found = scenes_at(width)["layout"]
+def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(play, width):
+    found = play(width)["layout"]
     assert found["figures"] == found["drawn"] > 10
     assert found["failed"] == 0
     assert found["overflow"] <= 0
@@ -81,6 +92,12 @@ def test_clusters_ranges_and_boxes_combine(scenes, table):
     assert "<= umap1 <=" in found["query"]
     assert found["chosen"] == select(table, found["query"]).tolist()
     assert 0 < len(found["chosen"]) < (table["kmeans"].isin([1, 3])).sum()
+
+
+def test_the_plot_can_be_saved_as_pictures(scenes, table):
+    found = scenes["pictures"]
+    assert (found["error"], found["circles"], found["holes"]) == ("", len(table), 0)
+    assert found["texts"] > 6
 
 
 def test_named_selections_are_queries_that_others_hear_of_and_that_a_link_keeps(scenes, table):

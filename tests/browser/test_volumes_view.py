@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from headless import find_browser, played
 
-from fake_results import make_results
+from fake_results import BLOCKS, make_results
 from tomohet.files.pickles import load_array
 from tomohet.model.load import load_model
 from tomohet.report import write_report
@@ -21,8 +23,9 @@ def results(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def scenes(play_scenes, results):
-    return play_scenes(write_report(results).read_text(), PLAYER.read_text())
+def scenes(results, tmp_path_factory):
+    page = write_report(results).read_text()
+    return played(find_browser(), page, PLAYER, tmp_path_factory.mktemp("browser"))
 
 
 def test_live_mean_is_the_mean_that_eval_vol_decodes(scenes, results):
@@ -74,9 +77,24 @@ def test_movie_moves_along_a_component_and_stops(scenes):
     assert found["playing"] == "Stop" and found["moved"]
 
 
+def test_sections_go_to_where_the_volumes_differ(scenes):
+    found = scenes["place"]
+    # State 1 lacks block C, whose middle is here (`fake_results.BLOCKS`).
+    expected = np.array(BLOCKS["C"]) * found["box"]
+    assert np.abs(np.array(found["point"]) - expected).max() <= 1.5
+
+
 def test_keys_move_the_sections(scenes):
     before, after = scenes["section"]["before"], scenes["section"]["after"]
     assert after == [before[0] + 1, before[1], before[2] + 1]
+
+
+def test_a_cluster_is_shown_large_and_selected(scenes, results):
+    found = scenes["cluster"]
+    kmeans = pd.read_parquet(results / "all/particles.parquet")["kmeans"]
+    assert found["shown"] == "A · k-means cluster 2" and found["query"] == "kmeans == 2"
+    assert found["title"] == "A · Selection A"
+    assert found["n"] == f"Linear model, mean of {(kmeans == 2).sum()} particles"
 
 
 def test_a_click_in_a_tomogram_chooses_the_particle_and_a_selection_fades_the_others(scenes, results):

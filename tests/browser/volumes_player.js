@@ -25,7 +25,7 @@ const PLAYS = {
     const { grid } = view.data;
     return {
       a: [...grid.cube(view.shown.a.values)], b: [...grid.cube(view.shown.b.values)], edge: grid.edge, corner: grid.corner,
-      title: view.columns.a.title.textContent, other: view.columns.b.title.textContent, worker: TomoHet.surfaces.inWorker,
+      title: view.columns.a.title.textContent, other: view.columns.b.title.textContent, worker: TomoHet.modules.surfaces.inWorker(),
     };
   },
 
@@ -80,6 +80,21 @@ const PLAYS = {
     return { title, playing, moved: view.items.step.at !== -2, first };
   },
 
+  // A cluster of the small volumes in the large view, and its particles selected in the plots.
+  async cluster(view) {
+    const { explorer } = document.querySelector('[data-from="round-all-explorer-spec"]');
+    document.querySelector('[data-from="round-all-structures-spec"]').viewer.panels[2].root.querySelector("button.plain").click();
+    await settled(view);
+    const shown = view.columns.a.title.textContent;
+    view.picked.click();
+    await new Promise((next) => setTimeout(next, 100));
+    await settled(view);
+    const found = { shown, query: explorer.sets.active.query, title: view.columns.a.title.textContent, n: view.columns.a.note.textContent };
+    await explorer.sets.clear();
+    await new Promise((next) => setTimeout(next, 50));
+    return found;
+  },
+
   // In the tomograms: another tomogram, a click on a particle, a selection that fades the others.
   async cell() {
     const { cell } = document.querySelector('[data-from="round-all-cell-spec"]'), told = [];
@@ -93,6 +108,16 @@ const PLAYS = {
     const bright = [...cell.data.rows].filter((row, i) => cell.alpha(i) === 1);
     send("tomohet:selection", { sets: [] });
     return { told, row: cell.data.rows[point.i], tomogram: cell.data.tomogram[point.i], bright, drawn: covered(cell.big), pressed: cell.small.map((s) => s.button.getAttribute("aria-pressed")) };
+  },
+
+  // The sections go to where a new pair differs, until the user moves them.
+  async place(view) {
+    const key = (label) => `map ${view.data.maps.findIndex((m) => m.label === label)}`, { grid } = view.data;
+    view.resetCamera();
+    await settled(view);
+    view.chosen = { a: key("State 0"), b: key("State 1") };
+    await settled(view);
+    return { point: view.point.map((v, axis) => v + grid.corner[axis]), box: grid.box };
   },
 
   section(view) {
@@ -111,7 +136,7 @@ async function playAll() {
 }
 
 playAll().catch((error) => (window.failure = error.stack)).then((scenes) => {
-  const outcome = TomoHet.element("pre", { id: "outcome" });
+  const outcome = TomoHet.modules.dom.element("pre", { id: "outcome" });
   outcome.textContent = JSON.stringify({ scenes, failure: window.failure ?? null });
   document.body.append(outcome);
 });

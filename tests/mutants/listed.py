@@ -15,6 +15,7 @@ class Mutant(NamedTuple):
 TESTS = {
     "analysis/maven/calibration.py": ["test_maven_amplitudes.py"],
     "analysis/maven/occupancy.py": ["test_maven_amplitudes.py"],
+    "analysis/neighbours.py": ["test_neighbours.py"],
     "analysis/siren/bits.py": ["test_siren_pairs.py"],
     "analysis/siren/pairs.py": ["test_siren_pairs.py"],
     "analysis/siren/popcount.py": ["test_siren_pairs.py"],
@@ -58,6 +59,13 @@ TESTS = {
     "serving/means.py": ["test_serve_requests.py"],
     "serving/models.py": ["test_serve_requests.py"],
     "serving/results_files.py": ["test_serve.py"],
+    "report/cell.py": ["test_report_cell.py"],
+    "report/codec.py": ["test_report_volumes.py"],
+    "report/compare.py": ["test_report_volumes.py"],
+    "report/spaces.py": ["test_report_volumes.py"],
+    "report/codes.py": ["test_report_tables.py"],
+    "report/view.py": ["test_report_tables.py"],
+    "rounds/polygons.py": ["test_polygons.py"],
 }
 
 # Each file's changes of the forward model, of signs, axes, factors and limits. Those of the first list once
@@ -218,6 +226,32 @@ FURTHER = [
     Mutant("serving/results_files.py", "not path.is_relative_to(root.resolve()) or not", "not"),
     Mutant("serving/means.py", "+ content_digest(*known, particles)", "+ content_digest(*known)"),
     Mutant("serving/models.py", "volume = maps[0]", "volume = -maps[0]"),
+    Mutant("analysis/neighbours.py", '"mji,mj->mi"', '"mij,mj->mi"'),
+    Mutant(
+        "analysis/neighbours.py",
+        "np.lexsort((rng.random(len(labels)), tomograms))",
+        "np.argsort(rng.random(len(labels)))",
+    ),
+    Mutant("analysis/neighbours.py", "min(1.0, 2 * min(below, above))", "min(below, above)"),
+    Mutant("analysis/neighbours.py", "np.arange(len(rows), 0, -1)", "1"),
+    Mutant("report/cell.py", "pose[:, :, 2]", "pose[:, 2, :]"),
+    Mutant("report/codec.py", "root * (rest @ rest.T) * root.T", "rest @ rest.T"),
+    Mutant("report/codec.py", "[row + zero for row, _ in coded]", "[row for row, _ in coded]"),
+    Mutant("report/compare.py", "np.std((first - second) / 2)", "np.std(first - second)"),
+    Mutant("report/spaces.py", "[0].numpy() - mean for j", "[0].numpy() for j"),
+    Mutant(
+        "report/codes.py", "np.rint((numbers[known] - low) / step)", "np.floor((numbers[known] - low) / step)"
+    ),
+    Mutant(
+        "report/codes.py",
+        "codes = np.full(len(numbers), missing, kind)",
+        "codes = np.zeros(len(numbers), kind)",
+    ),
+    Mutant("report/view.py", "/ (n - cells)", "/ n"),
+    Mutant("rounds/polygons.py", "found ^= spans", "found |= spans"),
+    Mutant("rounds/polygons.py", "(y1 > y) != (y2 > y)", "(y1 > y) != (y2 >= y)"),
+    Mutant("rounds/polygons.py", "& np.isfinite(x) & np.isfinite(y)", ""),
+    Mutant("rounds/polygons.py", "sign = -1.0 if", "sign = 1.0 if"),
 ]
 
 MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER]

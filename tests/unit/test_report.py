@@ -2,19 +2,18 @@
 
 import json
 import re
-import zlib
-from base64 import b64decode
 
 import numpy as np
 import pandas as pd
 import pytest
+from page_blobs import decoded
 
 from fake_results import CLUSTERS, make_results
 from tomohet.errors import InputError
 from tomohet.files.mrc import write_volume
+from tomohet.report import bundle as bundle_module
 from tomohet.report import write_report
 from tomohet.report.blobs import Blobs
-from tomohet.report.codes import coded
 from tomohet.report.collect import collect
 from tomohet.report.facts import facts_of, tables_of
 from tomohet.report.figures import (
@@ -28,8 +27,6 @@ from tomohet.report.figures import (
 )
 from tomohet.report.reading import Reader, numbered
 from tomohet.report.space import LEAST_TABLE_BYTES, TABLE_BYTES, share, table_bytes
-from tomohet.report.tables import is_category, label_of, plottable, table_payload
-from tomohet.report.view import best_view, explained
 from tomohet.report.volumes import contour_level, even_choice, to_bytes, volume_set
 
 
@@ -41,13 +38,6 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(results):
     return write_report(results).read_text()
-
-
-def decoded(element: str, dtype) -> np.ndarray:
-    raw = np.frombuffer(zlib.decompress(b64decode(re.search(">([^<]*)<", element)[1])), np.uint8)
-    if "data-planes" in element:
-        raw = raw.reshape(np.dtype(dtype).itemsize, -1).T
-    return np.frombuffer(raw.tobytes(), dtype)
 
 
 def specs(page: str) -> dict:
@@ -157,108 +147,13 @@ def test_text_from_files_cannot_break_out_of_the_page(tmp_path):
     assert next(c for c in columns if c["name"] == "tomogram")["categories"] == ["</script><b>x", "TS_01"]
 
 
-def test_table_values_arrive_unchanged():
-    table = pd.DataFrame(
-        {"particle": [3, 5, 9], "pc1": [0.5, np.nan, -2.0], "kmeans": [1, 0, 1], "half": [1, 2, 1]}
-    )
-    blobs = Blobs()
-    payload = table_payload(blobs, table, "particle", 1000)
-    assert [c["name"] for c in payload["columns"]] == ["pc1", "kmeans"]
-    np.testing.assert_array_equal(np.cumsum(decoded(blobs.elements[0], "<i4")), [3, 5, 9])
-    np.testing.assert_array_equal(decoded(blobs.elements[1], "<f4"), np.float32([0.5, np.nan, -2.0]))
-    np.testing.assert_array_equal(decoded(blobs.elements[2], "u1"), [1, 0, 1])
-    assert payload["columns"][1]["categories"] == [0, 1]
-
-
-def random_table(n: int) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    names = ("pc1", "pc2", "quality", "score")
-    return pd.DataFrame({"particle": np.arange(n)} | {name: rng.random(n) for name in names})
-
-
-@pytest.mark.parametrize(
-    ("most_bytes", "kinds", "n"),
-    [
-        (9e6, ["f8"] * 4, 200_000),
-        (2.4e6, ["u2"] * 4, 200_000),
-        (1.7e6, ["u2", "u2", "u1", "u1"], 200_000),
-        (0.8e6, ["u2"] * 4, 66_666),
-    ],
-)
-def test_a_large_table_loses_precision_before_rows_and_its_axes_last(most_bytes, kinds, n):
-    table, first, second = random_table(200_000), Blobs(), Blobs()
-    payload = table_payload(first, table, "particle", most_bytes)
-    table_payload(second, table, "particle", most_bytes)
-    assert first.elements == second.elements
-    assert (payload["total"], payload["n"]) == (200_000, n)
-    assert [re.search('kind="(..)"', element)[1] for element in first.elements[1:]] == kinds
-    assert sum(map(len, first.elements[1:])) <= 1.02 * most_bytes + 500
-    rows = np.cumsum(decoded(first.elements[0], "<i4"))
-    assert len(np.unique(rows)) == n
-    column = payload["columns"][1]
-    kind = {"f8": "<f8", "u2": "<u2"}[kinds[1]]
-    values = column.get("low", 0) + column.get("step", 1) * decoded(first.elements[2], kind)
-    np.testing.assert_allclose(values, table["pc2"].to_numpy()[rows], atol=0.5001 * column.get("step", 0))
-
-
-def test_whole_numbers_and_missing_values_survive_any_precision():
-    values = pd.Series([-3, 400, np.nan, 12.0], name="a")
-    for precision in (0, 1, 2):
-        found = coded(values, precision)
-        assert found.values.dtype == np.uint16
-        np.testing.assert_array_equal(found.low + found.step * found.values[[0, 1, 3]], [-3, 400, 12])
-        assert found.values[2] == 65_535
-    assert coded(pd.Series([np.nan] * 3, name="a"), 0).values.tolist() == [255] * 3
-
-
-def test_what_holds_of_a_volume_is_stored_once():
-    volume = np.arange(4000) % 20
-    occupancy = np.random.default_rng(0).random(20)
-    table = pd.DataFrame(
-        {
-            "particle": np.arange(4000),
-            "volume": volume,
-            "maven_A": occupancy[volume],
-            "pc1": np.arange(4000.0) / 7,
-        }
-    )
-    blobs = Blobs()
-    payload = table_payload(blobs, table, "particle", 1e6)
-    column = next(c for c in payload["columns"] if c["name"] == "maven_A")
-    assert column["keyed"]
-    element = {re.search('id="(.*?)"', e)[1]: e for e in blobs.elements}
-    np.testing.assert_array_equal(decoded(element[column["blob"]], "<f8"), occupancy)
-    np.testing.assert_array_equal(decoded(element[payload["keys"]], "u1"), volume)
-
-
-def test_every_tomogram_can_be_chosen_however_many_there_are():
-    table = pd.DataFrame({"particle": np.arange(900), "tomogram": [f"TS_{i % 300}" for i in range(900)]})
-    table["source_path"] = [f"p{i}" for i in range(900)]
-    assert plottable(table) == ["tomogram"]
-    payload = table_payload(Blobs(), table, "particle", 1e6)
-    assert len(payload["columns"][0]["categories"]) == 300
-
-
-def test_the_first_view_shows_the_occupancy_that_the_axes_explain():
-    rng = np.random.default_rng(1)
-    present = rng.random(2000) < 0.5
-    table = pd.DataFrame(
-        {
-            "pc1": rng.normal(size=2000),
-            "pc2": rng.normal(size=2000),
-            "linear_z1": present + rng.normal(0, 0.2, 2000),
-            "linear_z2": rng.normal(size=2000),
-            "vpc1": present + rng.normal(0, 0.01, 2000),
-            "vpc2": rng.normal(size=2000),
-            "maven_noise": rng.normal(size=2000),
-            "maven_A": present + rng.normal(0, 0.1, 2000),
-            "kmeans": rng.integers(0, 4, 2000),
-        }
-    )
-    assert best_view(table, list(table)) == (("linear_z1", "linear_z2"), "maven_A")
-    assert best_view(table, ["pc1", "pc2", "kmeans"]) == (("pc1", "pc2"), "kmeans")
-    assert explained(table["pc1"], table["pc2"], table["maven_A"]) < 0.05
-    assert explained(table["linear_z1"], table["linear_z2"], table["maven_A"]) > 0.9
+def test_scenes_of_tomograms_are_named_where_they_exist(tmp_path):
+    folder = make_results(tmp_path / "fake", n=60, rounds=("all",))
+    scene = folder / "all" / "mapback" / "tomo_TS_02" / "mapback.cxc"
+    scene.parent.mkdir(parents=True)
+    scene.write_text("open")
+    explorer = specs(write_report(folder).read_text())["round-all-explorer"]
+    assert explorer["scenes"] == {"TS_02": "all/mapback/tomo_TS_02/mapback.cxc"}
 
 
 def test_space_is_shared_among_rounds_and_volumes():
@@ -269,22 +164,6 @@ def test_space_is_shared_among_rounds_and_volumes():
         assert box % 2 == 0 and (box == 20 or 2 * volumes * box**3 <= share(rounds).voxels)
     assert (share(1).box(1), share(1).map_box) == (48, 64)
     assert all(share(n).map_box % 2 == 0 for n in range(1, 100))
-
-
-def test_columns_kept_for_plotting():
-    table = pd.DataFrame(
-        {f"pc{i}": np.arange(5.0) for i in range(1, 20)} | {"constant": 1.0, "source_id": list("abcde")}
-    )
-    assert plottable(table) == [f"pc{i}" for i in range(1, 9)]
-
-
-def test_labels_and_kinds_of_columns():
-    assert label_of("x_A") == "x (Å)"
-    assert label_of("maven_A") == "occupancy of A (MAVEn)"  # chain A, no length
-    assert label_of("vpc2") == "volume PC 2"
-    assert is_category(pd.Series([1, 2, 2], name="kmeans"))
-    assert not is_category(pd.Series([38, 41, 41], name="n_tilts"))
-    assert not is_category(pd.Series([1.0, 2.0], name="pc1"))
 
 
 def test_resolution_is_interpolated_in_frequency():
@@ -435,3 +314,23 @@ def test_command_writes_where_it_is_told(run_script, tmp_path):
     assert (
         failed.returncode == 1 and failed.stderr.startswith("error: ") and "no such folder" in failed.stderr
     )
+
+
+def test_modules_are_joined_after_those_that_they_import(monkeypatch):
+    sources = {
+        "page": 'import { b } from "./b.js";\nimport { a } from "./a.js";\nexport const c = a + b;\n',
+        "b": 'import { a } from "./a.js";\nexport function b() { return a; }\n',
+        "a": "export const a = 1;\nconst own = 2;\n",
+    }
+    monkeypatch.setattr(bundle_module, "_source", sources.__getitem__)
+    monkeypatch.setattr(bundle_module, "CLASSIC", ())
+    assert bundle_module.in_order("page") == ["a", "b", "page"]
+    script = bundle_module.bundle()
+    assert "TomoHet.modules.b = (() => {\nconst { a } = TomoHet.modules.a;\nfunction b()" in script
+    assert "return { a };" in script and "export" not in script and "import" not in script
+    sources["a"] = 'import { b } from "./b.js";\n'
+    with pytest.raises(ValueError, match="page > b > a > b"):
+        bundle_module.in_order("page")
+    sources["a"] = 'import b from "./b.js";\n'
+    with pytest.raises(ValueError, match=r"a\.js: imports read"):
+        bundle_module.bundle()

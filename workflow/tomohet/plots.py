@@ -15,7 +15,7 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import atomic_path
 
 # Okabe and Ito's palette, distinguishable under the common colour-vision deficiencies.
-TINT, SHADE = 0.55, 0.45  # of the lighter and darker shades of the palette, for many labels
+TINT, SHADE = 0.45, 0.35  # of the lighter and darker shades of the palette, for many labels
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31", "#555555")
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"

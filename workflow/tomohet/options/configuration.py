@@ -75,8 +75,8 @@ class Round(Options):
     )
     select: str | None = option(
         None,
-        'Query on the parent\'s particle table, such as "maven_A > 0.5 and kmeans in [0, 2]"; '
-        "null keeps all.",
+        'Query on the parent\'s particle table, such as "maven_A > 0.5 and kmeans in [0, 2]" or '
+        'in_polygon("pc1", "pc2", [[0, 0], [1, 0], [0, 1]]); null keeps all.',
     )
     indices: str | None = option(
         None,

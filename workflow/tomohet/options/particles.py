@@ -164,7 +164,8 @@ class SelectOptions(Options):
     table: Path = option(..., "Particle table: <round>/particles.parquet or a prepared store's.", POSITIONAL)
     query: str | None = option(
         None,
-        "Condition on the table's columns, in pandas' words; none: every particle.",
+        "Condition on the table's columns, in pandas' words; also "
+        'in_polygon("pc1", "pc2", [[x, y], ...]). None: every particle.',
     )
     indices: Path | None = option(None, "Particle indices instead of a query.", metavar="PKL")
     output: Path | None = option(None, "Indices of the selected particles.", "-o", "--output", metavar="PKL")

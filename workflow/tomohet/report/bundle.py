@@ -3,13 +3,9 @@
 import re
 from importlib import resources
 
-# Modules in the order that they need; scripts without imports and exports stand between as they are.
-CLASSIC = """scales heatmap surface surfaces raster steer planes inputs viewer codec sections items
-    column movie compare cell""".split()
-SERVED = ("maps", "served")  # of a page that a server has written
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+)\.js";\n', re.M)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const|let) ([A-Za-z_]\w*))", re.M)
-START = "page"
+START, SERVED = "page", "served"  # the second of a page that a server has written
 
 
 def bundle(served: bool = False) -> str:
@@ -21,13 +17,10 @@ def bundle(served: bool = False) -> str:
     Raises ValueError when modules import each other in a circle, or in words other than these.
     """
     parts = ['"use strict";\nwindow.TomoHet = { modules: {} };\n']
-    order = in_order(START)
-    for name in order[:-1]:
-        parts.append(_module(name))
-    # Scripts that are no modules find the functions of these under the names they have always had.
-    parts.append("Object.assign(TomoHet, TomoHet.modules, TomoHet.modules.blobs, TomoHet.modules.dom);\n")
-    parts += [_source(name) for name in (*CLASSIC, *(SERVED if served else ()))]
-    parts.append(_module(order[-1]))
+    names = in_order(START)
+    if served:
+        names += [name for name in in_order(SERVED) if name not in names]
+    parts += [_module(name) for name in names]
     return "".join(parts)
 
 

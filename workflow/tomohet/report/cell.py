@@ -20,7 +20,7 @@ from tomohet.rounds import layout
 
 VOLUME_SERIES, SCENE = "volumes.star", "mapback.cxc"
 MOST_SHOWN = 60_000  # particles in the page; whole tomograms, the fullest first
-MOST_TESTED = 40_000  # particles in the test of neighbourhood
+MOST_TESTED = 10_000  # particles in the test of neighbourhood
 MOST_COLUMNS, MOST_VALUES = 16, 40
 LABELS = ("state", "maven_class", "kmeans", "gmm", "vkmeans")
 AMOUNTS = ("maven_", "siren_")

@@ -17,10 +17,11 @@ from tomohet.report.blobs import Blobs
 
 MOST_COMPONENTS = 12
 KEPT_VARIANCE = 0.995
+LEAST_WEIGHT = 0.1  # of a volume that stands for few particles, as a share of the average weight
 SMALLEST_GRID = 24
 BORDER = 2  # voxels beside the mask, so that surfaces are closed
 FOLDS = 5
-COARSE_VALUES = 500_000  # more coefficients than these are coded in 8 bits
+COARSE_VALUES = 200_000  # more coefficients than these are coded in 8 bits
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,9 @@ def principal(volumes: np.ndarray, weights: np.ndarray | None = None) -> Space:
     At most `MOST_COMPONENTS` components are kept, and no more than hold `KEPT_VARIANCE` of the variance. The
     coefficients (n, K) are the volumes' own.
 
-    weights : (n,) particles that each volume stands for
+    weights : (n,) particles that each volume stands for; at least `LEAST_WEIGHT` of their average
     """
-    weights = np.ones(len(volumes)) if weights is None else np.maximum(weights, 1e-6)
+    weights = np.ones(len(volumes)) if weights is None else np.maximum(weights, LEAST_WEIGHT * weights.mean())
     mean = np.average(volumes, axis=0, weights=weights).astype(np.float32)
     rest = volumes - mean
     root = np.sqrt(weights / weights.sum())[:, None]
@@ -182,12 +183,6 @@ def in_integers(values: np.ndarray, largest: int) -> tuple[np.ndarray, float]:
     return np.rint(values / scale), scale
 
 
-def add_map(blobs: Blobs, values: np.ndarray) -> dict:
-    """Put a map's voxels into the page in 16 bits."""
-    integers, scale = in_integers(values, 2**15 - 1)
-    return {"blob": blobs.add(integers.astype(np.int16)), "scale": scale}
-
-
 def add_rows(blobs: Blobs, rows: np.ndarray, fine: bool) -> dict:
     """Put rows of numbers into the page, each with its own scale; in 8 bits with 128 as 0 unless `fine`."""
     largest, zero, kind = (2**15 - 1, 0, np.int16) if fine else (127, 128, np.uint8)
@@ -199,7 +194,7 @@ def add_rows(blobs: Blobs, rows: np.ndarray, fine: bool) -> dict:
 def space_payload(blobs: Blobs, space: Space) -> dict:
     """Put a space into the page: mean, components, the particles' coefficients and their deviations."""
     return {
-        "mean": add_map(blobs, space.mean),
+        "mean": add_rows(blobs, space.mean[None], fine=True),
         "components": add_rows(blobs, space.components, fine=False),
         "particles": add_rows(blobs, space.coefficients.T, fine=space.coefficients.size <= COARSE_VALUES),
         "n": len(space.coefficients),

@@ -8,7 +8,8 @@ import pandas as pd
 
 BASE64 = 4 / 3
 PROBE_ROWS = 20_000  # rows by which the size of a column is foretold
-EXACT, FINE, COARSE = 0, 1, 2  # precision: as in the table; 16 bits; 8 bits
+EXACT, FINE, MEDIUM, COARSE = 0, 1, 2, 3  # precision: as in the table; 16, 12, 8 bits
+LEVELS = {FINE: (np.uint16, 65_534), MEDIUM: (np.uint16, 4_094), COARSE: (np.uint8, 254)}
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ def coded(values: pd.Series, precision: int) -> Coded:
     """Encode a column of numbers.
 
     Whole numbers that span less than 255 or 65,535 become codes without loss. Other numbers stay as they are
-    (`EXACT`), or their range is divided into 65,534 (`FINE`) or 254 (`COARSE`) equal steps.
+    (`EXACT`), or their range is divided into equal steps: 65,534 (`FINE`), 4,094 (`MEDIUM`), 254 (`COARSE`).
     """
     numbers = values.to_numpy(np.float64, na_value=np.nan)
     finite = numbers[np.isfinite(numbers)]
@@ -38,8 +39,8 @@ def coded(values: pd.Series, precision: int) -> Coded:
         single = numbers.astype(np.float32)
         exact = np.array_equal(single.astype(np.float64), numbers, equal_nan=True)
         return Coded(single if exact else numbers)
-    kind = np.uint16 if precision == FINE else np.uint8
-    return _codes(numbers, low, (high - low) / (np.iinfo(kind).max - 1), kind)
+    kind, steps = LEVELS[precision]
+    return _codes(numbers, low, (high - low) / steps, kind)
 
 
 def bytes_in_page(column: Coded) -> float:

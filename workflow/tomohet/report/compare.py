@@ -18,9 +18,10 @@ from tomohet.report.tables import NAMES
 from tomohet.report.volumes import softened
 from tomohet.rounds import layout
 
-MOST_BYTES = 2_500_000  # of a round's voxels before they are deflated
-ALL_ROUNDS = 15_000_000
-BYTES_PER_COMPONENT, BYTES_PER_MAP = 1, 2
+MOST_CHARACTERS, ALL_ROUNDS = 3_000_000, 20_000_000  # of the voxels of a round, and of all
+# Measured characters per voxel, deflated and in base64: a mean in 16 bits, a component and a map in 8 bits.
+PER_MEAN, PER_COMPONENT, PER_MAP = 2.5, 0.8, 0.5
+USUAL_COMPONENTS = 8
 MOST_MAPS, MOST_GROUPS, MOST_BLOCKS = 16, 30, 24
 GROUPED = ("state", "maven_class", "kmeans", "gmm", "vkmeans")
 MASKS = (layout.LINEAR, layout.ANALYZE_VOLUMES, layout.HALF_MAPS)
@@ -60,7 +61,7 @@ def comparison(round_: Round, n_rounds: int, reader: Reader, blobs: Blobs) -> di
                 "label": name,
                 "kind": _kind(path),
                 "file": reader.relative(path),
-                **codec.add_map(blobs, values),
+                **codec.add_rows(blobs, values[None], fine=False),
             }
             for name, path in maps
             if (values := loaded[name]) is not None
@@ -142,10 +143,9 @@ def _model_payload(model: Model, blobs: Blobs) -> dict:
 
 
 def _most_voxels(n_rounds: int, n_maps: int) -> float:
-    """Return how many voxels fit into a round's share of the page, with two models of the most components."""
-    share = min(MOST_BYTES, ALL_ROUNDS / max(n_rounds, 1))
-    per_model = BYTES_PER_MAP + codec.MOST_COMPONENTS * BYTES_PER_COMPONENT
-    return share / (2 * per_model + BYTES_PER_MAP * n_maps)
+    """Return how many voxels fit into a round's share of the page, with two models."""
+    share = min(MOST_CHARACTERS, ALL_ROUNDS / max(n_rounds, 1))
+    return share / (2 * (PER_MEAN + USUAL_COMPONENTS * PER_COMPONENT) + PER_MAP * n_maps)
 
 
 def _mask(round_: Round, reader: Reader) -> tuple[np.ndarray, float] | None:

@@ -4,14 +4,11 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 
+from tomohet import plots
 from tomohet.physics.fsc import resolution_at
 from tomohet.report.tables import MOST_CATEGORIES
 from tomohet.training.held_out import judged
 
-PALETTE = (
-    "#3b7dd8 #e58a1f #2fa36b #d1495b #8e6bc9 #17a2b8 #b8860b #e377a2 #5c6f82 #7aa21d "
-    "#a0522d #4b4fa8 #c44fb0 #00806b #d9642c #6b8e9e #9b2d4f #4c9a2a #7b5ea7 #c9a227"
-).split()
 INK, BLUE, ORANGE, GREEN = "var(--ink)", "#3b7dd8", "#e58a1f", "#2fa36b"
 THRESHOLDS = (0.5, 0.143)
 FSC_CURVES = (
@@ -152,7 +149,7 @@ def cluster_sizes(particles: pd.DataFrame | None) -> dict | None:
     sizes = particles["kmeans"].value_counts().sort_index()
     if len(sizes) > MOST_CATEGORIES:
         return None
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(sizes))]
+    colours = plots.label_hex(len(sizes))
     return bars(sizes.tolist(), "k-means cluster", "Particles", sizes.index.tolist(), colours)
 
 

@@ -47,7 +47,9 @@ class Reader:
     def problem(self, path: Path, error: Exception) -> None:
         """Record that `path` exists but has the wrong content."""
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        self.problems.append(f"{self.relative(path)} could not be read: {first_line}")
+        line = f"{self.relative(path)} could not be read: {first_line}"
+        if line not in self.problems:  # several figures may need the same file
+            self.problems.append(line)
 
     def relative(self, path: Path) -> str:
         """Return `path` as the report names it: relative to the results folder."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tomohet import plots
 from tomohet.answers import STATED
 from tomohet.report import figures
 from tomohet.report.answers import verdict
@@ -12,13 +13,11 @@ from tomohet.report.cell import cell
 from tomohet.report.collect import STAGES, Round, depth_of
 from tomohet.report.compare import comparison
 from tomohet.report.evidence import evidence, figure
+from tomohet.report.explorer import explorer
 from tomohet.report.facts import facts_of, tables_of, text_of
-from tomohet.report.figures import PALETTE
 from tomohet.report.reading import Reader
 from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes
-from tomohet.report.tables import is_category, plottable, table_payload
 from tomohet.report.truth import truth_context
-from tomohet.report.view import best_view
 from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
 
 UNITS_IN_CAPTION = 5
@@ -126,33 +125,12 @@ def tiles(round_: Round) -> list[dict]:
     return found
 
 
-def explorer(
-    round_: Round, blobs: Blobs, table: pd.DataFrame | None, key: str, most_bytes: float
-) -> dict | None:
-    """Make an interactive table of particles or volumes.
-
-    None with fewer than two columns of numbers to plot.
-    """
-    if table is None or len(table) < 2 or key not in table:
-        return None
-    names = plottable(table)
-    if sum(not is_category(table[name]) for name in names) < 2:
-        return None
-    axes, colour = best_view(table, names)
-    return {
-        "noun": key,
-        "table": table_payload(blobs, table, key, most_bytes),
-        "axes": axes,
-        "colour": colour,
-        "round": round_.name,
-    }
-
-
 def structure_captions(round_: Round) -> list[dict]:
     """Caption each volume with its name and the number of particles that it represents."""
     sizes = volume_sizes(round_)
     details = cluster_details(round_)
     clusters = bool(round_.volumes) and round_.volumes[0].parent.name.startswith("kmeans")
+    colours = plots.label_hex(len(round_.volumes))
     captions = []
     for index, path in enumerate(round_.volumes):
         label = f"Cluster {index}" if clusters else path.stem.replace("vol_", "Volume ")
@@ -161,7 +139,8 @@ def structure_captions(round_: Round) -> list[dict]:
             caption["n"] = int(sizes[index])
             caption["note"] = f"{sizes[index]:,} particles ({100 * sizes[index] / sizes.sum():.0f} %)"
         if clusters:
-            caption["colour"] = PALETTE[index % len(PALETTE)]
+            caption["colour"] = colours[index]
+            caption["group"] = {"column": "kmeans", "value": index}
             caption["detail"] = details.get(index, "")
         captions.append(caption)
     return captions

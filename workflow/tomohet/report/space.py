@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 # Limits of the whole page, at most 20 MB in total: bytes of tables, voxels of volumes, bytes of PNGs.
-TABLE_BYTES = 12_000_000
+TABLE_BYTES = 15_500_000
 LEAST_TABLE_BYTES = 300_000  # of a round, however small its part of the particles
 VOXELS = 4_000_000
 FIGURE_BYTES = 1_500_000

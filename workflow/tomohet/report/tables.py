@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.report.blobs import Blobs
-from tomohet.report.codes import COARSE, EXACT, FINE, Coded, bytes_in_page, coded
+from tomohet.report.codes import COARSE, EXACT, FINE, MEDIUM, Coded, bytes_in_page, coded
 
 FEWEST_ROWS = 2000  # shown however little space there is
 MOST_CATEGORIES = 60  # of whole numbers; text has any number of categories
@@ -15,8 +15,8 @@ MOST_COLUMNS = 80
 KEY = "volume"  # what holds of a decoded volume is stored once for all its particles
 NEVER = {"particle", "source_id", "half", KEY}
 FAMILIES = re.compile(r"(?:v?pc|z|z_?mu|linear_z)\d+$")
-# First the columns that serve as axes: the last ones lose precision first.
-LEADING = re.compile(r"(umap[12]|(pc|linear_z)[1-3]|[xyz]_A)$")
+# The columns that serve as axes, the most important first: they lose precision last.
+LEADING = "pc1 pc2 linear_z1 linear_z2 umap1 umap2 x_A y_A z_A pc3 linear_z3".split()
 NAMES = {
     "kmeans": "k-means cluster",
     "gmm": "mixture component",
@@ -31,8 +31,8 @@ def table_payload(blobs: Blobs, table: pd.DataFrame, key: str, most_bytes: float
     """Put a table of particles, or of volumes, into the page; `key` is the column of their numbers.
 
     The values stay as they are while they take at most `most_bytes` in the page. Else the columns are stored
-    in 16 bits, the least important ones in 8 bits, and at last one row in two, three, ... is drawn at random
-    (with `seed`): the page says which.
+    in 16 bits, then the least important ones in 8 bits, then the axes in 12 and in 8 bits. At last one row in
+    two, three, ... is drawn at random (with `seed`): the page says so.
 
     Returns
     -------
@@ -78,17 +78,20 @@ def precisions(
 ) -> tuple[dict[str, int], int]:
     """Choose each column's precision, and which part of the rows is shown: one in how many."""
     stored = [name for name in columns if name not in keyed]
-    stored.sort(key=lambda name: not LEADING.match(name))  # stable: the table's order otherwise
-    sizes = {name: [bytes_in_page(_array(table[name], p)) for p in (EXACT, FINE, COARSE)] for name in stored}
+    axes = [name for name in LEADING if name in stored]
+    others = [name for name in stored if name not in axes]
+    grades = (EXACT, FINE, MEDIUM, COARSE)
+    sizes = {name: [bytes_in_page(_array(table[name], p)) for p in grades] for name in stored}
     plan = dict.fromkeys(columns, EXACT)
     for finest in (EXACT, FINE):
         plan.update(dict.fromkeys(stored, finest))
         if sum(sizes[name][finest] for name in stored) <= most_bytes:
             return plan, 1
-    for name in reversed(stored):
-        plan[name] = COARSE
-        if sum(sizes[n][plan[n]] for n in stored) <= most_bytes:
-            return plan, 1
+    for names, coarser in ((others, COARSE), (axes, MEDIUM), (axes, COARSE)):
+        for name in reversed(names):
+            plan[name] = coarser
+            if sum(sizes[n][plan[n]] for n in stored) <= most_bytes:
+                return plan, 1
     plan.update(dict.fromkeys(stored, FINE))
     return plan, int(np.ceil(sum(sizes[name][FINE] for name in stored) / max(most_bytes, 1)))
 

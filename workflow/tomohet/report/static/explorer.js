@@ -5,7 +5,7 @@ import { category, css } from "./colours.js";
 import { BY_SETS, colouring } from "./colouring.js";
 import { Table } from "./columns.js";
 import { copy, element, picker, save } from "./dom.js";
-import { asSvg } from "./exports.js";
+import { asPng, asSvg } from "./exports.js";
 import { Histogram } from "./histogram.js";
 import { categoryKey, countsOf, scaleKey, setsKey } from "./key.js";
 import { outline } from "./polygon.js";
@@ -13,6 +13,7 @@ import { Rows } from "./rows.js";
 import { Scatter } from "./scatter.js";
 import { SelectionPanel } from "./selections.js";
 import { between, membership, Sets, withinOutline } from "./sets.js";
+import { toolbar } from "./toolbar.js";
 
 const TABLE_COLUMNS = 10;
 const INSIDE = /in_polygon\(("[^"]*"), ("[^"]*"), (\[\[.*?\]\])\)/g;
@@ -20,7 +21,7 @@ const INSIDE = /in_polygon\(("[^"]*"), ("[^"]*"), (\[\[.*?\]\])\)/g;
 export class Explorer {
   constructor(host, payload, round) {
     this.table = new Table(payload.table);
-    Object.assign(this, { host, payload, round, sets: new Sets(this.table), strokes: 0 });
+    Object.assign(this, { host, payload, round, sets: new Sets(this.table), strokes: 0, told: "{}" });
     const { names, numbers } = this.table;
     const occupancy = numbers.find((name) => name === payload.colour && /^(maven|siren)_/.test(name)) || numbers.find((name) => /^(maven|siren)_/.test(name));
     this.state = { x: payload.axes[0], y: payload.axes[1], colour: payload.colour, histogram: occupancy || numbers[0], tomogram: null };
@@ -73,23 +74,22 @@ export class Explorer {
     const all = [...this.labels], numbers = table.numbers.map((name) => [name, this.labels.get(name)]);
     const set = (key) => (value) => this.set(key, value);
     const button = (text, title, work) => element("button", { type: "button", title, "aria-label": title, onclick: (event) => work(event.currentTarget) }, text);
-    this.key = element("div", { class: "colourkey" });
+    this.key = toolbar(element("div", { class: "colourkey", role: "group", "aria-label": "Key to the colours" }));
     const plot = element("div", { class: "scatter" });
     this.scatter = new Scatter(plot, table, {
       height: (width) => Math.max(320, Math.min(width * 0.72, 620)), xnote: this.sampleNote(),
       label: (s) => `Scatter plot of ${table.n.toLocaleString("en")} ${noun}s: ${this.labels.get(s.y)} against ${this.labels.get(s.x)}. Plus, minus and arrows move the view; Enter selects what is in view.`,
       hover: (row) => this.tip(row), clicked: (row) => this.particle(row), drawn: (shape) => this.drawn(this.scatter, shape),
     });
-    this.tools = element("span", { class: "modes", role: "group", "aria-label": "Tool" }, ...["lasso", "box", "pan"].map((tool) =>
-      element("button", { type: "button", "data-tool": tool, "aria-pressed": String(tool === "lasso"), onclick: () => this.setTool(tool) }, tool)));
+    this.tools = toolbar(element("span", { class: "modes", role: "group", "aria-label": "Tool" }, ...["lasso", "box", "pan"].map((tool) =>
+      element("button", { type: "button", "data-tool": tool, "aria-pressed": String(tool === "lasso"), onclick: () => this.setTool(tool) }, tool))));
     const main = element("div", { class: "panel" },
       element("div", { class: "controls" }, picker("x", numbers, state.x, set("x")), picker("y", numbers, state.y, set("y")),
-        picker("Colour", [...all, [BY_SETS, "named selections"]], state.colour, set("colour"))),
-      element("div", { class: "controls" }, this.tools, element("span", { class: "hint" }, "Shift-drag moves, the wheel zooms a clicked plot, a click marks a particle"),
-        element("span", { class: "buttons" }, button("+", "Zoom in", () => this.scatter.zoom(0.8)), button("−", "Zoom out", () => this.scatter.zoom(1.25)),
+        this.tools, toolbar(element("span", { class: "buttons", role: "group", "aria-label": "View" }, button("+", "Zoom in", () => this.scatter.zoom(0.8)), button("−", "Zoom out", () => this.scatter.zoom(1.25)),
           button("Reset", "Show all", () => this.scatter.reset()), button("PNG", "Save the plot as PNG", () => this.savePng()), button("SVG", "Save the plot as SVG", () => this.saveSvg()),
-          noun === "particle" && button("Link", "Copy a link to this view", (made) => copy(location.href, made)))),
-      this.key, plot);
+          noun === "particle" && button("Link", "Copy a link to this view", (made) => copy(location.href, made))))),
+      element("div", { class: "controls key-row" }, picker("Colour", [...all, [BY_SETS, "named selections"]], state.colour, set("colour")), this.key), plot,
+      element("p", { class: "hint" }, "Shift-drag moves the view, the wheel zooms a clicked plot, a click marks a particle in the table."));
     const panelHost = element("div", { class: "panel selection" });
     this.panel = new SelectionPanel(panelHost, sets, {
       noun, round: payload.round, known: [...document.querySelectorAll("section[data-round]")].map((s) => s.dataset.round),
@@ -138,6 +138,7 @@ export class Explorer {
   listen() {
     if (this.payload.noun !== "particle") return;
     this.round?.addEventListener("tomohet:volumes", ({ detail }) => this.sets.term("volumes", membership("volume", [...detail.rows])));
+    this.round?.addEventListener("tomohet:group", ({ detail }) => this.sets.term("group", membership(detail.column, [detail.value])));
     document.addEventListener("schemechange", () => this.refresh());
   }
 
@@ -185,7 +186,8 @@ export class Explorer {
     const { colours, low, high } = colouring(table, state.colour, sets.chosen);
     const outlines = sets.chosen.flatMap(({ query, number }) => [...query.matchAll(INSIDE)].map(([, x, y, corners]) =>
       ({ x: JSON.parse(x), y: JSON.parse(y), corners: JSON.parse(corners), colour: css(category(number)) })));
-    const look = { colours, mask: state.colour === BY_SETS ? null : mask, outlines };
+    const mixed = table.columns.get(state.colour)?.kind === "number";
+    const look = { colours, mixed, mask: state.colour === BY_SETS ? null : mask, outlines };
     this.scatter.show(state.x, state.y, look);
     this.drawKey(mask, low, high);
     const range = rangeOf(sets.gesture, state.histogram, active.query);
@@ -195,8 +197,9 @@ export class Explorer {
       this.scene.hidden = !this.payload.scenes?.[state.tomogram];
     }
     this.rows.show(this.tableColumns(), this.ordinal, mask);
-    this.tell("tomohet:selection", { sets: sets.chosen.map((set) => ({ name: set.name, colour: css(category(set.number)), rows: sets.rows(set) })) });
-    const selections = Object.fromEntries(sets.chosen.map(({ name, query }) => [name, query]));
+    const selections = Object.fromEntries(sets.chosen.map(({ name, query }) => [name, query])), told = JSON.stringify(selections);
+    if (told !== this.told) this.tell("tomohet:selection", { sets: sets.chosen.map((set) => ({ name: set.name, colour: css(category(set.number)), rows: sets.rows(set) })) });
+    this.told = told;
     if (this.payload.noun === "particle") this.tell("tomohet:view", { state: { ...state, ...selections } });
   }
 
@@ -219,8 +222,9 @@ export class Explorer {
     return this.ofTomogram.rows;
   }
 
-  savePng() { this.scatter.canvas.toBlob((picture) => save(picture, `${this.payload.round}_${this.state.x}_${this.state.y}.png`)); }
-  async saveSvg() { save(await asSvg(this.scatter, labelledTicks), `${this.payload.round}_${this.state.x}_${this.state.y}.svg`, "image/svg+xml"); }
+  pictureName(ending) { return `${this.payload.round}_${this.state.x}_${this.state.y}.${ending}`; }
+  async savePng() { save(await asPng(this.scatter.canvas), this.pictureName("png")); }
+  async saveSvg() { save(await asSvg(this.scatter, labelledTicks), this.pictureName("svg"), "image/svg+xml"); }
 }
 
 const neat = (range) => range.map((v) => Number(v.toPrecision(5)));

@@ -38,6 +38,15 @@ const YAML_WORDS = new Set(["y", "n", "yes", "no", "on", "off", "true", "false",
 
 const escaped = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
+// A canvas as PNG, on the page's background.
+export function asPng(canvas) {
+  const whole = new OffscreenCanvas(canvas.width, canvas.height), context = whole.getContext("2d");
+  context.fillStyle = style("card");
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(canvas, 0, 0);
+  return whole.convertToBlob();
+}
+
 // A plot as SVG: axes as text and lines; points as circles, or as a picture where there are many.
 export async function asSvg(scatter, labelledTicks) {
   const { left, w, h, width, height } = scatter, top = scatter.py(scatter.view.y[1]), parts = [];

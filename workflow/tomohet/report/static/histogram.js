@@ -2,7 +2,7 @@
 import { labelledTicks, range } from "./axes.js";
 import { capture, element, onceAFrame, onLayout, style } from "./dom.js";
 
-const BINS = 60, HEIGHT = 140, LEFT = 62, RIGHT = 12, FOOT = 40, TOP = 8;
+const BINS = 60, HEIGHT = 140, LEFT = 76, RIGHT = 12, FOOT = 40, TOP = 8;
 
 export class Histogram {
   // options: { noun, ranged(name, [low, high] or null) }
@@ -96,7 +96,8 @@ export class Histogram {
       this.tell([this.from, at(event)].sort((a, b) => a - b).map((px) => this.unpx(px)));
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (this.from != null && Math.abs(at(event) - this.from) < 4) this.tell(null);
+      if (this.from == null) return;
+      this.tell(Math.abs(at(event) - this.from) < 4 ? null : this.chosen, true);
       this.from = null;
     });
     canvas.addEventListener("pointercancel", () => (this.from = null));
@@ -110,9 +111,13 @@ export class Histogram {
     });
   }
 
-  tell(range) {
+  // Pass a range on: at once, or while it is being dragged at most once a frame.
+  tell(range, atOnce = false) {
     this.chosen = range && range.map((v) => Number(v.toPrecision(5)));
-    this.options.ranged(this.name, this.chosen);
+    const pass = () => this.options.ranged(this.name, this.chosen);
+    cancelAnimationFrame(this.passing);
+    if (atOnce) pass();
+    else this.passing = requestAnimationFrame(pass);
     this.redraw();
   }
 }

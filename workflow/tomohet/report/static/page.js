@@ -1,12 +1,16 @@
 // Start: one round is shown; figures are drawn when they come near the screen; colour scheme; contents.
 import { read } from "./address.js";
 import { json } from "./blobs.js";
+import { cell } from "./cell.js";
 import { chart } from "./chart.js";
+import { compare } from "./compare.js";
 import { copy, element } from "./dom.js";
 import { explorer } from "./explorer.js";
+import { heatmap } from "./heatmap.js";
 import { followViews, goTo, showRound, tabbed } from "./rounds.js";
+import { viewer } from "./viewer.js";
 
-const DRAW = { chart, explorer, heatmap: window.TomoHet.heatmap, volumes: window.TomoHet.viewer, compare: window.TomoHet.compare, cell: window.TomoHet.cell };
+const DRAW = { cell, chart, compare, explorer, heatmap, volumes: viewer };
 
 async function draw(host) {
   if (host.dataset.drawn) return;

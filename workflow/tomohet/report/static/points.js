@@ -34,9 +34,10 @@ export function discs(image, xs, ys, rows, place, { colours, mask, faded, radius
   }
 }
 
-// Square cells of `cell` pixels: the mean colour of the points within, the more opaque the more there are.
-// Cells that hold chosen points show these alone. Returns the largest number of points in a cell.
-export function cells(image, xs, ys, rows, place, { colours, mask, faded, cell }) {
+// Square cells of `cell` pixels, the more opaque the more points they hold: in the mean colour of the points
+// (`mixed`), or for categories in the colour of one of them. Cells that hold chosen points show these alone.
+// Returns the largest number of points in a cell.
+export function cells(image, xs, ys, rows, place, { colours, mask, faded, cell, mixed = true }) {
   const w = Math.ceil(image.width / cell), h = Math.ceil(image.height / cell), size = w * h;
   const red = new Uint32Array(size), green = new Uint32Array(size), blue = new Uint32Array(size);
   const chosen = new Uint32Array(size), others = mask ? new Uint32Array(size) : null;
@@ -51,6 +52,7 @@ export function cells(image, xs, ys, rows, place, { colours, mask, faded, cell }
       continue;
     }
     const colour = colours[i];
+    if (!mixed) red[at] = green[at] = blue[at] = 0;
     red[at] += (colour >> 16) & 255;
     green[at] += (colour >> 8) & 255;
     blue[at] += colour & 255;
@@ -64,12 +66,11 @@ export function cells(image, xs, ys, rows, place, { colours, mask, faded, cell }
     for (let i = 0; i < w; i++) {
       const at = j * w + i, count = chosen[at];
       if (!count && !(others && others[at])) continue;
-      const colour = count
-        ? ((blue[at] / count) << 16) | ((green[at] / count) << 8) | (red[at] / count)
-        : grey;
+      const share = mixed ? count : 1;
+      const colour = count ? ((blue[at] / share) << 16) | ((green[at] / share) << 8) | (red[at] / share) : grey;
       const value = ((opacity(count || others[at]) << 24) | colour) >>> 0;
       const x1 = Math.min(image.width, (i + 1) * cell), y1 = Math.min(image.height, (j + 1) * cell);
-      for (let y = j * cell; y < y1; y++) pixels.fill(value, y * image.width + i * cell, y * image.width + x1);
+      for (let y = j * cell; y < y1; y++) for (let x = i * cell; x < x1; x++) pixels[y * image.width + x] = value;
     }
   }
   return most;

@@ -1,9 +1,7 @@
 // Queries as `tomohet select` reads them, evaluated on the page's columns.
 import { inside } from "./polygon.js";
+import { columnText, QueryError, tokens } from "./tokens.js";
 
-export class QueryError extends Error {}
-
-const TOKEN = /\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`([^`]+)`|([A-Za-z_]\w*)|(<=|>=|==|!=|\*\*|[-+*/%<>()[\],&|~]))/y;
 const COMPARISONS = {
   "<": (a, b) => a < b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, ">=": (a, b) => a >= b,
   "==": (a, b) => a === b, "!=": (a, b) => a !== b,
@@ -13,63 +11,6 @@ const ARITHMETIC = {
   "%": (a, b) => a - Math.floor(a / b) * b,
 };
 const WORDS = { True: 1, False: 0 };
-
-export const columnText = (name) => (/^[A-Za-z_]\w*$/.test(name) ? name : `\`${name}\``);
-export const literal = (value) =>
-  typeof value === "string" ? JSON.stringify(value) : value === true ? "True" : value === false ? "False" : String(value);
-
-const unquoted = (text) => {
-  if (text[0] === '"') {
-    try {
-      return JSON.parse(text);
-    } catch { /* an escape that only Python knows */ }
-  }
-  return text.slice(1, -1).replace(/\\(['"\\])/g, "$1");
-};
-
-function tokens(text) {
-  const found = [];
-  TOKEN.lastIndex = 0;
-  for (let at = 0; at < text.trimEnd().length; at = TOKEN.lastIndex) {
-    const match = TOKEN.exec(text), end = TOKEN.lastIndex;
-    if (!match) throw new QueryError(`"${text.slice(at, at + 12).trim()}" is not understood here`);
-    const [, number, string, quoted, word, sign] = match;
-    if (number != null) found.push({ kind: "number", value: Number(number), end });
-    else if (string != null) found.push({ kind: "string", value: unquoted(string), end });
-    else if (quoted != null || (word != null && !/^(and|or|not|in|True|False|in_polygon)$/.test(word))) {
-      found.push({ kind: "column", value: quoted ?? word, end });
-    } else found.push({ kind: "sign", value: { "&": "and", "|": "or", "~": "not" }[sign] ?? sign ?? word, end });
-  }
-  return found;
-}
-
-// Each token with its depth in brackets.
-function withDepth(text) {
-  let depth = 0;
-  return tokens(text).map((token) => {
-    const opens = token.kind === "sign" && (token.value === "(" || token.value === "[");
-    const closes = token.kind === "sign" && (token.value === ")" || token.value === "]");
-    depth += Number(opens);
-    const found = { ...token, depth };
-    depth -= Number(closes);
-    return found;
-  });
-}
-
-// The words and, or, not that stand outside of all brackets; `not in` is a comparison.
-export const outerWords = (text) => withDepth(text)
-  .filter((token, i, all) => token.depth === 0 && token.kind === "sign" && ["and", "or", "not"].includes(token.value) && all[i + 1]?.value !== "in")
-  .map((token) => token.value);
-
-// The query that holds where `text` does not, without a double negation.
-export function opposite(text) {
-  const found = withDepth(text), [first, second] = found, last = found[found.length - 1];
-  const single = found.slice(1, -1).every((token) => token.depth > 0);
-  if (first.value === "not" && second.value === "(" && last.value === ")" && single) {
-    return text.trim().slice(text.trim().indexOf("(") + 1, -1).trim();
-  }
-  return `not (${text})`;
-}
 
 // Recursive descent over: or, and, not, comparison, sum, product, sign, atom. Gives a tree of arrays.
 class Parser {
@@ -143,6 +84,7 @@ class Parser {
     if (this.is("[")) return ["list", this.list(() => this.constant())];
     if (this.take("(")) {
       const within = this.or();
+      if (this.is(",")) return this.tuple(within);
       this.expect(")");
       return within;
     }
@@ -155,6 +97,16 @@ class Parser {
     if (kind !== "sign") return ["value", value];
     if (value in WORDS) return ["value", WORDS[value]];
     throw new QueryError(`"${value}" does not stand at the right place`);
+  }
+
+  // The rest of a list in round brackets, after its first value.
+  tuple(first) {
+    const [kind, sign, left, right] = first, negative = kind === "arithmetic" && sign === "-" && left[1] === 0 && right[0] === "value";
+    if (kind !== "value" && !negative) throw new QueryError("a list holds numbers or texts only");
+    const items = [negative ? -right[1] : first[1]];
+    while (this.take(",") && !this.is(")")) items.push(this.constant());
+    this.expect(")");
+    return ["list", items];
   }
 
   constant() {
@@ -216,6 +168,19 @@ function operand(tree, table) {
   throw new QueryError("a condition cannot be compared");
 }
 
+const MIRRORED = { "<": ">", "<=": ">=", ">": "<", ">=": "<=" };
+
+// A column of numbers against one number, without a call per row. Missing values fulfil only `!=`.
+function compared(values, sign, bound, mask) {
+  const n = mask.length;
+  if (sign === "<") for (let i = 0; i < n; i++) mask[i] = values[i] < bound ? 1 : 0;
+  else if (sign === "<=") for (let i = 0; i < n; i++) mask[i] = values[i] <= bound ? 1 : 0;
+  else if (sign === ">") for (let i = 0; i < n; i++) mask[i] = values[i] > bound ? 1 : 0;
+  else if (sign === ">=") for (let i = 0; i < n; i++) mask[i] = values[i] >= bound ? 1 : 0;
+  else if (sign === "==") for (let i = 0; i < n; i++) mask[i] = values[i] === bound ? 1 : 0;
+  else for (let i = 0; i < n; i++) mask[i] = values[i] !== bound ? 1 : 0;
+}
+
 const each = (value) => (value !== null && typeof value === "object" ? (i) => value[i] : () => value);
 
 function condition(tree, table) {
@@ -237,8 +202,13 @@ function condition(tree, table) {
     const value = each(operand(a, table)), members = new Set(b[1]);
     for (let i = 0; i < mask.length; i++) mask[i] = members.has(value(i)) ? 1 : 0;
   } else if (kind === "compare") {
-    const test = COMPARISONS[a], p = each(operand(b, table)), q = each(operand(c, table));
-    for (let i = 0; i < mask.length; i++) mask[i] = test(p(i), q(i)) ? 1 : 0;
+    const left = operand(b, table), right = operand(c, table);
+    if (ArrayBuffer.isView(left) && typeof right === "number") compared(left, a, right, mask);
+    else if (ArrayBuffer.isView(right) && typeof left === "number") compared(right, MIRRORED[a] ?? a, left, mask);
+    else {
+      const test = COMPARISONS[a], p = each(left), q = each(right);
+      for (let i = 0; i < mask.length; i++) mask[i] = test(p(i), q(i)) ? 1 : 0;
+    }
   } else if (kind === "column") {
     const column = known(table, a);
     if (!column.categories?.includes(true)) throw new QueryError(`${a} is no condition; compare it, as in ${columnText(a)} > 0.5`);

@@ -1,19 +1,28 @@
 // The table of particles: only the rows in view are in the page; a click on a column's head sorts.
 import { element, onceAFrame, onLayout } from "./dom.js";
+import { toolbar } from "./toolbar.js";
 
-const ROW = 27, EXTRA = 6, MOST_HEIGHT = 8_000_000;
+const ROW = 27, EXTRA = 6, MOST_HEIGHT = 8_000_000, SOON = 20_000;
 
 export class Rows {
   // options: { noun, clicked(row) }
   constructor(host, table, options) {
     Object.assign(this, { host, table, options, names: [], rows: new Uint32Array(0), sort: null, marked: -1 });
-    this.head = element("div", { class: "rowhead", role: "row" });
+    this.head = toolbar(element("div", { class: "rowhead", role: "row" }));
     this.body = element("div", { class: "rowbody", role: "rowgroup" });
-    this.scroller = element("div", { class: "rows", role: "table", tabindex: "0", "aria-label": `Table of ${options.noun}s` },
+    this.scroller = element("div", { class: "rows", role: "table", tabindex: "0", "aria-label": `Table of ${options.noun}s; up and down mark a row` },
       element("div", { role: "rowgroup", class: "rowtop" }, this.head), this.body);
     host.append(this.scroller);
     this.redraw = onceAFrame(() => this.draw());
     this.scroller.addEventListener("scroll", this.redraw);
+    this.scroller.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!step || event.target !== this.scroller || !this.rows.length) return;
+      event.preventDefault();
+      const at = Math.max(0, Math.min(this.rows.length - 1, this.rows.indexOf(this.marked) + step));
+      this.mark(this.rows[at]);
+      this.options.clicked(this.rows[at]);
+    });
     onLayout(host, () => this.draw());
   }
 
@@ -23,7 +32,10 @@ export class Rows {
     const rows = mask ? Uint32Array.from({ length: mask.reduce((sum, v) => sum + v, 0) }) : Uint32Array.from({ length: n }, (_, i) => i);
     if (mask) for (let i = 0, k = 0; i < n; i++) if (mask[i]) rows[k++] = i;
     Object.assign(this, { names, ordinal, unsorted: rows });
-    this.order();
+    clearTimeout(this.waiting);
+    // Sorting many rows must not hold up a selection that is being dragged.
+    if (this.sort && rows.length > SOON) this.waiting = setTimeout(() => this.order(), 150);
+    else this.order();
   }
 
   order() {
@@ -37,6 +49,8 @@ export class Rows {
     this.drawHead();
     this.redraw();
   }
+
+  isText(name) { return typeof this.table.columns.get(name)?.categories?.[0] === "string"; }
 
   mark(row) {
     this.marked = row;
@@ -58,7 +72,7 @@ export class Rows {
         this.sort = { name, up: sorted !== "ascending" };
         this.order();
       };
-      return element("div", { role: "columnheader", "aria-sort": sorted },
+      return element("div", { role: "columnheader", "aria-sort": sorted, class: this.isText(name) ? "text" : null },
         element("button", { type: "button", title: `Sort by ${label}`, onclick: sortBy }, label, { none: "", ascending: " ▲", descending: " ▼" }[sorted]));
     }));
   }
@@ -69,7 +83,7 @@ export class Rows {
     this.body.style.height = `${Math.max(1, rows.length) * step + (step < ROW ? height : 0)}px`;
     const made = [];
     for (let k = first; k < last; k++) {
-      const row = rows[k], cell = (text) => element("div", { role: "cell" }, text);
+      const row = rows[k], cell = (text, name) => element("div", { role: "cell", class: this.isText(name) ? "text" : null, title: this.isText(name) ? text : null }, text);
       const choose = () => {
         this.marked = row;
         this.options.clicked(row);
@@ -78,7 +92,7 @@ export class Rows {
       made.push(element("div", {
         role: "row", class: row === this.marked ? "row marked" : "row", "aria-rowindex": k + 2, onclick: choose,
         style: `top:${first * step + (k - first) * ROW}px`,
-      }, cell(this.ordinal[row].toLocaleString("en")), ...this.names.map((name) => cell(this.table.text(name, row)))));
+      }, cell(this.ordinal[row].toLocaleString("en")), ...this.names.map((name) => cell(this.table.text(name, row), name))));
     }
     if (!rows.length) made.push(element("p", { class: "hint" }, `No ${this.options.noun} is selected.`));
     this.body.replaceChildren(...made);

@@ -2,6 +2,7 @@
 import { category, css } from "./colours.js";
 import { copy, element, save } from "./dom.js";
 import { asRound, pickled, tabular } from "./exports.js";
+import { toolbar } from "./toolbar.js";
 
 const MODES = [["new", "replace", "The next gesture replaces the selection"], ["add", "add", "The next gesture adds particles"],
   ["take", "take away", "The next gesture takes particles away"], ["meet", "intersect", "Only particles of the next gesture stay"]];
@@ -11,9 +12,9 @@ export class SelectionPanel {
   // options: { noun, round, known (names of rounds), names() of the columns in the table, countText(n) }
   constructor(host, sets, options) {
     Object.assign(this, { host, sets, options, child: "selected" });
-    this.tabs = element("div", { class: "sets", role: "group", "aria-label": "Named selections" });
-    this.modes = element("div", { class: "modes", role: "group", "aria-label": "What the next gesture does" }, ...MODES.map(([mode, text, title]) =>
-      element("button", { type: "button", title, "data-mode": mode, onclick: () => this.setMode(mode) }, text)));
+    this.tabs = toolbar(element("div", { class: "sets", role: "group", "aria-label": "Named selections" }));
+    this.modes = toolbar(element("div", { class: "modes", role: "group", "aria-label": "What the next gesture does" }, ...MODES.map(([mode, text, title]) =>
+      element("button", { type: "button", title, "data-mode": mode, onclick: () => this.setMode(mode) }, text))));
     this.query = element("textarea", { class: "query", rows: "3", spellcheck: "false", dir: "ltr", "aria-label": "Query of this selection", placeholder: 'Draw, click, or type a query such as  pc1 > 0 and kmeans in [0, 2]' });
     this.query.addEventListener("change", () => {
       sets.gesture = null;
@@ -37,8 +38,8 @@ export class SelectionPanel {
       button("Table .tsv", () => this.saveTable(), "The table's columns of these particles"),
     ];
     this.tools = [button("Invert", () => sets.invert()), button("Clear", () => sets.clear())];
-    host.append(this.tabs, this.modes, this.query, this.reason, this.count, element("div", { class: "controls" }, ...this.tools),
-      element("label", { class: "picker" }, element("span", {}, "New round"), this.name), element("div", { class: "controls" }, ...this.outputs));
+    host.append(this.tabs, this.modes, this.query, this.reason, this.count, toolbar(element("div", { class: "controls", role: "group", "aria-label": "This selection" }, ...this.tools)),
+      element("label", { class: "picker" }, element("span", {}, "New round"), this.name), toolbar(element("div", { class: "controls", role: "group", "aria-label": "Copy and save" }, ...this.outputs)));
     sets.onChange(() => this.show());
     this.show();
   }

@@ -1,5 +1,6 @@
 // Named selections A, B, C, ...: each is a query; one of them takes what is drawn, chosen and typed.
-import { columnText, literal, opposite, outerWords, parse } from "./query.js";
+import { parse } from "./query.js";
+import { columnText, literal, opposite, outerWords } from "./tokens.js";
 
 // In brackets, unless the text holds no other words than `allowed` outside of brackets.
 const wrapped = (text, ...allowed) => (outerWords(text).every((word) => allowed.includes(word)) ? text : `(${text})`);
@@ -24,7 +25,7 @@ export const withinOutline = (x, y, corners) =>
 
 export class Sets {
   constructor(table) {
-    Object.assign(this, { table, mode: "new", listeners: [], sets: [], active: null, error: "" });
+    Object.assign(this, { table, mode: "new", listeners: [], sets: [], active: null, error: "", settled: Promise.resolve() });
     this.create();
   }
 
@@ -73,9 +74,12 @@ export class Sets {
 
   // Join a term to the active selection, as the mode says. Terms of one gesture (equal keys) replace each other.
   term(key, term) {
-    if (this.gesture?.key !== key) this.gesture = { key, base: this.active.query };
-    if (!term) return this.write(this.mode === "new" ? "" : this.gesture.base);
-    return this.write(joined(this.gesture.base, term, this.mode));
+    if (this.gesture?.key !== key) this.gesture = { key, base: this.active.query, mask: this.active.mask };
+    const { base, mask } = this.gesture, mode = this.mode;
+    if (!term) return this.write(mode === "new" ? "" : base);
+    // What was selected before need not be evaluated again.
+    const whole = (found) => (base || mode === "take" ? combined(base ? mask : null, found, mode) : found);
+    return this.write(joined(base, term, mode), this.active, term, whole);
   }
 
   // Choose or leave out one category, together with those chosen just before.
@@ -89,14 +93,21 @@ export class Sets {
     await written;
   }
 
-  // Give a selection a query; what is wrong with it stands in `error`.
-  async write(query, set = this.active) {
+  // Give a selection a query; what is wrong with it stands in `error`. A part of the query may be evaluated
+  // in its place, and `whole` makes the query's mask of the part's.
+  write(query, set = this.active, part = query, whole = (found) => found) {
+    this.settled = this.evaluate(query, set, part, whole);
+    return this.settled;
+  }
+
+  async evaluate(query, set, part, whole) {
     try {
-      const parsed = query.trim() ? parse(query) : null;
+      const parsed = part.trim() ? parse(part) : null;
       if (parsed) await this.table.load(parsed.columns);
-      set.mask = parsed ? parsed.mask(this.table) : new Uint8Array(this.table.n);
+      set.mask = parsed ? whole(parsed.mask(this.table)) : new Uint8Array(this.table.n);
       set.query = query.trim();
-      set.count = set.mask.reduce((sum, v) => sum + v, 0);
+      set.count = 0;
+      for (let i = 0; i < set.mask.length; i++) set.count += set.mask[i];
       this.error = "";
     } catch (error) {
       this.error = error.message;
@@ -111,6 +122,18 @@ export class Sets {
     for (let i = 0, k = 0; i < set.mask.length; i++) if (set.mask[i]) found[k++] = i;
     return found;
   }
+}
+
+// The mask of a selection `base` (null: none) after that of a term was joined to it, as the mode says.
+function combined(base, term, mode) {
+  const mask = new Uint8Array(term.length);
+  for (let i = 0; i < mask.length; i++) {
+    if (mode === "add") mask[i] = base[i] | term[i];
+    else if (mode === "meet") mask[i] = base[i] & term[i];
+    else if (mode === "take") mask[i] = (base ? base[i] : 1) & (1 - term[i]);
+    else mask[i] = term[i];
+  }
+  return mask;
 }
 
 const letter = (number) => (number < 26 ? String.fromCharCode(65 + number) : `S${number + 1}`);

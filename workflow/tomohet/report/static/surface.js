@@ -1,8 +1,7 @@
-"use strict";
 // Isosurfaces of volumes [z, y, x] by surface nets: one vertex in each cell that the surface crosses, at the
 // mean of the crossings on the cell's edges (Gibson 1998). The function is also the source of the page's worker
 // (`surfaces.js`): it uses nothing from outside.
-TomoHet.surfaceCode = function (TomoHet) {
+export function surfaceMaker() {
   // Corner c of a cell is at (c & 1, c >> 1 & 1, c >> 2); an edge joins corners that differ in one bit.
   const EDGES = [1, 2, 4].flatMap((bit) => [0, 1, 2, 3, 4, 5, 6, 7].filter((c) => !(c & bit)).map((c) => [c, c | bit]));
   const FROM = Uint8Array.from(EDGES, (e) => e[0]), TO = Uint8Array.from(EDGES, (e) => e[1]);
@@ -59,7 +58,7 @@ TomoHet.surfaceCode = function (TomoHet) {
   }
 
   // Triangles of the isosurface at `level` of a cube of edge `box`: positions (voxels), normals, indices.
-  TomoHet.isosurface = function (volume, box, level) {
+  function isosurface(volume, box, level) {
     const cell = new Int32Array(box * box * box).fill(-1), positions = [], indices = [];
     const values = new Float32Array(8), vertex = [0, 0, 0];
     const offsets = Int32Array.from(values, (_, c) => (c & 1) + box * (((c >> 1) & 1) + box * (c >> 2)));
@@ -82,7 +81,7 @@ TomoHet.surfaceCode = function (TomoHet) {
     }
     const places = Float32Array.from(positions);
     return { normals: settle(volume, box, level, places), positions: places, indices: Uint32Array.from(indices) };
-  };
+  }
 
   // The faces around the three edges that leave this cell's first corner: each joins four cells.
   function quads(volume, box, level, cell, indices, x, y, z, origin) {
@@ -97,5 +96,8 @@ TomoHet.surfaceCode = function (TomoHet) {
     if (z && x) quad(box, plane, 1);
     if (x && y) quad(plane, 1, box);
   }
-};
-TomoHet.surfaceCode(TomoHet);
+
+  return isosurface;
+}
+
+export const isosurface = surfaceMaker();

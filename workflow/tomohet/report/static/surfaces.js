@@ -1,54 +1,50 @@
-"use strict";
 // Isosurfaces made beside the page, in a worker whose source is a function of this page: the file needs no other
 // file. Where a browser forbids such a worker, the page makes them itself.
-(function () {
-  const WORK = `"use strict"; const TomoHet = {}; (${TomoHet.surfaceCode})(TomoHet);
-    onmessage = ({ data: { id, volume, box, level } }) => {
-      const mesh = TomoHet.isosurface(volume, box, level);
-      postMessage({ id, mesh }, [mesh.positions.buffer, mesh.normals.buffer, mesh.indices.buffer]);
-    };`;
-  const waiting = new Map();
-  let worker = null, tried = false, last = 0;
+import { isosurface, surfaceMaker } from "./surface.js";
 
-  const here = ({ volume, box, level }) => TomoHet.isosurface(volume, box, level);
+const WORK = `"use strict"; const isosurface = (${surfaceMaker})();
+  onmessage = ({ data: { id, volume, box, level } }) => {
+    const mesh = isosurface(volume, box, level);
+    postMessage({ id, mesh }, [mesh.positions.buffer, mesh.normals.buffer, mesh.indices.buffer]);
+  };`;
+const waiting = new Map();
+let worker = null, tried = false, last = 0;
 
-  // The page takes over when the worker fails, also for what the worker had not finished.
-  function abandon() {
+const here = ({ volume, box, level }) => isosurface(volume, box, level);
+
+// The page takes over when the worker fails, also for what the worker had not finished.
+function abandon() {
+  worker = null;
+  for (const { task, done } of waiting.values()) done(here(task));
+  waiting.clear();
+}
+
+function start() {
+  tried = true;
+  try {
+    worker = new Worker(URL.createObjectURL(new Blob([WORK], { type: "text/javascript" })));
+    worker.onerror = (event) => {
+      event.preventDefault();
+      abandon();
+    };
+    worker.onmessage = ({ data: { id, mesh } }) => {
+      waiting.get(id)?.done(mesh);
+      waiting.delete(id);
+    };
+  } catch {
     worker = null;
-    for (const { task, done } of waiting.values()) done(here(task));
-    waiting.clear();
   }
+}
 
-  function start() {
-    tried = true;
-    try {
-      worker = new Worker(URL.createObjectURL(new Blob([WORK], { type: "text/javascript" })));
-      worker.onerror = (event) => {
-        event.preventDefault();
-        abandon();
-      };
-      worker.onmessage = ({ data: { id, mesh } }) => {
-        waiting.get(id)?.done(mesh);
-        waiting.delete(id);
-      };
-    } catch {
-      worker = null;
-    }
-  }
+// A promise of the isosurface of a cube of edge `box`: positions (voxels), normals, indices.
+export function surfaceOf(volume, box, level) {
+  if (!tried) start();
+  const task = { id: ++last, volume, box, level };
+  if (!worker) return Promise.resolve(here(task));
+  return new Promise((done) => {
+    waiting.set(task.id, { task, done });
+    worker.postMessage(task);
+  });
+}
 
-  TomoHet.surfaces = {
-    // A promise of the isosurface of a cube of edge `box`: positions (voxels), normals, indices.
-    of(volume, box, level) {
-      if (!tried) start();
-      const task = { id: ++last, volume, box, level };
-      if (!worker) return Promise.resolve(here(task));
-      return new Promise((done) => {
-        waiting.set(task.id, { task, done });
-        worker.postMessage(task);
-      });
-    },
-    get inWorker() {
-      return Boolean(worker);
-    },
-  };
-})();
+export const inWorker = () => Boolean(worker);

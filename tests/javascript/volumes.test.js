@@ -1,32 +1,23 @@
 // Volumes of the report's page: arithmetic of the codec, choices, and surfaces, without a browser.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import test from "node:test";
-import vm from "node:vm";
-
-const STATIC = new URL("../../workflow/tomohet/report/static/", import.meta.url);
-
-// The scripts `names` with a browser's objects, which the first argument may add to.
-function load(...names) {
-  const extra = typeof names[0] === "string" ? {} : names.shift();
-  const context = vm.createContext({ ...extra, console, Float32Array, Uint8Array, Uint32Array, Int32Array, Int16Array, Math, document: {}, setTimeout });
-  const code = ["const TomoHet = {};", ...names.map((name) => readFileSync(new URL(`${name}.js`, STATIC), "utf8").replace("const TomoHet = {};", "")), "TomoHet;"];
-  return vm.runInContext(code.join("\n"), context);
-}
+import { difference, Grid, Model, rows } from "../../workflow/tomohet/report/static/codec.js";
+import { fitted, tellingPoint } from "../../workflow/tomohet/report/static/framing.js";
+import { Items } from "../../workflow/tomohet/report/static/items.js";
+import { isosurface, surfaceMaker } from "../../workflow/tomohet/report/static/surface.js";
 
 const near = (found, expected, tolerance = 1e-6) => {
   assert.equal(found.length, expected.length);
   [...found].forEach((v, i) => assert.ok(Math.abs(v - expected[i]) <= tolerance, `${i}: ${v}, expected ${expected[i]}`));
 };
 
-const { codec, Items } = load("codec", "items");
 const ENTRY = { name: "linear", label: "Linear model", n: 4, average: [0.5, -0.25], deviations: [1, 2] };
 // Coefficients of four particles for two components.
-const model = () => new codec.Model(ENTRY, Float32Array.of(1, 2, 3), Float32Array.of(1, 0, 0, 0, 1, -1), Float32Array.of(0, 0, 1, 1, -1, 0, 0, 0));
+const model = () => new Model(ENTRY, Float32Array.of(1, 2, 3), Float32Array.of(1, 0, 0, 0, 1, -1), Float32Array.of(0, 0, 1, 1, -1, 0, 0, 0));
 
 test("small integers have a scale for each row", () => {
-  near(codec.rows(Uint8Array.of(128, 129, 255, 1), [0.5, 2], 128), [0, 0.5, 254, -254]);
-  near(codec.rows(Int16Array.of(-3, 4), [0.1, 10], 0), [-0.3, 40]);
+  near(rows(Uint8Array.of(128, 129, 255, 1), [0.5, 2], 128), [0, 0.5, 254, -254]);
+  near(rows(Int16Array.of(-3, 4), [0.1, 10], 0), [-0.3, 40]);
 });
 
 test("the volume of a selection is the mean of its particles' volumes", () => {
@@ -43,7 +34,7 @@ test("selection and others together are all particles", () => {
 });
 
 test("voxels go to their place in the cube, and places are in Å from the middle", () => {
-  const grid = new codec.Grid({ edge: 2, corner: [3, 4, 5], box: 8, pixel_size_A: 2 }, Uint8Array.of(0, 1, 0, 0, 1, 0, 0, 1));
+  const grid = new Grid({ edge: 2, corner: [3, 4, 5], box: 8, pixel_size_A: 2 }, Uint8Array.of(0, 1, 0, 0, 1, 0, 0, 1));
   near(grid.cube(Float32Array.of(7, 8, 9)), [0, 7, 0, 0, 8, 0, 0, 9]);
   assert.equal(grid.fromMiddle_A(0, 0), -2);
   assert.equal(grid.fromMiddle_A(2, 1), 4);
@@ -51,10 +42,10 @@ test("voxels go to their place in the cube, and places are in Å from the middle
 
 test("a difference is in sigma, and its limit is a round number above nearly all", () => {
   const a = Float32Array.from({ length: 1000 }, (_, i) => i / 1000), b = new Float32Array(1000);
-  const { values, limit } = codec.difference(a, b, 0.1);
+  const { values, limit } = difference(a, b, 0.1);
   assert.ok(Math.abs(values[500] - 5) < 1e-5);
   assert.equal(limit, 10);
-  assert.equal(codec.difference(b, b, 0.1).limit, 1);
+  assert.equal(difference(b, b, 0.1).limit, 1);
 });
 
 const data = () => ({
@@ -89,7 +80,7 @@ test("the first volume is of the state that adds most to the variance", () => {
 });
 
 test("the surface of a cube of floats is where the level is crossed", () => {
-  const { isosurface } = load("surface"), edge = 20, c = 9.5;
+  const edge = 20, c = 9.5;
   const volume = Float32Array.from({ length: edge ** 3 }, (_, i) =>
     0.01 * (6.2 - Math.hypot((i % edge) - c, (Math.floor(i / edge) % edge) - c, Math.floor(i / edge ** 2) - c)));
   const { positions, indices } = isosurface(volume, edge, 0);
@@ -101,20 +92,45 @@ test("the surface of a cube of floats is where the level is crossed", () => {
 
 const peak = Float32Array.from({ length: 216 }, (_, i) => (i === 129 ? 1 : 0));
 
+// A copy of the module of its own, as it remembers its worker.
+const fresh = (name) => import(`../../workflow/tomohet/report/static/surfaces.js?${name}`);
+
 test("without a worker the page makes surfaces itself", async () => {
-  const { surfaces } = load("surface", "surfaces"), mesh = await surfaces.of(peak, 6, 0.5);
-  assert.ok(mesh.indices.length > 0 && !surfaces.inWorker);
+  const { surfaceOf, inWorker } = await fresh("none"), mesh = await surfaceOf(peak, 6, 0.5);
+  assert.ok(mesh.indices.length > 0 && !inWorker());
 });
 
 test("the page makes the surfaces that a failing worker has not finished", async () => {
-  const context = { URL: { createObjectURL: () => "blob:" }, Blob: class {} };
-  class Worker {
+  globalThis.Worker = class {
     postMessage() {
       setTimeout(() => this.onerror({ preventDefault() {} }), 1);
     }
-  }
-  const { surfaces, isosurface } = load({ ...context, Worker }, "surface", "surfaces"), asked = surfaces.of(peak, 6, 0.5);
-  assert.ok(surfaces.inWorker);
+  };
+  const { surfaceOf, inWorker } = await fresh("failing"), asked = surfaceOf(peak, 6, 0.5);
+  assert.ok(inWorker());
   near((await asked).positions, isosurface(peak, 6, 0.5).positions);
-  assert.ok(!surfaces.inWorker);
+  assert.ok(!inWorker());
+  delete globalThis.Worker;
+});
+
+test("the worker's source is complete in itself", () => {
+  const made = new Function(`return (${surfaceMaker})()`)();
+  near(made(peak, 6, 0.5).positions, isosurface(peak, 6, 0.5).positions);
+});
+
+test("the camera looks at the middle of what is above the level, and the sections hold it", () => {
+  const edge = 30, volume = Float32Array.from({ length: edge ** 3 }, (_, i) =>
+    Math.hypot((i % edge) - 18, (Math.floor(i / edge) % edge) - 14, Math.floor(i / edge ** 2) - 11) < 4.1 ? 1 : 0);
+  const { centre, zoom, side } = fitted(volume, edge, 0.5);
+  near(centre, [18, 14, 11], 0.01);
+  assert.ok(Math.abs(zoom - (0.42 * edge) / 4) < 0.1);
+  assert.ok(side / 2 >= 4 + 3.5 && side <= edge);
+  assert.equal(fitted(new Float32Array(27), 3, 0.5).zoom, 1.26); // nothing is above the level
+});
+
+test("sections go to the largest difference that is more than one voxel", () => {
+  const edge = 12, cube = new Float32Array(edge ** 3), at = (z, y, x) => (z * edge + y) * edge + x;
+  cube[at(2, 2, 2)] = 5; // noise in one voxel
+  for (const [dz, dy, dx] of [[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]]) cube[at(7 + dz, 5 + dy, 8 + dx)] = -2;
+  assert.deepEqual(tellingPoint(cube, edge), [7, 5, 8]);
 });
