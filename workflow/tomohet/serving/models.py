@@ -10,7 +10,8 @@ import torch
 from tomohet.analysis.run_folder import FINAL, RunFolder
 from tomohet.errors import InputError
 from tomohet.files.mrc import write_volume
-from tomohet.model.load import box_of, load_config, load_model
+from tomohet.model.config_file.reading import read_settings
+from tomohet.model.load import load_model
 from tomohet.model.volumes import TrainedVolumes, VolumeForm
 from tomohet.rounds import layout
 
@@ -45,7 +46,7 @@ def _described(round_folder: Path, source: str) -> dict:
     if not np.isfinite(mu).all():
         raise InputError(f"{run.latents_path(epoch)}: latents are not finite: the training diverged.")
     low, start, high = np.percentile(mu, RANGE, axis=0).round(4).tolist()
-    box = box_of(load_config(run.config_path))
+    box = read_settings(run.config_path).box
     return {"zdim": mu.shape[1], "low": low, "start": start, "high": high, "box": box, "epoch": epoch}
 
 
