@@ -306,7 +306,6 @@ def test_modules_are_joined_after_those_that_they_import(monkeypatch):
         "a": "export const a = 1;\nconst own = 2;\n",
     }
     monkeypatch.setattr(bundle_module, "_source", sources.__getitem__)
-    monkeypatch.setattr(bundle_module, "CLASSIC", ())
     assert bundle_module.in_order("page") == ["a", "b", "page"]
     script = bundle_module.bundle()
     assert "TomoHet.modules.b = (() => {\nconst { a } = TomoHet.modules.a;\nfunction b()" in script
