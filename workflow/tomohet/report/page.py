@@ -22,6 +22,7 @@ from tomohet.report.round_section import round_context, stage_numbers
 from tomohet.report.space import LARGEST_MAP_BOX
 from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
+from tomohet.rounds.tree import RESERVED
 
 PACKAGES = (
     "numpy scipy pandas torch scikit-learn umap-learn scikit-image mrcfile starfile gemmi snakemake".split()
@@ -69,6 +70,7 @@ def render(found: Results) -> str:
             style=(files / "static" / "report.css").read_text(),
             script=bundle(),
             palette=" ".join(PALETTE),
+            reserved=" ".join(sorted(RESERVED)),
             blobs=blobs.elements,
         )
     )
