@@ -23,6 +23,7 @@ from tomohet.report.round_section import round_context, stage_numbers
 from tomohet.report.space import LARGEST_MAP_BOX
 from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
+from tomohet.rounds.tree import RESERVED
 
 STYLES = ("report.css", "volumes.css")
 PACKAGES = (
@@ -75,6 +76,7 @@ def render(found: Results, served: bool = False) -> str:
             script=bundle(served),
             served=served,
             palette=" ".join(PALETTE),
+            reserved=" ".join(sorted(RESERVED)),
             blobs=blobs.elements,
         )
     )
