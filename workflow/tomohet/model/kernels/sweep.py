@@ -1,7 +1,5 @@
 """The decoder's sweep over packed rows, with the passes over activations in kernels."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
@@ -10,11 +8,9 @@ from tomohet.model.fused import activated_product, activation_slope
 from tomohet.model.kernels.choice import lower_gradient
 from tomohet.model.kernels.encoding import encode_rows
 from tomohet.model.kernels.last_layer import last_layer
+from tomohet.model.linear_base import LinearBase
+from tomohet.model.rows import PackedRows
 from tomohet.model.sweep import DecoderSweep, product_of
-
-if TYPE_CHECKING:
-    from tomohet.model.linear_base import LinearBase
-    from tomohet.model.rows import PackedRows
 
 ALIGNMENT = 8  # numbers in 16 bytes of half precision: rows of products begin there
 
@@ -29,10 +25,10 @@ class KernelSweep(DecoderSweep):
     def __init__(
         self,
         folded: FoldedDecoder,
-        rows: "PackedRows",
+        rows: PackedRows,
         z: Tensor,
         chunk_rows: int,
-        base: "LinearBase | None" = None,
+        base: LinearBase | None = None,
         starts: range | None = None,
     ) -> None:
         super().__init__(folded, rows, z, chunk_rows, base, starts)
