@@ -1,0 +1,55 @@
+"""What a training step of the production network asks of a device: its operations, and the memory they move.
+
+The step runs on tensors without values, in one chunk as on a GPU. There an operation is one kernel or a few.
+"""
+
+import numpy as np
+import pytest
+import torch
+from counted_operations import Operations
+from test_no_waiting import fake, model_args
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tomohet.model import loss
+from tomohet.model.vae import build_vae
+from tomohet.particles.store import open_store
+from tomohet.training.batches import LossRows, ParticleImages
+from tomohet.training.objectives import DataTerm, VaeObjective
+
+CPU = torch.device("cpu")
+PRODUCTION = {
+    "qlayersA": 3, "qdimA": 256, "out_dimA": 128, "qlayersB": 3, "qdimB": 256, "zdim": 128, "players": 3,
+    "pdim": 512, "pe_dim": None,
+}  # fmt: skip
+
+
+def counted(store, fraction: float) -> tuple[Operations, int]:
+    """Operations of forward and backward pass of a batch of 8 particles, and its Fourier points."""
+    images = ParticleImages(store, np.arange(8), CPU, loss_rows=LossRows(dose_mask=True), place="device")
+    batch, model = images.batch(np.arange(8)), build_vae(store.box, model_args(**PRODUCTION), seed=0)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    batch = fake(mode, batch)
+    objective = VaeObjective(
+        model, DataTerm(images.half_plane, True, True, False, fraction, torch.bfloat16), 0.1, None, 100
+    )
+    with mode, Operations() as operations:
+        objective.losses(batch, 0, None)[0].backward()
+    return operations, batch.whole.rows
+
+
+@pytest.mark.parametrize(("fraction", "most", "most_bytes"), [(1.0, 475, 30_700), (0.25, 480, 9_050)])
+def test_a_step_asks_for_few_operations(tiny_store, monkeypatch, fraction, most, most_bytes):
+    monkeypatch.setattr(loss, "CPU_CHUNK_ROWS", loss.CUDA_CHUNK_ROWS)
+    operations, points = counted(open_store(tiny_store), fraction)
+    found = (operations.total, operations.moved_bytes / points)
+    assert most - 15 <= found[0] <= most
+    assert 0.95 * most_bytes <= found[1] <= most_bytes
+
+
+def test_only_work_is_counted():
+    x = torch.ones(4, 8)
+    with Operations() as operations:
+        (x.T[1:] + 1).sum()
+        torch.mm(x, x.T)
+    assert operations.names == {"add": 1, "sum": 1, "mm": 1}
+    assert operations.moved_bytes == 4 * (28 + 28 + 28 + 1)
