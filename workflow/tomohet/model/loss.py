@@ -20,7 +20,9 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     return -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(dim=1).mean()
 
 
-def scaled_kl(kl: Tensor, beta: float, beta_control: float | None, full_plane_points: int) -> Tensor:
+def scaled_kl(
+    kl: Tensor, beta: float | Tensor, beta_control: float | None, full_plane_points: int | Tensor
+) -> Tensor:
     """Scale the KL term as it enters the loss.
 
     It is beta KL / N, or beta_control (beta - KL)^2 / N (beta is then the target), with N the largest number
