@@ -7,14 +7,18 @@ import numpy as np
 import pytest
 import torch
 from counted_operations import Operations
+from recorded_operations import RecordedOperations
 from test_no_waiting import fake, model_args
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from tomohet.model import loss
 from tomohet.model.vae import build_vae
 from tomohet.particles.store import open_store
+from tomohet.training import optimiser_step
 from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.objectives import DataTerm, VaeObjective
+from tomohet.training.optimiser_step import OptimiserStep
 
 CPU = torch.device("cpu")
 PRODUCTION = {
@@ -44,6 +48,34 @@ def test_a_step_asks_for_few_operations(tiny_store, monkeypatch, fraction, most,
     found = (operations.total, operations.moved_bytes / points)
     assert most - 15 <= found[0] <= most
     assert 0.95 * most_bytes <= found[1] <= most_bytes
+
+
+class OneLaunch(RecordedOperations):
+    """A graph whose replay counts as no operation, as CUDA launches it at once."""
+
+    def replay(self):
+        with _disable_current_modes():
+            super().replay()
+
+
+def test_a_replayed_step_launches_little_beside_its_graph(tiny_store, monkeypatch):
+    monkeypatch.setattr(optimiser_step, "graphs_on", lambda device: OneLaunch)
+    store = open_store(tiny_store)
+    images = ParticleImages(store, np.arange(8), CPU, loss_rows=LossRows(dose_mask=True), place="device")
+    model = build_vae(store.box, model_args(), seed=0)
+    data = DataTerm(images.half_plane, True, True, False, 0.25, torch.float32)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+    step = OptimiserStep(VaeObjective(model, data, 0.1, None, 100), images, trained, optimiser)
+    batches = images.fetched([np.arange(8)] * 8)
+    for number in range(6):  # all replays that are compared, and more
+        step(next(batches), 8 * number, number, 0)
+    with Operations() as operations:
+        step(next(batches), 48, 6, 0)
+    assert step.passes.replays >= 5
+    # The optimiser counts the steps of every parameter in one call each on a CPU, and in one of all on a GPU.
+    beside = operations.total - operations.names["add_"]
+    assert 0 < beside <= 8, operations.names
 
 
 def test_only_work_is_counted():

@@ -27,6 +27,7 @@ from tomohet.model.load import read_weights
 from tomohet.progress import track
 from tomohet.training.batches import Fetched, ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
+from tomohet.training.divergence import give_up, refuse_rise
 from tomohet.training.interruption import StopRequest, stop_requests
 from tomohet.training.optimiser_step import LOSSES, OptimiserStep
 from tomohet.training.schedules import frequency_share, learning_rate_factor
@@ -34,7 +35,6 @@ from tomohet.training.schedules import frequency_share, learning_rate_factor
 log = logging.getLogger(__name__)
 
 ADAM_EPSILON = 1e-4  # as published
-DIVERGED = 10.0  # times the smallest epoch loss so far
 STEPS_BETWEEN_CHECKS_ON_CUDA = 50  # reading the loss waits for the device
 
 
@@ -264,7 +264,7 @@ class Training:
     def _end_epoch(self, finish_epoch: Callable[[int], None]) -> None:
         position, seconds = self.position, self.position.seconds
         total, gen, kld = (total / len(self.images) for total in position.sums)
-        self._refuse_divergence(gen)
+        refuse_rise(self.plan, self.position, gen)
         rate = len(self.images) / max(seconds, 1e-9)
         log.info(
             "# =====> Epoch: %d Average gen loss = %.15f, KLD = %.15f, total loss = %.15f; Finished in %s",
@@ -294,7 +294,7 @@ class Training:
 
     def _save(self) -> None:
         if any(not torch.isfinite(p).all() for p in self.model.parameters()):
-            self._give_up("the weights are no longer finite numbers")
+            give_up(self.plan, self.position, "the weights are no longer finite numbers")
         if self.processes.leads:
             content = self.weights() | {"position": vars(self.position)}
             save_checkpoint(self.folder / CHECKPOINT, content)
@@ -310,24 +310,7 @@ class Training:
 
     def _refuse_non_finite(self, sums: torch.Tensor) -> None:
         if not torch.isfinite(sums).all():
-            self._give_up("the loss is no longer a finite number")
-
-    def _refuse_divergence(self, gen: float) -> None:
-        # The loss depends on which frequencies are fitted, so only epochs with the same limit compare.
-        alike = self.plan.frequency(self.position.epoch)
-        past = [r["gen"] for r in self.position.history if self.plan.frequency(r["epoch"]) == alike]
-        best = min(past, default=gen)
-        if gen > DIVERGED * best:
-            self._give_up(f"the reconstruction loss rose to {gen:.3g}, from {best:.3g} at its best")
-
-    def _give_up(self, reason: str) -> None:
-        done = [row["epoch"] for row in self.position.history]
-        last = f"the last good weights are those of epoch {done[-1]}" if done else "no epoch was completed"
-        raise InputError(
-            f"training diverged in epoch {self.position.epoch}, step {self.position.step}: {reason}; {last}. "
-            f"Try a lower --lr (now {self.plan.learning_rate:.3g} per step) or look for broken images with "
-            "`tomohet validate`"
-        )
+            give_up(self.plan, self.position, "the loss is no longer a finite number")
 
 
 def _history(weights: Path, last: int) -> list[dict]:
