@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "_addmm_activation", "addmv", "addmm_", "_linear_pointwise")
 WITHOUT_KERNEL = (
     "empty", "empty_like", "new_empty", "empty_strided", "detach", "alias", "device", "scalar_tensor",
+    "_record_function_enter_new", "_record_function_exit",
 )  # fmt: skip
 
 
