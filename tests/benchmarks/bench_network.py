@@ -22,7 +22,7 @@ from tomohet.model.volumes import TrainedVolumes, half_precision, write_volumes
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.source import open_particles
 from tomohet.particles.store import open_store
-from tomohet.training.batches import Batch, ParticleImages
+from tomohet.training.batches import Fetched, ParticleImages
 from tomohet.training.latents import infer_latents
 from tomohet.training.settings import vae_network
 from tomohet.training.vae import train_vae
@@ -58,14 +58,14 @@ def train(place: Place, *options: str, share: float = 1.0) -> Amount:
     flop = load.batch * load.training_flop(share * load.rows(store))
     # One epoch that is longer than the measurement, whatever the number of particles.
     particles = np.resize(particles, load.batch * (watch.most_laps + 1))
-    batches = ParticleImages.batches
+    fetched = ParticleImages.fetched
 
-    def timed_batches(images: ParticleImages, groups: list[np.ndarray], first: int = 0) -> Iterator[Batch]:
-        for batch in batches(images, groups, first):
+    def timed(images: ParticleImages, groups: list[np.ndarray], first: int = 0) -> Iterator[Fetched]:
+        for batch in fetched(images, groups, first):
             watch.lap()
             yield batch
 
-    with mock.patch.object(ParticleImages, "batches", timed_batches), suppress(Enough):
+    with mock.patch.object(ParticleImages, "fetched", timed), suppress(Enough):
         train_vae(args, store, particles, place.device)
     return Amount(load.batch, load.batch * load.tilts, flop)
 

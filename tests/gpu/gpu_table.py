@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import bench_network
 import torch
@@ -25,6 +26,7 @@ from workloads import workloads
 from tomohet.commands import prepare, simulate, train_linear, train_vae
 from tomohet.device import device_of, fast_bfloat16
 from tomohet.options import PrepareOptions, SimulateOptions, TrainLinearOptions, TrainVaeOptions
+from tomohet.training import optimiser_step
 
 DEVICE = device_of("auto")
 SMALL = DEVICE.type == "cpu" or os.environ.get("SMALL") == "1"
@@ -55,12 +57,19 @@ def step(box: int) -> None:
                 watch, _ = _train(load, folder, share, Stopwatch(DEVICE, budget_s=1, most=10))
                 wall = time.perf_counter() - begun
             _launches(record, watch, wall, size)
+            row("without CUDA graphs, particles/s", size, _without_graphs(load, folder, share))
 
 
 def _train(load, folder: str, share: float, watch: Stopwatch):
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         place = Place(load, Path(folder), Path(scratch), DEVICE, watch)
         return watch, bench_network.train(place, share=share)
+
+
+def _without_graphs(load, folder: str, share: float) -> str:
+    with mock.patch.object(optimiser_step, "graphs_on", lambda device: None):
+        watch, _ = _train(load, folder, share, Stopwatch(DEVICE, budget_s=2))
+    return f"{load.batch / watch.seconds:.4g}"
 
 
 def _launches(record: profile, watch: Stopwatch, wall: float, size: str) -> None:
@@ -71,7 +80,10 @@ def _launches(record: profile, watch: Stopwatch, wall: float, size: str) -> None
         row("operations a step (CPU)", size, f"{calls / steps:.0f}")
         return
     busy = sum(one.time_range.elapsed_us() for one in kernels) / 1e6
-    row("kernel launches a step", size, f"{len(kernels) / steps:.0f}")
+    row("kernels a step", size, f"{len(kernels) / steps:.0f}")
+    calls = [one.name for one in record.events() if one.device_type == torch.autograd.DeviceType.CPU]
+    for what, pattern in (("kernel launches", "LaunchKernel"), ("graph launches", "GraphLaunch")):
+        row(f"{what} a step", size, f"{sum(pattern in name for name in calls) / steps:.3g}")
     row("busy", size, f"{busy / wall:.0%} of the time, start included; {1e3 * busy / steps:.3g} ms a step")
     products = [one for one in kernels if re.search("gemm|cutlass|xmma|sm90", one.name)]
     share = sum(one.time_range.elapsed_us() for one in products) / 1e6 / busy

@@ -18,6 +18,7 @@ from tomohet.particles.store import open_store
 from tomohet.physics.fourier import half_ball, half_plane
 from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.objectives import DataTerm, VaeObjective
+from tomohet.training.passes import FixedPasses
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -144,3 +145,46 @@ def test_a_training_step_does_not_wait_for_the_device(tiny_store, fraction):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(torch.isfinite(p).all() for p in trained)
+
+
+@pytest.mark.parametrize("place", ["device", "memory"])
+@pytest.mark.parametrize("fraction", [1.0, 0.3])
+def test_a_replayed_graph_is_the_step_without_it(tiny_store, fraction, place, caplog):
+    store, device = open_store(tiny_store), torch.device("cuda")
+    images = ParticleImages(store, np.arange(6), device, loss_rows=LossRows(dose_mask=True), place=place)
+    torch.manual_seed(0)
+    longest = int(images.tilts.max())
+    encoder = TiltEncoder(images.half_plane.n, 3, longest=longest)
+    model = HeterogeneityVAE(encoder, Decoder(store.box, 3, 3, 64)).to(device)
+    data = DataTerm(images.half_plane, True, True, False, fraction, torch.bfloat16)
+    objective = VaeObjective(model, data, 0.1, None, total_particles=100)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    graphs, steps = (
+        FixedPasses(objective, images, trained, fraction, usable=usable) for usable in (True, False)
+    )
+    for number, fetched in enumerate(images.fetched([np.array([3, 0, 5])] * 12)):
+        replayed = [graphs(fetched, number, number), *(p.grad.clone() for p in trained)]
+        expected = [steps(fetched, number, number), *(p.grad for p in trained)]
+        for one, other in zip(replayed, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * float(other.abs().max()))
+    assert graphs.usable, caplog.text
+    assert graphs.replays == 11
+
+
+def test_a_step_that_waits_for_the_device_is_not_recorded(tiny_store, caplog):
+    store, device = open_store(tiny_store), torch.device("cuda")
+    images = ParticleImages(store, np.arange(6), device, place="device")
+    model = HeterogeneityVAE(TiltEncoder(images.half_plane.n, 3, longest=99), Decoder(store.box, 3, 1, 16))
+    data = DataTerm(images.half_plane, True, True, False, 1.0, torch.float32)
+
+    class Waiting(VaeObjective):
+        def losses_at(self, batch, beta, generator):
+            float(beta)
+            return super().losses_at(batch, beta, generator)
+
+    model.to(device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    passes = FixedPasses(Waiting(model, data, 0.1, None, total_particles=100), images, trained, 1.0)
+    for number, fetched in enumerate(images.fetched([np.array([3, 0, 5])] * 4)):
+        assert torch.isfinite(passes(fetched, number, number)).all()
+    assert not passes.usable and "cannot be recorded" in caplog.text

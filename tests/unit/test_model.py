@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -209,9 +210,9 @@ def test_pooling_takes_ragged_tilts(pooling, layer_norm):
     for number, tilts in enumerate(TILTS.tolist()):
         own = images[start : start + tilts]
         start += tilts
-        alone = torch.cat(encoder(own, torch.tensor([tilts])), 1)[0]
+        alone = torch.cat(encoder(own, np.array([tilts])), 1)[0]
         torch.testing.assert_close(together[number], alone, rtol=1e-4, atol=1e-5)
-        reversed_order = torch.cat(encoder(own.flip(0), torch.tensor([tilts])), 1)[0]
+        reversed_order = torch.cat(encoder(own.flip(0), np.array([tilts])), 1)[0]
         same = torch.allclose(alone, reversed_order, rtol=1e-4, atol=1e-5)
         assert same == (pooling != "concatenate" or tilts == 1)
 

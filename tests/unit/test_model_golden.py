@@ -88,7 +88,7 @@ def golden_rows(golden, case, hermitian=False):
 @pytest.mark.parametrize("case", ["p0", "plast", "batch3"])
 def test_latents_of_the_published_encoder(network, golden, case):
     images = half_planes_of(golden[f"{case}_preprocessed"])
-    mu, logvar = network.encode(images, torch.full((len(images) // 8,), 8))
+    mu, logvar = network.encode(images, np.full(len(images) // 8, 8))
     np.testing.assert_allclose(mu.detach(), golden[f"{case}_z_mu"], atol=2e-6)
     np.testing.assert_allclose(logvar.detach(), golden[f"{case}_z_logvar"], atol=2e-6)
 
@@ -121,7 +121,7 @@ def test_decoded_values_of_the_published_decoder(network, golden, case):
 def test_loss_of_the_published_network(network, golden, shared, case):
     facts = json.loads((shared / "golden/vae8_10076_model_facts.json").read_text())[case]
     images = half_planes_of(golden[f"{case}_preprocessed"])
-    mu, logvar = network.encode(images, torch.full((len(images) // 8,), 8))
+    mu, logvar = network.encode(images, np.full(len(images) // 8, 8))
     gen = reconstruction_loss(network.decoder, mu, golden_rows(golden, case))
     kl = scaled_kl(kl_divergence(mu, logvar), facts["beta"], None, 6368)
     assert gen.item() == pytest.approx(facts["gen_loss"], abs=1e-6)
@@ -133,7 +133,7 @@ def test_gradients_of_the_published_network(network, golden, shared):
     expected = np.load(shared / "golden/vae8_10076_grads_p0.npz")
     images = half_planes_of(golden["p0_preprocessed"])
     network.zero_grad()
-    mu, logvar = network.encode(images, torch.tensor([8]))
+    mu, logvar = network.encode(images, np.array([8]))
     kl = scaled_kl(kl_divergence(mu, logvar), 0.125, None, 6368)
     (reconstruction_loss(network.decoder, mu, golden_rows(golden, "p0"), chunk_rows=1000) + kl).backward()
     gradients = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}

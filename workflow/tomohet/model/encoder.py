@@ -19,7 +19,8 @@ class TiltEncoder(nn.Module):
     layers_a, width_a, out_a : encoder A, per tilt
     layers_b, width_b : encoder B, per particle
     pooling : one of `options.kinds.Pooling`
-    longest : the largest number of tilts: the number of places of `concatenate`; other poolings ignore it
+    longest : the largest number of tilts: the number of places of `concatenate`, and of every pooling where
+        only the device knows the number of tilts
     seeds, heads, layer_norm : of the set encoder
 
     """
@@ -53,22 +54,22 @@ class TiltEncoder(nn.Module):
             n_pooled = out_a * (longest if pooling == "concatenate" else 1)
             self.encoder_b = ResidualMLP(n_pooled, layers_b, width_b, 2 * zdim, activation)
 
-    def forward(self, images: Tensor, tilts: np.ndarray) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, tilts: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """Encode the images of P particles, one particle after another.
 
         Parameters
         ----------
         images : (m, n) complex half planes, phases flipped (`physics.imaging.encoder_view`)
-        tilts : (P,) on the host, number of images of each particle
+        tilts : (P,) number of images of each particle, an array on the host or a tensor on the device
 
         Returns
         -------
         mu, logvar : (P, zdim) each
 
         """
-        tilts = np.asarray(tilts)
         features = self.encoder_a(hartley_features(images[:, : self.n_points]))
-        longest = self.longest if self.pooling == "concatenate" else int(tilts.max())
+        known = not isinstance(tilts, Tensor)
+        longest = int(tilts.max()) if known and self.pooling != "concatenate" else self.longest
         padded, mask = pad_tilts(features, tilts, longest)
         if self.pooling == "set_encoder":
             return self.set_encoder(padded, mask).split(self.zdim, dim=1)

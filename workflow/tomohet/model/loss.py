@@ -14,13 +14,18 @@ from tomohet.model.mlp import linear_parameters
 from tomohet.model.rows import PackedRows
 from tomohet.model.sweep import DecoderSweep, sweep_rows
 
+SHARE_OF_CUDA_MEMORY = 0.125  # of one sweep; images, gradients and other sizes of batches take the rest
+OTHER_BYTES = 256  # of a point: coordinates, phases, value, weight, residual and membership
+
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     """Compute the mean over particles of KL(N(mu, exp(logvar)) || N(0, 1)) for (particles, zdim) inputs."""
     return -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(dim=1).mean()
 
 
-def scaled_kl(kl: Tensor, beta: float, beta_control: float | None, full_plane_points: int) -> Tensor:
+def scaled_kl(
+    kl: Tensor, beta: float | Tensor, beta_control: float | None, full_plane_points: int | Tensor
+) -> Tensor:
     """Scale the KL term as it enters the loss.
 
     It is beta KL / N, or beta_control (beta - KL)^2 / N (beta is then the target), with N the largest number
@@ -53,8 +58,33 @@ def reconstruction_loss(
     """
     parameters = [p for layer in decoder.decoder.affine_layers() for p in linear_parameters(layer)]
     if chunk_rows is None:
-        chunk_rows = CUDA_CHUNK_ROWS if z.is_cuda else CPU_CHUNK_ROWS
+        chunk_rows = _cuda_chunk_rows(decoder, dtype, z.device) if z.is_cuda else CPU_CHUNK_ROWS
     return _SweptLoss.apply(decoder, rows, chunk_rows, dtype, z, *parameters)
+
+
+def _cuda_chunk_rows(decoder: Decoder, dtype: torch.dtype, device: torch.device) -> int:
+    """Return how many points a GPU sweeps at once: as many as a share of its memory holds.
+
+    Fewer chunks mean fewer and larger kernels. The number depends on the card, not on what else is in its
+    memory, so a continued training sums in the same order.
+    """
+    if not torch.cuda.is_available():  # tensors without values, which count what would be done
+        return CUDA_CHUNK_ROWS
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return max(CUDA_CHUNK_ROWS, int(SHARE_OF_CUDA_MEMORY * memory / row_bytes(decoder, dtype)))
+
+
+def row_bytes(decoder: Decoder, dtype: torch.dtype) -> int:
+    """Return the memory that a sweep takes for each of its points.
+
+    Features, the activations and their gradients are of type `dtype`. The basis maps' values are complex64.
+    """
+    layers = decoder.decoder.affine_layers()
+    width = len(linear_parameters(layers[0])[0])
+    points = 1 if decoder.hermitian else 2
+    values = points * (decoder.n_features + (len(layers) + 2) * width)
+    base = 0 if decoder.base is None else 8 * (decoder.base.n_basis + 1)
+    return values * dtype.itemsize + base + OTHER_BYTES
 
 
 class _SweptLoss(torch.autograd.Function):

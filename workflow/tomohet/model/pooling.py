@@ -11,11 +11,17 @@ from torch import Tensor, nn
 from tomohet.device import sent
 
 
-def pad_tilts(features: Tensor, tilts: np.ndarray, longest: int) -> tuple[Tensor, Tensor]:
+def pad_tilts(features: Tensor, tilts: np.ndarray | Tensor, longest: int) -> tuple[Tensor, Tensor]:
     """Pad packed features (m, f) of particles with `tilts` (P,) images to (P, longest, f), with a mask.
 
-    `tilts` is on the host. Tilts past `longest` are left out; padding is zero.
+    `tilts` is an array on the host or a tensor on the device. Tilts past `longest` are left out; padding is
+    zero.
     """
+    if isinstance(tilts, Tensor):
+        number = torch.arange(longest, device=tilts.device)
+        mask = number < tilts[:, None]
+        index = ((tilts.cumsum(0) - tilts)[:, None] + number) * mask
+        return features[index] * mask[..., None], mask
     start = np.cumsum(tilts) - tilts
     number = np.arange(longest)
     present = number < tilts[:, None]

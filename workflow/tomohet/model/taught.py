@@ -28,7 +28,7 @@ class MapEncoder(nn.Module):
         self.zdim = zdim
         self.network = ResidualMLP(n_inputs, layers, width, 2 * zdim, activation)
 
-    def forward(self, maps: Tensor, tilts: np.ndarray) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor, tilts: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """Compute mu, logvar (P, zdim) from maps (P, n_inputs)."""
         return self.network(maps.float()).split(self.zdim, dim=1)
 
@@ -50,7 +50,7 @@ class TaughtEncoder(nn.Module):
         inside = [module.linear for module in affine if isinstance(module, ResidualLinear)]
         scale_([module for module in affine if module not in inside][-1], 0.0)
 
-    def forward(self, seen: Tensor, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, seen: Tensor, tilts: np.ndarray | Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Compute mu, logvar (P, zdim) from the network's input and linear posteriors `start` (P, 2, K)."""
         mu, logvar = padded(start, self.zdim).unbind(1)
         if not (self.released if self.training else self.trusted):
@@ -88,7 +88,7 @@ class FreeLatents(nn.Module):
         self.zdim = zdim
         self.prior: LatentPrior | None = None
 
-    def forward(self, seen: None, tilts: np.ndarray, start: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, seen: None, tilts: np.ndarray | Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu, logvar (P, zdim): the particles' own latents."""
         mu, logvar = padded(start, self.zdim).unbind(1)
         return mu, logvar

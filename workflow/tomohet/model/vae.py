@@ -23,7 +23,7 @@ class HeterogeneityVAE(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
     def encode(
-        self, seen: Tensor | None, tilts: np.ndarray, start: Tensor | None = None
+        self, seen: Tensor | None, tilts: np.ndarray | Tensor, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return (mu, logvar), (P, zdim) each, from the encoder's input and the number of tilts (P,).
 

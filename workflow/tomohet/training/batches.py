@@ -27,15 +27,33 @@ IMAGES_AT_ONCE = 100_000  # table rows from which imaging parameters are taken i
 class Whole(NamedTuple):
     """The whole batch, as a process needs to know it when its own batch may be a part of it.
 
-    particles, rows : numbers of particles and of half-plane points that enter the loss
+    particles, rows : numbers of particles and of half-plane points that enter the loss. For a step from fixed
+        buffers, `rows` and `points` are scalars on the device
     points : the largest number of full-plane points of a particle: the published normaliser of the KL term
     first : position of this part's first particle in the whole batch
     """
 
     particles: int
-    rows: int
-    points: int
+    rows: int | Tensor
+    points: int | Tensor
     first: int
+
+
+class Fetched(NamedTuple):
+    """Part of a batch that this process computes, before the parameters of its images are gathered.
+
+    index, stored : (m,) numbers of its images and (m, n, 2) their half planes as stored, on the device
+    numbers, positions : the same image numbers (m,), and (P,) the positions of its particles, on the host
+    prefix, tilts, whole : as in `Batch`
+    """
+
+    index: Tensor
+    stored: Tensor
+    numbers: np.ndarray
+    positions: np.ndarray
+    prefix: np.ndarray
+    tilts: np.ndarray
+    whole: Whole
 
 
 class Batch(NamedTuple):
@@ -45,24 +63,27 @@ class Batch(NamedTuple):
     params : the forward model's parameters of the m images
     gain : (m,) factor by which an image's values are larger than those of the common scale
     prefix : (m,) int64 on the host, number of leading half-plane points of each image that enter the loss
-    tilts : (P,) int64 on the host, images per particle
+    tilts : (P,) int64 on the host, images per particle. For a step from fixed buffers, `prefix` and `tilts`
+        are on the device
     dose_weighted : whether any image of the data set carries dose weights
     whole : sizes of the batch of all processes
     start : (P, 2, K) posteriors of the linear model from which the network starts, or None
     maps : (P, voxels) back-projected differences from the mean map, for an encoder that reads maps, or None
     noise : (m,) noise variance of the images relative to the common spectrum, or None
+    length : fixed number of Fourier points, the last ones with weight 0 (`rows.pack_rows`), or None
     """
 
     fourier: Tensor
     params: ImageParameters
     gain: Tensor
-    prefix: np.ndarray
-    tilts: np.ndarray
+    prefix: np.ndarray | Tensor
+    tilts: np.ndarray | Tensor
     dose_weighted: bool
     whole: Whole
     start: Tensor | None = None
     maps: Tensor | None = None
     noise: Tensor | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,9 +193,13 @@ class ParticleImages:
         The groups should either be those of `shuffled` from the start of the epoch, or ascend. In both cases
         the file is read in large pieces.
         """
+        yield from map(self.gathered, self.fetched(groups, first))
+
+    def fetched(self, groups: list[np.ndarray], first: int = 0) -> Iterator[Fetched]:
+        """Yield the same batches as `batches`, before the parameters of their images are gathered."""
         stored = self._images.batches(self._windows(groups, first))
         for group, (index, values) in zip(groups[first:], stored, strict=True):
-            yield self._batch(group, index, values)
+            yield self._fetched(group, index, values)
 
     def batch(self, group: np.ndarray) -> Batch:
         """Return the images of the particles at the positions `group`, or this process's part of them."""
@@ -208,29 +233,51 @@ class ParticleImages:
         before = np.cumsum(tilts) - tilts
         return np.repeat(self._starts[positions] - before, tilts) + np.arange(tilts.sum())
 
-    def _batch(self, group: np.ndarray, index: Tensor, stored: Tensor) -> Batch:
-        part = self.processes.part(len(group))
-        positions = group[part]
-        prefix = self.prefix[self._image_numbers(group)].clip(max=self._most_rows)
-        first_image = np.concatenate([[0], np.cumsum(self.tilts[group])])
-        rows = np.diff(np.concatenate([[0], np.cumsum(prefix)])[first_image])
-        whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
-        start, maps = (
-            None if known is None else known[sent(positions, self.device)]
-            for known in (self.start, self.maps)
+    def gathered(self, fetched: Fetched) -> Batch:
+        """Return a batch with the parameters of its images."""
+        needed = self.start is not None or self.maps is not None
+        positions = sent(fetched.positions, self.device) if needed else None
+        return self.batch_of(
+            fetched.index, fetched.stored, positions, fetched.prefix, fetched.tilts, fetched.whole
         )
+
+    def batch_of(
+        self,
+        index: Tensor,
+        stored: Tensor,
+        positions: Tensor | None,
+        prefix: np.ndarray | Tensor,
+        tilts: np.ndarray | Tensor,
+        whole: Whole,
+        length: int | None = None,
+    ) -> Batch:
+        """Gather all that is known of the images `index` of the particles `positions`, on the device."""
+        start, maps = (None if known is None else known[positions] for known in (self.start, self.maps))
+        noise = None if self.noise is None else self.noise[index]
         return Batch(
             complex_half_planes(stored),
             self.params.take(index),
             self._gain[index],
-            prefix[first_image[part.start] : first_image[part.stop]],
-            self.tilts[positions],
+            prefix,
+            tilts,
             self._dose_weighted,
             whole,
             start,
             maps,
-            None if self.noise is None else self.noise[index],
+            noise,
+            length,
         )
+
+    def _fetched(self, group: np.ndarray, index: Tensor, stored: Tensor) -> Fetched:
+        part = self.processes.part(len(group))
+        numbers = self._image_numbers(group)
+        prefix = self.prefix[numbers].clip(max=self._most_rows)
+        first_image = np.concatenate([[0], np.cumsum(self.tilts[group])])
+        rows = np.diff(np.concatenate([[0], np.cumsum(prefix)])[first_image])
+        whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
+        own = slice(first_image[part.start], first_image[part.stop])
+        positions = group[part]
+        return Fetched(index, stored, numbers[own], positions, prefix[own], self.tilts[positions], whole)
 
 
 def _parameters(store: Store, rows: np.ndarray, device: torch.device) -> ImageParameters:

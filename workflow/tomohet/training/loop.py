@@ -27,17 +27,17 @@ from tomohet.files.tables import read_csv
 from tomohet.model.load import read_weights
 from tomohet.options.training import NetworkOptions
 from tomohet.progress import track
-from tomohet.training.batches import ParticleImages
+from tomohet.training.batches import Fetched, ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
+from tomohet.training.divergence import give_up, refuse_rise
 from tomohet.training.interruption import StopRequest, stop_requests
+from tomohet.training.optimiser_step import LOSSES, OptimiserStep
 from tomohet.training.schedules import frequency_share, learning_rate_factor
 
 log = logging.getLogger(__name__)
 
 ADAM_EPSILON = 1e-4  # as published
-DIVERGED = 10.0  # times the smallest epoch loss so far
 STEPS_BETWEEN_CHECKS_ON_CUDA = 50  # reading the loss waits for the device
-LOSSES = ("total", "gen", "kld")
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class Training:
         self.optimiser = torch.optim.AdamW(
             self._trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, eps=ADAM_EPSILON, fused=True
         )
+        self._optimise = OptimiserStep(objective, images, self._trained, self.optimiser)
         self.position = Position()
         self.loaded: str | None = None
         self._saved_at = time.monotonic()
@@ -212,10 +213,11 @@ class Training:
         started = time.monotonic() - position.seconds
         check_every = STEPS_BETWEEN_CHECKS_ON_CUDA if self.images.device.type == "cuda" else 1
         self.model.train()
-        for batch in images.batches(groups, first=position.step):
+        self._optimise.begin(images)
+        for batch in images.fetched(groups, first=position.step):
             losses, stop = self._step(batch, position.epoch * particles + seen, request)
             n = batch.whole.particles
-            sums += losses * n
+            sums.add_(losses, alpha=n)
             position.step += 1
             seen += n
             progress.update(n)
@@ -233,41 +235,19 @@ class Training:
                     self._stop(stopped)
         position.sums = sums.tolist()
 
-    def _step(self, batch, seen: int, request: StopRequest) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _step(
+        self, batch: Fetched, seen: int, request: StopRequest
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Make one optimiser step; return (total, gen, kld) on the device and the stop signals of all."""
         plan, position = self.plan, self.position
         state = np.random.SeedSequence([plan.seed, position.epoch, position.step]).generate_state(
             1, np.uint64
         )
-        generator = torch.Generator(self.images.device).manual_seed(int(state[0] >> np.uint64(1)))
         progress = seen / (plan.epochs * len(self.images))
         factor = learning_rate_factor(plan.lr_schedule, plan.warmup, progress + 1e-9)
         for group in self.optimiser.param_groups:
             group["lr"] = plan.learning_rate * factor
-        self.optimiser.zero_grad()
-        if len(batch.tilts):
-            losses = self.objective.losses(batch, seen, generator)
-            losses[0].backward()
-            losses = torch.stack([loss.detach().double() for loss in losses])
-        else:  # the batch has fewer particles than there are processes
-            losses = torch.zeros(len(LOSSES), dtype=torch.float64, device=self.images.device)
-        stop = None
-        if self.processes.size > 1:
-            losses, stop = self._add_up(losses, request.signal or 0)
-        self.optimiser.step()
-        return losses, stop
-
-    def _add_up(self, losses: torch.Tensor, signal_number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum gradients and losses over the processes, and share their stop signals, in one exchange."""
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._trained]
-        told = torch.zeros(self.processes.size, device=losses.device)
-        told[self.processes.rank] = signal_number
-        flat = torch.cat([*(g.reshape(-1).float() for g in gradients), losses.float(), told])
-        self.processes.add_up(flat)
-        *parts, losses, told = flat.split([*(g.numel() for g in gradients), len(losses), len(told)])
-        for parameter, part in zip(self._trained, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-        return losses.double(), told
+        return self._optimise(batch, seen, int(state[0] >> np.uint64(1)), request.signal or 0)
 
     def _agreed_stop(self, request: StopRequest, told: torch.Tensor | None, checked: bool) -> int | None:
         """Return the signal to stop for, the same in all processes.
@@ -281,7 +261,7 @@ class Training:
     def _end_epoch(self, finish_epoch: Callable[[int], None]) -> None:
         position, seconds = self.position, self.position.seconds
         total, gen, kld = (total / len(self.images) for total in position.sums)
-        self._refuse_divergence(gen)
+        refuse_rise(self.plan, self.position, gen)
         rate = len(self.images) / max(seconds, 1e-9)
         log.info(
             "# =====> Epoch: %d Average gen loss = %.15f, KLD = %.15f, total loss = %.15f; Finished in %s",
@@ -311,7 +291,7 @@ class Training:
 
     def _save(self) -> None:
         if any(not torch.isfinite(p).all() for p in self.model.parameters()):
-            self._give_up("the weights are no longer finite numbers")
+            give_up(self.plan, self.position, "the weights are no longer finite numbers")
         if self.processes.leads:
             content = self.weights() | {"position": vars(self.position)}
             save_checkpoint(self.folder / CHECKPOINT, content)
@@ -327,24 +307,7 @@ class Training:
 
     def _refuse_non_finite(self, sums: torch.Tensor) -> None:
         if not torch.isfinite(sums).all():
-            self._give_up("the loss is no longer a finite number")
-
-    def _refuse_divergence(self, gen: float) -> None:
-        # The loss depends on which frequencies are fitted, so only epochs with the same limit compare.
-        alike = self.plan.frequency(self.position.epoch)
-        past = [r["gen"] for r in self.position.history if self.plan.frequency(r["epoch"]) == alike]
-        best = min(past, default=gen)
-        if gen > DIVERGED * best:
-            self._give_up(f"the reconstruction loss rose to {gen:.3g}, from {best:.3g} at its best")
-
-    def _give_up(self, reason: str) -> None:
-        done = [row["epoch"] for row in self.position.history]
-        last = f"the last good weights are those of epoch {done[-1]}" if done else "no epoch was completed"
-        raise InputError(
-            f"training diverged in epoch {self.position.epoch}, step {self.position.step}: {reason}; {last}. "
-            f"Try a lower --lr (now {self.plan.learning_rate:.3g} per step) or look for broken images with "
-            "`tomohet validate`"
-        )
+            give_up(self.plan, self.position, "the loss is no longer a finite number")
 
 
 def _history(weights: Path, last: int) -> list[dict]:

@@ -60,6 +60,7 @@ class DataTerm:
             fraction=self.rows_per_image,
             generator=generator,
             full_count=batch.whole.rows,
+            length=batch.length,
         )
 
     def loss(self, decoder: Decoder, z: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -84,13 +85,27 @@ class VaeObjective:
 
         For a part of a batch, these are the part's contributions.
         """
+        return self.losses_at(batch, self.beta_after(seen), generator)
+
+    def beta_after(self, seen: int) -> float:
+        """Return beta after `seen` particles."""
+        return beta_at(self.beta, seen, self.total_particles)
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether the losses need numbers of other processes."""
+        return self.beta_control is not None and self.processes.size > 1
+
+    def losses_at(
+        self, batch: Batch, beta: float | Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the same as `losses` from beta."""
         whole = batch.whole
         mu, logvar = encode(self.model, batch, self.data.half_plane)
         z = sample_latent(mu, logvar, generator, whole.particles, whole.first)
         gen = self.data.loss(self.model.decoder, z, batch, generator)
-        beta = beta_at(self.beta, seen, self.total_particles)
         kl = kl_divergence(mu, logvar) * (len(mu) / whole.particles)
-        if self.beta_control is not None and self.processes.size > 1:
+        if self.exchanges:
             # The term is not linear in KL: every process needs the whole batch's value, and differentiates
             # its own contribution.
             kl = kl + (self.processes.add_up(kl.detach().clone()) - kl.detach())
@@ -107,9 +122,20 @@ class VolumeObjective:
 
     model: Decoder
     data: DataTerm
+    exchanges = False
 
     def losses(self, batch: Batch, seen: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Compute (total, gen, 0) of a batch."""
+        return self.losses_at(batch, self.beta_after(seen), generator)
+
+    def beta_after(self, seen: int) -> float:
+        """Return 0: there is no KL term."""
+        return 0.0
+
+    def losses_at(
+        self, batch: Batch, beta: float | Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the same as `losses`."""
         no_latent = batch.fourier.real.new_zeros(len(batch.tilts), 0)
         gen = self.data.loss(self.model, no_latent, batch, generator)
         return gen, gen, torch.zeros_like(gen)
