@@ -119,6 +119,13 @@ const PLAYS = {
       await settled();
       found.push([query, panel.outputs.every((button) => button.disabled), panel.reason.textContent]);
     }
+    for (const name of ["bound", "prepared", "a b", "next"]) {
+      panel.name.value = name;
+      panel.name.dispatchEvent(new Event("input"));
+      found.push([name, panel.outputs.every((button) => button.disabled), panel.reason.textContent]);
+    }
+    panel.name.value = "selected";
+    panel.name.dispatchEvent(new Event("input"));
     await sets.clear();
     return found;
   },

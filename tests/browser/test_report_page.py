@@ -112,7 +112,11 @@ def test_named_selections_are_queries_that_others_hear_of_and_that_a_link_keeps(
 
 
 def test_what_select_would_refuse_cannot_be_copied(scenes, table):
-    for query, disabled, reason in scenes["refused"]:
+    *queries, taken, reserved, odd, free = scenes["refused"]
+    assert taken[1] and "a round bound already" in taken[2]
+    assert reserved[1] and "folder or file of the dataset" in reserved[2]
+    assert odd[1] and not free[1]
+    for query, disabled, reason in queries:
         if query == "kmeans == 0":
             assert not disabled and reason == ""
             continue

@@ -238,7 +238,6 @@ FURTHER = [
     Mutant("report/view.py", "/ (n - cells)", "/ n"),
     Mutant("rounds/polygons.py", "found ^= spans", "found |= spans"),
     Mutant("rounds/polygons.py", "(y1 > y) != (y2 > y)", "(y1 > y) != (y2 >= y)"),
-    Mutant("rounds/polygons.py", "& np.isfinite(x) & np.isfinite(y)", ""),
     Mutant("rounds/polygons.py", "sign = -1.0 if", "sign = 1.0 if"),
 ]
 

@@ -31,6 +31,8 @@ def test_lobes_of_a_figure_of_eight_are_inside_and_what_is_encircled_twice_is_no
     eight = np.array([[0, 0], [4, 4], [4, 0], [0, 4]])
     points = np.array([[0.5, 2], [3.5, 2], [2, 0.5], [2, 3.5], [np.nan, 2]])
     assert inside(eight, *points.T).tolist() == [True, True, False, False, False]
+    endless = np.array([[-np.inf, 2], [np.inf, 2], [2, np.inf], [2, -np.inf], [2, np.nan]])
+    assert not inside(eight, *endless.T).any()
     square = np.array([[0, 0], [3, 0], [3, 3], [0, 3]])
     twice = np.concatenate([square, square])
     assert inside(square, [1], [1]).all() and not inside(twice, [1], [1]).any()
@@ -66,6 +68,7 @@ def near_an_edge(points, corners):
         (f'in_polygon("pc1", "odd name", {SQUARE})', NINE),
         (f"kmeans == 0 and in_polygon('pc1', 'odd name',\n {SQUARE})", [i for i in NINE if i % 2 == 0]),
         (f'`odd name` < 2 and not in_polygon("pc1", "odd name", {SQUARE})', None),
+        ('in_polygon("pc1", "odd name", [[-1, -1], [1, -1], [+1, 9.5], [-1, 9.5]])', list(range(8))),
         (f'in_polygon("pc1", "pc1", {SQUARE}) or in_polygon("pc1", "odd name", {SQUARE})', None),
     ],
 )

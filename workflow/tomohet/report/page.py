@@ -22,6 +22,7 @@ from tomohet.report.round_section import round_context, stage_numbers
 from tomohet.report.space import LARGEST_MAP_BOX
 from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
+from tomohet.rounds.tree import RESERVED
 
 STYLES = ("report.css", "volumes.css")
 PACKAGES = (
@@ -70,6 +71,7 @@ def render(found: Results) -> str:
             style="\n".join((files / "static" / name).read_text() for name in STYLES),
             script=bundle(),
             palette=" ".join(PALETTE),
+            reserved=" ".join(sorted(RESERVED)),
             blobs=blobs.elements,
         )
     )

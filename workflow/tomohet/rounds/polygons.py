@@ -61,8 +61,9 @@ def inside(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if y1 != y2:
             spans = (y1 > y) != (y2 > y)
-            found ^= spans & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-    return found & np.isfinite(x) & np.isfinite(y)
+            with np.errstate(invalid="ignore"):  # an infinite y spans no edge, whatever stands here
+                found ^= spans & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
+    return found
 
 
 def with_polygons(

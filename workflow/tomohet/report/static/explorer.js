@@ -8,6 +8,7 @@ import { copy, element, picker, save } from "./dom.js";
 import { asPng, asSvg } from "./exports.js";
 import { Histogram } from "./histogram.js";
 import { categoryKey, countsOf, scaleKey, setsKey } from "./key.js";
+import { MOST_DISCS } from "./points.js";
 import { outline } from "./polygon.js";
 import { Rows } from "./rows.js";
 import { Scatter } from "./scatter.js";
@@ -89,10 +90,10 @@ export class Explorer {
           button("Reset", "Show all", () => this.scatter.reset()), button("PNG", "Save the plot as PNG", () => this.savePng()), button("SVG", "Save the plot as SVG", () => this.saveSvg()),
           noun === "particle" && button("Link", "Copy a link to this view", (made) => copy(location.href, made))))),
       element("div", { class: "controls key-row" }, picker("Colour", [...all, [BY_SETS, "named selections"]], state.colour, set("colour")), this.key), plot,
-      element("p", { class: "hint" }, "Shift-drag moves the view, the wheel zooms a clicked plot, a click marks a particle in the table."));
+      element("p", { class: "hint" }, `${table.n > MOST_DISCS ? "The more opaque a place, the more particles it holds. " : ""}Shift-drag moves the view, the wheel zooms a clicked plot, a click marks a ${noun} in the table.`));
     const panelHost = element("div", { class: "panel selection" });
     this.panel = new SelectionPanel(panelHost, sets, {
-      noun, round: payload.round, known: [...document.querySelectorAll("section[data-round]")].map((s) => s.dataset.round),
+      noun, round: payload.round, reserved: document.documentElement.dataset.reserved.split(" "), known: [...document.querySelectorAll("section[data-round]")].map((s) => s.dataset.round),
       names: () => this.tableColumns(), countText: (n) => this.countText(n),
     });
     const histogramHost = element("div", { class: "histogram" });

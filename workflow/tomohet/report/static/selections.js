@@ -9,7 +9,7 @@ const MODES = [["new", "replace", "The next gesture replaces the selection"], ["
 const ROUND_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 
 export class SelectionPanel {
-  // options: { noun, round, known (names of rounds), names() of the columns in the table, countText(n) }
+  // options: { noun, round, known (names of rounds), reserved (names that no round may have), names() of the columns in the table, countText(n) }
   constructor(host, sets, options) {
     Object.assign(this, { host, sets, options, child: "selected" });
     this.tabs = toolbar(element("div", { class: "sets", role: "group", "aria-label": "Named selections" }));
@@ -59,6 +59,7 @@ export class SelectionPanel {
     if (!query) return "";
     if (!count) return `This query selects no ${options.noun}${sets.table.n < sets.table.total ? " of those drawn" : ""}: tomohet select would refuse it.`;
     if (!ROUND_NAME.test(child)) return "A round's name begins with a letter or digit and holds letters, digits, points, hyphens and underscores.";
+    if (options.reserved.includes(child)) return `${child} is a folder or file of the dataset: choose another name for the round.`;
     if (options.known.includes(child)) return `There is a round ${child} already: choose another name.`;
     return "";
   }
