@@ -1,5 +1,5 @@
 // One volume in full: its isosurface and three sections through a point.
-import { hex } from "./colours.js";
+import { hex, isDark } from "./colours.js";
 import { element } from "./dom.js";
 import { Raster, showInside } from "./raster.js";
 import { divergingOf } from "./scales.js";
@@ -46,7 +46,7 @@ export class Column {
 
   draw(moving = false) {
     this.drawSolid(moving);
-    if (!moving && this.cube) this.sections.draw(this.view.point, this.shades ? (v) => this.shade(v) : this.grey());
+    if (!moving && this.cube) this.sections.draw(this.view.point, this.shades ? (v) => this.shade(v) : this.grey(), Boolean(this.shades) && !isDark());
   }
 
   grey() {

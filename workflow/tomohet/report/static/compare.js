@@ -15,6 +15,9 @@ const FIRST_LEVEL = 0.3, LOWEST_LEVEL = 3; // of the 99.9th percentile; in sigma
 const GREYS = [0.01, 0.9995];
 const SHOWN_DIFFERENCE = 0.3, MORE = "#c8413b", LESS = "#3a74b8"; // of the colours' limit
 
+// A correlation in four digits, never rounded up to 1.
+const floored = (value) => (Math.floor(value * 1e4) / 1e4).toFixed(4);
+
 class Compare {
   constructor(host, data) {
     Object.assign(this, { host, data, items: new Items(data), blocks: null, spinning: false, waiting: 0 });
@@ -155,8 +158,8 @@ class Compare {
     const beyond = SHOWN_DIFFERENCE * apart.limit, change = grid.cube(apart.values);
     columns.d.caption("A − B", `Red: more in A, blue: more in B, by over ${number(beyond)} σ`, null);
     const { fit, how } = items.space;
-    this.how.textContent = `σ = ${number(sigma)}, ${data.sigma_source}. ${how} Numbers in this page are rounded: correlation with the unrounded volumes ${fit.worst.toFixed(4)} at worst, ` +
-      `${fit.median.toFixed(4)} in the median; of their differences from the mean ${fit.worst_difference.toFixed(4)} and ${fit.median_difference.toFixed(4)}.`;
+    this.how.textContent = `σ = ${number(sigma)}, ${data.sigma_source}. ${how} Numbers in this page are rounded: correlation with the unrounded volumes ${floored(fit.worst)} at worst, ` +
+      `${floored(fit.median)} in the median; of their differences from the mean ${floored(fit.worst_difference)} and ${floored(fit.median_difference)}.`;
     this.fillSelects();
     const cubes = [grid.cube(a.values), grid.cube(b.values)];
     this.shown = { a, b, apart };

@@ -44,8 +44,9 @@ export class Sections {
     return canvas;
   }
 
-  draw(point, paint) {
-    this.point = point;
+  // `light`: whether the pictures are light, so that the scale bar is dark.
+  draw(point, paint, light = false) {
+    Object.assign(this, { point, light });
     this.canvases.forEach((canvas, axis) => this.drawOne(canvas, axis, point, paint));
   }
 
@@ -73,7 +74,8 @@ export class Sections {
     const width_A = this.side * this.grid.pixel_size_A, length = barLength(width_A), px = (length / width_A) * size;
     const text = Math.max(10, size / 11), margin = size / 24;
     context.lineWidth = Math.max(2, size / 60);
-    for (const [colour, grow] of [["rgb(0 0 0 / 65%)", 2], ["#fff", 0]]) {
+    const inks = this.light ? ["rgb(255 255 255 / 80%)", "#1d2530"] : ["rgb(0 0 0 / 65%)", "#fff"];
+    for (const [colour, grow] of [[inks[0], 2], [inks[1], 0]]) {
       context.strokeStyle = context.fillStyle = colour;
       context.beginPath();
       context.moveTo(margin - grow, size - margin);
