@@ -36,7 +36,7 @@ def kernels():
     for base in (False, True):
         rows = last_layer.VALUES // WIDTH
         constants = {"width": WIDTH, "BASE": base, "ROWS": rows, "COLUMNS": WIDTH, "TILES": last_layer.TILES}
-        types = [HALF] * 3 + [FLOAT] * 5 + [HALF, FLOAT, "i32", "fp32", "fp32"]
+        types = [HALF] * 3 + [FLOAT] * 5 + [HALF, FLOAT, "i32", "fp32"]
         yield last_layer._last_layer, types, constants, {"num_warps": 1}
     for sums in (False, True):
         module = lower_gradient

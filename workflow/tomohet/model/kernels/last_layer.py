@@ -1,7 +1,7 @@
 """The last layer, the loss and their gradients, in one pass over the activations.
 
 A row's value is W h + b, plus the linear base's value where there is one. The loss is the sum of
-weight |transfer value - measured|^2 / full_count (`tomohet.model.loss`). PyTorch passes over arrays of the
+weight |transfer value - measured|^2 (`tomohet.model.loss`). PyTorch passes over arrays of the
 size of the activations seven times here: for the product, its two gradients (two), the activation's gradient
 (three) and the sums for the bias (one). This kernel reads the activations once and writes the gradient once.
 """
@@ -37,7 +37,6 @@ def last_layer(
     weight: Tensor,
     bias: Tensor,
     measured: tuple[Tensor, Tensor, Tensor],
-    full_count: int,
     slope: float,
     before: Tensor,
     base: tuple[Tensor, Tensor] | None = None,
@@ -48,8 +47,8 @@ def last_layer(
     ----------
     hidden : (rows, width) activations
     weight, bias : (2, width) and (2,) of the last layer, in the type of `hidden`
-    measured : value (rows, 2), transfer (rows,) and weight (rows,) in float32, as in `PackedRows`
-    full_count : number of rows over which the loss is a mean
+    measured : value (rows, 2), transfer (rows,) and weight (rows,) in float32, as in `PackedRows`, the weight
+        divided by the number of rows over which the loss is a mean
     slope : of the activation where its output is not positive
     before : (rows, width), gets the gradient of the pre-activations of `hidden`
     base : value (rows, 2) of the linear base, and (rows, 2) that gets the loss's gradient by the row's value
@@ -63,7 +62,7 @@ def last_layer(
     from_base, gradient = base or (parts, parts)  # not read
     _last_layer[(blocks,)](
         hidden, weight, bias, *measured, from_base, gradient, before, parts,
-        rows, 1.0 / int(full_count), slope, width, base is not None, tile, columns, TILES,
+        rows, slope, width, base is not None, tile, columns, TILES,
         num_warps=max(1, min(8, columns // 512)),
     )  # fmt: skip
     total = parts.sum(0)
@@ -74,7 +73,7 @@ def last_layer(
 @triton.jit(do_not_specialize=["rows"])
 def _last_layer(  # noqa: PLR0913
     hidden, weight, bias, value, transfer, row_weight, from_base, gradient, before, parts,
-    rows, scale, slope,
+    rows, slope,
     width: tl.constexpr, BASE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
     """Do up to TILES tiles of ROWS rows; write the sums of loss and gradients into one row of `parts`."""
@@ -105,7 +104,7 @@ def _last_layer(  # noqa: PLR0913
             b += tl.load(from_base + 2 * row + 1, mask=there, other=0.0)
         # Rows beyond the end have weight 0: they add nothing.
         ctf = tl.load(transfer + row, mask=there, other=0.0)
-        w = tl.load(row_weight + row, mask=there, other=0.0) * scale
+        w = tl.load(row_weight + row, mask=there, other=0.0)
         residual_a = ctf * a - tl.load(value + 2 * row, mask=there, other=0.0)
         residual_b = ctf * b - tl.load(value + 2 * row + 1, mask=there, other=0.0)
         loss += w * (residual_a * residual_a + residual_b * residual_b)

@@ -65,10 +65,8 @@ class KernelSweep(DecoderSweep):
             slices, from_latents = self._base_parts(chunk)
             value = slices[:, 0] + from_latents
             base = value, torch.empty_like(value)
-        measured = rows.value[chunk], rows.transfer[chunk], rows.weight[chunk]
-        found = last_layer(
-            hidden, *self.folded.layers[last], measured, rows.full_count, self._slope, before, base
-        )
+        measured = rows.value[chunk], rows.transfer[chunk], rows.weight[chunk] / rows.full_count
+        found = last_layer(hidden, *self.folded.layers[last], measured, self._slope, before, base)
         if slices is not None and base is not None:
             self._add_base_gradient(base[1], slices, chunk)
         self.layer_gradients[last][0].add_(found.weight)
