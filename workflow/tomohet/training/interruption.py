@@ -4,6 +4,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import Tensor
+
 
 class StopRequest:
     """`signal` is the number of the signal that asked for the end, or None."""
@@ -27,3 +29,14 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def agreed_stop(request: StopRequest, told: Tensor | None, checked: bool) -> int | None:
+    """Return the signal to stop for, the same in all processes.
+
+    told : the signals of all processes, None for one process. Processes compare them only at steps where all
+        of them check (`checked`)
+    """
+    if told is None:
+        return request.signal
+    return int(told.max()) or None if checked else None

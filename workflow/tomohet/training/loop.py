@@ -11,7 +11,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +22,16 @@ from tqdm import tqdm
 
 from tomohet.errors import InputError, Interrupted
 from tomohet.files.atomic import write_csv
-from tomohet.files.digests import is_there, sealed
-from tomohet.files.tables import read_csv
+from tomohet.files.digests import sealed
 from tomohet.model.load import read_weights
 from tomohet.options.training import NetworkOptions
 from tomohet.progress import track
 from tomohet.training.batches import Fetched, ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
 from tomohet.training.divergence import give_up, refuse_rise
-from tomohet.training.interruption import StopRequest, stop_requests
-from tomohet.training.optimiser_step import LOSSES, OptimiserStep
+from tomohet.training.interruption import StopRequest, agreed_stop, stop_requests
+from tomohet.training.optimiser_step import OptimiserStep
+from tomohet.training.position import Position, losses_until
 from tomohet.training.schedules import frequency_share, learning_rate_factor
 
 log = logging.getLogger(__name__)
@@ -91,17 +91,6 @@ class Plan:
         )
 
 
-@dataclass
-class Position:
-    """How far a training has come: `step` steps of `epoch` are done; `sums` are the epoch's summed losses."""
-
-    epoch: int = 0
-    step: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * len(LOSSES))
-    seconds: float = 0.0
-    history: list[dict] = field(default_factory=list)
-
-
 class Training:
     """A network, its optimiser and its position in the plan.
 
@@ -157,7 +146,7 @@ class Training:
                 f"--load {path}: the weights do not fit these network options ({reason})"
             ) from error
         self.loaded = str(path)
-        self.position = Position(epoch=content["epoch"] + 1, history=_history(path, content["epoch"]))
+        self.position = Position(epoch=content["epoch"] + 1, history=losses_until(path, content["epoch"]))
         if self.position.epoch >= self.plan.epochs:
             raise InputError(
                 f"--load {path}: these weights are from the end of epoch {content['epoch']}, so --num-epochs "
@@ -227,7 +216,7 @@ class Training:
             if seen // plan.log_interval > (seen - n) // plan.log_interval:
                 self._log_interval(seen, losses)
             position.seconds = time.monotonic() - started
-            stopped = self._agreed_stop(request, stop, checked)
+            stopped = agreed_stop(request, stop, checked)
             if stopped or self._save_is_due():
                 position.sums = sums.tolist()
                 self._save()
@@ -248,15 +237,6 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = plan.learning_rate * factor
         return self._optimise(batch, seen, int(state[0] >> np.uint64(1)), request.signal or 0)
-
-    def _agreed_stop(self, request: StopRequest, told: torch.Tensor | None, checked: bool) -> int | None:
-        """Return the signal to stop for, the same in all processes.
-
-        Processes compare their signals only at steps where all of them check.
-        """
-        if told is None:
-            return request.signal
-        return int(told.max()) or None if checked else None
 
     def _end_epoch(self, finish_epoch: Callable[[int], None]) -> None:
         position, seconds = self.position, self.position.seconds
@@ -308,12 +288,3 @@ class Training:
     def _refuse_non_finite(self, sums: torch.Tensor) -> None:
         if not torch.isfinite(sums).all():
             give_up(self.plan, self.position, "the loss is no longer a finite number")
-
-
-def _history(weights: Path, last: int) -> list[dict]:
-    """Read the losses of the epochs up to `last` from the loss.csv beside the weights, if there is one."""
-    table = weights.parent / "loss.csv"
-    if not is_there(table):
-        return []
-    losses = read_csv(table, dict.fromkeys(("epoch", *LOSSES), "numbers"))
-    return losses[losses["epoch"] <= last].to_dict("records")
