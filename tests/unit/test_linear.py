@@ -250,3 +250,18 @@ def test_of_many_particles_some_are_compared_and_all_are_fitted(store, model, mo
         present = store.presence[:, block]
         areas = [roc_auc_score(present, column) for column in few.latents.mean.numpy().T]
         assert max(max(area, 1 - area) for area in areas) > 0.95
+
+
+def test_weights_of_the_m_step_are_those_of_images_times_second_moments(store):
+    """Summed over the grid: each image's weight times E[z_j z_l] of its particle, with posterior variance."""
+    observations = Observations(store, np.arange(6), max_frequency=0.4)
+    mean = mean_map(observations)
+    latents, equations = expectation(observations, mean, store.maps[1:], accumulate=True)
+    expected = torch.zeros(3)
+    for chunk in mean.noise.whitened(observations):
+        own = Latents(latents.mean[chunk.part], latents.covariance[chunk.part])
+        moment = torch.einsum("pj,pl->pjl", own.mean, own.mean) + own.covariance
+        of_image = (chunk.weight[..., None] * chunk.corner_weight).sum((1, 2))
+        first, other = equations.pairs
+        expected += of_image @ moment[chunk.owner][:, first, other]
+    torch.testing.assert_close(equations.weight.sum(0), expected, rtol=1e-4, atol=0)
