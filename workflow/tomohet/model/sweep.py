@@ -229,7 +229,7 @@ def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def product_of(left: Tensor, right: Tensor) -> Tensor:
-    """Return left @ right in float32 whatever the factors, as far as the device can."""
+    """Return left @ right, in float32 whatever the factors where the device can."""
     if left.is_cuda and left.dtype is not torch.float32:
         return torch.mm(left, right, out_dtype=torch.float32)
-    return (left @ right).float()
+    return left @ right
