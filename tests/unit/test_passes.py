@@ -11,6 +11,7 @@ from test_no_waiting import network
 from tomohet.model.taught import MAP_BOX, TaughtEncoder, stack_posterior
 from tomohet.model.vae import build_vae
 from tomohet.particles.store import open_store
+from tomohet.processes import Processes
 from tomohet.training import passes
 from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.objectives import DataTerm, VaeObjective
@@ -148,3 +149,16 @@ def test_what_changes_between_epochs_is_recorded_anew(tiny_store):
     step.passes.begin(step.images)
     for _ in range(5):
         assert_close(step.fixed(fetched), step.plain(fetched))
+
+
+def test_parts_of_processes_add_up_to_the_whole(tiny_store):
+    total = None
+    for rank in range(2):
+        part = Step(tiny_store, {}, 1.0)
+        part.images.processes = Processes(rank, 2)
+        found = [part.fixed(part.fetched([3, 0, 5, 7])[0]) for _ in range(5)][-1]
+        assert part.passes.usable and part.passes.replays == 4
+        total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
+    whole = Step(tiny_store, {}, 1.0)
+    expected = whole.plain(whole.fetched([3, 0, 5, 7])[0])
+    assert_close(total, expected)
