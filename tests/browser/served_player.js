@@ -34,7 +34,7 @@ async function play() {
   button(mean, "Reconstruct").click();
   await until(() => mean.querySelector('[data-state="running"], [data-state="waiting"]'), "the job");
   outcome.progress = Boolean(mean.querySelector("progress"));
-  const view = mean.querySelector(".sections");
+  const view = mean.querySelector(".central");
   const done = await until(() => mean.querySelector('[data-state="done"]'), "the mean");
   await until(() => view.dataset.job, "its sections");
   Object.assign(outcome, { job: view.dataset.job, said: done.textContent, links: [...done.querySelectorAll("a")].map((a) => a.getAttribute("href")),
@@ -54,14 +54,14 @@ async function play() {
 
   volume.querySelector("select").value = "linear";
   volume.querySelector("select").dispatchEvent(new Event("change"));
-  const sliders = [...volume.querySelectorAll('input[type="range"]')], sections = volume.querySelector(".sections");
+  const sliders = [...volume.querySelectorAll('input[type="range"]')], sections = volume.querySelector(".central");
   for (const slider of sliders) {
     slider.value = slider.max;
     slider.dispatchEvent(new Event("input"));
   }
   const z = sliders.map((slider) => Number(slider.value)).join(" ");
   await until(() => sections.dataset.z === z, "the volume");
-  Object.assign(outcome, { z: z.split(" ").map(Number), volume: [...sections.querySelectorAll("canvas")].map(greys) });
+  Object.assign(outcome, { z: z.split(" ").map(Number), volume: [...central.querySelectorAll("canvas")].map(greys) });
 
   button(slab, "Show the middle").click();
   const image = slab.querySelector("img");
