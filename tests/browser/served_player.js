@@ -61,7 +61,7 @@ async function play() {
   }
   const z = sliders.map((slider) => Number(slider.value)).join(" ");
   await until(() => sections.dataset.z === z, "the volume");
-  Object.assign(outcome, { z: z.split(" ").map(Number), volume: [...central.querySelectorAll("canvas")].map(greys) });
+  Object.assign(outcome, { z: z.split(" ").map(Number), volume: [...sections.querySelectorAll("canvas")].map(greys) });
 
   button(slab, "Show the middle").click();
   const image = slab.querySelector("img");

@@ -9,6 +9,7 @@ network does not depend on the latents, its part of J is 0, and these passes are
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -222,7 +223,7 @@ def _by_particle(values: Tensor, rows: PackedRows, chunk: slice, members: slice)
 
     Particles with fewer rows are padded with zeros.
     """
-    bounds = rows.offsets[members.start : members.stop + 1].clip(chunk.start, chunk.stop)
+    bounds = np.asarray(rows.offsets)[members.start : members.stop + 1].clip(chunk.start, chunk.stop)
     most = int((bounds[1:] - bounds[:-1]).max())
     local = rows.particle[chunk] - members.start
     first = torch.as_tensor(bounds[:-1] - chunk.start, device=values.device)[local]

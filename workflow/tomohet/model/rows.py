@@ -93,14 +93,15 @@ def pack_rows(
     device = fourier.device
     if length is None:
         prefix, tilts = np.asarray(prefix), np.asarray(tilts)
-        drawn = rows_drawn(prefix, fraction)
+        drawn = np.asarray(rows_drawn(prefix, fraction))
         image, number = ragged_arange(drawn, device)
         particle_of_image, _ = ragged_arange(tilts, device)
         offsets = np.concatenate([[0], np.cumsum(drawn)])[np.concatenate([[0], np.cumsum(tilts)])]
         end, last = sent(prefix, device)[image], None
     else:
-        offsets, drawn = None, rows_drawn(prefix, fraction)
-        image, number, inside = _fixed_arange(drawn, length)
+        prefix, tilts = torch.as_tensor(prefix), torch.as_tensor(tilts)
+        offsets = None
+        image, number, inside = _fixed_arange(torch.as_tensor(rows_drawn(prefix, fraction)), length)
         particle_of_image, _, _ = _fixed_arange(tilts, len(prefix))
         end = prefix[image]
         last = (end - 1).clamp_min(0)
