@@ -100,8 +100,8 @@ def test_of_states():
 
 def test_of_units_that_come_and_go_the_most_balanced_first():
     first, second, model = unit_answers(MAVEN)
-    assert (first.subject, first.sentence) == ("S1", "Present in 55% of the particles.")
-    assert second.sentence == "Present in 26% of the particles; never there without S1."
+    assert (first.subject, first.sentence) == ("S1", "Present in 55% of particles.")
+    assert second.sentence == "Present in 26% of particles; never there without S1."
     assert (first.next[0].name, first.next[0].select) == ("with_S1", "maven_S1 > 0.50")
     assert model.level == "good"
     assert unit_answers(MAVEN | {"model_map_correlation": 0.1})[-1].level == "look"

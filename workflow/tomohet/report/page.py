@@ -63,6 +63,7 @@ def render(found: Results, served: bool = False) -> str:
             written=datetime.datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"),
             summary=summary(found),
             answers=answers(found),
+            turning=turning(rounds),
             validation=validation_context(found.validation),
             homogeneous=homogeneous,
             rounds=rounds,
@@ -80,6 +81,13 @@ def render(found: Results, served: bool = False) -> str:
             blobs=blobs.elements,
         )
     )
+
+
+def turning(rounds: list[dict]) -> str | None:
+    """Return the name of the first round's figure that turns on the first screen: blocks, else the map."""
+    figures_ = [one["id"] for stage in (rounds[0]["evidence"] if rounds else []) for one in stage["figures"]]
+    found = next((name for name in ("pieces", "map") if name in figures_), None)
+    return f"{rounds[0]['id']}-{found}" if found else None
 
 
 def summary(found: Results) -> list[dict]:

@@ -32,7 +32,7 @@ def _unit_answer(unit: str, share: float, numbers: dict) -> Answer:
         name=f"with_{name}",
         select=numbers["queries"][unit],
     )
-    return Answer(unit, "fact", f"Present in {share:.0%} of the particles{needs}.", (step,))
+    return Answer(unit, "fact", f"Present in {share:.0%} of particles{needs}.", (step,))
 
 
 def _fit_answers(numbers: dict) -> list[Answer]:

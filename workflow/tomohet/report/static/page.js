@@ -8,9 +8,10 @@ import { copy, element } from "./dom.js";
 import { explorer } from "./explorer.js";
 import { heatmap } from "./heatmap.js";
 import { followViews, goTo, showRound, tabbed } from "./rounds.js";
+import { turning } from "./turning.js";
 import { viewer } from "./viewer.js";
 
-const DRAW = { cell, chart, compare, explorer, heatmap, volumes: viewer };
+const DRAW = { cell, chart, compare, explorer, heatmap, turning, volumes: viewer };
 
 async function draw(host) {
   if (host.dataset.drawn) return;

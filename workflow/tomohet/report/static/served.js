@@ -189,13 +189,13 @@ function slabCard(known) {
   const show = newestOnly(guarded(async (z) => {
     const words = { tomogram: tomogram.value, ...(z === undefined ? {} : { z }) };
     const answer = await ask("GET", address("/slab", words));
-    const number = (name) => Number(answer.headers.get(name));
-    height.max = number("x-height-a");
-    if (z === undefined) height.value = number("x-z-a");
-    output.textContent = `z ${number(Math.round(number("x-z-a")))} Å`;
+    const told = (name) => Number(answer.headers.get(name));
+    height.max = told("x-height-a");
+    if (z === undefined) height.value = told("x-z-a");
+    output.textContent = `z ${number(Math.round(told("x-z-a")))} Å`;
     URL.revokeObjectURL(image.src);
     image.src = URL.createObjectURL(await answer.blob());
-    image.alt = `${tomogram.value}: mean of ${number(Math.round(number("x-thickness-a")))} Å around ${output.textContent}`;
+    image.alt = `${tomogram.value}: mean of ${number(Math.round(told("x-thickness-a")))} Å around ${output.textContent}`;
     image.hidden = false;
   }));
   height.addEventListener("input", () => show(Number(height.value)));
