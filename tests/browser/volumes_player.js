@@ -131,6 +131,8 @@ const PLAYS = {
 async function playAll() {
   const outcomes = {};
   await TomoHet.modules.page.drawAll();
+  for (const part of document.querySelectorAll("#round-all .part")) part.hidden = false;
+  await TomoHet.modules.page.drawAll();
   for (const [scene, play] of Object.entries(PLAYS)) outcomes[scene] = await play(viewOf("all"));
   return outcomes;
 }
