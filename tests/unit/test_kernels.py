@@ -280,7 +280,7 @@ def test_ways_that_fail_or_differ_are_not_chosen(monkeypatch, arguments, caplog)
 
     ways = {choice.FIRST: choice.WAYS[choice.FIRST], "no memory": no_memory, "wrong": wrong}
     monkeypatch.setattr(choice, "WAYS", ways)
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, choice.log.name):
         assert choice.fastest(arguments, lambda call: 1.0) == (choice.FIRST, {choice.FIRST: 1.0})
     assert "shared memory" in caplog.text and "wrong differs" in caplog.text
 

@@ -224,3 +224,18 @@ def test_damaged_and_foreign_files_are_named_and_skipped(tmp_path):
     save_latents(results / "all/linear/z.train.pkl", np.zeros((7, 2)), np.zeros((7, 2)))
     spec, _, reader = compared(results)
     assert spec is None and "one row for each of 60 particles" in " ".join(reader.problems)
+
+
+@pytest.mark.parametrize("kind", ["one latent unused", "all latents equal", "volumes of equal latents"])
+def test_latents_that_do_not_differ_are_no_obstacle(kind):
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(24, 3))
+    if kind == "one latent unused":
+        latents[:, 2] = 0.5
+    elif kind == "all latents equal":
+        latents[:] = 1.0
+    else:
+        latents[12:] = latents[:12]
+    coefficients = latents[:, :2] @ np.array([[1.0, 2.0], [0.5, -1.0]])
+    found, _ = codec.interpolated(coefficients, latents, latents)
+    np.testing.assert_allclose(found, coefficients, atol=1e-5)

@@ -306,8 +306,10 @@ def test_page_and_json(good, evidence, tmp_path):
     assert text.index("mend &amp; go") < text.index('id="checks"')
     report = json.loads((tmp_path / "validation.json").read_text())
     assert list(report) == [
-        *("source", "dialect", "verdict", "counts", "box", "pixel_size_A", "checks", "findings", "figures")
+        *("source", "dialect", "verdict", "counts", "box", "pixel_size_A", "checks", "findings", "figures"),
+        *("level", "sentence", "next", "answers"),
     ]
+    assert report["level"] == "bad" and "5 < 6" in report["sentence"]
     assert report["verdict"] == "stop"
     assert set(report["checks"][0]) == {"name", "verdict", "message", "remedy"}
     assert report["findings"][0]["found"] == "dark protein"

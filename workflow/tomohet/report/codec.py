@@ -20,6 +20,7 @@ KEPT_VARIANCE = 0.995
 LEAST_WEIGHT = 0.1  # of a volume that stands for few particles, as a share of the average weight
 SMALLEST_GRID = 24
 BORDER = 2  # voxels beside the mask, so that surfaces are closed
+LEAST_SPREAD = 1e-6  # of latents along a direction, of the largest
 FOLDS = 5
 COARSE_VALUES = 200_000  # more coefficients than these are coded in 8 bits
 
@@ -149,7 +150,15 @@ def interpolated(
     """
 
     def interpolate(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-        return RBFInterpolator(latents[rows], coefficients[rows], kernel="linear", degree=1)(places)
+        # Volumes of one latent count once. Latents count along the directions in which the volumes' differ.
+        known, first = np.unique(latents[rows], axis=0, return_index=True)
+        middle = known.mean(0)
+        _, size, directions = np.linalg.svd(known - middle, full_matrices=False)
+        directions = directions[size > LEAST_SPREAD * max(size[0], 1e-30)]
+        if not len(directions):
+            return np.broadcast_to(coefficients[rows].mean(0), (len(places), coefficients.shape[1]))
+        known, places = (known - middle) @ directions.T, (places - middle) @ directions.T
+        return RBFInterpolator(known, coefficients[rows][first], kernel="linear", degree=1)(places)
 
     order = np.random.default_rng(seed).permutation(len(latents))
     predicted = np.empty_like(coefficients)
@@ -158,7 +167,7 @@ def interpolated(
         predicted[left_out] = interpolate(np.setdiff1d(order, left_out), latents[left_out])
     error = np.square(predicted - coefficients).sum()
     spread = np.square(coefficients - coefficients.mean(0)).sum()
-    return interpolate(order, wanted).astype(np.float32), 1 - float(error / spread)
+    return interpolate(order, wanted).astype(np.float32), 1 - float(error / max(spread, 1e-30))
 
 
 def rebuilt(space: Space, coefficients: np.ndarray) -> np.ndarray:
