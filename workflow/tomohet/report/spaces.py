@@ -121,7 +121,10 @@ def _values(path: Path, grid: codec.Grid) -> np.ndarray:
 
 
 def _latents(round_: Round, reader: Reader, folder: Path) -> np.ndarray | None:
-    """Return latents (N, d) in the order of the particle table; None when they are of other particles."""
+    """Return latents (N, d) in the order of the particle table; None when they are of other particles.
+
+    Particles without images have the mean latent.
+    """
     path = folder / layout.LATENTS
     if not path.is_file():
         return None
@@ -132,6 +135,10 @@ def _latents(round_: Round, reader: Reader, folder: Path) -> np.ndarray | None:
             raise InputError(
                 f"latents of shape {latents.shape}, expected one row for each of {n:,} particles"
             )
+        known = np.isfinite(latents).all(axis=1)
+        if not known.any():
+            raise InputError("no latent is a finite number, expected those of a finished training")
+        latents[~known] = latents[known].mean(axis=0)
     except (*UNREADABLE, InputError) as error:
         reader.problem(path, error)
         return None
