@@ -134,7 +134,7 @@ def state_gains(states: dict) -> dict | None:
         "kind": "lines",
         "height": 210,
         "xtitle": "States, or directions of the linear model",
-        "ytitle": "Gain over the mean map (nats)",
+        "ytitle": "Gain (nats)",
         "marks": [{"x": states["n_states"], "label": "chosen"}] if states.get("n_states") else [],
         "series": [series(name, range(1, len(values) + 1), values, ink) for name, values, ink in curves],
         "summary": "Prediction of held-out tilt images: "

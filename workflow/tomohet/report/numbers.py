@@ -8,11 +8,11 @@ Fact = tuple[str, str, Callable[[object], str]]
 
 
 def _percent(value: object) -> str:
-    return f"{100 * value:.1f} %" if isinstance(value, int | float) else text_of(value)
+    return f"{100 * value:.1f}\u00a0%" if isinstance(value, int | float) else text_of(value)
 
 
 def _angstrom(value: object) -> str:
-    return f"{value:.1f} Å" if isinstance(value, int | float) else text_of(value)
+    return f"{value:.1f}\u00a0Å" if isinstance(value, int | float) else text_of(value)
 
 
 def _number(value: object) -> str:

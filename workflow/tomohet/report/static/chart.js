@@ -54,7 +54,9 @@ function drawMarks(root, spec, f) {
     root.append(svg("line", { ...line, class: "mark" }));
     const place = mark.y != null
       ? { x: f.left + 5, y: f.y(mark.y) - 5, "text-anchor": "start" }
-      : { x: f.x(mark.x) + 5, y: f.top + 11, "text-anchor": "start" };
+      : f.x(mark.x) > f.left + 0.8 * f.w
+        ? { x: f.x(mark.x) - 5, y: f.top + f.h - 6, "text-anchor": "end" }
+        : { x: f.x(mark.x) + 5, y: f.top + 11, "text-anchor": "start" };
     root.append(svg("text", { ...place, class: "marktext" }, mark.label));
   }
 }
