@@ -55,7 +55,7 @@ demo: install
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 test: install $(KERNELS)
-	OMP_NUM_THREADS=1 $(if $(KERNELS),TOMOHET_REQUIRE_TRITON=1 )$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slurm and not browser and not real" tests --durations 20
+	OMP_NUM_THREADS=1 $(if $(KERNELS),TOMOHET_REQUIRE_TRITON=1 )$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm and not browser and not real" tests --durations 20
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check --line-length 110 Snakefile workflow/rules
 	$(BIN)/ruff check .

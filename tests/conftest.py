@@ -30,15 +30,20 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 
 def pytest_collection_modifyitems(items):
-    """Mark every test by its folder: tests/unit -> unit, and so on."""
+    """Mark every test by its folder: tests/unit -> unit, and so on; the long ones, of workflows, go first."""
+    items.sort(key=lambda item: _folder(item) != "workflow")
     for item in items:
-        folder = Path(item.path).relative_to(ROOT / "tests").parts[0]
+        folder = _folder(item)
         if folder in FOLDERS_WITH_MARKER:
             item.add_marker(folder)
         if folder == "unit" and not SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker("quick")
         if folder == "gpu" and not _cuda():
             item.add_marker(pytest.mark.skip(reason="no CUDA on this machine"))
+
+
+def _folder(item) -> str:
+    return Path(item.path).relative_to(ROOT / "tests").parts[0]
 
 
 def _cuda() -> bool:
