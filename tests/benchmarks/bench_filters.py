@@ -34,7 +34,7 @@ from tomohet.particles.rescaling import common_grid
 from tomohet.particles.store import Store
 from tomohet.particles.store_writing import write_store
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import half_plane
+from tomohet.physics.lattice import half_plane
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
 from tomohet.simulation.config import config_from

@@ -193,7 +193,7 @@ def speed(particles: int, units: int, box: int, width: int, n_basis: int) -> dic
 
 def model_points(box: int) -> int:
     """Fourier values that make one volume."""
-    from tomohet.physics.fourier import half_ball
+    from tomohet.physics.lattice import half_ball
 
     return half_ball(box).n
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.files.atomic import write_parquet, write_yaml
-from tomohet.physics.fourier import half_plane
+from tomohet.physics.lattice import half_plane
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow" / "scripts"
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "memory.json"

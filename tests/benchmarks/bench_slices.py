@@ -41,8 +41,9 @@ from torch import Tensor
 from tomohet.files.mrc import read_volume
 from tomohet.linear.fit import LinearModel, fit_linear_model
 from tomohet.particles.store import open_store
-from tomohet.physics.fourier import half_plane, transform2
+from tomohet.physics.fourier import transform2
 from tomohet.physics.geometry import random_rotations
+from tomohet.physics.lattice import half_plane
 from tomohet.simulation import experiment, projection
 from tomohet.simulation.config import Block, SimulationConfig
 from tomohet.simulation.simulate import simulate

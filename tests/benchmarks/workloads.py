@@ -12,8 +12,8 @@ from tomohet.files.star import write_star
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.store import Store
 from tomohet.particles.store_writing import write_store
-from tomohet.physics.fourier import half_ball
 from tomohet.physics.imaging import image_parameters
+from tomohet.physics.lattice import half_ball
 from tomohet.training.batches import LossRows
 
 STAR, STORE = "particles.star", "prepared"

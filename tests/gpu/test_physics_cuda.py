@@ -11,15 +11,10 @@ from tomohet.physics.backprojection import (
     insert_slices,
     wiener_map,
 )
-from tomohet.physics.fourier import (
-    cosine_window,
-    half_ball,
-    half_plane,
-    images_to_half_planes,
-    shift_half_planes,
-)
+from tomohet.physics.fourier import cosine_window
 from tomohet.physics.fsc import fsc
 from tomohet.physics.geometry import random_rotations
+from tomohet.physics.lattice import half_ball, half_plane, images_to_half_planes, shift_half_planes
 from tomohet.physics.slicing import project
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

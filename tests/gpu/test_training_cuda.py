@@ -15,7 +15,7 @@ from tomohet.model.loss import reconstruction_loss
 from tomohet.model.rows import PackedRows, pack_rows
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import open_store
-from tomohet.physics.fourier import half_ball, half_plane
+from tomohet.physics.lattice import half_ball, half_plane
 from tomohet.training.batches import LossRows, ParticleImages
 from tomohet.training.objectives import DataTerm, VaeObjective
 from tomohet.training.passes import FixedPasses

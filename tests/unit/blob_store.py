@@ -10,9 +10,9 @@ import torch
 from tomohet.particles.noise_levels import relative_noise
 from tomohet.particles.table import ROTATION_COLUMNS, rotation_frame
 from tomohet.physics import slicing
-from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
 from tomohet.physics.geometry import random_rotations
 from tomohet.physics.imaging import image_parameters, physical_transfer
+from tomohet.physics.lattice import HalfPlane, half_plane, shift_half_planes
 
 
 @dataclass

@@ -13,9 +13,10 @@ from tomohet.physics.backprojection import (
     insert_slices,
     wiener_map,
 )
-from tomohet.physics.fourier import half_plane, half_planes_to_images, images_to_half_planes, transform3
+from tomohet.physics.fourier import transform3
 from tomohet.physics.fsc import fsc
 from tomohet.physics.geometry import random_rotations
+from tomohet.physics.lattice import half_plane, half_planes_to_images, images_to_half_planes
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.shells import full_shell_sums, shell_grid
 from tomohet.physics.slicing import project, transform

@@ -8,8 +8,8 @@ import torch
 from tomohet.particles.extraction_filter import Filter, ShellSums
 from tomohet.particles.measured_filter import judged
 from tomohet.particles.scores import z_over_particles
-from tomohet.physics.fourier import half_plane
 from tomohet.physics.imaging import ctf_of, extraction_dose_weight, image_parameters, physical_transfer
+from tomohet.physics.lattice import half_plane
 
 BOX, PIXEL_A, N, TILTS = 32, 8.0, 40, 21
 FACTORS = ["CTF only", "exposure", "b-factor", "cut off"]

@@ -13,7 +13,7 @@ from tomohet.particles.filter_profile import dose_groups, window_leak
 from tomohet.particles.measured_filter import judged
 from tomohet.particles.store import open_store
 from tomohet.particles.store_writing import write_store
-from tomohet.physics.fourier import cosine_window, half_plane, images_to_half_planes
+from tomohet.physics.fourier import cosine_window
 from tomohet.physics.imaging import (
     MEASURED,
     ctf_of,
@@ -21,6 +21,7 @@ from tomohet.physics.imaging import (
     image_parameters,
     physical_transfer,
 )
+from tomohet.physics.lattice import half_plane, images_to_half_planes
 from tomohet.reconstruction.observations import Observations
 from tomohet.simulation import projection
 from tomohet.simulation.config import config_from

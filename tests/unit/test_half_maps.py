@@ -15,7 +15,7 @@ from tomohet.files.mrc import read_volume
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.store import open_store
 from tomohet.particles.store_writing import write_store
-from tomohet.physics.fourier import mirror_z
+from tomohet.physics.fourier_grids import mirror_z
 from tomohet.physics.fsc import correlation, fsc, resolution_at, shell_frequencies
 from tomohet.physics.masks import sphere_mask, tight_mask
 from tomohet.reconstruction.half_maps import half_maps, signal_to_noise, two_halves

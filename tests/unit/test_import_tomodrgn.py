@@ -147,7 +147,7 @@ def test_diameter_of_a_mask_is_found_again(tmp_path, diameter):
     radius = np.hypot(*np.meshgrid(k, k))
     mask = (radius <= (diameter - 1) / 2) & (radius > 0)
     from tomohet.model.encoder import encoder_points
-    from tomohet.physics.fourier import half_plane
+    from tomohet.physics.lattice import half_plane
 
     found = mask_diameter(mask.ravel(), 32, tmp_path)
     assert 2 * encoder_points(half_plane(32), found) == mask.sum()

@@ -8,7 +8,7 @@ from tomohet.model.decoder import Decoder
 from tomohet.model.latent_terms import depends_on_latents, latent_terms, misfits, network_share
 from tomohet.model.mlp import scale_, scale_inputs_
 from tomohet.model.rows import pack_rows
-from tomohet.physics.fourier import half_plane
+from tomohet.physics.lattice import half_plane
 
 BOX, ZDIM, N_BASIS = 12, 4, 2
 HP = half_plane(BOX)

@@ -14,7 +14,7 @@ from tomohet.linear.parameter_expansion import expansion
 from tomohet.linear.prior_power import shell_scales
 from tomohet.linear.spectral import kernel_spectrum
 from tomohet.linear.start import kernel_particles
-from tomohet.physics.fourier import pad_fourier
+from tomohet.physics.fourier_grids import pad_fourier
 from tomohet.physics.fsc import correlation
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.shells import shell_power

@@ -13,7 +13,7 @@ from tomohet.model.mask_sums import mask_sums, mask_weights
 from tomohet.model.mlp import scale_inputs_
 from tomohet.model.published import PublishedVolumes
 from tomohet.model.volumes import TrainedVolumes, VolumeForm, write_volumes
-from tomohet.physics.fourier import half_ball
+from tomohet.physics.lattice import half_ball
 
 BOX, PIXEL_A, SCALE = 16, 5.0, 3.0
 FORMS = {

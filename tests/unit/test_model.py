@@ -18,7 +18,7 @@ from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
 from tomohet.model.positional import encode_into, frequency_matrix, reference_columns
 from tomohet.model.rows import pack_rows
 from tomohet.options.kinds import Encoding
-from tomohet.physics.fourier import half_ball, half_plane
+from tomohet.physics.lattice import half_ball, half_plane
 
 BOX = 16
 HP = half_plane(BOX)

@@ -14,7 +14,8 @@ from tomohet.model.published import from_published
 from tomohet.model.rows import pack_rows
 from tomohet.model.settings import DecoderShape, EncoderShape, Network
 from tomohet.model.vae import build_vae
-from tomohet.physics.fourier import half_ball, half_plane, ihartley3
+from tomohet.physics.hartley import ihartley3
+from tomohet.physics.lattice import half_ball, half_plane
 
 BOX, ZDIM = 32, 8
 HP = half_plane(BOX)

@@ -13,7 +13,9 @@ from tomohet.files.mrc import read_volume
 from tomohet.files.pickles import load_latents
 from tomohet.model.load import load_model
 from tomohet.model.volumes import read_latent_points
-from tomohet.physics.fourier import crop_fourier, half_ball, lowpass, transform3
+from tomohet.physics.fourier import transform3
+from tomohet.physics.fourier_grids import crop_fourier, lowpass
+from tomohet.physics.lattice import half_ball
 
 Z = np.array([[0.5, -1.0], [0.0, 0.0], [2.0, 1.0]], np.float32)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.physics.geometry import random_rotations
+from tomohet.physics.lattice import half_plane, images_to_half_planes
 from tomohet.physics.nonuniform import fourier_sums
 from tomohet.physics.slicing import transform
 from tomohet.simulation.projection import MapSlices

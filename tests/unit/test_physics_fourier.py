@@ -6,23 +6,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tomohet.physics.fourier import (
-    cosine_window,
+from tomohet.physics.fourier import cosine_window, transform2, transform3
+from tomohet.physics.fourier_grids import (
     crop_fourier,
-    half_ball,
-    half_plane,
-    half_planes_to_images,
-    hartley_values,
-    images_to_half_planes,
     lowpass,
     mirror_z,
     multiply_shells,
     on_grid,
     pad_fourier,
-    shift_half_planes,
     smooth,
-    transform2,
-    transform3,
+)
+from tomohet.physics.hartley import hartley_values
+from tomohet.physics.lattice import (
+    half_ball,
+    half_plane,
+    half_planes_to_images,
+    images_to_half_planes,
+    shift_half_planes,
 )
 from tomohet.physics.shells import shell_grid
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tomohet.physics.fourier import lowpass, transform3
+from tomohet.physics.fourier import transform3
+from tomohet.physics.fourier_grids import lowpass
 from tomohet.physics.fsc import (
     corrected_fsc,
     correlation,

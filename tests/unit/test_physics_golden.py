@@ -8,17 +8,11 @@ import torch
 from tomohet.files.mrc import read_sections
 from tomohet.physics.ctf import contrast_transfer
 from tomohet.physics.dose import critical_dose, dose_weight, optimal_dose_prefix
-from tomohet.physics.fourier import (
-    cosine_window,
-    half_plane,
-    hartley2,
-    hartley_values,
-    images_to_half_planes,
-    shift_half_planes,
-    symmetrise,
-)
+from tomohet.physics.fourier import cosine_window
 from tomohet.physics.fsc import correlation, fsc
 from tomohet.physics.geometry import euler_to_matrix
+from tomohet.physics.hartley import hartley2, hartley_values, symmetrise
+from tomohet.physics.lattice import half_plane, images_to_half_planes, shift_half_planes
 from tomohet.physics.masks import soft_mask, sphere_mask
 
 BOX = 32

@@ -17,8 +17,8 @@ from tomohet.physics.dose import (
     optimal_dose_prefix,
     optimal_frequency,
 )
-from tomohet.physics.fourier import half_plane
 from tomohet.physics.geometry import euler_to_matrix, matrix_to_euler, random_rotations
+from tomohet.physics.lattice import half_plane
 
 
 def table(n=6, seed=0, **columns):

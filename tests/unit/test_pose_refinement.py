@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from tomohet.linear.fit import fit_linear_model, refined_alone
 from tomohet.particles.store import open_store
-from tomohet.physics.fourier import shift_half_planes
 from tomohet.physics.geometry import corrected_poses
+from tomohet.physics.lattice import shift_half_planes
 
 N = 120
 ROTATION_DEG, SHIFT_PX = 4.0, 0.25

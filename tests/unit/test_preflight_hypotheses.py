@@ -8,8 +8,8 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.particles.dialects import read_particles
-from tomohet.physics.fourier import half_plane
 from tomohet.physics.imaging import ctf_of
+from tomohet.physics.lattice import half_plane
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.slicing import project
 from tomohet.preflight.evidence import DATA_WEIGHTS, back_project, depth_score, skewness

@@ -13,7 +13,7 @@ from tomohet import plots
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import load_array, save_latents
 from tomohet.model.load import load_model
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.report import codec
 from tomohet.report.blobs import Blobs
 from tomohet.report.collect import collect

@@ -13,7 +13,7 @@ from tomohet.particles import rescaling
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.store_writing import write_store
 from tomohet.particles.table import refuse_bad_pixel_sizes
-from tomohet.physics.fourier import half_plane, images_to_half_planes
+from tomohet.physics.lattice import half_plane, images_to_half_planes
 from tomohet.physics.resampling import crop_spectrum, field_mask, resample_to_half_planes
 
 

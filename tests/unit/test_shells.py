@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from blob_store import blob_store
 
-from tomohet.physics.fourier import half_plane, transform3
+from tomohet.physics.fourier import transform3
+from tomohet.physics.lattice import half_plane
 from tomohet.physics.shells import (
     at_points,
     full_shell_sums,

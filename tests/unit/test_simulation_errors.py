@@ -15,9 +15,9 @@ from tomohet.errors import InputError
 from tomohet.files.mrc import read_sections
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.table import ROTATION_COLUMNS
-from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.physics.geometry import euler_to_matrix
 from tomohet.physics.imaging import ctf_of, dose_attenuation, image_parameters
+from tomohet.physics.lattice import half_plane, images_to_half_planes
 from tomohet.simulation import experiment as drawn
 from tomohet.simulation.config import config_from
 from tomohet.simulation.errors import Errors

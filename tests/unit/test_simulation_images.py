@@ -12,8 +12,8 @@ from tomohet.errors import InputError
 from tomohet.files.mrc import read_sections
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.store_writing import write_store
-from tomohet.physics.fourier import half_plane, images_to_half_planes
 from tomohet.physics.imaging import ctf_of, dose_attenuation, image_parameters, physical_transfer
+from tomohet.physics.lattice import half_plane, images_to_half_planes
 from tomohet.reconstruction.pose_errors import tangents
 from tomohet.simulation import simulate as simulation
 from tomohet.simulation.config import config_from

@@ -11,9 +11,10 @@ from scipy.spatial.transform import Rotation
 from tomohet.files.mrc import read_sections, write_volume
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.table import ROTATION_COLUMNS
-from tomohet.physics.fourier import half_plane, images_to_half_planes, inverse2
+from tomohet.physics.fourier import inverse2
 from tomohet.physics.geometry import euler_to_matrix
 from tomohet.physics.imaging import ctf_of, dose_attenuation, image_parameters
+from tomohet.physics.lattice import half_plane, images_to_half_planes
 from tomohet.simulation import simulate as simulation
 from tomohet.simulation.background import background_field
 from tomohet.simulation.config import config_from

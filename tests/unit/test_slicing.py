@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tomohet.physics import slicing
-from tomohet.physics.fourier import half_plane
 from tomohet.physics.geometry import random_rotations
+from tomohet.physics.lattice import half_plane
 
 BOX = 16
 

@@ -18,7 +18,8 @@ from tomohet.particles.dialects import read_particles
 from tomohet.particles.source import open_particles
 from tomohet.particles.store import open_store
 from tomohet.particles.store_writing import write_store
-from tomohet.physics.fourier import cosine_window, shift_half_planes
+from tomohet.physics.fourier import cosine_window
+from tomohet.physics.lattice import shift_half_planes
 
 TOY = "data/tomodrgn-tests/10076_both_32_sim.star"
 

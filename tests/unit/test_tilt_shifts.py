@@ -10,7 +10,7 @@ from blob_store import blob_store
 from tomohet.linear.em import expectation
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.likelihood import latent_likelihood, residual_shift
-from tomohet.physics.fourier import half_plane, shift_half_planes
+from tomohet.physics.lattice import half_plane, shift_half_planes
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.tilt_shifts import (

@@ -15,7 +15,7 @@ from tomohet.files import parts
 from tomohet.files.atomic import write_text
 from tomohet.model.decoder import Decoder, FixedPoints, half_space_sign
 from tomohet.model.volume_writer import WAITING, WRITERS, VolumeWriter
-from tomohet.physics.fourier import half_ball
+from tomohet.physics.lattice import half_ball
 
 BOX = 4
 

@@ -22,7 +22,7 @@ from tomohet.linear.parameter_expansion import (
     shared_with_errors,
 )
 from tomohet.linear.prior_power import shell_scales
-from tomohet.physics.fourier import on_grid, pad_fourier
+from tomohet.physics.fourier_grids import on_grid, pad_fourier
 from tomohet.progress import track
 from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.nuisance import Nuisance, outside

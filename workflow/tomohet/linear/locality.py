@@ -9,7 +9,7 @@ differ.
 import torch
 from torch import Tensor
 
-from tomohet.physics.fourier import smooth
+from tomohet.physics.fourier_grids import smooth
 from tomohet.physics.shells import nearest_grid, shell_points
 from tomohet.reconstruction.mean_map import MeanMap
 

@@ -20,7 +20,7 @@ from tomohet.model.mlp import (
     scale_,
 )
 from tomohet.model.positional import encode_into, feature_count, frequency_matrix, reference_columns
-from tomohet.physics.fourier import half_ball
+from tomohet.physics.lattice import half_ball
 
 # Points evaluated together: few enough for a CPU's cache to hold their activations, or enough to fill a GPU.
 CPU_CHUNK_ROWS = 2048

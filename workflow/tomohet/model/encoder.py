@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tomohet.model.mlp import ResidualMLP, make_activation
 from tomohet.model.pooling import SetEncoder, pad_tilts, pool
-from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.lattice import HalfPlane
 
 
 class TiltEncoder(nn.Module):

@@ -20,7 +20,7 @@ from tomohet.model.config_file.reading import settings_of
 from tomohet.model.config_file.tomodrgn import translated_config
 from tomohet.model.load import load_model
 from tomohet.model.published import from_published
-from tomohet.physics.fourier import half_plane
+from tomohet.physics.lattice import half_plane
 
 log = logging.getLogger(__name__)
 

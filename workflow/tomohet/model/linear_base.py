@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.physics.slicing import corners_at, gather, transform
 
 

@@ -20,7 +20,7 @@ from tomohet.errors import InputError
 from tomohet.model.decoder import Decoder, FixedPoints, FoldedDecoder
 from tomohet.model.linear_base import LinearBase
 from tomohet.model.volumes import TrainedVolumes, VolumeForm
-from tomohet.physics.fourier import half_ball
+from tomohet.physics.lattice import half_ball
 from tomohet.progress import track
 
 FIRST_SNAPSHOTS, MOST_SNAPSHOTS = 64, 512

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tomohet.model.decoder import Decoder, FixedPoints, latents_at_once, maps_at_once
 from tomohet.model.encoder import hartley_columns
-from tomohet.physics.fourier import HalfPlane, ihartley3
+from tomohet.physics.hartley import ihartley3
+from tomohet.physics.lattice import HalfPlane
 
 FIRST_ENCODER_LAYERS = ("encoder.encoder_a.main.0.weight", "encoder.encoder_a.main.0.linear.weight")
 

@@ -8,7 +8,7 @@ from tomohet.model.decoder import Decoder
 from tomohet.model.encoder import TiltEncoder, encoder_points
 from tomohet.model.settings import DecoderShape, Network
 from tomohet.model.taught import MAP_BOX, FreeLatents, MapEncoder, TaughtEncoder
-from tomohet.physics.fourier import half_plane
+from tomohet.physics.lattice import half_plane
 
 
 class HeterogeneityVAE(nn.Module):

@@ -19,7 +19,7 @@ from tomohet.files.parts import PartedFile, content_digest
 from tomohet.files.pickles import load_array
 from tomohet.files.volume_list import VolumeList, checksum, file_name, latents_digest
 from tomohet.model.volume_writer import VolumeWriter
-from tomohet.physics.fourier import lowpass
+from tomohet.physics.fourier_grids import lowpass
 from tomohet.progress import track
 
 log = logging.getLogger(__name__)

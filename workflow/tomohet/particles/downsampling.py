@@ -20,7 +20,7 @@ from tomohet.files.star_quoting import quoted
 from tomohet.particles import export
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.paths import read_any_headers, resolve_stacks
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.physics.resampling import crop_spectrum
 
 PIXEL_COLUMNS = ("rlnDetectorPixelSize", "rlnImagePixelSize", "rlnTomoSubtomogramBinning")

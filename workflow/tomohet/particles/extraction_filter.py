@@ -31,8 +31,8 @@ from torch import Tensor
 from tomohet.particles.filter_profile import Profile, window_leak
 from tomohet.particles.scores import MOST_Z, z_over_particles
 from tomohet.physics.dose import optimal_frequency
-from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import EXTRACTION_KV, ImageParameters, ctf_of, dose_weight_at
+from tomohet.physics.lattice import HalfPlane
 
 LOWEST, INNER, OUTER = 0.2, 0.55, 0.8  # fractions of Nyquist
 DOSE_GROUPS = 6

@@ -28,8 +28,8 @@ from tomohet.particles.preparation import Preparation, read_half_planes
 from tomohet.particles.rescaling import Grids
 from tomohet.particles.scores import z_over_particles
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import MEASURED, dose_weight_at, image_parameters
+from tomohet.physics.lattice import HalfPlane
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,9 @@ from tomohet.particles.preparation import (
 )
 from tomohet.particles.rescaling import Grids
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import HalfPlane, hartley2, hartley_values, symmetrise
+from tomohet.physics.hartley import hartley2, hartley_values, symmetrise
 from tomohet.physics.imaging import image_parameters, physical_transfer
+from tomohet.physics.lattice import HalfPlane
 
 SAMPLE_FOR_SCALE = 10_000  # number of images from which scales are estimated; all if there are fewer
 SAMPLE_FOR_LEVELS = 2_000  # number of random images from which the tomograms' noise levels are estimated

@@ -12,11 +12,8 @@ from tomohet.errors import InputError
 from tomohet.files.mrc import read_sections
 from tomohet.particles.rescaling import Grids
 from tomohet.physics.background import take_off_background
-from tomohet.physics.fourier import (
-    HalfPlane,
-    cosine_window,
-    images_to_half_planes,
-)
+from tomohet.physics.fourier import cosine_window
+from tomohet.physics.lattice import HalfPlane, images_to_half_planes
 from tomohet.physics.resampling import field_mask, resample_to_half_planes
 
 PIXELS_PER_CHUNK = 2**22  # bounds memory: about 16 MiB of images and four times that in transforms

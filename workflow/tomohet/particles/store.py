@@ -24,7 +24,8 @@ from tomohet.particles.store_files import (
     read_particles,
 )
 from tomohet.particles.table import ROTATION_COLUMNS, rotation_frame
-from tomohet.physics.fourier import HalfPlane, cosine_window, half_plane, shift_half_planes
+from tomohet.physics.fourier import cosine_window
+from tomohet.physics.lattice import HalfPlane, half_plane, shift_half_planes
 
 FORMAT = 2  # 2: images.parquet has scale_factor, dose_b_factor_A2, grey_scale and checksum
 # Columns of the shifts that corrected poses add to the shifts already applied to the images.

@@ -28,7 +28,7 @@ from tomohet.particles.same_input import file_digests
 from tomohet.particles.store import FORMAT, Store, open_store
 from tomohet.particles.store_files import CHECKSUM, DATA, DESCRIPTION, IMAGES, PARTICLES, read_description
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
+from tomohet.physics.lattice import HalfPlane, half_plane, shift_half_planes
 from tomohet.progress import track
 
 HEAD_BYTES = 4096  # first bytes of each stack that enter its digest

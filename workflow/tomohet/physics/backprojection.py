@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from tomohet.physics.fourier import HalfPlane, inverse3
+from tomohet.physics.fourier import inverse3
 from tomohet.physics.insertion import add_slices
+from tomohet.physics.lattice import HalfPlane
 from tomohet.physics.shells import at_points, full_shell_sums, shell_grid
 from tomohet.physics.slicing import PADDING, inner_box, kernel_transform
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.lattice import HalfPlane
 
 Tensor = torch.Tensor
 

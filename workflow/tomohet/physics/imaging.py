@@ -8,7 +8,7 @@ import torch
 
 from tomohet.physics.ctf import contrast_transfer
 from tomohet.physics.dose import attenuation, b_factor_attenuation, optimal_dose_prefix, optimal_frequency
-from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.lattice import HalfPlane
 
 Tensor = torch.Tensor
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from tomohet.physics.fourier import lowpass
+from tomohet.physics.fourier_grids import lowpass
 
 
 def distance_from_centre(box: int) -> np.ndarray:

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from tomohet.physics.fourier import crop_fourier, inverse3, transform3
+from tomohet.physics.fourier import inverse3, transform3
+from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.shells import at_points, full_shell_sums, radius_grid, shell_grid
 

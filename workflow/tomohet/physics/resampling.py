@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from tomohet.physics.fourier import half_plane
+from tomohet.physics.lattice import half_plane
 
 Tensor = torch.Tensor
 

@@ -11,7 +11,7 @@ from tomohet.particles.normalisation import tomogram_of
 from tomohet.particles.preparation import Preparation, noise_deviation
 from tomohet.particles.table import ParticleSet
 from tomohet.physics.background import take_off_background
-from tomohet.physics.fourier import half_plane, images_to_half_planes
+from tomohet.physics.lattice import half_plane, images_to_half_planes
 from tomohet.preflight.check import Check
 
 N_SAMPLE = 512

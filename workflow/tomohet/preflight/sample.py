@@ -11,8 +11,8 @@ from tomohet.particles.normalisation import expected_noise, grey_levels, tomogra
 from tomohet.particles.preparation import Preparation, noise_deviation, read_half_planes
 from tomohet.particles.rescaling import Grids
 from tomohet.particles.table import ParticleSet
-from tomohet.physics.fourier import HalfPlane, half_plane, shift_half_planes
 from tomohet.physics.imaging import ImageParameters, image_parameters
+from tomohet.physics.lattice import HalfPlane, half_plane, shift_half_planes
 
 LARGEST_BOX = 64  # of the sampled transforms: larger images are cropped below Nyquist
 

@@ -14,7 +14,7 @@ from tomohet.errors import InputError
 from tomohet.particles.ahead import images_on
 from tomohet.particles.store import Store
 from tomohet.physics.backprojection import Accumulator, insert_slices, wiener_map
-from tomohet.physics.fourier import lowpass, multiply_shells
+from tomohet.physics.fourier_grids import lowpass, multiply_shells
 from tomohet.physics.fsc import corrected_fsc, resolution_at
 from tomohet.physics.masks import tight_mask
 from tomohet.progress import track

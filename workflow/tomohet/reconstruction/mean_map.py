@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tomohet.physics.fourier import crop_fourier, on_grid
+from tomohet.physics.fourier_grids import crop_fourier, on_grid
 from tomohet.physics.masks import sphere_mask, tight_mask
 from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import transform_adjoint

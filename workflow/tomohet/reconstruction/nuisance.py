@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tomohet.physics.fourier import on_grid, smooth
+from tomohet.physics.fourier_grids import on_grid, smooth
 from tomohet.reconstruction.pose_errors import without_last
 
 

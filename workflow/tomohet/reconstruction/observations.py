@@ -20,8 +20,8 @@ from tomohet.particles.ahead import images_on
 from tomohet.particles.copies import sources
 from tomohet.particles.noise_levels import noise_gain
 from tomohet.particles.store import Store
-from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import ImageParameters, physical_transfer
+from tomohet.physics.lattice import HalfPlane
 from tomohet.physics.shells import nearest_shell
 from tomohet.physics.slicing import corners
 from tomohet.processes import ALONE, Processes

@@ -10,7 +10,7 @@ from tomohet import plots
 from tomohet.answers import Answer, Step, stated
 from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.mrc import write_volume
-from tomohet.physics.fourier import mirror_z
+from tomohet.physics.fourier_grids import mirror_z
 from tomohet.reconstruction.half_maps import FSC_05, SIGNIFICANT, HalfMaps
 
 AT_NYQUIST = 1.05  # resolutions up to this factor of Nyquist's are limited by the pixel size

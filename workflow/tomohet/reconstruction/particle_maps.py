@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.physics.shells import shell_power
 from tomohet.physics.slicing import PADDING, scatter, transform_adjoint
 from tomohet.reconstruction.mean_map import MeanMap

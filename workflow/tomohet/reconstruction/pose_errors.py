@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from tomohet.physics.fourier import on_grid
+from tomohet.physics.fourier_grids import on_grid
 
 N_TANGENTS = 6
 # Limits of the prior standard deviations of a rotation (rad) and of a shift (px) along one axis.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.lattice import HalfPlane
 from tomohet.reconstruction.pose_errors import LEAST_GAIN
 
 # Standard deviations (px) along x and y that are compared, within the linear range of slices.

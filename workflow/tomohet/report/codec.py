@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.interpolate import RBFInterpolator
 
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.report.blobs import Blobs
 
 MOST_COMPONENTS = 12

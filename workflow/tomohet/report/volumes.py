@@ -10,7 +10,7 @@ from tomohet import plots
 from tomohet.analysis.siren.levels import AUTHORS_FRACTION
 from tomohet.errors import InputError
 from tomohet.files.volume_list import read_listed
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.report.blobs import Blobs
 from tomohet.report.reading import Reader
 

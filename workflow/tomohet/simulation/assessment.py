@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 
 from tomohet.errors import InputError
 from tomohet.files.volume_list import listed_volumes, read_listed
-from tomohet.physics.fourier import crop_fourier
+from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.physics.fsc import correlation, fsc, resolution_at, shell_frequencies
 from tomohet.physics.masks import sphere_mask
 from tomohet.simulation.truth import Truth

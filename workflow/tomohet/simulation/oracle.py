@@ -16,8 +16,9 @@ from torch import Tensor
 
 from tomohet.particles.joining import rows_of_all
 from tomohet.particles.store import Store
-from tomohet.physics.fourier import HalfPlane, cosine_window, images_to_half_planes, shift_half_planes
+from tomohet.physics.fourier import cosine_window
 from tomohet.physics.imaging import image_parameters
+from tomohet.physics.lattice import HalfPlane, images_to_half_planes, shift_half_planes
 from tomohet.reconstruction.pose_errors import LEAST, N_TANGENTS, PoseErrors, tangents
 from tomohet.simulation.projection import Camera, MapSlices, extraction_weight, premultiplied, shifts_px
 from tomohet.simulation.truth import Truth

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tomohet.physics.ctf import contrast_transfer
-from tomohet.physics.fourier import HalfPlane, half_plane, inverse2, shift_half_planes, transform2
+from tomohet.physics.fourier import inverse2, transform2
 from tomohet.physics.imaging import (
     ImageParameters,
     ctf_of,
@@ -15,6 +15,7 @@ from tomohet.physics.imaging import (
     image_parameters,
     tilt_attenuation,
 )
+from tomohet.physics.lattice import HalfPlane, half_plane, shift_half_planes
 from tomohet.physics.nonuniform import fourier_sums
 from tomohet.physics.slicing import corners_at, gather, transform
 from tomohet.simulation.specimen import Specimen

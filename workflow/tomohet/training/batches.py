@@ -13,8 +13,8 @@ from torch import Tensor
 from tomohet.device import free_memory, sent
 from tomohet.particles.store import Store, complex_half_planes
 from tomohet.physics.dose import optimal_dose_prefix
-from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import ImageParameters, image_parameters
+from tomohet.physics.lattice import HalfPlane
 from tomohet.processes import ALONE, Processes
 from tomohet.training.order import groups_per_window, in_groups, shuffled
 from tomohet.training.reading import SHARE_OF_MEMORY, USUAL, Loading, Place, StoredImages

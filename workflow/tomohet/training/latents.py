@@ -8,8 +8,8 @@ from torch import Tensor
 
 from tomohet.errors import InputError
 from tomohet.model.vae import HeterogeneityVAE
-from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import encoder_view
+from tomohet.physics.lattice import HalfPlane
 from tomohet.training.batches import Batch, ParticleImages
 from tomohet.training.order import in_groups
 

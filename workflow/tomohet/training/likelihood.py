@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tomohet.model.rows import PackedRows, pack_rows
-from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import physical_transfer
+from tomohet.physics.lattice import HalfPlane
 from tomohet.training.batches import Batch
 
 LEAST_TRANSFER = 1e-3

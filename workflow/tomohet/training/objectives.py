@@ -9,8 +9,8 @@ from tomohet.model.decoder import Decoder
 from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
 from tomohet.model.rows import PackedRows, pack_rows
 from tomohet.model.vae import HeterogeneityVAE, sample_latent
-from tomohet.physics.fourier import HalfPlane
 from tomohet.physics.imaging import loss_weight, physical_transfer, transfer
+from tomohet.physics.lattice import HalfPlane
 from tomohet.processes import ALONE, Processes
 from tomohet.training.batches import Batch
 from tomohet.training.latents import encode

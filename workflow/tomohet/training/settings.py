@@ -20,7 +20,7 @@ from tomohet.model.settings import (
 from tomohet.options import TrainNnOptions, TrainVaeOptions
 from tomohet.options.training import CourseOptions, DecoderOptions
 from tomohet.particles.store import Store
-from tomohet.physics.fourier import HalfPlane
+from tomohet.physics.lattice import HalfPlane
 from tomohet.training.batches import LossRows
 from tomohet.training.objectives import DataTerm
 

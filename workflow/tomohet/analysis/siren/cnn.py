@@ -15,7 +15,7 @@ from tomohet.device import device_of
 from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, reason
 from tomohet.model.load import refuse_damaged_archive
-from tomohet.physics.fourier import crop_fourier, pad_fourier
+from tomohet.physics.fourier_grids import crop_fourier, pad_fourier
 
 BOX = 64
 LOWEST, HIGHEST = 0.001, 99.999  # percentiles
