@@ -93,6 +93,14 @@ def test_of_a_leak_audit(verdict, level):
     assert answer.level == level and ("defocus." in answer.sentence) == (level != "good")
 
 
+def test_a_movement_of_the_whole_is_said_as_such():
+    moved = {"nuisance": "movement", "meaning": "movement of the whole", "verdict": "look", "pc": 2.0}
+    answer = audit_answer([moved, {"nuisance": "view", "meaning": "view", "verdict": "clean"}])
+    assert answer.level == "look" and answer.sentence.startswith("Component 2 resembles a movement")
+    both = audit_answer([moved, {"nuisance": "view", "meaning": "view", "verdict": "leak"}])
+    assert both.level == "bad" and both.sentence.startswith("Latents may follow: view. Component 2")
+
+
 def test_of_states():
     assert state_answers({"verdict": "undecided", "n_states": 3})[0].sentence == "Undecided."
     assert "3 states" in state_answers({"n_states": 3})[0].sentence
@@ -109,11 +117,11 @@ def test_of_units_that_come_and_go_the_most_balanced_first():
 
 
 def test_of_blocks():
-    assert levels(block_answers(SIREN)) == {"Blocks": "fact", "Blocks by chance": "good"}
+    assert levels(block_answers(SIREN)) == {"Blocks": "fact", "Randomised volumes": "good"}
     doubtful = SIREN | {"randomised": {"n_blocks": 2}, "outlying_volumes": [3]}
     assert levels(block_answers(doubtful)) == {
         "Blocks": "fact",
-        "Blocks by chance": "look",
+        "Randomised volumes": "look",
         "Volumes": "look",
     }
     assert levels(block_answers(SIREN | {"n_blocks": 0, "randomised": None})) == {"Blocks": "fact"}

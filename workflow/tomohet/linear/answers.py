@@ -38,7 +38,7 @@ def _detection(numbers: dict) -> str:
     if not (numbers["heterogeneity_found"] and n):
         return sentence(numbers["verdict"])
     components = f"{n} component{'s' if n > 1 else ''}"
-    clearly = f"{clear} can be told in single particles"
+    clearly = f"along {clear} of them single particles can be assigned"
     return f"Particles differ: held-out tilt images confirm {components}; {clearly}."
 
 

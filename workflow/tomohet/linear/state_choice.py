@@ -92,9 +92,10 @@ class StateChoice:
             )
         states = f"{self.n_states} state{'s' if self.n_states > 1 else ''}"
         if self.verdict == "undecided":
+            better = "the states" if self.advantage >= 0 else "the continuum"
             return (
-                f"undecided: {states} and a continuum predict held-out tilt images equally well "
-                f"(states better by {self.advantage:.0f} ± {self.error:.0f} nats)"
+                f"undecided: held-out tilt images do not tell {states} and a continuum apart ({better} "
+                f"better by {abs(self.advantage):.0f} ± {self.error:.0f} nats)"
             )
         if self.verdict == "discrete":
             return (

@@ -54,6 +54,16 @@ def audit_answer(described: list[dict]) -> Answer:
     raised = [line for line in described if line["verdict"] in ("look", "leak")]
     if not raised:
         return Answer("Leak audit", "good", "No latent follows how a particle was imaged.")
-    names = ", ".join(dict.fromkeys(line["meaning"].split(":", maxsplit=1)[0] for line in raised))
+    said = []
+    followed = [line for line in raised if line.get("nuisance") != "movement"]
+    if followed:
+        names = ", ".join(dict.fromkeys(line["meaning"].split(":", maxsplit=1)[0] for line in followed))
+        said.append(f"Latents may follow: {names}.")
+    for line in raised:
+        if line not in followed:
+            said.append(
+                f"Component {line['pc']:.0f} resembles a movement of the whole particle: wrong poses, or a "
+                "large part that comes, goes or moves."
+            )
     level = "bad" if any(line["verdict"] == "leak" for line in raised) else "look"
-    return Answer("Leak audit", level, f"Latents may follow: {names}.")
+    return Answer("Leak audit", level, " ".join(said))

@@ -28,7 +28,7 @@ def _unit_answer(unit: str, share: float, numbers: dict) -> Answer:
     needs = f"; never there without {', '.join(needed)}" if needed else ""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", str(unit))
     step = Step(
-        f"Reconstruct the particles with {unit} by themselves, as an entry of rounds.",
+        f"Reconstruct the particles with {unit} by themselves: add this round to the configuration.",
         name=f"with_{name}",
         select=numbers["queries"][unit],
     )
@@ -46,4 +46,4 @@ def _fit_answers(numbers: dict) -> list[Answer]:
         else f"Model and mean volume correlate by {correlation:.2f}."
     )
     step = Step("Check that the model is complete and lies in the volumes (maven/masks.png).")
-    return [Answer("Model", "good" if fits else "look", text, () if fits else (step,))]
+    return [Answer("Atomic model", "good" if fits else "look", text, () if fits else (step,))]
