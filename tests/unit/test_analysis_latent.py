@@ -1,14 +1,17 @@
 """Components, clusters, mixtures and embeddings of latents."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from analysis_fakes import latents
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
+from tomohet.analysis import clusters, latent_analysis
 from tomohet.analysis.choice import choose_latents
 from tomohet.analysis.clusters import free_parameters, gaussian_mixture, kmeans, leaf_order
 from tomohet.analysis.latent import nearest_rows, principal_components, umap_embedding
+from tomohet.commands.analyze import states_of
 from tomohet.errors import InputError
 
 
@@ -134,3 +137,35 @@ def test_many_particles_are_sketched_by_real_ones():
     chosen, table = choose_latents(z, np.arange(200), 15, seed=0)
     assert chosen.shape == (15, 3) and set(table["volume"]) == set(range(15))
     assert {tuple(row) for row in chosen} <= {tuple(row) for row in z}
+
+
+def test_clusters_are_as_many_as_states_or_groups_of_the_mixture():
+    one, three = (clusters.Mixture(np.zeros(1), np.ones(1), n, "full", {}) for n in (1, 3))
+    assert clusters.number_of_clusters(400, 4, three) == 4
+    assert clusters.number_of_clusters(400, None, three) == 3
+    assert clusters.number_of_clusters(400, None, one) == 8
+    assert clusters.number_of_clusters(40, 1, three) == 2
+    assert clusters.number_of_clusters(100_000, 1, one) == 20
+
+
+def test_agreement_of_clusters_and_states_is_told_with_the_reason():
+    rng = np.random.default_rng(0)
+    state = np.repeat([0, 1, 2], 40)
+    z = np.array([[0, 0], [6, 0], [0, 6]])[state] + rng.standard_normal((120, 2))
+    unknown = np.where(np.arange(120) < 5, -1, state)
+    found = latent_analysis.analyse(z, None, 0, False, unknown)
+    numbers = latent_analysis.summary(found, None)
+    assert numbers["kmeans"]["clusters"] == 3
+    assert numbers["agreement_with_states"]["kmeans"] > 0.95
+    assert latent_analysis.clusters_answer(numbers).level == "good"
+    cloud = latent_analysis.analyse(rng.standard_normal((120, 2)), None, 0, False, state)
+    answer = latent_analysis.clusters_answer(latent_analysis.summary(cloud, None))
+    assert answer.level == "look"
+    assert "one cloud" in answer.sentence
+
+
+def test_a_table_of_states_is_joined_by_particle(tmp_path):
+    table = pd.DataFrame({"particle": [4, 2, 9], "state": [1, 0, 2]})
+    table.to_parquet(tmp_path / "particles.parquet")
+    found = states_of(tmp_path / "particles.parquet", np.array([2, 3, 4]))
+    np.testing.assert_array_equal(found, [0, -1, 1])

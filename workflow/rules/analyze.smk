@@ -4,6 +4,7 @@
 rule analyze:
     input:
         latent_model,
+        states="<results>/{round}/states",
     output:
         directory("<results>/{round}/analyze"),
     log:
@@ -21,5 +22,5 @@ rule analyze:
         model=subpath(input[0], parent=True),
         epoch=epoch,
     shell:
-        "tomohet analyze {params.model:q} --epoch {params.epoch:q} -o {output:q} {params.options}"
-        " 2>&1 | logged {log:q}"
+        "tomohet analyze {params.model:q} --epoch {params.epoch:q} --states {input.states:q}/particles.parquet"
+        " -o {output:q} {params.options} 2>&1 | logged {log:q}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_COMPONENTS = 10
+PARTICLES_PER_CLUSTER = 50  # where the latents have no groups
 MAX_DIMENSIONS = 8
 MIXTURE_ROWS = 20_000  # a mixture is fitted to at most this number of particles; all are then assigned
 
@@ -61,6 +62,16 @@ def kmeans(z: np.ndarray, k: int, seed: int, restarts: int = 10) -> Clusters:
     new_label = np.full(fit.labels_.max() + 1, -1)
     new_label[kinds[order]] = np.arange(len(order))
     return Clusters(new_label[fit.labels_].astype(np.int64), z[rows[order]], rows[order].astype(np.int64))
+
+
+def number_of_clusters(n: int, states: int | None, mixture: Mixture) -> int:
+    """Return the number of k-means clusters of `n` particles, from what is known of their groups.
+
+    It is the number of states, else that of the mixture's components. Without groups, clusters only divide
+    the latent space: one per 50 particles, 2 to 20.
+    """
+    groups = states if states is not None else mixture.components
+    return groups if groups > 1 else int(np.clip(n // PARTICLES_PER_CLUSTER, 2, 20))
 
 
 def leaf_order(centres: np.ndarray) -> np.ndarray:

@@ -7,39 +7,73 @@ import numpy as np
 import pandas as pd
 
 from tomohet.analysis import clusters, latent, latent_plots
-from tomohet.answers import Answer
+from tomohet.answers import Answer, Step
 from tomohet.files.atomic import atomic_path, write_pickle
 from tomohet.particles.conditions import audit_answer
 
 TABLE_COMPONENTS = 10  # components written to the particle table
 # Variance over particles of a latent's posterior mean above which the latent is in use (Burda et al. 2016).
 ACTIVE_VARIANCE = 0.01
+ALIKE = 0.8  # adjusted Rand index from which clusters and states are the same groups
 
 
 @dataclass(frozen=True)
 class LatentAnalysis:
-    """Results of the analysis of latents z (n, zdim); `umap` (n, 2) is None when not computed."""
+    """Results of the analysis of latents z (n, zdim).
+
+    umap : (n, 2); None when not computed
+    states : (n,) state of each particle, -1 where it is not known; None without states
+    """
 
     z: np.ndarray
     pcs: latent.PrincipalComponents
     kmeans: clusters.Clusters
     mixture: clusters.Mixture
     umap: np.ndarray | None
+    states: np.ndarray | None = None
 
 
-def analyse(z: np.ndarray, k: int, seed: int, with_umap: bool) -> LatentAnalysis:
+def analyse(
+    z: np.ndarray, k: int | None, seed: int, with_umap: bool, states: np.ndarray | None = None
+) -> LatentAnalysis:
     """Compute components, k-means, Gaussian mixture and UMAP of z (n, zdim).
+
+    k : number of k-means clusters; None takes it from the data (`clusters.number_of_clusters`)
+    states : (n,) state of each particle, -1 where it is not known
 
     UMAP needs three dimensions or more.
     """
     pcs = latent.principal_components(z)
+    mixture = clusters.gaussian_mixture(pcs.scores, seed)
+    if k is None:
+        found = None if states is None else len(np.unique(states[states >= 0]))
+        k = clusters.number_of_clusters(len(z), found, mixture)
     return LatentAnalysis(
         z,
         pcs,
         clusters.kmeans(z, k, seed),
-        clusters.gaussian_mixture(pcs.scores, seed),
+        mixture,
         latent.umap_embedding(z, seed) if with_umap and z.shape[1] > 2 else None,
+        states,
     )
+
+
+def agreement(found: LatentAnalysis) -> dict[str, object]:
+    """Compare the labels of the clusters with the states, by the adjusted Rand index; {} without states.
+
+    The index is 1 for the same groups and 0 for chance (Hubert & Arabie 1985, J. Classif. 2:193).
+    """
+    if found.states is None:
+        return {}
+    from sklearn.metrics import adjusted_rand_score
+
+    known = found.states >= 0
+    state = found.states[known]
+    return {
+        "states": len(np.unique(state)),
+        "kmeans": float(adjusted_rand_score(state, found.kmeans.labels[known])),
+        "gmm": float(adjusted_rand_score(state, found.mixture.labels[known])),
+    }
 
 
 def particle_columns(particles: np.ndarray, found: LatentAnalysis) -> pd.DataFrame:
@@ -80,6 +114,8 @@ def summary(found: LatentAnalysis, logvar: np.ndarray | None) -> dict[str, objec
             "bic": found.mixture.bic,
         },
     }
+    if compared := agreement(found):
+        numbers["agreement_with_states"] = compared
     if logvar is not None:
         numbers["posterior_to_prior_sd"] = float(np.exp(logvar / 2).mean())
     return numbers
@@ -93,7 +129,35 @@ def latent_answers(numbers: dict) -> list[Answer]:
     used, zdim = numbers["active_dimensions"], numbers["zdim"]
     text = f"{used} of {zdim} latent dimensions differ between particles."
     answers = [Answer("Latents", "fact" if used else "bad", text)]
+    if numbers.get("agreement_with_states", {}).get("states", 1) > 1:
+        answers.append(clusters_answer(numbers))
     return [*answers, audit_answer(numbers["leaks"])] if numbers.get("leaks") else answers
+
+
+def clusters_answer(numbers: dict) -> Answer:
+    """Say whether the clusters of the latents are the states, and why not.
+
+    numbers : content of the stage's summary
+    """
+    compared, k, mixture = numbers["agreement_with_states"], numbers["kmeans"], numbers["gmm"]
+    index, states = compared["kmeans"], compared["states"]
+    measured = (
+        f"{k['clusters']} k-means clusters of the latents agree with the {states} states "
+        f"(adjusted Rand index {index:.2f})"
+    )
+    if index >= ALIKE:
+        return Answer("Clusters", "good", f"{measured}: either may be selected by.")
+    measured = measured.replace("agree with", "agree only in part with")
+    if mixture["components"] == 1:
+        why = "the latents form one cloud, which k-means divides arbitrarily"
+    elif mixture["components"] < states:
+        why = f"a Gaussian mixture sees {mixture['components']} groups in the latents, fewer than states"
+    elif k["clusters"] != states:
+        why = "their numbers differ"
+    else:
+        why = "k-means cuts groups of unlike size and shape"
+    step = Step("Select by state rather than by cluster: held-out tilt images decided on the states.")
+    return Answer("Clusters", "look", f"{measured}: {why}.", (step,))
 
 
 def component_points(found: LatentAnalysis, component: int, on_data: bool) -> tuple[np.ndarray, np.ndarray]:

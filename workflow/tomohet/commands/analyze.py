@@ -3,6 +3,8 @@
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from tomohet.analysis import latent_analysis, latent_plots, leaks
 from tomohet.analysis.decode import VolumeMaker
 from tomohet.analysis.movement import component_maps, movement_shares
@@ -11,7 +13,9 @@ from tomohet.analysis.volume_montage import montage
 from tomohet.answers import stated
 from tomohet.files.atomic import write_csv, write_json, write_parquet, write_pickle
 from tomohet.files.leftovers import replacing
+from tomohet.files.tables import read_table
 from tomohet.options import AnalyzeOptions
+from tomohet.particles.joining import rows_of
 from tomohet.particles.same_input import refuse_other_input
 from tomohet.particles.store import open_store
 from tomohet.rounds.layout import ANALYZE
@@ -40,7 +44,8 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
     maker = None if options.skip_vol else VolumeMaker(training, epoch, options)
 
     log.info("epoch %d: %d particles, %d latent dimensions", epoch, *z.shape)
-    found = latent_analysis.analyse(z, options.ksample, options.seed, not options.skip_umap)
+    states = states_of(options.states, particles) if options.states else None
+    found = latent_analysis.analyse(z, options.ksample, options.seed, not options.skip_umap, states)
     numbers = {"epoch": epoch, **latent_analysis.summary(found, logvar)}
     write_parquet(outdir / ANALYZE.by_particle, latent_analysis.particle_columns(particles, found))
     figures = latent_analysis.overview_figures(found)
@@ -67,9 +72,11 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
         log.warning("the prepared store is unknown, so the leak audit is skipped; give it with --store")
     latent_plots.save_all(figures, outdir, options.plot_format)
 
-    sets = {f"kmeans{options.ksample}": found.kmeans.centres}
-    titles = {f"kmeans{options.ksample}": "Volumes at the k-means centres"}
-    folder = outdir / f"kmeans{options.ksample}"
+    # The folder is named as asked for, though few distinct latents make fewer clusters.
+    kmeans = f"kmeans{options.ksample or len(found.kmeans.rows)}"
+    sets = {kmeans: found.kmeans.centres}
+    titles = {kmeans: "Volumes at the k-means centres"}
+    folder = outdir / kmeans
     latent_analysis.write_clusters(folder, found.kmeans)
     latent_plots.save_all(latent_analysis.cluster_figures(found, tomograms), folder, options.plot_format)
     for component in range(min(options.pc, found.pcs.scores.shape[1])):
@@ -88,3 +95,10 @@ def analyse(options: AnalyzeOptions, training: RunFolder, epoch: int, outdir: Pa
     numbers |= stated(latent_analysis.latent_answers(numbers))
     write_json(outdir / ANALYZE.summary, numbers)
     return numbers
+
+
+def states_of(path: Path, particles: np.ndarray) -> np.ndarray:
+    """Return the state of each particle from a table of `states`; -1 where the table lacks the particle."""
+    table = read_table(path, {"particle": "whole numbers", "state": "whole numbers"})
+    rows = rows_of(particles, table["particle"].to_numpy(), path)
+    return np.where(rows >= 0, table["state"].to_numpy()[rows], -1)

@@ -57,7 +57,27 @@ def poses_answer(numbers: dict) -> Answer:
 
 
 def state_answers(numbers: dict) -> list[Answer]:
-    """Return the answer of the states: discrete, continuous or undecided."""
+    """Return the answers of the states: their number with its range; discrete, continuous or undecided."""
     if "verdict" not in numbers:
         return [Answer("States", "fact", f"{numbers['n_states']} states, as asked for.")]
-    return [Answer("States", "fact", sentence(numbers["verdict"]))]
+    answers = [Answer("States", "fact", sentence(numbers["verdict"]))]
+    if "number_of_states" in numbers and numbers["kind"] != "no heterogeneity":
+        answers.append(Answer("Number of states", "fact", _number_of_states(numbers)))
+    return answers
+
+
+def _number_of_states(numbers: dict) -> str:
+    """Say the number with its range, and why it differs from the number of components."""
+    text = sentence(numbers["number_of_states"])
+    states, components = numbers["n_states"], numbers["n_components"]
+    if numbers["kind"] == "continuous":
+        return f"{text} The particles vary continuously, so a state is a stretch of the continuum."
+    if states == components + 1 or states == 1:
+        return text
+    count = f"{components} component{'s' if components > 1 else ''}"
+    if states > components + 1:
+        return (
+            f"{text} There are more states than directions: {count}, along which pieces come and go or move "
+            "independently, combine to many states."
+        )
+    return f"{text} Along some of the {count} held-out images do not separate states: particles vary there."

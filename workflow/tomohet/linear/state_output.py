@@ -13,6 +13,7 @@ from tomohet.files.mrc import write_volume
 from tomohet.linear.answers import state_answers
 from tomohet.linear.significance import STATES_SE
 from tomohet.linear.state_choice import StateChoice, standard_error
+from tomohet.linear.state_stability import COVERED, StateStability
 from tomohet.linear.states import States
 from tomohet.particles.store import Store
 
@@ -56,17 +57,34 @@ def summary(states: States) -> dict:
     }
     if choice is None:
         return numbers
-    return numbers | {
-        "verdict": choice.sentence,
-        "kind": choice.verdict,
-        # Gains of 1, 2, ... states, and of the linear model along 1, 2, ... directions.
-        "held_out_gain_states": choice.states.sum(0),
-        "held_out_gain_spread_states": choice.spread.sum(0),
-        "held_out_gain_linear": choice.linear.sum(0),
-        # Distance of the least distinguishable pair of 2, 3, ... states, in standard errors.
-        "least_distance_of_states": choice.distance[1:],
-        "advantage_of_states": choice.advantage,
-        "standard_error_of_advantage": choice.error,
+    return (
+        numbers
+        | {
+            "verdict": choice.sentence,
+            "kind": choice.verdict,
+            # Gains of 1, 2, ... states, and of the linear model along 1, 2, ... directions.
+            "held_out_gain_states": choice.states.sum(0),
+            "held_out_gain_spread_states": choice.spread.sum(0),
+            "held_out_gain_linear": choice.linear.sum(0),
+            # Distance of the least distinguishable pair of 2, 3, ... states, in standard errors.
+            "least_distance_of_states": choice.distance[1:],
+            "advantage_of_states": choice.advantage,
+            "standard_error_of_advantage": choice.error,
+            "n_components": choice.linear.shape[1],
+        }
+        | stability_numbers(states.stability)
+    )
+
+
+def stability_numbers(stability: StateStability | None) -> dict:
+    """Return how sure the number of states is; {} where it is not known."""
+    if stability is None:
+        return {}
+    return {
+        "number_of_states": stability.sentence,
+        "n_states_range": stability.range,
+        "n_states_in_bootstraps": stability.numbers,
+        "agreement_of_halves": stability.agreement,
     }
 
 
@@ -79,6 +97,16 @@ def _figure(states: States, path: Path) -> None:
     axes[0, 0].set(title=f"States of {sizes.sum():,} particles", xlabel="state", ylabel="particles")
     if compared:
         _distances(axes[0, 1], states.choice)
+        if states.stability is not None:
+            low, high = states.stability.range
+            axes[0, 1].axvspan(
+                low - 0.2,
+                high + 0.2,
+                color="0.9",
+                zorder=0,
+                label=f"in {100 * COVERED:.0f} % of bootstraps",
+            )
+            axes[0, 1].legend(fontsize=7)
         _gains(axes[0, 2], states.choice)
     plots.save(figure, path)
 

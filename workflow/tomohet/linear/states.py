@@ -20,6 +20,7 @@ from tomohet.linear.prediction import SplitLikelihood, source_tensor
 from tomohet.linear.state_choice import StateChoice, choose_states
 from tomohet.linear.state_maps import state_maps
 from tomohet.linear.state_merging import states_of_number
+from tomohet.linear.state_stability import StateStability, state_stability
 from tomohet.particles.store import Store
 from tomohet.reconstruction.mean_map import MeanMap
 
@@ -36,6 +37,7 @@ class States:
     maps : (S, D, D, D) in the units of the store's images
     prior_scale : (S,) prior power of each state's difference relative to the mean map
     choice : how the number of states was determined; None if it was given
+    stability : how sure that number is; None if it was given
     """
 
     mean: MeanMap
@@ -43,6 +45,7 @@ class States:
     maps: Tensor
     prior_scale: Tensor
     choice: StateChoice | None
+    stability: StateStability | None = None
 
     @property
     def state(self) -> Tensor:
@@ -80,17 +83,21 @@ def fit_states(
     observations = maps.observations(store, particles)
     tables = latent_likelihood(observations, mean, maps.basis, maps.basis_variance)
     if n_states is None:
-        choice, states = choose_states(split, min(most, len(particles)), seed)
+        most = min(most, len(particles))
+        choice, states = choose_states(split, most, seed)
         log.info(choice.sentence)
+        stability = state_stability(split, choice, most, seed)
+        log.info(stability.sentence)
         found = states.log_responsibility(*split.all_images).exp()
         states = fit_latent_states(*tables, found)
     else:
         source = source_tensor(store, particles, device)
-        choice, states = None, states_of_number(SplitLikelihood(*tables, *tables, source), n_states, seed)
+        choice = stability = None
+        states = states_of_number(SplitLikelihood(*tables, *tables, source), n_states, seed)
     responsibility = states.log_responsibility(*tables).exp().float()
     size = torch.bincount(responsibility.argmax(1), minlength=responsibility.shape[1])
     responsibility = responsibility[:, torch.argsort(size, descending=True, stable=True)]
     # The prior: states differ at the voxels and frequencies at which the linear model finds differences.
     mask, power = mean.mask * maps.local_variance.sqrt(), mean.power * maps.spectral_variance
     difference, prior_scale = state_maps(observations, replace(mean, mask=mask, power=power), responsibility)
-    return States(mean, responsibility, mean.volume + difference, prior_scale, choice)
+    return States(mean, responsibility, mean.volume + difference, prior_scale, choice, stability)

@@ -24,7 +24,19 @@ class AnalyzeOptions(PlotOptions, SeedOptions, DeviceOptions, ParticleMapsOption
     skip_umap: bool = option(False, "No UMAP.")
     pc: int = option(2, "Principal components along which volumes are decoded.", ge=0)
     pc_ondata: bool = option(False, "Traverse through the nearest particles.")
-    ksample: int = option(20, "Number of k-means clusters.", ge=1)
+    ksample: int | None = option(
+        None,
+        "Number of k-means clusters; null takes as many as there are states (in a command without --states, "
+        "components of the Gaussian mixture of lowest BIC). Where that is one, clusters only divide the "
+        "latent space, one per 50 particles, 2 to 20.",
+        ge=1,
+    )
+    states: Path | None = option(
+        None,
+        "particles.parquet of `states`: its number of states is that of clusters, and the agreement of "
+        "clusters and states is told.",
+        metavar="PARQUET",
+    )
     particles: Path | None = option(
         None,
         "Store indices of the latents' particles (config.pkl's).",
