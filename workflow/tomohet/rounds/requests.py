@@ -59,14 +59,14 @@ def request(
     """
     mem_mb, runtime = LEAST[stage]
     if estimate is not None:
-        mem_mb = max(mem_mb, _up(MEMORY_FACTOR * estimate.host / 1e6, MEMORY_STEP_MB))
-        runtime = max(runtime, _up(estimate.seconds * estimate.factor / 60, TIME_STEP_MIN))
+        mem_mb = _at_least(mem_mb, MEMORY_FACTOR * estimate.host / 1e6, MEMORY_STEP_MB)
+        runtime = _at_least(runtime, estimate.seconds * estimate.factor / 60, TIME_STEP_MIN)
     mem_mb, runtime = mem_mb * attempt, runtime * 2 ** (attempt - 1)
     return Request(min(mem_mb, most_mem_mb or mem_mb), min(runtime, most_runtime))
 
 
-def _up(value: float, step: int) -> int:
-    return ceil(value / step) * step
+def _at_least(least: int, value: float, step: int) -> int:
+    return least if value <= least else ceil(value / step) * step
 
 
 def estimated(
