@@ -127,12 +127,12 @@ def run_with(action) -> None:
         (InputError("a.star: row 3: wrong"), 1, "error: a.star: row 3: wrong"),
         (
             OSError(errno.ENOSPC, "No space left on device", "x.mrc"),
-            1,
+            74,
             "error: the disk is full while writing x.mrc",
         ),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
-            1,
+            74,
             "error: x: No such file or directory",
         ),
         (KeyboardInterrupt(), 130, "error: interrupted"),
@@ -153,7 +153,7 @@ def test_failures_are_one_line_and_a_status(failure, status, line, capsys):
 def test_fault_of_the_program_shows_a_traceback(capsys):
     with pytest.raises(SystemExit) as end:
         run_with(lambda: 1 / 0)
-    assert end.value.code == 1
+    assert end.value.code == 70
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 # Build the wheel, install it with its dependencies into an empty environment, and do a small round with nothing
 # of the checkout in reach. Usage: try.sh FOLDER, which is emptied.
 set -euo pipefail
+unset PYTHONPATH  # pip takes the checkout's package for an installed one where it is on the path
 
 CHECKOUT=$(cd "$(dirname "$0")/../.." && pwd)
 FOLDER=$(realpath -m "$1")
@@ -17,7 +18,6 @@ $ENV $PIP install --no-deps -c "$CHECKOUT/envs/requirements.lock" torch
 $ENV $PIP install -c "$CHECKOUT/envs/requirements.lock" "$FOLDER"/tomohet-*.whl
 
 cd "$FOLDER/work"
-unset PYTHONPATH
 export MPLBACKEND=Agg
 tomohet() { "$FOLDER/env/bin/tomohet" "$@"; }
 tomohet --version

@@ -92,7 +92,7 @@ def finished(tmp_path_factory) -> Path:
         if Path(name).suffix
     ]
     make += [f"mkdir -p {name}" for name in outputs if not Path(name).suffix]
-    (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", "logged() { cat > $1; }"]))
+    (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", 'logged() { log=$1; shift 2; "$@" > $log; }']))
     snakemake(folder, CONFIG)
     assert planned(folder, CONFIG) == set()
     return folder

@@ -15,12 +15,12 @@ rule analyze:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("analyze"),
     params:
         options=options("analyze"),
         model=subpath(input[0], parent=True),
         epoch=epoch,
     shell:
-        "tomohet analyze {params.model:q} --epoch {params.epoch:q} --states {input.states:q}/particles.parquet"
-        " -o {output:q} {params.options} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet analyze {params.model:q} --epoch {params.epoch:q} --states {input.states:q}/particles.parquet"
+        " -o {output:q} {params.options}"

@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -19,6 +20,7 @@ from tomohet.rounds.config import complete_config
 from tomohet.rounds.flags import command_line
 from tomohet.rounds.inputs import linked_files, named_files, stack_digest
 from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
+from tomohet.rounds.requests import estimated, request
 from tomohet.rounds.tree import stage_options
 
 try:
@@ -57,16 +59,20 @@ SEVERAL_GPUS = "--multigpu" if CONFIG["gpus"] > 1 else ""
 ONE_GPU = {"gpu": 1, "nodes": 1} if CONFIG["gpus"] else {}
 
 # In every rule's shell: `tomohet COMMAND` runs that script of workflow/scripts with the Python that runs
-# Snakemake (under --sdm conda with the environment's), and `logged FILE` copies its output to the terminal and
-# to the log. The latter ignores the signals that end a job, so that what the command says while it saves its
-# work is kept.
+# Snakemake (under --sdm conda with the environment's). `logged LOG ATTEMPT COMMAND` runs a command and copies its
+# output to the terminal and to the log; the copying ignores the signals that end a job, so that what the command
+# says while it saves its work is kept.
+#
+# A mistake of the user (status 1 after a line `error: ...`, `tomohet.errors.InputError`) is the same in every
+# attempt. Snakemake tries any failed job again, so `logged` keeps the line beside the log, and a second attempt
+# ends with that line at once.
 PYTHON = (
     "python" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else sys.executable
 )
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
     f'tomohet() {{{{ {shlex.quote(PYTHON)} -m tomohet.cli "$@"; }}}}; '
-    "logged() {{ trap '' INT TERM; tee \"$1\"; }}; "
+    f". {shlex.quote(str(Path(WORKFLOW, 'rules', 'logged.sh')))}; "
 )
 
 
@@ -96,14 +102,24 @@ def stacks(wildcards):
     return "" if SIMULATED else stack_digest(PARTICLES, CONFIG["datadir"])
 
 
-def megabytes(first):
-    """Memory that grows when a job is tried again."""
-    return lambda wildcards, attempt: first * attempt
+@cache
+def estimates_for(threads):
+    """The estimates of all stages by round and name, worked out once in a run of Snakemake."""
+    return estimated(CONFIG, Path("results"), Path("benchmarks"), threads)
 
 
-def minutes(first, most=1440):
-    """Time that doubles when a job is tried again, within a day."""
-    return lambda wildcards, attempt: min(first * 2 ** (attempt - 1), most)
+def needs(stage):
+    """Memory and time that a stage asks for, from the sizes of the data, and the number of its attempt."""
+
+    def asked(wildcards, attempt, threads):
+        estimate = estimates_for(threads).get((wildcards.get("round", ""), stage))
+        return request(stage, estimate, CONFIG["most_mem_mb"], CONFIG["most_runtime"], attempt)
+
+    return {
+        "mem_mb": lambda wildcards, attempt, threads: asked(wildcards, attempt, threads).mem_mb,
+        "runtime": lambda wildcards, attempt, threads: asked(wildcards, attempt, threads).runtime,
+        "attempt": lambda wildcards, attempt: attempt,
+    }
 
 
 def parent_table(wildcards):

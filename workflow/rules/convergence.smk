@@ -15,10 +15,10 @@ rule convergence:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(60),
+        **needs("convergence"),
     params:
         options=options("convergence"),
         folder=subpath(input.weights, parent=True),
     shell:
-        "tomohet convergence_vae {params.folder:q} -o {output:q} {params.options} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet convergence_vae {params.folder:q} -o {output:q} {params.options}"

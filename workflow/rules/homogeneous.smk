@@ -20,12 +20,11 @@ rule homogeneous:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("homogeneous"),
     params:
         options=options("homogeneous"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.map, parent=True),
     shell:
-        "tomohet backproject_voxel {params.store:q} -o {params.folder:q} {params.options}"
-        " 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet backproject_voxel {params.store:q} -o {params.folder:q} {params.options}"

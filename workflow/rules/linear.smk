@@ -23,13 +23,13 @@ rule train_linear:
     threads: 2
     resources:
         **GPU,
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("train_linear"),
     params:
         options=options("linear"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
         several=SEVERAL_GPUS,
     shell:
-        "tomohet train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
-        " {params.several} {params.options} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
+        " {params.several} {params.options}"

@@ -17,8 +17,8 @@ rule mapback:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(2000),
-        runtime=minutes(30),
+        **needs("mapback"),
     shell:
-        "tomohet subtomo2chimerax {input.star:q} --mode markers --ind {input.indices:q}"
-        " --coloring-labels {input.analysis:q}/kmeans*/labels.pkl -o {output:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet subtomo2chimerax {input.star:q} --mode markers --ind {input.indices:q}"
+        " --coloring-labels {input.analysis:q}/kmeans*/labels.pkl -o {output:q}"

@@ -19,8 +19,7 @@ rule maven:
     threads: 1
     resources:
         **ONE_GPU,
-        mem_mb=megabytes(4000),
-        runtime=minutes(120),
+        **needs("maven"),
     params:
         units=units,
         workdir=lambda wildcards, input: Path(input.weights[0]).parent,
@@ -28,5 +27,6 @@ rule maven:
         options=options("maven"),
         of_volumes=options("volumes"),
     shell:
-        "tomohet maven --volumes {input.volumes:q} {params.units} --workdir {params.workdir:q}"
-        " --epoch {params.epoch:q} {params.of_volumes} {params.options} -o {output:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet maven --volumes {input.volumes:q} {params.units} --workdir {params.workdir:q}"
+        " --epoch {params.epoch:q} {params.of_volumes} {params.options} -o {output:q}"

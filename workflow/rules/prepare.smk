@@ -19,13 +19,12 @@ rule prepare:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        mem_mb=megabytes(6000),
-        runtime=minutes(240),
+        **needs("prepare"),
     params:
         datadir=datadir,
         stacks=stacks,
         options=options("prepare"),
         folder=subpath(output.store, parent=True),
     shell:
-        "tomohet prepare {input.particles:q} {params.datadir} -o {params.folder:q} {params.options}"
-        " 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet prepare {input.particles:q} {params.datadir} -o {params.folder:q} {params.options}"

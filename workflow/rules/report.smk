@@ -42,9 +42,9 @@ rule report:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(30),
+        **needs("report"),
     params:
         folder=subpath(output[0], parent=True),
     shell:
-        "tomohet report {params.folder:q} -o {output:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet report {params.folder:q} -o {output:q}"

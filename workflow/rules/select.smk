@@ -16,13 +16,13 @@ rule select:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(2000),
-        runtime=minutes(10),
+        **needs("select"),
     params:
         selection=selection,
     shell:
-        "tomohet select {input.table:q} {params.selection} --explain"
-        " -o {output.indices:q} --summary {output.summary:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet select {input.table:q} {params.selection} --explain"
+        " -o {output.indices:q} --summary {output.summary:q}"
 
 
 rule export_subset:
@@ -41,14 +41,14 @@ rule export_subset:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(30),
+        **needs("export_subset"),
     params:
         datadir=datadir,
         poses=exported_poses,
     shell:
-        "tomohet filter_star {input.star:q} {params.datadir} --ind {input.indices:q} {params.poses}"
-        " -o {output:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet filter_star {input.star:q} {params.datadir} --ind {input.indices:q} {params.poses}"
+        " -o {output:q}"
 
 
 rule export_volume_series:
@@ -69,13 +69,13 @@ rule export_volume_series:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(30),
+        **needs("export_volume_series"),
     params:
         poses=exported_poses,
     shell:
-        "tomohet filter_star {input.star:q} --particles {input.particles:q}"
-        " --ind {input.indices:q} {params.poses} -o {output:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet filter_star {input.star:q} --particles {input.particles:q}"
+        " --ind {input.indices:q} {params.poses} -o {output:q}"
 
 
 rule reconstruct_subset:
@@ -99,12 +99,12 @@ rule reconstruct_subset:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("reconstruct_subset"),
     params:
         options=options("homogeneous"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.map, parent=True),
     shell:
-        "tomohet backproject_voxel {params.store:q} --ind-ptcls {input.indices:q}"
-        " --refine-poses {input.poses:q} -o {params.folder:q} {params.options} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet backproject_voxel {params.store:q} --ind-ptcls {input.indices:q}"
+        " --refine-poses {input.poses:q} -o {params.folder:q} {params.options}"

@@ -17,13 +17,12 @@ rule simulate:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(60),
+        **needs("simulate"),
     params:
         settings=lambda wildcards: yaml.safe_dump(
             {key: value for key, value in CONFIG["simulate"].items() if value is not None}
         ),
         folder=subpath(output.particles, parent=True),
     shell:
-        "tomohet simulate -o {params.folder:q} --config <(printf '%s' {params.settings:q})"
-        " 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet simulate -o {params.folder:q} --config <(printf '%s' {params.settings:q})"

@@ -17,13 +17,13 @@ rule siren:
     threads: 2
     resources:
         **ONE_GPU,
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("siren"),
     params:
         workdir=lambda wildcards, input: Path(input.weights[0]).parent,
         epoch=lambda wildcards, input: epoch(wildcards, input.weights),
         options=options("siren"),
         of_volumes=options("volumes"),
     shell:
-        "tomohet siren --volumes {input.volumes:q} --workdir {params.workdir:q} --epoch {params.epoch:q}"
-        " {params.of_volumes} {params.options} -o {output:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet siren --volumes {input.volumes:q} --workdir {params.workdir:q} --epoch {params.epoch:q}"
+        " {params.of_volumes} {params.options} -o {output:q}"

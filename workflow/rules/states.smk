@@ -20,12 +20,12 @@ rule states:
     threads: 2
     resources:
         **ONE_GPU,
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("states"),
     params:
         options=options("states"),
         store=subpath(input.store, parent=True),
         linear=subpath(input.linear, parent=True),
     shell:
-        "tomohet states {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
-        " -o {output:q} {params.options} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet states {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
+        " -o {output:q} {params.options}"

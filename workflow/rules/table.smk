@@ -19,12 +19,12 @@ rule particle_table:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(30),
+        **needs("particle_table"),
     params:
         store=subpath(input.particles, parent=True),
         folder=subpath(output[0], parent=True),
         series="--volume-series" if VOLUME_SERIES else "",
     shell:
-        "tomohet particle_table {params.store:q} --ind-ptcls {input.indices:q} --round-dir {params.folder:q}"
-        " {params.series} {input.series:q} -o {output:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet particle_table {params.store:q} --ind-ptcls {input.indices:q} --round-dir {params.folder:q}"
+        " {params.series} {input.series:q} -o {output:q}"

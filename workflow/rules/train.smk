@@ -24,8 +24,7 @@ rule train_vae:
     threads: 2
     resources:
         **GPU,
-        mem_mb=megabytes(6000),
-        runtime=minutes(720),
+        **needs("train_vae"),
     params:
         options=options("train"),
         store=subpath(input.store, parent=True),
@@ -37,5 +36,6 @@ rule train_vae:
         ),
         several=SEVERAL_GPUS,
     shell:
-        "tomohet train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
-        " {params.teacher} {params.several} {params.options} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
+        " {params.teacher} {params.several} {params.options}"

@@ -16,10 +16,9 @@ rule assess:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(60),
+        **needs("assess"),
     params:
         folder=subpath(input.table, parent=True),
     shell:
-        "tomohet assess --truth {input.truth:q} --round-dir {params.folder:q} -o {output:q}"
-        " 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet assess --truth {input.truth:q} --round-dir {params.folder:q} -o {output:q}"

@@ -18,8 +18,7 @@ rule validate:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(4000),
-        runtime=minutes(60),
+        **needs("validate"),
     params:
         datadir=datadir,
         stacks=stacks,
@@ -37,5 +36,6 @@ rule validate:
         ),
         folder=subpath(output.json, parent=True),
     shell:
-        "tomohet validate {input.particles:q} {params.datadir} {params.series} -o {params.folder:q}"
-        " {params.prepared} {params.options} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet validate {input.particles:q} {params.datadir} {params.series} -o {params.folder:q}"
+        " {params.prepared} {params.options}"

@@ -15,8 +15,7 @@ rule volumes:
     threads: 2
     resources:
         **GPU,
-        mem_mb=megabytes(6000),
-        runtime=minutes(240),
+        **needs("volumes"),
     params:
         n_volumes=lambda wildcards: stage_options(CONFIG, "volumes", wildcards.round)["count"],
         options=options("volumes"),
@@ -24,9 +23,11 @@ rule volumes:
         epoch=epoch,
         several=SEVERAL_GPUS,
     shell:
-        "(tomohet choose_volumes {params.model:q} --epoch {params.epoch:q} --count {params.n_volumes}"
-        " -o {output:q} && tomohet eval_vol --workdir {params.model:q} --epoch {params.epoch:q}"
-        " --zfile {output:q}/z.pkl -o {output:q} {params.several} {params.options}) 2>&1 | logged {log:q}"
+        "chosen_and_decoded() {{ tomohet choose_volumes {params.model:q} --epoch {params.epoch:q}"
+        " --count {params.n_volumes} -o {output:q} && tomohet eval_vol --workdir {params.model:q}"
+        " --epoch {params.epoch:q} --zfile {output:q}/z.pkl -o {output:q} {params.several}"
+        " {params.options}; }};"
+        " logged {log:q} {resources.attempt} chosen_and_decoded"
 
 
 rule analyze_volumes:
@@ -42,9 +43,9 @@ rule analyze_volumes:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("analyze_volumes"),
     params:
         options=options("analyze_volumes"),
     shell:
-        "tomohet analyze_volumes --voldir {input:q} -o {output:q} {params.options} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet analyze_volumes --voldir {input:q} -o {output:q} {params.options}"

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from tomohet.errors import DoneByCopies, InputError, Interrupted
 from tomohet.running.logs import in_one_line, start_logging
 
+MISTAKE = 1
+FAULT, NO_FILE = 70, 74  # as in sysexits.h: EX_SOFTWARE, EX_IOERR
 INTERRUPTED = 130
 READER_GONE = 128 + signal.SIGPIPE
 
@@ -23,9 +25,10 @@ def one_line_for_mistakes() -> Iterator[None]:
 
     The exit status is
     - 0 without a failure,
-    - 1 with `error: ...` for a mistake of the user, a full disk or an unreadable file,
-    - 1 with a traceback for a fault of the program,
+    - 1 with `error: ...` for a mistake of the user, which is the same in every attempt,
     - 2 for a wrong command line,
+    - 70 with a traceback for a fault of the program,
+    - 74 with `error: ...` for a full disk or an unreadable file,
     - 128 + the signal for a command that a signal ended,
     - 141 if the reader of the output has gone, as in other programs.
     """
@@ -45,15 +48,15 @@ def one_line_for_mistakes() -> Iterator[None]:
         _fail(in_one_line(KeyboardInterrupt()), status=INTERRUPTED)
     except BrokenPipeError as failure:
         if not _reader_has_gone():  # a pipe other than our output: the work is incomplete
-            _fail(in_one_line(failure))
+            _fail(in_one_line(failure), status=NO_FILE)
         # The reader of our output (`| head`) has closed it; suppress Python's complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(READER_GONE)
     except OSError as failure:
-        _fail(in_one_line(failure))
+        _fail(in_one_line(failure), status=NO_FILE)
     except Exception:
         log.critical("stopped by a fault of the program", exc_info=True)
-        sys.exit(1)
+        sys.exit(FAULT)
 
 
 def _reader_has_gone() -> bool:
@@ -63,6 +66,6 @@ def _reader_has_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _fail(message: str, status: int = 1) -> None:
+def _fail(message: str, status: int = MISTAKE) -> None:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""Print how long every stage of a configuration will take, and how much GPU memory and disk."""
+"""Print how long every stage of a configuration will take, and how much memory and disk."""
 
 import os
 
@@ -31,7 +31,7 @@ def run(options: EstimateOptions) -> list[Estimate]:
     for name, sizes in rounds.items():
         print(f"round {name}: {'at most ' if sizes.most else ''}{sizes.particles:,} particles")
     print()
-    rows = [("round", "stage", "time", "range", "GPU memory", "disk", "measured on"), *map(_row, found)]
+    rows = [("round", "stage", "time", "range", "memory", "GPU memory", "disk", "measured on"), *map(_row, found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
         print("  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]))
@@ -66,6 +66,7 @@ def _row(one: Estimate) -> tuple[str, ...]:
         one.stage,
         duration(one.seconds),
         between,
+        size(one.host),
         size(one.memory),
         size(one.disk),
         one.measured,

@@ -90,6 +90,11 @@ def read_text_blocks(path: str | Path) -> tuple[bytes, list[TextBlock]]:
         text = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read as a STAR file ({error.strerror})") from error
+    return split_blocks(text, path)
+
+
+def split_blocks(text: bytes, path: Path) -> tuple[bytes, list[TextBlock]]:
+    """Split the content of a STAR file, or its beginning, as `read_text_blocks` does; `path` for messages."""
     starts = list(_line_starts(_BLOCK, text))
     if b"\0" in text[:4096] or not starts:
         raise InputError(f"{path}: not a STAR file (found no line `data_`)")

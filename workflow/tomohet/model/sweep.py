@@ -120,7 +120,7 @@ class DecoderSweep:
         value = out if folded.hermitian else read_hartley(out)
         slices = None
         if self.base is not None:
-            slices, from_latents = self._base_parts(chunk)
+            slices, from_latents = self._base_parts(self.base, chunk)
             value = value + slices[:, 0] + from_latents
         residual = rows.transfer[chunk, None] * value - rows.value[chunk]
         weighted = rows.weight[chunk, None] * residual / rows.full_count
@@ -135,11 +135,10 @@ class DecoderSweep:
         self._add_bias_gradient(last, gradient)
         return (weighted * residual).sum(), self._lower_gradient(gradient, last, hidden)
 
-    def _base_parts(self, chunk: slice) -> tuple[Tensor, Tensor]:
-        """Return values (rows, K + 1, 2) of the base's maps, and the latents' part (rows, 2) of their sum."""
-        assert self.base is not None
-        slices = torch.view_as_real(self.base.slices(self.rows.k[chunk]))
-        z = self._z[self.rows.particle[chunk], : self.base.n_basis]
+    def _base_parts(self, base: LinearBase, chunk: slice) -> tuple[Tensor, Tensor]:
+        """Return values (rows, K + 1, 2) of the maps of `base`, and the latents' part (rows, 2) of them."""
+        slices = torch.view_as_real(base.slices(self.rows.k[chunk]))
+        z = self._z[self.rows.particle[chunk], : base.n_basis]
         return slices, torch.einsum("rj,rjc->rc", z, slices[:, 1:])
 
     def _add_base_gradient(self, gradient: Tensor, slices: Tensor, chunk: slice) -> None:

@@ -60,6 +60,19 @@ class Dataset(Options):
         "work. siren, maven and states ask for one. With 0, every stage still uses a GPU that it sees.",
         ge=0,
     )
+    most_mem_mb: int | None = option(
+        None,
+        "Most memory that a job asks for, such as that of the cluster's largest node; null asks for what the "
+        "data need.",
+        unit="MB",
+        ge=1000,
+    )
+    most_runtime: int = option(
+        1440,
+        "Longest time that a job asks for, such as the longest that the cluster allows.",
+        unit="min",
+        ge=1,
+    )
     latents: Literal["train_vae", "linear"] = option(
         "train_vae",
         "Which model's latents and volumes the analysis uses, the network's or the linear model's; with "

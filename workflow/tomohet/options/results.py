@@ -50,7 +50,7 @@ class StatusOptions(Options):
 
 
 class EstimateOptions(DeviceOptions):
-    """Estimate time, GPU memory and disk of every stage of a configuration, before anything runs."""
+    """Estimate time, memory and disk of every stage of a configuration, before anything runs."""
 
     epilog = "Times come from your own finished runs where there are any, else from measured devices."
     configfile: Path = option(..., "Configuration.", POSITIONAL)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import log
 
 from tomohet.rounds import layout
+from tomohet.rounds.host_memory import host_bytes
 from tomohet.rounds.measured import Measurement, sections
 from tomohet.rounds.progress import stages_of
 from tomohet.rounds.sizes import Sizes
@@ -21,6 +22,9 @@ from tomohet.rounds.work import (
 
 # By what factor the time may be longer or shorter than estimated.
 OF_THIS_DATASET, OF_ANOTHER, SAME_DEVICE, OTHER_DEVICE = 1.5, 2.0, 3.0, 5.0
+# A GPU over one thread of a processor, for stages that were not measured on a GPU. Those that were measured on
+# both have 10 (`simulate`), 50 (`train_linear`) and 380 (`train_vae`).
+GPU_OVER_THREAD = 10.0
 PER_GPU = 0.8  # what each of several GPUs adds, of a single one's speed
 MOST_THREADS = 8
 PER_THREAD = 0.8  # exponent of the number of threads
@@ -42,7 +46,7 @@ class Estimate:
 
     round : "" for a stage of the dataset
     seconds, factor : the time lies between `seconds / factor` and `seconds * factor`
-    memory, disk : bytes of a GPU, and of files
+    host, memory, disk : bytes of the machine's memory, of a GPU's, and of files
     measured : in words, what the time is derived from
     """
 
@@ -50,6 +54,7 @@ class Estimate:
     stage: str
     seconds: float
     factor: float
+    host: float
     memory: float
     disk: float
     measured: str
@@ -64,15 +69,25 @@ def estimates(
     known : what stages have taken (`measured`)
     """
     first = DATASET if config["particles"] is None else DATASET[1:]
-    found = [_stage(config, "", stage, dataset, known, machine) for stage in first]
+
+    def of(name: str, stage: str, sizes: Sizes) -> Estimate:
+        return _stage(config, name, stage, sizes, dataset, known, machine)
+
+    found = [of("", stage, dataset) for stage in first]
     for name in parents_first(config["rounds"]):
         stages = stages_of_round(config, maven=layout.MAVEN in stages_of(config, name))
-        found += [_stage(config, name, stage, rounds[name], known, machine) for stage in stages]
-    return [*found, *(_stage(config, "", stage, dataset, known, machine) for stage in LAST)]
+        found += [of(name, stage, rounds[name]) for stage in stages]
+    return [*found, *(of("", stage, dataset) for stage in LAST)]
 
 
 def _stage(
-    config: dict, name: str, stage: str, sizes: Sizes, known: list[Measurement], machine: Machine
+    config: dict,
+    name: str,
+    stage: str,
+    sizes: Sizes,
+    dataset: Sizes,
+    known: list[Measurement],
+    machine: Machine,
 ) -> Estimate:
     options = sections(config, name or None)
     amount = work(stage, sizes, options)
@@ -84,6 +99,7 @@ def _stage(
         stage,
         nearest.seconds_for(amount, faster),
         factor,
+        host_bytes(stage, sizes, dataset, options, on_gpu),
         memory_bytes(stage, sizes, options) if on_gpu else 0,
         disk_bytes(stage, sizes, options),
         words,
@@ -117,7 +133,7 @@ def _compared(
 ) -> tuple[float, float, str]:
     """Return how much faster than the measured machine this one is, the time's factor, and its source."""
     other_kind = on_gpu and one.kind != "cuda"
-    faster = 1.0
+    faster = GPU_OVER_THREAD / min(one.threads, MOST_THREADS) ** PER_THREAD if other_kind else 1.0
     if machine.kind == "cuda" and not other_kind and on_gpu and not one.dataset and stage in SHARED_BY_GPUS:
         faster = max(1.0, PER_GPU * machine.gpus)
     if not on_gpu and stage in ON_DEVICE:
@@ -128,5 +144,5 @@ def _compared(
         return faster, OF_ANOTHER, f"your run {one.where}"
     words = f"{one.device}, {one.where}"
     if other_kind:
-        words += " (not measured on a GPU, which is faster)"
+        words += f" (not measured on a GPU: taken as {GPU_OVER_THREAD:g} times as fast)"
     return faster, SAME_DEVICE if one.device == machine.device else OTHER_DEVICE, words

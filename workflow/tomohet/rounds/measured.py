@@ -85,7 +85,7 @@ def own_runs(results: Path, benchmarks: Path, device: str, threads: int) -> list
             continue
         try:
             config = with_defaults(read_yaml(folder / layout.CONFIG))
-            dataset = dataset_sizes(config, folder)
+            dataset = dataset_sizes(config, folder, read_all=False)
             rounds = round_sizes(config, folder, dataset)
             for name, sizes, stages in [
                 (None, dataset, (*DATASET, *LAST)),

@@ -9,6 +9,7 @@ from tomohet.files.pickles import load_indices
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.store_files import read_description
 from tomohet.rounds import layout
+from tomohet.rounds.counting import counted
 from tomohet.rounds.tree import parents_first
 
 
@@ -45,10 +46,14 @@ class Sizes:
         return replace(self, particles=particles, images=round(particles * self.tilts))
 
 
-def dataset_sizes(config: dict, folder: Path) -> Sizes:
+def dataset_sizes(config: dict, folder: Path, read_all: bool = True) -> Sizes:
     """Find the sizes of the dataset of a checked `config`: of its prepared store, or of what it will read.
 
     folder : of the dataset's results
+    read_all : whether to read and check the particle file wholly, or to count it from its beginning
+        (`counting`)
+
+    Raises InputError for a particle file that cannot be read.
     """
     store = read_description(folder / layout.PREPARED.folder)
     if store is not None:
@@ -59,11 +64,16 @@ def dataset_sizes(config: dict, folder: Path) -> Sizes:
         tilts = 2 * int(simulated["tilt_max"] / simulated["tilt_step"]) + 1
         n, input_box, pixel_size_A = simulated["n_particles"], simulated["box"], simulated["pixel_size"]
         images = n * tilts
+    elif not read_all:
+        about = counted(config["particles"], config["datadir"])
+        n, images, input_box, pixel_size_A = about.particles, about.images, about.box, about.pixel_size_A
     else:
         software = config["prepare"]["source_software"]
         found = read_particles(config["particles"], config["datadir"], software, expanded=None)
         n, images = len(found.particles), len(found.images)
         input_box, pixel_size_A = found.box, found.pixel_size_A
+    if (tilts := config["prepare"]["use_first_ntilts"]) > 0:
+        images = min(images, n * tilts)
     sizes = Sizes(n, images, input_box, _prepared_box(config["prepare"], input_box, pixel_size_A))
     first = config["prepare"]["use_first_nptcls"]
     return sizes.of(min(n, first)) if first > 0 else sizes

@@ -1,4 +1,4 @@
-"""The work of every stage, as a number that grows with its time, and the memory and disk that it takes.
+"""The work of every stage, as a number that grows with its time, and the GPU memory and disk that it takes.
 
 What is measured once, on any number of particles, thus tells the time for any other number. Networks count
 multiplications and additions; what reads images counts their pixels; what reads tables counts rows.
@@ -81,16 +81,16 @@ def _decoding(sizes: Sizes, options: dict) -> float:
 
 
 def _volumes(sizes: Sizes, options: dict) -> float:
-    return _count(sizes, options) * _decoding(_decoded(sizes, options), options)
+    return kept_volumes(sizes, options) * _decoding(decoded(sizes, options), options)
 
 
 def _voxels(sizes: Sizes, options: dict) -> float:
-    return _count(sizes, options) * _decoded(sizes, options).box ** 3
+    return kept_volumes(sizes, options) * decoded(sizes, options).box ** 3
 
 
 def _pairs(sizes: Sizes, options: dict) -> float:
     """Pairs of voxels, of which the same share is tested whatever the box, for each 64 volumes."""
-    return _decoded(sizes, options).box ** 6 * max(1.0, _count(sizes, options) / 64)
+    return decoded(sizes, options).box ** 6 * max(1.0, kept_volumes(sizes, options) / 64)
 
 
 def _convergence(sizes: Sizes, options: dict) -> float:
@@ -102,11 +102,13 @@ def _embedding(sizes: Sizes, _: dict) -> float:
     return sizes.particles * log2(max(sizes.particles, 2))
 
 
-def _count(sizes: Sizes, options: dict) -> int:
+def kept_volumes(sizes: Sizes, options: dict) -> int:
+    """Return the number of volumes that are decoded."""
     return min(options["volumes"]["count"], sizes.particles)
 
 
-def _decoded(sizes: Sizes, options: dict) -> Sizes:
+def decoded(sizes: Sizes, options: dict) -> Sizes:
+    """Return the sizes with the box of the decoded volumes."""
     box = options["volumes"]["downsample"] or sizes.box
     return Sizes(sizes.particles, sizes.images, sizes.input_box, min(box, sizes.box))
 
@@ -156,7 +158,7 @@ def memory_bytes(stage: str, sizes: Sizes, options: dict) -> float:
         maps_of_pairs = 10 * 11 / 2  # of the basis maps, at twice the sampling, half of Fourier space
         return images + maps_of_pairs * 4 * maps
     if stage == "volumes":
-        kept = min(2**30, 2 * _decoded(sizes, options).ball * width)
+        kept = min(2**30, 2 * decoded(sizes, options).ball * width)
         return kept + 2 * ROWS * width * 4 + 2**28
     if stage in ("homogeneous", "reconstruct_subset"):
         return 2 * 2 * 8 * maps
@@ -182,7 +184,7 @@ def disk_bytes(stage: str, sizes: Sizes, options: dict) -> float:
         # Weights and latents of every kept epoch, and a checkpoint with the optimiser's moments.
         return (train["epochs"] / train["checkpoint"] + ADAM) * (4 * weights + latents + a_map)
     if stage == "volumes":
-        return _count(sizes, options) * 4 * _decoded(sizes, options).box ** 3
+        return kept_volumes(sizes, options) * 4 * decoded(sizes, options).box ** 3
     if stage in ("export_subset", "export_volume_series"):
         return 300 * (sizes.images if stage == "export_subset" else sizes.particles)
     return 0

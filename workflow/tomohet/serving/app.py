@@ -197,7 +197,8 @@ class Answers:
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    if not isinstance(error, HTTPException):
+        raise error
     return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
 
 

@@ -62,7 +62,7 @@ class KernelSweep(DecoderSweep):
         before = self._gradient[last % 2][: len(hidden)]
         slices, base = None, None
         if self.base is not None:
-            slices, from_latents = self._base_parts(chunk)
+            slices, from_latents = self._base_parts(self.base, chunk)
             value = slices[:, 0] + from_latents
             base = value, torch.empty_like(value)
         measured = rows.value[chunk], rows.transfer[chunk], rows.weight[chunk] / rows.full_count

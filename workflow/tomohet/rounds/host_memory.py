@@ -1,0 +1,79 @@
+"""Memory of the machine that every stage takes, from what it holds: tables, images, maps, latents.
+
+Images are read in chunks everywhere but in the training of the network, which holds them where there is room.
+What grows with a dataset are the tables: each stage reads them wholly. Bytes of a row are peaks, measured on
+tables of 58,000 to 780,000 rows.
+"""
+
+from typing import Any
+
+from tomohet.rounds.sizes import Sizes
+from tomohet.rounds.work import ON_DEVICE, decoded, kept_volumes, memory_bytes, stored_bytes
+
+PROGRAM = 0.8e9  # Python, its libraries and their compiled code
+CHUNKS = 0.4e9  # images and maps that are worked on at once
+STAR_ROW = 2000  # of a particle file, for each image: text, values, and the common table
+STORE_ROW = 800  # of the store's table of images
+LATENT_ROW = 6000  # of a particle: UMAP's graph of neighbours, clusters, figures
+TABLE_ROW = 3000  # of a particle: the columns of the particle table, and of what is drawn from them
+MOST_IMAGES = 64e9  # room for images that a training asks for; what does not fit is read while it trains
+SHARE_OF_MEMORY = 0.5  # of the free memory that held images may take (`training.reading`)
+PARTNERS = 30 * 24  # bytes of a voxel's 30 partners in SIREn, and of the graph they make
+WORD = 64
+
+READS_PARTICLE_FILE = {"simulate", "validate", "prepare", "export_subset", "export_volume_series"}
+READS_STORE = {"homogeneous", "reconstruct_subset", "train_linear", "states", "train_vae", "assess"}
+READS_LATENTS = {"convergence", "analyze", "volumes"}
+READS_TABLE = {
+    "select", "states", "siren", "maven", "particle_table", "mapback", "assess", "report",
+    "export_volume_series", "prepare",
+}  # fmt: skip
+
+
+def host_bytes(stage: str, sizes: Sizes, dataset: Sizes, options: dict[str, Any], on_gpu: bool) -> float:
+    """Bytes of the machine's memory that a stage takes at its peak.
+
+    sizes, dataset : of the round (or of the dataset, for its own stages), and of the whole dataset, whose
+        tables a round reads too
+    options : of the sections `train`, `volumes`, ... by their names
+    on_gpu : whether maps and network are in a GPU's memory
+    """
+    found = PROGRAM + CHUNKS
+    if stage in READS_PARTICLE_FILE:
+        found += STAR_ROW * dataset.images
+    if stage in READS_STORE:
+        found += STORE_ROW * dataset.images
+    if stage in READS_LATENTS:
+        found += (LATENT_ROW + 16 * (options["train"]["zdim"] or 10)) * sizes.particles
+    if stage in READS_TABLE:
+        found += TABLE_ROW * dataset.particles
+    found += _images(stage, sizes, options) + _maps(stage, sizes, options)
+    if stage in ON_DEVICE and not on_gpu:
+        without_images = Sizes(sizes.particles, 0, sizes.input_box, sizes.box)
+        found += memory_bytes(stage, without_images, options)
+    return found
+
+
+def _images(stage: str, sizes: Sizes, options: dict) -> float:
+    """Room for the images of a training, which are held if they take at most half of the free memory."""
+    if stage != "train_vae" or options["train"]["lazy"]:
+        return 0
+    return min(stored_bytes(sizes, options) / SHARE_OF_MEMORY, MOST_IMAGES)
+
+
+def _maps(stage: str, sizes: Sizes, options: dict) -> float:
+    """Maps that are held together; volumes are read slab by slab, and SIREn keeps a bit of each voxel."""
+    a_map = 4 * sizes.box**3
+    voxels = decoded(sizes, options).box ** 3
+    volumes = kept_volumes(sizes, options)
+    if stage in ("homogeneous", "reconstruct_subset"):
+        return 2 * 2 * 8 * a_map
+    if stage in ("train_linear", "states", "assess"):
+        return 64 * a_map
+    if stage == "volumes":
+        return 16 * 4 * voxels
+    if stage in ("analyze_volumes", "maven"):
+        return 40 * 4 * voxels + 3 * 2**28
+    if stage == "siren":
+        return voxels * (8 * -(-volumes // WORD) + PARTNERS)
+    return 0
