@@ -1,13 +1,14 @@
 // Addresses, exports, points and stored arrays.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { deflateSync } from "node:zlib";
+import { constants, deflateSync } from "node:zlib";
 import { read, written } from "../../workflow/tomohet/report/static/address.js";
 import { labelledTicks } from "../../workflow/tomohet/report/static/axes.js";
-import { decode } from "../../workflow/tomohet/report/static/blobs.js";
+import { decode, decodeNow } from "../../workflow/tomohet/report/static/blobs.js";
 import { quantiles } from "../../workflow/tomohet/report/static/colouring.js";
 import { asRound, tabular } from "../../workflow/tomohet/report/static/exports.js";
 import { cells, discs, nearest } from "../../workflow/tomohet/report/static/points.js";
+import { inflate } from "../../workflow/tomohet/report/static/inflate.js";
 import { tableOf } from "./table.js";
 
 test("a view comes back from its address", () => {
@@ -24,7 +25,20 @@ test("arrays are decoded, also from planes of bytes", async () => {
   const planes = Uint8Array.from({ length: 16 }, (_, i) => bytes[(i % 4) * 4 + Math.floor(i / 4)]);
   for (const [raw, inPlanes] of [[bytes, false], [planes, true]]) {
     assert.deepEqual(await decode(deflateSync(raw).toString("base64"), "f4", inPlanes), values);
+    assert.deepEqual(decodeNow(deflateSync(raw).toString("base64"), "f4", inPlanes), values);
   }
+});
+
+test("what is deflated in any way is inflated without waiting; what is cut off is an error", () => {
+  const steady = (i) => (i * i) >> 7 & 31, noise = (i) => Math.imul(i + 1, 2654435761) >>> 24, sparse = (i) => (i % 97 ? 0 : i & 255);
+  for (const [n, value] of [[0, steady], [5, noise], [300, sparse], [70_000, steady], [70_000, noise], [300_000, sparse]]) {
+    const bytes = Uint8Array.from({ length: n }, (_, i) => value(i));
+    for (const strategy of [constants.Z_DEFAULT_STRATEGY, constants.Z_FIXED, constants.Z_HUFFMAN_ONLY]) {
+      for (const level of [0, 1, 9]) assert.deepEqual(inflate(new Uint8Array(deflateSync(bytes, { level, strategy }))), bytes);
+    }
+  }
+  const whole = new Uint8Array(deflateSync(Uint8Array.from({ length: 5000 }, (_, i) => noise(i))));
+  assert.throws(() => inflate(whole.subarray(0, 900)), /cut off|damaged/);
 });
 
 test("a round for the configuration is quoted where YAML would read something else", () => {

@@ -5,7 +5,7 @@ from tomohet.report import figures
 from tomohet.report.answers import lines
 from tomohet.report.collect import STAGES, Round
 from tomohet.report.facts import tables_of
-from tomohet.report.files import files_of
+from tomohet.report.files import files_of, pictures_of
 from tomohet.report.numbers import component_table, facts, unit_tables
 from tomohet.report.tables import label_of
 
@@ -57,6 +57,7 @@ def evidence(round_: Round, maps: dict[str, list[dict]]) -> list[dict]:
                 "tables": TABLES.get(stage.name, lambda round_: [])(round_),
                 "leaks": summary.get("leaks") or [],
                 "files": files,
+                "pictures": pictures_of(files),
             }
         )
     return shown

@@ -28,5 +28,10 @@ def files_of(folder: Path, root: Path) -> list[dict]:
     return lines
 
 
+def pictures_of(files: list[dict]) -> list[dict]:
+    """Return those of a stage's `files_of` that are pictures, for the page on paper."""
+    return [file for file in files if file["address"].endswith(".png")]
+
+
 def _line(path: Path, root: Path, name: str) -> dict:
     return {"name": name, "address": quote(path.relative_to(root).as_posix())}

@@ -2,9 +2,11 @@
 
 import datetime
 import json
+import os
 import platform
 from importlib import metadata, resources
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 
@@ -25,7 +27,7 @@ from tomohet.report.volumes import volume_set
 from tomohet.rounds.layout import REPORT
 from tomohet.rounds.tree import RESERVED
 
-STYLES = ("report.css", "volumes.css")
+STYLES = ("report.css", "volumes.css", "print.css")
 PACKAGES = (
     "numpy scipy pandas torch scikit-learn umap-learn scikit-image mrcfile starfile gemmi snakemake".split()
 )
@@ -40,14 +42,21 @@ def write_report(results: str | Path, output: str | Path | None = None) -> Path:
     """
     found = collect(results)
     output = Path(output) if output else found.folder / REPORT
-    write_text(output, render(found))
+    write_text(output, render(found, prefix=address_of(found.folder, output.resolve().parent)))
     return output
 
 
-def render(found: Results, served: bool = False) -> str:
+def address_of(folder: Path, from_: Path) -> str:
+    """Return what stands before the addresses of files of `folder` in a page that lies in `from_`."""
+    path = os.path.relpath(folder, from_)
+    return "" if path == "." else quote(Path(path).as_posix()) + "/"
+
+
+def render(found: Results, served: bool = False, prefix: str = "") -> str:
     """Return the whole page as text; it loads nothing from other addresses.
 
     served : whether `tomohet serve` sends the page, which then can ask the server for volumes and means
+    prefix : stands before the addresses of the dataset's files
     """
     blobs, reader = Blobs(), Reader(found.folder)
     rounds = [round_context(r, found.rounds, reader, blobs) for r in found.rounds]
@@ -76,6 +85,7 @@ def render(found: Results, served: bool = False) -> str:
             style="\n".join((files / "static" / name).read_text() for name in STYLES),
             script=bundle(served),
             served=served,
+            prefix=prefix,
             palette=" ".join(PALETTE),
             reserved=" ".join(sorted(RESERVED)),
             blobs=blobs.elements,

@@ -1,7 +1,7 @@
 // Particles in their tomograms: small pictures of all tomograms, and one of them in 3-D with orientations.
 import { blob } from "./blobs.js";
 import { css, gradient, hex, viridis } from "./colours.js";
-import { element, onLayout, style } from "./dom.js";
+import { element, onceAFrame, onLayout, style } from "./dom.js";
 import { turned } from "./raster.js";
 import { steer } from "./steer.js";
 
@@ -10,7 +10,8 @@ const EDGES = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((c) => [1, 2, 4].filter((bit) => 
 
 class Cell {
   constructor(host, data) {
-    Object.assign(this, { host, data, tomogram: 0, column: data.columns[0] ?? null, chosen: null, waiting: 0 });
+    Object.assign(this, { host, data, tomogram: 0, column: data.columns[0] ?? null, chosen: null });
+    this.redraw = onceAFrame(() => this.drawBig());
     this.section = host.closest("[data-round]") || host;
     this.rowsOf = data.tomograms.map(() => []);
     data.tomogram.forEach((t, i) => this.rowsOf[t].push(i));
@@ -85,11 +86,6 @@ class Cell {
   turn(dx, dy) {
     this.camera.rotation = turned(this.camera.rotation, dx, dy);
     this.redraw();
-  }
-
-  redraw() {
-    cancelAnimationFrame(this.waiting);
-    this.waiting = requestAnimationFrame(() => this.drawBig());
   }
 
   draw() {

@@ -2,7 +2,7 @@
 import { difference, load } from "./codec.js";
 import { gradient } from "./colours.js";
 import { Column } from "./column.js";
-import { element, number, onLayout } from "./dom.js";
+import { element, number, onceAFrame, onLayout } from "./dom.js";
 import { fitted, quantile, tellingPoint } from "./framing.js";
 import { tick } from "./inputs.js";
 import { Items } from "./items.js";
@@ -20,7 +20,8 @@ const floored = (value) => (Math.floor(value * 1e4) / 1e4).toFixed(4);
 
 class Compare {
   constructor(host, data) {
-    Object.assign(this, { host, data, items: new Items(data), blocks: null, spinning: false, waiting: 0 });
+    Object.assign(this, { host, data, items: new Items(data), blocks: null, spinning: false });
+    this.redraw = onceAFrame((moving = false) => this.draw(moving));
     this.section = host.closest("[data-round]") || host;
     this.chosen = { a: this.items.mostDifferent(), b: "all" };
     this.chosenFirst = { ...this.chosen };
@@ -213,11 +214,6 @@ class Compare {
     if (!this.shown) return;
     if (!moving) this.drawKey();
     Object.values(this.columns).forEach((column) => column.draw(moving));
-  }
-
-  redraw(moving = false) {
-    cancelAnimationFrame(this.waiting);
-    this.waiting = requestAnimationFrame(() => this.draw(moving));
   }
 }
 

@@ -55,18 +55,24 @@ export const style = (name) => getComputedStyle(document.documentElement).getPro
 // Call `redraw` at most once a frame whenever the element's size or the colour scheme changes.
 export function onLayout(host, redraw) {
   const soon = onceAFrame(redraw);
-  new ResizeObserver(soon).observe(host);
-  document.addEventListener("schemechange", soon);
+  new ResizeObserver(() => soon()).observe(host);
+  document.addEventListener("schemechange", () => soon());
 }
 
-// A function that calls `work` once in the next frame, however often it is called before.
+// A function that calls `work` once in the next frame, with the last call's arguments, however often it is called.
+const frames = new Set();
 export function onceAFrame(work) {
-  let waiting = 0;
-  return () => {
-    cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(work);
+  let waiting = null;
+  return (...given) => {
+    frames.delete(waiting);
+    const call = (waiting = () => frames.delete(call) && work(...given));
+    frames.add(call);
+    requestAnimationFrame(call);
   };
 }
+
+// Draw now what waits for the next frame.
+export const drawFrames = () => [...frames].forEach((call) => call());
 
 // A drop-down list with a label. options: [value, text] pairs; change: called with the chosen value.
 export function picker(label, options, chosen, change, attributes = {}) {

@@ -7,6 +7,7 @@ import { compare } from "./compare.js";
 import { copy, element } from "./dom.js";
 import { explorer } from "./explorer.js";
 import { heatmap } from "./heatmap.js";
+import { printing } from "./print.js";
 import { followViews, goTo, showRound, tabbed } from "./rounds.js";
 import { turning } from "./turning.js";
 import { viewer } from "./viewer.js";
@@ -67,11 +68,7 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest?.('a[href^="#"]');
   if (link && link.hash === location.hash) goTo(link.hash, openRound);
 });
-window.addEventListener("beforeprint", () => {
-  document.querySelectorAll("details.print").forEach((d) => (d.open = true));
-  document.querySelectorAll("section[data-round]:not([hidden]) .part[hidden]").forEach((part) => (part.hidden = false));
-  drawAll();
-});
+printing(() => document.querySelectorAll("section[data-round]").forEach(openRound), () => Promise.all(figures.map(draw)));
 
 const STORED = "tomohet-scheme", root = document.documentElement;
 const scheme = document.getElementById("scheme"), dark = matchMedia("(prefers-color-scheme: dark)");

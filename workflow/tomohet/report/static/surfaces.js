@@ -8,15 +8,20 @@ const WORK = `"use strict"; const isosurface = (${surfaceMaker})();
     postMessage({ id, mesh }, [mesh.positions.buffer, mesh.normals.buffer, mesh.indices.buffer]);
   };`;
 const waiting = new Map();
-let worker = null, tried = false, last = 0;
+let worker = null, tried = false, atOnce = false, last = 0;
 
 const here = ({ volume, box, level }) => isosurface(volume, box, level);
 
-// The page takes over when the worker fails, also for what the worker had not finished.
-function abandon() {
-  worker = null;
+// The page makes what the worker has not finished.
+function takeOver() {
   for (const { task, done } of waiting.values()) done(here(task));
   waiting.clear();
+}
+
+// While `on`, the page makes every surface itself, before it goes on.
+export function surfacesAtOnce(on) {
+  atOnce = on;
+  if (on) takeOver();
 }
 
 function start() {
@@ -25,7 +30,8 @@ function start() {
     worker = new Worker(URL.createObjectURL(new Blob([WORK], { type: "text/javascript" })));
     worker.onerror = (event) => {
       event.preventDefault();
-      abandon();
+      worker = null;
+      takeOver();
     };
     worker.onmessage = ({ data: { id, mesh } }) => {
       waiting.get(id)?.done(mesh);
@@ -38,9 +44,9 @@ function start() {
 
 // A promise of the isosurface of a cube of edge `box`: positions (voxels), normals, indices.
 export function surfaceOf(volume, box, level) {
-  if (!tried) start();
+  if (!tried && !atOnce) start();
   const task = { id: ++last, volume, box, level };
-  if (!worker) return Promise.resolve(here(task));
+  if (!worker || atOnce) return Promise.resolve(here(task));
   return new Promise((done) => {
     waiting.set(task.id, { task, done });
     worker.postMessage(task);

@@ -1,7 +1,7 @@
 // The particle on the first screen: its surface turns slowly, with the blocks that come and go in colour.
 import { blob } from "./blobs.js";
 import { hex } from "./colours.js";
-import { element, number } from "./dom.js";
+import { element, number, onceAFrame } from "./dom.js";
 import { Raster, showInside, START, turned } from "./raster.js";
 import { steer } from "./steer.js";
 import { isosurface } from "./surface.js";
@@ -10,7 +10,8 @@ const SURFACE = [176, 190, 208], MASK_LEVEL = 127, SIZE = 200, STEP_PX = 0.9, FR
 
 class Turning {
   constructor(host, set, volumes) {
-    Object.assign(this, { set, box: set.box, camera: { rotation: START, zoom: 1 }, waiting: 0 });
+    Object.assign(this, { set, box: set.box, camera: { rotation: START, zoom: 1 } });
+    this.redraw = onceAFrame(() => this.draw());
     const cube = (i) => volumes.subarray(i * this.box ** 3, (i + 1) * this.box ** 3);
     this.meshes = set.captions.map((_, i) => isosurface(cube(i), this.box, i ? MASK_LEVEL : set.level));
     this.camera.zoom = this.fittingZoom();
@@ -58,14 +59,6 @@ class Turning {
   turn(dx, dy) {
     this.camera.rotation = turned(this.camera.rotation, dx, dy);
     this.redraw();
-  }
-
-  redraw() {
-    if (this.waiting) return;
-    this.waiting = requestAnimationFrame(() => {
-      this.waiting = 0;
-      this.draw();
-    });
   }
 
   draw() {

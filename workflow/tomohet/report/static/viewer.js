@@ -1,7 +1,7 @@
 // Volumes side by side: isosurfaces under one camera and one level, and a slice that moves through all.
 import { blob } from "./blobs.js";
 import { gradient, hex } from "./colours.js";
-import { element } from "./dom.js";
+import { element, onceAFrame } from "./dom.js";
 import { choice, slider } from "./inputs.js";
 import { projection, section } from "./planes.js";
 import { Raster, showInside, START, turned } from "./raster.js";
@@ -17,8 +17,10 @@ class Viewer {
     this.measure();
     this.fit = this.fittingZoom();
     this.camera = { rotation: START, zoom: this.fit };
-    Object.assign(this, { axis: 0, index: this.tellingSection(), tint: "plain", meshes: [], waiting: 0 });
+    Object.assign(this, { axis: 0, index: this.tellingSection(), tint: "plain", meshes: [] });
     this.projected = set.count > 1 && set.kind !== "pieces"; // one section would miss what differs in most volumes
+    // Draw what is in sight; coarse while the camera moves.
+    this.redraw = onceAFrame((moving = false) => this.seen.forEach((i) => this.drawPanel(i, moving)));
     this.build();
   }
 
@@ -93,7 +95,7 @@ class Viewer {
       this.redraw();
     }, { rootMargin: "200px" });
     this.panels.forEach((p) => this.watch.observe(p.root));
-    window.addEventListener("beforeprint", () => this.panels.forEach((_, i) => this.drawPanel(i, false)));
+    document.addEventListener("tomohet:paper", () => this.panels.forEach((_, i) => this.drawPanel(i, false)));
     document.addEventListener("schemechange", () => this.redraw());
   }
 
@@ -144,12 +146,6 @@ class Viewer {
     this.key.hidden = tint === "plain";
     this.key.replaceChildren(`−${limit}`, bar, `+${limit}`, "(RMS: standard deviation of the mean volume)");
     this.redraw();
-  }
-
-  // Draw what is in sight; coarse while the camera moves.
-  redraw(moving = false) {
-    cancelAnimationFrame(this.waiting);
-    this.waiting = requestAnimationFrame(() => this.seen.forEach((i) => this.drawPanel(i, moving)));
   }
 
   drawPanel(i, moving) {
