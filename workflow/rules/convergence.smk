@@ -5,6 +5,7 @@ rule convergence:
     input:
         weights="<results>/{round}/train_vae/weights.pkl",
         latents="<results>/{round}/train_vae/z.train.pkl",
+        fsc="<results>/{round}/subset/fsc.csv",
     output:
         directory("<results>/{round}/convergence"),
     log:
@@ -21,4 +22,5 @@ rule convergence:
         options=options("convergence"),
         folder=subpath(input.weights, parent=True),
     shell:
-        "tomohet convergence_vae {params.folder:q} -o {output:q} {params.options} 2>&1 | logged {log:q}"
+        "tomohet convergence_vae {params.folder:q} -o {output:q} --fsc {input.fsc:q} {params.options} 2>&1"
+        " | logged {log:q}"
