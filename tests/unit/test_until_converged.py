@@ -141,7 +141,9 @@ def test_test_tilts_end_an_untaught_training(tiny_store, tmp_path, ends_at_secon
 
 
 def test_without_held_out_images_nothing_could_decide(tiny_store, tmp_path):
-    with pytest.raises(InputError, match="--until converged: held-out tilt images decide .*--fraction-train 0.9"):
+    with pytest.raises(
+        InputError, match="--until converged: held-out tilt images decide .*--fraction-train 0.9"
+    ):
         train(tiny_store, tmp_path, *UNTIL)
 
 
@@ -171,6 +173,9 @@ def test_gain_of_own_volumes_by_hand(tiny_store, tmp_path):
     for latent in (z, z.mean(0, keepdim=True).expand_as(z)):
         batch = unseen.batch(everyone)
         rows = data.rows(batch, True, torch.Generator())
-        losses.append(float(data.loss(model.decoder, latent.contiguous(), batch, torch.Generator())))
+        loss = data.loss(model.decoder, latent.contiguous(), batch, torch.Generator())
+        losses.append(loss.item())
     assert data.rows_per_image == 1
-    assert row["gain_of_decoder"] == pytest.approx((losses[1] / losses[0] - 1) * len(rows), rel=0.02, abs=0.05)
+    assert row["gain_of_decoder"] == pytest.approx(
+        (losses[1] / losses[0] - 1) * len(rows), rel=0.02, abs=0.05
+    )
