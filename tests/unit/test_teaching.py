@@ -11,6 +11,7 @@ from tomohet.model.encoder import TiltEncoder
 from tomohet.model.mlp import ResidualLinear, scale_, scale_inputs_
 from tomohet.model.taught import TaughtEncoder, stack_posterior
 from tomohet.training.free_latents import all_terms
+from tomohet.training.judging import paired_change
 from tomohet.training.splits import TiltSplit
 from tomohet.training.teaching import FACTORS_OF_LATENTS, Teaching
 
@@ -165,14 +166,14 @@ def test_repeating_an_epoch_replaces_what_is_said_of_it(build):
 def test_the_change_of_the_gain_is_that_of_the_same_particles(build):
     teaching = build("tilts")
     gain = torch.arange(len(teaching.linear)).double()
-    assert teaching._change(gain) == {}
-    row = teaching._change(gain + 1)
+    assert paired_change(None, gain) == {}
+    row = paired_change(gain, gain + 1)
     assert row["change_of_decoder"] == pytest.approx(len(gain)) and row["error_of_change"] == pytest.approx(0)
     teaching._judges = np.array([1, 3])
-    row = teaching._change(gain[[1, 3]] + torch.tensor([2.0, 4.0]).double())
+    of_two = teaching._by_particle(gain[[1, 3]] + torch.tensor([2.0, 4.0]).double())
+    row = paired_change(gain + 1, of_two)
     assert row["change_of_decoder"] == pytest.approx(2 * len(gain))  # 1 and 3 nats, for all particles
-    teaching._judges = None
-    row = teaching._change(gain)
+    row = paired_change(of_two, gain)
     assert row["change_of_decoder"] == pytest.approx(-3 * len(gain))
 
 

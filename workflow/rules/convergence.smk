@@ -5,6 +5,7 @@ rule convergence:
     input:
         weights="<results>/{round}/train_vae/weights.pkl",
         latents="<results>/{round}/train_vae/z.train.pkl",
+        fsc="<results>/{round}/subset/fsc.csv",
     output:
         directory("<results>/{round}/convergence"),
     log:
@@ -21,4 +22,4 @@ rule convergence:
         folder=subpath(input.weights, parent=True),
     shell:
         "logged {log:q} {resources.attempt}"
-        " tomohet convergence_vae {params.folder:q} -o {output:q} {params.options}"
+        " tomohet convergence_vae {params.folder:q} -o {output:q} --fsc {input.fsc:q} {params.options}"

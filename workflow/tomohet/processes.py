@@ -61,6 +61,10 @@ class Processes:
         whole[self.part(n)] = own
         return self.add_up(whole)
 
+    def as_the_leader(self, yes: bool, device: torch.device) -> bool:
+        """Return the leader's `yes` in all processes."""
+        return bool(self.add_up(torch.tensor(float(yes and self.leads), device=device)) > 0)
+
     def wait(self) -> None:
         """Wait until all processes have called this."""
         if self.size > 1:

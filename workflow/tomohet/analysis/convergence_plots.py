@@ -1,4 +1,6 @@
-"""Figures of convergence; their names follow tomoDRGN's."""
+"""Figures of convergence; the names of all but the first follow tomoDRGN's."""
+
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -7,7 +9,61 @@ from matplotlib.ticker import MaxNLocator
 
 from tomohet import plots
 from tomohet.analysis.sketch import Sketch, letters
+from tomohet.analysis.verdict import SMALL_SHIFT, STABLE_DIFFERENCES, STABLE_NEIGHBOURS
 from tomohet.analysis.volume_drift import VolumeDrift
+from tomohet.training.held_out import compared_with, judged
+
+LINE_WIDTH = 60  # characters of a title
+
+
+def verdict(
+    sentence: str,
+    used: int,
+    held_out: pd.DataFrame | None,
+    moved: pd.DataFrame,
+    stable: pd.DataFrame,
+    drifted: VolumeDrift | None,
+) -> Figure:
+    """Plot what decides on convergence, with the epoch that is used and the verdict's sentence.
+
+    It is the gain on held-out tilt images with the error of each change, or, without such images, the
+    stability of latents and volumes between epochs with the limits that they are held to.
+    """
+    fig, ax = plots.figure(width=5.4, height=3.4)
+    if held_out is not None:
+        shown = judged(held_out, "decoder")
+        error = held_out.reindex(columns=["error_of_change"])["error_of_change"]
+        ax.errorbar(
+            shown["epoch"], shown["gain"], error, fmt="o-", markersize=3, capsize=2,
+            label="gain ± standard error of its last change",
+        )  # fmt: skip
+        ax.axhline(0, color="0.6", linewidth=0.8)
+        ax.axvspan(
+            0.75 * (shown["epoch"].iloc[-1] + 1) - 0.5, shown["epoch"].iloc[-1] + 0.5, color="0.93",
+            label="last quarter of the epochs",
+        )  # fmt: skip
+        ax.set(ylabel=f"gain over {compared_with(held_out)} (nats)")
+    else:
+        curves = [
+            (moved["epoch"], moved["relative"], SMALL_SHIFT, "movement of latents (low: stable)"),
+            (stable["epoch"], stable["neighbours"], STABLE_NEIGHBOURS, "nearest neighbours kept"),
+        ]
+        if drifted is not None and len(drifted.epochs) > 1:
+            alike = np.median(drifted.differences, axis=0)
+            curves.append(
+                (drifted.epochs[1:], alike, STABLE_DIFFERENCES, "volumes' differences kept (correlation)")
+            )
+        for number, (epochs, values, limit, label) in enumerate(curves):
+            color = plots.PALETTE[number]
+            ax.plot(epochs, values, "o-", markersize=3, color=color, label=label)
+            ax.axhline(limit, color=color, linestyle=":", linewidth=0.9)
+        ax.set(ylabel="between epochs compared (dotted: limit)", ylim=(0, None))
+    if used >= 0:
+        ax.axvline(used, color=plots.PALETTE[4], linestyle="--", label=f"epoch used: {used}")
+    ax.set(xlabel="epoch", title="\n".join(textwrap.wrap(sentence, LINE_WIDTH)))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(fontsize=7)
+    return fig
 
 
 def losses(table: pd.DataFrame) -> Figure:

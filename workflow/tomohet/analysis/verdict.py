@@ -1,83 +1,91 @@
-"""The verdict on convergence: numbers compared with thresholds, and the reasons in words."""
+"""The verdict on convergence: which epoch to use, and whether to train longer.
+
+Held-out tilt images decide where a training has judged itself by them (`training.held_out`). Where it has
+not, latents and volumes must be stable between the last two epochs that are compared. The loss does
+not decide: it falls while the network learns noise, and rests on a plateau before the network has learnt to
+tell particles apart.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from tomohet.analysis.volume_drift import VolumeDrift
+from tomohet.analysis.run_folder import FINAL
+from tomohet.analysis.volume_drift import VolumeDrift, power_beyond
 from tomohet.answers import Answer, Level, Step
-from tomohet.linear.significance import BETTER_SE, exceeds
-from tomohet.training.held_out import judged, still_to_come
+from tomohet.training.held_out import judge_held_out
 
-# Changes are judged between the last two epochs that are compared.
-LOSS_PLATEAU = 0.05  # change over the last quarter of the epochs, as a fraction of the whole range
 SMALL_SHIFT = 0.25  # median movement of a latent relative to the mean movement, over the latents' rms spread
 STABLE_NEIGHBOURS = 0.5  # fraction of nearest neighbours kept
 STABLE_CLUSTERS = 0.8  # adjusted Rand index of k-means labels
-STABLE_VOLUMES = 0.95  # median correlation of representative volumes
+STABLE_DIFFERENCES = 0.9  # median correlation of representative volumes' differences from their mean
 NYQUIST_FALL = 0.1  # decrease of the FSC at Nyquist while volumes correlate: the network learns noise
+POWER_GROWTH = 1.5  # of the power beyond the half maps' resolution, likewise
+STABLE_VOLUMES = 0.95  # median correlation of representative volumes, of the same maps
 ALIKE = 0.999  # median correlation between representatives: their volumes are not different
-SETTLED = 0.05  # fraction of the gain on held-out tilt images that is still to come
 ACTIVE_VARIANCE = 0.01  # variance of a latent's mean below which the latent is unused (Burda et al. 2016)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`text`: one of `ANSWERS`; reasons and numbers."""
+    """`text`: one of `ANSWERS`; reasons and numbers.
+
+    best : epoch that predicts held-out tilt images best, None where none were held out
+    """
 
     text: str
     reasons: list[str]
     warnings: list[str]
     metrics: dict[str, float | int | None]
+    best: int | None = None
 
 
 ANSWERS: dict[str, tuple[Level, str]] = {
-    "converged": ("good", "The training of the network has converged."),
-    "still changing": ("look", "The last epochs still changed the network."),
-    "too few epochs to judge": ("look", "The training has too few epochs to judge its convergence."),
-    "overfitting": ("look", "The last epochs made the prediction of held-out tilt images worse."),
+    "converged": ("good", "The training of the network has converged; {used}."),
+    "still changing": ("look", "The training of the network has not converged yet; {used}."),
+    "too few epochs to judge": ("look", "The training has too few epochs to judge its convergence; {used}."),
+    "overfitting": ("look", "The network overfits{since}; {used}."),
+    "nothing learnt": (
+        "look",
+        "The network does not tell particles apart yet: their latents do not predict held-out tilt images.",
+    ),
     "collapsed": ("bad", "The latents have collapsed: they do not tell particles apart."),
 }
+LONGER = ("still changing", "too few epochs to judge", "nothing learnt")
 
 
-def convergence_answer(verdict: str, epoch: int, best: int | None = None) -> Answer:
+def convergence_answer(verdict: str, epoch: int, best: int | None = None, used: int | None = None) -> Answer:
     """Return the answer of the convergence check of a training up to `epoch` (counted from 0).
 
     best : epoch that predicts held-out tilt images best
+    used : epoch chosen for the analysis, `epoch` if None; FINAL for the files without a number
     """
     level, text = ANSWERS[verdict]
+    used = epoch if used is None else used
+    name = "the final epoch is used" if used == FINAL else f"epoch {used} is used"
     steps: tuple[Step, ...] = ()
-    if verdict in ("still changing", "too few epochs to judge"):
-        longer = f"train: {{epochs: {2 * (epoch + 1)}}}" if epoch >= 0 else ""
-        steps = (Step("Train longer, and look at the convergence again.", longer),)
+    if verdict in LONGER:
+        until = "" if best is None else ", until: converged"  # which takes held-out images
+        more = f"train: {{epochs: {2 * (epoch + 1)}{until}}}" if epoch >= 0 else ""
+        steps = (Step("Continue the training, and look at the convergence again.", more),)
     if verdict == "overfitting" and best is not None:
         shorter = f"train: {{epochs: {best + 1}}}"
         steps = (Step(f"Stop after epoch {best}, which predicted held-out tilt images best.", shorter),)
-    return Answer("Convergence", level, text, steps)
+    since = "" if best is None else f" since epoch {best}"
+    return Answer("Convergence", level, text.format(used=name, since=since), steps)
 
 
-def judge_held_out(table: pd.DataFrame) -> tuple[str, str, int]:
-    """Judge a warm-started training by its gains on held-out tilt images (`training.held_out`).
+def epoch_to_use(verdict: Verdict, known: list[int], last: int) -> int:
+    """Choose the epoch to analyse: the last, or, where the network overfits, the best on held-out images.
 
-    Returns the verdict, the reason, and the epoch that predicts the held-out images best.
+    The latents of later epochs are never worse while the gain still rises or rests. Of the epochs `known`,
+    which have latents, the one nearest to the best counts.
     """
-    shown = judged(table, "decoder")
-    best = int(shown["epoch"].iloc[shown["gain"].argmax()])
-    last = table.iloc[-1]
-    if len(shown) < 2 or "change_of_decoder" not in table:
-        return "too few epochs to judge", "held-out tilt images judged the network once only", best
-    change, error = last["change_of_decoder"], last["error_of_change"]
-    gain, coming = shown["gain"].iloc[-1], still_to_come(table)
-    changed = f"changed by {change:.0f} ± {error:.0f} nats since the judgement before"
-    measured = f"the gain on held-out tilt images {changed}"
-    if exceeds(-change, error, BETTER_SE):
-        return "overfitting", f"{measured}: it was largest after epoch {best}", best
-    if not exceeds(change, error, BETTER_SE):
-        return "converged", f"{measured}: no more than chance", best
-    share = coming / max(gain, 1e-30)
-    text = f"{measured}; about {100 * share:.0f} % of the whole are still to come"
-    return ("converged" if share < SETTLED else "still changing"), text, best
+    if verdict.text != "overfitting" or verdict.best is None:
+        return last
+    best = verdict.best
+    return min(known, key=lambda epoch: (abs(epoch - best), epoch))
 
 
 def judge(
@@ -87,11 +95,13 @@ def judge(
     stable: pd.DataFrame,
     volumes: VolumeDrift | None,
     held_out: pd.DataFrame | None = None,
+    resolution_A: float | None = None,
 ) -> Verdict:
     """Judge the training from its last latents z (n, zdim), loss curves and the changes between epochs.
 
-    held_out : gains on held-out tilt images of a training that starts from the linear model. They decide; the
-        changes of loss, latents and volumes are reasons beside.
+    held_out : gains on held-out tilt images. They decide; the changes of latents and volumes are reasons
+        beside.
+    resolution_A : of the half maps of the same particles, beyond which the volumes hold no signal
     """
     metrics: dict[str, float | int | None] = {
         "active_dimensions": int((z.var(axis=0, dtype=np.float64) > ACTIVE_VARIANCE).sum())
@@ -103,10 +113,6 @@ def judge(
         passed.append(ok)
         reasons.append(good if ok else bad)
 
-    if losses is not None and len(losses) >= 3:
-        metrics["loss_change"] = change = late_change(losses["total"].to_numpy())
-        text = f"the loss changed by {100 * change:.1f} % of its range over the last quarter of the epochs"
-        test(change < LOSS_PLATEAU, f"{text}: a plateau", f"{text}: not yet a plateau")
     if len(moved):
         metrics["latent_shift"] = shift = float(moved["relative"].iloc[-1])
         text = (
@@ -123,14 +129,24 @@ def judge(
         test(ok, f"{text}: the same particles stay together", f"{text}: groups still re-form")
     warnings: list[str] = []
     if volumes is not None:
-        warnings += volume_warnings(volumes)
+        warnings += volume_warnings(volumes, resolution_A)
         if volumes.cc.shape[1]:
-            metrics["volume_cc"] = cc = float(np.median(volumes.cc[:, -1]))
-            text = f"volumes of representative particles correlate by {cc:.3f} (median) between epochs"
-            test(cc >= STABLE_VOLUMES, f"{text}: the same maps", f"{text}: maps still change")
+            metrics["volume_cc"] = float(np.median(volumes.cc[:, -1]))
+            metrics["difference_cc"] = cc = float(np.median(volumes.differences[:, -1]))
+            text = (
+                f"differences of representative volumes from their mean correlate by {cc:.2f} between epochs"
+            )
+            test(cc >= STABLE_DIFFERENCES, f"{text}: the same maps", f"{text}: maps still change")
+    if losses is not None and len(losses) >= 3:
+        metrics["loss_change"] = change = late_change(losses["total"].to_numpy())
+        reasons.append(
+            f"the loss changed by {100 * change:.1f} % of its range over the last quarter of the epochs, "
+            "which does not decide"
+        )
     if held_out is not None:
-        text, reason, metrics["best_epoch"] = judge_held_out(held_out)
-        return Verdict(text, [reason, *reasons], warnings, metrics)
+        text, reason, best = judge_held_out(held_out)
+        metrics["best_epoch"] = best
+        return Verdict(text, [reason, *reasons], warnings, metrics, best)
     if metrics["active_dimensions"] == 0:
         reasons.insert(
             0, "no latent dimension is used: all particles have the same latent (posterior collapse)"
@@ -148,16 +164,26 @@ def late_change(total: np.ndarray) -> float:
     return float(abs(total[-1] - total[-1 - quarter]) / max(np.ptp(total), 1e-30))
 
 
-def volume_warnings(volumes: VolumeDrift) -> list[str]:
+def volume_warnings(volumes: VolumeDrift, resolution_A: float | None = None) -> list[str]:
     """List signs of overfitting, and of structures that are not distinguished."""
     found = []
+    same = volumes.cc.shape[1] > 0 and np.median(volumes.cc[:, -1]) >= STABLE_VOLUMES
     if volumes.fsc.shape[1] >= 2:
         nyquist = np.median(volumes.fsc[:, :, -1], axis=0)
         fall = nyquist.max() - nyquist[-1]
-        if fall > NYQUIST_FALL and np.median(volumes.cc[:, -1]) >= STABLE_VOLUMES:
+        if fall > NYQUIST_FALL and same:
             found.append(
                 f"the FSC at Nyquist fell by {fall:.2f} while the maps stay alike: noise is being learned; "
                 "look at an earlier epoch"
+            )
+    if resolution_A is not None and same:
+        beyond = power_beyond(volumes, resolution_A)
+        growth = beyond[-1] / max(beyond[:-1].min(), 1e-30)
+        if growth > POWER_GROWTH:
+            found.append(
+                f"the volumes' power beyond {resolution_A:.1f} Å, the resolution of the half maps, grew "
+                f"{growth:.1f}-fold while the maps stay alike: noise is being learned; look at an earlier "
+                "epoch"
             )
     last = volumes.pairwise[-1]
     if len(last) > 1:

@@ -6,17 +6,21 @@ from pathlib import Path
 from tomohet.analysis import convergence, convergence_plots, latent_drift
 from tomohet.analysis.run_folder import FINAL, RunFolder
 from tomohet.analysis.sketch import density_maxima
-from tomohet.analysis.verdict import convergence_answer, judge
+from tomohet.analysis.verdict import convergence_answer, epoch_to_use, judge
 from tomohet.analysis.volume_drift import MaskOptions, follow
 from tomohet.answers import stated
 from tomohet.files.atomic import write_csv, write_json, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.leftovers import replacing
+from tomohet.files.tables import read_csv
 from tomohet.options import ConvergenceVaeOptions
+from tomohet.physics.fsc import resolution_at
 from tomohet.rounds.layout import CONVERGENCE
 from tomohet.running.logs import log_to
 from tomohet.running.outputs import take_output
 from tomohet.running.work import command
+
+GOLD_STANDARD = 0.143  # FSC of half maps at their resolution (Rosenthal & Henderson 2003)
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +82,13 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
         drifted = follow(volumes, mask, options.ground_truth)
         convergence.write_volume_drift(outdir, drifted)
         figures |= convergence.volume_figures(drifted, [path.stem for path in options.ground_truth])
-    convergence.save(figures, outdir, options.plot_format)
-
     held_out = latent_drift.read_held_out(options.workdir, last)
-    verdict = judge(training.latents(last)[0], losses, moved, stable, drifted, held_out)
+    resolution_A = resolution_of(options.fsc) if options.fsc else None
+    verdict = judge(training.latents(last)[0], losses, moved, stable, drifted, held_out, resolution_A)
+    used = epoch_to_use(verdict, known, last)
+    answer = convergence_answer(verdict.text, last, verdict.best, used)
+    figures["verdict"] = convergence_plots.verdict(answer.sentence, used, held_out, moved, stable, drifted)
+    convergence.save(figures, outdir, options.plot_format)
     write_pickle(
         outdir / "vector_metrics.pkl",
         every_shift[["dot", "magnitude", "cosine_distance"]].to_numpy(),
@@ -90,16 +97,23 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
     write_csv(outdir / "latent_stability.csv", stable)
     for line in [*verdict.reasons, *verdict.warnings]:
         log.info("%s", line)
-    log.info("verdict: %s; epoch %d is chosen", verdict.text, last)
+    log.info("verdict: %s; epoch %d is chosen", verdict.text, used)
     found = {
-        "epoch": last,
+        "epoch": used,
+        "last_epoch": last,
         "verdict": verdict.text,
         "reasons": verdict.reasons,
         "warnings": verdict.warnings,
         "metrics": verdict.metrics,
         "epochs": epochs,
     }
-    found |= stated([convergence_answer(verdict.text, last, verdict.metrics.get("best_epoch"))])
+    found |= stated([answer])
     with sealed(outdir / CONVERGENCE.summary):
         write_json(outdir / CONVERGENCE.summary, found)
     return found
+
+
+def resolution_of(path: Path) -> float:
+    """Read the resolution in Å at FSC 0.143 from the fsc.csv of half maps (`homogeneous`, `subset`)."""
+    table = read_csv(path, dict.fromkeys(("frequency_1_A", "corrected"), "numbers"))
+    return resolution_at(table["corrected"], table["frequency_1_A"], GOLD_STANDARD)

@@ -201,7 +201,7 @@ STAGES = {
     "train": Stage(
         "The network of every round.",
         OPTIONS["train_vae"],
-        "zdim encoder epochs=num_epochs batch_size lr lr_schedule lr_warmup wd beta beta_control "
+        "zdim encoder epochs=num_epochs until batch_size lr lr_schedule lr_warmup wd beta beta_control "
         "recon_dose_weight recon_tilt_weight l_dose_mask noise_model max_frequency march rows_per_image "
         "fraction_train enc_layers_A enc_dim_A out_dim_A enc_layers_B enc_dim_B enc_mask pooling_function "
         "num_seeds num_heads layer_norm dec_layers dec_dim pe_type pe_dim feat_sigma activation checkpoint "

@@ -50,6 +50,12 @@ class ConvergenceVaeOptions(PlotOptions, DeviceOptions, ParticleMapsOptions):
         section=SKETCH,
     )
     final_maxima: int = option(10, "Maxima kept.", section=SKETCH, ge=1)
+    fsc: Path | None = option(
+        None,
+        "fsc.csv of the half maps of the same particles: a growth of the volumes' power beyond their "
+        "resolution is warned of.",
+        metavar="CSV",
+    )
     skip_volgen: bool = option(False, "Take the volumes of an earlier run.")
     ground_truth: tuple[Path, ...] = option((), "Maps to compare with, in the volumes' box.")
     mask: MaskKind = option(

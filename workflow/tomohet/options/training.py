@@ -262,9 +262,15 @@ class TrainVaeOptions(NetworkOptions, EncoderOptions):
         metavar="N",
         ge=1,
     )
+    until: Literal["epochs", "converged"] = option(
+        "epochs",
+        "When the training ends: after --num-epochs, or as soon as held-out tilt images say that it has "
+        "converged or overfits; --num-epochs is then the most. Without --init the images left by "
+        "--fraction-train decide. Schedules of the learning rate refer to --num-epochs.",
+    )
     fraction_train: float = option(
         1.0,
-        "Share of each particle's tilts that is trained on.",
+        "Share of each particle's tilts that is trained on. Without --init the others judge the network.",
         metavar="F",
         gt=0,
         le=1,
@@ -296,7 +302,15 @@ class TrainVaeOptions(NetworkOptions, EncoderOptions):
             self._agree_without_a_linear_model()
         return self
 
+    def _agree_with_an_end(self) -> None:
+        if self.until == "converged" and self.fraction_train == 1:
+            raise ValueError(
+                "--until converged: held-out tilt images decide when a training has converged, and this one "
+                "holds none out; add --fraction-train 0.9, or start from a linear model (--init DIR)"
+            )
+
     def _agree_without_a_linear_model(self) -> None:
+        self._agree_with_an_end()
         remedy = "with --init DIR (the output folder of `tomohet train_linear` on the same particles)"
         if self.encoder not in (None, "tilts"):
             raise ValueError(

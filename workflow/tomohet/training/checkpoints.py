@@ -34,6 +34,8 @@ def settings_digest(
     if isinstance(options, TrainVaeOptions):
         # Latents in closed form are inferred a few times, evenly over the training.
         stretched = stretched or options.beta == "e" or options.encoder == "free"
+        if options.until == "converged":
+            decisive["until"] = options.until
     if stretched:
         decisive["n"] = options.num_epochs
     particles = settings.particles.ordinals()

@@ -1,4 +1,4 @@
-"""Gains over the linear model on held-out tilt images, epoch by epoch: table, figure and verdict.
+"""Gains on held-out tilt images, epoch by epoch: table, figure, verdicts on network and convergence.
 
 Columns of the table, which has a row for each epoch that was judged (`training.judging`):
 
@@ -11,6 +11,10 @@ Columns of the table, which has a row for each epoch that was judged (`training.
   particles;
 - error_of_decoder, error_of_latents: standard errors of the gains over particles. Where a sample judged, gain
   and error are estimates for all particles.
+
+A network without a linear model (`training.untaught`) has no shares and no gain_of_latents. Its
+gain_of_decoder is that of the particles' own volumes over one volume for all, the decoder's at the mean
+latent.
 """
 
 from pathlib import Path
@@ -22,13 +26,72 @@ from tomohet.answers import Answer, sentence, stated
 from tomohet.files.atomic import write_csv, write_json
 from tomohet.linear.significance import ADOPTED_SE, BETTER_SE, exceeds
 
-SLOWEST_FALL = 0.95  # largest ratio of one epoch's gain to that of the epoch before in an extrapolation
+SETTLED = 0.1  # growth in the last quarter of the epochs, as a fraction of the gain
+LEAST_JUDGEMENTS = 3  # before there is a verdict
+FALLEN = 2  # last judgements that must lie below the best for overfitting
 
 
 def verdict(table: pd.DataFrame) -> str:
     """Summarise the last judgement of decoder and latents in `table` in one sentence."""
     last = table.iloc[-1]
+    if not _is_taught(table):
+        return _of_particles(last)
     return f"{_of_decoder(last)}; {_of_latents(judged(table, 'latents'))}"
+
+
+def judge_held_out(table: pd.DataFrame) -> tuple[str, str, int]:
+    """Judge a training by its gains on held-out tilt images.
+
+    A gain is a share of explained variance, and so the square of a correlation: 10 % of it are 5 % of the
+    volumes' correlation with the truth. Means over quarters of the epochs are compared, because single epochs
+    scatter by the noise of the optimiser's steps (calibration: tests/benchmarks/bench_convergence.py).
+
+    Returns the verdict, the reason, and the epoch that predicts the held-out images best.
+    """
+    shown = judged(table, "decoder")
+    best = int(shown["gain"].argmax())
+    best_epoch = int(shown["epoch"].iloc[best])
+    if len(shown) < LEAST_JUDGEMENTS or "change_of_decoder" not in table:
+        reason = f"held-out tilt images judged the network {len(shown)} times"
+        return "too few epochs to judge", reason, best_epoch
+    fall = shown["gain"].iloc[best] - shown["gain"].iloc[best + 1 :]
+    error = np.sqrt(np.cumsum(table["error_of_change"].iloc[best + 1 :] ** 2))
+    if len(fall) >= FALLEN and (fall > BETTER_SE * error).iloc[-FALLEN:].all():
+        lost = _nats(fall.iloc[-1], error.iloc[-1])
+        reason = f"the gain on held-out tilt images has fallen by {lost} since epoch {best_epoch}"
+        return "overfitting", reason, best_epoch
+    last = shown.iloc[-1]
+    found = exceeds(last["gain"], last["error"], BETTER_SE)
+    if not found and not _is_taught(table):
+        reason = f"gain over one volume for all particles: {_nats(last['gain'], last['error'])}"
+        return "nothing learnt", reason, best_epoch
+    growth, error = late_growth(table)
+    if not found and not exceeds(growth, error, BETTER_SE):
+        reason = "the network predicts held-out tilt images no better than the linear model"
+        return "converged", reason, best_epoch
+    share = growth / max(last["gain"], 1e-30)
+    text = f"the gain on held-out tilt images grew by {100 * share:.0f} % in the last quarter of the epochs"
+    return ("converged" if share < SETTLED else "still changing"), text, best_epoch
+
+
+def late_growth(table: pd.DataFrame) -> tuple[float, float]:
+    """Compute the growth of the decoder's gain from the third to the last quarter of the epochs, in nats.
+
+    Where no judgement lies in the third quarter, the last one before it counts. The second number is the
+    standard error of the change between the last two judgements, as an upper limit for that of the growth.
+    """
+    shown = judged(table, "decoder")
+    done = (shown["epoch"] + 1) / (shown["epoch"].iloc[-1] + 1)
+    late, before = shown["gain"][done > 0.75], shown["gain"][(done > 0.5) & (done <= 0.75)]
+    before = before if len(before) else shown["gain"][done <= 0.75].iloc[-1:]
+    before = before if len(before) else shown["gain"].iloc[:1]
+    return float(late.mean() - before.mean()), float(table["error_of_change"].iloc[-1])
+
+
+def reason_to_end(history: list[dict]) -> str:
+    """Say why a training with these judgements may end; "" where it should go on."""
+    text, reason, _ = judge_held_out(pd.DataFrame(history))
+    return f"{text}: {reason}" if text in ("converged", "overfitting") else ""
 
 
 def judged(table: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -37,37 +100,25 @@ def judged(table: pd.DataFrame, what: str) -> pd.DataFrame:
     return table.reindex(columns=list(columns)).rename(columns=columns).dropna()
 
 
-def still_to_come(table: pd.DataFrame) -> float:
-    """Extrapolate how many nats the decoder will still gain, from the last two changes of its gain.
+def write_held_out(folder: Path, history: list[dict], ended: str = "") -> str:
+    """Write held_out.csv, and summary.json with the verdict; return the verdict.
 
-    The gain of an epoch is taken to fall geometrically. The first judgement's gain is the change since the
-    start.
+    ended : why the training ended before its last epoch, for the summary; "" if it did not
     """
-    shown = judged(table, "decoder")
-    epochs = np.diff(shown["epoch"].to_numpy(float), prepend=-1.0)
-    change = np.diff(shown["gain"].to_numpy(float), prepend=0.0)
-    if len(change) < 2 or change[-1] <= 0:
-        return 0.0
-    before, last = change[-2:] / epochs[-2:]
-    fall = (last / max(before, last)) ** (1 / epochs[-2:].mean())  # from one epoch to the next
-    of_interval = min(fall, SLOWEST_FALL) ** epochs[-1]
-    return float(change[-1] * of_interval / (1 - of_interval))
-
-
-def write_held_out(folder: Path, history: list[dict]) -> str:
-    """Write held_out.csv, and summary.json with the verdict; return the verdict."""
     table = pd.DataFrame(history)
     write_csv(folder / "held_out.csv", table)
     text = verdict(table)
-    write_json(folder / "summary.json", {"verdict": text} | stated([network_answer(table)]))
+    end = {"ended": ended} if ended else {}
+    write_json(folder / "summary.json", {"verdict": text} | end | stated([network_answer(table)]))
     return text
 
 
 def network_answer(table: pd.DataFrame) -> Answer:
-    """Say whether the network's volumes predict held-out tilt images better than the linear model's."""
+    """Say whether the network predicts held-out tilt images better than what it is compared with."""
     last = table.iloc[-1]
     better = exceeds(last["gain_of_decoder"], last["error_of_decoder"], BETTER_SE)
-    return Answer("Network", "good" if better else "fact", sentence(_of_decoder(last)))
+    said = _of_decoder(last) if _is_taught(table) else _of_particles(last)
+    return Answer("Network", "good" if better else "fact", sentence(said))
 
 
 def write_held_out_figure(folder: Path, history: list[dict], file_type: str) -> None:
@@ -82,10 +133,28 @@ def write_held_out_figure(folder: Path, history: list[dict], file_type: str) -> 
         if len(shown):
             style = {"marker": "o", "markersize": 3, "capsize": 2}
             axes.errorbar(shown["epoch"], shown["gain"], shown["error"], label=label, **style)
-    axes.set(title="Gain over the linear model on held-out tilts")
+    axes.set(title=f"Gain over {compared_with(table)} on held-out tilts")
     axes.set(xlabel="epoch", ylabel="gain (nats ± standard error)")
     axes.legend()
     save(fig, folder / f"held_out.{file_type}")
+
+
+def compared_with(table: pd.DataFrame) -> str:
+    """Name what the gains of `table` are over."""
+    return "the linear model" if _is_taught(table) else "one volume for all particles"
+
+
+def _is_taught(table: pd.DataFrame) -> bool:
+    return "share_of_network" in table
+
+
+def _of_particles(last: pd.Series) -> str:
+    gain, error = last["gain_of_decoder"], last["error_of_decoder"]
+    better = "better" if exceeds(gain, error, BETTER_SE) else "not significantly better"
+    return (
+        f"the particles' own volumes predict held-out tilt images {better} than one volume for all "
+        f"particles (by {_nats(gain, error)})"
+    )
 
 
 def _of_decoder(last: pd.Series) -> str:

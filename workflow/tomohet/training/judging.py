@@ -16,6 +16,7 @@ Work is counted in Fourier points times passes through the network: a step of th
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from tomohet.training.batches import ParticleImages
 
@@ -123,3 +124,25 @@ def work_of_judging(
     judgement = len(FACTORS_OF_LATENTS) * points(unseen, sample)
     inference = PASSES_OF_TERMS * (steps * points(fitted, most=near) + points(unseen, most=near))
     return judgement, inference if steps else 0.0
+
+
+def standard_error(gain: Tensor) -> Tensor:
+    """Return the standard error of the sum of `gain` (P,) over particles."""
+    return gain.std() * len(gain) ** 0.5
+
+
+def paired_change(before: Tensor | None, now: Tensor) -> dict:
+    """Compare the gains (P,) of two judgements on the particles that both have judged; the others are nan.
+
+    Returns the change for all particles and its standard error, nothing without an earlier judgement. The
+    particles are the same, so that the error is much smaller than that of either gain.
+    """
+    if before is None:
+        return {}
+    change = now - before
+    change = change[~change.isnan()]
+    share = len(now) / len(change)
+    return {
+        "change_of_decoder": share * change.sum().item(),
+        "error_of_change": share * standard_error(change).item(),
+    }

@@ -24,7 +24,7 @@ from tomohet.errors import InputError, Interrupted
 from tomohet.files.atomic import write_csv
 from tomohet.files.digests import sealed
 from tomohet.model.load import read_weights
-from tomohet.options.training import NetworkOptions
+from tomohet.options.training import NetworkOptions, TrainVaeOptions
 from tomohet.progress import track
 from tomohet.training.batches import Fetched, ParticleImages
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint
@@ -50,6 +50,7 @@ class Plan:
         cycles/px (frequency marching)
     checkpoint_minutes : time between checkpoints within an epoch
     log_interval : particles between log lines
+    until_converged : whether the training ends before `epochs` when held-out tilt images say so
     """
 
     epochs: int
@@ -63,6 +64,11 @@ class Plan:
     log_interval: int
     max_frequency: float = 0.5
     march: float = 0.0
+    until_converged: bool = False
+
+    def may_end(self, epoch: int) -> bool:
+        """Tell whether the training may end with an epoch: not while the fitted frequencies grow."""
+        return self.until_converged and self.frequency(epoch) == self.max_frequency
 
     def frequency(self, epoch: int) -> float:
         """Return the highest frequency fitted in an epoch, cycles/px."""
@@ -88,6 +94,7 @@ class Plan:
             log_interval=options.particles_between_lines,
             max_frequency=options.max_frequency,
             march=options.march,
+            until_converged=isinstance(options, TrainVaeOptions) and options.until == "converged",
         )
 
 
@@ -98,7 +105,8 @@ class Training:
     ----------
     objective : has `losses(batch, seen, generator)`
     digest : of everything that decides the course of the training (`checkpoints.settings_digest`)
-    teaching : for a network that starts from a linear model, judges it after every epoch; else None
+    judge : judges the network by held-out tilt images after every epoch (`teaching.Teaching`,
+        `untaught.UntaughtJudge`), None for a training that holds none out
 
     """
 
@@ -110,10 +118,10 @@ class Training:
         plan: Plan,
         folder: Path,
         digest: str,
-        teaching=None,
+        judge=None,
     ) -> None:
         self.model, self.objective, self.images, self.plan = model, objective, images, plan
-        self.folder, self.digest, self.teaching = folder, digest, teaching
+        self.folder, self.digest, self.judge = folder, digest, judge
         self.processes = images.processes
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
@@ -154,7 +162,9 @@ class Training:
             )
 
     def run(self, finish_epoch: Callable[[int], None]) -> None:
-        """Train to the end of the plan; call `finish_epoch` with each epoch's number after the epoch.
+        """Train to the end of the plan, or until the judge ends it.
+
+        finish_epoch : called with each epoch's number after the epoch
 
         Raises Interrupted after SIGTERM or Ctrl-C, once everything is saved, and InputError when training
         diverges.
@@ -164,7 +174,7 @@ class Training:
             stop_requests() as request,
             track(total=total, unit="particles", description="training") as progress,
         ):
-            while self.position.epoch < self.plan.epochs:
+            while self.position.epoch < self.plan.epochs and not self.position.ended:
                 self._epoch(request, progress)
                 self._end_epoch(finish_epoch)
 
@@ -181,20 +191,20 @@ class Training:
             "scaler": {},
             "digest": self.digest,
             "loaded": self.loaded,
-            "teaching": self.teaching.state() if self.teaching else None,
+            "teaching": self.judge.state() if self.judge else None,
         }
 
     def _load(self, content: dict) -> None:
         self.model.load_state_dict(content["model_state_dict"])
         self.optimiser.load_state_dict(content["optimizer_state_dict"])
-        if self.teaching:
-            self.teaching.load_state(content["teaching"])
+        if self.judge:
+            self.judge.load_state(content["teaching"])
 
     def _epoch(self, request: StopRequest, progress: tqdm) -> None:
         position, plan, particles = self.position, self.plan, len(self.images)
         images = self.images.limited(plan.frequency(position.epoch))
-        if self.teaching:
-            images = images.knowing(start=self.teaching.start)
+        if self.judge:
+            images = images.knowing(start=self.judge.start)
         groups = images.shuffled(plan.batch_size, np.random.default_rng([plan.seed, position.epoch]))
         seen = min(position.step * plan.batch_size, particles)
         progress.update(position.epoch * particles + seen - progress.n)
@@ -250,13 +260,14 @@ class Training:
         row = {"epoch": position.epoch, "gen": gen, "kld": kld, "total": total, "seconds": seconds}
         history = [*position.history, row | {"particles_per_second": rate}]
         self.model.eval()
-        if self.teaching:
-            self.teaching.after_epoch(position.epoch, self.plan.frequency(position.epoch))
+        if self.judge:
+            epoch, may_end = position.epoch, self.plan.may_end(position.epoch)
+            position.ended = self.judge.after_epoch(epoch, self.plan.frequency(epoch), may_end)
         finish_epoch(position.epoch)
         if self.processes.leads:
             with sealed(self.folder / "loss.csv"):
                 write_csv(self.folder / "loss.csv", pd.DataFrame(history))
-        self.position = Position(epoch=position.epoch + 1, history=history)
+        self.position = Position(epoch=position.epoch + 1, history=history, ended=position.ended)
         self._save()
 
     def _log_interval(self, seen: int, losses: torch.Tensor) -> None:

@@ -10,13 +10,20 @@ from tomohet.training.optimiser_step import LOSSES
 
 @dataclass
 class Position:
-    """How far a training has come: `step` steps of `epoch` are done; `sums` are the epoch's summed losses."""
+    """How far a training has come.
+
+    epoch, step : `step` steps of `epoch` are done
+    sums, seconds : summed losses of the epoch, and the time that it has taken
+    history : losses of the epochs before
+    ended : why the training has ended before its last epoch, "" if it goes on
+    """
 
     epoch: int = 0
     step: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * len(LOSSES))
     seconds: float = 0.0
     history: list[dict] = field(default_factory=list)
+    ended: str = ""
 
 
 def losses_until(weights: Path, last: int) -> list[dict]:

@@ -68,6 +68,8 @@ def _begin(training: Training, load: str | None, folder: Path) -> None:
 class EpochResults:
     """Writer of weights, latents and map: every `every` epochs, and the final ones at the end.
 
+    An epoch with which a training ends before its last one is written as well.
+
     latents : returns means and log variances of all particles, from the training images and, if tilts are
         split, from the test images; None for a homogeneous volume (zdim 0)
     """
@@ -86,7 +88,7 @@ class EpochResults:
 
     def __call__(self, epoch: int) -> None:
         """Write the results of epoch number `epoch` if they are due."""
-        if (epoch + self.first) % self.every == 0:
+        if (epoch + self.first) % self.every == 0 or self.training.position.ended:
             self._write(f".{epoch}", self.training.weights())
 
     def finish(self) -> None:

@@ -17,7 +17,7 @@ The scale of a contribution N to a base B is s = sum a / sum q, clipped to [0, 1
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +35,15 @@ from tomohet.model.vae import HeterogeneityVAE
 from tomohet.particles.store import Store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.free_latents import STEPS, Inferred, all_terms, as_measured, free_latents
-from tomohet.training.held_out import write_held_out
+from tomohet.training.held_out import reason_to_end, write_held_out
 from tomohet.training.judging import (
     FACTORS_OF_LATENTS,
     PASSES_OF_TRAINING,
     Calendar,
     judging_particles,
+    paired_change,
     points,
+    standard_error,
     work_of_judging,
 )
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
@@ -51,6 +53,7 @@ from tomohet.training.posteriors import with_posteriors
 from tomohet.training.splits import TiltSplit
 
 HIGHEST = 0.5  # cycles/px: Nyquist
+CHANGE = ("change_of_decoder", "error_of_change")  # since the judgement before, by the same particles
 
 log = logging.getLogger(__name__)
 
@@ -106,17 +109,27 @@ class Teaching:
             log.info("%d particles judge before the last epoch", len(self.sample))
         log.info("held-out tilts judge after every %d epochs", self.calendar.every)
 
-    def after_epoch(self, epoch: int, max_frequency: float = HIGHEST) -> None:
+    def after_epoch(self, epoch: int, max_frequency: float = HIGHEST, may_end: bool = False) -> str:
         """Judge decoder and latents on the held-out images, if the calendar says so.
 
         max_frequency : highest frequency that the epoch fitted, cycles/px; images are compared up to it
+        may_end : whether the training may end before its last epoch
+
+        Returns why the training ends with this epoch, "" where it goes on. At the end all particles judge,
+        and latents are inferred, as after the last epoch.
         """
         if not self.calendar.judges(epoch):
-            return
+            return ""
         started = time.monotonic()
         self.model.eval()
         self._judges, self._highest = None if self.calendar.is_last(epoch) else self.sample, max_frequency
         row = {"epoch": epoch, **self._scale_network()}
+        reason = self._reason_to_end(row) if may_end and not self.calendar.is_last(epoch) else ""
+        if reason:
+            self.calendar = replace(self.calendar, epochs=epoch + 1)
+            if self._judges is not None:
+                self._judges = None
+                row = self._scale_network() | {key: row[key] for key in ("epoch", *CHANGE)}
         encoder = self.model.encoder
         if isinstance(encoder, FreeLatents):
             if self.calendar.infers_latents(epoch):
@@ -124,11 +137,12 @@ class Teaching:
         elif encoder.released or row["gain_of_decoder"] > row["error_of_decoder"]:
             encoder.release()
             row |= self._test_encoder(encoder)
-        self.history = [past for past in self.history if past["epoch"] < epoch] + [row]
+        self.history = [*self._before(epoch), row]
         said = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
         log.info("held-out tilts (judged in %.1f s): %s", time.monotonic() - started, said)
         if self.fitted.processes.leads:
-            write_held_out(self.folder, self.history)
+            write_held_out(self.folder, self.history, reason)
+        return reason
 
     def latents(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and log variance (P, zdim) of every particle from all its images."""
@@ -161,6 +175,15 @@ class Teaching:
         self.start, self.own, self.history = state["fitted"], state["own"], state["history"]
         self.judged = state.get("judged")
 
+    def _before(self, epoch: int) -> list[dict]:
+        """Return the judgements of earlier epochs."""
+        return [past for past in self.history if past["epoch"] < epoch]
+
+    def _reason_to_end(self, row: dict) -> str:
+        """Say why the training may end with this judgement, as the leading process finds; else ""."""
+        reason = reason_to_end([*self._before(row["epoch"]), row])
+        return reason if self.fitted.processes.as_the_leader(bool(reason), self.linear.device) else ""
+
     @torch.no_grad()
     def _scale_network(self) -> dict:
         """Scale the network's contribution and its dependence on latents.
@@ -181,24 +204,8 @@ class Teaching:
         scale_inputs_(first, decoder.n_features, of_latents)
         scale_(last, factor)
         shares = {"share_of_network": factor, "share_of_latents": of_latents}
-        return shares | self._named(gains[:, best], "decoder") | self._change(gains[:, best])
-
-    def _change(self, gain: Tensor) -> dict:
-        """Compare the decoder's `gain` on each judging particle with that of the last judgement.
-
-        Returns the change for all particles and its standard error. The particles are the same, so that the
-        error is much smaller than that of either gain.
-        """
-        before, self.judged = self.judged, self._by_particle(gain)
-        if before is None:
-            return {}
-        change = self.judged - before
-        change = change[~change.isnan()]
-        share = len(self.judged) / len(change)
-        return {
-            "change_of_decoder": share * change.sum().item(),
-            "error_of_change": share * _error(change).item(),
-        }
+        before, self.judged = self.judged, self._by_particle(gains[:, best])
+        return shares | self._named(gains[:, best], "decoder") | paired_change(before, self.judged)
 
     def _by_particle(self, gain: Tensor) -> Tensor:
         """Spread the judging particles' `gain` over all particles, nan for the others."""
@@ -278,16 +285,13 @@ class Teaching:
         """Return the sum over all particles and its standard error, from the judging ones."""
         particles = len(self.linear) if self.source is None else int(self.source.max()) + 1
         share = 1.0 if self._judges is None else particles / len(gain)
-        return {f"gain_of_{what}": share * gain.sum().item(), f"error_of_{what}": share * _error(gain).item()}
+        error = standard_error(gain).item()
+        return {f"gain_of_{what}": share * gain.sum().item(), f"error_of_{what}": share * error}
 
 
 def _adopted(gain: Tensor) -> bool:
     """Tell whether latents of this gain (P,) replace the linear model's."""
-    return exceeds(gain.sum().item(), _error(gain).item(), ADOPTED_SE)
-
-
-def _error(gain: Tensor) -> Tensor:
-    return gain.std() * len(gain) ** 0.5
+    return exceeds(gain.sum().item(), standard_error(gain).item(), ADOPTED_SE)
 
 
 def teach(

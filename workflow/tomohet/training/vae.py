@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from tomohet.errors import InputError
+from tomohet.linear.prediction import source_tensor
 from tomohet.linear.saved_model import SavedModel
 from tomohet.model.config_file.writing import network_content, write_config
 from tomohet.model.vae import build_vae
@@ -33,6 +34,7 @@ from tomohet.training.runs import (
 from tomohet.training.settings import data_term, loss_rows, product_type, training_settings, vae_network
 from tomohet.training.splits import TiltSplit
 from tomohet.training.teaching import teach
+from tomohet.training.untaught import UntaughtJudge
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,13 @@ def train_vae(
         processes=processes,
     )
     digest = settings_digest(settings, options, store)
-    training = Training(model, objective, train, Plan.of(options), options.outdir, digest, teaching)
+    judge = teaching
+    if test and not teaching:
+        course = {"epochs": options.num_epochs, "folder": options.outdir}
+        judge = UntaughtJudge(
+            model, train, test, objective.data, source=source_tensor(store, particles, device), **course
+        )
+    training = Training(model, objective, train, Plan.of(options), options.outdir, digest, judge)
     volumes = TrainedVolumes(model.decoder, store.pixel_size_A, store.scale, device)
     results = EpochResults(options.outdir, training, volumes, latents, every=options.checkpoint, first=1)
     begin(training, options.load, options.outdir)
@@ -123,10 +131,22 @@ def train_vae(
     training.run(results)
     if processes.leads:
         write_loss_figure(options.outdir, training.position.history, options.plot_format)
-        if teaching:
-            write_held_out_figure(options.outdir, teaching.history, options.plot_format)
-            log.info("verdict: %s", write_held_out(options.outdir, teaching.history))
+        ended = _said_end(training)
+        if judge and judge.history:
+            write_held_out_figure(options.outdir, judge.history, options.plot_format)
+            log.info("verdict: %s", write_held_out(options.outdir, judge.history, ended))
     results.finish()
+
+
+def _said_end(training: Training) -> str:
+    """Log and return why a training that goes on until it has converged has ended; "" for any other."""
+    if not training.plan.until_converged:
+        return ""
+    position, most = training.position, training.plan.epochs
+    reason = position.ended or "it has not converged"
+    text = f"after {position.epoch} of at most {most} epochs: {reason}"
+    log.info("the training ended %s", text)
+    return text
 
 
 def _with_defaults(options: TrainVaeOptions, n_fitted: int) -> TrainVaeOptions:

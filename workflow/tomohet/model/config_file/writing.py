@@ -20,7 +20,7 @@ from tomohet.options import TrainNnOptions, TrainVaeOptions
 
 # Entries that change where, how often or how fast results are written, but not the results.
 _WITHOUT_EFFECT = {
-    "outdir", "verbose", "log_interval", "checkpoint", "checkpoint_minutes", "n", "multigpu", "lazy",
+    "outdir", "verbose", "log_interval", "checkpoint", "checkpoint_minutes", "n", "until", "multigpu", "lazy",
     "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "plot_format", "datadir",
     "device", "load", "init", "poses",
 }  # fmt: skip
@@ -82,6 +82,7 @@ def _training(settings: NetworkSettings, options: TrainVaeOptions | TrainNnOptio
     poses = {} if start.poses is None else {"poses": str(start.poses), "poses_digest": start.poses_digest}
     return {
         "n": options.num_epochs,
+        "until": vae.until if vae else "epochs",
         "B": options.batch_size,
         "wd": options.wd,
         "lr": options.lr,
