@@ -2,9 +2,10 @@
 
     python tests/benchmarks/bench_support.py --folder DIR [--only SET ...] [--seeds 20] [--first-seed 0]
 
-Simulates sets of one structure and of two states (`SETS`; box 24, poses off by 2 degrees and 2 Å), fits the
-linear model with four basis maps, so that latents of pure noise are there, and compares subsets with the
-other particles (`reconstruction.support`). Latents are from all tilt images, as in a round.
+Simulates sets of one structure and of two states (`SETS`; 120 particles, 13 tilts, box 24, poses off by 2
+degrees and 2 Å), fits the linear model with four basis maps, so that latents of pure noise are there, and
+compares subsets with the other particles (`reconstruction.support`). Latents are from all tilt images, as in
+a round.
 
 random: a third of the particles. true: the particles that have the block. The others are selected by
 latents: half or a fifth of the particles along the first latent (as a round would), half along the last
@@ -22,64 +23,68 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from bench_states import block
-from simulated_sets import simulated
 from sklearn.cluster import KMeans
 from states_scores import truth_of
 
+from tomohet.commands import prepare
 from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.subset_evidence import held_out_tilts
+from tomohet.options import PrepareOptions
 from tomohet.particles.store import open_store
-from tomohet.reconstruction.support import HeldOutTilts, differences_of
+from tomohet.reconstruction.support import differences_of
+from tomohet.simulation.config import config_from
+from tomohet.simulation.simulate import simulate
 
-POSE_ERRORS = {"pose_error_deg": 2.0, "pose_error_A": 2.0}
+COMMON = {
+    "n_particles": 120,
+    "box": 24,
+    "pixel_size": 14.0,
+    "tilt_step": 10.0,
+    "pose_error_deg": 2.0,
+    "pose_error_A": 2.0,
+    "dialect": "warp",
+}
 BASIS_MAPS = 4
 
 
 @dataclass(frozen=True)
 class SimulatedSet:
-    """Mass fraction of the block, its frequency, SNR and number of particles."""
+    """Mass fraction of the block, its frequency, and the SNR."""
 
     mass: float
     frequency: float
-    snr: float
-    particles: int
+    snr: float = 0.05
+
+    def make(self, place: Path, seed: int) -> None:
+        """Simulate and prepare."""
+        blocks = [block("S1", self.mass, self.frequency)]
+        config = config_from(COMMON | {"blocks": blocks, "snr": self.snr, "seed": seed})
+        simulate(config, place / "simulated")
+        star = place / "simulated" / "particles.star"
+        prepare.run(PrepareOptions(particles=star, outdir=place / "prepared"))
 
 
 SETS = {
-    "one structure": SimulatedSet(0.08, 1.0, 0.05, 200),
-    "one structure, low SNR": SimulatedSet(0.08, 1.0, 0.01, 200),
-    "two states, 8 %": SimulatedSet(0.08, 0.5, 0.05, 200),
-    "two states, 4 %": SimulatedSet(0.04, 0.5, 0.05, 200),
-    "two states, 2 %": SimulatedSet(0.02, 0.5, 0.05, 200),
-    "two states, 8 %, low SNR": SimulatedSet(0.08, 0.5, 0.01, 200),
-    "two states, 4 %, low SNR": SimulatedSet(0.04, 0.5, 0.01, 200),
-    "two states, 4 %, 100 particles": SimulatedSet(0.04, 0.5, 0.05, 100),
-    "rare state, 4 %": SimulatedSet(0.04, 0.1, 0.05, 200),
+    "one structure": SimulatedSet(0.08, 1.0),
+    "one structure, SNR 0.01": SimulatedSet(0.08, 1.0, 0.01),
+    "two states, 8 %": SimulatedSet(0.08, 0.5),
+    "two states, 4 %": SimulatedSet(0.04, 0.5),
+    "two states, 2 %": SimulatedSet(0.02, 0.5),
+    "two states, 8 %, SNR 0.01": SimulatedSet(0.08, 0.5, 0.01),
+    "rare state, 8 %": SimulatedSet(0.08, 0.15),
 }
 
 
 def measured(folder: Path, name: str, seed: int) -> list[dict]:
     """Simulate a set, fit, compare its subsets; a row per subset."""
     what, place = SETS[name], folder / f"{name.replace(' ', '-').replace(',', '')}.{seed}"
-    options = (
-        "--snr",
-        what.snr,
-        "--particles",
-        what.particles,
-        "--seed",
-        seed,
-        "--box",
-        24,
-        "--pixel-size",
-        14,
-    )
-    blocks = [block("S1", what.mass, what.frequency)]
-    simulated(place, *options, "--dialect", "warp", blocks=blocks, settings=POSE_ERRORS)
+    what.make(place, seed)
     store = open_store(place / "prepared")
     particles = np.arange(len(store.particles))
     started = time.process_time()
     model = fit_linear_model(store, particles, zdim=BASIS_MAPS, seed=seed)
     fitted = time.process_time()
-    held_out = HeldOutTilts(model.split.used.numpy(), model.split.new_b.numpy())
+    held_out = held_out_tilts(model.split)
     present = truth_of(place).presence[:, 0].astype(bool)
     subsets = selected(model.latents.mean.numpy(), present, seed)
     moved = model.poses.corrected(store, particles)
