@@ -26,6 +26,9 @@ rule states:
         store=subpath(input.store, parent=True),
         linear=subpath(input.linear, parent=True),
     shell:
-        "logged {log:q} {resources.attempt}"
+        "states_and_support() {{"
         " tomohet states {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
         " -o {output:q} {params.options}"
+        " && tomohet support {params.store:q} --ind-ptcls {input.indices:q}"
+        " --groups {output:q}/particles.parquet --linear {params.linear:q} -o {output:q}; }};"
+        " logged {log:q} {resources.attempt} states_and_support"

@@ -7,7 +7,7 @@ from tomohet.rounds import layout
 from tomohet.rounds.host_memory import host_bytes
 from tomohet.rounds.measured import Measurement, sections
 from tomohet.rounds.progress import stages_of
-from tomohet.rounds.sizes import Sizes
+from tomohet.rounds.sizes import Sizes, sizes_read
 from tomohet.rounds.tree import parents_first
 from tomohet.rounds.work import (
     DATASET,
@@ -75,8 +75,9 @@ def estimates(
 
     found = [of("", stage, dataset) for stage in first]
     for name in parents_first(config["rounds"]):
-        stages = stages_of_round(config, maven=layout.MAVEN in stages_of(config, name))
-        found += [of(name, stage, rounds[name]) for stage in stages]
+        own = stages_of(config, name)
+        stages = stages_of_round(config, maven=layout.MAVEN in own, parent=layout.SUPPORT in own)
+        found += [of(name, stage, sizes_read(stage, name, config, rounds)) for stage in stages]
     return [*found, *(of("", stage, dataset) for stage in LAST)]
 
 

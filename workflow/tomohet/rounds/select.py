@@ -67,6 +67,12 @@ def clauses(table: pd.DataFrame, query: str) -> list[Clause]:
     return rows
 
 
+def columns_of(query: str) -> set[str]:
+    """Return the columns that a query compares; raise InputError for a query that is no expression."""
+    tree, names, _ = _parse(query)
+    return set(_columns(tree, names, query))
+
+
 def _evaluate(table: pd.DataFrame, query: str) -> np.ndarray:
     tree, names, text = _parse(query)
     for column in _columns(tree, names, query):
