@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 from tomohet.options import OPTIONS
 from tomohet.options.base import Options, option
 from tomohet.options.kinds import FileUnless
+from tomohet.options.selection import Selection
 from tomohet.options.simulation import Simulation
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -67,7 +68,7 @@ class Dataset(Options):
     )
 
 
-class Round(Options):
+class Round(Selection):
     """The keys of a round, beside the sections that it changes."""
 
     parent: str | None = option(
@@ -77,11 +78,6 @@ class Round(Options):
         None,
         'Query on the parent\'s particle table, such as "maven_A > 0.5 and kmeans in [0, 2]" or '
         'in_polygon("pc1", "pc2", [[0, 0], [1, 0], [0, 1]]); null keeps all.',
-    )
-    indices: str | None = option(
-        None,
-        "Instead of a query, a .pkl of particle indices (column particle of the table), as the report saves "
-        "it.",
     )
 
 
