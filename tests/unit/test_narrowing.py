@@ -126,9 +126,7 @@ def test_labels_and_keep_belong_together():
 def test_tomograms_are_named_or_fit_a_pattern():
     assert chosen(tomograms=["B_01"]) == [9]
     assert chosen(tomograms=["A_02.tomostar", "B_*"]) == [5, 9]
-    with pytest.raises(
-        InputError, match=r"no particle is in a tomogram 'A_03'; there are A_01.tomostar, A_02"
-    ):
+    with pytest.raises(InputError, match=r"no particle is in a tomogram 'A_03'; there are A_01"):
         chosen(tomograms=["B_01", "A_03"])
     with pytest.raises(InputError, match="no column 'tomogram'"):
         chosen(TABLE.drop(columns="tomogram"), tomograms=["A_01"])
