@@ -1,0 +1,168 @@
+"""Whether a subset of particles differs from the others, or whether chance or noise explains the difference.
+
+Two controls are applied.
+
+1. Random subsets of equal size. The power of the difference that independent halves of the particles
+   reproduce (`reproducible_difference`) must exceed that of random subsets.
+2. Held-out tilts, if the subset was selected by its images. Particles that are selected because their noise
+   looks alike do reproduce a difference in their own images. Their held-out tilts do not, provided that the
+   latents were estimated without these tilts. Let z_p be latents from the training tilts along directions
+   that held-out tilts confirm, and g_p the gradient of the held-out log-likelihood (`linear.held_out`). The
+   subset's labels are replaced by their regression on the latents, w z_p, and the evidence is
+
+       T = sum_p (w z_p) (w g_p) = w M w.
+
+   It must exceed that of random subsets. Without a confirmed direction nothing supports the subset.
+
+The larger of the two p-values counts.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from tomohet.errors import InputError
+from tomohet.particles.copies import sources
+from tomohet.particles.store import Store
+from tomohet.reconstruction.controls import DRAWS, control_labels, p_value
+from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.reproducible_difference import reproducible_power
+
+Verdict = Literal["supported", "weak", "not supported"]
+SUPPORTED_P, WEAK_P = 0.01, 0.05
+MAX_FREQUENCY = 0.25  # cycles per pixel, as in the linear model
+
+
+@dataclass(frozen=True)
+class HeldOutTilts:
+    """What held-out tilts say along the K latent directions that they confirm.
+
+    latents : (N, K) from the training tilts alone
+    gradient : (N, K) gradient of the log-likelihood of the held-out tilts at the mean map
+    """
+
+    latents: np.ndarray
+    gradient: np.ndarray
+
+    def of(self, rows: np.ndarray) -> "HeldOutTilts":
+        """Return the rows of some particles."""
+        return HeldOutTilts(self.latents[rows], self.gradient[rows])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Result of the comparison of a subset with the other particles.
+
+    n_members, n_others : numbers of particles
+    p_random : probability that a random subset of equal size reproduces a difference of such power
+    p_held_out : probability that held-out tilts support a random subset as much; None if the subset was not
+        selected by its images
+    ratio : reproducible power of the difference over the root mean square of that of random subsets
+    power, held_out : (1 + draws,) statistics of the subset and of the random subsets
+    """
+
+    n_members: int
+    n_others: int
+    p_random: float
+    p_held_out: float | None
+    ratio: float
+    power: np.ndarray
+    held_out: np.ndarray | None
+
+    @property
+    def p_value(self) -> float:
+        """The larger of both p-values."""
+        return max(self.p_random, 0.0 if self.p_held_out is None else self.p_held_out)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Supported up to p = SUPPORTED_P, weak up to WEAK_P."""
+        if self.p_value <= SUPPORTED_P:
+            return "supported"
+        return "weak" if self.p_value <= WEAK_P else "not supported"
+
+
+def differences_of(
+    store: Store,
+    particles: np.ndarray,
+    subsets: np.ndarray,
+    *,
+    held_out: HeldOutTilts | None,
+    mean: MeanMap | None = None,
+    max_frequency: float = MAX_FREQUENCY,
+    draws: int = DRAWS,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> list[Difference]:
+    """Compare each of several subsets with the other particles, in one pass over the images.
+
+    store : with the poses to be used
+    particles : (N,) ordinals in the store, ascending
+    subsets : (S, N) bool, members of each subset
+    held_out : of these particles, in this order; None if the subsets were not selected by their images
+    mean : mean map of the particles, in the units of the store; default: made from their images
+
+    Raises InputError if a subset or the rest has fewer than two particles.
+    """
+    particles, subsets = np.asarray(particles), np.asarray(subsets, bool)
+    _refuse_too_few(subsets)
+    source = sources(store.particles)[particles]
+    labels = np.stack([control_labels(one, source, draws, seed) for one in subsets])
+    observations = Observations(store, particles, max_frequency=max_frequency, device=device)
+    mean = mean_map(observations) if mean is None else mean
+    power = reproducible_power(observations, mean, labels.reshape(-1, len(particles)))
+    power = power.reshape(labels.shape[:2])
+    return [
+        _difference(own, of_draws, None if held_out is None else evidence(held_out, own))
+        for own, of_draws in zip(labels, power, strict=True)
+    ]
+
+
+def difference_of(store: Store, members: np.ndarray, others: np.ndarray, **options) -> Difference:
+    """Compare a subset with other particles (ordinals in the store); options as in `differences_of`.
+
+    held_out : required; rows in the ascending order of members and others together
+    """
+    particles = np.union1d(members, others)
+    if len(particles) < len(members) + len(others):
+        raise InputError("a particle is in the subset and among the others, or named twice")
+    return differences_of(store, particles, np.isin(particles, members)[None], **options)[0]
+
+
+def evidence(held_out: HeldOutTilts, labels: np.ndarray) -> np.ndarray:
+    """Return T (S,) of labels (S, N) bool; 0 without a confirmed direction."""
+    z, gradient = (np.asarray(table, np.float64) for table in (held_out.latents, held_out.gradient))
+    z = z - z.mean(0)
+    moment = gradient.T @ z
+    weights = (labels - labels.mean(1, keepdims=True)) @ np.linalg.pinv(z).T
+    return np.einsum("si,ij,sj->s", weights, moment, weights)
+
+
+def _difference(labels: np.ndarray, power: np.ndarray, held_out: np.ndarray | None) -> Difference:
+    p_held_out = None
+    if held_out is not None:
+        p_held_out = p_value(held_out) if held_out.any() else 1.0
+    spread = np.sqrt(np.square(power[1:]).mean())
+    n_members = int(labels[0].sum())
+    return Difference(
+        n_members=n_members,
+        n_others=labels.shape[1] - n_members,
+        p_random=p_value(power),
+        p_held_out=p_held_out,
+        ratio=float(power[0] / spread) if spread > 0 else 0.0,
+        power=power,
+        held_out=held_out,
+    )
+
+
+def _refuse_too_few(subsets: np.ndarray) -> None:
+    for members in subsets:
+        inside, outside = int(members.sum()), int((~members).sum())
+        if min(inside, outside) < 2:
+            raise InputError(
+                f"a subset of {inside} of {inside + outside} particles cannot be compared with the others; "
+                "both need at least 2 particles"
+            )
