@@ -27,6 +27,8 @@ except InputError as mistakes:
     raise WorkflowError(str(mistakes)) from None
 
 ROUNDS = CONFIG["rounds"]
+# Rounds that ask for a proposal.
+PROPOSING = [name for name, given in ROUNDS.items() if "auto" in given]
 SIMULATED = CONFIG["particles"] is None
 
 

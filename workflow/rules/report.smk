@@ -31,6 +31,7 @@ rule report:
         series=expand("<results>/{round}/subset/volumes.star", round=ROUNDS if VOLUME_SERIES else []),
         scenes=expand("<results>/{round}/mapback", round=ROUNDS if VOLUME_SERIES else []),
         maps=expand("<results>/{round}/subset/fsc.csv", round=ROUNDS),
+        proposals=expand("<results>/{round}/proposed/rounds.yaml", round=PROPOSING),
         truth=expand("<results>/{round}/truth", round=ROUNDS) if SIMULATED else [],
     output:
         "<results>/report.html",

@@ -222,6 +222,11 @@ STAGES = {
         "mask_soft_edge scale no_background classes unit_groups plot_format resolution",
         MavenKeys,
     ),
+    "auto": Stage(
+        "Rounds that are proposed for every round that has this section itself.",
+        OPTIONS["propose"],
+        "depth min_particles seed",
+    ),
 }
 
 _NAMES = {model: name for name, model in OPTIONS.items()}

@@ -66,7 +66,11 @@ def estimates(
     first = DATASET if config["particles"] is None else DATASET[1:]
     found = [_stage(config, "", stage, dataset, known, machine) for stage in first]
     for name in parents_first(config["rounds"]):
-        stages = stages_of_round(config, maven=layout.MAVEN in stages_of(config, name))
+        stages = stages_of_round(
+            config,
+            maven=layout.MAVEN in stages_of(config, name),
+            proposing="auto" in config["rounds"][name],
+        )
         found += [_stage(config, name, stage, rounds[name], known, machine) for stage in stages]
     return [*found, *(_stage(config, "", stage, dataset, known, machine) for stage in LAST)]
 
