@@ -21,7 +21,7 @@ from tomohet.rounds.propose_candidates import (
     grouped_candidates,
     varies_continuously,
 )
-from tomohet.rounds.propose_evidence import Evidence, RoundData, evidence_of
+from tomohet.rounds.propose_evidence import LEAST_KAPPA, Evidence, RoundData, evidence_of
 
 SAME = 0.9  # correlation of labels from which two candidates draw the same line
 
@@ -95,8 +95,8 @@ def _grown(
     candidates = [one for one in known if _large_enough(one, data, members, limits.min_particles)]
     if not candidates:
         return node(
-            f"nothing known divides the {members.sum()} particles clearly into parts of {limits.min_particles} "
-            "or more"
+            f"nothing known divides the {members.sum()} particles clearly into parts of "
+            f"{limits.min_particles} or more"
         )
     tested = tuple(evidence_of(data, members, candidates, seed))
     best = best_of(tested, members)
@@ -139,15 +139,17 @@ def _same_line(one: Evidence, other: Evidence, members: np.ndarray) -> bool:
 
 def _reason(tested: tuple[Evidence, ...]) -> str:
     """Say why no candidate divides the particles, with the best of them."""
-    best = min(tested, key=lambda one: (not one.supported, one.p_value, -one.kappa))
-    why = (
-        "separate tilts do not agree on the sides"
-        if best.supported
-        else "its maps do not differ beyond noise"
-    )
+    best = min(tested, key=lambda one: (not one.supported, one.kappa < LEAST_KAPPA, one.p_value, one.valley))
+    if not best.supported:
+        why = "its maps do not differ beyond noise"
+    elif best.kappa < LEAST_KAPPA:
+        why = "separate tilts do not agree on the sides"
+    else:
+        why = "no valley lies between the sides, as in a continuum"
     of = f"the best of {len(tested)} candidates" if len(tested) > 1 else "the only candidate"
     return f"{of}, {best.candidate.subject}, is refused: {why} ({_figures(best)})"
 
 
 def _figures(one: Evidence) -> str:
-    return f"{one.n[0]} and {one.n[1]} particles, p = {one.p_value:.1g}, kappa {one.kappa:.2f}"
+    figures = f"{one.n[0]} and {one.n[1]} particles, p = {one.p_value:.1g}, kappa {one.kappa:.2f}"
+    return figures if one.candidate.bimodal else f"{figures}, valley {one.valley:.2f}"

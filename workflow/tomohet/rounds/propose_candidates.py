@@ -51,6 +51,11 @@ class Candidate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def bimodal(self) -> bool:
+        """Whether the column has two modes, known before any test here."""
+        return self.low is not None and self.high is not None
+
     def first(self, table: pd.DataFrame) -> np.ndarray:
         """Tell which rows (N,) belong to the first part."""
         return fulfilling(table, self.queries[0])

@@ -3,11 +3,15 @@
 Difference: `reconstruction.support`, with p-values against random parts of equal size and against held-out
 tilts, multiplied by the number of candidates that are tested together (Bonferroni).
 
-Stability: a particle's latents z are estimated twice, from its training tilts and from its held-out tilts, in
-closed form. The direction w that tells the two parts apart is the regression of the labels on latents from all
-tilts. Along it, each estimate divides the particles into parts of the same sizes as the labels do. Cohen's
-kappa of these two divisions is 0 for labels that noise has made, and 1 for labels that every tilt confirms.
-(Cohen, Educational and Psychological Measurement 20, 37, 1960.)
+Stability: a particle's latents z are estimated twice, from its training tilts and from its held-out tilts,
+in closed form. The direction w that tells the two parts apart is the regression of the labels on latents from
+all tilts. Along it, each estimate divides the particles into parts of the same sizes as the labels do.
+Cohen's kappa of these two divisions is 0 for labels that noise has made, and 1 for labels that all tilts
+confirm. (Cohen, Educational and Psychological Measurement 20, 37, 1960.)
+
+Valley: states and clusters divide a continuum, too, at an arbitrary place. Let t be the score along w, 0 and
+1 at the means of the parts. The density of t in the middle over that at 0 and 1 is 1 for a uniform continuum,
+more for a Gaussian, and 0 for two states that are told apart. Units and blocks are known to be bimodal.
 """
 
 import logging
@@ -31,7 +35,9 @@ from tomohet.rounds import layout
 from tomohet.rounds.propose_candidates import Candidate
 
 MOST_P = 0.01  # after correction for the number of candidates
-LEAST_KAPPA = 0.3  # above 0.2 for two states that all tilts tell apart with AUC 0.95
+LEAST_KAPPA = 0.3
+MOST_VALLEY = 0.35  # two equal Gaussians, 4 standard deviations apart
+HALF_WIDTH = 0.15  # of the places at which densities are compared
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +70,7 @@ class RoundData:
 
     @classmethod
     def read(cls, round_dir: Path, store_dir: Path, device: torch.device | str) -> "RoundData":
-        """Read a round's results. Raises InputError when its table or linear model is missing or another's."""
+        """Read a round's results. Raises InputError when a part is missing or belongs to another round."""
         file = round_dir / layout.TABLE
         if not file.is_file():
             raise InputError(f"{file}: no such table; run the round first")
@@ -124,6 +130,7 @@ class Evidence:
     p_value : corrected for the number of candidates
     difference : uncorrected
     agreement, kappa : of labels from training tilts and from held-out tilts
+    valley : density of the particles between the parts over that at the parts' means
     first : (N,) bool, members of the first part
     """
 
@@ -133,6 +140,7 @@ class Evidence:
     difference: Difference
     agreement: float
     kappa: float
+    valley: float
     first: np.ndarray
 
     @property
@@ -142,16 +150,17 @@ class Evidence:
 
     @property
     def stable(self) -> bool:
-        """Whether independent tilts give the same labels."""
-        return self.kappa >= LEAST_KAPPA
+        """Whether separate tilts give the same labels, and particles do not crowd between the parts."""
+        return self.kappa >= LEAST_KAPPA and (self.candidate.bimodal or self.valley <= MOST_VALLEY)
 
     @property
     def sentence(self) -> str:
         """Describe the evidence in one sentence."""
         differ = "the two maps differ" if self.supported else "the two maps do not differ beyond noise"
         return (
-            f"{self.candidate.subject}: {self.n[0]} and {self.n[1]} particles; {differ} (p = {self.p_value:.1g}), "
-            f"and separate tilts agree on the side of {100 * self.agreement:.0f} % (kappa {self.kappa:.2f})"
+            f"{self.candidate.subject}: {self.n[0]} and {self.n[1]} particles; {differ} "
+            f"(p = {self.p_value:.1g}), and separate tilts agree on the side of {100 * self.agreement:.0f} % "
+            f"(kappa {self.kappa:.2f}, valley {self.valley:.2f})"
         )
 
 
@@ -180,26 +189,26 @@ def evidence_of(
     )
     found = []
     for candidate, first, difference in zip(candidates, firsts, differences, strict=True):
-        agreement, kappa = stability(data.split, members, first[members])
+        agreement, kappa, valley = stability(data.split, members, first[members])
         n = int(first.sum()), int(members.sum() - first.sum())
         p_value = min(1.0, difference.p_value * len(candidates))
-        found.append(Evidence(candidate, n, p_value, difference, agreement, kappa, first))
+        found.append(Evidence(candidate, n, p_value, difference, agreement, kappa, valley, first))
         log.info("%s", found[-1].sentence)
     return found
 
 
-def stability(split: SplitLikelihood, members: np.ndarray, first: np.ndarray) -> tuple[float, float]:
-    """Return agreement and Cohen's kappa of labels from training tilts and from held-out tilts.
+def stability(split: SplitLikelihood, members: np.ndarray, first: np.ndarray) -> tuple[float, float, float]:
+    """Return agreement and Cohen's kappa of labels from separate tilts, and the valley between the parts.
 
     members : (N,) bool
     first : (M,) bool labels of the members
 
-    Without confirmed directions or with one label, agreement is that of chance, and kappa 0.
+    Without confirmed directions or with one label, agreement is that of chance, kappa 0, and the valley 1.
     """
     share = first.mean()
     by_chance = float(share**2 + (1 - share) ** 2)
     if not split.b.shape[1] or not 0 < share < 1:
-        return by_chance, 0.0
+        return by_chance, 0.0, 1.0
     of_new = replace(split, a=split.new_a, b=split.new_b)
     latents, *separate = (
         _centred(one[torch.as_tensor(members)]) for one in (split.latents, split.used, of_new.used)
@@ -207,7 +216,18 @@ def stability(split: SplitLikelihood, members: np.ndarray, first: np.ndarray) ->
     weights = np.linalg.lstsq(latents, first - share, rcond=None)[0]
     labels = [_largest(one @ weights, int(first.sum())) for one in separate]
     agreement = float((labels[0] == labels[1]).mean())
-    return agreement, (agreement - by_chance) / (1 - by_chance)
+    kappa = (agreement - by_chance) / (1 - by_chance)
+    return agreement, kappa, valley_between(latents @ weights, first)
+
+
+def valley_between(score: np.ndarray, first: np.ndarray) -> float:
+    """Return the density of scores (M,) midway between the means of two parts, over that at these means."""
+    low, high = score[~first].mean(), score[first].mean()
+    if not high > low:
+        return 1.0
+    place = (score - low) / (high - low)
+    at = [int((np.abs(place - centre) < HALF_WIDTH).sum()) for centre in (0.0, 0.5, 1.0)]
+    return 2 * at[1] / max(at[0] + at[2], 1)
 
 
 def _centred(latents: torch.Tensor) -> np.ndarray:

@@ -92,6 +92,7 @@ def _tested(one: Evidence) -> dict:
         "power_to_random": one.difference.ratio,
         "agreement": one.agreement,
         "kappa": one.kappa,
+        "valley": one.valley,
         "supported": one.supported,
         "stable": one.stable,
     }
