@@ -7,6 +7,7 @@ from tomohet.errors import InputError
 from tomohet.options.selection import FILES, is_particle_list
 from tomohet.rounds.layout import CONFIG, DATASET_STAGES, REPORT, SERVED
 from tomohet.rounds.polygons import polygons
+from tomohet.rounds.select import QUOTED_NAME
 
 RESERVED = {CONFIG, REPORT, SERVED} | {stage.folder for stage in DATASET_STAGES}
 
@@ -54,7 +55,7 @@ def _selection_mistakes(name: str, given: dict) -> list[str]:
 
 def _query_mistakes(where: str, query: str) -> list[str]:
     try:
-        polygons(ast.parse(query.replace("`", "").strip(), mode="eval"), query)
+        polygons(ast.parse(QUOTED_NAME.sub("column", query).strip(), mode="eval"), query)
     except SyntaxError:
         example = "maven_A > 0.5 and kmeans in [0, 2]"
         return [f"{where}: '{query}' is not a query; a query looks like: {example}"]
