@@ -52,6 +52,7 @@ include: "workflow/rules/volumes.smk"
 include: "workflow/rules/siren.smk"
 include: "workflow/rules/maven.smk"
 include: "workflow/rules/table.smk"
+include: "workflow/rules/support.smk"
 include: "workflow/rules/mapback.smk"
 include: "workflow/rules/propose.smk"
 # What it all says

@@ -133,6 +133,19 @@ def latent_model(wildcards):
     return ["<results>/{round}/train_vae/weights.pkl", "<results>/{round}/convergence"]
 
 
+def of_parent(*paths):
+    """A function of the wildcards giving paths of a round, which name {round}, for its parent instead."""
+    return lambda wildcards: [
+        path.replace("{round}", str(ROUNDS[wildcards.round].get("parent"))) for path in paths
+    ]
+
+
+def query(wildcards):
+    """The query of a round as an option; nothing for a round of indices or of all particles."""
+    asked = ROUNDS[wildcards.round].get("select")
+    return shlex.join([] if asked is None else ["--query", asked])
+
+
 def epoch(wildcards, input):
     """The epoch that convergence chose; the linear model's files have no number."""
     return "-1" if CONFIG["latents"] == "linear" else f"{input[1]}/convergence.json"

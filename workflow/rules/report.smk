@@ -31,6 +31,10 @@ rule report:
         series=expand("<results>/{round}/subset/volumes.star", round=ROUNDS if VOLUME_SERIES else []),
         scenes=expand("<results>/{round}/mapback", round=ROUNDS if VOLUME_SERIES else []),
         maps=expand("<results>/{round}/subset/fsc.csv", round=ROUNDS),
+        support=expand(
+            "<results>/{round}/subset/support.json",
+            round=[name for name, given in ROUNDS.items() if given.get("parent")],
+        ),
         proposals=expand("<results>/{round}/proposed/rounds.yaml", round=PROPOSING),
         truth=expand("<results>/{round}/truth", round=ROUNDS) if SIMULATED else [],
     output:

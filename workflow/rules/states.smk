@@ -27,5 +27,6 @@ rule states:
         store=subpath(input.store, parent=True),
         linear=subpath(input.linear, parent=True),
     shell:
-        "tomohet states {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
-        " -o {output:q} {params.options} 2>&1 | logged {log:q}"
+        "(tomohet states {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
+        " -o {output:q} {params.options} && tomohet support {params.store:q} --ind-ptcls {input.indices:q}"
+        " --groups {output:q}/particles.parquet --linear {params.linear:q} -o {output:q}) 2>&1 | logged {log:q}"

@@ -14,7 +14,7 @@ from tomohet.options.latents import (
     GraphTraversalOptions,
     PcTraversalOptions,
 )
-from tomohet.options.linear import BackprojectVoxelOptions, StatesOptions, TrainLinearOptions
+from tomohet.options.linear import BackprojectVoxelOptions, StatesOptions, SupportOptions, TrainLinearOptions
 from tomohet.options.occupancy import MavenOptions, SirenOptions
 from tomohet.options.particles import (
     DownsampleOptions,
@@ -70,6 +70,7 @@ OPTIONS: dict[str, type[Options]] = {
     "states": StatesOptions,
     "status": StatusOptions,
     "subtomo2chimerax": Subtomo2chimeraxOptions,
+    "support": SupportOptions,
     "train_linear": TrainLinearOptions,
     "train_nn": TrainNnOptions,
     "train_vae": TrainVaeOptions,

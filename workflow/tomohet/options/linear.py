@@ -1,4 +1,4 @@
-"""Options of the half maps, the linear model and the states."""
+"""Options of the half maps, the linear model, the states, and the test of subsets."""
 
 from pathlib import Path
 from typing import Literal
@@ -135,3 +135,43 @@ class StatesOptions(ParticleOptions, PlotOptions, SeedOptions, DeviceOptions):
         ge=1,
     )
     most: int = option(12, "Maximum number of states considered.", metavar="N", ge=1)
+
+
+class SupportOptions(ParticleOptions, PlotOptions, SeedOptions, DeviceOptions):
+    """Test whether a subset differs from the other particles by more than chance and noise explain."""
+
+    epilog = (
+        "Writes support.json with the verdict (supported, weak, not supported), control.png and the "
+        "difference in standard deviations of its noise; with --maps also local resolution, orientation "
+        "coverage and 3-D FSC, and with --workdir the FSC with the decoded volume."
+    )
+    one_of = (("members", "groups"),)
+    particles: Path = option(
+        ..., "Prepared store, or STAR file; --ind-ptcls gives the particles to compare.", POSITIONAL
+    )
+    linear: Path = option(..., "Output folder of train_linear on these particles.", metavar="DIR")
+    outdir: Path = option(..., "Output folder.", "-o", "--outdir")
+    members: Path | None = option(None, "A .pkl of the indices of the subset's particles.", metavar="PKL")
+    groups: Path | None = option(
+        None,
+        "Instead of one subset: a table with the columns particle and --column; each group of the column is "
+        "compared with all others.",
+        metavar="PARQUET",
+    )
+    column: str = option("state", "Column of --groups, of whole numbers.")
+    query: str | None = option(
+        None,
+        "Query that selected the members. If it compares only what the particle file states (tomogram, "
+        "positions, number of tilts), their images did not select them, and held-out tilts need not confirm "
+        "the difference (default: selected by images).",
+    )
+    maps: Path | None = option(
+        None, "Folder of the members' half maps, as backproject_voxel writes them.", metavar="DIR"
+    )
+    flip: bool = option(
+        False, "Whether the half maps were written with --flip; other maps are flipped alike."
+    )
+    workdir: Path | None = option(
+        None, "Output folder of train_vae or train_linear on these particles.", metavar="DIR"
+    )
+    epoch: str = option("latest", "Epoch, latest, -1 (final files) or the path of a convergence.json.")

@@ -49,6 +49,10 @@ class HalfPlane:
         """Return the number of points with |k| <= radius, which come first."""
         return int(torch.searchsorted(self.radius, torch.tensor(radius + 1e-4, device=self.radius.device)))
 
+    def first(self, n: int) -> "HalfPlane":
+        """Return the n points of smallest |k|."""
+        return HalfPlane(self.box, self.k[:n], self.radius[:n], self.frequency[:n])
+
     def _index(self) -> Tensor:
         kx, ky = self.k.long().unbind(-1)
         return (ky % self.box) * (self.box // 2 + 1) + kx

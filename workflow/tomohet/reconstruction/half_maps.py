@@ -160,15 +160,20 @@ def accumulate(
     *,
     recon_dose_weight: bool,
     recon_tilt_weight: bool,
+    parts: int = 2,
+    box: int | None = None,
     device: torch.device | str = "cpu",
-) -> tuple[Accumulator, Accumulator]:
-    """Insert image rows (n,) into accumulator 0 or 1, as `part` (n,) says; stream the images in chunks.
+) -> tuple[Accumulator, ...]:
+    """Insert image rows (n,) into the accumulators, as `part` (n,) says; stream the images in chunks.
+
+    parts : number of accumulators
+    box : of the maps; in a smaller box than the store's, images are used up to its Nyquist frequency
 
     Raises InputError that names the particle if an image is not finite.
     """
-    device = torch.device(device)
-    hp = store.half_plane.to(device)
-    sums = tuple(Accumulator.zeros(store.box, device) for _ in range(2))
+    device, box = torch.device(device), box or store.box
+    hp = store.half_plane.to(device).first(store.half_plane.prefix(box / 2))
+    sums = tuple(Accumulator.zeros(box, device) for _ in range(parts))
     step = max(1, POINTS_PER_CHUNK[device.type] // hp.n)
     with track(total=len(rows), unit="images", description="backprojecting") as progress:
         starts = range(0, len(rows), step)
@@ -177,7 +182,7 @@ def accumulate(
         for start, (chunk, data, params) in zip(starts, images, strict=True):
             gain = sent(store.gain[chunk], device)
             h, g = stored_transfer(params, hp, gain, dose=recon_dose_weight, tilt=recon_tilt_weight)
-            values, weights = g * data, g * h
+            values, weights = g * data[:, : hp.n], g * h
             for number, accumulator in enumerate(sums):
                 members = sent(np.flatnonzero(part[start : start + step] == number), device)
                 insert_slices(values[members], weights[members], params.rotation[members], hp, accumulator)

@@ -105,10 +105,7 @@ class Observations:
         on_host = store.half_plane
         self.n_rows = on_host.prefix(min(max_frequency * store.box, self.box / 2))
         self.n_shells = int(on_host.shell[self.n_rows - 1]) + 1
-        whole = on_host.to(self.device)
-        self.half_plane = HalfPlane(
-            whole.box, *(getattr(whole, name)[: self.n_rows] for name in ("k", "radius", "frequency"))
-        )
+        self.half_plane = on_host.to(self.device).first(self.n_rows)
         # Shells of the noise of images, and of the spectra of maps.
         self.shell = self.half_plane.shell
         self.spectral_shell = nearest_shell(self.half_plane.radius)

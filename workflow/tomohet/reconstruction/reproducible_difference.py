@@ -20,14 +20,19 @@ from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.particle_maps import particle_maps
 
-DIFFERENCE_BOXES = (16, 20, 24, 32)  # the statistic needs no finer maps than the linear model's start
+DIFFERENCE_BOXES = (16, 20, 24, 32)  # finer maps add little to differences that span several voxels
+DIFFERENCE_BYTES = 320 * 2**20  # of all difference maps
 PARTICLES_AT_ONCE = 512
 
 
-def difference_box(box: int, max_frequency: float) -> int:
-    """Return the smallest of DIFFERENCE_BOXES that holds `max_frequency` (cycles per pixel), or the largest."""
+def difference_box(box: int, max_frequency: float, n_maps: int) -> int:
+    """Return the smallest of DIFFERENCE_BOXES that holds `max_frequency` (cycles per pixel), or the largest.
+
+    It is reduced until `n_maps` fit into DIFFERENCE_BYTES.
+    """
     holding = [size for size in DIFFERENCE_BOXES if size >= 2 * max_frequency * box]
-    return min(box, holding[0] if holding else DIFFERENCE_BOXES[-1])
+    fitting = [size for size in DIFFERENCE_BOXES if 4 * n_maps * size**3 <= DIFFERENCE_BYTES]
+    return min(box, *holding[:1] or DIFFERENCE_BOXES[-1:], *fitting[-1:] or DIFFERENCE_BOXES[:1])
 
 
 def reproducible_power(observations: Observations, mean: MeanMap, labels: np.ndarray) -> np.ndarray:
@@ -35,7 +40,7 @@ def reproducible_power(observations: Observations, mean: MeanMap, labels: np.nda
 
     labels : (S, N) bool, which of the observations' particles belong to each subset
     """
-    box = difference_box(observations.store.box, observations.max_frequency)
+    box = difference_box(observations.store.box, observations.max_frequency, len(labels))
     source = sources(observations.store.particles)[observations.everyone]
     order = np.argsort(source, kind="stable")
     total, own = torch.zeros(len(labels), box**3), torch.zeros(len(labels), dtype=torch.float64)

@@ -12,9 +12,11 @@ Two controls are applied.
 
        T = sum_p (w z_p) (w g_p) = w M w.
 
-   It must exceed that of random subsets. Without a confirmed direction nothing supports the subset.
+   It must exceed that of random subsets, and that of the same subset with random signs of the gradients. The
+   former asks whether the subset follows the confirmed directions, the latter whether held-out tilts confirm
+   the direction along which it does. Without a confirmed direction nothing supports the subset.
 
-The larger of the two p-values counts.
+The largest of the p-values counts.
 """
 
 from dataclasses import dataclass
@@ -58,10 +60,10 @@ class Difference:
 
     n_members, n_others : numbers of particles
     p_random : probability that a random subset of equal size reproduces a difference of such power
-    p_held_out : probability that held-out tilts support a random subset as much; None if the subset was not
-        selected by its images
+    p_held_out : probability that held-out tilts support a random subset as much, or this one if they hold
+        noise alone; None if the subset was not selected by its images
     ratio : reproducible power of the difference over the root mean square of that of random subsets
-    power, held_out : (1 + draws,) statistics of the subset and of the random subsets
+    power : (1 + draws,) reproducible power of the subset and of the random subsets
     """
 
     n_members: int
@@ -70,11 +72,10 @@ class Difference:
     p_held_out: float | None
     ratio: float
     power: np.ndarray
-    held_out: np.ndarray | None
 
     @property
     def p_value(self) -> float:
-        """The larger of both p-values."""
+        """The larger of both p-values, which counts."""
         return max(self.p_random, 0.0 if self.p_held_out is None else self.p_held_out)
 
     @property
@@ -116,7 +117,7 @@ def differences_of(
     power = reproducible_power(observations, mean, labels.reshape(-1, len(particles)))
     power = power.reshape(labels.shape[:2])
     return [
-        _difference(own, of_draws, None if held_out is None else evidence(held_out, own))
+        _difference(own, of_draws, None if held_out is None else p_of_held_out(held_out, own, source, seed))
         for own, of_draws in zip(labels, power, strict=True)
     ]
 
@@ -132,21 +133,29 @@ def difference_of(store: Store, members: np.ndarray, others: np.ndarray, **optio
     return differences_of(store, particles, np.isin(particles, members)[None], **options)[0]
 
 
-def evidence(held_out: HeldOutTilts, labels: np.ndarray) -> np.ndarray:
-    """Return T (S,) of labels (S, N) bool; 0 without a confirmed direction."""
+def p_of_held_out(held_out: HeldOutTilts, labels: np.ndarray, source: np.ndarray, seed: int) -> float:
+    """Return the p-value of T among random subsets or among random signs, the larger of both.
+
+    It is 1 without a confirmed direction.
+
+    labels : (1 + draws, N) bool, of the subset and of random subsets
+    source : (N,) number of the particle whose images each particle has; copies have a common sign
+    """
     z, gradient = (np.asarray(table, np.float64) for table in (held_out.latents, held_out.gradient))
+    if not z.shape[1]:
+        return 1.0
     z = z - z.mean(0)
-    moment = gradient.T @ z
     weights = (labels - labels.mean(1, keepdims=True)) @ np.linalg.pinv(z).T
-    return np.einsum("si,ij,sj->s", weights, moment, weights)
+    of_draws = np.einsum("si,ij,sj->s", weights, gradient.T @ z, weights)
+    number = np.unique(source, return_inverse=True)[1]
+    of_source = np.bincount(number, weights=(z @ weights[0]) * (gradient @ weights[0]))
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (len(labels) - 1, len(of_source)))
+    of_signs = np.concatenate([of_draws[:1], signs @ of_source])
+    return max(p_value(of_draws), p_value(of_signs))
 
 
-def _difference(labels: np.ndarray, power: np.ndarray, held_out: np.ndarray | None) -> Difference:
-    p_held_out = None
-    if held_out is not None:
-        p_held_out = p_value(held_out) if held_out.any() else 1.0
-    spread = np.sqrt(np.square(power[1:]).mean())
-    n_members = int(labels[0].sum())
+def _difference(labels: np.ndarray, power: np.ndarray, p_held_out: float | None) -> Difference:
+    spread, n_members = np.sqrt(np.square(power[1:]).mean()), int(labels[0].sum())
     return Difference(
         n_members=n_members,
         n_others=labels.shape[1] - n_members,
@@ -154,7 +163,6 @@ def _difference(labels: np.ndarray, power: np.ndarray, held_out: np.ndarray | No
         p_held_out=p_held_out,
         ratio=float(power[0] / spread) if spread > 0 else 0.0,
         power=power,
-        held_out=held_out,
     )
 
 

@@ -12,8 +12,11 @@ from tomohet.report.tables import label_of
 MOST_HISTOGRAMS = 40
 LEADS = {
     "half maps": "Two independent half maps of the particles' images, without any network.",
+    "support": "Does the subset differ from the other particles by more than random subsets, and do held-out "
+    "tilts confirm it?",
     "linear": "Latents in closed form, with the poses in the model.",
     "states": "Every particle is assigned to one of a few maps, which are reconstructed from the images.",
+    "states support": "Does each state differ from all others by more than chance and noise?",
     "train_vae": "The network, judged by tilt images that trained nothing.",
     "siren": "Voxels that come and go together over the volumes, without a model.",
     "maven": "Occupancy of the model's pieces.",

@@ -6,7 +6,7 @@ from math import log
 from tomohet.rounds import layout
 from tomohet.rounds.measured import Measurement, sections
 from tomohet.rounds.progress import stages_of
-from tomohet.rounds.sizes import Sizes
+from tomohet.rounds.sizes import Sizes, sizes_read
 from tomohet.rounds.tree import parents_first
 from tomohet.rounds.work import (
     DATASET,
@@ -66,12 +66,12 @@ def estimates(
     first = DATASET if config["particles"] is None else DATASET[1:]
     found = [_stage(config, "", stage, dataset, known, machine) for stage in first]
     for name in parents_first(config["rounds"]):
-        stages = stages_of_round(
-            config,
-            maven=layout.MAVEN in stages_of(config, name),
-            proposing="auto" in config["rounds"][name],
-        )
-        found += [_stage(config, name, stage, rounds[name], known, machine) for stage in stages]
+        own = stages_of(config, name)
+        proposing = "auto" in config["rounds"][name]
+        stages = stages_of_round(config, layout.MAVEN in own, layout.SUPPORT in own, proposing)
+        for stage in stages:
+            sizes = sizes_read(stage, name, config, rounds)
+            found.append(_stage(config, name, stage, sizes, known, machine))
     return [*found, *(_stage(config, "", stage, dataset, known, machine) for stage in LAST)]
 
 

@@ -76,6 +76,14 @@ SUBSET = Stage(
     summary="summary.json",
 )
 HALF_MAPS = Stage("half maps", "subset", FSC, "Half maps", files=_HALF_MAPS, summary=RECONSTRUCTION)
+SUPPORT = Stage(
+    "support",
+    "subset",
+    "support.json",
+    "Subset against control",
+    files=("support.json",),
+    summary="support.json",
+)
 LINEAR = Stage(
     "linear",
     "linear",
@@ -86,6 +94,9 @@ LINEAR = Stage(
     by_particle=TABLE,
 )
 STATES = Stage("states", "states", TABLE, "States", summary="summary.json", by_particle=TABLE)
+STATES_SUPPORT = Stage(
+    "states support", "states", "support.json", "States against control", summary="support.json"
+)
 TRAIN_VAE = Stage(
     "train_vae",
     "train_vae",
@@ -137,8 +148,8 @@ PROPOSED = Stage(
 TRUTH = Stage("truth", "truth", "truth.json", "Truth", summary="truth.json")
 # In running order, up to the particle table and after it.
 ROUND_STAGES = (
-    SUBSET, HALF_MAPS, LINEAR, STATES, TRAIN_VAE, CONVERGENCE, ANALYZE, VOLUMES, ANALYZE_VOLUMES, SIREN,
-    MAVEN, PARTICLE_TABLE,
+    SUBSET, HALF_MAPS, SUPPORT, LINEAR, STATES, STATES_SUPPORT, TRAIN_VAE, CONVERGENCE, ANALYZE, VOLUMES,
+    ANALYZE_VOLUMES, SIREN, MAVEN, PARTICLE_TABLE,
 )  # fmt: skip
 AFTER_TABLE = (MAPBACK, TRUTH)
 ON_REQUEST = (PROPOSED,)

@@ -12,7 +12,7 @@ from tomohet.files.tables import read_csv
 from tomohet.files.text import read_yaml
 from tomohet.rounds import layout
 from tomohet.rounds.schema import with_defaults
-from tomohet.rounds.sizes import Sizes, dataset_sizes, round_sizes
+from tomohet.rounds.sizes import Sizes, dataset_sizes, round_sizes, sizes_read
 from tomohet.rounds.tree import stage_options
 from tomohet.rounds.work import DATASET, LAST, ROUND, work
 
@@ -97,7 +97,8 @@ def own_runs(results: Path, benchmarks: Path, device: str, threads: int) -> list
                 for stage in stages:
                     seconds = _seconds(notes / (name or "") / f"{stage}.tsv", stage, base)
                     if seconds is not None:
-                        amount = work(stage, sizes, options)
+                        of_stage = sizes_read(stage, name, config, rounds) if name else sizes
+                        amount = work(stage, of_stage, options)
                         where = "/".join(filter(None, (notes.name, name)))
                         found.append(
                             Measurement(stage, seconds, amount, device, kind, threads, where, notes.name)

@@ -75,9 +75,9 @@ def confidence_columns(table: pd.DataFrame, query: str | None) -> list[str]:
     They are the own confidences of the columns in the query, such as `state_probability` of `state`; without
     any, the round's `linear_confidence`. Raises InputError when the table has none.
     """
-    asked = columns_of(query) if query else []
+    asked = sorted(columns_of(query)) if query else []
     own = [name.format(column) for column in asked for name in CONFIDENCES]
-    found = [name for name in dict.fromkeys(own) if name in table]
+    found = [name for name in own if name in table]
     if found:
         return found
     if OF_THE_ROUND not in table:

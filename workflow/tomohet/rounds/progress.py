@@ -43,6 +43,8 @@ def is_locked(folder: Path) -> bool:
 def stages_of(config: dict, round_name: str) -> list[Stage]:
     """Return the stages of a round of the checked `config`, in running order, up to the particle table."""
     left_out = [layout.TRAIN_VAE, layout.CONVERGENCE] if config["latents"] == "linear" else []
+    if config["rounds"][round_name].get("parent") is None:
+        left_out.append(layout.SUPPORT)
     masks = stage_options(config, "maven", round_name)["masks"]
     if masks is None and not config["model"] and config["particles"]:
         left_out.append(layout.MAVEN)

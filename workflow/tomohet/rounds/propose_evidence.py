@@ -27,10 +27,11 @@ from tomohet.files.tables import read_table
 from tomohet.linear.poses import PoseEstimates
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.saved_model import SavedModel
+from tomohet.linear.subset_evidence import held_out_tilts
 from tomohet.particles.store import Store, open_store
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
-from tomohet.reconstruction.support import Difference, HeldOutTilts, differences_of
+from tomohet.reconstruction.support import Difference, differences_of
 from tomohet.rounds import layout
 from tomohet.rounds.propose_candidates import Candidate
 
@@ -100,10 +101,6 @@ class RoundData:
     def heterogeneous(self) -> bool:
         """Whether held-out tilts confirm that particles differ."""
         return self.split.b.shape[1] > 0
-
-    def held_out(self) -> HeldOutTilts:
-        """Return latents from the training tilts, and what held-out tilts say of them."""
-        return HeldOutTilts(self.split.used.cpu().numpy(), self.split.new_b.cpu().numpy())
 
 
 def map_coordinates(table: pd.DataFrame, basis: torch.Tensor) -> np.ndarray:
@@ -181,7 +178,7 @@ def evidence_of(
         store,
         particles,
         firsts[:, members],
-        held_out=data.held_out().of(rows),
+        held_out=held_out_tilts(data.split).of(rows),
         mean=mean,
         max_frequency=data.max_frequency,
         seed=seed,

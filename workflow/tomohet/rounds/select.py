@@ -54,10 +54,10 @@ def among(table: pd.DataFrame, indices: np.ndarray, source: str) -> np.ndarray:
     return indices
 
 
-def columns_of(query: str) -> list[str]:
-    """Name the columns in a query, each once, in the order of its text."""
+def columns_of(query: str) -> set[str]:
+    """Return the columns that a query compares; raise InputError for a query that is no expression."""
     tree, names, _ = _parse(query)
-    return list(dict.fromkeys(_columns(tree, names, query)))
+    return set(_columns(tree, names, query))
 
 
 def clauses(table: pd.DataFrame, query: str) -> list[Clause]:

@@ -91,6 +91,12 @@ def round_sizes(config: dict, folder: Path, dataset: Sizes) -> dict[str, Sizes]:
     return sizes
 
 
+def sizes_read(stage: str, name: str, config: dict, rounds: dict[str, Sizes]) -> Sizes:
+    """Return the sizes of what a stage of a round reads: `support` reads the parent's images as well."""
+    parent = config["rounds"][name].get("parent")
+    return rounds[parent] if stage == "support" and parent is not None else rounds[name]
+
+
 def _at_most(parent: Sizes, given: dict) -> Sizes:
     """Return the sizes of a round that has not selected yet, as far as its keys tell them."""
     least = [parent.particles]

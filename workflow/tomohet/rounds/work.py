@@ -19,25 +19,27 @@ FEATURES_PER_AXIS = 3  # of a box's pixels: sine and cosine of half of them, on 
 # Stages by the name of their rule: those of the dataset, and those of each round in running order.
 DATASET = ("simulate", "validate", "prepare", "homogeneous")
 ROUND = (
-    "select", "export_subset", "export_volume_series", "reconstruct_subset", "train_linear", "states",
-    "train_vae", "convergence", "analyze", "volumes", "analyze_volumes", "siren", "maven", "particle_table",
-    "mapback", "propose", "assess",
+    "select", "export_subset", "export_volume_series", "reconstruct_subset", "support", "train_linear",
+    "states", "train_vae", "convergence", "analyze", "volumes", "analyze_volumes", "siren", "maven",
+    "particle_table", "mapback", "propose", "assess",
 )  # fmt: skip
 LAST = ("report",)
 # Stages that compute on a GPU where there is one.
 ON_DEVICE = {
-    "simulate", "homogeneous", "reconstruct_subset", "train_linear", "states", "train_vae", "convergence",
-    "analyze", "volumes", "siren", "maven", "propose",
+    "simulate", "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae",
+    "convergence", "analyze", "volumes", "siren", "maven", "propose",
 }  # fmt: skip
 SHARED_BY_GPUS = {"train_linear", "train_vae", "volumes"}
 
 
-def stages_of_round(config: dict, maven: bool, proposing: bool = False) -> list[str]:
-    """Return the stages of a round of the checked `config`; `maven`: whether it measures anything.
+def stages_of_round(config: dict, maven: bool, parent: bool, proposing: bool) -> list[str]:
+    """Return the stages of a round of the checked `config`.
 
+    maven : whether it measures anything
+    parent : whether it has a parent round
     proposing : whether rounds are proposed for it
     """
-    left_out = set()
+    left_out = set() if parent else {"support"}
     if config["latents"] == "linear":
         left_out |= {"train_vae", "convergence"}
     if config["particles"] is not None:
@@ -125,6 +127,7 @@ WORK: dict[str, Callable[[Sizes, dict], float]] = {
     "export_subset": _rows,
     "export_volume_series": _rows,
     "reconstruct_subset": _points,
+    "support": _points,
     "train_linear": _points,
     "states": _points,
     "train_vae": _training,
@@ -166,6 +169,8 @@ def memory_bytes(stage: str, sizes: Sizes, options: dict) -> float:
         return kept + 2 * ROWS * width * 4 + 2**28
     if stage in ("homogeneous", "reconstruct_subset"):
         return 2 * 2 * 8 * maps
+    if stage == "support":
+        return min(2**30, 2 * 2 * 2 * 8 * maps)
     return 2**28 if stage in ON_DEVICE else 0
 
 
@@ -178,6 +183,8 @@ def disk_bytes(stage: str, sizes: Sizes, options: dict) -> float:
         return stored_bytes(sizes, options) + 250 * sizes.images
     if stage in ("homogeneous", "reconstruct_subset"):
         return 4 * a_map
+    if stage == "support":
+        return 3 * a_map
     if stage == "train_linear":
         return 12 * a_map + 1000 * sizes.particles
     if stage == "train_vae":

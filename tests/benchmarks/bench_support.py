@@ -1,0 +1,153 @@
+"""How often a subset is called supported: random, selected by noise, or truly different.
+
+    python tests/benchmarks/bench_support.py --folder DIR [--only SET ...] [--seeds 20] [--first-seed 0]
+
+Simulates sets of one structure and of two states (`SETS`; 120 particles, 13 tilts, box 24, poses off by 2
+degrees and 2 Å), fits the linear model with four basis maps, so that latents of pure noise are there, and
+compares subsets with the other particles (`reconstruction.support`). Latents are from all tilt images, as in
+a round.
+
+random: a third of the particles. true: the particles that have the block. The others are selected by
+latents: half or a fifth of the particles along the first latent (as a round would), half along the last
+latent, and the largest of four clusters. In sets of one structure these are selected by noise and by errors
+of poses. In sets of two states only the last latent is, provided that the truth does not correlate with it.
+Finished sets are kept in DIR/support.json; a table is printed at the end.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from bench_states import block
+from sklearn.cluster import KMeans
+from states_scores import truth_of
+
+from tomohet.commands import prepare
+from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.subset_evidence import held_out_tilts
+from tomohet.options import PrepareOptions
+from tomohet.particles.store import open_store
+from tomohet.reconstruction.support import differences_of
+from tomohet.simulation.config import config_from
+from tomohet.simulation.simulate import simulate
+
+COMMON = {
+    "n_particles": 120,
+    "box": 24,
+    "pixel_size": 14.0,
+    "tilt_step": 10.0,
+    "pose_error_deg": 2.0,
+    "pose_error_A": 2.0,
+    "dialect": "warp",
+}
+BASIS_MAPS = 4
+
+
+@dataclass(frozen=True)
+class SimulatedSet:
+    """Mass fraction of the block, its frequency, and the SNR."""
+
+    mass: float
+    frequency: float
+    snr: float = 0.05
+
+    def make(self, place: Path, seed: int) -> None:
+        """Simulate and prepare."""
+        blocks = [block("S1", self.mass, self.frequency)]
+        config = config_from(COMMON | {"blocks": blocks, "snr": self.snr, "seed": seed})
+        simulate(config, place / "simulated")
+        star = place / "simulated" / "particles.star"
+        prepare.run(PrepareOptions(particles=star, outdir=place / "prepared"))
+
+
+SETS = {
+    "one structure": SimulatedSet(0.08, 1.0),
+    "one structure, SNR 0.01": SimulatedSet(0.08, 1.0, 0.01),
+    "two states, 8 %": SimulatedSet(0.08, 0.5),
+    "two states, 4 %": SimulatedSet(0.04, 0.5),
+    "two states, 2 %": SimulatedSet(0.02, 0.5),
+    "two states, 8 %, SNR 0.01": SimulatedSet(0.08, 0.5, 0.01),
+    "rare state, 8 %": SimulatedSet(0.08, 0.15),
+}
+
+
+def measured(folder: Path, name: str, seed: int) -> list[dict]:
+    """Simulate a set, fit, compare its subsets; a row per subset."""
+    what, place = SETS[name], folder / f"{name.replace(' ', '-').replace(',', '')}.{seed}"
+    what.make(place, seed)
+    store = open_store(place / "prepared")
+    particles = np.arange(len(store.particles))
+    started = time.process_time()
+    model = fit_linear_model(store, particles, zdim=BASIS_MAPS, seed=seed)
+    fitted = time.process_time()
+    held_out = held_out_tilts(model.split)
+    present = truth_of(place).presence[:, 0].astype(bool)
+    subsets = selected(model.latents.mean.numpy(), present, seed)
+    moved = model.poses.corrected(store, particles)
+    found = differences_of(
+        moved, particles, np.stack(list(subsets.values())), held_out=held_out, mean=model.maps.mean, seed=seed
+    )
+    seconds = {"fit_s": fitted - started, "support_s": time.process_time() - fitted}
+    return [
+        {"set": name, "seed": seed, "subset": subset, "directions": held_out.latents.shape[1]}
+        | {"verdict": one.verdict, "p_random": one.p_random, "p_held_out": one.p_held_out, "ratio": one.ratio}
+        | {"with_truth": float(abs(np.corrcoef(members, present)[0, 1])) if "true" in subsets else 0.0}
+        | seconds
+        for (subset, members), one in zip(subsets.items(), found, strict=True)
+    ]
+
+
+def selected(z: np.ndarray, present: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Subsets by name, (N,) bool, from latents (N, K) and the truth (N,)."""
+    first, last = z[:, 0], z[:, -1]
+    label = KMeans(4, n_init=4, random_state=seed).fit_predict(z)
+    subsets = {
+        "random": np.random.default_rng(seed).permutation(len(z)) < len(z) // 3,
+        "first latent, half": first > np.median(first),
+        "first latent, fifth": first > np.quantile(first, 0.8),
+        "last latent, half": last > np.median(last),
+        "largest cluster": label == np.bincount(label).argmax(),
+    }
+    return subsets | ({"true": present} if present.any() and not present.all() else {})
+
+
+def table(rows: list[dict]) -> str:
+    """A Markdown table: how often each kind of subset has each verdict."""
+    lines = [
+        "| set | subset | sets | supported | weak | not supported | p < 0.01 among random subsets |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (name, subset), part in pd.DataFrame(rows).groupby(["set", "subset"], sort=False):
+        counts = [(part["verdict"] == verdict).sum() for verdict in ("supported", "weak", "not supported")]
+        alone = (part["p_random"] <= 0.01).sum()
+        lines.append(f"| {name} | {subset} | {len(part)} | {' | '.join(map(str, counts))} | {alone} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is missing, print all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
+    args = parser.parse_args()
+    file = args.folder / "support.json"
+    rows = json.loads(file.read_text()) if file.is_file() else []
+    done = {(row["set"], row["seed"]) for row in rows}
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        for name in args.only:
+            if (name, seed) not in done:
+                rows += measured(args.folder, name, seed)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(rows, indent=1) + "\n")
+    print(table([row for row in rows if row["set"] in args.only]))
+    print(pd.DataFrame(rows)[["fit_s", "support_s"]].mean().round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()
