@@ -54,6 +54,7 @@ include: "workflow/rules/maven.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/support.smk"
 include: "workflow/rules/mapback.smk"
+include: "workflow/rules/propose.smk"
 # What it all says
 include: "workflow/rules/truth.smk"
 include: "workflow/rules/report.smk"

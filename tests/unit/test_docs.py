@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tomohet.cli import options_of
-from tomohet.options.configuration import COMMANDS, STAGES, WORKFLOW_DEFAULTS
+from tomohet.options.configuration import COMMANDS, STAGES, WORKFLOW_DEFAULTS, Round
 from tomohet.options.schema import read_schema
 from tomohet.rounds.flags import flag_of
 from tomohet.rounds.schema import keys_of, stages
@@ -145,7 +145,7 @@ def test_keys_in_configurations_exist():
         config = yaml.safe_load(text)
         sections = {"": config} | {f"{name}.": own or {} for name, own in config.get("rounds", {}).items()}
         for where, section in sections.items():
-            allowed = known if where == "" else set(stages()) | {"parent", "select", "indices"}
+            allowed = known if where == "" else set(stages()) | set(Round.model_fields)
             wrong += [f"{page.name}: {where}{key}" for key in set(section) - allowed]
             for stage in set(section) & set(stages()):
                 looked_at += 1

@@ -102,6 +102,7 @@ def test_the_table_is_of_all_stages_and_gives_back_what_was_measured():
     table = table_of_devices()
     assert {one.stage for one in table if one.device == EPYC.device} == set(WORK)
     config = complete_config(yaml.safe_load((RULES.parents[1] / "config" / "config.yaml").read_text()))
+    config["rounds"]["all"]["auto"] = {}
     found = estimated(config, EPYC, table)
     for one in table:
         if one.device == EPYC.device and one.stage not in DATASET + LAST:
@@ -212,7 +213,7 @@ def test_sizes_of_a_particle_file_and_of_its_store(tiny, tiny_store, tmp_path):
 
 def test_the_command_prints_every_stage_and_the_sum(tmp_path, run_script, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rounds = {"all": {}, "some": {"parent": "all", "select": "x > 0"}}
+    rounds = {"all": {}, "some": {"parent": "all", "select": "x > 0", "auto": {}}}
     Path("my.yaml").write_text(yaml.safe_dump(GIVEN | {"rounds": rounds}))
     output = run_script("estimate", "my.yaml", "--device", "cpu").stdout
     lines = output.splitlines()
@@ -220,7 +221,7 @@ def test_the_command_prints_every_stage_and_the_sum(tmp_path, run_script, monkey
     assert "round some: at most 300 particles" in lines
     assert " ".join(lines[4].split()) == "round stage time range memory GPU memory disk measured on"
     stages = [line.split()[1] for line in lines if re.match(r"(dataset|all|some) +\w+  ", line)]
-    assert stages == [*DATASET, *(stage for stage in ROUND if stage != "support"), *ROUND, *LAST]
+    assert stages == [*DATASET, *(one for one in ROUND if one not in ("support", "propose")), *ROUND, *LAST]
     assert re.search(r"^all stages, one after another: .+ \(.+ to .+\), .+ GB on disk$", output, re.M)
 
 

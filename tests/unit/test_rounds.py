@@ -154,6 +154,14 @@ def test_select_command_writes_indices_and_counts(tmp_path, run_script):
         "       4 particles in the table",
         "       3 kmeans < 2",
         "       2 maven_A > 0.5   (1 without a value)",
+        "       2 left after: query kmeans < 2 and maven_A > 0.5",
+        "by tomogram:",
+        "       2 of        2  t1",
+        "       0 of        2  t2",
+        "by kmeans:",
+        "       1 of        2  0",
+        "       1 of        1  1",
+        "       0 of        1  2",
         "       2 of 4 selected",
     ]
     assert load_indices(tmp_path / "i.pkl").tolist() == [3, 5]

@@ -10,7 +10,8 @@ from tomohet.cli import options_of
 from tomohet.errors import InputError
 from tomohet.options.configuration import COMMANDS, STAGES, WORKFLOW_DEFAULTS
 from tomohet.rounds.config import complete_config, config_mistakes, read_config
-from tomohet.rounds.flags import command_line
+from tomohet.rounds.flags import command_line, selection_line
+from tomohet.rounds.inputs import selection_files
 from tomohet.rounds.reference import reference_page
 from tomohet.rounds.schema import keys_of, stages
 from tomohet.rounds.tree import stage_options
@@ -65,6 +66,23 @@ def config(**changes) -> dict:
             "rounds.a.train.encoder: backprojected starts from the linear model",
         ),
         ({"rounds": {"a": {"indices": "i.pkl"}}}, "rounds.a.indices: no such file: i.pkl"),
+        (
+            {"rounds": {"a": {"indices": "i.npy"}}},
+            "indices: found i.npy, expected a file .pkl or",
+        ),
+        ({"rounds": {"a": {"labels": "l.csv", "keep": [1]}}}, "rounds.a.labels: no such file: l.csv"),
+        ({"rounds": {"a": {"exclude": "bad.txt"}}}, "rounds.a.exclude: no such file: bad.txt"),
+        ({"rounds": {"a": {"exclude": "kmeans in [0"}}}, "rounds.a.exclude: 'kmeans in [0' is not a query"),
+        ({"rounds": {"a": {"keep": [1]}}}, "rounds.a: has 'keep' without 'labels'; they belong together"),
+        ({"rounds": {"a": {"labels": "l.txt"}}}, "rounds.a: has 'labels' without 'keep'"),
+        (
+            {"rounds": {"a": {"select": "x > 1", "indices": "i.pkl", "labels": "l.pkl", "keep": [1]}}},
+            "rounds.a: has 'select', 'indices' and 'labels'; keep one",
+        ),
+        ({"rounds": {"a": {"min_confidence": 2}}}, "rounds.a.min_confidence: found 2, expected at most 1"),
+        ({"rounds": {"a": {"sample": 0}}}, "rounds.a.sample: found 0, expected at least 1"),
+        ({"rounds": {"a": {"tomograms": "T1"}}}, "rounds.a.tomograms: found the text 'T1', expected a list"),
+        ({"rounds": {"a": {"samples": 5}}}, "rounds.a.samples: unknown key; did you mean 'sample'?"),
     ],
 )
 def test_mistake_is_named_with_its_remedy(changes, expected):
@@ -99,6 +117,24 @@ def test_what_depends_on_the_teacher_is_left_to_the_command():
     assert "--encoder" not in options and "--zdim" not in options
     options = command_line("train", {"encoder": "free", "zdim": 3, "march": 0.5})
     assert options == "--encoder free --zdim 3 --march 0.5"
+
+
+def test_what_chooses_a_rounds_particles_becomes_options_of_select(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "l.csv").touch()
+    (tmp_path / "bad.txt").touch()
+    given = {"labels": "l.csv", "keep": [3, "wide one"], "tomograms": ["T 1", "T2*"], "exclude": "bad.txt"}
+    given |= {"min_confidence": 0.5, "sample": 7, "sample_seed": 2, "train": {"epochs": 3}}
+    complete = complete_config(config(rounds={"a": given}))
+    options = options_of("select", ["t.parquet", "-o", "i.pkl", *shlex.split(selection_line(given))])
+    assert (options.keep, options.tomograms) == (("3", "wide one"), ("T 1", "T2*"))
+    assert (options.exclude, options.min_confidence, options.sample) == ("bad.txt", 0.5, 7)
+    assert (options.sample_seed, options.query) == (2, None)
+    assert selection_files(complete["rounds"]["a"]) == {"labels": "l.csv", "exclude": "bad.txt"}
+    query = {"select": "a > 1 and b == 'x'", "exclude": "c < 2"}
+    options = options_of("select", ["t.parquet", "--explain", *shlex.split(selection_line(query))])
+    assert (options.query, options.exclude) == ("a > 1 and b == 'x'", "c < 2")
+    assert selection_files(query) == {}
 
 
 def test_missing_dataset_is_said():

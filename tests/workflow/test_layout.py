@@ -8,7 +8,7 @@ import pytest
 from tomohet.rounds import layout
 
 RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules"
-STAGES_OF_ROUNDS = (*layout.ROUND_STAGES, *layout.AFTER_TABLE)
+STAGES_OF_ROUNDS = (*layout.ROUND_STAGES, *layout.AFTER_TABLE, *layout.ON_REQUEST)
 # Written beside a training's checkpoints, which Snakemake must not delete (`train.smk`).
 UNDECLARED = {"{round}/train_vae/summary.json"}
 

@@ -17,8 +17,8 @@ if WORKFLOW not in sys.path:
 
 from tomohet.errors import InputError
 from tomohet.rounds.config import complete_config
-from tomohet.rounds.flags import command_line
-from tomohet.rounds.inputs import linked_files, named_files, stack_digest
+from tomohet.rounds.flags import command_line, selection_line
+from tomohet.rounds.inputs import linked_files, named_files, selection_files, stack_digest
 from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
 from tomohet.rounds.requests import estimated, request
 from tomohet.rounds.tree import stage_options
@@ -29,6 +29,8 @@ except InputError as mistakes:
     raise WorkflowError(str(mistakes)) from None
 
 ROUNDS = CONFIG["rounds"]
+# Rounds that ask for a proposal.
+PROPOSING = [name for name, given in ROUNDS.items() if "auto" in given]
 SIMULATED = CONFIG["particles"] is None
 
 
@@ -129,12 +131,10 @@ def parent_table(wildcards):
 
 
 def selection(wildcards):
-    """The query or the indices of a round as options of `select`."""
+    """What chooses the particles of a round, as options of `select`."""
     given = ROUNDS[wildcards.round]
-    flags = {"select": "--query", "indices": "--indices", "parent": "--parent"}
-    return shlex.join(
-        word for key in flags if given.get(key) is not None for word in (flags[key], given[key])
-    )
+    parent = [] if given.get("parent") is None else ["--parent", given["parent"]]
+    return shlex.join(parent) + " " + selection_line(given)
 
 
 def exported_poses(wildcards, input):

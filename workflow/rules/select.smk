@@ -4,7 +4,7 @@
 rule select:
     input:
         table=parent_table,
-        indices=lambda wildcards: ROUNDS[wildcards.round].get("indices") or [],
+        files=lambda wildcards: list(selection_files(ROUNDS[wildcards.round]).values()),
     output:
         indices="<results>/{round}/subset/indices.pkl",
         summary="<results>/{round}/subset/summary.json",

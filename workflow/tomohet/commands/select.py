@@ -1,6 +1,7 @@
-"""Select particles by a query on a particle table, or by a file of indices."""
+"""Select particles by a query on a particle table, or by a file of indices or labels."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -9,10 +10,11 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import write_json, write_pickle
 from tomohet.files.digests import sealed
 from tomohet.files.overwriting import refuse_overwriting_inputs
-from tomohet.files.pickles import load_indices
 from tomohet.files.tables import read_table
 from tomohet.options import SelectOptions
-from tomohet.rounds.select import among, clauses, select
+from tomohet.options.selection import is_particle_list
+from tomohet.rounds.narrowing import chosen_in_steps, counted_by_group
+from tomohet.rounds.select import clauses
 from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ def run(options: SelectOptions) -> np.ndarray:
     if options.output is None and not options.explain:
         raise InputError("nothing to do: give -o FILE.pkl, or --explain")
     outputs = [file for file in (options.output, options.summary) if file is not None]
-    refuse_overwriting_inputs(outputs, [options.table, *([options.indices] if options.indices else [])])
+    refuse_overwriting_inputs(outputs, _inputs(options))
     table = read_table(options.table, {"particle": "whole numbers"})
     if "n_tilts" in table:
         # The store's table contains all particles of the input file, including particles without usable
@@ -33,13 +35,13 @@ def run(options: SelectOptions) -> np.ndarray:
     counts = clauses(table, options.query) if options.query else []
     if options.explain:
         print("\n".join(explained(counts, len(table))))
-    if options.query:
-        chosen = select(table, options.query)
-    elif options.indices:
-        chosen = among(table, load_indices(options.indices), str(options.indices))
-    else:
-        chosen = np.sort(table["particle"].to_numpy(np.int64))
+    steps = chosen_in_steps(table, options.query, options)
+    kept = steps[-1].left if steps else np.ones(len(table), bool)
+    chosen = np.sort(table["particle"].to_numpy(np.int64)[kept])
     if options.explain:
+        for step in steps:
+            print(f"{step.left.sum():8d} left after: {step.text}")
+        print("\n".join(counted_by_group(table, kept)))
         print(f"{len(chosen):8d} of {len(table)} selected")
     log.info("%d of %d particles selected", len(chosen), len(table))
     if options.output is not None:
@@ -53,9 +55,17 @@ def run(options: SelectOptions) -> np.ndarray:
             "n_particles": len(chosen),
             "n_parent": len(table),
             "conditions": [{"text": c.text, "n_true": c.n_true, "n_unknown": c.n_unknown} for c in counts],
+            "steps": [{"text": step.text, "n_left": int(step.left.sum())} for step in steps],
         }
         write_json(options.summary, summary | stated([selection_answer(summary)]))
     return chosen
+
+
+def _inputs(options: SelectOptions) -> list[Path]:
+    """Return the files that a selection reads."""
+    excluded = options.exclude if options.exclude and is_particle_list(options.exclude) else None
+    given = (options.table, options.indices, options.labels, excluded)
+    return [Path(file) for file in given if file is not None]
 
 
 def selection_answer(summary: dict) -> Answer:

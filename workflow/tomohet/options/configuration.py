@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 from tomohet.options import OPTIONS
 from tomohet.options.base import Options, option
 from tomohet.options.kinds import FileUnless
+from tomohet.options.selection import Selection
 from tomohet.options.simulation import Simulation
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -80,7 +81,7 @@ class Dataset(Options):
     )
 
 
-class Round(Options):
+class Round(Selection):
     """The keys of a round, beside the sections that it changes."""
 
     parent: str | None = option(
@@ -90,11 +91,6 @@ class Round(Options):
         None,
         'Query on the parent\'s particle table, such as "maven_A > 0.5 and kmeans in [0, 2]" or '
         'in_polygon("pc1", "pc2", [[0, 0], [1, 0], [0, 1]]); null keeps all.',
-    )
-    indices: str | None = option(
-        None,
-        "Instead of a query, a .pkl of particle indices (column particle of the table), as the report saves "
-        "it.",
     )
 
 
@@ -238,6 +234,11 @@ STAGES = {
         "units no_hydrogens no_waters density_mode model_origin align mask_threshold mask_extend "
         "mask_soft_edge scale no_background classes unit_groups plot_format resolution",
         MavenKeys,
+    ),
+    "auto": Stage(
+        "Rounds that are proposed for every round that has this section itself.",
+        OPTIONS["propose"],
+        "depth min_particles seed",
     ),
 }
 

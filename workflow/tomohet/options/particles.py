@@ -5,6 +5,7 @@ from typing import Literal
 
 from tomohet.options.base import POSITIONAL, Options, option
 from tomohet.options.kinds import Dialect
+from tomohet.options.selection import Selection
 from tomohet.options.shared import ParticleOptions, SeedOptions
 
 
@@ -156,22 +157,26 @@ class FilterStarOptions(Options):
     )
 
 
-class SelectOptions(Options):
-    """Select particles by a query on a particle table, or by a file of indices."""
+class SelectOptions(Selection):
+    """Select particles by a query on a particle table, or by a file of indices or labels."""
 
     epilog = "Example: select results/demo/all/particles.parquet --query 'kmeans in [0, 2]' --explain"
-    exclusive = (("query", "indices"),)
+    exclusive = (("query", "indices", "labels"),)
+    section = ""
     table: Path = option(..., "Particle table: <round>/particles.parquet or a prepared store's.", POSITIONAL)
     query: str | None = option(
         None,
         "Condition on the table's columns, in pandas' words; also "
         'in_polygon("pc1", "pc2", [[x, y], ...]). None: every particle.',
     )
-    indices: Path | None = option(None, "Particle indices instead of a query.", metavar="PKL")
     output: Path | None = option(None, "Indices of the selected particles.", "-o", "--output", metavar="PKL")
     summary: Path | None = option(None, "Also write the counts.", metavar="JSON")
     parent: str | None = option(None, "Name of the round the table belongs to, for the summary.")
-    explain: bool = option(False, "Print how many particles each condition keeps; -o is optional then.")
+    explain: bool = option(
+        False,
+        "Print how many particles each condition and each step keeps, of each tomogram, state and cluster; "
+        "-o is optional then.",
+    )
 
 
 class ParticleTableOptions(Options):

@@ -41,6 +41,17 @@ class ServeOptions(DeviceOptions):
     threads: int | None = option(None, "Threads of a computation (all cores).", metavar="N", ge=1)
 
 
+class ProposeOptions(SeedOptions, DeviceOptions):
+    """Propose rounds: divide a finished round's particles as long as maps differ and labels are stable."""
+
+    epilog = "The proposal is text for the configuration: nothing runs until you add it."
+    round_dir: Path = option(..., "Results folder of the round, e.g. results/demo/all.", POSITIONAL)
+    store: Path | None = option(None, "Prepared store (default: prepared beside the round).")
+    outdir: Path | None = option(None, "Output folder (ROUND_DIR/proposed).", "-o", "--outdir", metavar="DIR")
+    depth: int = option(2, "Most divisions on the way to a proposed round.", ge=1, le=8)
+    min_particles: int = option(50, "Fewest particles of a proposed round.", metavar="N", ge=10)
+
+
 class StatusOptions(Options):
     """Say which stages of which rounds are done, running or pending."""
 

@@ -13,9 +13,10 @@ from tomohet.report.collect import Results, Round
 
 MOST_ROUNDS = 2  # rounds that are proposed
 # Stages in the order of their answers. The leak audit is that of the linear model's latents.
-FINDERS = ("linear", "maven", "siren", "states")
+FINDERS = ("linear", "maven", "siren", "states", "proposed")
 JUDGED = (
-    "subset", "half maps", "support", "linear", "states support", "train_vae", "convergence", "siren", "maven"
+    "subset", "half maps", "support", "linear", "states support", "train_vae", "convergence", "siren",
+    "maven", "proposed",
 )  # fmt: skip
 AFTER_DETECTION = ("maven", "siren")  # what they find means something only where particles differ
 

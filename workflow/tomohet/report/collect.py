@@ -138,7 +138,7 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
     stages = {stage.name: stage.is_done(folder) for stage in STAGES}
     summaries = {
         stage.name: reader.json(stage.path(folder, stage.summary))
-        for stage in (layout.SUBSET, *STAGES)
+        for stage in (layout.SUBSET, *STAGES, *layout.ON_REQUEST)
         if stage.summary
     }
     wanted = _mapping(_mapping(config.get("rounds")).get(folder.name))

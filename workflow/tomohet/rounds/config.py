@@ -10,7 +10,7 @@ from tomohet.errors import InputError
 from tomohet.files.text import read_yaml
 from tomohet.files.values import refuse_vast
 from tomohet.options.schema import read_schema
-from tomohet.rounds.inputs import WILDCARD, paths_of
+from tomohet.rounds.inputs import WILDCARD, paths_of, selection_files
 from tomohet.rounds.network import network_mistakes
 from tomohet.rounds.schema import stages, with_defaults
 from tomohet.rounds.tree import tree_mistakes
@@ -121,9 +121,11 @@ def _missing_files(config: dict) -> list[str]:
     for round_name, options in (
         (config.get("rounds") or {}).items() if isinstance(config.get("rounds"), dict) else []
     ):
-        name = options.get("indices") if isinstance(options, dict) else None
-        if isinstance(name, str) and not Path(name).is_file():
-            lines.append(f"rounds.{round_name}.indices: no such file: {name} (looked for from {Path.cwd()})")
+        for key, name in selection_files(options if isinstance(options, dict) else {}).items():
+            if not Path(name).is_file():
+                lines.append(
+                    f"rounds.{round_name}.{key}: no such file: {name} (looked for from {Path.cwd()})"
+                )
         lines += _missing_options(f"rounds.{round_name}.", options)
     return lines + _missing_options("", config)
 
@@ -146,9 +148,10 @@ def _snakemakes_own(config: dict) -> list[str]:
     model, rounds = config.get("model"), config.get("rounds")
     names += [("model", name) for name in (model if isinstance(model, list) else [])]
     names += [
-        (f"rounds.{name}.indices", options.get("indices"))
+        (f"rounds.{name}.{key}", file)
         for name, options in (rounds.items() if isinstance(rounds, dict) else [])
         if isinstance(options, dict)
+        for key, file in selection_files(options).items()
     ]
     return [
         f"{key}: found {name}: Snakemake takes {WILDCARD.search(name)[0]} in it for a wildcard; "

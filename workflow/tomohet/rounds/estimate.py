@@ -76,7 +76,8 @@ def estimates(
     found = [of("", stage, dataset) for stage in first]
     for name in parents_first(config["rounds"]):
         own = stages_of(config, name)
-        stages = stages_of_round(config, maven=layout.MAVEN in own, parent=layout.SUPPORT in own)
+        proposing = "auto" in config["rounds"][name]
+        stages = stages_of_round(config, layout.MAVEN in own, layout.SUPPORT in own, proposing)
         found += [of(name, stage, sizes_read(stage, name, config, rounds)) for stage in stages]
     return [*found, *(of("", stage, dataset) for stage in LAST)]
 

@@ -2,6 +2,9 @@
 
 import shlex
 
+from tomohet.options import SelectOptions
+from tomohet.options.command_line import flags_of
+from tomohet.options.selection import Selection
 from tomohet.rounds.schema import keys_of
 
 
@@ -32,4 +35,15 @@ def command_line(stage: str, options: dict) -> str:
             words += [str(entry) for entry in value]
         elif value is not True:
             words.append(str(value))
+    return shlex.join(words)
+
+
+def selection_line(given: dict) -> str:
+    """Write the keys of a round that choose its particles as shell words of `tomohet select`."""
+    words = []
+    for key, name in {"select": "query", **{name: name for name in Selection.model_fields}}.items():
+        value = given.get(key)
+        if value is not None:
+            words.append(flags_of(name, SelectOptions.model_fields[name])[-1])
+            words += [str(entry) for entry in (value if isinstance(value, list) else [value])]
     return shlex.join(words)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from tomohet.options.selection import is_particle_list
 from tomohet.rounds.schema import keys_of
 
 HEAD_BYTES = 1 << 16  # of a STAR file, in which the names of a set's files stand
@@ -37,6 +38,16 @@ def paths_of(stage: str, options: dict) -> dict[str, list[str]]:
         key: _paths_in(schema, options.get(key))
         for key, schema in keys_of(stage).items()
         if schema.get("path") and "words" not in schema
+    }
+
+
+def selection_files(given: dict) -> dict[str, str]:
+    """Return the files that the selection of a round names, by key; `exclude` may be a query instead."""
+    values = {key: given.get(key) for key in ("indices", "labels", "exclude")}
+    return {
+        key: value
+        for key, value in values.items()
+        if isinstance(value, str) and (key != "exclude" or is_particle_list(value))
     }
 
 

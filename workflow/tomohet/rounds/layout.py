@@ -141,6 +141,10 @@ MAVEN = Stage(
 )
 PARTICLE_TABLE = Stage("table", "", TABLE, files=(TABLE,))
 MAPBACK = Stage("mapback", "mapback", "")
+ROUNDS = "rounds.yaml"  # proposed rounds, a configuration
+PROPOSED = Stage(
+    "proposed", "proposed", "proposal.json", files=(ROUNDS, "proposal.json"), summary="proposal.json"
+)
 TRUTH = Stage("truth", "truth", "truth.json", "Truth", summary="truth.json")
 # In running order, up to the particle table and after it.
 ROUND_STAGES = (
@@ -148,6 +152,7 @@ ROUND_STAGES = (
     ANALYZE_VOLUMES, SIREN, MAVEN, PARTICLE_TABLE,
 )  # fmt: skip
 AFTER_TABLE = (MAPBACK, TRUTH)
+ON_REQUEST = (PROPOSED,)
 
 
 def block_map(number: object) -> str:

@@ -28,10 +28,13 @@ rounds:
   bound:   {parent: all, select: "maven_A > 0.5"}
   unbound: {parent: all, select: "maven_A <= 0.5", train: {epochs: 20}}
   class_a: {parent: bound, select: "kmeans in [0, 2]"}
+  trial:   {parent: all, exclude: bad.txt, tomograms: [TS_0*], min_confidence: 0.5, sample: 500}
 ```
 
 A query names columns of the parent's particle table, `results/<dataset>/<parent>/particles.parquet`;
-`tomohet select TABLE --query QUERY --explain` says how many particles each of its conditions keeps.
+`tomohet select TABLE --query QUERY --explain` says how many particles each of its conditions keeps, and how
+many of each tomogram, state and cluster are left. Its options are the keys below
+([how to choose the particles of a round](../docs/howto/rounds.md)).
 Of the linear model there are `linear_z1`, `linear_z2`, ..., its latents in standard deviations, the one with
 the most power in the maps first, and `linear_confidence`, 0 to 1: the share of what distinguishes a particle
 that its own images have settled. `linear_confidence > 0.5` leaves out particles of few or noisy tilts, whose

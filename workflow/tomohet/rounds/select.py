@@ -1,4 +1,4 @@
-"""A subset of particles: a query on the particle table, or indices given in a file."""
+"""A query on the particle table: the particles that fulfil it, and its conditions one by one."""
 
 import ast
 import difflib
@@ -30,7 +30,7 @@ def select(table: pd.DataFrame, query: str) -> np.ndarray:
     point of the two columns lies inside the outline. Raises InputError for a query that is no expression, for
     an unknown column (naming the nearest), and when no particle fulfils it.
     """
-    chosen = _evaluate(table, query)
+    chosen = fulfilling(table, query)
     if not chosen.any():
         counts = "; ".join(f"{c.text}: {c.n_true}" for c in clauses(table, query))
         raise InputError(f"query '{query}' selects none of {len(table)} particles ({counts})")
@@ -54,6 +54,12 @@ def among(table: pd.DataFrame, indices: np.ndarray, source: str) -> np.ndarray:
     return indices
 
 
+def columns_of(query: str) -> set[str]:
+    """Return the columns that a query compares; raise InputError for a query that is no expression."""
+    tree, names, _ = _parse(query)
+    return set(_columns(tree, names, query))
+
+
 def clauses(table: pd.DataFrame, query: str) -> list[Clause]:
     """Count the particles that fulfil each of the query's top-level `and` conditions."""
     tree, names, _ = _parse(query)
@@ -63,17 +69,12 @@ def clauses(table: pd.DataFrame, query: str) -> list[Clause]:
         text = _restore(ast.unparse(part), names)
         columns = [column for column in _columns(part, names, query) if column in table]
         unknown = int(table[columns].isna().any(axis=1).sum())
-        rows.append(Clause(text, int(_evaluate(table, text).sum()), unknown))
+        rows.append(Clause(text, int(fulfilling(table, text).sum()), unknown))
     return rows
 
 
-def columns_of(query: str) -> set[str]:
-    """Return the columns that a query compares; raise InputError for a query that is no expression."""
-    tree, names, _ = _parse(query)
-    return set(_columns(tree, names, query))
-
-
-def _evaluate(table: pd.DataFrame, query: str) -> np.ndarray:
+def fulfilling(table: pd.DataFrame, query: str) -> np.ndarray:
+    """Tell which rows of `table` (N,) fulfil the query; errors as of `select`, but none may do."""
     tree, names, text = _parse(query)
     for column in _columns(tree, names, query):
         if column not in table.columns:

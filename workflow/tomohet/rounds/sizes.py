@@ -5,12 +5,14 @@ from math import pi
 from pathlib import Path
 
 from tomohet.errors import InputError
-from tomohet.files.pickles import load_indices
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.store_files import read_description
 from tomohet.rounds import layout
 from tomohet.rounds.counting import counted
+from tomohet.rounds.particle_lists import n_listed
 from tomohet.rounds.tree import parents_first
+
+OPEN = ("select", "labels", "exclude", "min_confidence", "tomograms")  # how many they keep is not known yet
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,9 @@ def round_sizes(config: dict, folder: Path, dataset: Sizes) -> dict[str, Sizes]:
         parent = sizes[given["parent"]] if given.get("parent") else dataset
         selected = layout.SUBSET.path(folder / name, layout.SUBSET.last)
         if selected.is_file():
-            sizes[name] = replace(parent.of(len(_read(selected))), most=False)
-        elif given.get("indices"):
-            sizes[name] = parent.of(min(len(_read(Path(given["indices"]))), parent.particles))
+            sizes[name] = replace(parent.of(_listed(selected)), most=False)
         else:
-            sizes[name] = replace(parent, most=parent.most or given.get("select") is not None)
+            sizes[name] = _at_most(parent, given)
     return sizes
 
 
@@ -107,8 +107,19 @@ def sizes_read(stage: str, name: str, config: dict, rounds: dict[str, Sizes]) ->
     return rounds[parent] if stage == "support" and parent is not None else rounds[name]
 
 
-def _read(path: Path):
+def _at_most(parent: Sizes, given: dict) -> Sizes:
+    """Return the sizes of a round that has not selected yet, as far as its keys tell them."""
+    least = [parent.particles]
+    if given.get("indices"):
+        least.append(_listed(Path(given["indices"])))
+    if given.get("sample"):
+        least.append(given["sample"])
+    unknown = any(given.get(key) is not None for key in OPEN) and not given.get("sample")
+    return replace(parent.of(min(least)), most=unknown or (parent.most and len(least) == 1))
+
+
+def _listed(path: Path) -> int:
     try:
-        return load_indices(path)
+        return n_listed(path)
     except InputError as error:
         raise InputError(f"{error}; the number of particles of a round is read from there") from error

@@ -4,10 +4,14 @@ import ast
 import difflib
 
 from tomohet.errors import InputError
+from tomohet.options.selection import FILES, is_particle_list
 from tomohet.rounds.layout import CONFIG, DATASET_STAGES, REPORT, SERVED
 from tomohet.rounds.polygons import polygons
+from tomohet.rounds.select import QUOTED_NAME
 
 RESERVED = {CONFIG, REPORT, SERVED} | {stage.folder for stage in DATASET_STAGES}
+
+WAYS = ("select", "indices", "labels")  # of naming a round's particles
 
 
 def tree_mistakes(rounds: dict) -> list[str]:
@@ -24,21 +28,39 @@ def tree_mistakes(rounds: dict) -> list[str]:
             near = difflib.get_close_matches(parent, options, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             lines.append(f"rounds.{name}.parent: no round '{parent}'; there are {', '.join(options)}{hint}")
-        if given.get("select") is not None and given.get("indices") is not None:
-            lines.append(f"rounds.{name}: has both 'select' and 'indices'; keep one")
-        if isinstance(given.get("select"), str):
-            lines += _query_mistakes(name, given["select"])
+        lines += _selection_mistakes(name, given)
     return lines + _cycle_mistakes(options)
 
 
-def _query_mistakes(name: str, query: str) -> list[str]:
+def _selection_mistakes(name: str, given: dict) -> list[str]:
+    lines = []
+    ways = [key for key in WAYS if given.get(key) is not None]
+    if len(ways) > 1:
+        both = "both " if len(ways) == 2 else ""
+        quoted = [f"'{way}'" for way in ways]
+        lines.append(f"rounds.{name}: has {both}{', '.join(quoted[:-1])} and {quoted[-1]}; keep one")
+    if (given.get("labels") is None) != (given.get("keep") is None):
+        found, missing = ("labels", "keep") if given.get("keep") is None else ("keep", "labels")
+        lines.append(f"rounds.{name}: has '{found}' without '{missing}'; they belong together")
+    for key in ("select", "exclude"):
+        query = given.get(key)
+        if isinstance(query, str) and not (key == "exclude" and is_particle_list(query)):
+            lines += _query_mistakes(f"rounds.{name}.{key}", query)
+    for key in ("indices", "labels"):
+        file = given.get(key)
+        if isinstance(file, str) and not is_particle_list(file):
+            lines.append(f"rounds.{name}.{key}: found {file}, expected a file {' or '.join(FILES)}")
+    return lines
+
+
+def _query_mistakes(where: str, query: str) -> list[str]:
     try:
-        polygons(ast.parse(query.replace("`", "").strip(), mode="eval"), query)
+        polygons(ast.parse(QUOTED_NAME.sub("column", query).strip(), mode="eval"), query)
     except SyntaxError:
         example = "maven_A > 0.5 and kmeans in [0, 2]"
-        return [f"rounds.{name}.select: '{query}' is not a query; a query looks like: {example}"]
+        return [f"{where}: '{query}' is not a query; a query looks like: {example}"]
     except InputError as error:
-        return [f"rounds.{name}.select: {error}"]
+        return [f"{where}: {error}"]
     return []
 
 

@@ -21,22 +21,23 @@ DATASET = ("simulate", "validate", "prepare", "homogeneous")
 ROUND = (
     "select", "export_subset", "export_volume_series", "reconstruct_subset", "support", "train_linear",
     "states", "train_vae", "convergence", "analyze", "volumes", "analyze_volumes", "siren", "maven",
-    "particle_table", "mapback", "assess",
+    "particle_table", "mapback", "propose", "assess",
 )  # fmt: skip
 LAST = ("report",)
 # Stages that compute on a GPU where there is one.
 ON_DEVICE = {
     "simulate", "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae",
-    "convergence", "analyze", "volumes", "siren", "maven",
+    "convergence", "analyze", "volumes", "siren", "maven", "propose",
 }  # fmt: skip
 SHARED_BY_GPUS = {"train_linear", "train_vae", "volumes"}
 
 
-def stages_of_round(config: dict, maven: bool, parent: bool) -> list[str]:
+def stages_of_round(config: dict, maven: bool, parent: bool, proposing: bool) -> list[str]:
     """Return the stages of a round of the checked `config`.
 
     maven : whether it measures anything
     parent : whether it has a parent round
+    proposing : whether rounds are proposed for it
     """
     left_out = set() if parent else {"support"}
     if config["latents"] == "linear":
@@ -47,6 +48,8 @@ def stages_of_round(config: dict, maven: bool, parent: bool) -> list[str]:
         left_out |= {"export_volume_series", "mapback"}
     if not maven:
         left_out |= {"maven"}
+    if not proposing:
+        left_out |= {"propose"}
     return [stage for stage in ROUND if stage not in left_out]
 
 
@@ -138,6 +141,7 @@ WORK: dict[str, Callable[[Sizes, dict], float]] = {
     "maven": _voxels,
     "particle_table": _rows,
     "mapback": _rows,
+    "propose": _points,
     "assess": _voxels,
     "report": _rows,
 }
