@@ -23,6 +23,7 @@ include: "workflow/rules/common.smk"
 rule all:
     input:
         "<results>/report.html",
+        "<results>/lineage.json",
 
 
 # Seconds of work on small tables: not worth a job of a cluster.
@@ -33,6 +34,7 @@ localrules:
     export_subset,
     export_volume_series,
     mapback,
+    lineage,
     particle_table,
 
 
@@ -56,3 +58,4 @@ include: "workflow/rules/mapback.smk"
 # What it all says
 include: "workflow/rules/truth.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/lineage.smk"

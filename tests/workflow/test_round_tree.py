@@ -109,6 +109,7 @@ def test_dry_run_shows_every_job_of_every_round(tmp_path):
         "homogeneous",
         "write_config",
         "report",
+        "lineage",
     }
 
 
@@ -146,7 +147,7 @@ def test_editing_a_round_runs_it_and_its_children_again(finished):
     jobs = planned(finished, edited(bound={"parent": "all", "select": "maven_S1 > 0.6"}))
     assert {round_ for _, round_ in jobs} == {"bound", "class_a", ""}
     assert {rule for rule, round_ in jobs if round_ == "bound"} == STAGES_OF_A_ROUND
-    assert {rule for rule, round_ in jobs if not round_} == {"write_config", "report"}
+    assert {rule for rule, round_ in jobs if not round_} == {"write_config", "report", "lineage"}
 
 
 def test_a_new_round_runs_alone(finished):
@@ -169,6 +170,7 @@ def test_plot_option_trains_nothing_again(finished):
         ("assess", "class_a"),
         ("write_config", ""),
         ("report", ""),
+        ("lineage", ""),
     }
 
 

@@ -4,10 +4,20 @@ import ast
 import difflib
 
 from tomohet.errors import InputError
-from tomohet.rounds.layout import CONFIG, DATASET_STAGES, REPORT, SERVED
+from tomohet.rounds.layout import (
+    CONFIG,
+    DATASET_STAGES,
+    LINEAGE,
+    LINEAGE_FIGURES,
+    METHODS,
+    REPORT,
+    SERVED,
+)
 from tomohet.rounds.polygons import polygons
 
-RESERVED = {CONFIG, REPORT, SERVED} | {stage.folder for stage in DATASET_STAGES}
+RESERVED = {CONFIG, REPORT, SERVED, LINEAGE, METHODS, *LINEAGE_FIGURES} | {
+    stage.folder for stage in DATASET_STAGES
+}
 
 
 def tree_mistakes(rounds: dict) -> list[str]:
