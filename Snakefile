@@ -24,6 +24,7 @@ rule all:
     input:
         "<results>/report.html",
         "<results>/lineage.json",
+        expand("<results>/{round}/subset/handover", round=ROUNDS),
 
 
 # Seconds of work on small tables: not worth a job of a cluster.
@@ -34,6 +35,7 @@ localrules:
     export_subset,
     export_volume_series,
     mapback,
+    handover,
     lineage,
     particle_table,
 
@@ -55,6 +57,7 @@ include: "workflow/rules/siren.smk"
 include: "workflow/rules/maven.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/mapback.smk"
+include: "workflow/rules/handover.smk"
 # What it all says
 include: "workflow/rules/truth.smk"
 include: "workflow/rules/report.smk"

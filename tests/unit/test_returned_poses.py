@@ -18,6 +18,7 @@ from particle_files import (
 from scipy.spatial.transform import Rotation
 
 from tomohet.files.atomic import write_pickle
+from tomohet.particles.dialects import read_particles
 from tomohet.particles.store import open_store
 
 TURN_DEG, MOVE_PX = 5.0, 1.5
@@ -179,3 +180,15 @@ def test_poses_of_an_optimisation_set_come_back(tmp_path):
     assert turned[~of_one].max() < 1e-3
     told = json.loads((posed.folder / "poses_from.json").read_text())
     assert told["n_changed"] == 2 and 3 < told["largest_shift_A"] <= 6
+
+
+def test_the_returned_file_is_exported_by_the_numbers_of_the_input(series, tmp_path):
+    star, table = series
+    back = given_back(tmp_path / "job", refined(table))
+    write_pickle(tmp_path / "some.pkl", np.array([1, 4]))
+    out = tmp_path / "out.star"
+    done = run_here("filter_star", back, "--particles", star, "--ind", tmp_path / "some.pkl", "-o", out)
+    assert done.returncode == 0, done.stderr
+    names = read_particles(star).particles["source_id"].iloc[[1, 4]]
+    chosen = read_particles(out)
+    assert set(chosen.particles["source_id"]) == set(names) and len(chosen.images) == 2 * N_TILTS

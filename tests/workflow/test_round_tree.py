@@ -30,6 +30,7 @@ STAGES_OF_A_ROUND = {
     "select",
     "export_subset",
     "export_volume_series",
+    "handover",
     "reconstruct_subset",
     "train_linear",
     "states",

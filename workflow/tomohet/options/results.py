@@ -42,6 +42,13 @@ class MethodsOptions(Options):
     output: Path | None = option(None, "File to write (printed).", "-o", "--output", metavar="MD")
 
 
+class HandoverOptions(Options):
+    """Collect a round's particles, maps and mask for other programs, with a README on how to go on."""
+
+    round_dir: Path = option(..., "Results folder of the round, e.g. results/demo/bound.", POSITIONAL)
+    outdir: Path | None = option(None, "Folder to write (ROUND_DIR/subset/handover).", "-o", "--outdir")
+
+
 class ServeOptions(DeviceOptions):
     """Serve the report in a browser, with volumes at any latents and means of any particles on request."""
 

@@ -138,7 +138,8 @@ ROUND_STAGES = (
     SUBSET, HALF_MAPS, LINEAR, STATES, TRAIN_VAE, CONVERGENCE, ANALYZE, VOLUMES, ANALYZE_VOLUMES, SIREN,
     MAVEN, PARTICLE_TABLE,
 )  # fmt: skip
-AFTER_TABLE = (MAPBACK, TRUTH)
+HANDOVER = Stage("hand-over", "subset/handover", "README.txt")
+AFTER_TABLE = (MAPBACK, HANDOVER, TRUTH)
 
 
 def block_map(number: object) -> str:
