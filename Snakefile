@@ -23,6 +23,8 @@ include: "workflow/rules/common.smk"
 rule all:
     input:
         "<results>/report.html",
+        "<results>/lineage.json",
+        expand("<results>/{round}/subset/handover", round=ROUNDS),
 
 
 # Seconds of work on small tables: not worth a job of a cluster.
@@ -33,6 +35,8 @@ localrules:
     export_subset,
     export_volume_series,
     mapback,
+    handover,
+    lineage,
     particle_table,
 
 
@@ -55,6 +59,8 @@ include: "workflow/rules/table.smk"
 include: "workflow/rules/support.smk"
 include: "workflow/rules/mapback.smk"
 include: "workflow/rules/propose.smk"
+include: "workflow/rules/handover.smk"
 # What it all says
 include: "workflow/rules/truth.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/lineage.smk"

@@ -9,6 +9,7 @@ from tomohet.rounds import layout
 
 RULES = Path(__file__).resolve().parents[2] / "workflow" / "rules"
 STAGES_OF_ROUNDS = (*layout.ROUND_STAGES, *layout.AFTER_TABLE, *layout.ON_REQUEST)
+OF_DATASET = (layout.REPORT, layout.CONFIG, layout.LINEAGE, *layout.LINEAGE_FIGURES, layout.METHODS)
 # Written beside a training's checkpoints, which Snakemake must not delete (`train.smk`).
 UNDECLARED = {"{round}/train_vae/summary.json"}
 
@@ -41,7 +42,7 @@ def test_the_rules_declare_what_the_layout_names():
     files, folders = outputs()
     assert len(folders) > 5 and len(files) > 20
     of_rounds = declared("{round}", STAGES_OF_ROUNDS)
-    assert files | folders == of_rounds | declared("", layout.DATASET_STAGES) | {layout.REPORT, layout.CONFIG}
+    assert files | folders == of_rounds | declared("", layout.DATASET_STAGES) | {*OF_DATASET}
 
 
 @pytest.mark.parametrize("rules", sorted(RULES.glob("*.smk")), ids=lambda path: path.name)

@@ -30,6 +30,7 @@ STAGES_OF_A_ROUND = {
     "select",
     "export_subset",
     "export_volume_series",
+    "handover",
     "reconstruct_subset",
     "train_linear",
     "states",
@@ -110,6 +111,7 @@ def test_dry_run_shows_every_job_of_every_round(tmp_path):
         "homogeneous",
         "write_config",
         "report",
+        "lineage",
     }
 
 
@@ -147,7 +149,7 @@ def test_editing_a_round_runs_it_and_its_children_again(finished):
     jobs = planned(finished, edited(bound={"parent": "all", "select": "maven_S1 > 0.6"}))
     assert {round_ for _, round_ in jobs} == {"bound", "class_a", ""}
     assert {rule for rule, round_ in jobs if round_ == "bound"} == STAGES_OF_A_ROUND | {"support"}
-    assert {rule for rule, round_ in jobs if not round_} == {"write_config", "report"}
+    assert {rule for rule, round_ in jobs if not round_} == {"write_config", "report", "lineage"}
 
 
 def test_a_new_round_runs_alone(finished):
@@ -170,6 +172,7 @@ def test_plot_option_trains_nothing_again(finished):
         ("assess", "class_a"),
         ("write_config", ""),
         ("report", ""),
+        ("lineage", ""),
     }
 
 

@@ -49,6 +49,9 @@ VOLUME_SERIES = "<results>/simulated/volumes.star" if SIMULATED else CONFIG["vol
 # The STAR files that an optimisation set names: who reads the set reads them too.
 PARTICLES_LINKED = [] if SIMULATED else linked_files(PARTICLES, CONFIG["datadir"])
 VOLUME_SERIES_LINKED = [] if SIMULATED else linked_files(VOLUME_SERIES, CONFIG["datadir"])
+# Exported poses are those that were prepared: another program's, if it gave the particles back.
+POSED = None if SIMULATED else CONFIG["prepare"]["poses_from"]
+POSED_LINKED = linked_files(POSED, CONFIG["datadir"])
 # With refined poses, exports of a round wait for its own linear model; else they need none.
 EXPORTED_POSES = "<results>/{round}/linear/poses.parquet" if CONFIG["export"]["refined_poses"] else []
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
@@ -135,6 +138,11 @@ def selection(wildcards):
     given = ROUNDS[wildcards.round]
     parent = [] if given.get("parent") is None else ["--parent", given["parent"]]
     return shlex.join(parent) + " " + selection_line(given)
+
+
+def counted_particles(wildcards, input):
+    """The file whose particles the indices count, as an option, where another is exported."""
+    return shlex.join(["--particles", str(input.counted)] if input.counted else [])
 
 
 def exported_poses(wildcards, input):

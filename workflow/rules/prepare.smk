@@ -6,6 +6,7 @@ rule prepare:
         particles=PARTICLES,
         linked=PARTICLES_LINKED,
         named=named("prepare"),
+        posed_linked=POSED_LINKED,
         validation="<results>/validation/validation.json",
     output:
         store="<results>/prepared/store.yaml",

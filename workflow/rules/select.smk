@@ -27,8 +27,10 @@ rule select:
 
 rule export_subset:
     input:
-        star=PARTICLES,
-        linked=PARTICLES_LINKED,
+        star=POSED or PARTICLES,
+        linked=POSED_LINKED if POSED else PARTICLES_LINKED,
+        counted=PARTICLES if POSED else [],
+        counted_linked=PARTICLES_LINKED if POSED else [],
         indices="<results>/{round}/subset/indices.pkl",
         poses=EXPORTED_POSES,
     output:
@@ -44,11 +46,12 @@ rule export_subset:
         **needs("export_subset"),
     params:
         datadir=datadir,
+        counted=counted_particles,
         poses=exported_poses,
     shell:
         "logged {log:q} {resources.attempt}"
-        " tomohet filter_star {input.star:q} {params.datadir} --ind {input.indices:q} {params.poses}"
-        " -o {output:q}"
+        " tomohet filter_star {input.star:q} {params.datadir} {params.counted} --ind {input.indices:q}"
+        " {params.poses} -o {output:q}"
 
 
 rule export_volume_series:

@@ -97,10 +97,8 @@ def _selected(options: FilterStarOptions, particles, star_type: str):
         raise InputError("--ind and --labels exclude each other")
     if bool(options.labels) != bool(options.labels_sel):
         raise InputError("--labels and --labels-sel belong together: give both")
-    if options.particles and (options.labels or options.ind_type == "image" or star_type == "imageseries"):
-        raise InputError(
-            "--particles requires --ind with --ind-type particle, and a file with one row per particle"
-        )
+    if options.particles and (options.labels or options.ind_type == "image"):
+        raise InputError("--particles requires --ind with --ind-type particle")
     if options.ind_type == "image" and star_type != "imageseries":
         raise InputError(
             f"--ind-type image: a file of type {star_type} has one row per particle, not per image"

@@ -168,7 +168,7 @@ STAGES = {
         "Which images are read and how they are prepared.",
         OPTIONS["prepare"],
         "source_software symmetry_expanded ind_ptcls ind_imgs sort_ptcl_imgs use_first_ntilts "
-        "use_first_nptcls uninvert_data no_window window_r dtype norm window_r_outer rescale box",
+        "use_first_nptcls uninvert_data no_window window_r dtype norm window_r_outer rescale box poses_from",
         of_rounds=False,
     ),
     "homogeneous": Stage(

@@ -71,6 +71,12 @@ class PrepareOptions(ParticleOptions, SeedOptions):
         unit="Å",
         gt=0,
     )
+    poses_from: Path | None = option(
+        None,
+        "STAR file of the same particles, as another program gave it back: its angles and shifts replace "
+        "those of the input. Images are recognised by stack and section, else by their particle's name.",
+        metavar="STAR",
+    )
     box: int | None = option(
         None,
         "Box after --rescale, even (default: keeps the field of view).",

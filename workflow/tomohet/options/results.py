@@ -24,6 +24,31 @@ class ReportOptions(Options):
     )
 
 
+class LineageOptions(Options):
+    """Write where the particles of each round come from: queries, counts, digests, seeds, verdicts."""
+
+    epilog = "Reads files alone. Stages that have not run are left out."
+    results: Path = option(..., "Results folder of one dataset, e.g. results/demo.", POSITIONAL)
+    folder: Path | None = option(
+        None, "Folder of lineage.json, lineage.png and lineage.svg (RESULTS).", "-o", "--folder"
+    )
+
+
+class MethodsOptions(Options):
+    """Write the methods paragraph of a dataset: what was done, with its numbers, versions, seeds, digests."""
+
+    epilog = "Every number is read from a file of the results, which the last table names."
+    results: Path = option(..., "Results folder of one dataset, e.g. results/demo.", POSITIONAL)
+    output: Path | None = option(None, "File to write (printed).", "-o", "--output", metavar="MD")
+
+
+class HandoverOptions(Options):
+    """Collect a round's particles, maps and mask for other programs, with a README on how to go on."""
+
+    round_dir: Path = option(..., "Results folder of the round, e.g. results/demo/bound.", POSITIONAL)
+    outdir: Path | None = option(None, "Folder to write (ROUND_DIR/subset/handover).", "-o", "--outdir")
+
+
 class ServeOptions(DeviceOptions):
     """Serve the report in a browser, with volumes at any latents and means of any particles on request."""
 

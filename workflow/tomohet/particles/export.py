@@ -264,8 +264,8 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
     Particles are joined by name where both files have names; else row i of `file` is particle i. Copies in
     symmetry-expanded files have the same name, in the same order.
 
-    Raises InputError when a name is missing from `file` or belongs to several of its rows, or, without names,
-    when the numbers of particles differ.
+    Raises InputError when a name is missing from `file` or belongs to several of its particles,
+    and, without names, when the numbers of particles differ.
     """
     own, others = file.first_column(NAME_COLUMNS), other.first_column(NAME_COLUMNS)
     if own is None or others is None:
@@ -276,6 +276,8 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
             )
         return file
     (column, names), (known, known_names) = own, others
+    first_row = np.unique(file.particle, return_index=True)[1]  # an image series has several of each particle
+    names = names.iloc[first_row].reset_index(drop=True)
     if other.copy is not None:
         names = numbered_copies(names)
         known_names = copy_names(known_names, other.copy[other.particle])
@@ -295,7 +297,8 @@ def numbered_as(file: ParticleFile, other: ParticleFile) -> ParticleFile:
             f"{file.path}: _{column} lacks {len(missing)} of {len(ordinals)} particles of {other.path}, "
             f"the first is `{missing[0]}`"
         )
-    return replace(file, particle=ordinals.reindex(names).fillna(-1).to_numpy(dtype=np.int64))
+    numbers = ordinals.reindex(names).fillna(-1).to_numpy(dtype=np.int64)
+    return replace(file, particle=numbers[file.particle])
 
 
 def tomograms_of(particles: ParticleFile, column: str) -> np.ndarray:

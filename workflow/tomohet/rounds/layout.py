@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPORT, CONFIG = "report.html", "config.yaml"  # of a dataset
+LINEAGE, METHODS = "lineage.json", "methods.md"  # of a dataset
+LINEAGE_FIGURES = ("lineage.png", "lineage.svg")
 SERVED = "served"  # folder of what `tomohet serve` has reconstructed
 TABLE = "particles.parquet"  # the particle table of a round, and what some stages add to it
 LATENTS, LOSSES, HELD_OUT = "z.train.pkl", "loss.csv", "held_out.csv"  # of a training
@@ -151,7 +153,8 @@ ROUND_STAGES = (
     SUBSET, HALF_MAPS, SUPPORT, LINEAR, STATES, STATES_SUPPORT, TRAIN_VAE, CONVERGENCE, ANALYZE, VOLUMES,
     ANALYZE_VOLUMES, SIREN, MAVEN, PARTICLE_TABLE,
 )  # fmt: skip
-AFTER_TABLE = (MAPBACK, TRUTH)
+HANDOVER = Stage("hand-over", "subset/handover", "README.txt")
+AFTER_TABLE = (MAPBACK, HANDOVER, TRUTH)
 ON_REQUEST = (PROPOSED,)
 
 

@@ -5,11 +5,21 @@ import difflib
 
 from tomohet.errors import InputError
 from tomohet.options.selection import FILES, is_particle_list
-from tomohet.rounds.layout import CONFIG, DATASET_STAGES, REPORT, SERVED
+from tomohet.rounds.layout import (
+    CONFIG,
+    DATASET_STAGES,
+    LINEAGE,
+    LINEAGE_FIGURES,
+    METHODS,
+    REPORT,
+    SERVED,
+)
 from tomohet.rounds.polygons import polygons
 from tomohet.rounds.select import QUOTED_NAME
 
-RESERVED = {CONFIG, REPORT, SERVED} | {stage.folder for stage in DATASET_STAGES}
+RESERVED = {CONFIG, REPORT, SERVED, LINEAGE, METHODS, *LINEAGE_FIGURES} | {
+    stage.folder for stage in DATASET_STAGES
+}
 
 WAYS = ("select", "indices", "labels")  # of naming a round's particles
 

@@ -1,0 +1,6 @@
+"""The command `tomohet lineage` as a script."""
+
+from tomohet.cli import main
+
+if __name__ == "__main__":
+    main(script=__file__)

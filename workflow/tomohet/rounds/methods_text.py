@@ -1,0 +1,301 @@
+"""The methods paragraph of a dataset: what was done, in sentences whose numbers are read from its files.
+
+Each number is quoted by `Evidence`, which notes the file and the key; the text ends with this table. A stage
+that has not run is not mentioned, and no number is computed here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tomohet.errors import InputError
+from tomohet.files.text import read_json, read_yaml
+from tomohet.rounds.layout import (
+    ANALYZE,
+    ANALYZE_VOLUMES,
+    CONFIG,
+    CONVERGENCE,
+    HALF_MAPS,
+    HOMOGENEOUS,
+    LINEAGE,
+    LINEAR,
+    MAVEN,
+    PREPARED,
+    RECONSTRUCTION,
+    SIREN,
+    STATES,
+    SUBSET,
+    TRAIN_VAE,
+    VALIDATION,
+)
+from tomohet.rounds.lineage import read_lineage
+
+GOLD_STANDARD = "0.143"  # threshold of the FSC in `reconstruction.json`: a definition, not a result
+# What a methods section cites for each stage.
+CITATIONS = {
+    LINEAR.name: "Tipping & Bishop (1999), J. R. Stat. Soc. B 61:611: probabilistic PCA.",
+    TRAIN_VAE.name: "Powell & Davis (2024), Nat. Methods 21:1525, doi 10.1038/s41592-024-02210-z: tomoDRGN.",
+    "umap": "McInnes, Healy & Melville (2018), arXiv 1802.03426: UMAP.",
+    SIREN.name: "Kinman and colleagues, SIREn: github.com/lkinman/SIREn.",
+    MAVEN.name: "Sun, Kinman, Jahagirdar, Ortega & Davis (2023), Nat. Struct. Mol. Biol. 30:1468: MAVEn.",
+    HALF_MAPS.name: "Chen et al. (2013), Ultramicroscopy 135:24: phase randomisation of FSC curves.",
+}
+
+
+class Quoted(NamedTuple):
+    """A number of the text, as written there, with its file (relative to the results) and key."""
+
+    text: str
+    file: str
+    key: str
+
+
+class Evidence:
+    """The files of a results folder, and what a text has quoted from them."""
+
+    def __init__(self, results: Path, lineage: dict[str, Any]):
+        self.results = results
+        self.quoted: list[Quoted] = []
+        self._read: dict[str, Any] = {LINEAGE: lineage}
+
+    def has(self, file: str) -> bool:
+        """Tell whether the file is there."""
+        return (self.results / file).is_file()
+
+    def value(self, file: str, key: str) -> Any:
+        """Return the value at a key of a JSON or YAML file; `a/b` is the key b of the mapping a."""
+        if file not in self._read:
+            path = self.results / file
+            self._read[file] = read_json(path) if path.suffix == ".json" else read_yaml(path)
+        found = self._read[file]
+        for part in key.split("/"):
+            found = found.get(part) if isinstance(found, dict) else None
+        return found
+
+    def quote(self, file: str, key: str, form: str = "{:,}") -> str:
+        """Return the value at a key in the format `form`, and note where it stands.
+
+        Raises InputError when the file lacks the key.
+        """
+        found = self.value(file, key)
+        if found is None:
+            raise InputError(
+                f"{self.results / file}: no `{key}`, expected a number for the methods paragraph; run the "
+                "stage that writes this file again"
+            )
+        text = form.format(found)
+        self.quoted.append(Quoted(text, file, key))
+        return text
+
+
+def methods_text(results: str | Path) -> str:
+    """Return the methods paragraph of the dataset in the folder `results`, in Markdown.
+
+    Paragraphs on the data and each round are followed by versions, seeds, digests, what to cite, and the
+    table of all quoted numbers with their files.
+
+    Raises InputError when the folder is not a dataset's, or a file in it is damaged.
+    """
+    results = Path(results)
+    lineage = read_lineage(results)
+    evidence = Evidence(results, lineage)
+    paragraphs = [_of_dataset(evidence), *(_of_round(evidence, name) for name in lineage["rounds"])]
+    parts = [f"# Methods: {lineage['dataset']}", *filter(None, paragraphs), _reproduction(evidence, lineage)]
+    cited = [f"- {citation}" for stage, citation in CITATIONS.items() if _ran(evidence, lineage, stage)]
+    if cited:
+        parts += ["## To cite", "\n".join([*cited, "- tomohet: CITATION.cff of its repository."])]
+    rows = [f"| {text} | {file} | {key} |" for text, file, key in dict.fromkeys(evidence.quoted)]
+    if rows:
+        parts += [
+            "## Where the numbers stand",
+            "\n".join(["| number | file | key |", "| --- | --- | --- |", *rows]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _of_dataset(evidence: Evidence) -> str:
+    """Describe the particles, their check, the prepared images and the average of all."""
+    store, checked = f"{PREPARED.folder}/store.yaml", f"{VALIDATION.folder}/validation.json"
+    average = f"{HOMOGENEOUS.folder}/{RECONSTRUCTION}"
+    said = []
+    if evidence.has(store):
+        number = _quoting(evidence, store)
+        said.append(
+            f"The dataset has {number('counts/particles')} particles with {number('counts/images')} tilt "
+            f"images in {number('counts/tomograms')} tomograms (box {number('box')} px, pixel size "
+            f"{number('pixel_size_A', '{:.4g}')} Å; {evidence.value(store, 'dialect')})."
+        )
+        if evidence.value(CONFIG, "particles") is None:
+            said.append(f"They were simulated (seed {evidence.quote(CONFIG, 'simulate/seed')}).")
+    if evidence.has(checked):
+        said.append(f"The check of the input ended with the verdict “{evidence.value(checked, 'verdict')}”.")
+    if evidence.has(average):
+        said.append(
+            f"Half maps of all particles agree to {evidence.quote(average, 'resolution_A', '{:.1f}')} Å "
+            f"(FSC {GOLD_STANDARD})."
+        )
+    return " ".join(said)
+
+
+def _of_round(evidence: Evidence, name: str) -> str:
+    """Describe a round by the stages that have run; "" before its particles are selected."""
+    sentences: tuple[Callable[[Evidence, str], str], ...] = (
+        _selection, _linear, _states, _network, _analysis, _volumes, _siren, _maven, _half_maps,
+    )  # fmt: skip
+    if not evidence.has(f"{name}/{SUBSET.folder}/{SUBSET.summary}"):
+        return ""
+    return " ".join(filter(None, (sentence(evidence, name) for sentence in sentences)))
+
+
+def _selection(evidence: Evidence, name: str) -> str:
+    file = f"{name}/{SUBSET.folder}/{SUBSET.summary}"
+    number = _quoting(evidence, file)
+    parent, query = evidence.value(file, "parent"), evidence.value(file, "query")
+    source = f"round {parent}" if parent else "the dataset"
+    if query:
+        return (
+            f"**Round {name}** has the {number('n_particles')} of {number('n_parent')} particles of {source} "
+            f"for which `{query}` is true."
+        )
+    listed = evidence.value(file, "indices")
+    by = f", listed in {Path(listed).name}" if listed else ""
+    return f"**Round {name}** has {number('n_particles')} of {number('n_parent')} particles of {source}{by}."
+
+
+def _linear(evidence: Evidence, name: str) -> str:
+    file, settings = f"{name}/{LINEAR.folder}/{LINEAR.summary}", f"{name}/{LINEAR.folder}/config.yaml"
+    if not evidence.has(file):
+        return ""
+    said = (
+        "A linear latent model (probabilistic principal component analysis of the tilt images) was fitted "
+        f"with {evidence.quote(file, 'zdim')} components (seed {evidence.quote(settings, 'seed')})"
+    )
+    if evidence.value(settings, "training_args/refine_poses") and evidence.value(
+        file, "pose_errors/rotation_deg"
+    ):
+        said += (
+            "; it refined the poses, whose errors it estimates as "
+            f"{evidence.quote(file, 'pose_errors/rotation_deg', '{:.2g}')} degrees and "
+            f"{evidence.quote(file, 'pose_errors/shift_A', '{:.2g}')} Å (rms)"
+        )
+    return f"{said}. {_verdict(evidence, file)}"
+
+
+def _states(evidence: Evidence, name: str) -> str:
+    file = f"{name}/{STATES.folder}/{STATES.summary}"
+    if not evidence.has(file):
+        return ""
+    return f"{evidence.quote(file, 'n_states')} discrete states were fitted. {_verdict(evidence, file)}"
+
+
+def _network(evidence: Evidence, name: str) -> str:
+    file, chosen = f"{name}/{TRAIN_VAE.folder}/config.yaml", f"{name}/{CONVERGENCE.folder}/convergence.json"
+    if not evidence.has(file):
+        return ""
+    number = _quoting(evidence, file)
+    said = (
+        f"A network with {number('model_args/zdim')} latent dimensions and {number('model_args/players')} "
+        f"hidden decoder layers of {number('model_args/pdim')} units was trained for "
+        f"{number('training_args/n')} epochs (batch size {number('training_args/B')}, learning rate "
+        f"{number('training_args/lr', '{:g}')}, seed {number('seed')})."
+    )
+    if evidence.value(file, "training_args/init"):
+        said += " A fitted model initialised it."
+    if evidence.has(chosen):
+        said += (
+            f" Epoch {evidence.quote(chosen, 'epoch')} (from 0) was analysed; the training was judged "
+            f"“{evidence.value(chosen, 'verdict')}”."
+        )
+    return said
+
+
+def _analysis(evidence: Evidence, name: str) -> str:
+    file = f"{name}/{ANALYZE.folder}/{ANALYZE.summary}"
+    if not evidence.has(file):
+        return ""
+    return f"Latents were grouped by k-means into {evidence.quote(file, 'kmeans/clusters')} clusters."
+
+
+def _volumes(evidence: Evidence, name: str) -> str:
+    file = f"{name}/{ANALYZE_VOLUMES.folder}/{ANALYZE_VOLUMES.summary}"
+    if not evidence.has(file):
+        return ""
+    return (
+        f"{evidence.quote(file, 'volumes')} volumes were decoded and grouped into "
+        f"{evidence.quote(file, 'kmeans/clusters')} clusters of maps."
+    )
+
+
+def _siren(evidence: Evidence, name: str) -> str:
+    file = f"{name}/{SIREN.folder}/{SIREN.summary}"
+    if not evidence.has(file):
+        return ""
+    return f"SIREn found {evidence.quote(file, 'n_blocks')} structural blocks in these volumes."
+
+
+def _maven(evidence: Evidence, name: str) -> str:
+    file = f"{name}/{MAVEN.folder}/{MAVEN.summary}"
+    if not evidence.has(file):
+        return ""
+    at = (
+        f" at a resolution of {evidence.quote(file, 'resolution_A', '{:.3g}')} Å"
+        if evidence.value(file, "resolution_A")
+        else ""
+    )
+    return f"MAVEn measured occupancies of {evidence.quote(file, 'n_units')} units{at}."
+
+
+def _half_maps(evidence: Evidence, name: str) -> str:
+    file = f"{name}/{HALF_MAPS.folder}/{HALF_MAPS.summary}"
+    if not evidence.has(file):
+        return ""
+    return (
+        f"Half maps of the {evidence.quote(file, 'n_particles')} particles "
+        f"({evidence.quote(file, 'n_images')} tilt images), reconstructed without the network, agree to "
+        f"{evidence.quote(file, 'resolution_A', '{:.1f}')} Å."
+    )
+
+
+def _reproduction(evidence: Evidence, lineage: dict[str, Any]) -> str:
+    """Return versions, seeds and digests as lists."""
+    lines = ["## Versions, seeds and digests", ""]
+    for program, versions in lineage["versions"].items():
+        if versions:
+            lines.append(f"- {program} {', '.join(versions)}")
+            evidence.quoted.append(Quoted(", ".join(versions), LINEAGE, f"versions/{program}"))
+    lines.append(f"- SHA-256 of {CONFIG}: `{lineage['config_digest']}`")
+    lines += [f"- SHA-256 of {path}: `{digest}`" for path, digest in lineage["inputs"].items()]
+    for name, found in lineage["rounds"].items():
+        for stage in found["seeds"]:
+            evidence.quote(LINEAGE, f"rounds/{name}/seeds/{stage}")
+        seeds = ", ".join(f"{stage} {seed}" for stage, seed in found["seeds"].items())
+        lines.append(f"- Round {name}: seeds {seeds}")
+        lines += [f"- Round {name}, {what}: `{digest}`" for what, digest in found["digests"].items()]
+    return "\n".join(lines)
+
+
+def _verdict(evidence: Evidence, file: str) -> str:
+    """Return the verdict that a stage has stated, in quotation marks."""
+    verdict = evidence.value(file, "verdict")
+    if not verdict:
+        return ""
+    evidence.quoted.append(Quoted(f"“{verdict}”", file, "verdict"))
+    return f"Its verdict: “{verdict}”."
+
+
+def _ran(evidence: Evidence, lineage: dict[str, Any], stage: str) -> bool:
+    """Tell whether a stage has run in any round."""
+    files = {
+        LINEAR.name: f"{LINEAR.folder}/{LINEAR.summary}",
+        TRAIN_VAE.name: f"{TRAIN_VAE.folder}/config.yaml",
+        "umap": f"{ANALYZE.folder}/umap.pkl",
+        SIREN.name: f"{SIREN.folder}/{SIREN.summary}",
+        MAVEN.name: f"{MAVEN.folder}/{MAVEN.summary}",
+        HALF_MAPS.name: f"{HALF_MAPS.folder}/{HALF_MAPS.summary}",
+    }
+    return any(evidence.has(f"{name}/{files[stage]}") for name in lineage["rounds"])
+
+
+def _quoting(evidence: Evidence, file: str) -> Callable[..., str]:
+    """Return a function that quotes the keys of one file."""
+    return lambda key, form="{:,}": evidence.quote(file, key, form)
