@@ -20,9 +20,9 @@ rule handover:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(2000),
-        runtime=minutes(30),
+        **needs("handover"),
     params:
         folder=lambda wildcards, input: str(Path(input.particles).parents[1]),
     shell:
-        "tomohet handover {params.folder:q} -o {output:q} 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet handover {params.folder:q} -o {output:q}"

@@ -20,10 +20,10 @@ rule lineage:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(1000),
-        runtime=minutes(10),
+        **needs("lineage"),
     params:
         folder=subpath(output.lineage, parent=True),
     shell:
-        "(tomohet lineage {params.folder:q} && tomohet methods {params.folder:q} -o {output.methods:q})"
-        " 2>&1 | logged {log:q}"
+        "lineage_and_methods() {{"
+        " tomohet lineage {params.folder:q} && tomohet methods {params.folder:q} -o {output.methods:q}; }};"
+        " logged {log:q} {resources.attempt} lineage_and_methods"

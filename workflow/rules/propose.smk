@@ -22,13 +22,12 @@ rule propose:
     threads: 2
     resources:
         **ONE_GPU,
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("propose"),
     params:
         options=options("auto"),
         store=subpath(input.store, parent=True),
         round=subpath(input.table, parent=True),
         folder=subpath(output.rounds, parent=True),
     shell:
-        "tomohet propose {params.round:q} --store {params.store:q} -o {params.folder:q} {params.options}"
-        " 2>&1 | logged {log:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet propose {params.round:q} --store {params.store:q} -o {params.folder:q} {params.options}"

@@ -24,8 +24,7 @@ rule support:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
-        mem_mb=megabytes(6000),
-        runtime=minutes(120),
+        **needs("support"),
     params:
         store=subpath(input.store, parent=True),
         linear=lambda wildcards, input: Path(input.linear[0]).parent,
@@ -36,6 +35,7 @@ rule support:
         flip="--flip" if CONFIG["homogeneous"]["flip"] else "",
         folder=subpath(output[0], parent=True),
     shell:
-        "tomohet support {params.store:q} --ind-ptcls {input.parent:q} --members {input.members:q}"
+        "logged {log:q} {resources.attempt}"
+        " tomohet support {params.store:q} --ind-ptcls {input.parent:q} --members {input.members:q}"
         " {params.query} --linear {params.linear:q} --maps {params.maps:q} {params.flip} --workdir {params.model:q}"
-        " --epoch {params.epoch:q} -o {params.folder:q} 2>&1 | logged {log:q}"
+        " --epoch {params.epoch:q} -o {params.folder:q}"
