@@ -22,10 +22,12 @@ PARTNERS = 30 * 24  # bytes of a voxel's 30 partners in SIREn, and of the graph 
 WORD = 64
 
 READS_PARTICLE_FILE = {"simulate", "validate", "prepare", "export_subset", "export_volume_series"}
-READS_STORE = {"homogeneous", "reconstruct_subset", "train_linear", "states", "train_vae", "assess"}
+READS_STORE = {
+    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "propose", "assess",
+}  # fmt: skip
 READS_LATENTS = {"convergence", "analyze", "volumes"}
 READS_TABLE = {
-    "select", "states", "siren", "maven", "particle_table", "mapback", "assess", "report",
+    "select", "states", "siren", "maven", "particle_table", "mapback", "propose", "assess", "report",
     "export_volume_series", "prepare",
 }  # fmt: skip
 
@@ -62,13 +64,13 @@ def _images(stage: str, sizes: Sizes, options: dict) -> float:
 
 
 def _maps(stage: str, sizes: Sizes, options: dict) -> float:
-    """Maps that are held together; volumes are read slab by slab, and SIREn keeps a bit of each voxel."""
+    """Return the bytes of maps held together; volumes are read slab by slab, SIREn keeps a bit of each voxel."""
     a_map = 4 * sizes.box**3
     voxels = decoded(sizes, options).box ** 3
     volumes = kept_volumes(sizes, options)
     if stage in ("homogeneous", "reconstruct_subset"):
         return 2 * 2 * 8 * a_map
-    if stage in ("train_linear", "states", "assess"):
+    if stage in ("train_linear", "states", "support", "propose", "assess"):
         return 64 * a_map
     if stage == "volumes":
         return 16 * 4 * voxels

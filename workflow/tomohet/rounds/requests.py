@@ -26,6 +26,7 @@ LEAST = {
     "export_subset": (4000, 30),
     "export_volume_series": (4000, 30),
     "reconstruct_subset": (6000, 120),
+    "support": (6000, 120),
     "train_linear": (6000, 120),
     "states": (6000, 120),
     "train_vae": (6000, 720),
@@ -37,7 +38,10 @@ LEAST = {
     "maven": (4000, 120),
     "particle_table": (4000, 30),
     "mapback": (2000, 30),
+    "handover": (2000, 30),
+    "propose": (6000, 120),
     "assess": (4000, 60),
+    "lineage": (1000, 10),
     "report": (4000, 30),
 }
 

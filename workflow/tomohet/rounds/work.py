@@ -21,9 +21,9 @@ DATASET = ("simulate", "validate", "prepare", "homogeneous")
 ROUND = (
     "select", "export_subset", "export_volume_series", "reconstruct_subset", "support", "train_linear",
     "states", "train_vae", "convergence", "analyze", "volumes", "analyze_volumes", "siren", "maven",
-    "particle_table", "mapback", "propose", "assess",
+    "particle_table", "mapback", "handover", "propose", "assess",
 )  # fmt: skip
-LAST = ("report",)
+LAST = ("lineage", "report")
 # Stages that compute on a GPU where there is one.
 ON_DEVICE = {
     "simulate", "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae",
@@ -141,8 +141,10 @@ WORK: dict[str, Callable[[Sizes, dict], float]] = {
     "maven": _voxels,
     "particle_table": _rows,
     "mapback": _rows,
+    "handover": _rows,
     "propose": _points,
     "assess": _voxels,
+    "lineage": _rows,
     "report": _rows,
 }
 
