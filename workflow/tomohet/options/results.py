@@ -42,11 +42,13 @@ class ServeOptions(DeviceOptions):
 
 
 class StatusOptions(Options):
-    """Say which stages of which rounds are done, running or pending."""
+    """Say which stages of which rounds are done, running, failed or pending, and how long is left."""
 
     epilog = "Looks at files alone; what an edited configuration makes run again: snakemake -n"
     configfile: Path = option(Path("config/config.yaml"), "Configuration.")
     results: Path = option(Path("results"), "Folder of the results.")
+    logs: Path = option(Path("logs"), "Folder of the workflow's logs.")
+    benchmarks: Path = option(Path("benchmarks"), "Folder in which the workflow notes what stages took.")
 
 
 class EstimateOptions(DeviceOptions):
