@@ -122,6 +122,14 @@ class DoctorOptions(Options):
 
     epilog = "Exit status 1 when something necessary fails."
     folder: Path = option(Path("."), "Where results will be written (here).")
+    slurm: bool = option(
+        False,
+        "Check the cluster too: the profile's partitions and account, a short job in each partition, its GPU "
+        "and clock, and the shared file system from here and from the node.",
+    )
+    profile: Path | None = option(
+        None, "Folder of the profile that --slurm checks (your profile slurm, or the checkout's)."
+    )
 
 
 class AssessOptions(SeedOptions):

@@ -55,7 +55,7 @@ def host_bytes(stage: str, sizes: Sizes, dataset: Sizes, options: dict[str, Any]
 
 
 def _images(stage: str, sizes: Sizes, options: dict) -> float:
-    """Return room for the images of a training, which are held if they take at most half of the free memory."""
+    """Return room for a training's images, which are held if they take at most half of the free memory."""
     if stage != "train_vae" or options["train"]["lazy"]:
         return 0
     return min(stored_bytes(sizes, options) / SHARE_OF_MEMORY, MOST_IMAGES)

@@ -83,7 +83,7 @@ def dataset_sizes(config: dict, folder: Path, read_all: bool = True) -> Sizes:
 
 
 def _simulated_grid(simulated: dict) -> tuple[int, float]:
-    """Return box and pixel size (Å) of simulated images: as asked for, of the given maps, or 32 px and 12 Å."""
+    """Return box (px) and pixel size (Å) of simulated images: as asked for, of given maps, or the usual."""
     box, pixel_size_A = USUAL_GRID
     if simulated["maps"]:
         (_, _, box), pixel_size_A = stack_header(simulated["maps"][0])
