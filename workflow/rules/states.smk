@@ -26,6 +26,6 @@ rule states:
         store=subpath(input.store, parent=True),
         linear=subpath(input.linear, parent=True),
     shell:
-        "logged {log:q} {resources.attempt}"
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet states {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
         " -o {output:q} {params.options}"
