@@ -30,6 +30,8 @@ GPU_CONFIG = {
     "rounds": {"all": {}},
 }
 
+LIBRARY = {"PYTHONPATH": str(ROOT / "workflow")}
+
 pytestmark = pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine")
 
 
@@ -66,6 +68,85 @@ def test_a_round_of_the_demo_runs_on_slurm_as_the_readme_says(checkout, home):
     run(["snakemake", "--profile", "slurm"], checkout, home)
     assert (checkout / "results/demo/report.html").stat().st_size > 100_000
     assert "Nothing to be done" in run(["snakemake", "--profile", "slurm"], checkout, home)
+
+
+def test_jobs_find_their_partition_and_bear_the_names_of_rule_and_round(checkout, home, tmp_path):
+    """The partitions here: gpu, and urgent, which stands for one without GPUs."""
+    given = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
+    del given["default-resources"]["slurm_partition"]
+    listed = {"gpu": {"max_runtime": 1440, "max_gpu": 2}, "urgent": {"max_runtime": 300, "max_mem_mb": 8000}}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "partitions.yaml").write_text(yaml.safe_dump({"partitions": listed}))
+    given["slurm-partition-config"] = "mine/partitions.yaml"
+    (tmp_path / "mine" / "config.yaml").write_text(yaml.safe_dump(given))
+    small = GPU_CONFIG | {"dataset": "named", "most_runtime": 60}
+    (checkout / "config" / "config.yaml").write_text(yaml.safe_dump(small))
+    output = run(["snakemake", "--profile", "mine", "results/named/all/linear/weights.pkl"], checkout, home)
+    chosen = {rule: partition for partition, rule in re.findall(r"partition '(\w+)' for job (\w+)", output)}
+    assert (chosen["prepare"], chosen["train_linear"]) == ("urgent", "gpu")
+    logs = {
+        str(path.relative_to(checkout / "logs" / "slurm").parent)
+        for path in checkout.glob("logs/slurm/**/*.log")
+    }
+    assert {"rule_train_linear/all", "rule_prepare"} <= logs
+    told = subprocess.run(
+        ["sacct", "-nP", "-X", "--format=JobName,Comment,Partition", "-S", "now-10minutes"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert re.search(r"^tomohet_\S+\|rule_train_linear_wildcards_all\|gpu$", told, re.MULTILINE), told
+
+
+def test_a_mistake_is_one_job_and_no_second_attempt_that_computes(checkout, home):
+    (checkout / "bad.star").write_text("data_\n\nloop_\n_rlnImageName\n1@a.mrcs\n")
+    config = {"dataset": "bad", "particles": "bad.star", "rounds": {"all": {}}}
+    (checkout / "config" / "config.yaml").write_text(yaml.safe_dump(config))
+    command = ["snakemake", "--profile", "slurm", "results/bad/validation/validation.json"]
+    done = subprocess.run(command, cwd=checkout, env=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    log = (checkout / "logs" / "bad" / "validate.log").read_text()
+    assert log.startswith("not tried again") and "error: " in log
+    told = run([sys.executable, "-m", "tomohet.cli", "status"], checkout, home | LIBRARY)
+    assert re.search(r"failed\n  validate: error: .*bad\.star", told)
+
+
+def test_doctor_checks_the_cluster(checkout, home):
+    command = [sys.executable, "-m", "tomohet.cli", "doctor", "--slurm"]
+    told = run(command, checkout, home | LIBRARY)
+    for found in (
+        r"ok +account +lab",
+        r"ok +partition +gpu: 2 nodes, .*GPUs gpu:toy:2; in the configuration: most_mem_mb: \d+",
+        r"ok +job +ran on \S+, which reads what this machine has written",
+        r"note +gpu +\S+: Slurm gave GPU '\d', but PyTorch sees none",
+        r"ok +clock ",
+        r"ok +files +a file of \S+ is seen here after",
+        r"disk +\S+: writes \d+ MB/s, reads \d+ MB/s, [\d.]+ ms for a small file",
+    ):
+        assert re.search(found, told), (found, told)
+    assert list(checkout.glob(".doctor*")) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        (
+            {"slurm_partition": "gpus"},
+            r"FAIL +partition +no gpus; set slurm_partition in the profile to one of .*gpu",
+        ),
+        (
+            {"slurm_account": "other"},
+            r"FAIL +account +other is not yours; set slurm_account in the profile to lab",
+        ),
+    ],
+)
+def test_doctor_says_what_to_change_in_the_profile(checkout, home, tmp_path, changed, found):
+    given = {"slurm_account": "lab", "slurm_partition": "gpu"} | changed
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text(yaml.safe_dump({"default-resources": given}))
+    command = [sys.executable, "-m", "tomohet.cli", "doctor", "--slurm", "--profile", "mine"]
+    done = subprocess.run(
+        command, cwd=checkout, env=home | LIBRARY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and re.search(found, done.stdout), done.stdout
 
 
 def test_training_killed_by_its_time_limit_resumes_when_tried_again(checkout, home):

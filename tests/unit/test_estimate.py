@@ -4,17 +4,19 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from tomohet.commands.estimate import duration, size
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
+from tomohet.files.mrc import write_volume
 from tomohet.rounds.config import complete_config
 from tomohet.rounds.estimate import OTHER_DEVICE, SAME_DEVICE, Machine, estimates
 from tomohet.rounds.measured import START_S, Measurement, own_runs, sections, table_of_devices
 from tomohet.rounds.sizes import Sizes, dataset_sizes, round_sizes
+from tomohet.rounds.units import duration, size
 from tomohet.rounds.work import (
     DATASET,
     LAST,
@@ -198,6 +200,14 @@ def test_rounds_count_what_they_have_selected(tmp_path):
     found = round_sizes(config, tmp_path, dataset)
     assert [(one.particles, one.most) for one in found.values()] == [(300, False), (40, False), (40, False)]
     assert found["fewer"].images == 40 * 41
+
+
+def test_a_simulation_without_a_box_has_the_usual_one_or_that_of_its_maps(tmp_path):
+    assert dataset_sizes(complete_config({"dataset": "x", "rounds": {"all": {}}}), tmp_path).box == 32
+    write_volume(tmp_path / "map.mrc", np.zeros((20, 20, 20), np.float32), 4.0)
+    config = config_of(simulate={"maps": [str(tmp_path / "map.mrc")]}, prepare={"rescale": 8.0})
+    found = dataset_sizes(config, tmp_path)
+    assert (found.input_box, found.box) == (20, 10)
 
 
 def test_sizes_of_a_particle_file_and_of_its_store(tiny, tiny_store, tmp_path):

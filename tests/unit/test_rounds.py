@@ -190,17 +190,23 @@ def test_parents_come_first_whatever_the_order_of_the_file():
     assert parents_first(rounds) == ["a", "b", "c", "d"]
 
 
+LOSSES = "epoch,gen,seconds,particles_per_second\n0,1,90,10\n1,1,60,20\n2,1,60,30\n"
+
+
 def test_progress_reads_the_results_folder(tmp_path):
     config = complete_config(
         {"dataset": "d", "train": {"epochs": 9}, "rounds": {"b": {"parent": "a"}, "a": {}}}
     )
     (tmp_path / "a" / "train_vae").mkdir(parents=True)
-    (tmp_path / "a" / "train_vae" / "loss.csv").write_text("epoch,gen\n0,1\n1,1\n")
+    (tmp_path / "a" / "train_vae" / "loss.csv").write_text(LOSSES)
     (tmp_path / "a" / "subset").mkdir()
     (tmp_path / "a" / "subset" / "indices.pkl").write_bytes(pickle.dumps(1))
     states = {(stage.round, stage.name): stage.state for stage in progress(config, tmp_path)}
     assert states["a", "subset"] == "done"
-    assert states["a", "train_vae"] == "epoch 2 of 9"
+    assert states["a", "train_vae"] == "epoch 3 of 9"
+    details = {(stage.round, stage.name): stage.detail for stage in progress(config, tmp_path)}
+    assert details["a", "train_vae"] == "20 particles/s, 60 s per epoch, 6 min left"
+    assert details["a", "subset"] == ""
     assert states["b", "train_vae"] == states["", "report"] == "pending"
     assert [round_ for round_, _ in states].index("a") < [round_ for round_, _ in states].index("b")
 

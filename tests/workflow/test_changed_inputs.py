@@ -105,7 +105,8 @@ def run_with_stand_in(folder: Path, config: dict) -> None:
         else f"mkdir -p {name}"
         for name in sorted(outputs)
     ]
-    (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", 'logged() { log=$1; shift 2; "$@" > $log; }']))
+    logged = 'logged() { log=$1; shift 2; "$@" > $log; }'
+    (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", logged]))
     snakemake(folder, config)
     assert planned(folder, config) <= {"everything"}
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-LOGGED = ROOT / "workflow" / "rules" / "logged.sh"
+LOGGED = ROOT / "workflow" / "rules" / "jobs.sh"
 MISTAKE = "echo 'error: a.star: row 3: wrong' >&2; exit 1"
 NO_MEMORY = "echo 'Killed' >&2; exit 137"
 NO_DISK = "echo 'error: the disk is full' >&2; exit 74"

@@ -57,11 +57,16 @@ EXPORTED_POSES = "<results>/{round}/linear/poses.parquet" if CONFIG["export"]["r
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
 
 
-# One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes.
-GPU = {"gpu": CONFIG["gpus"], "nodes": 1} if CONFIG["gpus"] else {}
+# One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes. `cards` is what
+# `with_cards` reads (jobs.sh), also where it is 0.
+def cards(count):
+    return {"cards": count, **({"gpu": count, "nodes": 1} if count else {})}
+
+
+GPU = cards(CONFIG["gpus"])
 SEVERAL_GPUS = "--multigpu" if CONFIG["gpus"] > 1 else ""
 # For stages that gain from a GPU and use a single one.
-ONE_GPU = {"gpu": 1, "nodes": 1} if CONFIG["gpus"] else {}
+ONE_GPU = cards(min(1, CONFIG["gpus"]))
 
 # In every rule's shell: `tomohet COMMAND` runs that script of workflow/scripts with the Python that runs
 # Snakemake (under --sdm conda with the environment's). `logged LOG ATTEMPT COMMAND` runs a command and copies its
@@ -71,13 +76,15 @@ ONE_GPU = {"gpu": 1, "nodes": 1} if CONFIG["gpus"] else {}
 # A mistake of the user (status 1 after a line `error: ...`, `tomohet.errors.InputError`) is the same in every
 # attempt. Snakemake tries any failed job again, so `logged` keeps the line beside the log, and a second attempt
 # ends with that line at once.
+#
+# `with_cards N COMMAND` gives a command N GPUs of this machine that no other job has.
 PYTHON = (
     "python" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else sys.executable
 )
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
     f'tomohet() {{{{ {shlex.quote(PYTHON)} -m tomohet.cli "$@"; }}}}; '
-    f". {shlex.quote(str(Path(WORKFLOW, 'rules', 'logged.sh')))}; "
+    f". {shlex.quote(str(Path(WORKFLOW, 'rules', 'jobs.sh')))}; "
 )
 
 

@@ -30,6 +30,6 @@ rule train_linear:
         folder=subpath(output.weights, parent=True),
         several=SEVERAL_GPUS,
     shell:
-        "logged {log:q} {resources.attempt}"
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
         " {params.several} {params.options}"

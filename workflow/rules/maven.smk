@@ -27,6 +27,6 @@ rule maven:
         options=options("maven"),
         of_volumes=options("volumes"),
     shell:
-        "logged {log:q} {resources.attempt}"
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet maven --volumes {input.volumes:q} {params.units} --workdir {params.workdir:q}"
         " --epoch {params.epoch:q} {params.of_volumes} {params.options} -o {output:q}"

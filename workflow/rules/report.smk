@@ -51,5 +51,4 @@ rule report:
     params:
         folder=subpath(output[0], parent=True),
     shell:
-        "logged {log:q} {resources.attempt}"
-        " tomohet report {params.folder:q} -o {output:q}"
+        "logged {log:q} {resources.attempt}" " tomohet report {params.folder:q} -o {output:q}"

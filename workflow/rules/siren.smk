@@ -24,6 +24,6 @@ rule siren:
         options=options("siren"),
         of_volumes=options("volumes"),
     shell:
-        "logged {log:q} {resources.attempt}"
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet siren --volumes {input.volumes:q} --workdir {params.workdir:q} --epoch {params.epoch:q}"
         " {params.of_volumes} {params.options} -o {output:q}"

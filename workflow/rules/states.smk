@@ -31,4 +31,4 @@ rule states:
         " -o {output:q} {params.options}"
         " && tomohet support {params.store:q} --ind-ptcls {input.indices:q}"
         " --groups {output:q}/particles.parquet --linear {params.linear:q} -o {output:q}; }};"
-        " logged {log:q} {resources.attempt} states_and_support"
+        " logged {log:q} {resources.attempt} with_cards {resources.cards} states_and_support"

@@ -36,6 +36,6 @@ rule train_vae:
         ),
         several=SEVERAL_GPUS,
     shell:
-        "logged {log:q} {resources.attempt}"
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
         " {params.teacher} {params.several} {params.options}"

@@ -27,7 +27,7 @@ rule volumes:
         " --count {params.n_volumes} -o {output:q} && tomohet eval_vol --workdir {params.model:q}"
         " --epoch {params.epoch:q} --zfile {output:q}/z.pkl -o {output:q} {params.several}"
         " {params.options}; }};"
-        " logged {log:q} {resources.attempt} chosen_and_decoded"
+        " logged {log:q} {resources.attempt} with_cards {resources.cards} chosen_and_decoded"
 
 
 rule analyze_volumes:

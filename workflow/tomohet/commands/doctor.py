@@ -2,6 +2,7 @@
 
 from tomohet.errors import InputError
 from tomohet.options import DoctorOptions
+from tomohet.running.cluster import examine_cluster, profile_in_use
 from tomohet.running.machine import examine
 from tomohet.running.work import command
 
@@ -10,10 +11,13 @@ from tomohet.running.work import command
 def run(options: DoctorOptions) -> None:
     """Print one line per finding."""
     findings = examine(options.folder)
+    if options.slurm:
+        findings += examine_cluster(options.profile or profile_in_use(), options.folder.resolve())
     for finding in findings:
         print(f"{finding.verdict:<5} {finding.subject:<10} {finding.text}")
     failed = [finding.subject for finding in findings if finding.verdict == "FAIL"]
     if failed:
         raise InputError(
-            f"not ready: {', '.join(failed)}; `make install` in the checkout repairs the packages"
+            f"not ready: {', '.join(dict.fromkeys(failed))}; "
+            "`make install` in the checkout repairs the packages"
         )

@@ -8,10 +8,11 @@ from tomohet.rounds.config import read_config
 from tomohet.rounds.estimate import Estimate, Machine, estimates
 from tomohet.rounds.measured import own_runs, table_of_devices
 from tomohet.rounds.sizes import dataset_sizes, round_sizes
+from tomohet.rounds.units import duration, size
 from tomohet.running.machine import processor
 from tomohet.running.work import command
 
-GIGABYTE, MEGABYTE = 1e9, 1e6
+HEAD = ("round", "stage", "time", "range", "memory", "GPU memory", "disk", "measured on")
 
 
 @command
@@ -31,7 +32,10 @@ def run(options: EstimateOptions) -> list[Estimate]:
     for name, sizes in rounds.items():
         print(f"round {name}: {'at most ' if sizes.most else ''}{sizes.particles:,} particles")
     print()
-    rows = [("round", "stage", "time", "range", "memory", "GPU memory", "disk", "measured on"), *map(_row, found)]
+    rows = [
+        ("round", "stage", "time", "range", "memory", "GPU memory", "disk", "measured on"),
+        *map(_row, found),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
         print("  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]))
@@ -71,22 +75,3 @@ def _row(one: Estimate) -> tuple[str, ...]:
         size(one.disk),
         one.measured,
     )
-
-
-def duration(seconds: float) -> str:
-    """Write a time with the unit that suits it, to two digits."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * length:
-            return (
-                f"{seconds / length:.2g} {unit}"
-                if seconds < 100 * length
-                else f"{seconds / length:.0f} {unit}"
-            )
-    return f"{seconds:.0f} s"
-
-
-def size(n_bytes: float) -> str:
-    """Write a number of bytes; "-" for less than a megabyte."""
-    if n_bytes < MEGABYTE:
-        return "-"
-    return f"{n_bytes / GIGABYTE:.2g} GB" if n_bytes >= 0.1 * GIGABYTE else f"{n_bytes / MEGABYTE:.0f} MB"

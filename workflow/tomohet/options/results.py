@@ -78,11 +78,13 @@ class ProposeOptions(SeedOptions, DeviceOptions):
 
 
 class StatusOptions(Options):
-    """Say which stages of which rounds are done, running or pending."""
+    """Say which stages of which rounds are done, running, failed or pending, and how long is left."""
 
     epilog = "Looks at files alone; what an edited configuration makes run again: snakemake -n"
     configfile: Path = option(Path("config/config.yaml"), "Configuration.")
     results: Path = option(Path("results"), "Folder of the results.")
+    logs: Path = option(Path("logs"), "Folder of the workflow's logs.")
+    benchmarks: Path = option(Path("benchmarks"), "Folder in which the workflow notes what stages took.")
 
 
 class EstimateOptions(DeviceOptions):
@@ -156,6 +158,14 @@ class DoctorOptions(Options):
 
     epilog = "Exit status 1 when something necessary fails."
     folder: Path = option(Path("."), "Where results will be written (here).")
+    slurm: bool = option(
+        False,
+        "Check the cluster too: the profile's partitions and account, a short job in each partition, its GPU "
+        "and clock, and the shared file system from here and from the node.",
+    )
+    profile: Path | None = option(
+        None, "Folder of the profile that --slurm checks (your profile slurm, or the checkout's)."
+    )
 
 
 class AssessOptions(SeedOptions):

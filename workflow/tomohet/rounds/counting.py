@@ -49,7 +49,9 @@ def counted(star: str, datadir: str | None) -> Counted:
     images = next((block for block in reversed(blocks) if {*block.columns} & {*STACK_COLUMNS}), None)
     if images is None:
         raise InputError(f"{path}: found no table of images, expected a column {' or '.join(STACK_COLUMNS)}")
-    columns = [name for name in (*STACK_COLUMNS, *PARTICLE_ID_COLUMNS, *PIXEL_SIZES) if name in images.columns]
+    columns = [
+        name for name in (*STACK_COLUMNS, *PARTICLE_ID_COLUMNS, *PIXEL_SIZES) if name in images.columns
+    ]
     table = parse_table(images, path, columns)
     if table.empty:
         raise InputError(f"{path}: table data_{images.name} is empty, expected at least one row")
@@ -86,9 +88,7 @@ def _share(block: TextBlock, path: Path) -> float:
     return 1 + (length - HEAD_BYTES) / len(block.body) if length > HEAD_BYTES else 1.0
 
 
-def _first_stack(
-    table: pd.DataFrame, path: Path, datadir: str | None
-) -> tuple[tuple[int, int, int], float]:
+def _first_stack(table: pd.DataFrame, path: Path, datadir: str | None) -> tuple[tuple[int, int, int], float]:
     column = next(name for name in STACK_COLUMNS if name in table)
     written = str(table[column].iloc[0])
     name = written.partition("@")[2] or written

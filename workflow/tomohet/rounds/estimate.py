@@ -22,8 +22,8 @@ from tomohet.rounds.work import (
 
 # By what factor the time may be longer or shorter than estimated.
 OF_THIS_DATASET, OF_ANOTHER, SAME_DEVICE, OTHER_DEVICE = 1.5, 2.0, 3.0, 5.0
-# A GPU over one thread of a processor, for stages that were not measured on a GPU. Those that were measured on
-# both have 10 (`simulate`), 50 (`train_linear`) and 380 (`train_vae`).
+# A GPU over one thread of a processor, for stages that were not measured on a GPU. Those measured on both
+# have 10 (`simulate`), 50 (`train_linear`) and 380 (`train_vae`).
 GPU_OVER_THREAD = 10.0
 PER_GPU = 0.8  # what each of several GPUs adds, of a single one's speed
 MOST_THREADS = 8

@@ -57,14 +57,14 @@ def host_bytes(stage: str, sizes: Sizes, dataset: Sizes, options: dict[str, Any]
 
 
 def _images(stage: str, sizes: Sizes, options: dict) -> float:
-    """Room for the images of a training, which are held if they take at most half of the free memory."""
+    """Return room for a training's images, which are held if they take at most half of the free memory."""
     if stage != "train_vae" or options["train"]["lazy"]:
         return 0
     return min(stored_bytes(sizes, options) / SHARE_OF_MEMORY, MOST_IMAGES)
 
 
 def _maps(stage: str, sizes: Sizes, options: dict) -> float:
-    """Return the bytes of maps held together; volumes are read slab by slab, SIREn keeps a bit of each voxel."""
+    """Return the bytes of maps held together; volumes are read slab by slab, SIREn keeps bits of voxels."""
     a_map = 4 * sizes.box**3
     voxels = decoded(sizes, options).box ** 3
     volumes = kept_volumes(sizes, options)

@@ -8,15 +8,22 @@ from tomohet.files.tables import read_csv
 from tomohet.rounds import layout
 from tomohet.rounds.layout import Stage
 from tomohet.rounds.tree import parents_first, stage_options
+from tomohet.rounds.units import duration
+
+LAST_EPOCHS = 5  # whose median is the pace of a training
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one stage is: its round ("": the dataset), its name, and done, pending or the epoch."""
+    """How far one stage is: its round ("": the dataset), its name, and done, pending or the epoch.
+
+    detail : of a training that has begun, its rate and the time left
+    """
 
     round: str
     name: str
     state: str
+    detail: str = ""
 
 
 def progress(config: dict, folder: Path) -> list[Progress]:
@@ -28,10 +35,10 @@ def progress(config: dict, folder: Path) -> list[Progress]:
     ]
     for name in parents_first(config["rounds"]):
         for stage in stages_of(config, name):
-            state = _state(stage.is_done(folder / name))
+            state, detail = _state(stage.is_done(folder / name)), ""
             if stage == layout.TRAIN_VAE and state == "pending":
-                state = _epochs(folder / name, stage_options(config, "train", name)["epochs"])
-            found.append(Progress(name, stage.name, state))
+                state, detail = _epochs(folder / name, stage_options(config, "train", name)["epochs"])
+            found.append(Progress(name, stage.name, state, detail))
     return [*found, Progress("", "report", _state((folder / layout.REPORT).exists()))]
 
 
@@ -55,11 +62,21 @@ def _state(is_done: bool) -> str:
     return "done" if is_done else "pending"
 
 
-def _epochs(round_dir: Path, n_epochs: int) -> str:
+def _epochs(round_dir: Path, n_epochs: int) -> tuple[str, str]:
+    """Return the epoch of a training, and its rate with the time left at the pace of its last epochs."""
     losses = layout.TRAIN_VAE.path(round_dir, layout.LOSSES)
     if not losses.is_file():
-        return "pending"
+        return "pending", ""
     try:
-        return f"epoch {len(read_csv(losses))} of {n_epochs}"
+        table = read_csv(losses, {"seconds": "numbers", "particles_per_second": "numbers"}).tail(LAST_EPOCHS)
+        done = len(read_csv(losses))
     except InputError:
-        return f"damaged ({layout.LOSSES})"
+        return f"damaged ({layout.LOSSES})", ""
+    if table.empty:
+        return "pending", ""
+    seconds, rate = table["seconds"].median(), table["particles_per_second"].median()
+    left = duration(max(n_epochs - done, 0) * seconds)
+    return (
+        f"epoch {done} of {n_epochs}",
+        f"{rate:.3g} particles/s, {duration(seconds)} per epoch, {left} left",
+    )

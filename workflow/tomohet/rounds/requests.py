@@ -73,9 +73,7 @@ def _at_least(least: int, value: float, step: int) -> int:
     return least if value <= least else ceil(value / step) * step
 
 
-def estimated(
-    config: dict, results: Path, benchmarks: Path, threads: int
-) -> dict[tuple[str, str], Estimate]:
+def estimated(config: dict, results: Path, benchmarks: Path, threads: int) -> dict[tuple[str, str], Estimate]:
     """Return the estimates of a checked `config` by round ("": the dataset) and stage.
 
     results, benchmarks : folders of the results, and of the workflow's notes of finished jobs

@@ -5,6 +5,7 @@ from math import pi
 from pathlib import Path
 
 from tomohet.errors import InputError
+from tomohet.files.mrc import stack_header
 from tomohet.particles.dialects import read_particles
 from tomohet.particles.store_files import read_description
 from tomohet.rounds import layout
@@ -13,6 +14,7 @@ from tomohet.rounds.particle_lists import n_listed
 from tomohet.rounds.tree import parents_first
 
 OPEN = ("select", "labels", "exclude", "min_confidence", "tomograms")  # how many they keep is not known yet
+USUAL_GRID = 32, 12.0  # of a simulation that asks for none: px, Å
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def dataset_sizes(config: dict, folder: Path, read_all: bool = True) -> Sizes:
     if config["particles"] is None:
         simulated = config["simulate"]
         tilts = 2 * int(simulated["tilt_max"] / simulated["tilt_step"]) + 1
-        n, input_box, pixel_size_A = simulated["n_particles"], simulated["box"], simulated["pixel_size"]
-        images = n * tilts
+        n, images = simulated["n_particles"], simulated["n_particles"] * tilts
+        input_box, pixel_size_A = _simulated_grid(simulated)
     elif not read_all:
         about = counted(config["particles"], config["datadir"])
         n, images, input_box, pixel_size_A = about.particles, about.images, about.box, about.pixel_size_A
@@ -79,6 +81,14 @@ def dataset_sizes(config: dict, folder: Path, read_all: bool = True) -> Sizes:
     sizes = Sizes(n, images, input_box, _prepared_box(config["prepare"], input_box, pixel_size_A))
     first = config["prepare"]["use_first_nptcls"]
     return sizes.of(min(n, first)) if first > 0 else sizes
+
+
+def _simulated_grid(simulated: dict) -> tuple[int, float]:
+    """Return box (px) and pixel size (Å) of simulated images: as asked for, of given maps, or the usual."""
+    box, pixel_size_A = USUAL_GRID
+    if simulated["maps"]:
+        (_, _, box), pixel_size_A = stack_header(simulated["maps"][0])
+    return simulated["box"] or box, simulated["pixel_size"] or pixel_size_A
 
 
 def _prepared_box(prepare: dict, input_box: int, pixel_size_A: float) -> int:

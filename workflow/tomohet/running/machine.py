@@ -117,13 +117,20 @@ def _disk(folder: Path) -> Finding:
     )
 
 
+def slurm_profile() -> Path:
+    """Return the folder of the user's own profile `slurm`, which need not exist."""
+    return Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "snakemake" / "slurm"
+
+
 def _slurm() -> list[Finding]:
     if shutil.which("sbatch") is None:
         return [Finding("note", "slurm", "no sbatch here; needed only for --profile slurm")]
-    profiles = Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "snakemake" / "slurm"
+    profiles = slurm_profile()
     if not profiles.exists():
         return [Finding("note", "slurm", f"sbatch found, but no profile {profiles}; `make install` links it")]
     accounting = (
         "" if shutil.which("sacct") else "; no sacct: add slurm-status-command: squeue to the profile"
     )
-    return [Finding("ok", "slurm", f"sbatch found, profile {profiles.resolve()}{accounting}")]
+    return [
+        Finding("ok", "slurm", f"sbatch found, profile {profiles.resolve()}{accounting}; --slurm checks more")
+    ]

@@ -1,0 +1,86 @@
+"""`status`: jobs at work, stopped and failed, with why they failed, and the time left, from files alone."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tomohet.rounds.jobs import unfinished
+
+TRACEBACK = (
+    "2026-11-28 10:00:00     stopped by a fault of the program\nTraceback (most recent call last):\n"
+    '  File "x.py", line 3, in run\nZeroDivisionError: division by zero\n'
+)
+
+
+def job(place: Path, name: str, text: str, note_after_s: float | None = None) -> None:
+    """The log of a job, and its note where it has ended well so many seconds later."""
+    log = place / "logs" / "d" / f"{name}.log"
+    note = place / "benchmarks" / "d" / f"{name}.tsv"
+    for path in (log, note):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(text)
+    now = time.time() - 100
+    os.utime(log, (now, now))
+    if note_after_s is not None:
+        note.write_text("s\n1\n")
+        os.utime(note, (now + note_after_s, now + note_after_s))
+
+
+def found(place: Path, runs: bool = False) -> dict[str, tuple[str, str]]:
+    jobs = unfinished("d", ["all"], place / "logs", place / "benchmarks", runs)
+    return {"/".join(filter(None, (one.round, one.rule))): (one.state, one.line) for one in jobs}
+
+
+def test_jobs_that_ended_well_are_left_out(tmp_path):
+    job(tmp_path, "prepare", "fine\n", note_after_s=1)
+    job(tmp_path, "all/states", "fine\n", note_after_s=0)
+    job(tmp_path, "all/train_linear", "iteration 1\n", note_after_s=-1000)  # a note of an earlier run
+    assert found(tmp_path) == {"all/train_linear": ("stopped", "iteration 1")}
+    assert found(tmp_path, runs=True) == {"all/train_linear": ("running", "iteration 1")}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("begins\nerror: a.star: row 3: wrong\n", "error: a.star: row 3: wrong"),
+        (TRACEBACK, "ZeroDivisionError: division by zero"),
+        (
+            "not tried again: the mistake must be corrected first\nerror: a.star: row 3\n",
+            "error: a.star: row 3",
+        ),
+    ],
+)
+def test_a_failed_job_says_why(tmp_path, text, line):
+    job(tmp_path, "all/states", text)
+    assert found(tmp_path, runs=True) == {"all/states": ("failed", line)}
+
+
+def test_a_progress_bar_is_what_it_shows_now(tmp_path):
+    job(tmp_path, "all/train_vae", "start\n 10 %|#\r 20 %|##\r")
+    assert found(tmp_path, runs=True)["all/train_vae"] == ("running", "20 %|##")
+
+
+def test_what_slurm_says_of_the_latest_attempt_is_why_a_job_failed(tmp_path):
+    job(tmp_path, "all/train_vae", "epoch 3\n")
+    folder = tmp_path / "logs" / "slurm" / "rule_train_vae" / "all"
+    folder.mkdir(parents=True)
+    told = "slurmstepd: error: *** JOB 7 ON node1 CANCELLED AT 2026-11-28T20:00:00 DUE TO TIME LIMIT ***"
+    (folder / "7.log").write_text(f"host: node1\n{told}\n")
+    assert found(tmp_path, runs=True) == {"all/train_vae": ("failed", told)}
+    (folder / "9.log").write_text("host: node2\n")
+    later = time.time() + 10
+    os.utime(folder / "9.log", (later, later))
+    assert found(tmp_path, runs=True) == {"all/train_vae": ("running", "epoch 3")}
+
+
+def test_the_command_names_failed_jobs_and_the_time_left(tmp_path, run_script, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = {"dataset": "d", "simulate": {"n_particles": 50, "box": 32}, "rounds": {"all": {}}}
+    Path("c.yaml").write_text(yaml.safe_dump(config))
+    job(tmp_path, "all/states", "error: no room\n")
+    output = run_script("status", "--configfile", "c.yaml").stdout
+    assert "\nfailed\n  all/states: error: no room (logs/d/all/states.log)\n" in output
+    assert " jobs to come, one after another: " in output
