@@ -16,7 +16,7 @@ from tomohet.report.evidence import evidence, figure
 from tomohet.report.explorer import explorer
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.reading import Reader
-from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes
+from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes, volume_characters
 from tomohet.report.truth import truth_context
 from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
 
@@ -69,7 +69,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         ),
         "volume_space": explorer(round_, blobs, round_.volume_table, "volume", LEAST_TABLE_BYTES),
         "cell": cell(round_, reader, blobs),
-        "comparison": comparison(round_, len(rounds), reader, blobs),
+        "comparison": comparison(round_, volume_characters([r.n_particles for r in rounds]), reader, blobs),
         "structures": volume_set(reader, blobs, round_.volumes, structure_box, structure_captions(round_)),
         "resolution": figures.resolution_text(round_.fsc, figures.THRESHOLDS[-1]),
         "evidence": evidence(round_, maps),
