@@ -1,4 +1,4 @@
-"""The report on paper: all rounds, all tabs and the stages' pictures, drawn although a browser does not wait."""
+"""The report on paper: all rounds, tabs and pictures are drawn although a browser does not wait."""
 
 import re
 import shutil

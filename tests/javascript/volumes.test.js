@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { difference, Grid, Model, rows } from "../../workflow/tomohet/report/static/codec.js";
+import { reduced } from "../../workflow/tomohet/report/static/dom.js";
 import { fitted, tellingPoint } from "../../workflow/tomohet/report/static/framing.js";
 import { Items } from "../../workflow/tomohet/report/static/items.js";
 import { isosurface, surfaceMaker } from "../../workflow/tomohet/report/static/surface.js";
@@ -48,6 +49,23 @@ test("a difference is in sigma, and its limit is a round number above nearly all
   assert.equal(difference(b, b, 0.1).limit, 1);
 });
 
+test("a mean of n of N particles has more noise than all, and a difference that of both sides", () => {
+  const items = new Items(data());
+  near([items.noiseOf("all"), items.noiseOf("group 0"), items.noiseOf("map 0")], [1, Math.sqrt(4 / 3), Math.SQRT2]);
+  assert.equal(items.noiseOf("particle"), null);
+  assert.equal(items.noiseOf("step"), null);
+  near([items.noiseOfDifference("group 0", "map 0")], [Math.sqrt(4 / 3 + 2)]);
+  near([items.noiseOfDifference("map 0", "all"), items.noiseOfDifference("all", "map 0")], [1, 1]); // half of them against all
+  assert.equal(items.noiseOfDifference("all", "all"), 1);
+  assert.equal(items.noiseOfDifference("particle", "all"), null);
+  assert.match(items.resolve("group 0", "all").note, /mean of 3 particles, noise 1\.2 σ/);
+});
+
+test("volumes say by how much they are reduced", () => {
+  assert.equal(reduced({ box: 64, original_box: 64, pixel_size_A: 3 }), "");
+  assert.match(reduced({ box: 86, original_box: 128, pixel_size_A: 4.465 }), /from 128 to 86 px: nothing finer than 8\.93 Å/);
+});
+
 const data = () => ({
   models: [model()],
   groups: [
@@ -55,7 +73,7 @@ const data = () => ({
     { column: "state", title: "state", value: 1, n: 1, colour: "#222222", coefficients: [[1, 3]] },
     { column: "kmeans", title: "k-means cluster", value: 0, n: 4, colour: "#333333", coefficients: [[9, 9]] },
   ],
-  maps: [{ label: "Half map 1", kind: "reconstruction", file: "half1.mrc", values: Float32Array.of(5, 5, 5) }],
+  maps: [{ label: "Half map 1", kind: "reconstruction", file: "half1.mrc", n: 2, values: Float32Array.of(5, 5, 5) }],
 });
 
 test("items: sets, groups, particles, maps, and steps along a component", () => {
@@ -69,7 +87,7 @@ test("items: sets, groups, particles, maps, and steps along a component", () => 
   items.step = { component: 1, at: -1.5 };
   near(items.resolve("step", "all").values, items.space.volume([0.5, -0.25 - 3]));
   assert.equal(items.resolve("step", "all").label, "Component 2 at −1.5 SD");
-  assert.equal(items.resolve("set 0", "all").note, "Linear model, mean of 2 particles");
+  assert.equal(items.resolve("set 0", "all").note, "Linear model, mean of 2 particles, noise 1.4 σ");
   assert.equal(items.resolve("group 1", "all").colour, "#222222");
   const keys = items.choices().flatMap(([, entries]) => entries.map(([key]) => key));
   assert.deepEqual([...keys], ["set 0", "all", "others", "particle", "step", "group 0", "group 1", "group 2", "map 0"]);

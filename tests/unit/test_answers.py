@@ -60,6 +60,10 @@ def test_a_summary_has_the_worst_level_and_the_steps_of_all_answers():
         {"sentence": "Then this.", "text": "a: 1", "select": "x > 1"},
     ]
     assert [answer["subject"] for answer in said["answers"]] == ["A", "B", "C"]
+    assert [
+        answer.get("sure")
+        for answer in stated([Answer("A", "fact", "A.", sure="p"), Answer("B", "fact", "")])["answers"]
+    ] == ["p", None]
     assert stated([]) == {}
 
 
@@ -78,6 +82,8 @@ def test_of_a_linear_model():
         "Tilt images": "look",
         "Surroundings": "look",
     }
+    assert found[0].sure == "p = 2e-09"
+    assert "focus_mask" in linear_answers(moved)[2].next[0].sentence
     nothing = linear_answers(LINEAR | {"heterogeneity_found": False, "held_out_p_value": 0.4})
     assert levels(nothing)["Held-out tilts"] == "look" and "do not predict" in nothing[1].sentence
     assert "Add particles" in nothing[0].next[0].sentence
@@ -114,6 +120,53 @@ def test_of_units_that_come_and_go_the_most_balanced_first():
     assert model.level == "good"
     assert unit_answers(MAVEN | {"model_map_correlation": 0.1})[-1].level == "look"
     assert unit_answers(MAVEN | {"units": {}})[0].sentence.startswith("No unit")
+
+
+def test_the_side_of_a_unit_is_proposed_that_tells_most():
+    shares = {"rare": 0.08, "common": 0.89, "even": 0.45}
+    units = {unit: {"present": share, "sd": 0.3, "confused": 0.001} for unit, share in shares.items()}
+    queries = {unit: f"maven_{unit} > 0.44" for unit in shares}
+    said = unit_answers(MAVEN | {"units": units, "queries": queries, "dependencies": [], "n_particles": 400})
+    steps = {answer.subject: answer.next[0] for answer in said[:3]}
+    assert (steps["rare"].select, steps["rare"].other_select) == ("maven_rare > 0.44", "")
+    assert (steps["common"].name, steps["common"].select) == ("without_common", "maven_common <= 0.44")
+    assert "the 11% without it" in steps["common"].sentence and "round's again" in steps["common"].sentence
+    assert steps["even"].select == "maven_even > 0.44" and steps["even"].other_select == "maven_even <= 0.44"
+    assert [answer.sure for answer in said[:3]] == [
+        "± 2%, 0.1% confused",
+        "± 2%, 0.1% confused",
+        "± 1%, 0.1% confused",
+    ]
+
+
+def test_a_unit_that_is_always_there_and_varies_may_move():
+    units = {
+        "core": {"present": 1.0, "mean": 1.0, "sd": 0.005},
+        "arm": {"present": 1.0, "mean": 0.91, "sd": 0.054},
+    }
+    said = unit_answers(MAVEN | {"units": units})
+    assert [answer.subject for answer in said[1:3]] == ["arm", "Always present"]
+    assert "0.91 ± 0.05" in said[1].sentence and "focus_mask" in said[1].next[0].sentence
+    assert said[2].next[0].sentence.startswith("core: in all particles.")
+    quiet = unit_answers(MAVEN | {"units": units | {"arm": {"present": 1.0, "mean": 1.0, "sd": 0.012}}})
+    assert [answer.subject for answer in quiet[1:2]] == ["Always present"]
+
+
+def test_blocks_that_exclude_each_other_are_a_part_that_moves_by_so_many_angstroms():
+    places = {1: (0.0, 0.0, 0.0), 2: (30.0, 40.0, 0.0), 3: (5.0, 0.0, 0.0)}
+    blocks = [
+        {
+            "id": i,
+            **dict(zip(("x_A", "y_A", "z_A"), place, strict=True)),
+            "excludes": {1: "2,12", 2: "1"}.get(i, ""),
+        }
+        for i, place in places.items()
+    ]
+    said = block_answers(SIREN | {"blocks": blocks})
+    moving = [answer for answer in said if answer.subject == "Moving part"]
+    assert len(moving) == 1 and "Blocks 1 and 2 exclude each other, 50 Å apart" in moving[0].sentence
+    step = moving[0].next[0]
+    assert (step.select, step.other_select) == ("siren_1 > 0.5", "siren_2 > 0.5")
 
 
 def test_of_blocks():

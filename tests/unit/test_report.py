@@ -2,6 +2,7 @@
 
 import json
 import re
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -94,8 +95,16 @@ def test_every_blob_named_by_a_figure_is_in_the_page(page):
     assert named == stored and named
 
 
-def test_page_of_the_same_results_differs_in_its_date_alone(results, page, tmp_path):
-    again = write_report(results, tmp_path / "again.html").read_text()
+def test_a_page_elsewhere_links_to_the_files_of_the_results(results, tmp_path):
+    elsewhere = tmp_path / "a page" / "report.html"
+    elsewhere.parent.mkdir()
+    page = write_report(results, elsewhere).read_text()
+    links = [unquote(link) for link in re.findall(r'<a href="([^"#]*/subset/fsc\.csv)"', page)]
+    assert links and all((elsewhere.parent / link).is_file() for link in links)
+
+
+def test_page_of_the_same_results_differs_in_its_date_alone(results, page):
+    again = write_report(results, results / "again.html").read_text()
     undated = [re.sub(r'<p class="meta">.*?</p>', "", text) for text in (page, again)]
     assert undated[0] == undated[1]
 

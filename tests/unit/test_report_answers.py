@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tomohet.answers import Answer, Step, stated
-from tomohet.report.answers import answers, verdict
+from tomohet.report.answers import SUPPORT, answers, support, verdict
 
 INPUT = Answer("Input", "look", "Odd.", (Step("Read validation/validation.html."),))
 PARTICLES = Answer("Particles", "fact", "Heterogeneity found.")
@@ -51,7 +51,39 @@ def test_facts_are_found_levels_are_trust_and_steps_are_next():
         "train: {epochs: 12}",
         'with_S1: {parent: "all", select: "maven_S1 > 0.50"}',
         'with_S2: {parent: "all", select: "maven_S2 > 0.50"}',
+        'with_S3: {parent: "all", select: "maven_S3 > 0.50"}',
     ]
+
+
+def test_a_round_is_proposed_with_the_one_to_compare_it_with():
+    step = Step("Both.", "", "with_A", "maven_A > 0.5", "without_A", "maven_A <= 0.5")
+    said = answers(results(maven=stated([Answer("A", "fact", "Present.", (step,))])))
+    text = next(line.text for line in said["next"] if line.text.startswith("with"))
+    assert yaml.safe_load(text) == {
+        "with_A": {"parent": "all", "select": "maven_A > 0.5"},
+        "without_A": {"parent": "all", "select": "maven_A <= 0.5"},
+    }
+
+
+def test_how_sure_a_finding_is_stands_beside_it_in_the_tint_of_its_test():
+    sure = Answer("Heterogeneity", "fact", "Particles differ.", sure="p = 5e-17")
+    for level in ("good", "look"):
+        held_out = Answer("Held-out tilts", level, "Said.")
+        said = answers(results(linear=SUMMARIES["linear"] | stated([sure, held_out])))
+        first, second, *_ = said["found"]
+        assert (first.sure, first.sure_level) == ("p = 5e-17", level)
+        assert (second.sure, second.sure_level) == ("", "fact")
+
+
+def test_a_new_stage_is_heard_without_being_named():
+    states = stated([Answer("Number of states", "fact", "3 states (2 to 4).", sure="2 to 4")])
+    control = stated([Answer(SUPPORT, "look", "Weak: not reproduced.", (Step("Add particles."),))])
+    said = answers(results(**{"how many": states, "control of subset": control}))
+    assert "Number of states" in [line.subject for line in said["found"]]
+    assert said["trust"][0].level == "look" and SUPPORT in [line.subject for line in said["trust"]]
+    assert "Add particles." in [line.sentence for line in said["next"]]
+    rounds = results(**{"control of subset": control}).rounds
+    assert support(rounds[0]).sentence.startswith("Weak") and support(results().rounds[0]) is None
 
 
 def test_a_round_that_is_there_is_not_proposed_again():

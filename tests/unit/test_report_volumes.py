@@ -17,8 +17,9 @@ from tomohet.physics.fourier_grids import crop_fourier
 from tomohet.report import codec
 from tomohet.report.blobs import Blobs
 from tomohet.report.collect import collect
-from tomohet.report.compare import comparison
+from tomohet.report.compare import _most_voxels, comparison
 from tomohet.report.reading import Reader
+from tomohet.report.space import ALL_VOLUMES, TABLE_BYTES, volume_characters
 
 KINDS = {"f4": "<f4", "u1": "u1", "i2": "<i2", "i4": "<i4"}
 
@@ -31,7 +32,7 @@ def folder(tmp_path_factory):
 def compared(folder) -> tuple[dict, Blobs, Reader]:
     found, blobs = collect(folder), Blobs()
     reader = Reader(found.folder)
-    return comparison(found.rounds[0], 1, reader, blobs), blobs, reader
+    return comparison(found.rounds[0], volume_characters([600]), reader, blobs), blobs, reader
 
 
 def array(blobs: Blobs, name: str) -> np.ndarray:
@@ -108,6 +109,7 @@ def test_maps_of_states_and_half_maps_are_there(folder):
         "State 1",
     ]
     assert [m["kind"] for m in spec["maps"]].count("state") == 2
+    assert [m["n"] for m in spec["maps"][:3]] == [120, 60, 60]
     state = spec["maps"][3]
     grid = spec["grid"]
     mask = array(blobs, grid["mask"]).reshape((grid["edge"],) * 3) > 0
@@ -115,6 +117,22 @@ def test_maps_of_states_and_half_maps_are_there(folder):
     expected = assembly(PRESENT[0])[z : z + e, y : y + e, x : x + e][mask]
     np.testing.assert_allclose(rows(blobs, state)[0], expected, atol=0.51 * state["scales"][0])
     assert state["scales"][0] < 1.01 * expected.max() / 127
+
+
+def test_volumes_take_what_the_tables_leave():
+    assert volume_characters([400]) > 16_000_000
+    assert volume_characters([400, None]) == volume_characters([400]) / 2
+    rounds = [400_000, 50_000]
+    assert 2 * volume_characters(rounds) + TABLE_BYTES <= ALL_VOLUMES == 17_000_000
+
+
+def test_a_box_of_128_keeps_its_voxels():
+    z, y, x = np.mgrid[:128, :128, :128] - 64
+    mask = (z**2 + y**2 + x**2 < 38**2).astype(np.float32)  # of a particle that fills its box
+    whole = codec.grid_in(mask, 3.0, _most_voxels(volume_characters([20_000]), 11))
+    assert (whole.box, whole.pixel_size_A) == (128, 3.0)
+    shared = codec.grid_in(mask, 3.0, _most_voxels(volume_characters([20_000] * 8), 11))
+    assert shared.box < 100
 
 
 def test_blocks_have_the_colours_of_the_stages_figures(folder):

@@ -16,6 +16,7 @@ from tomohet.cli import run_command
 from tomohet.commands.serve import bound_socket, refuse_without_libraries
 from tomohet.errors import InputError
 from tomohet.files.locks import writing
+from tomohet.serving import kept_page
 
 QUERY = "kmeans == 1"
 
@@ -79,6 +80,32 @@ def test_the_page_is_the_report_with_what_only_a_server_can_do(server, results):
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     run_command("report", [str(results), "-o", str(results / "report.html")])
     assert "sectionsView" not in (results / "report.html").read_text()
+
+
+def test_the_page_is_written_again_when_a_file_has_changed_and_only_then(results, monkeypatch, tmp_path):
+    written = []
+    monkeypatch.setattr(
+        kept_page, "render", lambda found, served: written.append(found) or f"page {len(written)}"
+    )
+    kept = kept_page.KeptPage(results)
+    assert [kept.text(), kept.text()] == ["page 1", "page 1"]
+    added = results / "all" / "linear" / "note.txt"
+    added.write_text("a")
+    assert [kept.text(), kept.text()] == ["page 2", "page 2"]
+    added.write_text("changed")
+    assert kept.text() == "page 3"
+    (results / "served" / "mean-1").mkdir(parents=True, exist_ok=True)  # what the server writes itself
+    (results / "all" / ".hidden").write_text("a")
+    (results / "report.html").write_text("a")
+    for name in ("all/.hidden", "report.html"):
+        (results / name).unlink()
+    added.unlink()
+    assert kept.text() == "page 4"
+    damaged = results / "all" / "gone.csv"
+    damaged.symlink_to(tmp_path / "nowhere")
+    assert kept.text() == "page 5"
+    damaged.unlink()
+    (results / "served" / "mean-1").rmdir()
 
 
 def test_files_are_sent_as_they_are_and_none_can_act_as_the_page(server, results):

@@ -146,12 +146,13 @@ def test_a_mean_is_that_of_backproject_voxel_and_is_found_after_a_restart(result
     rows = [n - 1 - particle for particle in particles]  # of the table, which is upside down
     served = tmp_path / "kept"
     with serving(results, served) as server:
-        status, _, asked = server.ask("POST", "/mean", {"round": "all", "particles": particles})
+        wanted = {"round": "all", "particles": particles, "name": "Selection <A>"}
+        status, _, asked = server.ask("POST", "/mean", wanted)
         assert status == 202 and asked["state"] in ("waiting", "running") and asked["n_particles"] == 8
         again = server.ask("POST", "/mean", {"round": "all", "rows": rows[::-1]})[2]
         assert again["job"] == asked["job"]  # the same particles: one job
         mean = server.finished(asked)
-    assert mean["state"] == "done", mean
+    assert mean["state"] == "done" and mean["name"] == "Selection <A>", mean
     assert "Half maps of 8 particles agree" in mean["sentence"]
     np.testing.assert_array_equal(load_indices(served / mean["job"] / "indices.pkl"), particles)
     words = [

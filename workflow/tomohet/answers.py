@@ -17,12 +17,15 @@ class Step(NamedTuple):
     sentence : what to do
     text : lines of the configuration, or a command, to copy; "" without any
     name, select : of a proposed round of the particles for which the query `select` is true
+    other_name, other_select : of a second round to compare the first with; "" without any
     """
 
     sentence: str
     text: str = ""
     name: str = ""
     select: str = ""
+    other_name: str = ""
+    other_select: str = ""
 
 
 class Answer(NamedTuple):
@@ -31,12 +34,14 @@ class Answer(NamedTuple):
     subject : what the sentence is about, in a word or two
     level : good, look or bad; fact for a finding, which is neither
     next : what to do about it
+    sure : how sure it is, in a few words: a p value, an error; "" where the sentence says it
     """
 
     subject: str
     level: Level
     sentence: str
     next: tuple[Step, ...] = ()
+    sure: str = ""
 
 
 def stated(answers: Sequence[Answer]) -> dict:
@@ -53,6 +58,7 @@ def stated(answers: Sequence[Answer]) -> dict:
         "next": [_filled(step) for answer in answers for step in answer.next],
         "answers": [
             {"subject": answer.subject, "level": answer.level, "sentence": answer.sentence}
+            | ({"sure": answer.sure} if answer.sure else {})
             for answer in answers
         ],
     }

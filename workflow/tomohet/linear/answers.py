@@ -4,6 +4,10 @@ from tomohet.answers import Answer, Step, sentence
 from tomohet.particles.conditions import audit_answer
 
 MORE_DATA = Step("Add particles or tilt images: at this number nothing is confirmed.")
+MOVING_PART = Step(
+    "Find the part that moves: it is a shell in Where particles differ (linear/variability.mrc). Fit the "
+    "linear model again inside a mask around it (linear: {focus_mask: FILE})."
+)
 
 
 def linear_answers(numbers: dict) -> list[Answer]:
@@ -13,7 +17,7 @@ def linear_answers(numbers: dict) -> list[Answer]:
     """
     found = numbers["heterogeneity_found"]
     answers = [
-        Answer("Heterogeneity", "fact", _detection(numbers), () if found else (MORE_DATA,)),
+        Answer("Heterogeneity", "fact", _detection(numbers), () if found else (MORE_DATA,), _p(numbers)),
         Answer("Held-out tilts", "good" if found else "look", _held_out(numbers)),
         poses_answer(numbers),
     ]
@@ -50,10 +54,17 @@ def _held_out(numbers: dict) -> str:
     return f"The latents {verb} held-out tilt images (p = {p:.1g})."
 
 
+def _p(numbers: dict) -> str:
+    p = numbers["held_out_p_value"]
+    return "not tested" if p is None else f"p = {p:.1g}"
+
+
 def poses_answer(numbers: dict) -> Answer:
     """Judge the poses: pose errors along one direction may be a moving part."""
     one_direction = numbers["pose_errors"].get("one_direction")
-    return Answer("Poses", "look" if one_direction else "good", sentence(numbers["poses"]))
+    if not one_direction:
+        return Answer("Poses", "good", sentence(numbers["poses"]))
+    return Answer("Poses", "look", sentence(numbers["poses"]), (MOVING_PART,))
 
 
 def state_answers(numbers: dict) -> list[Answer]:

@@ -8,26 +8,37 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tomohet.analysis.maven.answers import ALWAYS
 from tomohet.answers import SEVERITY, Level
 from tomohet.report.collect import Results, Round
 
-MOST_ROUNDS = 2  # rounds that are proposed
-# Stages in the order of their answers. The leak audit is that of the linear model's latents.
+MOST_ROUNDS = 3  # rounds that are proposed, each with the one that it is compared with
+# Stages in the order of their answers. Stages that are not named here follow, so that a new stage is heard.
 FINDERS = ("linear", "maven", "siren", "states", "proposed")
 JUDGED = (
     "subset", "half maps", "support", "linear", "states support", "train_vae", "convergence", "siren",
     "maven", "proposed",
 )  # fmt: skip
+# What they say is not for the first screen. The leak audit is that of the linear model's latents.
+UNHEARD = ("analyze", "analyze_volumes", "truth")
+SUPPORT = "Subset against control"
 AFTER_DETECTION = ("maven", "siren")  # what they find means something only where particles differ
 
 
 class Line(NamedTuple):
-    """One line of the first screen: subject, level, sentence, and the text to copy ("" without any)."""
+    """One line of the first screen.
+
+    subject, level, sentence : of the answer
+    text : to copy; "" without any
+    sure : how sure the answer is, and `sure_level`, which tints it
+    """
 
     subject: str
     level: Level
     sentence: str
     text: str = ""
+    sure: str = ""
+    sure_level: Level = "fact"
 
 
 def answers(found: Results) -> dict[str, list[Line]]:
@@ -50,16 +61,32 @@ def verdict(round_: Round) -> Line | None:
     return said[0]._replace(level=held_out) if held_out else None
 
 
+def support(round_: Round) -> Line | None:
+    """Return the verdict of the round's subset against random subsets, once a stage has written one."""
+    said = (line for summary in round_.summaries.values() for line in lines(summary))
+    return next((line for line in said if line.subject == SUPPORT), None)
+
+
+def _in_order(first: Round, known: tuple[str, ...], left_out: tuple[str, ...] = ()) -> list[str]:
+    """List stages: the known ones in their order, then the others that have left a summary."""
+    return [*known, *(name for name in first.summaries if name not in (*known, *left_out, *UNHEARD))]
+
+
 def _found(first: Round, differ: bool) -> Iterator[Line]:
-    for stage in FINDERS:
-        if differ or stage not in AFTER_DETECTION:
-            yield from (line for line in lines(first.summaries[stage]) if line.level == "fact")
+    detection = verdict(first)
+    for stage in _in_order(first, FINDERS, JUDGED):
+        if not differ and stage in AFTER_DETECTION:
+            continue
+        for line in lines(first.summaries[stage]):
+            if line.level == "fact" and line.subject != ALWAYS:
+                tint = detection.level if detection and line.subject == detection.subject else "fact"
+                yield line._replace(sure_level=tint)
 
 
 def _trust(found: Results, first: Round) -> Iterator[Line]:
     """Return the judged lines, the worst first, and the network's line at any level."""
     said = [*_judged(found.validation)]
-    for stage in JUDGED:
+    for stage in _in_order(first, JUDGED):
         said += lines(first.summaries[stage]) if stage == "train_vae" else _judged(first.summaries[stage])
     yield from sorted(said, key=lambda line: -SEVERITY.index(line.level))
 
@@ -67,7 +94,7 @@ def _trust(found: Results, first: Round) -> Iterator[Line]:
 def _next(found: Results, first: Round, differ: bool) -> Iterator[Line]:
     asked = {round_.query for round_ in found.rounds}
     proposed = 0
-    for stage in ("validation", *JUDGED):
+    for stage in ("validation", *_in_order(first, JUDGED)):
         summary = found.validation if stage == "validation" else first.summaries[stage]
         for step in _mappings(summary.get("next")):
             line, select = _step(step, first), step.get("select")
@@ -85,12 +112,13 @@ def _step(step: dict, first: Round) -> Line | None:
     said, text = step.get("sentence"), step.get("text", "")
     if not isinstance(said, str) or not isinstance(text, str):
         return None
-    if isinstance(step.get("select"), str):
-        text = (
-            f"{step.get('name', 'selected')}: "
-            f"{{parent: {json.dumps(first.name)}, select: {json.dumps(step['select'])}}}"
-        )
-    return Line("", "fact", said, text)
+    entries = [
+        f"{step.get(name, 'selected')}: {{parent: {json.dumps(first.name)}, select: "
+        f"{json.dumps(step[select])}}}"
+        for name, select in (("name", "select"), ("other_name", "other_select"))
+        if isinstance(step.get(select), str)
+    ]
+    return Line("", "fact", said, "\n".join(entries) or text)
 
 
 def _judged(summary: dict) -> Iterator[Line]:
@@ -102,7 +130,8 @@ def lines(summary: dict) -> Iterator[Line]:
     for answer in _mappings(summary.get("answers")):
         line = Line(*(answer.get(key) for key in ("subject", "level", "sentence")))
         if line.level in SEVERITY and isinstance(line.subject, str) and isinstance(line.sentence, str):
-            yield line
+            sure = answer.get("sure")
+            yield line._replace(sure=sure) if isinstance(sure, str) else line
 
 
 def _mappings(entries: object) -> list[dict]:

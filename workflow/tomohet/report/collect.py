@@ -13,6 +13,7 @@ from tomohet.rounds.tree import RESERVED
 
 STAGES = [stage for stage in (*layout.ROUND_STAGES, *layout.AFTER_TABLE) if stage.title]
 MAPS = (layout.FILTERED_MAP, layout.MAP)
+SUPPORT = "support.json"  # of a subset against random subsets, by whichever stage
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,11 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
         stage.name: reader.json(stage.path(folder, stage.summary))
         for stage in (layout.SUBSET, *STAGES, *layout.ON_REQUEST)
         if stage.summary
+    }
+    summaries |= {
+        f"{path.parent.name} {path.stem}": reader.json(path)
+        for path in sorted(folder.glob(f"*/{SUPPORT}"))
+        if path not in [stage.path(folder, stage.summary) for stage in STAGES]
     }
     wanted = _mapping(_mapping(config.get("rounds")).get(folder.name))
     subset = summaries[layout.SUBSET.name]

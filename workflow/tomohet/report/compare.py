@@ -18,7 +18,6 @@ from tomohet.report.tables import NAMES
 from tomohet.report.volumes import softened
 from tomohet.rounds import layout
 
-MOST_CHARACTERS, ALL_ROUNDS = 3_000_000, 20_000_000  # of the voxels of a round, and of all
 # Measured characters per voxel, deflated and in base64: a mean in 16 bits, a component and a map in 8 bits.
 PER_MEAN, PER_COMPONENT, PER_MAP = 2.5, 0.8, 0.5
 USUAL_COMPONENTS = 8
@@ -34,16 +33,17 @@ BY_HALVES = (
 BY_MEAN = "the standard deviation of the mean volume inside the mask, as there are no half maps"
 
 
-def comparison(round_: Round, n_rounds: int, reader: Reader, blobs: Blobs) -> dict | None:
-    """Put everything into the page that its view of volumes compares.
+def comparison(round_: Round, most_characters: float, reader: Reader, blobs: Blobs) -> dict | None:
+    """Put everything into the page that its view of volumes compares, in up to `most_characters`.
 
+    Maps keep the voxels of their files if the mask's voxels fit, else they are cropped in Fourier space.
     None when the round has no particle table, or neither a model nor decoded volumes.
     """
     mask = _mask(round_, reader)
     if round_.particles is None or mask is None:
         return None
     maps = map_files(round_)[:MOST_MAPS]
-    grid = codec.grid_in(*mask, _most_voxels(n_rounds, len(maps)))
+    grid = codec.grid_in(*mask, _most_voxels(most_characters, len(maps)))
     models = [m for m in (linear_model(round_, reader, grid), network(round_, reader, grid)) if m is not None]
     if not models:
         return None
@@ -60,6 +60,7 @@ def comparison(round_: Round, n_rounds: int, reader: Reader, blobs: Blobs) -> di
             {
                 "label": name,
                 "kind": _kind(path),
+                "n": _particles_of(name, path, round_.particles),
                 "file": reader.relative(path),
                 **codec.add_rows(blobs, values[None], fine=False),
             }
@@ -142,10 +143,9 @@ def _model_payload(model: Model, blobs: Blobs) -> dict:
     }
 
 
-def _most_voxels(n_rounds: int, n_maps: int) -> float:
+def _most_voxels(most_characters: float, n_maps: int) -> float:
     """Return how many voxels fit into a round's share of the page, with two models."""
-    share = min(MOST_CHARACTERS, ALL_ROUNDS / max(n_rounds, 1))
-    return share / (2 * (PER_MEAN + USUAL_COMPONENTS * PER_COMPONENT) + PER_MAP * n_maps)
+    return most_characters / (2 * (PER_MEAN + USUAL_COMPONENTS * PER_COMPONENT) + PER_MAP * n_maps)
 
 
 def _mask(round_: Round, reader: Reader) -> tuple[np.ndarray, float] | None:
@@ -175,6 +175,14 @@ def _volume(reader: Reader, path: Path) -> tuple[np.ndarray, float] | None:
     except (*UNREADABLE, InputError) as error:
         reader.problem(path, error)
         return None
+
+
+def _particles_of(name: str, path: Path, table: pd.DataFrame) -> int | None:
+    """Count the particles of a map: all, half of them, or those of a state."""
+    if _kind(path) == "reconstruction":
+        return len(table) // 2 if name in dict(HALVES).values() else len(table)
+    number = path.stem.removeprefix("state_")
+    return int((table["state"] == int(number)).sum()) if "state" in table and number.isdigit() else None
 
 
 def _kind(path: Path) -> str:

@@ -6,6 +6,7 @@ from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 
 from tomohet import plots
 from tomohet.physics.fsc import resolution_at
+from tomohet.reconstruction.outputs import AT_NYQUIST
 from tomohet.report.tables import MOST_CATEGORIES
 from tomohet.training.held_out import judged
 
@@ -47,7 +48,7 @@ def fsc_chart(fsc: pd.DataFrame | None) -> dict | None:
             series(name, table["frequency_1_A"], table[c], ink, style) for c, name, ink, style in curves
         ],
         "summary": "Fourier shell correlation of the half maps: "
-        + ", ".join(f"{r:.1f} Å at {t:g}" for t, r in resolutions(fsc).items()),
+        + ", ".join(f"{resolution_text(fsc, t)} at {t:g}" for t in resolutions(fsc)),
     }
 
 
@@ -63,6 +64,22 @@ def resolutions(fsc: pd.DataFrame | None) -> dict[float, float]:
         return {}
     table = fsc.sort_values("frequency_1_A")
     return {t: resolution_at(table[curve], table["frequency_1_A"], t) for t in THRESHOLDS}
+
+
+def limited_by_pixels(fsc: pd.DataFrame | None, resolution_A: float) -> bool:
+    """Tell whether a resolution (Å) is that of the pixel size: the curve's last frequency is Nyquist's."""
+    return fsc is not None and resolution_A * fsc["frequency_1_A"].max() <= AT_NYQUIST
+
+
+def resolution_text(fsc: pd.DataFrame | None, threshold: float) -> str:
+    """Write the resolution at a threshold with its unit, marked where the pixel size limits it.
+
+    Without such a resolution the text is "".
+    """
+    value = resolutions(fsc).get(threshold)
+    if value is None:
+        return ""
+    return f"{value:.1f}\u00a0Å{' (Nyquist)' if limited_by_pixels(fsc, value) else ''}"
 
 
 def loss_charts(loss: pd.DataFrame | None) -> list[dict]:

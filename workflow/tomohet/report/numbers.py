@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from tomohet.reconstruction.outputs import AT_NYQUIST
 from tomohet.report.facts import text_of
 
+NYQUIST = " (Nyquist: limited by the pixel size)"
 Fact = tuple[str, str, Callable[[object], str]]
 
 
@@ -95,7 +97,21 @@ FACTS: dict[str, tuple[Fact, ...]] = {
 def facts(stage: str, summary: dict) -> list[tuple[str, str]]:
     """List (name, text) of the stage's numbers that are in its summary."""
     found = ((name, _entry(summary, key), form) for key, name, form in FACTS.get(stage, ()))
-    return [(name, form(value)) for name, value, form in found if isinstance(value, int | float | str)]
+    pixel_size_A = summary.get("pixel_size_A")
+    nyquist_A = 2 * pixel_size_A if isinstance(pixel_size_A, int | float) else 0.0
+    return [
+        (
+            name,
+            form(value)
+            + (NYQUIST if name.startswith("Resolution at") and _reaches(value, nyquist_A) else ""),
+        )
+        for name, value, form in found
+        if isinstance(value, int | float | str)
+    ]
+
+
+def _reaches(value: object, nyquist_A: float) -> bool:
+    return isinstance(value, int | float) and value <= AT_NYQUIST * nyquist_A
 
 
 def component_table(linear: dict) -> list[dict]:

@@ -76,6 +76,7 @@ def render(found: Results, served: bool = False, prefix: str = "") -> str:
             validation=validation_context(found.validation),
             homogeneous=homogeneous,
             rounds=rounds,
+            supported=any(r["support"] for r in rounds),
             most=max((r["n"] or 0 for r in rounds), default=0),
             problems=reader.problems,
             config=found.config_text,
@@ -117,10 +118,10 @@ def summary(found: Results) -> list[dict]:
         value = next((known[k] for k in keys if isinstance(known.get(k), int | float)), None)
         if value is not None:
             rows.append({"label": label, "value": text_of(value), "note": ""})
-    resolution = figures.resolutions(found.homogeneous_fsc)
+    *_, threshold = figures.THRESHOLDS
+    resolution = figures.resolution_text(found.homogeneous_fsc, threshold)
     if resolution:
-        (threshold, value), *_ = reversed(resolution.items())
-        rows.append({"label": f"Consensus, FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": ""})
+        rows.append({"label": f"Consensus, FSC = {threshold:g}", "value": resolution, "note": ""})
     return rows
 
 
@@ -154,7 +155,10 @@ def homogeneous_context(found: Results, reader: Reader, blobs: Blobs) -> dict | 
     return {
         "map": volume_set(reader, blobs, [path], LARGEST_MAP_BOX, caption) if path else None,
         "fsc": figures.fsc_chart(found.homogeneous_fsc),
-        "resolutions": figures.resolutions(found.homogeneous_fsc),
+        "resolutions": {
+            t: figures.resolution_text(found.homogeneous_fsc, t)
+            for t in figures.resolutions(found.homogeneous_fsc)
+        },
     }
 
 

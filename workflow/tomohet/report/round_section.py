@@ -7,7 +7,7 @@ import pandas as pd
 from tomohet import plots
 from tomohet.answers import STATED
 from tomohet.report import figures
-from tomohet.report.answers import verdict
+from tomohet.report.answers import support, verdict
 from tomohet.report.blobs import Blobs
 from tomohet.report.cell import cell
 from tomohet.report.collect import STAGES, Round, depth_of
@@ -16,7 +16,7 @@ from tomohet.report.evidence import evidence, figure
 from tomohet.report.explorer import explorer
 from tomohet.report.facts import facts_of, tables_of, text_of
 from tomohet.report.reading import Reader
-from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes
+from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes, volume_characters
 from tomohet.report.truth import truth_context
 from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
 
@@ -55,6 +55,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "parent": round_.parent if round_.parent in {r.name for r in rounds} else None,
         "query": round_.query,
         "differ": verdict(round_),
+        "support": support(round_),
         "depth": depth_of(round_, rounds),
         "n": round_.n_particles,
         "stages": [{"title": stage.title, "done": round_.stages[stage.name]} for stage in STAGES],
@@ -68,9 +69,9 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         ),
         "volume_space": explorer(round_, blobs, round_.volume_table, "volume", LEAST_TABLE_BYTES),
         "cell": cell(round_, reader, blobs),
-        "comparison": comparison(round_, len(rounds), reader, blobs),
+        "comparison": comparison(round_, volume_characters([r.n_particles for r in rounds]), reader, blobs),
         "structures": volume_set(reader, blobs, round_.volumes, structure_box, structure_captions(round_)),
-        "resolutions": figures.resolutions(round_.fsc),
+        "resolution": figures.resolution_text(round_.fsc, figures.THRESHOLDS[-1]),
         "evidence": evidence(round_, maps),
         "truth": truth_context(summaries["truth"]),
     }
@@ -91,8 +92,11 @@ def tiles(round_: Round) -> list[dict]:
     resolution = figures.resolutions(round_.fsc)
     if resolution:
         (threshold, value), *rest = reversed(resolution.items())
-        note = "; ".join(f"{r:.1f} Å at {t:g}" for t, r in rest)
-        found.append({"label": f"Half-map FSC = {threshold:g}", "value": f"{value:.1f} Å", "note": note})
+        notes = [f"{figures.resolution_text(round_.fsc, t)} at {t:g}" for t, _ in rest]
+        if figures.limited_by_pixels(round_.fsc, value):
+            notes.append("Nyquist: limited by the pixel size")
+        label, note = f"Half-map FSC = {threshold:g}", "; ".join(notes)
+        found.append({"label": label, "value": f"{value:.1f} Å", "note": note})
     confirmed = round_.summaries["linear"].get("held_out_reliability")
     if isinstance(confirmed, list) and round_.summaries["linear"].get("heterogeneity_found"):
         found.append(

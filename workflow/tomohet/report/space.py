@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 # Limits of the whole page, at most 20 MB in total: bytes of tables, voxels of volumes, bytes of PNGs.
 TABLE_BYTES = 15_500_000
+PER_PARTICLE = 45  # bytes of a row of a table of some 30 columns, measured
+ALL_VOLUMES = 17_000_000  # of the volumes that are compared and of the tables, all rounds together
+LEAST_VOLUMES = 1_500_000  # of the volumes of all rounds, however large the tables are
 LEAST_TABLE_BYTES = 300_000  # of a round, however small its part of the particles
 VOXELS = 4_000_000
 FIGURE_BYTES = 1_500_000
@@ -39,3 +42,9 @@ def table_bytes(n: int | None, all_rounds: list[int | None]) -> float:
     """Return how many bytes the table of a round may take, in proportion to its `n` particles."""
     known = sum(count or 0 for count in all_rounds)
     return max(LEAST_TABLE_BYTES, TABLE_BYTES * (n or 0) / max(known, 1))
+
+
+def volume_characters(all_rounds: list[int | None]) -> float:
+    """Return how many characters a round's compared volumes may take: what the tables of all rounds leave."""
+    tables = min(TABLE_BYTES, PER_PARTICLE * sum(count or 0 for count in all_rounds))
+    return max(LEAST_VOLUMES, ALL_VOLUMES - tables) / max(len(all_rounds), 1)

@@ -19,12 +19,11 @@ from tomohet.device import device_of
 from tomohet.errors import InputError
 from tomohet.files.tables import read_table
 from tomohet.files.text import read_yaml
-from tomohet.report.collect import collect
-from tomohet.report.page import render
 from tomohet.rounds import layout
 from tomohet.serving.asked import MeanAsked, SlabAsked, VolumeAsked, body_of, query_of
 from tomohet.serving.guard import Guard
 from tomohet.serving.jobs import Jobs
+from tomohet.serving.kept_page import KeptPage
 from tomohet.serving.means import Mean, chosen_particles, finished, mean_of, section
 from tomohet.serving.models import sources, volume_file
 from tomohet.serving.results_files import find, sent
@@ -83,6 +82,7 @@ class Answers:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.jobs = Jobs(site.folder, site.threads)
+        self.kept = KeptPage(site.results)
         self.one_at_a_time = anyio.CapacityLimiter(1)
 
     @contextlib.asynccontextmanager
@@ -93,7 +93,7 @@ class Answers:
 
     async def page(self, _request: Request) -> Response:
         """GET / : the report."""
-        text = await self._aside(lambda: render(collect(self.site.results), served=True))
+        text = await self._aside(self.kept.text)
         return HTMLResponse(text, headers={"content-security-policy": PAGE_POLICY})
 
     async def round(self, request: Request) -> Response:
@@ -139,6 +139,7 @@ class Answers:
                 asked.round,
                 particles,
                 query=asked.query,
+                label=asked.name,
                 refine_poses=asked.refine_poses,
                 device=self.site.device,
             )

@@ -33,9 +33,11 @@ class MeanAsked(Asked):
     """POST /mean: the particles of a round by their numbers, by rows of its table, or by a query.
 
     refine_poses : whether each half set's poses are refined, as for the round's own half maps
+    name : of the selection, as the page's list of means shows it
     """
 
     round: str
+    name: Annotated[str, Field(max_length=200)] | None = None
     particles: list[Ordinal] | None = None
     rows: list[Ordinal] | None = None
     query: Annotated[str, Field(max_length=10_000)] | None = None

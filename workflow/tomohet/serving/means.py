@@ -40,6 +40,7 @@ class Mean:
 
     name : of the folder, from a digest of the particles, the options, the store and the refined poses
     query : by which the particles were chosen, or None
+    label : the user's name of the selection, or None
     """
 
     name: str
@@ -47,13 +48,15 @@ class Mean:
     particles: np.ndarray
     words: tuple[str, ...]
     query: str | None = None
+    label: str | None = None
 
     @property
     def request(self) -> dict:
-        """What was asked: round, query, number of particles, whether poses are refined."""
+        """What was asked: round, query, name, number of particles, whether poses are refined."""
         return {
             "round": self.round,
             "query": self.query,
+            "name": self.label,
             "n_particles": len(self.particles),
             "refine_poses": "--refine-poses" in self.words,
         }
@@ -78,12 +81,14 @@ def mean_of(
     particles: np.ndarray,
     *,
     query: str | None = None,
+    label: str | None = None,
     refine_poses: bool = False,
     device: str = "auto",
 ) -> Mean:
     """Describe the reconstruction of particles (n,) of a round by the options of the round's own half maps.
 
     query : by which the particles were chosen
+    label : the user's name of the selection; the mean does not depend on it
     refine_poses : refine the poses of each half set, where the round's linear model found errors
 
     Raises InputError when there is no prepared store, or no linear model whose poses could be refined.
@@ -102,7 +107,7 @@ def mean_of(
         words += ["--refine-poses", str(poses)]
         known.append(content_digest(poses))
     name = PREFIX + content_digest(*known, particles)[:16]
-    return Mean(name, round_name, particles, tuple(words), query)
+    return Mean(name, round_name, particles, tuple(words), query, label)
 
 
 def section(config: dict, name: str, round_name: str) -> dict:

@@ -2,7 +2,7 @@
 import { difference, load } from "./codec.js";
 import { gradient } from "./colours.js";
 import { Column } from "./column.js";
-import { element, number, onceAFrame, onLayout } from "./dom.js";
+import { element, number, onceAFrame, onLayout, reduced } from "./dom.js";
 import { fitted, quantile, tellingPoint } from "./framing.js";
 import { tick } from "./inputs.js";
 import { Items } from "./items.js";
@@ -149,7 +149,8 @@ class Compare {
   async make() {
     const { data, chosen, columns, items } = this, { grid, sigma } = data;
     const a = items.resolve(chosen.a, chosen.b), b = items.resolve(chosen.b, chosen.a);
-    const apart = difference(a.values, b.values, sigma), level = this.level * sigma;
+    const more = items.noiseOfDifference(chosen.a, chosen.b);
+    const apart = difference(a.values, b.values, sigma * (more ?? 1)), level = this.level * sigma;
     this.greys ||= { low: quantile(b.values, GREYS[0]), high: quantile(b.values, GREYS[1]) };
     const pair = `${chosen.a} ${chosen.b} ${items.key}`;
     if (!this.placed && pair !== this.pair && chosen.a !== "step") this.point = tellingPoint(grid.cube(apart.values), grid.edge);
@@ -157,9 +158,10 @@ class Compare {
     columns.a.caption(`A · ${a.label}`, a.note, a.colour);
     columns.b.caption(`B · ${b.label}`, b.note, b.colour);
     const beyond = SHOWN_DIFFERENCE * apart.limit, change = grid.cube(apart.values);
-    columns.d.caption("A − B", `Red: more in A, blue: more in B, by over ${number(beyond)} σ`, null);
+    const unit = more == null ? "σ" : "σ of A − B";
+    columns.d.caption("A − B", `Red: more in A, blue: more in B, by over ${number(beyond)} ${unit}${more == null ? "" : `, which is ${more.toFixed(1)} σ`}`, null);
     const { fit, how } = items.space;
-    this.how.textContent = `σ = ${number(sigma)}, ${data.sigma_source}. ${how} Numbers in this page are rounded: correlation with the unrounded volumes ${floored(fit.worst)} at worst, ` +
+    this.how.textContent = `σ = ${number(sigma)}, ${data.sigma_source}. A mean of n of all N particles has √(N/n) times that noise; a difference is in the noise of both sides. ${reduced(grid)}${how} Numbers in this page are rounded: correlation with the unrounded volumes ${floored(fit.worst)} at worst, ` +
       `${floored(fit.median)} in the median; of their differences from the mean ${floored(fit.worst_difference)} and ${floored(fit.median_difference)}.`;
     this.fillSelects();
     const cubes = [grid.cube(a.values), grid.cube(b.values)];

@@ -21,6 +21,12 @@ export function number(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+// By how much volumes are smaller in the page than in their files, as a sentence with a space; "" if they are not.
+export function reduced({ box, original_box: original, pixel_size_A: pixel }) {
+  if (!(original > box)) return "";
+  return `Reduced for this page from ${original} to ${box} px: nothing finer than ${number(Number((2 * pixel).toPrecision(3)))} Å is shown. `;
+}
+
 // Copy text and say so on the button that was pressed.
 export async function copy(text, button) {
   const label = button.textContent;

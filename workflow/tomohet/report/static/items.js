@@ -53,16 +53,44 @@ export class Items {
     return kind === "all" ? [space.average, space.n] : null;
   }
 
+  // Of how many particles an item's noise is; null for one particle or a step, whose noise is the model's.
+  counted(key, other) {
+    const [kind, number] = key.split(" ");
+    if (kind === "map") return this.data.maps[number].n || null;
+    const n = this.coefficients(key, other)[1];
+    return n > 1 ? n : null;
+  }
+
+  // Noise of the mean of n of all N particles, over that of the round's map.
+  noiseOf(key, other) {
+    const n = this.counted(key, other);
+    return n == null ? null : Math.sqrt(this.space.n / n);
+  }
+
+  // Noise of A - B, over that of the round's map: of independent means, or of a part and the whole that holds it.
+  noiseOfDifference(a, b) {
+    const noises = [this.noiseOf(a, b), this.noiseOf(b, a)];
+    if (noises.includes(null)) return null;
+    const [small, large] = noises.map((v) => v * v).sort((x, y) => x - y);
+    if (small > 1) return Math.sqrt(small + large);
+    return large > 1 ? Math.sqrt(large - small) : 1;
+  }
+
   // Values, name, and origin of an item; `other` is the key of the item on the other side.
   resolve(key, other) {
     const { data, space } = this;
     if (key.startsWith("map ")) {
       const map = data.maps[key.slice(4)];
-      return { values: map.values, label: map.label, note: map.file };
+      return { values: map.values, label: map.label, note: `${map.file}${this.noiseNote(key)}` };
     }
     const [coefficients, n] = this.coefficients(key, other);
-    const note = `${space.label}${n == null ? "" : n === 1 ? ", decoded" : `, mean of ${count(n)}`}`;
+    const note = `${space.label}${n == null ? "" : n === 1 ? ", decoded" : `, mean of ${count(n)}`}${this.noiseNote(key, other)}`;
     return { values: space.volume(coefficients), label: this.label(key), note, colour: this.colour(key) };
+  }
+
+  noiseNote(key, other) {
+    const noise = this.noiseOf(key, other);
+    return noise == null ? "" : `, noise ${noise.toFixed(1)} σ`;
   }
 
   label(key) {

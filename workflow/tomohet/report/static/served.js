@@ -71,7 +71,7 @@ function meanCard(round, section, selected, known) {
   const show = guarded(async (mean) => {
     const file = mean.files.find((name) => name.endsWith("/map_filt.mrc"));
     const map = readMap(await (await ask("GET", `/${file}`)).arrayBuffer());
-    view.show(map, `Filtered map of ${mean.n_particles.toLocaleString("en")} particles, central sections`);
+    view.show(map, `${mean.name ? `${mean.name}: f` : "F"}iltered map of ${mean.n_particles.toLocaleString("en")} particles, central sections`);
     view.dataset.job = mean.job;
   });
   const link = (mean, name, text) => {
@@ -80,7 +80,7 @@ function meanCard(round, section, selected, known) {
   };
   function line(mean) {
     const item = element("li", { "data-job": mean.job, "data-state": mean.state });
-    const title = element("span", {}, element("b", {}, `${mean.n_particles.toLocaleString("en")} particles`), mean.query ? " " : "", mean.query ? element("code", {}, mean.query) : "", mean.refine_poses ? " with refined poses" : "");
+    const title = element("span", {}, ...(mean.name ? [element("b", {}, element("bdi", {}, mean.name)), ": "] : []), element("b", {}, `${mean.n_particles.toLocaleString("en")} particles`), mean.query ? " " : "", mean.query ? element("code", {}, mean.query) : "", mean.refine_poses ? " with refined poses" : "");
     item.append(title);
     if (mean.state === "done") {
       item.append(element("span", {}, mean.sentence), element("span", { class: "row" },
@@ -116,7 +116,7 @@ function meanCard(round, section, selected, known) {
   });
   const start = guarded(async () => {
     const set = sets[Number(choice.value) - 1];
-    const chosen = set ? { rows: [...set.rows] } : { query: query.value };
+    const chosen = set ? { rows: [...set.rows], name: `Selection ${set.name}` } : { query: query.value };
     const mean = await (await ask("POST", "/mean", { round, refine_poses: refine.checked, ...chosen })).json();
     put(mean);
     follow(mean);

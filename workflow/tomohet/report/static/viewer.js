@@ -1,7 +1,7 @@
 // Volumes side by side: isosurfaces under one camera and one level, and a slice that moves through all.
 import { blob } from "./blobs.js";
 import { gradient, hex } from "./colours.js";
-import { element, onceAFrame } from "./dom.js";
+import { element, onceAFrame, reduced } from "./dom.js";
 import { choice, slider } from "./inputs.js";
 import { projection, section } from "./planes.js";
 import { Raster, showInside, START, turned } from "./raster.js";
@@ -83,7 +83,7 @@ class Viewer {
       ...(many ? [choice("Show", [["plain", "density"], ["difference", "difference from the mean of all particles"]], (v) => this.setTint(v))] : []),
       element("button", { type: "button", onclick: () => this.resetCamera() }, "Reset view"));
     this.panels = set.captions.map((caption, i) => this.panel(caption, i));
-    this.host.replaceChildren(controls, this.key, element("div", { class: "volumes" }, ...this.panels.map((p) => p.root)));
+    this.host.replaceChildren(controls, this.key, ...(reduced(set) ? [element("p", { class: "hint" }, reduced(set))] : []), element("div", { class: "volumes" }, ...this.panels.map((p) => p.root)));
     // Surfaces are computed when they come into sight: a page of many rounds opens at once.
     this.seen = new Set();
     this.watch = new IntersectionObserver((entries) => {
