@@ -29,5 +29,5 @@ rule propose:
         round=subpath(input.table, parent=True),
         folder=subpath(output.rounds, parent=True),
     shell:
-        "logged {log:q} {resources.attempt}"
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet propose {params.round:q} --store {params.store:q} -o {params.folder:q} {params.options}"
