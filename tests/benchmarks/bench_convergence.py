@@ -66,7 +66,7 @@ class DataSet:
         """Simulate, prepare and train what is not there yet; return the training's folder."""
         place = folder / f"{name}.{seed}".replace(", ", "-").replace(" ", "-")
         simulated(place, *f"{BOX} {self.simulation} --seed {seed}".split(), blocks=self.blocks)
-        linear, run = place / "linear", place / network
+        linear, run = place / "linear", place / network.replace(" ", "-")
         if self.taught and not (linear / "config.pkl").is_file():
             command("train_linear", place / "prepared", "-o", linear)
         if not (run / "weights.pkl").is_file():
@@ -77,10 +77,14 @@ class DataSet:
 
 TAUGHT = "--init {linear} -n 24 -b 8 --lr 3e-4 --rows-per-image 0.25 --l-dose-mask"
 UNTAUGHT = (
-    "--zdim 8 -n 50 -b 8 --lr 1e-3 --rows-per-image 0.5 --l-dose-mask --recon-dose-weight "
+    "--zdim 8 -n 40 -b 8 --lr 1e-3 --rows-per-image 0.5 --l-dose-mask --recon-dose-weight "
     "--recon-tilt-weight --fraction-train 0.9 --enc-dim-A 64 --enc-dim-B 64"
 )
-OF_TAUGHT = {"3x128": f"{TAUGHT} --dec-dim 128", "3x64": f"{TAUGHT} --dec-dim 64"}
+OF_TAUGHT = {
+    "3x128": f"{TAUGHT} --dec-dim 128",
+    "3x64": f"{TAUGHT} --dec-dim 64",
+    "3x64 slow": f"{TAUGHT} --dec-dim 64 --lr 5e-5",
+}
 OF_UNTAUGHT = {"3x64": f"{UNTAUGHT} --dec-dim 64", "2x128": f"{UNTAUGHT} --dec-dim 128 --dec-layers 2"}
 DATA_SETS = {
     "nested": DataSet("--particles 150 --snr 0.08", NESTED, True, OF_TAUGHT),

@@ -89,9 +89,10 @@ def test_content_of_a_training_of_train_vae(store):
             "l_extent": 0.4, "hermitian": True,
         },
         "training_args": {
-            "n": 7, "until": "epochs", "B": 5, "wd": 0.1, "lr": 0.002, "lr_schedule": "cosine", "lr_warmup": 0.1, "beta": "a",
-            "beta_control": 0.5, "amp": False, "multigpu": False, "verbose": False, "log_interval": 50,
-            "checkpoint": 2, "checkpoint_minutes": 7.0, "outdir": "out", "load": None, "init": None,
+            "n": 7, "until": "epochs", "B": 5, "wd": 0.1, "lr": 0.002, "lr_schedule": "cosine",
+            "lr_warmup": 0.1, "beta": "a", "beta_control": 0.5, "amp": False, "multigpu": False,
+            "verbose": False, "log_interval": 50, "checkpoint": 2, "checkpoint_minutes": 7.0,
+            "outdir": "out", "load": None, "init": None,
             "init_digest": None,
         },
         "seed": 3, "angpix": float(store.pixel_size_A), "scale": float(store.scale),

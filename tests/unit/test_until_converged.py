@@ -1,4 +1,4 @@
-"""--until converged: held-out tilt images end a training, which leaves what a training of that length leaves."""
+"""--until converged: held-out tilt images end a training, as if it had been meant to be that long."""
 
 import json
 

@@ -13,7 +13,7 @@ from tomohet.analysis.verdict import SMALL_SHIFT, STABLE_DIFFERENCES, STABLE_NEI
 from tomohet.analysis.volume_drift import VolumeDrift
 from tomohet.training.held_out import compared_with, judged
 
-LINE_WIDTH = 60  # characters of a title
+LINE_WIDTH = 50  # characters of a title
 
 
 def verdict(
@@ -35,14 +35,14 @@ def verdict(
         error = held_out.reindex(columns=["error_of_change"])["error_of_change"]
         ax.errorbar(
             shown["epoch"], shown["gain"], error, fmt="o-", markersize=3, capsize=2,
-            label="gain ± standard error of its last change",
+            label=f"gain over {compared_with(held_out)}\n± standard error of its last change",
         )  # fmt: skip
         ax.axhline(0, color="0.6", linewidth=0.8)
         ax.axvspan(
             0.75 * (shown["epoch"].iloc[-1] + 1) - 0.5, shown["epoch"].iloc[-1] + 0.5, color="0.93",
             label="last quarter of the epochs",
         )  # fmt: skip
-        ax.set(ylabel=f"gain over {compared_with(held_out)} (nats)")
+        ax.set(ylabel="gain on held-out tilts (nats)")
     else:
         curves = [
             (moved["epoch"], moved["relative"], SMALL_SHIFT, "movement of latents (low: stable)"),
@@ -57,10 +57,11 @@ def verdict(
             color = plots.PALETTE[number]
             ax.plot(epochs, values, "o-", markersize=3, color=color, label=label)
             ax.axhline(limit, color=color, linestyle=":", linewidth=0.9)
-        ax.set(ylabel="between epochs compared (dotted: limit)", ylim=(0, None))
+        ax.set(ylabel="between epochs (dotted: limit)", ylim=(0, 1.5))
     if used >= 0:
         ax.axvline(used, color=plots.PALETTE[4], linestyle="--", label=f"epoch used: {used}")
-    ax.set(xlabel="epoch", title="\n".join(textwrap.wrap(sentence, LINE_WIDTH)))
+    ax.set(xlabel="epoch")
+    ax.set_title("\n".join(textwrap.wrap(sentence, LINE_WIDTH)), fontsize=9)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=7)
     return fig

@@ -24,7 +24,8 @@ LEADS = {
 }
 HELD_OUT = (
     "By how many nats the network's volumes, and its latents, predict tilt images that trained nothing "
-    "better than the linear model's do. Bars: standard error over particles."
+    "better than the linear model's do (without a linear model: better than one volume for all particles). "
+    "Bars: standard error over particles."
 )
 CLUSTERED = (
     "both in the order of Ward's clustering. Colours from the 10th to the 90th percentile of all entries."

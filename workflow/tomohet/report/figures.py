@@ -8,7 +8,7 @@ from tomohet import plots
 from tomohet.physics.fsc import resolution_at
 from tomohet.reconstruction.outputs import AT_NYQUIST
 from tomohet.report.tables import MOST_CATEGORIES
-from tomohet.training.held_out import judged
+from tomohet.training.held_out import compared_with, judged
 
 INK, BLUE, ORANGE, GREEN = "var(--ink)", "#3b7dd8", "#e58a1f", "#2fa36b"
 THRESHOLDS = (0.5, 0.143)
@@ -123,7 +123,7 @@ def held_out_chart(table: pd.DataFrame | None) -> dict | None:
         "ytitle": "Gain (nats)",
         "marks": [{"y": 0, "label": ""}],
         "series": curves,
-        "summary": "Gain over the linear model on held-out tilt images, after the last epoch judged: "
+        "summary": f"Gain over {compared_with(table)} on held-out tilt images, after the last epoch judged: "
         + ", ".join(f"{c['name']} {c['y'][-1]:.4g} ± {c['error'][-1]:.2g} nats" for c in curves),
     }
 

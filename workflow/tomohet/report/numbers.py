@@ -50,13 +50,14 @@ FACTS: dict[str, tuple[Fact, ...]] = {
         ("standard_error_of_advantage", "Its standard error (nats)", _number),
     ),
     "convergence": (
-        ("epoch", "Last epoch compared (from 0)", text_of),
+        ("epoch", "Epoch used (from 0)", text_of),
         ("metrics.active_dimensions", "Latent dimensions that differ between particles", text_of),
         ("metrics.loss_change", "Change of the loss over the last quarter of epochs, of its range", _percent),
         ("metrics.latent_shift", "Movement of latents between the last epochs, of their spread", _percent),
         ("metrics.neighbours_kept", "Nearest neighbours kept", _percent),
         ("metrics.ari", "Agreement of clusters (adjusted Rand index)", _number),
         ("metrics.volume_cc", "Correlation of volumes between epochs (median)", _number),
+        ("metrics.difference_cc", "The same of their differences from the mean volume", _number),
     ),
     "analyze": (
         ("zdim", "Latent dimensions", text_of),
