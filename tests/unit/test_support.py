@@ -295,7 +295,7 @@ def test_groups_are_compared_each_with_all_others(tiny_store, tiny_linear, tmp_p
         (5, 3, False),
     ]
     names = {path.name for path in (tmp_path / "out").glob("*.mrc")}
-    assert names == {"state_0_difference_sigma.mrc", "state_2_difference_sigma.mrc"}
+    assert names == {"difference_sigma_state_0.mrc", "difference_sigma_state_2.mrc"}
     table.assign(state=0).to_parquet(tmp_path / "t.parquet")
     run_script("support", tiny_store, *groups)
     summary = json.loads((tmp_path / "out" / "support.json").read_text())
