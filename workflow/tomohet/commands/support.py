@@ -89,7 +89,7 @@ def group_numbers(options: SupportOptions, store: Store, particles: np.ndarray) 
         found, maps = compared(options, store, particles, subsets, names)
         for number, own in zip(np.flatnonzero(enough), found, strict=True):
             numbers[number] |= own
-        files = [f"{options.column}_{value}_difference_sigma.mrc" for value in values[enough]]
+        files = [f"difference_sigma_{options.column}_{value}.mrc" for value in values[enough]]
         write_maps(options.outdir, dict(zip(files, maps, strict=True)), flip=options.flip)
     return {"column": options.column, "groups": numbers}
 
