@@ -199,6 +199,58 @@ def test_a_continuum_leaves_states_and_clusters_out(tmp_path):
         assert varies_continuously(tmp_path) is expected
 
 
+@pytest.fixture(scope="module")
+def tiny_round(tmp_path_factory, tiny_store, tiny_linear):
+    """A round of the tiny store: its linear model and table."""
+    folder = tmp_path_factory.mktemp("results") / "all"
+    folder.mkdir()
+    (folder / "linear").symlink_to(tiny_linear)
+    table = pd.read_parquet(tiny_store / "particles.parquet")
+    table.merge(pd.read_parquet(tiny_linear / "particles.parquet"), on="particle").to_parquet(
+        folder / "particles.parquet"
+    )
+    return folder
+
+
+def test_the_command_writes_text_and_evidence(tiny_round, tiny_store, run_script, tmp_path):
+    words = (tiny_round, "--store", tiny_store, "-o", tmp_path / "out", "--min-particles", 10)
+    printed = run_script("propose", *words).stdout
+    text = (tmp_path / "out" / "rounds.yaml").read_text()
+    assert text in printed
+    assert text.startswith("# Proposed from round all, 24 particles (depth 2, min_particles 10, seed 0).")
+    proposal = json.loads((tmp_path / "out" / "proposal.json").read_text())
+    assert yaml.safe_load(text)["rounds"].keys() == proposal["rounds"].keys()
+    assert proposal["level"] == "fact" and proposal["answers"][0]["subject"] == "Proposed rounds"
+    assert proposal["nodes"][0]["n_particles"] == 24
+    again = run_script("propose", *words).stdout
+    assert text in again, "the same proposal"
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("folder", "no such folder; name the results folder of a finished round"),
+        ("particles.parquet", "particles.parquet: no such table; run the round first"),
+        ("linear", "linear"),
+        ("linear_z2", "no column 'linear_z2'; run `particle_table` again"),
+    ],
+)
+def test_an_unfinished_round_is_refused_in_one_line(
+    tiny_round, tiny_store, run_script, tmp_path, missing, message
+):
+    folder = tmp_path / "all"
+    if missing != "folder":
+        folder.mkdir()
+    if missing not in ("folder", "linear"):
+        (folder / "linear").symlink_to((tiny_round / "linear").resolve())
+    if missing not in ("folder", "particles.parquet"):
+        table = pd.read_parquet(tiny_round / "particles.parquet")
+        table.drop(columns=[missing] if missing in table else []).to_parquet(folder / "particles.parquet")
+    done = run_script("propose", folder, "--store", tiny_store, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 1 and message in line
+
+
 def split_of(z: np.ndarray, precision: float) -> SplitLikelihood:
     """Likelihood of latents z (N, 1) whose images have this precision: two thirds for training."""
     rng = np.random.default_rng(0)
