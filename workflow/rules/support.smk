@@ -28,7 +28,7 @@ rule support:
         runtime=minutes(120),
     params:
         store=subpath(input.store, parent=True),
-        linear=subpath(input.linear[0], parent=True),
+        linear=lambda wildcards, input: Path(input.linear[0]).parent,
         maps=subpath(input.maps, parent=True),
         model=lambda wildcards, input: Path(input.model[0]).parent,
         epoch=lambda wildcards, input: epoch(wildcards, input.model),
