@@ -178,7 +178,11 @@ FURTHER = [
     Mutant("linear/fitted_maps.py", "dim1=1, dim2=2).log())", "dim1=1, dim2=2))"),
     Mutant("linear/prediction.py", "_quadratic(both, sum_b) - _quad", "_quadratic(both, sum_b) + _quad"),
     Mutant("linear/prediction.py", "torch.logdet(precision) - ", "-torch.logdet(precision) + "),
-    Mutant("reconstruction/half_maps.py", "weights = g * data[:, : hp.n], g * h", "weights = g * data[:, : hp.n], h"),
+    Mutant(
+        "reconstruction/half_maps.py",
+        "weights = g * data[:, : hp.n], g * h",
+        "weights = g * data[:, : hp.n], h",
+    ),
     Mutant("reconstruction/half_maps.py", "return 2 * usable / (1 + usable)", "return usable"),
     Mutant("reconstruction/noise.py", "weight=chunk.weight / variance", "weight=chunk.weight"),
     Mutant("reconstruction/noise.py", "level + shrunk(_log_ratio", "level - shrunk(_log_ratio"),

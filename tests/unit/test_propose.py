@@ -1,6 +1,7 @@
 """Proposed rounds: the tree of nested blocks is found, noise and continua stay whole, reasons are given."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from tomohet.rounds.propose_candidates import (
     Candidate,
     fixed_candidates,
     grouped_candidates,
-    varies_continuously,
+    states_kind,
 )
 from tomohet.rounds.propose_evidence import (
     Evidence,
@@ -174,11 +175,11 @@ def test_states_are_grouped_by_their_maps():
     state = np.arange(200) % 4
     table = pd.DataFrame({"particle": range(200), "state": state})
     points = np.column_stack([3.0 * (state % 2), 1.0 * (state // 2)])
-    (one,) = grouped_candidates(table, points, np.ones(200, bool), seed=0)
+    (one,) = grouped_candidates(table, points, np.ones(200, bool), "discrete", seed=0)
     assert {one.queries[0], one.queries[1]} == {"state in [0, 2]", "state in [1, 3]"}
-    (one,) = grouped_candidates(table, points, state % 2 == 0, seed=0)
+    (one,) = grouped_candidates(table, points, state % 2 == 0, "undecided", seed=0)
     assert {one.queries[0], one.queries[1]} == {"state in [0]", "state in [2]"}
-    assert grouped_candidates(table, points, state == 1, seed=0) == []
+    assert grouped_candidates(table, points, state == 1, "discrete", seed=0) == []
 
 
 def test_coordinates_have_the_distances_of_maps():
@@ -191,12 +192,18 @@ def test_coordinates_have_the_distances_of_maps():
     torch.testing.assert_close(torch.cdist(points, points), torch.cdist(maps, maps), rtol=1e-4, atol=1e-4)
 
 
-def test_a_continuum_leaves_states_and_clusters_out(tmp_path):
+def test_a_continuum_has_no_states_and_an_undecided_set_needs_deeper_valleys(tmp_path):
     (tmp_path / "states").mkdir()
-    assert not varies_continuously(tmp_path)
-    for kind, expected in (("continuous", True), ("discrete", False), ("undecided", False)):
+    assert states_kind(tmp_path) == "unknown"
+    table = pd.DataFrame({"particle": range(20), "state": np.arange(20) % 2})
+    points, everyone = table[["state"]].to_numpy(float), np.ones(20, bool)
+    found = {}
+    for kind in ("continuous", "discrete", "undecided"):
         (tmp_path / "states" / "summary.json").write_text(json.dumps({"kind": kind}))
-        assert varies_continuously(tmp_path) is expected
+        assert states_kind(tmp_path) == kind
+        found[kind] = grouped_candidates(table, points, everyone, kind, seed=0)
+    assert found["continuous"] == []
+    assert found["undecided"][0].most_valley < found["discrete"][0].most_valley < 1
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +300,15 @@ def evidence(subject: str, ratio: float, first: np.ndarray, requires=(), p=1e-4,
     candidate = Candidate(source, subject, ("x", "y"), ("a", "b"), requires, 0.0, 1.0)
     n = int(first.sum()), int((~first).sum())
     return Evidence(candidate, n, p, SimpleNamespace(ratio=ratio), 0.95, kappa, 0.0, first)
+
+
+def test_states_need_a_valley_and_units_do_not():
+    first, everyone = np.arange(100) < 60, np.ones(100, bool)
+    shallow = replace(evidence("state", 5.0, first), valley=0.8)
+    assert best_of((shallow,), everyone) is shallow
+    of_states = replace(shallow, candidate=replace(shallow.candidate, most_valley=0.5))
+    assert best_of((of_states,), everyone) is None
+    assert best_of((replace(of_states, valley=0.4),), everyone) is not None
 
 
 def test_the_host_divides_before_its_guest_and_units_before_clusters():

@@ -37,7 +37,6 @@ from tomohet.rounds.propose_candidates import Candidate
 
 MOST_P = 0.01  # after correction for the number of candidates
 LEAST_KAPPA = 0.3
-MOST_VALLEY = 0.35  # two equal Gaussians, 4 standard deviations apart
 HALF_WIDTH = 0.15  # of the places at which densities are compared
 
 log = logging.getLogger(__name__)
@@ -148,7 +147,7 @@ class Evidence:
     @property
     def stable(self) -> bool:
         """Whether separate tilts give the same labels, and particles do not crowd between the parts."""
-        return self.kappa >= LEAST_KAPPA and (self.candidate.bimodal or self.valley <= MOST_VALLEY)
+        return self.kappa >= LEAST_KAPPA and self.valley <= self.candidate.most_valley
 
     @property
     def sentence(self) -> str:
