@@ -12,18 +12,20 @@ adjusted Rand index compares the undivided rounds with the true combinations of 
 """
 
 import argparse
+import importlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from bench_states import block
-from simulated_sets import command, simulated
 from sklearn.metrics import adjusted_rand_score
 from states_scores import truth_of
 
-from tomohet.files.atomic import write_pickle
+from tomohet.cli import options_of
+from tomohet.files.atomic import write_pickle, write_yaml
 from tomohet.particles.store import open_store
 from tomohet.rounds.select import fulfilling
 from tomohet.simulation.assessment import RoundTruth
@@ -64,11 +66,23 @@ SETS = {
 PROCEDURES = ("states", "units")
 
 
+def command(name: str, *arguments) -> float:
+    """Run a command in this process, which imports the libraries once; return its CPU seconds."""
+    started = time.process_time()
+    options = options_of(name, list(map(str, arguments)))
+    importlib.import_module(f"tomohet.commands.{name}").run(options)
+    return time.process_time() - started
+
+
 def finished_round(place: Path, what: SimulatedSet, procedure: str, seed: int) -> Path:
     """Simulate a set and run the stages that a proposal reads; return the round's folder."""
-    options = ("--snr", what.snr, "--particles", what.particles, "--seed", seed, "--dialect", "warp")
-    simulated(place, *options, *GRID, blocks=what.blocks, settings=POSE_ERRORS)
     store, folder = place / "prepared", place / procedure
+    if not (store / "store.yaml").is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        write_yaml(place / "simulation.yaml", {"blocks": what.blocks} | POSE_ERRORS)
+        options = ("--snr", what.snr, "--particles", what.particles, "--seed", seed, "--dialect", "warp")
+        command("simulate", "-o", place / "simulated", *options, *GRID, "--config", place / "simulation.yaml")
+        command("prepare", place / "simulated" / "particles.star", "-o", store)
     linear, volumes = folder / "linear", folder / "volumes"
     if (folder / "particles.parquet").is_file():
         return folder
