@@ -341,3 +341,8 @@ def test_the_proposal_is_a_configuration(nested, units):
     numbers = proposal_numbers(tree, LIMITS, 0)
     assert numbers["rounds"]["all_S1"]["n_particles"] == int(nested.store.presence[:, 0].sum())
     assert json.loads(json.dumps(numbers)) == numbers
+    for node in numbers["nodes"]:
+        for one in node["tested"]:
+            p = max(one["p_random"], one["p_held_out"])
+            assert one["p_value"] == pytest.approx(min(1, len(node["tested"]) * p)), "as many tests at once"
+    assert len(numbers["nodes"][0]["tested"]) > 1
