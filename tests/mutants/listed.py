@@ -69,7 +69,10 @@ TESTS = {
     "report/spaces.py": ["test_report_volumes.py"],
     "report/codes.py": ["test_report_tables.py"],
     "report/view.py": ["test_report_tables.py"],
+    "rounds/narrowing.py": ["test_narrowing.py"],
     "rounds/polygons.py": ["test_polygons.py"],
+    "rounds/propose.py": ["test_propose.py"],
+    "rounds/propose_evidence.py": ["test_propose.py"],
 }
 
 # Each file's changes of the forward model, of signs, axes, factors and limits. Those of the first list once
@@ -260,9 +263,14 @@ FURTHER = [
         "codes = np.zeros(len(numbers), kind)",
     ),
     Mutant("report/view.py", "/ (n - cells)", "/ n"),
+    Mutant("rounds/narrowing.py", "before, left = left, left & keeps", "before, left = left, keeps"),
+    Mutant("rounds/narrowing.py", ">= options.min_confidence", "<= options.min_confidence"),
     Mutant("rounds/polygons.py", "found ^= spans", "found |= spans"),
     Mutant("rounds/polygons.py", "(y1 > y) != (y2 > y)", "(y1 > y) != (y2 >= y)"),
     Mutant("rounds/polygons.py", "sign = -1.0 if", "sign = 1.0 if"),
+    Mutant("rounds/propose.py", "any(_same_line(one, other, members) for other in waiting)", "False"),
+    Mutant("rounds/propose_evidence.py", "difference.p_value * len(candidates)", "difference.p_value"),
+    Mutant("rounds/propose_evidence.py", "return 2 * at[1] /", "return at[1] /"),
 ]
 
 MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER]

@@ -1,6 +1,7 @@
 """Proposed rounds: the tree of nested blocks is found, noise and continua stay whole, reasons are given."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from tomohet.rounds.propose_candidates import (
     Candidate,
     fixed_candidates,
     grouped_candidates,
-    varies_continuously,
+    states_kind,
 )
 from tomohet.rounds.propose_evidence import (
     Evidence,
@@ -174,11 +175,11 @@ def test_states_are_grouped_by_their_maps():
     state = np.arange(200) % 4
     table = pd.DataFrame({"particle": range(200), "state": state})
     points = np.column_stack([3.0 * (state % 2), 1.0 * (state // 2)])
-    (one,) = grouped_candidates(table, points, np.ones(200, bool), seed=0)
+    (one,) = grouped_candidates(table, points, np.ones(200, bool), "discrete", seed=0)
     assert {one.queries[0], one.queries[1]} == {"state in [0, 2]", "state in [1, 3]"}
-    (one,) = grouped_candidates(table, points, state % 2 == 0, seed=0)
+    (one,) = grouped_candidates(table, points, state % 2 == 0, "undecided", seed=0)
     assert {one.queries[0], one.queries[1]} == {"state in [0]", "state in [2]"}
-    assert grouped_candidates(table, points, state == 1, seed=0) == []
+    assert grouped_candidates(table, points, state == 1, "discrete", seed=0) == []
 
 
 def test_coordinates_have_the_distances_of_maps():
@@ -191,12 +192,70 @@ def test_coordinates_have_the_distances_of_maps():
     torch.testing.assert_close(torch.cdist(points, points), torch.cdist(maps, maps), rtol=1e-4, atol=1e-4)
 
 
-def test_a_continuum_leaves_states_and_clusters_out(tmp_path):
+def test_a_continuum_has_no_states_and_an_undecided_set_needs_deeper_valleys(tmp_path):
     (tmp_path / "states").mkdir()
-    assert not varies_continuously(tmp_path)
-    for kind, expected in (("continuous", True), ("discrete", False), ("undecided", False)):
+    assert states_kind(tmp_path) == "unknown"
+    table = pd.DataFrame({"particle": range(20), "state": np.arange(20) % 2})
+    points, everyone = table[["state"]].to_numpy(float), np.ones(20, bool)
+    found = {}
+    for kind in ("continuous", "discrete", "undecided"):
         (tmp_path / "states" / "summary.json").write_text(json.dumps({"kind": kind}))
-        assert varies_continuously(tmp_path) is expected
+        assert states_kind(tmp_path) == kind
+        found[kind] = grouped_candidates(table, points, everyone, kind, seed=0)
+    assert found["continuous"] == []
+    assert found["undecided"][0].most_valley < found["discrete"][0].most_valley < 1
+
+
+@pytest.fixture(scope="module")
+def tiny_round(tmp_path_factory, tiny_store, tiny_linear):
+    """A round of the tiny store: its linear model and table."""
+    folder = tmp_path_factory.mktemp("results") / "all"
+    folder.mkdir()
+    (folder / "linear").symlink_to(tiny_linear)
+    table = pd.read_parquet(tiny_store / "particles.parquet")
+    table.merge(pd.read_parquet(tiny_linear / "particles.parquet"), on="particle").to_parquet(
+        folder / "particles.parquet"
+    )
+    return folder
+
+
+def test_the_command_writes_text_and_evidence(tiny_round, tiny_store, run_script, tmp_path):
+    words = (tiny_round, "--store", tiny_store, "-o", tmp_path / "out", "--min-particles", 10)
+    printed = run_script("propose", *words).stdout
+    text = (tmp_path / "out" / "rounds.yaml").read_text()
+    assert text in printed
+    assert text.startswith("# Proposed from round all, 24 particles (depth 2, min_particles 10, seed 0).")
+    proposal = json.loads((tmp_path / "out" / "proposal.json").read_text())
+    assert yaml.safe_load(text)["rounds"].keys() == proposal["rounds"].keys()
+    assert proposal["level"] == "fact" and proposal["answers"][0]["subject"] == "Proposed rounds"
+    assert proposal["nodes"][0]["n_particles"] == 24
+    again = run_script("propose", *words).stdout
+    assert text in again, "the same proposal"
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("folder", "no such folder; name the results folder of a finished round"),
+        ("particles.parquet", "particles.parquet: no such table; run the round first"),
+        ("linear", "linear"),
+        ("linear_z2", "no column 'linear_z2'; run `particle_table` again"),
+    ],
+)
+def test_an_unfinished_round_is_refused_in_one_line(
+    tiny_round, tiny_store, run_script, tmp_path, missing, message
+):
+    folder = tmp_path / "all"
+    if missing != "folder":
+        folder.mkdir()
+    if missing not in ("folder", "linear"):
+        (folder / "linear").symlink_to((tiny_round / "linear").resolve())
+    if missing not in ("folder", "particles.parquet"):
+        table = pd.read_parquet(tiny_round / "particles.parquet")
+        table.drop(columns=[missing] if missing in table else []).to_parquet(folder / "particles.parquet")
+    done = run_script("propose", folder, "--store", tiny_store, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 1 and message in line
 
 
 def split_of(z: np.ndarray, precision: float) -> SplitLikelihood:
@@ -243,6 +302,15 @@ def evidence(subject: str, ratio: float, first: np.ndarray, requires=(), p=1e-4,
     return Evidence(candidate, n, p, SimpleNamespace(ratio=ratio), 0.95, kappa, 0.0, first)
 
 
+def test_states_need_a_valley_and_units_do_not():
+    first, everyone = np.arange(100) < 60, np.ones(100, bool)
+    shallow = replace(evidence("state", 5.0, first), valley=0.8)
+    assert best_of((shallow,), everyone) is shallow
+    of_states = replace(shallow, candidate=replace(shallow.candidate, most_valley=0.5))
+    assert best_of((of_states,), everyone) is None
+    assert best_of((replace(of_states, valley=0.4),), everyone) is not None
+
+
 def test_the_host_divides_before_its_guest_and_units_before_clusters():
     host, other = np.arange(100) < 60, np.arange(100) % 2 == 0
     guest = np.arange(100) < 30
@@ -273,3 +341,8 @@ def test_the_proposal_is_a_configuration(nested, units):
     numbers = proposal_numbers(tree, LIMITS, 0)
     assert numbers["rounds"]["all_S1"]["n_particles"] == int(nested.store.presence[:, 0].sum())
     assert json.loads(json.dumps(numbers)) == numbers
+    for node in numbers["nodes"]:
+        for one in node["tested"]:
+            p = max(one["p_random"], one["p_held_out"])
+            assert one["p_value"] == pytest.approx(min(1, len(node["tested"]) * p)), "as many tests at once"
+    assert len(numbers["nodes"][0]["tested"]) > 1

@@ -153,6 +153,47 @@ def test_editing_a_round_runs_it_and_its_children_again(finished):
     assert {rule for rule, round_ in jobs if not round_} == {"write_config", "report", "lineage"}
 
 
+def test_files_that_choose_a_rounds_particles_are_inputs_and_options(tmp_path):
+    for name in ("l.csv", "bad.txt", "some.txt"):
+        (tmp_path / name).touch()
+    labels = {"labels": str(tmp_path / "l.csv"), "keep": [2, 3], "exclude": str(tmp_path / "bad.txt")}
+    listed = {"indices": str(tmp_path / "some.txt"), "exclude": "a > 1", "tomograms": ["T 1", "U*"]}
+    listed |= {"min_confidence": 0.5, "sample": 9}
+    rounds = {"all": {}, "a": {"parent": "all", **labels}, "b": {"parent": "all", **listed}}
+    files = [f"results/d/{name}/subset/indices.pkl" for name in "ab"]
+    output = snakemake(tmp_path, CONFIG | {"rounds": rounds}, "-n", "-p", "--", *files)
+    table = "    input: results/d/all/particles.parquet"
+    assert f"{table}, {tmp_path / 'l.csv'}, {tmp_path / 'bad.txt'}\n" in output
+    assert f"{table}, {tmp_path / 'some.txt'}\n" in output
+    assert f"--parent all --labels {tmp_path / 'l.csv'} --keep 2 3 --exclude {tmp_path / 'bad.txt'}" in output
+    words = "--tomograms 'T 1' 'U*' --exclude 'a > 1' --min-confidence 0.5 --sample 9"
+    assert f"--parent all --indices {tmp_path / 'some.txt'} {words}" in output
+
+
+def test_rounds_are_proposed_where_it_is_asked_for(tmp_path):
+    assert "propose" not in {rule for rule, _ in planned(tmp_path, CONFIG | {"auto": {"depth": 3}})}
+    asked = edited(all={"auto": {"min_particles": 70}}) | {"auto": {"depth": 3}}
+    jobs = planned(tmp_path, asked)
+    assert {round_ for rule, round_ in jobs if rule == "propose"} == {"all"}
+    file = "results/d/all/proposed/rounds.yaml"
+    command = re.search(r"tomohet propose .*", snakemake(tmp_path, asked, "-n", "-p", "--", file))
+    assert "--depth 3 --min-particles 70 --seed 0" in command[0]
+    jobs = planned(tmp_path, CONFIG, "--", file)
+    assert ("propose", "all") in jobs and not {round_ for _, round_ in jobs} - {"all", ""}
+
+
+def test_a_proposal_is_a_second_configuration(finished):
+    proposal = finished / "rounds.yaml"
+    proposal.write_text(
+        '# why\nrounds:\n  all_S1: {parent: "all", select: "maven_S1 > 0.50"}  # 7 particles\n'
+    )
+    both = ("--configfile", str(finished / "config.yaml"), str(proposal))
+    jobs = planned(finished, CONFIG, *both)
+    assert {round_ for _, round_ in jobs} == {"all_S1", ""}
+    proposal.write_text("rounds: {}\n")
+    assert planned(finished, CONFIG, *both) == set()
+
+
 def test_a_new_round_runs_alone(finished):
     jobs = planned(finished, edited(new={"parent": "bound", "select": "kmeans == 1"}))
     assert {round_ for _, round_ in jobs} == {"new", ""}

@@ -19,7 +19,7 @@ from tomohet.rounds.propose_candidates import (
     Candidate,
     fixed_candidates,
     grouped_candidates,
-    varies_continuously,
+    states_kind,
 )
 from tomohet.rounds.propose_evidence import LEAST_KAPPA, Evidence, RoundData, evidence_of
 
@@ -70,8 +70,8 @@ class Node:
 def proposed_tree(data: RoundData, round_dir: Path, limits: Limits, seed: int) -> Node:
     """Grow the tree of a finished round, whose folder is `round_dir`."""
     fixed = fixed_candidates(round_dir, data.table)
-    grouped = not varies_continuously(round_dir)
-    return _grown(data, round_dir.name, (), np.ones(len(data.table), bool), fixed, grouped, limits, seed)
+    kind = states_kind(round_dir)
+    return _grown(data, round_dir.name, (), np.ones(len(data.table), bool), fixed, kind, limits, seed)
 
 
 def _grown(
@@ -80,7 +80,7 @@ def _grown(
     conditions: tuple[str, ...],
     members: np.ndarray,
     fixed: list[Candidate],
-    grouped: bool,
+    kind: str,
     limits: Limits,
     seed: int,
 ) -> Node:
@@ -91,7 +91,7 @@ def _grown(
         return node("held-out tilts confirm no difference between the particles")
     if len(conditions) == limits.depth:
         return node(f"the largest depth, {limits.depth}, is reached")
-    known = [*fixed, *(grouped_candidates(data.table, data.points, members, seed) if grouped else ())]
+    known = [*fixed, *grouped_candidates(data.table, data.points, members, kind, seed)]
     candidates = [one for one in known if _large_enough(one, data, members, limits.min_particles)]
     if not candidates:
         return node(
@@ -104,7 +104,7 @@ def _grown(
         return node(_reason(tested), tested)
     first = best.first
     parts = tuple(
-        _grown(data, f"{name}_{word}", (*conditions, query), part, fixed, grouped, limits, seed)
+        _grown(data, f"{name}_{word}", (*conditions, query), part, fixed, kind, limits, seed)
         for word, query, part in zip(
             best.candidate.names, best.candidate.queries, (first, members & ~first), strict=True
         )
@@ -152,4 +152,4 @@ def _reason(tested: tuple[Evidence, ...]) -> str:
 
 def _figures(one: Evidence) -> str:
     figures = f"{one.n[0]} and {one.n[1]} particles, p = {one.p_value:.1g}, kappa {one.kappa:.2f}"
-    return figures if one.candidate.bimodal else f"{figures}, valley {one.valley:.2f}"
+    return f"{figures}, valley {one.valley:.2f}"

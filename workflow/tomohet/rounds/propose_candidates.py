@@ -6,7 +6,8 @@ A candidate is a pair of queries on the round's particle table, so that what is 
   between present and absent. One that never occurs without another (a dependency) waits for the other.
 - States and clusters are many. Their maps are divided into two groups by 2-means, weighted by size, in the
   metric of the linear model's maps: |V_s - V_t|^2 = (z_s - z_t) G (z_s - z_t), with the Gram matrix G of the
-  basis maps. A continuum has no states: where held-out tilts prefer one, states and clusters are left out.
+  basis maps. A continuum has no states: where held-out tilts prefer one, states and clusters are left out,
+  and where they prefer neither, the valley between the groups has to be deeper.
 """
 
 import re
@@ -29,6 +30,9 @@ MOST_CONFUSED = 0.05  # of a unit's particles that its two modes are expected to
 BETWEEN = (0.3, 0.7)  # of the way from absent to present: neither
 MOST_BETWEEN = 0.1  # of the particles
 STARTS = 10  # of 2-means
+DISCRETE = "discrete"
+# Two equal Gaussians, 3.5 and 4 standard deviations apart.
+MOST_VALLEY, DEEP_VALLEY = 0.5, 0.35
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Candidate:
     names : of the two parts, letters and digits
     requires : subjects that divide first, if they can
     low, high : values of the column at absence and presence; None for states and clusters
+    most_valley : that may lie between the parts (`propose_evidence`); any for units and blocks, whose column
+        has two modes
     """
 
     source: str
@@ -50,11 +56,7 @@ class Candidate:
     requires: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
-
-    @property
-    def bimodal(self) -> bool:
-        """Whether the column has two modes, known before any test here."""
-        return self.low is not None and self.high is not None
+    most_valley: float = np.inf
 
     def first(self, table: pd.DataFrame) -> np.ndarray:
         """Tell which rows (N,) belong to the first part."""
@@ -80,28 +82,31 @@ def fixed_candidates(round_dir: Path, table: pd.DataFrame) -> list[Candidate]:
 
 
 def grouped_candidates(
-    table: pd.DataFrame, points: np.ndarray, members: np.ndarray, seed: int
+    table: pd.DataFrame, points: np.ndarray, members: np.ndarray, kind: str, seed: int
 ) -> list[Candidate]:
-    """List the candidates that group the members' states, or clusters, into two.
+    """List the candidates that group the members' states, or clusters, into two; none in a continuum.
 
     table : (N) rows of the particle table
     points : (N, K) latents in the metric of maps
     members : (N,) bool
+    kind : verdict on the round's states (`states_kind`)
     """
-    found = []
+    found: list[Candidate] = []
+    if kind == "continuous":
+        return found
     for column in ("state", "gmm", "kmeans"):
         if column in table:
             labels = table[column].to_numpy()
             groups = _two_groups(labels[members], points[members], seed)
             if groups is not None:
-                found.append(_of_groups(column, *groups))
+                found.append(_of_groups(column, *groups, MOST_VALLEY if kind == DISCRETE else DEEP_VALLEY))
     return found
 
 
-def varies_continuously(round_dir: Path) -> bool:
-    """Tell whether held-out tilts prefer a continuum to the round's states."""
+def states_kind(round_dir: Path) -> str:
+    """Return what held-out tilts say of the round's states, such as discrete; unknown without states."""
     path = layout.STATES.path(round_dir, layout.STATES.summary)
-    return path.is_file() and read_json(path).get("kind") == "continuous"
+    return str(read_json(path).get("kind", "unknown")) if path.is_file() else "unknown"
 
 
 def _units(round_dir: Path) -> Iterator[Candidate]:
@@ -179,6 +184,6 @@ def _two_groups(labels: np.ndarray, points: np.ndarray, seed: int) -> tuple[list
     return first, second
 
 
-def _of_groups(column: str, first: list[int], second: list[int]) -> Candidate:
+def _of_groups(column: str, first: list[int], second: list[int], most_valley: float) -> Candidate:
     queries = (f"{column} in {first}", f"{column} in {second}")
-    return Candidate(column, column, queries, (f"{column}-a", f"{column}-b"))
+    return Candidate(column, column, queries, (f"{column}-a", f"{column}-b"), most_valley=most_valley)

@@ -5,8 +5,9 @@ tilts, multiplied by the number of candidates that are tested together (Bonferro
 
 Stability: a particle's latents z are estimated twice, from its training tilts and from its held-out tilts,
 in closed form. The direction w that tells the two parts apart is the regression of the labels on latents from
-all tilts. Along it, each estimate divides the particles into parts of the same sizes as the labels do.
-Cohen's kappa of these two divisions is 0 for labels that noise has made, and 1 for labels that all tilts
+all tilts. Along it, each estimate divides the particles into parts of the same sizes as the labels do. The
+least of Cohen's kappas counts, between these two divisions and between each and the labels. It is about 0 for
+labels that noise has made, or that have nothing to do with the latents, and 1 for labels that all tilts
 confirm. (Cohen, Educational and Psychological Measurement 20, 37, 1960.)
 
 Valley: states and clusters divide a continuum, too, at an arbitrary place. Let t be the score along w, 0 and
@@ -16,6 +17,7 @@ more for a Gaussian, and 0 for two states that are told apart. Units and blocks 
 
 import logging
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,6 @@ from tomohet.rounds.propose_candidates import Candidate
 
 MOST_P = 0.01  # after correction for the number of candidates
 LEAST_KAPPA = 0.3
-MOST_VALLEY = 0.35  # two equal Gaussians, 4 standard deviations apart
 HALF_WIDTH = 0.15  # of the places at which densities are compared
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class Evidence:
     n : particles of the two parts
     p_value : corrected for the number of candidates
     difference : uncorrected
-    agreement, kappa : of labels from training tilts and from held-out tilts
+    agreement, kappa : least of the labels, those from training tilts and those from held-out tilts
     valley : density of the particles between the parts over that at the parts' means
     first : (N,) bool, members of the first part
     """
@@ -148,7 +149,7 @@ class Evidence:
     @property
     def stable(self) -> bool:
         """Whether separate tilts give the same labels, and particles do not crowd between the parts."""
-        return self.kappa >= LEAST_KAPPA and (self.candidate.bimodal or self.valley <= MOST_VALLEY)
+        return self.kappa >= LEAST_KAPPA and self.valley <= self.candidate.most_valley
 
     @property
     def sentence(self) -> str:
@@ -195,7 +196,7 @@ def evidence_of(
 
 
 def stability(split: SplitLikelihood, members: np.ndarray, first: np.ndarray) -> tuple[float, float, float]:
-    """Return agreement and Cohen's kappa of labels from separate tilts, and the valley between the parts.
+    """Return the least agreement and kappa of labels and of separate tilts, and the valley between the parts.
 
     members : (N,) bool
     first : (M,) bool labels of the members
@@ -211,8 +212,8 @@ def stability(split: SplitLikelihood, members: np.ndarray, first: np.ndarray) ->
         _centred(one[torch.as_tensor(members)]) for one in (split.latents, split.used, of_new.used)
     )
     weights = np.linalg.lstsq(latents, first - share, rcond=None)[0]
-    labels = [_largest(one @ weights, int(first.sum())) for one in separate]
-    agreement = float((labels[0] == labels[1]).mean())
+    labels = [first, *(_largest(one @ weights, int(first.sum())) for one in separate)]
+    agreement = min(float((one == other).mean()) for one, other in combinations(labels, 2))
     kappa = (agreement - by_chance) / (1 - by_chance)
     return agreement, kappa, valley_between(latents @ weights, first)
 
