@@ -5,8 +5,7 @@ rule mapback:
     input:
         star=VOLUME_SERIES or [],
         linked=VOLUME_SERIES_LINKED,
-        indices="<results>/{round}/subset/indices.pkl",
-        analysis="<results>/{round}/analyze",
+        table="<results>/{round}/particles.parquet",
     output:
         directory("<results>/{round}/mapback"),
     log:
@@ -19,6 +18,8 @@ rule mapback:
     resources:
         mem_mb=megabytes(2000),
         runtime=minutes(30),
+    params:
+        options=options("mapback"),
     shell:
-        "tomohet subtomo2chimerax {input.star:q} --mode markers --ind {input.indices:q}"
-        " --coloring-labels {input.analysis:q}/kmeans*/labels.pkl -o {output:q} 2>&1 | logged {log:q}"
+        "tomohet subtomo2chimerax {input.star:q} --mode markers --table {input.table:q} -o {output:q}"
+        " {params.options} 2>&1 | logged {log:q}"

@@ -27,6 +27,7 @@ WORKFLOW_DEFAULTS: dict[str, dict[str, object]] = {
         "pin_memory": True,
     },
     "analyze_volumes": {"ksample": 10, "mask": "soft"},
+    "mapback": {"color_by": "kmeans"},
 }
 
 
@@ -225,6 +226,11 @@ STAGES = {
         "units no_hydrogens no_waters density_mode model_origin align mask_threshold mask_extend "
         "mask_soft_edge scale no_background classes unit_groups plot_format resolution",
         MavenKeys,
+    ),
+    "mapback": Stage(
+        "The scenes of every round's particles in their tomograms.",
+        OPTIONS["subtomo2chimerax"],
+        "color_by colormap marker_radius_angstrom",
     ),
 }
 
