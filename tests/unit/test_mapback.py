@@ -9,10 +9,11 @@ import pytest
 
 from tomohet.commands import subtomo2chimerax
 from tomohet.errors import InputError
-from tomohet.files.atomic import write_pickle
+from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.files.star import write_star
-from tomohet.mapback import placements, scene
+from tomohet.mapback import placements, scene, shapes
+from tomohet.mapback.labels import labels_of
 
 
 def series(folder, n=6, **columns):
@@ -91,30 +92,130 @@ def test_map_centre_lands_on_the_coordinate_and_features_turn_with_it(tmp_path):
 def test_written_matrices_are_still_rotations(tmp_path):
     placed = placements.read_placements(series(tmp_path)[0])
     matrices = scene.model_matrices(placed, 32, 4.0)
-    labels = np.zeros(6, int)
-    written = scene_matrices(scene.map_scene(["m.mrc"] * 6, matrices, labels, {0: "#ffffff"}, 0.5))
+    labels = labels_of(pd.Series(np.zeros(6, int)))
+    written = scene_matrices(scene.map_scene(["m.mrc"] * 6, matrices, labels, 0.5))
     product = written[:, :, :3] @ written[:, :, :3].transpose(0, 2, 1)
     np.testing.assert_allclose(product, np.broadcast_to(np.eye(3), product.shape), atol=5e-6)
 
 
 def test_labels_of_any_value_have_their_own_colour():
-    labels = np.array([7, -1, 7, 100])
-    assert len(set(scene.label_colors(labels, None).values())) == 3
-    assert next(iter(scene.label_colors(labels, "viridis").items())) == (-1, "#440154")
+    labels = pd.Series([7, -1, 7, 100])
+    known = labels_of(labels)
+    assert known.names == ["-1", "7", "100"] and known.code.tolist() == [1, 0, 1, 2]
+    assert len(set(known.colors)) == 3
+    assert labels_of(labels, "viridis").colors[0] == "#440154"
     with pytest.raises(InputError, match="no such map"):
-        scene.label_colors(labels, "rainbow2")
+        labels_of(labels, "rainbow2")
+
+
+def test_numbers_are_cut_into_intervals_of_equally_many_and_unknown_ones_are_grey():
+    values = pd.Series(np.r_[np.linspace(0, 1, 100), np.nan], name="maven_A")
+    known = labels_of(values)
+    assert np.bincount(known.code).tolist() == [10] * 10 + [1]
+    assert (
+        known.names[-1] == "unknown" and known.names[3].startswith("0.3 to") and len(set(known.colors)) == 11
+    )
+    with pytest.raises(InputError, match="column 'name': found 40 different texts, expected at most 24"):
+        labels_of(pd.Series([f"p{i}" for i in range(40)], name="name"))
+
+
+def marked(path):
+    """Centres (n, 3) and the colour of the first marker of a .cmm file."""
+    found = re.findall(r'x="(\S+)" y="(\S+)" z="(\S+)" r="(\S+)" g="(\S+)" b="(\S+)"', path.read_text())
+    values = np.array(found, float)
+    return values[:, :3], values[0, 3:]
 
 
 def test_markers_of_each_tomogram(tmp_path):
     star, table = series(tmp_path)
     write_pickle(tmp_path / "labels.pkl", [3.0, 3, 5, 3, 3, 5])
     fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", "--coloring-labels", tmp_path / "labels.pkl")
-    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == ["tomo_TS_0", "tomo_TS_1"]
-    text = (tmp_path / "out" / "tomo_TS_1" / "mapback.cxc").read_text()
-    assert text.count("marker #1 ") == 2 and text.count("marker #2 ") == 1
-    x = table["rlnCoordinateX"][1] * 5
-    assert re.search(r"marker #1 position ([\d.]+),", text)[1] == f"{x:.3f}"
-    assert "3\t#0072B2\t#1" in (tmp_path / "out" / "tomo_TS_1" / "rgba_labels.txt").read_text()
+    scenes = sorted(p.name for p in (tmp_path / "out").glob("tomo_*"))
+    assert scenes == ["tomo_TS_0", "tomo_TS_1"]
+    folder = tmp_path / "out" / "tomo_TS_1"
+    centres, color = marked(folder / "label_0.cmm")
+    np.testing.assert_allclose(centres[:, 0], table["rlnCoordinateX"][[1, 3]] * 5, atol=1e-3)
+    np.testing.assert_allclose(color, [0, 0x72 / 255, 0xB2 / 255], atol=1e-3)
+    assert len(marked(folder / "label_1.cmm")[0]) == 1
+    text = (folder / "mapback.cxc").read_text()
+    assert 'open "label_0.cmm" id 1' in text and 'open "label_1.bild" id 4' in text
+    assert "3\t#0072B2\t2\t#1" in (folder / "rgba_labels.txt").read_text()
+
+
+def test_arrows_point_along_the_z_axis_of_the_map(tmp_path):
+    star, _ = series(tmp_path)
+    fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", "--marker-radius-angstrom", "40")
+    placed = placements.read_placements(star)
+    here = placed[placed["tomogram"] == "TS_0"]
+    lines = (tmp_path / "out" / "tomo_TS_0" / "label_0.bild").read_text().splitlines()
+    ends = np.array([line.split()[1:7] for line in lines if line.startswith(".arrow")], float)
+    np.testing.assert_allclose(ends[:, :3], here[["x_A", "y_A", "z_A"]], atol=1e-3)
+    along = (scene.model_matrices(here, 32, 4.0)[:, :, :3] @ [0, 0, 1.0]) * 40 * shapes.ARROW
+    np.testing.assert_allclose(ends[:, 3:] - ends[:, :3], along, atol=2e-3)
+
+
+def test_a_thousand_particles_take_few_commands(tmp_path):
+    star, _ = series(tmp_path, n=1000)
+    write_pickle(tmp_path / "labels.pkl", np.arange(1000) % 5)
+    for mode, most in (("markers", 31), ("volume", 16)):
+        volume = np.zeros((16, 16, 16), np.float32)
+        volume[6:10, 6:10, 6:10] = 1
+        write_volume(tmp_path / "map.mrc", volume, 4.0)
+        options = ("--mode", mode, "--vol-path", tmp_path / "map.mrc")
+        labels = ("--coloring-labels", tmp_path / "labels.pkl")
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path / mode, *options, *labels)
+        scenes = [path.read_text().splitlines() for path in (tmp_path / mode).glob("tomo_*/mapback.cxc")]
+        assert [len(text) for text in scenes] == [most, most]
+
+
+def test_the_surface_of_a_map_lies_where_its_voxels_do(tmp_path):
+    star, _ = series(tmp_path)
+    volume = np.zeros((16, 16, 16), np.float32)
+    volume[8, 8, 11:14] = 1  # a rod along x, from the centre's right
+    write_volume(tmp_path / "map.mrc", volume, 4.0)
+    options = ("--mode", "volume", "--vol-path", tmp_path / "map.mrc", "--vol-render-level", "0.5")
+    fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options)
+    content = (tmp_path / "out" / "tomo_TS_1" / "label_0.stl").read_bytes()
+    count = int(np.frombuffer(content[80:84], np.uint32)[0])
+    triangles = np.frombuffer(content[84:], shapes.STL_TRIANGLE)
+    assert len(triangles) == count and count % 3 == 0
+    placed = placements.read_placements(star)
+    here = placed[placed["tomogram"] == "TS_1"]
+    middle = triangles["corners"].reshape(3, -1, 3).mean(axis=1)
+    rod = scene.model_matrices(here, 16, 4.0) @ np.array([12 * 4.0, 8 * 4.0, 8 * 4.0, 1])
+    np.testing.assert_allclose(middle, rod, atol=0.5)
+    with pytest.raises(InputError, match="the map's values are 0 to 1, expected a level between them"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options[:-1], "2")
+
+
+def test_a_table_names_the_particles_and_their_labels(tmp_path):
+    star, table = series(tmp_path, rlnGroupName=[f"p{i}" for i in range(6)])
+    known = pd.DataFrame({"particle": [0, 2, 5], "source_id": ["p4", "p1", "p3"], "state": ["b", "a", "b"]})
+    write_parquet(tmp_path / "table.parquet", known)
+    options = ("--table", tmp_path / "table.parquet", "--color-by", "state")
+    fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options)
+    folder = tmp_path / "out" / "tomo_TS_1"
+    np.testing.assert_allclose(
+        marked(folder / "label_0.cmm")[0][:, 0], table["rlnCoordinateX"][[1]] * 5, atol=1e-3
+    )
+    assert (folder / "rgba_labels.txt").read_text().splitlines()[1].startswith("a\t")
+    assert not (tmp_path / "out" / "tomo_TS_0" / "label_0.cmm").exists()
+    with pytest.raises(InputError, match="--color-by stat: .* did you mean 'state'"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options[:-1], "stat")
+    write_parquet(tmp_path / "table.parquet", known.assign(source_id=["p4", "p1", "p9"]))
+    with pytest.raises(InputError, match="lacks 1 of 3 particles of .* `p9`"):
+        fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out", *options)
+
+
+def test_coordinates_of_relion_give_the_same_places(tmp_path):
+    star, _ = series(tmp_path, rlnOriginXAngst=7.0)
+    fakes.run("subtomo2chimerax", star, "-o", tmp_path / "out")
+    own = placements.read_placements(star)
+    written = placements.read_placements(tmp_path / "out" / "coordinates.star")
+    pd.testing.assert_frame_equal(written.iloc[:, 1:4], own.iloc[:, 1:4], atol=1e-3)
+    np.testing.assert_allclose(scene.rotations(written), scene.rotations(own), atol=1e-5)
+    one = placements.read_placements(tmp_path / "out" / "tomo_TS_1" / "coordinates.star")
+    assert one["tomogram"].tolist() == ["TS_1"] * 3
 
 
 def test_own_volumes_are_those_of_the_particle_in_every_tomogram(tmp_path, monkeypatch):
@@ -171,8 +272,7 @@ def test_mistakes_are_named(tmp_path):
 )
 def test_real_files(shared, tmp_path, name, particles, tomograms):
     data = shared / "data" / "tomodrgn-tests"
-    options = ("--mode", "volume", "--vol-path", data / "10076_classD_32.mrc")
+    options = ("--mode", "markers")
     fakes.run("subtomo2chimerax", data / name, "-o", tmp_path, *options)
-    scenes = list(tmp_path.glob("tomo_*/mapback.cxc"))
-    assert tomograms is None or len(scenes) == tomograms
-    assert sum(len(scene_matrices(path.read_text())) for path in scenes) == particles
+    assert tomograms is None or len(list(tmp_path.glob("tomo_*/mapback.cxc"))) == tomograms
+    assert len(placements.read_placements(tmp_path / "coordinates.star")) == particles

@@ -8,7 +8,7 @@ from test_report_volumes import array
 
 from fake_results import make_results
 from tomohet import plots
-from tomohet.mapback import scene
+from tomohet.mapback.labels import labels_of
 from tomohet.physics.geometry import euler_to_matrix
 from tomohet.report.blobs import Blobs
 from tomohet.report.cell import MOST_SHOWN, cell
@@ -56,7 +56,7 @@ def test_places_labels_and_colours_of_all_particles(results):
     assert [t["scene"] for t in spec["tomograms"]] == [None, "all/mapback/tomo_TS_02/mapback.cxc", None]
     (kmeans,) = [c for c in spec["columns"] if c["name"] == "kmeans"]
     assert array(blobs, kmeans["blob"]).tolist() == table["kmeans"].tolist()
-    assert kmeans["colours"] == list(scene.label_colors(table["kmeans"].to_numpy(), None).values())
+    assert kmeans["colours"] == labels_of(table["kmeans"]).colors
     assert kmeans["colours"] == plots.label_hex(4)
     (amount,) = [c for c in spec["columns"] if c["name"] == "maven_B"]
     coded = array(blobs, amount["blob"]) / 254

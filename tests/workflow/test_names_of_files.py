@@ -88,7 +88,8 @@ def test_the_table_and_the_scenes_know_positions_and_labels(hostile):
     assert table[["x_A", "y_A", "z_A"]].notna().all(axis=None)
     scenes = list((hostile[0] / "mapback").rglob("*.cxc"))
     assert len(scenes) == table["tomogram"].nunique()
-    assert sum(scene.read_text().count("position") for scene in scenes) == 4
+    markers = [path.read_text() for path in (hostile[0] / "mapback").rglob("*.cmm")]
+    assert sum(text.count("<marker ") for text in markers) == 4
 
 
 def test_everything_runs_from_a_checkout_of_such_a_name(tmp_path):

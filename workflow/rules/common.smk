@@ -21,7 +21,7 @@ from tomohet.rounds.flags import command_line, selection_line
 from tomohet.rounds.inputs import linked_files, named_files, selection_files, stack_digest
 from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
 from tomohet.rounds.requests import estimated, request
-from tomohet.rounds.tree import stage_options
+from tomohet.rounds.tree import stage_options, stage_start
 
 try:
     CONFIG = complete_config(config, source=" + ".join(map(str, workflow.configfiles)))
@@ -140,6 +140,11 @@ def parent_table(wildcards):
     return f"<results>/{parent}/particles.parquet" if parent else "<results>/prepared/particles.parquet"
 
 
+def axes_of_parent(wildcards):
+    """The parent's table, whose axes a round's table shows too; none for a round without a parent."""
+    return parent_table(wildcards) if ROUNDS[wildcards.round].get("parent") else []
+
+
 def selection(wildcards):
     """What chooses the particles of a round, as options of `select`."""
     given = ROUNDS[wildcards.round]
@@ -155,6 +160,26 @@ def counted_particles(wildcards, input):
 def exported_poses(wildcards, input):
     """The refined poses that a round's exported files carry, as an option."""
     return shlex.join(["--with-refined-poses", input.poses] if input.poses else [])
+
+
+def teacher(wildcards):
+    """The linear model from which a round's network starts: its own, or that of the round it begins with."""
+    name, _ = stage_start(CONFIG, "train", wildcards.round)
+    return f"<results>/{name}/linear/weights.pkl" if name else []
+
+
+def warm_network(wildcards):
+    """The weights of the parent's network, with which a round's network begins."""
+    _, parent = stage_start(CONFIG, "train", wildcards.round)
+    return f"<results>/{parent}/train_vae/weights.pkl" if parent else []
+
+
+def warm_linear(wildcards):
+    """The files of the parent's linear model, at whose latents a round's begins; the first lies in its folder."""
+    if stage_options(CONFIG, "linear", wildcards.round)["init"] != "parent":
+        return []
+    folder = f"<results>/{ROUNDS[wildcards.round]['parent']}/linear"
+    return [f"{folder}/{name}" for name in ("weights.pkl", "held_out.npz", "config.pkl", "summary.json")]
 
 
 def latent_model(wildcards):

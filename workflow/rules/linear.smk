@@ -6,6 +6,7 @@ rule train_linear:
         store="<results>/prepared/store.yaml",
         indices="<results>/{round}/subset/indices.pkl",
         named=named("linear"),
+        warm=warm_linear,
     output:
         weights="<results>/{round}/linear/weights.pkl",
         held_out="<results>/{round}/linear/held_out.npz",
@@ -29,7 +30,10 @@ rule train_linear:
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
         several=SEVERAL_GPUS,
+        warm=lambda wildcards, input: (
+            shlex.join(["--warm-start", str(Path(input.warm[0]).parent)]) if input.warm else ""
+        ),
     shell:
         "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
-        " {params.several} {params.options}"
+        " {params.warm} {params.several} {params.options}"

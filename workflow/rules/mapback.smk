@@ -5,8 +5,7 @@ rule mapback:
     input:
         star=VOLUME_SERIES or [],
         linked=VOLUME_SERIES_LINKED,
-        indices="<results>/{round}/subset/indices.pkl",
-        analysis="<results>/{round}/analyze",
+        table="<results>/{round}/particles.parquet",
     output:
         directory("<results>/{round}/mapback"),
     log:
@@ -18,7 +17,9 @@ rule mapback:
     threads: 1
     resources:
         **needs("mapback"),
+    params:
+        options=options("mapback"),
     shell:
         "logged {log:q} {resources.attempt}"
-        " tomohet subtomo2chimerax {input.star:q} --mode markers --ind {input.indices:q}"
-        " --coloring-labels {input.analysis:q}/kmeans*/labels.pkl -o {output:q}"
+        " tomohet subtomo2chimerax {input.star:q} --mode markers --table {input.table:q} -o {output:q}"
+        " {params.options}"

@@ -8,6 +8,7 @@ rule particle_table:
         series=VOLUME_SERIES or [],
         series_linked=VOLUME_SERIES_LINKED,
         linear="<results>/{round}/linear/particles.parquet",
+        parent=axes_of_parent,
         stages=table_stages,
     output:
         "<results>/{round}/particles.parquet",
@@ -24,7 +25,10 @@ rule particle_table:
         store=subpath(input.particles, parent=True),
         folder=subpath(output[0], parent=True),
         series="--volume-series" if VOLUME_SERIES else "",
+        parent=lambda wildcards, input: (
+            shlex.join(["--parent-table", str(input.parent)]) if input.parent else ""
+        ),
     shell:
         "logged {log:q} {resources.attempt}"
         " tomohet particle_table {params.store:q} --ind-ptcls {input.indices:q} --round-dir {params.folder:q}"
-        " {params.series} {input.series:q} -o {output:q}"
+        " {params.series} {input.series:q} {params.parent} -o {output:q}"

@@ -6,11 +6,8 @@ rule train_vae:
     input:
         store="<results>/prepared/store.yaml",
         indices="<results>/{round}/subset/indices.pkl",
-        teacher=branch(
-            lambda wildcards: stage_options(CONFIG, "train", wildcards.round)["init"] == "linear",
-            then="<results>/{round}/linear/weights.pkl",
-            otherwise=[],
-        ),
+        teacher=teacher,
+        warm=warm_network,
         poses="<results>/{round}/linear/poses.parquet",
     output:
         weights="<results>/{round}/train_vae/weights.pkl",
@@ -30,7 +27,10 @@ rule train_vae:
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
         teacher=lambda wildcards, input: (
-            f"--init {shlex.quote(str(Path(input.teacher).parent))}"
+            shlex.join(
+                ["--init", str(Path(input.teacher).parent)]
+                + (["--warm-start", str(Path(input.warm).parent)] if input.warm else [])
+            )
             if input.teacher
             else shlex.join(["--poses", str(input.poses)])
         ),

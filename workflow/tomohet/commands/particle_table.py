@@ -10,7 +10,7 @@ from tomohet.files.atomic import write_parquet
 from tomohet.files.pickles import load_indices
 from tomohet.options import ParticleTableOptions
 from tomohet.particles.store_files import PARTICLES, read_particles
-from tomohet.rounds.table import particle_table
+from tomohet.rounds.table import particle_table, with_axes_of_parent
 from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ def run(options: ParticleTableOptions) -> pd.DataFrame:
     table = particle_table(
         particles, load_indices(options.ind_ptcls), options.round_dir, options.volume_series
     )
+    if options.parent_table is not None:
+        table = with_axes_of_parent(table, options.parent_table)
     write_parquet(options.output, table)
     log.info("%d particles, %d columns: %s", *table.shape, ", ".join(map(str, table.columns)))
     return table

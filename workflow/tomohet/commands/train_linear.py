@@ -11,6 +11,7 @@ from tomohet.linear.explained import CONDITIONS
 from tomohet.linear.figures import write_figures
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.output import LinearRun, write_run
+from tomohet.linear.parent import parent_latents
 from tomohet.options import TrainLinearOptions
 from tomohet.running.together import run_together
 from tomohet.running.work import command
@@ -29,6 +30,7 @@ def fit_and_write(options: TrainLinearOptions, store, particles, device, process
         raise InputError(f"{options.particles}: {len(particles)} particle; a linear model needs at least 2")
     if options.zdim is not None and not 1 <= options.zdim < len(particles):
         raise InputError(f"--zdim {options.zdim}: expected 1 to {len(particles) - 1} (particles less one)")
+    start = parent_latents(options.warm_start, store, particles) if options.warm_start else None
     fit = {"iterations": options.iterations, "max_frequency": options.max_frequency, "seed": options.seed}
     focus = (
         None if options.focus_mask is None else read_mask(options.focus_mask, store.box, store.pixel_size_A)
@@ -36,7 +38,7 @@ def fit_and_write(options: TrainLinearOptions, store, particles, device, process
     nuisances = [condition for condition in CONDITIONS if condition not in options.structure_may_follow]
     asked = {"zdim": options.zdim, "nuisances": nuisances}
     where = {"focus": focus, "device": device, "processes": processes}
-    model = fit_linear_model(store, particles, **asked, **where, **fit)
+    model = fit_linear_model(store, particles, **asked, **where, **fit, start=start)
     if not processes.leads:
         return
     write_figures(model, options.outdir, options.plot_format)
@@ -44,7 +46,8 @@ def fit_and_write(options: TrainLinearOptions, store, particles, device, process
     audit = leaks.with_movement(audit, movement_shares(model.maps.basis, model.maps.mean.volume))
     leaks.warn(audit)
     write_csv(options.outdir / "leaks.csv", audit.tests)
-    run = LinearRun(store, particles, fit | asked | focus_of(options), options.refine_poses)
+    started = {} if options.warm_start is None else {"warm_start": str(options.warm_start.resolve())}
+    run = LinearRun(store, particles, fit | asked | focus_of(options) | started, options.refine_poses)
     write_run(options.outdir, run, model, leaks.describe(audit))
 
 

@@ -147,6 +147,7 @@ def fit_linear_model(
     seed: int = 0,
     nuisances: Sequence[str] = tuple(CONDITIONS),
     focus: np.ndarray | None = None,
+    start: Tensor | None = None,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
 ) -> LinearModel:
@@ -164,6 +165,7 @@ def fit_linear_model(
     nuisances : conditions, from CONDITIONS; components that one of them explains are not counted
     focus : mask (D, D, D) inside which differences are of interest; differences outside are nuisance
         variables
+    start : (N, L) latents from the training tilts, at which the search starts (`linear.parent`)
     processes : processes that call this function with the same arguments at the same time; each receives the
         whole model
     """
@@ -178,7 +180,9 @@ def fit_linear_model(
 
     conditions = imaging_conditions(store, particles) if nuisances else None
     ask = partial(structural_directions, conditions=conditions, names=nuisances, seed=seed)
-    search = Search(observe, mean_of, ask, zdim, iterations, seed).confirmed(Poses.stated(store, particles))
+    search = Search(observe, mean_of, ask, zdim, iterations, seed, start).confirmed(
+        Poses.stated(store, particles)
+    )
     held_out, poses = search.held_out, search.poses
     observations = observe(poses.store)
     mean = replace(mean_of(observations), tilt_shift_px=search.tilt_shift_px)
@@ -187,9 +191,9 @@ def fit_linear_model(
     else:
         mean, _ = poses.errors_about(mean, observations)
     n_basis = zdim or max(1, held_out.n_components)
-    start = held_out.latents(n_basis)[processes.part(len(particles))]
+    settled = held_out.latents(n_basis)[processes.part(len(particles))]
     fitted = expectation_maximisation(
-        observations, mean, observations, start, iterations, SHARE_OF_POWER, search.aside
+        observations, mean, observations, settled, iterations, SHARE_OF_POWER, search.aside
     )
     basis = fitted.fine_basis(store.box)
     mean = fitted.with_errors_of(mean)

@@ -18,6 +18,7 @@ from tomohet.linear.basis_maps import SHARE_OF_POWER, CoarseFit, expectation_max
 from tomohet.linear.explained import CONDITIONS
 from tomohet.linear.held_out import HeldOut, Splits, split_likelihoods, split_tilts
 from tomohet.linear.likelihood import residual_shift
+from tomohet.linear.parent import joined_starts
 from tomohet.linear.poses import Poses
 from tomohet.linear.significance import SURROUNDINGS_SE
 from tomohet.linear.start import kernel_latents
@@ -75,6 +76,8 @@ class Search:
     zdim : minimum number of latents
     iterations : maximum number of EM iterations
     seed : of the random draws
+    start : (N, L) latents of all particles from the training tilts of `split_tilts`, at which the search
+        starts; None starts from the Gram matrix alone
     """
 
     observe: Callable[..., Observations]
@@ -83,6 +86,7 @@ class Search:
     zdim: int | None
     iterations: int
     seed: int
+    start: Tensor | None = None
 
     def confirmed(self, poses: Poses) -> Found:
         """Find the components that held-out tilt images confirm, and correct the poses.
@@ -128,7 +132,7 @@ class Search:
             parts = self._parts(poses, apart)
             mean, if_alike = self._mean_with_errors(poses, parts, apart, shift_px)
             seen = parts[0] if if_alike is poses else self._parts(if_alike, apart)[0]
-            found, fitted = self._with_enough_maps(parts, mean, seen)
+            found, fitted = self._with_enough_maps(parts, mean, seen, apart)
             there = parts[0].alike(parts[0].everyone, len(fitted.mean.volume))
             before = shift_px
             shift_px = residual_shift(there, fitted.mean, fitted.basis, fitted.basis_variance)
@@ -144,7 +148,7 @@ class Search:
         return found, (parts[0], fitted)
 
     def _with_enough_maps(
-        self, parts: tuple[Observations, ...], mean: MeanMap, seen: Observations
+        self, parts: tuple[Observations, ...], mean: MeanMap, seen: Observations, apart: bool
     ) -> tuple[HeldOut, CoarseFit]:
         """Search with many maps and, if nothing is found, longer with few maps.
 
@@ -155,9 +159,12 @@ class Search:
         used, count = parts[0], len(parts[0].everyone)
 
         def with_maps(n_maps: int, most_iterations: int) -> tuple[HeldOut, CoarseFit]:
-            """Fit n_maps basis maps (at least zdim), starting from eigenvectors of the Gram matrix."""
+            """Fit n_maps basis maps (at least zdim), from the parent's latents or the Gram matrix's."""
             n_maps = max(self.zdim or 0, min(n_maps, count - 1))
             compared, start, aside = _start(seen, replace(mean, errors=None), n_maps, self.seed)
+            if self.start is not None and not apart:
+                theirs = self.start[np.searchsorted(seen.everyone, compared)]
+                start = _after_parent(seen.alike(compared), theirs, start)
             first, most = used.alike(compared), min(most_iterations, self.iterations)
             fitted = expectation_maximisation(used, mean, first, start, most, aside=aside)
             return self.ask(_splits(parts, fitted, mean.errors)), fitted
@@ -188,6 +195,13 @@ class Search:
         )
         settled = found.measured_by(_splits(parts, fitted, fitted.mean.errors), self.seed)
         return replace(search, held_out=settled, errors=mean.errors, aside=fitted.aside)
+
+
+def _after_parent(compared: Observations, parent: Tensor, start: Tensor) -> Tensor:
+    """Put the parent's latents (N, L) of particles before those of the Gram matrix, (n, k) of a process."""
+    (everyone,) = compared.joined(start)
+    joined = joined_starts(parent, everyone, start.shape[1])
+    return joined[compared.processes.part(len(joined))]
 
 
 def phase_of(error: np.ndarray, mean: MeanMap, observations: Observations) -> float:

@@ -1,4 +1,4 @@
-"""ChimeraX scripts that show particles in a tomogram, as markers or as maps."""
+"""ChimeraX scripts that show particles in a tomogram, with few commands however many particles there are."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tomohet import plots
-from tomohet.errors import InputError
+from tomohet.mapback.labels import Labels
 from tomohet.physics.geometry import euler_to_matrix
+
+
+def rotations(placed: pd.DataFrame) -> np.ndarray:
+    """Return rotations (n, 3, 3) particle -> tomogram."""
+    return euler_to_matrix(*(placed[f"{name}_deg"].to_numpy() for name in ("rot", "tilt", "psi")))
 
 
 def model_matrices(placed: pd.DataFrame, box: int, pixel_size_A: float) -> np.ndarray:
@@ -16,64 +20,57 @@ def model_matrices(placed: pd.DataFrame, box: int, pixel_size_A: float) -> np.nd
 
     The map is rotated about voxel box // 2, which is placed on the particle's coordinate.
     """
-    rotation = euler_to_matrix(*(placed[f"{name}_deg"].to_numpy() for name in ("rot", "tilt", "psi")))
+    rotation = rotations(placed)
     centre_A = np.full(3, (box // 2) * pixel_size_A)
     shift = placed[["x_A", "y_A", "z_A"]].to_numpy() - rotation @ centre_A
     return np.concatenate([rotation, shift[:, :, None]], axis=2)
 
 
-def label_colors(labels: np.ndarray, colormap: str | None) -> dict[int, str]:
-    """Choose a colour #rrggbb for each label that occurs, in ascending order of labels.
+def present(labels: Labels) -> list[int]:
+    """List the numbers of the labels that particles have, ascending."""
+    return np.unique(labels.code).tolist()
 
-    Colours are evenly spaced in a matplotlib map if named, else those of the stages' figures.
 
-    Raises InputError when there is no such map.
+def shape_scene(labels: Labels, suffixes: Sequence[str]) -> str:
+    """Open the files of each label, one model for each; model k is the k-th label that occurs.
+
+    suffixes : of the files of a label, `label_<number><suffix>`; the models of the second suffix follow
+        those of the first
     """
-    kinds = np.unique(labels)
-    if colormap is None:
-        return dict(zip(kinds.tolist(), plots.label_hex(len(kinds)), strict=True))
-    import matplotlib
-    from matplotlib.colors import to_hex
-
-    if colormap not in matplotlib.colormaps:
-        raise InputError(f"--colormap {colormap}: matplotlib has no such map; try viridis or tab20")
-    shades = matplotlib.colormaps[colormap](np.linspace(0, 1, len(kinds)))
-    return {int(kind): to_hex(shade) for kind, shade in zip(kinds, shades, strict=True)}
-
-
-def marker_scene(placed: pd.DataFrame, labels: np.ndarray, colors: dict[int, str], radius_A: float) -> str:
-    """Write a sphere for each particle, and one model for each label, so that a label can be hidden."""
+    numbers = present(labels)
     lines = []
-    for model, (label, color) in enumerate(colors.items(), start=1):
-        members = placed.loc[labels == label, ["x_A", "y_A", "z_A"]].to_numpy()
-        lines += [
-            f"marker #{model} position {x:.3f},{y:.3f},{z:.3f} radius {radius_A:g} color {color}"
-            for x, y, z in members
-        ]
-        if len(members):
-            lines.append(f'rename #{model} "label {label}"')
+    for offset, suffix in enumerate(suffixes):
+        for model, number in enumerate(numbers, start=1 + offset * len(numbers)):
+            name = labels.names[number].replace('"', "'")
+            lines += [
+                f'open "{shape_file(number, suffix)}" id {model}',
+                f'rename #{model} "{name}"',
+                f"color #{model} {labels.colors[number]}",
+            ]
     return "\n".join([*lines, "view orient", ""])
 
 
-def map_scene(
-    maps: Sequence[Path], matrices: np.ndarray, labels: np.ndarray, colors: dict[int, str], level: float
-) -> str:
-    """Write a map for each particle (paths as written), moved by its matrix (3, 4), coloured by its label."""
+def shape_file(number: int, suffix: str) -> str:
+    """Name a label's file."""
+    return f"label_{number}{suffix}"
+
+
+def map_scene(maps: Sequence[Path], matrices: np.ndarray, labels: Labels, level: float) -> str:
+    """Open a map for each particle (paths as written), moved by its matrix (3, 4), coloured by its label."""
     lines = []
-    for model, (path, matrix, label) in enumerate(zip(maps, matrices, labels, strict=True), start=1):
+    for model, (path, matrix, code) in enumerate(zip(maps, matrices, labels.code, strict=True), start=1):
         numbers = ",".join(f"{value:.6f}" for value in matrix.ravel())
         lines.append(f'open "{path}" id {model}')
         lines.append(f"view matrix models #{model},{numbers}")
-        lines.append(f"color #{model} {colors[int(label)]}")
+        lines.append(f"color #{model} {labels.colors[code]}")
     return "\n".join([*lines, f"volume #1-{len(maps)} step 1 level {level:g}", "view orient", ""])
 
 
-def label_legend(labels: np.ndarray, colors: dict[int, str], by_label: bool) -> str:
-    """Write a table of label, colour and model numbers; `by_label`: one model for each label."""
-    lines = ["label\tcolor\tmodels"]
-    for number, (label, color) in enumerate(colors.items(), start=1):
-        members = np.flatnonzero(labels == label) + 1
-        if len(members):
-            models = str(number) if by_label else ",".join(map(str, members))
-            lines.append(f"{label}\t{color}\t#{models}")
+def legend(labels: Labels, by_label: bool) -> str:
+    """Return a table of label, colour, number of particles, models; `by_label`: a model for each label."""
+    lines = ["label\tcolor\tparticles\tmodels"]
+    for model, number in enumerate(present(labels), start=1):
+        members = np.flatnonzero(labels.code == number) + 1
+        models = str(model) if by_label else ",".join(map(str, members))
+        lines.append(f"{labels.names[number]}\t{labels.colors[number]}\t{len(members)}\t#{models}")
     return "\n".join([*lines, ""])

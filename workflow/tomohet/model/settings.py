@@ -120,12 +120,16 @@ class Start:
     linear_digest : of that model (`training.settings.teacher_digest`)
     poses : table of refined poses that replaced those of the particles' file, or None
     poses_digest : SHA-256 of that table
+    warm : output folder of train_vae whose weights it started from, or None
+    warm_digest : SHA-256 of these weights
     """
 
     linear: Path | None = None
     linear_digest: str | None = None
     poses: Path | None = None
     poses_digest: str | None = None
+    warm: Path | None = None
+    warm_digest: str | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ WORKFLOW_DEFAULTS: dict[str, dict[str, object]] = {
         "pin_memory": True,
     },
     "analyze_volumes": {"ksample": 10, "mask": "soft"},
+    "mapback": {"color_by": "kmeans"},
 }
 
 
@@ -108,11 +109,22 @@ class ExportKeys(Options):
 class TrainKeys(Options):
     """Keys of `train` that the workflow itself reads."""
 
-    init: Literal["linear"] | None = option(
+    init: Literal["linear", "parent"] | None = option(
         "linear",
         "What teaches the network: with linear its latents start at the round's linear model, its decoder "
         "adds to that model's maps, and damage and the loss of signal with the tilt are part of the forward "
-        "model; null starts from nothing, as published.",
+        "model; with parent the same holds for the parent's linear model, and the network starts from the "
+        "parent's weights; null starts from nothing, as published.",
+    )
+
+
+class LinearKeys(Options):
+    """Keys of `linear` that the workflow itself reads."""
+
+    init: Literal["parent"] | None = option(
+        None,
+        "Where expectation-maximisation starts: with parent at the latents of the parent's linear model, as "
+        "its training tilts give them; null at the images themselves.",
     )
 
 
@@ -181,6 +193,7 @@ STAGES = {
         "The linear latent model of every round.",
         OPTIONS["train_linear"],
         "zdim iterations max_frequency focus_mask structure_may_follow refine_poses seed",
+        LinearKeys,
     ),
     "export": Stage(
         "The STAR files of every round's particles (subset/).",
@@ -239,6 +252,11 @@ STAGES = {
         "Rounds that are proposed for every round that has this section itself.",
         OPTIONS["propose"],
         "depth min_particles seed",
+    ),
+    "mapback": Stage(
+        "The scenes of every round's particles in their tomograms.",
+        OPTIONS["subtomo2chimerax"],
+        "color_by colormap marker_radius_angstrom",
     ),
 }
 

@@ -116,6 +116,12 @@ class TrainLinearOptions(ParticleOptions, PlotOptions, SeedOptions, DeviceOption
         "the network and the round's half maps, in which each half set is refined by itself. Without it "
         "these stages use the poses that the input states.",
     )
+    warm_start: Path | None = option(
+        None,
+        "Output folder of train_linear on particles that include these: expectation-maximisation starts from "
+        "its latents, as its training tilts give them.",
+        metavar="DIR",
+    )
     multigpu: bool = option(
         False,
         "Share the particles among all visible GPUs (no effect with one, or on a CPU).",

@@ -196,4 +196,9 @@ class ParticleTableOptions(Options):
         "3-D positions of the particles, where the store has none.",
         metavar="STAR",
     )
+    parent_table: Path | None = option(
+        None,
+        "Table of the parent round: its axes (UMAP, components) become columns parent_umap1, parent_pc1, ...",
+        metavar="PARQUET",
+    )
     output: Path = option(..., "The table.", "-o", "--output", metavar="PARQUET")

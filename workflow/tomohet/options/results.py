@@ -103,9 +103,15 @@ class Subtomo2chimeraxOptions(VolumeOptions, DeviceOptions):
     outdir: Path = option(..., "Output folder.", "-o", "--outdir")
     mode: Literal["volumes", "volume", "markers"] = option(
         "markers",
-        "Spheres, one map for all, or a volume for each particle decoded from its latent.",
+        "Spheres with an arrow along each particle's z axis, the surface of one map for all, or a volume for "
+        "each particle decoded from its latent.",
     )
     ind: Path | None = option(None, "Particles (0-based rows) to show (all).", metavar="PKL")
+    table: Path | None = option(
+        None,
+        "Show the particles of this particle table, found by name; instead of --ind.",
+        metavar="PARQUET",
+    )
     tomoname: str | None = option(None, "Only this tomogram (all).")
     tomo_id_col_override: str | None = option(None, "Column that names the tomogram.", metavar="COLUMN")
     star_angpix_override: float | None = option(None, "Pixel size of coordinates, Å.", metavar="A")
@@ -124,6 +130,12 @@ class Subtomo2chimeraxOptions(VolumeOptions, DeviceOptions):
         None,
         "A label per particle (one colour).",
         metavar="PKL",
+        section=LOOK,
+    )
+    color_by: str | None = option(
+        None,
+        "Column of --table that colours particles: labels, or numbers, which are cut into 10 intervals.",
+        metavar="COLUMN",
         section=LOOK,
     )
     colormap: str | None = option(None, "Matplotlib map for the labels (house palette).", section=LOOK)

@@ -281,6 +281,13 @@ class TrainVaeOptions(NetworkOptions, EncoderOptions):
         "decoder adds to its maps.",
         metavar="DIR",
     )
+    warm_start: Path | None = option(
+        None,
+        "Output folder of train_vae on particles that include these: the network starts from its weights, "
+        "and is judged by its held-out tilts. It needs --init with the linear model from which that network "
+        "started, and the same architecture.",
+        metavar="DIR",
+    )
     show_summary_stats: bool | None = option(
         None,
         "Accepted for tomoDRGN's command lines: the summary is always written.",
@@ -297,6 +304,10 @@ class TrainVaeOptions(NetworkOptions, EncoderOptions):
             raise ValueError(
                 "--init and --poses exclude each other: the linear model of --init brings its own refined "
                 "poses; leave out --poses"
+            )
+        if self.warm_start is not None and self.init is None:
+            raise ValueError(
+                "--warm-start needs --init: give the linear model from which that network started"
             )
         if self.init is None:
             self._agree_without_a_linear_model()

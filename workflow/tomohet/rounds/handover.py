@@ -139,8 +139,8 @@ def _way_back(written: dict[str, str]) -> list[str]:
         "And back",
         f"  {given} with refined angles and shifts replaces the poses of the input:",
         "      prepare: {poses_from: FILE.star}",
-        "  Tilt images are recognised by stack and section, else by the names of particles. A file that lacks",
-        "  particles is refused, unless `prepare: {ind_ptcls: ...}` selects those that it has.",
+        "  Tilt images are recognised by stack and section, else by the names of particles. A file that",
+        "  lacks particles is refused, unless `prepare: {ind_ptcls: ...}` selects those that it has.",
         "  Images that were extracted again at other coordinates are a new dataset: `particles: FILE.star`.",
     ]
 

@@ -1,4 +1,11 @@
-"""What JSON Schema cannot see of the network's options: some need a linear model that teaches."""
+"""What JSON Schema cannot see of the options of models: some need a linear model or a parent's model."""
+
+# Keys of `train` that shape the network; a network that starts from its parent's weights has the parent's.
+ARCHITECTURE = (
+    "zdim", "encoder", "fraction_train", "enc_layers_A", "enc_dim_A", "out_dim_A", "enc_layers_B",
+    "enc_dim_B", "enc_mask", "pooling_function", "num_seeds", "num_heads", "layer_norm", "dec_layers",
+    "dec_dim", "pe_type", "pe_dim", "feat_sigma", "activation",
+)  # fmt: skip
 
 
 def network_mistakes(config: dict) -> list[str]:
@@ -7,7 +14,7 @@ def network_mistakes(config: dict) -> list[str]:
     A round's own keys are held against the dataset's that it inherits.
     """
     if config.get("latents") == "linear":
-        return []  # no network is trained
+        return warm_start_mistakes(config, "linear")  # no network is trained
     of_dataset = _section(config)
     lines = _contradictions("train", of_dataset, of_dataset)
     rounds = config.get("rounds")
@@ -15,11 +22,43 @@ def network_mistakes(config: dict) -> list[str]:
         own = _section(options)
         if own:
             lines += _contradictions(f"rounds.{name}.train", own, of_dataset | own)
+    return lines + warm_start_mistakes(config, "linear") + warm_start_mistakes(config, "train")
+
+
+def warm_start_mistakes(config: dict, stage: str) -> list[str]:
+    """One line for each round whose model cannot start from that of its parent (`init: parent`)."""
+    rounds = config.get("rounds")
+    rounds = rounds if isinstance(rounds, dict) else {}
+    merged = {name: _section(config, stage) | _section(options, stage) for name, options in rounds.items()}
+    lines = []
+    for name, options in rounds.items():
+        if merged[name].get("init") != "parent":
+            continue
+        where = f"rounds.{name}.{stage}.init"
+        parent = options.get("parent") if isinstance(options, dict) else None
+        if parent is None:
+            lines.append(f"{where}: parent, but this round has no parent; set it in the rounds that have one")
+        elif stage == "train" and parent in merged:
+            lines += _other_network(where, merged[name], merged[parent], parent)
     return lines
 
 
-def _section(options: object) -> dict:
-    section = options.get("train") if isinstance(options, dict) else None
+def _other_network(where: str, own: dict, theirs: dict, parent: str) -> list[str]:
+    if theirs.get("init", "linear") is None:
+        return [
+            f"{where}: parent, but the network of {parent} starts from nothing (init: null), and only "
+            "networks that a linear model teaches are handed on"
+        ]
+    other = [key for key in ARCHITECTURE if own.get(key) != theirs.get(key)]
+    return [
+        f"{where}: parent, but train.{key} is {own.get(key)} here and {theirs.get(key)} in {parent}; a "
+        "warm start needs the same architecture"
+        for key in other[:1]
+    ]
+
+
+def _section(options: object, stage: str = "train") -> dict:
+    section = options.get(stage) if isinstance(options, dict) else None
     return section if isinstance(section, dict) else {}
 
 

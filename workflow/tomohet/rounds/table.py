@@ -1,5 +1,6 @@
 """The one particle table of a round: everything known about each of its particles, one row per particle."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,12 @@ import pandas as pd
 from tomohet.errors import InputError
 from tomohet.files.digests import is_there
 from tomohet.files.tables import read_table
+from tomohet.particles.joining import rows_of_all
 from tomohet.particles.positions import POSITION_COLUMNS, positions_from_volume_series
 from tomohet.rounds.layout import ROUND_STAGES
+
+PARENT = "parent_"  # of the columns that show a particle on its parent's axes
+AXIS = re.compile(r"(v?(pc|umap)|linear_z)\d+")
 
 
 def particle_table(
@@ -46,6 +51,21 @@ def particle_table(
         if stage.by_volume and stage not in known and "volume" in table:
             table = _join(table, stage.path(round_dir, stage.by_volume), key="volume")
     return table
+
+
+def with_axes_of_parent(table: pd.DataFrame, parent_table: str | Path) -> pd.DataFrame:
+    """Join the axes of the parent's table, so that a round can be shown among all of its parent's particles.
+
+    Columns pc1, umap1, vpc1, vumap1, linear_z1, ... of the parent become parent_pc1, ...; they are not handed
+    on further.
+
+    Raises InputError when the parent's table lacks a particle.
+    """
+    found = read_table(parent_table, {"particle": "whole numbers"})
+    axes = [name for name in map(str, found.columns) if AXIS.fullmatch(name)]
+    rows = rows_of_all(table["particle"].to_numpy(), found["particle"].to_numpy(), parent_table)
+    theirs = found[axes].iloc[rows].add_prefix(PARENT).reset_index(drop=True)
+    return pd.concat([table.reset_index(drop=True), theirs], axis=1)
 
 
 def _with_positions(store_particles: pd.DataFrame, volume_series: str | Path) -> pd.DataFrame:

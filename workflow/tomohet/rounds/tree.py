@@ -24,6 +24,19 @@ RESERVED = {CONFIG, REPORT, SERVED, LINEAGE, METHODS, *LINEAGE_FIGURES} | {
 WAYS = ("select", "indices", "labels")  # of naming a round's particles
 
 
+def stage_start(config: dict, stage: str, round_name: str) -> tuple[str | None, str | None]:
+    """Return the round whose linear model a round's stage `train` starts from, and the round of its weights.
+
+    Both are None where the stage starts from nothing; the second is None without `init: parent`.
+    """
+    init, warm, name = stage_options(config, stage, round_name)["init"], None, round_name
+    while init == "parent":
+        parent = config["rounds"][name]["parent"]
+        warm = warm or parent
+        name, init = parent, stage_options(config, stage, parent)["init"]
+    return (name if init == "linear" else None), warm
+
+
 def tree_mistakes(rounds: dict) -> list[str]:
     """List what JSON Schema cannot see: missing parents, cycles, reserved names, unreadable queries."""
     lines = []

@@ -1,6 +1,7 @@
 """train_vae: train the heterogeneity network of a set of particles, from images to the output folder."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -31,10 +32,18 @@ from tomohet.training.runs import (
     write_loss_figure,
     write_tilt_distribution,
 )
-from tomohet.training.settings import data_term, loss_rows, product_type, training_settings, vae_network
+from tomohet.training.settings import (
+    data_term,
+    loss_rows,
+    product_type,
+    teacher_digest,
+    training_settings,
+    vae_network,
+)
 from tomohet.training.splits import TiltSplit
 from tomohet.training.teaching import teach
 from tomohet.training.untaught import UntaughtJudge
+from tomohet.training.warm_start import WarmStart
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +75,24 @@ def train_vae(
             options.zdim, n_basis, n_fitted,
         )  # fmt: skip
     network = vae_network(options, int(tilts.max()), n_basis)
+    warm = None
+    if options.warm_start:
+        warm = WarmStart.read(options.warm_start, store, particles, teacher_digest(options.init))
+        network = warm.same_shape(network)
     settings = training_settings(options, store, particles, network)
+    if warm:
+        start = replace(settings.start, warm=warm.folder.resolve(), warm_digest=warm.digest)
+        settings = replace(settings, start=start)
     if maps and maps.mean.nuisance is not None:
         log.warning(
             "the linear model has nuisance directions (outside of a focus mask, or explained by imaging "
             "conditions): the network's contribution to the maps, and its own latents, may follow them"
         )
-    split = TiltSplit.of_store(store, particles, options.fraction_train, maps is not None, options.seed)
+    split = (
+        warm.split(store, particles)
+        if warm
+        else TiltSplit.of_store(store, particles, options.fraction_train, maps is not None, options.seed)
+    )
 
     def images(mask: np.ndarray, place: Place | None = None) -> ParticleImages:
         return ParticleImages(
@@ -95,6 +115,9 @@ def train_vae(
         course |= {"rows_per_image": options.rows_per_image, "dtype": product_type(options, device)}
         teaching = teach(maps, model, store, particles, split, train, judging, whole, **course)
         train = teaching.fitted
+        if warm:
+            warm.fill(model)
+            log.info("the network starts from the weights of %s", warm.folder)
         if test:
             test = with_posteriors(test, maps, model, store, particles, split.test)
     log.info("network: %d trained parameters", sum(p.numel() for p in model.parameters() if p.requires_grad))

@@ -63,7 +63,7 @@ def settings_of(content: dict, path: str | Path) -> TrainedSettings:
     if content["model_args"]["kind"] == "linear":
         return LinearSettings(**vars(common), n_basis=content["model_args"]["zdim"], fit=_fit(content))
     data_set, training = content.get("dataset_args", {}), content.get("training_args", {})
-    poses = training.get("poses")
+    poses, warm = training.get("poses"), training.get("warm_start")
     return NetworkSettings(
         **vars(common),
         network=network_of(content["model_args"]),
@@ -78,6 +78,8 @@ def settings_of(content: dict, path: str | Path) -> TrainedSettings:
             linear_digest=training.get("init_digest"),
             poses=None if poses is None else Path(poses),
             poses_digest=training.get("poses_digest"),
+            warm=None if warm is None else Path(warm),
+            warm_digest=training.get("warm_digest"),
         ),
         imported="imported" in content,
     )

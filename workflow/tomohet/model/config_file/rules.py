@@ -44,7 +44,9 @@ ENCODER = {
     "num_heads": whole(1, 1024),
     "layer_norm": FLAG,
 }
-START = {"init": maybe(TEXT), "init_digest": maybe(TEXT), "poses": maybe(TEXT), "poses_digest": maybe(TEXT)}
+START = dict.fromkeys(
+    ("init", "init_digest", "poses", "poses_digest", "warm_start", "warm_digest"), maybe(TEXT)
+)
 FIT = {"tomograms": LIST, "particles": LIST, "training_args": MAPPING, "pose_deviation": LIST}
 # Keys that earlier versions and imported runs leave out.
 OPTIONAL = ("encoder", "n_basis", "particles", "store", "dataset_args", "training_args")

@@ -22,7 +22,7 @@ from tomohet.options import TrainNnOptions, TrainVaeOptions
 _WITHOUT_EFFECT = {
     "outdir", "verbose", "log_interval", "checkpoint", "checkpoint_minutes", "n", "until", "multigpu", "lazy",
     "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "plot_format", "datadir",
-    "device", "load", "init", "poses",
+    "device", "load", "init", "poses", "warm_start",
 }  # fmt: skip
 
 
@@ -80,6 +80,7 @@ def _data_set(settings: NetworkSettings, options: TrainVaeOptions | TrainNnOptio
 def _training(settings: NetworkSettings, options: TrainVaeOptions | TrainNnOptions) -> dict:
     vae, start = options if isinstance(options, TrainVaeOptions) else None, settings.start
     poses = {} if start.poses is None else {"poses": str(start.poses), "poses_digest": start.poses_digest}
+    warm = {} if start.warm is None else {"warm_start": str(start.warm), "warm_digest": start.warm_digest}
     return {
         "n": options.num_epochs,
         "until": vae.until if vae else "epochs",
@@ -100,7 +101,7 @@ def _training(settings: NetworkSettings, options: TrainVaeOptions | TrainNnOptio
         "load": options.load,
         "init": _text(start.linear),
         "init_digest": start.linear_digest,
-    } | poses
+    } | poses | warm
 
 
 def linear_content(settings: LinearSettings, fit: LinearFit, asked: Mapping[str, Any], source: str) -> dict:
