@@ -24,9 +24,9 @@ def store(tiny_store, monkeypatch):
 
 
 def batches(store, **options):
-    images = ParticleImages(store, np.arange(len(store.particles)), CUDA, **options)
+    images = ParticleImages(store, np.arange(len(store.particles)), CUDA, batch_size=2, **options)
     for seed in range(3):
-        yield from images.batches(images.shuffled(2, np.random.default_rng(seed)))
+        yield from images.batches(images.shuffled(np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize("place", ["memory", "file"])

@@ -17,7 +17,7 @@ from tomohet.particles.store import Store, open_store
 from tomohet.processes import Processes
 from tomohet.training import order, reading
 from tomohet.training.batches import ParticleImages, split_tilts
-from tomohet.training.order import groups_per_window, in_groups, shuffled
+from tomohet.training.order import Blocks, groups_per_window, in_groups, lanes, shuffled
 from tomohet.training.reading import Loading, StoredImages, place_for
 
 CPU = torch.device("cpu")
@@ -39,11 +39,11 @@ def small_windows(monkeypatch, store):
 
 
 def particle_images(store, **options):
-    return ParticleImages(store, np.arange(len(store.particles)), CPU, **options)
+    return ParticleImages(store, np.arange(len(store.particles)), CPU, **{"batch_size": 3} | options)
 
 
-def epoch(images, batch_size=3, seed=0):
-    return images.shuffled(batch_size, np.random.default_rng(seed))
+def epoch(images, seed=0):
+    return images.shuffled(np.random.default_rng(seed))
 
 
 def assert_same_batches(ours, theirs):
@@ -105,25 +105,56 @@ def test_a_cut_off_file_is_named(tmp_path):
 # ---- order
 
 
+def order_of(by_name, size, batch_size, seed=0):
+    blocks = Blocks.of(by_name, size, batch_size)
+    return shuffled(blocks, lanes(blocks, batch_size), np.random.default_rng(seed))
+
+
 def test_small_data_are_shuffled_as_a_whole_by_name():
-    by_name = np.array([3, 0, 2, 1, 4])
-    found = shuffled(by_name, 10, 2, np.random.default_rng(0))
-    assert found.tolist() == by_name[np.random.default_rng(0).permutation(5)].tolist()
+    by_name = np.random.default_rng(1).permutation(29)
+    found = order_of(by_name, 10, 4)
+    assert found.tolist() == by_name[order_of(np.arange(29), 10, 4)].tolist()
+    assert sorted(found.tolist()) == list(range(29))
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(29, 4), (24, 8), (5, 7), (13, 1), (2011, 8)])
+@pytest.mark.parametrize("size", [10, 40 * MEGABYTE])
+def test_every_batch_has_one_particle_of_each_lane(n, batch_size, size):
+    blocks = Blocks.of(np.random.default_rng(1).permutation(n), size, batch_size)
+    lane = lanes(blocks, batch_size)
+    for seed in range(3):
+        found = shuffled(blocks, lane, np.random.default_rng(seed))
+        assert sorted(found.tolist()) == list(range(n))
+        *full, last = in_groups(lane[found], batch_size)
+        assert all(group.tolist() == list(range(batch_size)) for group in full)
+        assert (np.diff(last) > 0).all()
+
+
+def test_within_its_lane_every_order_is_as_likely():
+    """Three lanes of four particles each: all 24 orders of each lane occur, independently of the others."""
+    blocks = Blocks.of(np.arange(12), 10, 3)
+    lane, rng = lanes(blocks, 3), np.random.default_rng(0)
+    epochs = np.array([shuffled(blocks, lane, rng).reshape(4, 3) for _ in range(4800)])
+    for number in range(3):
+        counts = np.unique(epochs[:, :, number], axis=0, return_counts=True)[1]
+        assert len(counts) == 24 and abs(counts - 200).max() < 5 * 200**0.5
+    together = np.unique(epochs[:, 0], axis=0, return_counts=True)[1]
+    assert len(together) == 64 and abs(together - 75).max() < 5 * 75**0.5
 
 
 def test_large_data_are_read_in_blocks_from_everywhere(monkeypatch):
     monkeypatch.setattr(order, "WINDOW_BYTES", 100 * MEGABYTE)
     n, size = 2011, MEGABYTE
-    found = shuffled(np.arange(n), size, 8, np.random.default_rng(0))
+    found = order_of(np.arange(n), size, 8)
     assert sorted(found.tolist()) == list(range(n))
-    again, other = (shuffled(np.arange(n), size, 8, np.random.default_rng(seed)) for seed in (0, 1))
+    again, other = (order_of(np.arange(n), size, 8, seed) for seed in (0, 1))
     assert np.array_equal(found, again)
     assert not np.array_equal(found, other)
     windows = in_groups(found, 8 * groups_per_window(-(-n // 8), 8 * size))
     assert len(windows) == 21
     for window in windows[:-1]:
         runs = np.split(np.sort(window), np.flatnonzero(np.diff(np.sort(window)) > 1) + 1)
-        assert len(window) / len(runs) > 3.5  # blocks of four, but for those that a window's end divides
+        assert len(window) / len(runs) > 3  # blocks of four, but for one that the window divides in each lane
         assert np.ptp(window) > 0.7 * n
         assert np.abs(np.diff(window)).mean() > 0.2 * n  # neighbours in the order come from anywhere
 
@@ -186,6 +217,44 @@ def test_processes_share_the_batches_of_one(store, small_windows, place):
         ):
             assert torch.equal(torch.cat([batch.fourier for batch in several]), one.fourier)
             np.testing.assert_array_equal(np.concatenate([batch.tilts for batch in several]), one.tilts)
+
+
+@pytest.mark.parametrize("place", ["device", "memory"])
+def test_a_process_reads_and_holds_the_images_of_its_own_particles(store, monkeypatch, place):
+    """Of 24 particles, in batches of 8, each of four processes has six; all images are held once."""
+    read = []
+    monkeypatch.setattr(Store, "read", lambda s, rows, *out: read.append(rows) or s._file.read(rows, *out))
+    whole = particle_images(store, batch_size=8, place=place).bytes_held
+    assert whole == store.data.nbytes
+    held, owners = [], np.zeros(24, int)
+    for rank in range(4):
+        read.clear()
+        part = particle_images(store, batch_size=8, place=place, processes=Processes(rank, 4))
+        own = np.flatnonzero(part.mine)
+        assert len(own) == 6
+        np.testing.assert_array_equal(np.sort(np.concatenate(read)), store.images_of(own))
+        held.append(part.bytes_held)
+        owners += part.mine
+        for seed in range(2):
+            list(part.batches(epoch(part, seed)))
+        list(part.batches(part.own_groups(np.arange(24), 5)))
+        assert len(np.concatenate(read)) == len(store.images_of(own)), "nothing is read again"
+    assert (owners == 1).all() and sum(held) == whole
+    assert max(held) <= 0.3 * whole
+
+
+def test_a_process_computes_its_own_particles_of_a_list(store):
+    positions = np.array([2, 3, 5, 8, 9, 13, 14, 21])
+    whole = particle_images(store)
+    for size in (2, 3):
+        seen = []
+        for rank in range(size):
+            part = particle_images(store, processes=Processes(rank, size))
+            groups = part.own_groups(positions, 2)
+            for group, batch in zip(groups, part.batches(groups), strict=True):
+                assert torch.equal(batch.fourier, whole.batch(group).fourier)
+            seen += [*groups]
+        assert sorted(np.concatenate(seen).tolist()) == positions.tolist()
 
 
 def test_tilts_that_are_held_out_are_read_from_the_file(store, small_windows):

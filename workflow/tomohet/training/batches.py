@@ -16,7 +16,7 @@ from tomohet.physics.dose import optimal_dose_prefix
 from tomohet.physics.imaging import ImageParameters, image_parameters
 from tomohet.physics.lattice import HalfPlane
 from tomohet.processes import ALONE, Processes
-from tomohet.training.order import groups_per_window, in_groups, shuffled
+from tomohet.training.order import Blocks, groups_per_window, in_groups, lanes, shuffled
 from tomohet.training.reading import SHARE_OF_MEMORY, USUAL, Loading, Place, StoredImages
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,9 @@ class ParticleImages:
     particles : (P,) particle numbers in the store
     keep : bool per image of these particles (in order), or None for all: one side of a split of the tilts
     loading, place : how images are read, and where they are held (None: where they fit); see `reading`
-    processes : the processes that share every batch; this one reads its own part only
+    batch_size : number of particles in a batch of `shuffled`
+    processes : the processes that share every batch. Each has its own particles (`mine`): those of some lanes
+        (`order`), the same in every epoch. It reads and holds the images of these alone
 
     """
 
@@ -128,16 +130,22 @@ class ParticleImages:
         keep: np.ndarray | None = None,
         loading: Loading = USUAL,
         place: Place | None = None,
+        batch_size: int = 1,
         processes: Processes = ALONE,
     ) -> None:
-        self.device, self.processes = device, processes
+        self.device, self.processes, self.batch_size = device, processes, batch_size
         tilts = np.diff(store.offsets)[particles]
         rows = store.images_of(particles)
         if keep is not None:
             tilts = np.add.reduceat(keep.astype(np.int64), np.cumsum(tilts) - tilts)
             rows = rows[keep]
         self.tilts = tilts
-        self._by_name = np.argsort(store.particles["source_id"].to_numpy(str)[particles], kind="stable")
+        self._bytes_per_particle = store.data.strides[0] * tilts.sum() / max(len(tilts), 1)
+        by_name = np.argsort(store.particles["source_id"].to_numpy(str)[particles], kind="stable")
+        self._blocks = Blocks.of(by_name, self._bytes_per_particle, batch_size)
+        self._lane = lanes(self._blocks, batch_size)
+        own = processes.part(batch_size)
+        self.mine = (own.start <= self._lane) & (self._lane < own.stop)
         self.start: Tensor | None = None
         self.maps: Tensor | None = None
         self.noise: Tensor | None = None
@@ -150,7 +158,8 @@ class ParticleImages:
         self.prefix = loss_rows.prefix(self.params, self.half_plane).cpu().numpy()
         self._most_rows = self.half_plane.n
         log.info("%d particles", len(particles))
-        self._images = StoredImages(store, rows, device, loading, place)
+        needed = None if self.mine.all() else np.flatnonzero(np.repeat(self.mine, tilts))
+        self._images = StoredImages(store, rows, device, loading, place, needed)
 
     def __len__(self) -> int:
         return len(self.tilts)
@@ -159,6 +168,11 @@ class ParticleImages:
     def place(self) -> Place:
         """Where the images are held."""
         return self._images.place
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the images that this process holds on the device or in memory."""
+        return self._images.bytes_held
 
     def limited(self, max_frequency: float) -> "ParticleImages":
         """Return the same images; no batch's `prefix` has points beyond `max_frequency` (cycles/px)."""
@@ -181,17 +195,21 @@ class ParticleImages:
         images.noise = self.noise if noise is None else noise
         return images
 
-    def shuffled(self, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    def shuffled(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Return an epoch's batches in the order of `order.shuffled`, each as its particles' positions."""
-        return in_groups(shuffled(self._by_name, self._bytes_per_particle, batch_size, rng), batch_size)
+        return in_groups(shuffled(self._blocks, self._lane, rng), self.batch_size)
+
+    def own_groups(self, positions: np.ndarray, size: int) -> list[np.ndarray]:
+        """Return this process's own particles among ascending `positions`, in groups of `size`."""
+        return in_groups(positions[self.mine[positions]], size)
 
     def batches(self, groups: list[np.ndarray], first: int = 0) -> Iterator[Batch]:
         """Yield the batch of each group of positions, or this process's part of it.
 
         first : number of the group to begin with
 
-        The groups should either be those of `shuffled` from the start of the epoch, or ascend. In both cases
-        the file is read in large pieces.
+        The groups should either be those of `shuffled` from the start of the epoch, or ascend (`own_groups`).
+        In both cases the file is read in large pieces.
         """
         yield from map(self.gathered, self.fetched(groups, first))
 
@@ -206,10 +224,6 @@ class ParticleImages:
         (batch,) = self.batches([group])
         return batch
 
-    @property
-    def _bytes_per_particle(self) -> float:
-        return self._images.bytes_per_image * self.tilts.sum() / max(len(self), 1)
-
     def _windows(self, groups: list[np.ndarray], first: int) -> Iterator[list[np.ndarray]]:
         """Yield the image numbers of this process's part of each group, in lists of groups to read at once.
 
@@ -220,13 +234,14 @@ class ParticleImages:
         per_window = per_list = groups_per_window(len(groups), size_of_group)
         if self.place == "file":
             spare = SHARE_OF_MEMORY * free_memory(torch.device("cpu")) / 2
-            per_list = max(1, min(per_window, int(spare * self.processes.size / max(size_of_group, 1))))
+            own_size = self._bytes_per_particle * self.mine[groups[0]].sum() if groups else 0
+            per_list = max(1, min(per_window, int(spare / max(own_size, 1))))
         for window in range(0, len(groups), max(per_window, 1)):
             end = min(window + per_window, len(groups))
             for start in range(window, end, per_list):
                 chosen = groups[max(start, first) : min(start + per_list, end)]
                 if chosen:
-                    yield [self._image_numbers(group[self.processes.part(len(group))]) for group in chosen]
+                    yield [self._image_numbers(group[self.mine[group]]) for group in chosen]
 
     def _image_numbers(self, positions: np.ndarray) -> np.ndarray:
         tilts = self.tilts[positions]
@@ -269,14 +284,14 @@ class ParticleImages:
         )
 
     def _fetched(self, group: np.ndarray, index: Tensor, stored: Tensor) -> Fetched:
-        part = self.processes.part(len(group))
+        mine = self.mine[group]
         numbers = self._image_numbers(group)
         prefix = self.prefix[numbers].clip(max=self._most_rows)
         first_image = np.concatenate([[0], np.cumsum(self.tilts[group])])
         rows = np.diff(np.concatenate([[0], np.cumsum(prefix)])[first_image])
-        whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), part.start)
-        own = slice(first_image[part.start], first_image[part.stop])
-        positions = group[part]
+        # Lanes stand in their order in a batch, so that those of a process are neighbours.
+        whole = Whole(len(group), int(rows.sum()), 2 * int(rows.max()), int(mine.argmax()))
+        own, positions = np.repeat(mine, self.tilts[group]), group[mine]
         return Fetched(index, stored, numbers[own], positions, prefix[own], self.tilts[positions], whole)
 
 

@@ -19,7 +19,6 @@ from tomohet.model.vae import HeterogeneityVAE
 from tomohet.training.batches import ParticleImages
 from tomohet.training.latents import infer_latents
 from tomohet.training.likelihood import Likelihood
-from tomohet.training.order import in_groups
 
 PARTICLES_AT_ONCE = 32
 STEPS = 2
@@ -118,19 +117,14 @@ def all_terms(
     """Compute the terms of all particles at latents `z` (P, K); zeros for particles without an image."""
     zdim = z.shape[1]
     present = np.flatnonzero(images.tilts > 0)
-    groups = in_groups(present, PARTICLES_AT_ONCE * images.processes.size)
-    parts = [group[images.processes.part(len(group))] for group in groups]
+    groups = images.own_groups(present, PARTICLES_AT_ONCE)
     found = []
-    for own, batch in zip(parts, images.batches(groups), strict=True):
-        if len(own):
-            at = z[sent(own, z.device)]
-            terms = latent_terms(decoder, likelihood.rows(batch), at, dtype=dtype)
-            found.append(
-                torch.cat([terms.misfit[:, None], terms.gradient, terms.precision.flatten(1)], dim=1)
-            )
+    for own, batch in zip(groups, images.batches(groups), strict=True):
+        terms = latent_terms(decoder, likelihood.rows(batch), z[sent(own, z.device)], dtype=dtype)
+        found.append(torch.cat([terms.misfit[:, None], terms.gradient, terms.precision.flatten(1)], dim=1))
     width = 1 + zdim + zdim**2
     values = torch.cat(found).cpu().numpy() if found else np.zeros((0, width), np.float32)
-    gathered = images.processes.gathered(np.concatenate(parts), values, len(images), images.device)
+    gathered = images.processes.gathered(present[images.mine[present]], values, len(images), images.device)
     misfit, gradient, precision = (
         torch.as_tensor(gathered, device=z.device).nan_to_num().split([1, zdim, zdim**2], dim=1)
     )

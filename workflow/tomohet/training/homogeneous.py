@@ -17,7 +17,7 @@ from tomohet.training.loop import Plan, Training
 from tomohet.training.noise import loss_weights
 from tomohet.training.objectives import VolumeObjective
 from tomohet.training.reading import Loading
-from tomohet.training.runs import EpochResults, begin, write_loss_figure
+from tomohet.training.runs import EpochResults, begin, warn_of_idle, write_loss_figure
 from tomohet.training.settings import data_term, decoder_shape, loss_rows, training_settings
 
 
@@ -34,6 +34,7 @@ def train_nn(
     """
     if not len(particles):
         raise InputError("no particles to train on; check the selection")
+    warn_of_idle(processes, options.batch_size)
     network = Network(decoder_shape(options, zdim=0))
     settings = training_settings(options, store, particles, network)
     images = ParticleImages(
@@ -42,6 +43,7 @@ def train_nn(
         device,
         loss_rows=loss_rows(settings.data_set),
         loading=Loading.of(options),
+        batch_size=options.batch_size,
         processes=processes,
     )
     model = build_decoder(store.box, network.decoder, options.seed).to(device)

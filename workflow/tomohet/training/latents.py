@@ -11,7 +11,6 @@ from tomohet.model.vae import HeterogeneityVAE
 from tomohet.physics.imaging import encoder_view
 from tomohet.physics.lattice import HalfPlane
 from tomohet.training.batches import Batch, ParticleImages
-from tomohet.training.order import in_groups
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +44,14 @@ def infer_latents(
     present = np.flatnonzero(images.tilts > 0)
     if only is not None:
         present = np.intersect1d(present, only)
-    groups = in_groups(present, batch_size * images.processes.size)
-    own = np.concatenate([group[images.processes.part(len(group))] for group in groups])
+    groups, own = images.own_groups(present, batch_size), present[images.mine[present]]
     found, done = [], 0
     with torch.no_grad():
         for batch in images.batches(groups):
-            if not len(batch.tilts):
-                continue
             found.append(torch.stack(encode(model, batch, images.half_plane)))
             before, done = done, done + batch.whole.particles
             if log_interval and done // log_interval > before // log_interval:
-                log.info("latents of %d of %d particles", done, len(present))
+                log.info("latents of %d of %d particles", done, len(own))
     latents = (
         torch.cat(found, dim=1).movedim(0, 1).cpu().numpy() if found else np.zeros((0, 2, model.decoder.zdim))
     )

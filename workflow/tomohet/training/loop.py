@@ -205,7 +205,7 @@ class Training:
         images = self.images.limited(plan.frequency(position.epoch))
         if self.judge:
             images = images.knowing(start=self.judge.start)
-        groups = images.shuffled(plan.batch_size, np.random.default_rng([plan.seed, position.epoch]))
+        groups = images.shuffled(np.random.default_rng([plan.seed, position.epoch]))
         seen = min(position.step * plan.batch_size, particles)
         progress.update(position.epoch * particles + seen - progress.n)
         sums = torch.tensor(position.sums, dtype=torch.float64, device=self.images.device)

@@ -5,12 +5,18 @@ slow. The epoch is therefore divided into windows of half a gigabyte. Each windo
 consecutive particles from random places of the file, and is shuffled internally. Reading one window ahead
 thus reads whole blocks, and a batch still holds particles from all parts of the data set.
 
+Every batch of B particles takes one particle from each of B lanes. Lane b is a fixed random set of P / B
+particles, and gives the particle at place b of every batch; within its lane the order is new in every epoch.
+So a process that computes the places 3 ... 5 of every batch never needs the images of other lanes than these.
+
 The order follows only from the seed, the epoch, the batch size and the size of the images. It does not depend
 on where the images are held, on free memory, or on the number of processes, so a training repeats itself on
 any machine. Data that fit in one window are shuffled as a whole, starting from the order of the particles'
 names, so the order of rows in the input file has no effect. For larger data that order decides which
 particles make a block.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,19 +38,63 @@ def groups_per_window(n_groups: int, bytes_per_group: float) -> int:
     return -(-n_groups // max(windows, 1))
 
 
-def shuffled(
-    by_name: np.ndarray, bytes_per_particle: float, batch_size: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw a random order of the positions 0 ... P-1 in the file; `by_name` (P,) sorts the particles' names.
+class Blocks(NamedTuple):
+    """Which particles are read together.
 
-    bytes_per_particle : mean size of a particle's images in the file
+    listed : (P,) positions 0 ... P-1 in the order that shuffling starts from
+    block : (P,) number of the block of each of `listed`
+    per_window : number of batches in a window
     """
-    n = len(by_name)
-    n_batches = -(-n // batch_size)
-    per_window = groups_per_window(n_batches, batch_size * bytes_per_particle)
-    if per_window >= n_batches:
-        return by_name[rng.permutation(n)]
-    blocks = in_groups(np.arange(n), max(1, int(BLOCK_BYTES / bytes_per_particle)))
-    scattered = np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
-    windows = in_groups(scattered, per_window * batch_size)
-    return np.concatenate([rng.permutation(window) for window in windows])
+
+    listed: np.ndarray
+    block: np.ndarray
+    per_window: int
+
+    @classmethod
+    def of(cls, by_name: np.ndarray, bytes_per_particle: float, batch_size: int) -> "Blocks":
+        """Divide P particles whose names `by_name` (P,) sorts; data of one window make blocks of one particle.
+
+        bytes_per_particle : mean size of a particle's images in the file
+        """
+        n = len(by_name)
+        n_batches = -(-n // batch_size)
+        per_window = groups_per_window(n_batches, batch_size * bytes_per_particle)
+        if per_window >= n_batches:
+            return cls(by_name, np.arange(n), max(per_window, 1))
+        return cls(np.arange(n), np.arange(n) // max(1, int(BLOCK_BYTES / bytes_per_particle)), per_window)
+
+    def scattered(self, rng: np.random.Generator) -> np.ndarray:
+        """Return places in `listed`, with the blocks in a random order."""
+        return np.argsort(rng.random(self.block.max(initial=0) + 1)[self.block], kind="stable")
+
+
+def lanes(blocks: Blocks, batch_size: int) -> np.ndarray:
+    """Divide the particles into `batch_size` lanes: return (P,) the lane of each position.
+
+    Lanes have equally many particles, or one more. They consist of whole blocks, but for their first and last
+    ones, and are the same for every seed.
+    """
+    n = len(blocks.listed)
+    lane = np.empty(n, np.int64)
+    scattered = blocks.scattered(np.random.default_rng(0))
+    lane[blocks.listed[scattered]] = np.arange(n) * batch_size // max(n, 1)
+    return lane
+
+
+def shuffled(blocks: Blocks, lane: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a random order of the positions 0 ... P-1 for an epoch, batch after batch.
+
+    lane : (P,) of `lanes`; a batch has one particle of each lane, in the order of the lanes
+    """
+    place = blocks.scattered(rng)
+    of = lane[blocks.listed]
+    place = place[np.argsort(of[place], kind="stable")]  # lane after lane, each with its blocks scattered
+    window = _numbers_within(of[place]) // blocks.per_window
+    place = place[np.lexsort((rng.random(len(place)), window, of[place]))]
+    batch = _numbers_within(of[place])
+    return blocks.listed[place[np.lexsort((of[place], batch))]]
+
+
+def _numbers_within(ascending: np.ndarray) -> np.ndarray:
+    """Number equal values of an ascending array from 0."""
+    return np.arange(len(ascending)) - np.searchsorted(ascending, ascending)

@@ -98,6 +98,7 @@ class StoredImages:
     ----------
     rows : (m,) image rows in the store
     place : where they are held; None decides by `place_for`
+    needed : (k,) ascending numbers of the images that will be asked for, None for all; no others are held
 
     """
 
@@ -108,21 +109,29 @@ class StoredImages:
         device: torch.device,
         loading: Loading = USUAL,
         place: Place | None = None,
+        needed: np.ndarray | None = None,
     ) -> None:
         self._store, self._rows, self.device, self.loading = store, rows, device, loading
         self._file_rows = store.data_rows[rows]
         self._shape, self._dtype = store.data.shape[1:], torch.from_numpy(np.empty(0, store.data.dtype)).dtype
         self.bytes_per_image = store.data.strides[0]
-        n_bytes = len(rows) * self.bytes_per_image
+        held = rows if needed is None else rows[needed]
+        self._number_held = None if needed is None else _inverse(needed, len(rows))
+        n_bytes = len(held) * self.bytes_per_image
         self.place: Place = place or place_for(n_bytes, device, loading.lazy)
         self._pinned = loading.pinned and device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._kept: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         pinned = " from page-locked memory" if self._pinned and self.place != "device" else ""
-        log.info("%d images, %.3g GB: %s%s", len(rows), n_bytes / 1e9, WHERE[self.place], pinned)
+        log.info("%d images, %.3g GB: %s%s", len(held), n_bytes / 1e9, WHERE[self.place], pinned)
         self._held: Tensor | None = None
         if self.place != "file":
-            self._held = self._loaded(device if self.place == "device" else torch.device("cpu"))
+            self._held = self._loaded(held, device if self.place == "device" else torch.device("cpu"))
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the images that are held on the device or in memory."""
+        return 0 if self._held is None else self._held.numel() * self._held.element_size()
 
     def batches(self, windows: Iterable[list[np.ndarray]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (m,) image numbers and stored half planes (m, n, 2) of each batch, on the device.
@@ -133,7 +142,8 @@ class StoredImages:
         if self.place == "device":
             for batch in (batch for window in windows for batch in window):
                 index = sent(batch, self.device)
-                yield index, self._held[index]
+                held = index if self._number_held is None else sent(self._among_held(batch), self.device)
+                yield index, self._held[held]
             return
         with self._threads() as (readers, makers):
             waiting: deque[Future] = deque()
@@ -147,7 +157,8 @@ class StoredImages:
     def _sources(self, windows, readers) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield for each batch an array of half planes, its images' positions in it, and their numbers."""
         if self.place == "memory":
-            yield from ((self._held.numpy(), batch, batch) for window in windows for batch in window)
+            for batch in (batch for window in windows for batch in window):
+                yield self._held.numpy(), self._among_held(batch), batch
             return
         coming = (self._begin(window, readers) for window in windows)
         window = next(coming, None)
@@ -158,6 +169,10 @@ class StoredImages:
             window = next(coming, None)
             for batch, place in zip(batches, places, strict=True):
                 yield values, place, batch
+
+    def _among_held(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the places of images among those that are held."""
+        return numbers if self._number_held is None else self._number_held[numbers]
 
     def _begin(self, window: list[np.ndarray], readers: ThreadPoolExecutor):
         """Start to read a window.
@@ -215,21 +230,28 @@ class StoredImages:
                 for pool in pools:
                     pool.shutdown(cancel_futures=True)
 
-    def _loaded(self, where: torch.device) -> Tensor:
-        """Read all images, (m, n, 2) as stored, piece by piece."""
-        held = torch.empty((len(self._rows), *self._shape), dtype=self._dtype, device=where)
+    def _loaded(self, rows: np.ndarray, where: torch.device) -> Tensor:
+        """Read the images of `rows` (k,), (k, n, 2) as stored, piece by piece."""
+        held = torch.empty((len(rows), *self._shape), dtype=self._dtype, device=where)
 
         def load(part: slice) -> None:
             if where.type == "cpu":
-                self._store.read(self._rows[part], held[part].numpy())
+                self._store.read(rows[part], held[part].numpy())
             else:
-                held[part] = torch.from_numpy(self._store.read(self._rows[part])).to(where)
+                held[part] = torch.from_numpy(self._store.read(rows[part])).to(where)
 
         with ThreadPoolExecutor(self.loading.workers) as pool:
-            list(pool.map(load, self._pieces(len(self._rows))))
+            list(pool.map(load, self._pieces(len(rows))))
         return held
 
     def _pieces(self, n: int) -> list[slice]:
         """Divide n images into pieces of some megabytes."""
         step = max(1, PIECE_BYTES // self.bytes_per_image)
         return [slice(start, start + step) for start in range(0, n, step)]
+
+
+def _inverse(numbers: np.ndarray, n: int) -> np.ndarray:
+    """Return (n,) the place of each of 0 ... n-1 in `numbers`; -1 for those that are not there."""
+    places = np.full(n, -1)
+    places[numbers] = np.arange(len(numbers))
+    return places

@@ -14,6 +14,7 @@ from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 from tomohet.model.load import read_weights
 from tomohet.model.volumes import TrainedVolumes
+from tomohet.processes import Processes
 from tomohet.training.checkpoints import CHECKPOINT, save_checkpoint, set_aside
 from tomohet.training.latents import gaussian_divergence
 from tomohet.training.loop import Training
@@ -24,6 +25,16 @@ RESULTS = (
     "weights*.pkl", "z*.pkl", "reconstruct*.mrc", "loss.*", "held_out.*", "summary.json", "convergence_*.pkl",
     CHECKPOINT,
 )  # fmt: skip
+
+
+def warn_of_idle(processes: Processes, batch_size: int) -> None:
+    """Warn where a batch has fewer particles than there are processes to share it."""
+    if batch_size < processes.size and processes.leads:
+        log.warning(
+            "--batch-size %d: %d of the %d processes have nothing to do; use a batch size of at least %d, "
+            "better a multiple of it",
+            batch_size, processes.size - batch_size, processes.size, processes.size,
+        )  # fmt: skip
 
 
 def begin(training: Training, load: str | None, folder: Path) -> None:

@@ -48,7 +48,6 @@ from tomohet.training.judging import (
 )
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
 from tomohet.training.likelihood import Likelihood
-from tomohet.training.order import in_groups
 from tomohet.training.posteriors import with_posteriors
 from tomohet.training.splits import TiltSplit
 
@@ -264,13 +263,11 @@ class Teaching:
         present = images.tilts > 0
         if self._judges is not None:
             present[np.setdiff1d(np.arange(len(images)), self._judges)] = False
-        groups = in_groups(np.flatnonzero(present), PARTICLES_AT_ONCE * images.processes.size)
-        parts = [group[images.processes.part(len(group))] for group in groups]
+        groups = images.own_groups(np.flatnonzero(present), PARTICLES_AT_ONCE)
         found = z.new_zeros(len(images), *shape)
-        for own, batch in zip(parts, images.batches(groups), strict=True):
-            if len(own):
-                at = torch.as_tensor(own, device=z.device)
-                found[at] = function(decoder, likelihood.rows(batch), z[at], *arguments, dtype=self.dtype)
+        for own, batch in zip(groups, images.batches(groups), strict=True):
+            at = torch.as_tensor(own, device=z.device)
+            found[at] = function(decoder, likelihood.rows(batch), z[at], *arguments, dtype=self.dtype)
         return images.processes.add_up(found)
 
     def _per_judge(self, values: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from tomohet.training.reading import Loading, Place
 from tomohet.training.runs import (
     EpochResults,
     begin,
+    warn_of_idle,
     write_loss_figure,
     write_tilt_distribution,
 )
@@ -61,6 +62,7 @@ def train_vae(
     """
     tilts = np.diff(store.offsets)[particles]
     _refuse_too_few(particles, options.batch_size)
+    warn_of_idle(processes, options.batch_size)
     linear = SavedModel.read(options.init, store.box) if options.init else None
     if linear:
         warn_of_other_input(linear.settings.particles.origin, store.description, options.init, store.folder)
@@ -102,6 +104,7 @@ def train_vae(
             keep=None if mask.all() else mask,
             place=place,
             loading=Loading.of(options),
+            batch_size=options.batch_size,
             processes=processes,
             loss_rows=loss_rows(settings.data_set),
         )
