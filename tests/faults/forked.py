@@ -19,7 +19,7 @@ END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 @dataclass(frozen=True)
 class Ended:
-    """How commands ended: the exit status (negative: the signal; None: they hung), what they said, and when."""
+    """How commands ended: the status (negative: a signal; None: they hung), what they said, and when."""
 
     status: int | None
     said: str

@@ -12,8 +12,8 @@ from pathlib import Path
 import forked
 import numpy as np
 import small_workflow as small
-from bench import LINE_AND_MENDED, ONE_LINE, Bench, Fault, Outcome, mounted, unmounted
 from comparing import differences, files_of
+from disturbed import LINE_AND_MENDED, ONE_LINE, Bench, Fault, Outcome, mounted, unmounted
 from forked import Ended
 from small_workflow import RESULTS, Stage
 

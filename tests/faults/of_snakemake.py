@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 import small_workflow as small
-from bench import IDENTICAL, Bench, Fault, Outcome, digest_of
 from comparing import differences
+from disturbed import IDENTICAL, Bench, Fault, Outcome, digest_of
 from small_workflow import Stage
 
 LONGEST_S = 600.0

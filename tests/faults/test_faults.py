@@ -4,9 +4,9 @@ import forked
 import of_commands
 import pytest
 import small_workflow as small
-from bench import Bench, Fault
+from disturbed import Bench, Fault
+from drawing import acts, drawn, tried
 from of_snakemake import KINDS
-from run import acts, drawn, tried
 
 STAGES = ("prepare", "select all", "train_linear all", "states all", "train_vae all")
 PER_KIND = 1
