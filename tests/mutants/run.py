@@ -14,7 +14,7 @@ Ends with status 1 when a change survives or breaks its file, or when the unchan
 
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -26,7 +26,10 @@ from listed import MUTANTS, TESTS, Mutant
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path("workflow/tomohet")
 COPIED = ("workflow", "tests", "config", "pyproject.toml")
-OUTCOMES = {0: "SURVIVED", 1: "killed"}
+# Tests that cannot even be collected (2) or ask for what is no longer there have noticed as well.
+OUTCOMES = {0: "SURVIVED", 1: "killed", 2: "killed"}
+INTERNAL_ERROR = 3
+LONGEST_S = 900.0
 
 
 def copy_of_checkout(folder: Path) -> Path:
@@ -39,32 +42,69 @@ def copy_of_checkout(folder: Path) -> Path:
     return folder
 
 
+def preload() -> None:
+    """Import the libraries once, for the copies of this process. Not numba, whose cache is a setting."""
+    for name in (
+        "matplotlib.pyplot",
+        "pandas",
+        "pyarrow.parquet",
+        "pytest",
+        "scipy.stats",
+        "sklearn.cluster",
+        "torch",
+    ):
+        __import__(name)
+
+
 def run_tests(checkout: Path, tests: Sequence[str], compiled: Path) -> tuple[int, str]:
-    """Exit status of pytest on files of tests/unit, and its output.
+    """Exit status of pytest on files of tests/unit, and the end of its output.
 
     Status 0: all pass; 1: one fails; else they could not be run.
 
     compiled: folder of numba's compiled functions. Python's own are not kept: a change within the second in
     which the file was written would go unnoticed.
     """
+    output = checkout / "output.txt"
+    process = os.fork()
+    if not process:
+        try:
+            _run_here(checkout, tests, compiled, output)
+        finally:
+            os._exit(INTERNAL_ERROR)
+    deadline = time.monotonic() + LONGEST_S
+    while not (done := os.waitpid(process, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:  # a change may make a loop endless
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
+    status = os.waitstatus_to_exitcode(done[1])
+    return (1 if status < 0 else status), output.read_text(errors="replace")[-2000:]
+
+
+def _run_here(checkout: Path, tests: Sequence[str], compiled: Path, output: Path) -> None:
+    file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
     own = {"PYTHONPATH": str(checkout / "workflow"), "NUMBA_CACHE_DIR": str(compiled)}
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | own | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, cwd=checkout / "tests" / "unit", env=environment, capture_output=True, text=True
-    )
-    return done.returncode, done.stdout[-2000:]
+    os.environ.update(own | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1"})
+    sys.dont_write_bytecode = True
+    sys.path[:] = [str(checkout / "workflow"), *(p for p in sys.path if "tests" not in Path(p).parts)]
+    os.chdir(checkout / "tests" / "unit")
+    import pytest
+
+    status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
+    sys.stdout.flush()
+    os._exit(int(status))
 
 
-def outcome(checkout: Path, mutant: Mutant) -> str:
-    """What the tests say of one change, which is taken back."""
+def outcome(checkout: Path, mutant: Mutant, tests: Sequence[str] = ()) -> str:
+    """What the tests say of one change, which is taken back. tests: by default those listed for its file."""
     path = checkout / PACKAGE / mutant.file
     text = path.read_text()
     path.write_text(text.replace(mutant.original, mutant.mutated))
     # Compiled functions hold those of other files that they call: none from before such a change may be used.
     compiled = checkout / ("compiled_changed" if "numba" in text else "compiled")
     shutil.rmtree(checkout / "compiled_changed", ignore_errors=True)
-    status, _ = run_tests(checkout, TESTS[mutant.file], compiled)
+    status, _ = run_tests(checkout, tests or TESTS[mutant.file], compiled)
     path.write_text(text)
     return OUTCOMES.get(status, f"broken (status {status})")
 
@@ -72,6 +112,7 @@ def outcome(checkout: Path, mutant: Mutant) -> str:
 def main(words: list[str]) -> int:
     """Try the listed changes that have one of the words in them, and print a table."""
     chosen = [m for m in MUTANTS if not words or any(word in " ".join(m) for word in words)]
+    preload()
     with tempfile.TemporaryDirectory() as folder:
         checkout = copy_of_checkout(Path(folder))
         for tests in sorted({tuple(TESTS[mutant.file]) for mutant in chosen}):

@@ -234,6 +234,23 @@ def _read_one_model(path: Path, hydrogens: bool, waters: bool) -> pd.DataFrame:
         structure.remove_hydrogens()
     if not waters:
         structure.remove_waters()
+    try:
+        table = _atoms_of(structure)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the name of a chain or an entity is not text ({reason(error)})") from None
+    name = path.name.removesuffix(".gz")
+    table.insert(0, "file", Path(name).stem)
+    _refuse_wrong_places(table[["x_A", "y_A", "z_A"]].to_numpy(), path)
+    unknown = int((table.Z == 0).sum())
+    if unknown == len(table):
+        raise InputError(f"{path}: no atom has a known element; expected element symbols in the model")
+    if unknown:
+        log.warning("%s: %d atoms of unknown element contribute no density", path, unknown)
+    return table
+
+
+def _atoms_of(structure: gemmi.Structure) -> pd.DataFrame:
+    """List the atoms of the first model; raise UnicodeDecodeError for a name that is not UTF-8."""
     entity_of = {label: entity.name for entity in structure.entities for label in entity.subchains}
     rows = [
         (
@@ -248,16 +265,7 @@ def _read_one_model(path: Path, hydrogens: bool, waters: bool) -> pd.DataFrame:
         for residue in chain
         for atom in residue
     ]
-    table = pd.DataFrame(rows, columns=["chain", "label", "entity", "residue", "x_A", "y_A", "z_A", "Z"])
-    name = path.name.removesuffix(".gz")
-    table.insert(0, "file", Path(name).stem)
-    _refuse_wrong_places(table[["x_A", "y_A", "z_A"]].to_numpy(), path)
-    unknown = int((table.Z == 0).sum())
-    if unknown == len(table):
-        raise InputError(f"{path}: no atom has a known element; expected element symbols in the model")
-    if unknown:
-        log.warning("%s: %d atoms of unknown element contribute no density", path, unknown)
-    return table
+    return pd.DataFrame(rows, columns=["chain", "label", "entity", "residue", "x_A", "y_A", "z_A", "Z"])
 
 
 def _refuse_words_for_places(path: Path) -> None:

@@ -73,6 +73,9 @@ def _explain(error) -> list[str]:
         known = list(error.schema["properties"])
         unknown = [key for key in error.instance if key not in known]
         return [f"{where}.{key}".lstrip(".") + f": unknown key{_nearest(key, known)}" for key in unknown]
+    if error.validator == "required":
+        absent = [key for key in error.validator_value if key not in error.instance]
+        return [f"{where}.{key}".lstrip(".") + ": this key is required and is missing" for key in absent]
     if error.validator in ("oneOf", "anyOf") and error.context:
         return [line for inner in error.context for line in _explain(inner)][:1]
     return [f"{where}: found {_quoted(error.instance)}, expected {_expected(error)}"]

@@ -90,9 +90,11 @@ def _query_mistakes(where: str, query: str) -> list[str]:
 def _cycle_mistakes(options: dict[str, dict]) -> list[str]:
     lines = []
     reported = set()
+    # A parent that is no text is a mistake of its own.
+    parents = {name: str(given.get("parent")) for name, given in options.items()}
     for name in options:
         path = [name]
-        while (parent := options[path[-1]].get("parent")) in options and parent not in path:
+        while (parent := parents[path[-1]]) in options and parent not in path:
             path.append(parent)
         if parent in path and not reported & set(path):
             circle = [*path[path.index(parent) :], parent]

@@ -72,7 +72,9 @@ def _units_by_table(model: pd.DataFrame, path: Path) -> pd.DataFrame:
         )
     parts = []
     for line, cells in enumerate(table.to_dict("records"), start=2):
-        row = {column: value for column, value in cells.items() if isinstance(value, str)}
+        row = {
+            column: " ".join(value.splitlines()) for column, value in cells.items() if isinstance(value, str)
+        }
         if "unit" not in row:
             raise InputError(f"{path} line {line}: no unit is named")
         chosen = pd.Series(True, index=model.index)
