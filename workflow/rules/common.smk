@@ -164,8 +164,8 @@ def exported_poses(wildcards, input):
 
 def teacher(wildcards):
     """The linear model from which a round's network starts: its own, or that of the round it begins with."""
-    name, _ = stage_start(CONFIG, "train", wildcards.round)
-    return f"<results>/{name}/linear/weights.pkl" if name else []
+    parent, _ = stage_start(CONFIG, "train", wildcards.round)
+    return f"<results>/{parent}/linear/weights.pkl" if parent else []
 
 
 def warm_network(wildcards):
@@ -178,8 +178,8 @@ def warm_linear(wildcards):
     """The files of the parent's linear model, at whose latents a round's begins; the first lies in its folder."""
     if stage_options(CONFIG, "linear", wildcards.round)["init"] != "parent":
         return []
-    folder = f"<results>/{ROUNDS[wildcards.round]['parent']}/linear"
-    return [f"{folder}/{name}" for name in ("weights.pkl", "held_out.npz", "config.pkl", "summary.json")]
+    files = ("weights.pkl", "held_out.npz", "config.pkl", "summary.json")
+    return of_parent(*(f"<results>/{{round}}/{LINEAR.folder}/{name}" for name in files))(wildcards)
 
 
 def latent_model(wildcards):
