@@ -19,6 +19,7 @@ from tomohet.rounds.config import complete_config
 from tomohet.rounds.flags import command_line
 from tomohet.rounds.inputs import linked_files, named_files, stack_digest
 from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
+from tomohet.rounds.machines import of_one_machine, of_training
 from tomohet.rounds.tree import stage_options
 
 try:
@@ -50,9 +51,8 @@ EXPORTED_POSES = "<results>/{round}/linear/poses.parquet" if CONFIG["export"]["r
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
 
 
-# One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes.
-GPU = {"gpu": CONFIG["gpus"], "nodes": 1} if CONFIG["gpus"] else {}
-SEVERAL_GPUS = "--multigpu" if CONFIG["gpus"] > 1 else ""
+# One request for the local counter and for Slurm.
+ON_ONE_MACHINE, TRAINING = of_one_machine(CONFIG), of_training(CONFIG)
 # For stages that gain from a GPU and use a single one.
 ONE_GPU = {"gpu": 1, "nodes": 1} if CONFIG["gpus"] else {}
 
@@ -63,6 +63,8 @@ ONE_GPU = {"gpu": 1, "nodes": 1} if CONFIG["gpus"] else {}
 PYTHON = (
     "python" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else sys.executable
 )
+# The training's program; on several machines srun starts it, which knows no shell functions.
+TRAINER = f"{TRAINING.launcher} {shlex.quote(PYTHON)} -m tomohet.cli" if TRAINING.launcher else "tomohet"
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
     f'tomohet() {{{{ {shlex.quote(PYTHON)} -m tomohet.cli "$@"; }}}}; '

@@ -22,14 +22,14 @@ rule train_linear:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        **GPU,
+        **ON_ONE_MACHINE.resources,
         mem_mb=megabytes(6000),
         runtime=minutes(120),
     params:
         options=options("linear"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
-        several=SEVERAL_GPUS,
+        several=ON_ONE_MACHINE.several,
     shell:
         "tomohet train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
         " {params.several} {params.options} 2>&1 | logged {log:q}"

@@ -23,7 +23,7 @@ rule train_vae:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        **GPU,
+        **TRAINING.resources,
         mem_mb=megabytes(6000),
         runtime=minutes(720),
     params:
@@ -35,7 +35,8 @@ rule train_vae:
             if input.teacher
             else shlex.join(["--poses", str(input.poses)])
         ),
-        several=SEVERAL_GPUS,
+        several=TRAINING.several,
+        program=TRAINER,
     shell:
-        "tomohet train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
+        "{params.program} train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
         " {params.teacher} {params.several} {params.options} 2>&1 | logged {log:q}"

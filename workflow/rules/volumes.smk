@@ -14,7 +14,7 @@ rule volumes:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        **GPU,
+        **ON_ONE_MACHINE.resources,
         mem_mb=megabytes(6000),
         runtime=minutes(240),
     params:
@@ -22,7 +22,7 @@ rule volumes:
         options=options("volumes"),
         model=subpath(input[0], parent=True),
         epoch=epoch,
-        several=SEVERAL_GPUS,
+        several=ON_ONE_MACHINE.several,
     shell:
         "(tomohet choose_volumes {params.model:q} --epoch {params.epoch:q} --count {params.n_volumes}"
         " -o {output:q} && tomohet eval_vol --workdir {params.model:q} --epoch {params.epoch:q}"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tomohet.errors import DoneByCopies, InputError, Interrupted
+from tomohet.errors import DoneByCopies, InputError, Interrupted, LostProcess
 from tomohet.running.logs import in_one_line, start_logging
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ def one_line_for_mistakes() -> Iterator[None]:
     - 1 with `error: ...` for a mistake of the user, a full disk or an unreadable file,
     - 1 with a traceback for a fault of the program,
     - 2 for a wrong command line,
+    - 75 for one of several processes where another has died,
     - 128 + the signal for a command that a signal ended,
     - 141 if the reader of the output has gone, as in other programs.
     """
@@ -37,6 +38,8 @@ def one_line_for_mistakes() -> Iterator[None]:
         sys.exit(128 + ended.signal)
     except DoneByCopies as ended:
         sys.exit(ended.status)
+    except LostProcess:
+        sys.exit(LostProcess.STATUS)
     except InputError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:
