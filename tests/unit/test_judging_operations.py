@@ -73,6 +73,9 @@ def per_point(tiny_store, monkeypatch) -> dict[str, PerPoint]:
             computation()
         return PerPoint(operations.multiply_adds / points, operations.moved_bytes / points)
 
+    def step() -> None:
+        objective.losses(batch, 0, None)[0].backward()
+
     data = DataTerm(images.half_plane, True, True, True, 1.0, torch.bfloat16)
     objective = VaeObjective(model, data, 0.1, None, 100)
     likelihood = Likelihood(images.half_plane, torch.ones(images.half_plane.n))
@@ -80,7 +83,7 @@ def per_point(tiny_store, monkeypatch) -> dict[str, PerPoint]:
         rows = likelihood.rows(batch)
     given = {"dtype": torch.bfloat16}
     return {
-        "step": counted(lambda: objective.losses(batch, 0, None)[0].backward()),
+        "step": counted(step),
         "rows": counted(partial(likelihood.rows, batch)),
         "share": counted(lambda: network_share(model.decoder, rows, z, FACTORS_OF_LATENTS, **given)),
         "misfits": counted(lambda: misfits(model.decoder, rows, z, **given)),
