@@ -82,10 +82,11 @@ def test_one_task_per_node_starts_a_process_even_on_a_cpu(monkeypatch):
 
 
 def test_the_one_that_died_is_named_and_not_those_that_follow(monkeypatch, caplog):
-    number = commands(
-        monkeypatch, f"time.sleep(1); sys.exit({LostProcess.STATUS})", "time.sleep(1); sys.exit(3)"
-    )
-    assert processes.start_copies(number) in (3, LostProcess.STATUS)
+    number = commands(monkeypatch, f"sys.exit({LostProcess.STATUS})", "time.sleep(2); sys.exit(3)")
+    assert processes.start_copies(number) == 3
+    (line,) = (record.getMessage() for record in caplog.records if record.name == processes.__name__)
+    assert line.startswith("process 2 of 2 (GPU 1) ended with status 3")
+    monkeypatch.setattr(processes, "LAST_WORDS_S", 0.5)
     follow = commands(monkeypatch, f"sys.exit({LostProcess.STATUS})", "time.sleep(600)")
     caplog.clear()
     assert processes.start_copies(follow, Node(0, 2, "10.0.0.3", 12_345)) == LostProcess.STATUS

@@ -31,6 +31,7 @@ from tomohet.nodes import ONE_NODE, Node, this_node
 PATIENCE = datetime.timedelta(hours=6)
 # A process that waits for a lost one inside NCCL does not react to SIGTERM.
 GRACE_S = 30.0
+LAST_WORDS_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -166,9 +167,7 @@ def start_copies(n: int, node: Node = ONE_NODE) -> int:
         for i in range(n)
     ]
     with _signals_for(copies):
-        while any(copy.poll() is None for copy in copies) and not any(copy.poll() for copy in copies):
-            time.sleep(0.1)
-        # A process that ends because of another's death has status 75: the other one is to be named.
+        _wait_for_a_failure(copies)
         ended = [(copy.poll() == LostProcess.STATUS, i) for i, copy in enumerate(copies) if copy.poll()]
         if not ended:
             return 0
@@ -184,6 +183,24 @@ def start_copies(n: int, node: Node = ONE_NODE) -> int:
         for copy in copies:
             copy.wait()
     return status if status > 0 else 128 - status
+
+
+def _wait_for_a_failure(copies: list[subprocess.Popen]) -> None:
+    """Wait until all processes have ended or one has failed.
+
+    A process that ends because of another's death has status 75. The other one, which may still be saying
+    why, gets `LAST_WORDS_S` to end.
+    """
+    followed = None
+    while any(copy.poll() is None for copy in copies):
+        failures = {copy.poll() for copy in copies} - {None, 0}
+        if failures - {LostProcess.STATUS}:
+            return
+        if failures:
+            followed = followed or time.monotonic()
+            if time.monotonic() - followed > LAST_WORDS_S:
+                return
+        time.sleep(0.1)
 
 
 def own_command() -> list[str]:
