@@ -183,7 +183,9 @@ def pass_over(store: Path) -> dict:
 
     opened = open_store(store)
     loading = Loading(lazy=True, workers=2)
-    images = ParticleImages(opened, np.arange(len(opened.particles)), torch.device("cpu"), batch_size=8, loading=loading)
+    images = ParticleImages(
+        opened, np.arange(len(opened.particles)), torch.device("cpu"), batch_size=8, loading=loading
+    )
     tables = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / GB
     start = time.perf_counter()
     for _ in images.batches(images.shuffled(np.random.default_rng(0))):

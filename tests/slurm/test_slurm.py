@@ -176,3 +176,27 @@ def test_training_killed_by_its_time_limit_resumes_when_tried_again(checkout, ho
     assert continued and int(continued[1]) > 0
     epochs = [int(number) for number in re.findall(r"Epoch: (\d+) ", log)]
     assert epochs == list(range(1, GPU_CONFIG["train"]["epochs"] + 1)), "every epoch once, in order"
+
+
+TWO_NODES = {
+    "dataset": "two",
+    "gpus": 2,
+    "gpus_per_node": 1,
+    "simulate": {"n_particles": 24, "n_tomograms": 2, "box": 16, "pixel_size": 21.0, "snr": 0.2, "seed": 1},
+    "linear": {"zdim": 2, "iterations": 2},
+    "train": {"init": None, "zdim": 2, "epochs": 1, "batch_size": 4, "dec_dim": 16, "rows_per_image": 1},
+    "rounds": {"all": {}},
+}
+
+
+def test_a_training_runs_on_two_nodes_as_on_one(checkout, home):
+    losses = {}
+    for name, changed in (("two", {}), ("one", {"dataset": "one", "gpus": 1})):
+        (checkout / "config" / "config.yaml").write_text(yaml.safe_dump(TWO_NODES | changed))
+        run(["snakemake", "--profile", "slurm", f"results/{name}/all/train_vae/weights.pkl"], checkout, home)
+        folder = checkout / f"results/{name}/all/train_vae"
+        log = (folder / "run.log").read_text()
+        assert f"{2 if name == 'two' else 1} processes on cpu" in log
+        table = (folder / "loss.csv").read_text().splitlines()
+        losses[name] = float(dict(zip(*(line.split(",") for line in table[:2]), strict=True))["total"])
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-4)

@@ -38,7 +38,14 @@ class Step:
         keep = np.random.default_rng(0).random(len(store.images_of(particles))) < 0.8
         rows = LossRows(dose_mask=True)
         self.images = ParticleImages(
-            store, particles, CPU, loss_rows=rows, keep=keep, place="device", batch_size=4, processes=processes
+            store,
+            particles,
+            CPU,
+            loss_rows=rows,
+            keep=keep,
+            place="device",
+            batch_size=4,
+            processes=processes,
         )
         shape = network(**changed)
         if shape.decoder.n_basis:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_a_notebook_is_told_to_use_the_command_line(monkeypatch):
 def test_the_command_line_raises_the_status_of_its_copies(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(sys, "argv", ["tomohet eval_vol"])
-    monkeypatch.setattr(processes, "start_copies", lambda n: 10 * n)
+    monkeypatch.setattr(processes, "start_copies", lambda n, node: 10 * n)
     with pytest.raises(DoneByCopies) as ended:
         processes.start_one_per_gpu(torch.device("cuda"))
     assert ended.value.status == 20
@@ -96,6 +97,7 @@ def test_nccl_is_told_its_device_and_left_alone_after_a_failure(monkeypatch, err
     for name in ("init_process_group", "destroy_process_group", "get_rank"):
         call = lambda *a, _name=name, **k: calls.append((_name, a, k)) or 1  # noqa: E731
         monkeypatch.setattr(torch.distributed, name, call)
+    monkeypatch.setattr(processes, "with_companions", lambda *_: nullcontext())
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("set_device", (device,), {})))
     monkeypatch.setenv("WORLD_SIZE", "2")
     device = torch.device("cuda", 1)

@@ -20,6 +20,7 @@ from tomohet.rounds.config import complete_config
 from tomohet.rounds.flags import command_line, selection_line
 from tomohet.rounds.inputs import linked_files, named_files, selection_files, stack_digest
 from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
+from tomohet.rounds.machines import of_one_machine, of_training
 from tomohet.rounds.requests import estimated, request
 from tomohet.rounds.tree import stage_options, stage_start
 
@@ -57,16 +58,11 @@ EXPORTED_POSES = "<results>/{round}/linear/poses.parquet" if CONFIG["export"]["r
 MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else [])
 
 
-# One request for the local counter and for Slurm: `gpu` alone might be spread over two nodes. `cards` is what
-# `with_cards` reads (jobs.sh), also where it is 0.
-def cards(count):
-    return {"cards": count, **({"gpu": count, "nodes": 1} if count else {})}
-
-
-GPU = cards(CONFIG["gpus"])
-SEVERAL_GPUS = "--multigpu" if CONFIG["gpus"] > 1 else ""
+# One request for the local counter and for Slurm. Its `cards` are what `with_cards` reads (jobs.sh), also where
+# they are 0.
+ON_ONE_MACHINE, TRAINING = of_one_machine(CONFIG), of_training(CONFIG)
 # For stages that gain from a GPU and use a single one.
-ONE_GPU = cards(min(1, CONFIG["gpus"]))
+ONE_GPU = of_one_machine(CONFIG | {"gpus": min(1, CONFIG["gpus"])}).resources
 
 # In every rule's shell: `tomohet COMMAND` runs that script of workflow/scripts with the Python that runs
 # Snakemake (under --sdm conda with the environment's). `logged LOG ATTEMPT COMMAND` runs a command and copies its
@@ -81,6 +77,8 @@ ONE_GPU = cards(min(1, CONFIG["gpus"]))
 PYTHON = (
     "python" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else sys.executable
 )
+# The training's program; on several machines srun starts it, which knows no shell functions.
+TRAINER = f"{TRAINING.launcher} {shlex.quote(PYTHON)} -m tomohet.cli" if TRAINING.launcher else "tomohet"
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
     f'tomohet() {{{{ {shlex.quote(PYTHON)} -m tomohet.cli "$@"; }}}}; '

@@ -23,13 +23,13 @@ rule train_linear:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        **GPU,
+        **ON_ONE_MACHINE.resources,
         **needs("train_linear"),
     params:
         options=options("linear"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
-        several=SEVERAL_GPUS,
+        several=ON_ONE_MACHINE.several,
         warm=lambda wildcards, input: (
             shlex.join(["--warm-start", str(Path(input.warm[0]).parent)]) if input.warm else ""
         ),

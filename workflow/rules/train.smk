@@ -20,7 +20,7 @@ rule train_vae:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        **GPU,
+        **TRAINING.resources,
         **needs("train_vae"),
     params:
         options=options("train"),
@@ -34,8 +34,9 @@ rule train_vae:
             if input.teacher
             else shlex.join(["--poses", str(input.poses)])
         ),
-        several=SEVERAL_GPUS,
+        several=TRAINING.several,
+        program=TRAINER,
     shell:
         "logged {log:q} {resources.attempt} with_cards {resources.cards}"
-        " tomohet train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
+        " {params.program} train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
         " {params.teacher} {params.several} {params.options}"

@@ -14,14 +14,14 @@ rule volumes:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        **GPU,
+        **ON_ONE_MACHINE.resources,
         **needs("volumes"),
     params:
         n_volumes=lambda wildcards: stage_options(CONFIG, "volumes", wildcards.round)["count"],
         options=options("volumes"),
         model=subpath(input[0], parent=True),
         epoch=epoch,
-        several=SEVERAL_GPUS,
+        several=ON_ONE_MACHINE.several,
     shell:
         "chosen_and_decoded() {{ tomohet choose_volumes {params.model:q} --epoch {params.epoch:q}"
         " --count {params.n_volumes} -o {output:q} && tomohet eval_vol --workdir {params.model:q}"

@@ -1,4 +1,4 @@
-"""What commands raise: the mistakes that a user can correct, and two ways in which work ends early."""
+"""What commands raise: the mistakes that a user can correct, and three ways in which work ends early."""
 
 
 class InputError(Exception):
@@ -23,3 +23,9 @@ class DoneByCopies(BaseException):
     def __init__(self, status: int) -> None:
         super().__init__(f"the processes ended with status {status}")
         self.status = status
+
+
+class LostProcess(BaseException):
+    """Another of several processes has died, and one line has said so; `tomohet.cli` exits with `STATUS`."""
+
+    STATUS = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed

@@ -1,7 +1,8 @@
 """Several processes that do one job together, one per GPU: each reads its part of the particles.
 
 All have the same weights. They start from the same seed or checkpoint, and one all-reduce per step sums the
-gradients over the processes before the optimiser's step. They are started by `--multigpu` or by torchrun.
+gradients over the processes before the optimiser's step. They are started by `--multigpu`, on several nodes
+together with srun, or by torchrun.
 """
 
 import datetime
@@ -22,12 +23,15 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from tomohet.errors import DoneByCopies, InputError, Interrupted
+from tomohet.companions import with_companions
+from tomohet.errors import DoneByCopies, InputError, Interrupted, LostProcess
+from tomohet.nodes import ONE_NODE, Node, this_node
 
 # The leader writes volumes and checkpoints while the others wait for it.
 PATIENCE = datetime.timedelta(hours=6)
 # A process that waits for a lost one inside NCCL does not react to SIGTERM.
 GRACE_S = 30.0
+LAST_WORDS_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +108,10 @@ def joined(device: torch.device) -> Iterator[Processes]:
     torch.distributed.init_process_group(
         "nccl" if on_gpu else "gloo", timeout=PATIENCE, device_id=device if on_gpu else None
     )
-    failed = True
+    rank, failed = torch.distributed.get_rank(), True
     try:
-        yield Processes(torch.distributed.get_rank(), size)
+        with with_companions(rank, size, device):
+            yield Processes(rank, size)
         failed = False
     except Interrupted:  # all processes end at the same step
         failed = False
@@ -125,13 +130,18 @@ def is_copy() -> bool:
 def start_one_per_gpu(device: torch.device) -> None:
     """With several visible GPUs run this very command once on each, and raise DoneByCopies with their status.
 
-    Returns on a CPU, with one GPU, and in the processes that were started.
+    Where srun has started the command once on each of several nodes, their processes work together.
+
+    Returns with one GPU or a CPU on one node, and in the processes that were started.
 
     Raises InputError where there is no command to run again, as in a notebook.
     """
     n = torch.cuda.device_count() if device.type == "cuda" else 1
-    if n > 1 and not is_copy():
-        raise DoneByCopies(start_copies(n))
+    if is_copy():
+        return
+    node = this_node()
+    if n * node.count > 1:
+        raise DoneByCopies(start_copies(n, node))
 
 
 def share_of(part: tuple[int, int], device: torch.device) -> Processes:
@@ -145,35 +155,56 @@ def share_of(part: tuple[int, int], device: torch.device) -> Processes:
     return Processes((part[0] - 1) * size + rank, part[1] * size)
 
 
-def start_copies(n: int) -> int:
+def start_copies(n: int, node: Node = ONE_NODE) -> int:
     """Run this command in n processes; return 0, or the exit status of the first that fails.
+
+    node : this machine, where each of several runs n processes
 
     When one fails, the others are ended, and one line of the log says which it was. SIGTERM and SIGINT are
     passed on: the copies save and end.
     """
-    common = {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1"}
-    common |= {"MASTER_PORT": str(_free_port()), "PYTHONPATH": _python_path()}
-    command = own_command()
+    common = {"WORLD_SIZE": str(n * node.count), "LOCAL_WORLD_SIZE": str(n), "MASTER_ADDR": node.address}
+    common |= {"MASTER_PORT": str(node.port or _free_port()), "PYTHONPATH": _python_path()}
+    command, first = own_command(), n * node.number
     copies = [
-        subprocess.Popen(command, env=os.environ | common | {"RANK": str(i), "LOCAL_RANK": str(i)})
+        subprocess.Popen(command, env=os.environ | common | {"RANK": str(first + i), "LOCAL_RANK": str(i)})
         for i in range(n)
     ]
     with _signals_for(copies):
-        while any(copy.poll() is None for copy in copies) and not any(copy.poll() for copy in copies):
-            time.sleep(0.1)
-        failed = next((rank for rank, copy in enumerate(copies) if copy.poll()), None)
-        if failed is None:
+        _wait_for_a_failure(copies)
+        ended = [(copy.poll() == LostProcess.STATUS, i) for i, copy in enumerate(copies) if copy.poll()]
+        if not ended:
             return 0
+        died_elsewhere, failed = min(ended)
         status = copies[failed].returncode
         if status < 128:  # a failure; at a requested end each process saves by itself
             _end(copies)
-            log.error(
-                "process %d of %d (GPU %d) ended %s, so the others were ended too",
-                failed + 1, n, failed, _how(status),
-            )  # fmt: skip
+            if not died_elsewhere:
+                log.error(
+                    "process %d of %d (GPU %d) ended %s, so the others were ended too",
+                    first + failed + 1, n * node.count, failed, _how(status),
+                )  # fmt: skip
         for copy in copies:
             copy.wait()
     return status if status > 0 else 128 - status
+
+
+def _wait_for_a_failure(copies: list[subprocess.Popen]) -> None:
+    """Wait until all processes have ended or one has failed.
+
+    A process that ends because of another's death has status 75. The other one, which may still be saying
+    why, gets `LAST_WORDS_S` to end.
+    """
+    followed = None
+    while any(copy.poll() is None for copy in copies):
+        failures = {copy.poll() for copy in copies} - {None, 0}
+        if failures - {LostProcess.STATUS}:
+            return
+        if failures:
+            followed = followed or time.monotonic()
+            if time.monotonic() - followed > LAST_WORDS_S:
+                return
+        time.sleep(0.1)
 
 
 def own_command() -> list[str]:

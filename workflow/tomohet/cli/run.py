@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tomohet.errors import DoneByCopies, InputError, Interrupted
+from tomohet.errors import DoneByCopies, InputError, Interrupted, LostProcess
 from tomohet.running.logs import in_one_line, start_logging
 
 MISTAKE = 1
@@ -29,6 +29,7 @@ def one_line_for_mistakes() -> Iterator[None]:
     - 2 for a wrong command line,
     - 70 with a traceback for a fault of the program,
     - 74 with `error: ...` for a full disk or an unreadable file,
+    - 75 for one of several processes where another has died,
     - 128 + the signal for a command that a signal ended,
     - 141 if the reader of the output has gone, as in other programs.
     """
@@ -40,6 +41,8 @@ def one_line_for_mistakes() -> Iterator[None]:
         sys.exit(128 + ended.signal)
     except DoneByCopies as ended:
         sys.exit(ended.status)
+    except LostProcess:
+        sys.exit(LostProcess.STATUS)
     except InputError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:

@@ -130,7 +130,7 @@ def network_share(
     folded, base = decoder.folded(dtype), decoder.base
     if base is None:
         raise ValueError("the decoder has no linear model as its base")
-    from_latent = z @ folded.latent_weight.T
+    from_latents = [_first_of_latents(folded, factor * z) for factor in of_latents]
     found = z.new_zeros(len(z), len(of_latents), 2)
     for start in range(0, len(rows), chunk_rows):
         chunk = slice(start, min(start + chunk_rows, len(rows)))
@@ -138,10 +138,9 @@ def network_share(
         linear = _base_values(base, k, z[particle])
         transfer, weight = rows.transfer[chunk, None], rows.weight[chunk, None]
         rest = rows.value[chunk] - transfer * linear
-        coordinates = torch.addmm(folded.first_bias, folded.features(k), folded.coordinate_weight.T)
-        seen = from_latent[particle]
-        for number, factor in enumerate(of_latents):
-            first = (coordinates + factor * seen).to(dtype)
+        features = folded.features(k)
+        for number, from_latent in enumerate(from_latents):
+            first = from_latent[particle].addmm_(features, folded.coordinate_weight.T)
             added = transfer * folded.after_first_layer(first).float()
             both = torch.stack([(added * rest).sum(1), added.square().sum(1)], dim=1)
             found[:, number].index_add_(0, particle, weight * both)

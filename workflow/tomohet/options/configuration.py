@@ -62,6 +62,13 @@ class Dataset(Options):
         "work. siren, maven and states ask for one. With 0, every stage still uses a GPU that it sees.",
         ge=0,
     )
+    gpus_per_node: int | None = option(
+        None,
+        "GPUs of a machine, where gpus is a multiple of it: the network is then trained on several machines "
+        "of a Slurm cluster at once, and the other stages use the GPUs of one. null: all gpus are of one "
+        "machine.",
+        ge=1,
+    )
     most_mem_mb: int | None = option(
         None,
         "Most memory that a job asks for, such as that of the cluster's largest node; null asks for what the "

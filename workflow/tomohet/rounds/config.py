@@ -11,6 +11,7 @@ from tomohet.files.text import read_yaml
 from tomohet.files.values import refuse_vast
 from tomohet.options.schema import read_schema
 from tomohet.rounds.inputs import WILDCARD, paths_of, selection_files
+from tomohet.rounds.machines import machine_mistakes
 from tomohet.rounds.network import network_mistakes
 from tomohet.rounds.schema import stages, with_defaults
 from tomohet.rounds.tree import tree_mistakes
@@ -62,7 +63,7 @@ def config_mistakes(config: dict) -> list[str]:
     rounds = config.get("rounds")
     if isinstance(rounds, dict):
         lines += tree_mistakes(rounds)
-    lines += network_mistakes(config)
+    lines += network_mistakes(config) + machine_mistakes(config)
     lines += _missing_files(config) + _snakemakes_own(config)
     return sorted(set(lines), key=lines.index)
 

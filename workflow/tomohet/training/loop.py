@@ -23,6 +23,7 @@ from tqdm import tqdm
 from tomohet.errors import InputError, Interrupted
 from tomohet.files.atomic import write_csv
 from tomohet.files.digests import sealed
+from tomohet.model.kernels import chosen
 from tomohet.model.load import read_weights
 from tomohet.options.training import NetworkOptions, TrainVaeOptions
 from tomohet.progress import track
@@ -138,6 +139,7 @@ class Training:
         self._load(content)
         self.loaded = content["loaded"]
         self.position = Position(**content["position"])
+        chosen.take(content.get("kernels"), self.images.device)
         log.info("continuing at epoch %d, step %d", self.position.epoch, self.position.step)
 
     def continue_from_weights(self, path: Path) -> None:
@@ -285,6 +287,7 @@ class Training:
             give_up(self.plan, self.position, "the weights are no longer finite numbers")
         if self.processes.leads:
             content = self.weights() | {"position": vars(self.position)}
+            content["kernels"] = chosen.record(self.images.device)
             save_checkpoint(self.folder / CHECKPOINT, content)
         self._saved_at = time.monotonic()
 
@@ -294,6 +297,7 @@ class Training:
             "stopped by %s in epoch %d after %d steps; everything is saved: run the same command to continue",
             name, self.position.epoch, self.position.step,
         )  # fmt: skip
+        self.processes.wait()  # for the leader's files: srun ends the others soon after the first that ends
         raise Interrupted(number)
 
     def _refuse_non_finite(self, sums: torch.Tensor) -> None:

@@ -52,8 +52,9 @@ class Blocks(NamedTuple):
 
     @classmethod
     def of(cls, by_name: np.ndarray, bytes_per_particle: float, batch_size: int) -> "Blocks":
-        """Divide P particles whose names `by_name` (P,) sorts; data of one window make blocks of one particle.
+        """Divide P particles; data that fit in one window make blocks of one particle.
 
+        by_name : (P,) positions in the order of the particles' names
         bytes_per_particle : mean size of a particle's images in the file
         """
         n = len(by_name)
@@ -96,5 +97,5 @@ def shuffled(blocks: Blocks, lane: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 def _numbers_within(ascending: np.ndarray) -> np.ndarray:
-    """Number equal values of an ascending array from 0."""
+    """Return the number of each value among its equals, from 0; the values ascend."""
     return np.arange(len(ascending)) - np.searchsorted(ascending, ascending)

@@ -1,7 +1,7 @@
 """Which way of computing the lower gradient is the fastest on this card: tried once per shape, and kept.
 
 cuBLAS's product alone is hard to beat. A product that does the rest as well saves passes over memory. Which
-of the two wins depends on the card, the shape and the version of Triton.
+of the two wins depends on the card, the shape and the version of Triton. `chosen` keeps the choice.
 """
 
 import logging
@@ -12,6 +12,7 @@ import torch
 import triton.testing
 from torch import Tensor
 
+from tomohet.model.kernels.chosen import choose, chosen
 from tomohet.model.kernels.lower_gradient import after_the_product, in_the_product
 
 Way = Callable[..., Tensor | None]
@@ -30,7 +31,6 @@ LEAST_ROWS = 4096  # of a product that can fill a card
 TRIAL_MS = 20
 
 log = logging.getLogger(__name__)
-_fastest: dict[tuple, Way] = {}
 
 
 def lower_gradient(
@@ -41,12 +41,11 @@ def lower_gradient(
     The arguments are those of `lower_gradient.in_the_product`. The first call of a shape tries every way,
     except while a CUDA graph is captured, when nothing can be timed.
     """
-    key = (out.device.index, out.dtype, *weight.shape, len(out).bit_length(), sums)
-    way = _fastest.get(key, WAYS[FIRST])
-    if key not in _fastest and _can_try(out):
-        arguments = gradient, weight, lower, slope, out, sums
-        name, times = fastest(arguments)
-        _fastest[key] = way = WAYS[name]
+    shape = (str(out.dtype), *weight.shape, len(out).bit_length(), sums)
+    name = chosen(shape)
+    if name not in WAYS and _can_try(out):
+        name, times = fastest((gradient, weight, lower, slope, out, sums))
+        choose(shape, name)
         log.info(
             "gradient through %d x %d weights of %d rows: %s (%s)",
             *weight.shape,
@@ -54,7 +53,7 @@ def lower_gradient(
             name,
             ", ".join(f"{one}: {time:.3f} ms" for one, time in times.items()),
         )
-    return way(gradient, weight, lower, slope, out, sums)
+    return WAYS.get(name or FIRST, WAYS[FIRST])(gradient, weight, lower, slope, out, sums)
 
 
 def fastest(
