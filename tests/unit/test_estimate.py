@@ -107,7 +107,7 @@ def test_the_table_is_of_all_stages_and_gives_back_what_was_measured():
     config["rounds"]["all"]["auto"] = {}
     found = estimated(config, EPYC, table)
     for one in table:
-        if one.device == EPYC.device and one.stage not in DATASET + LAST:
+        if one.where == "the demo" and one.stage not in DATASET + LAST:
             # The support of a round is that of its parent's images.
             own = found["bound" if one.stage == "support" else "all", one.stage]
             assert own.seconds == pytest.approx(one.seconds, rel=0.08)  # 21 tilts, 19.5
@@ -118,6 +118,7 @@ def test_a_gpu_counts_where_it_was_measured():
     found = estimated(config_of(), H100, table_of_devices())
     assert found["all", "train_vae"].measured == "NVIDIA H100 80GB HBM3, 2,000 particles of 64 px"
     assert found["all", "volumes"].measured.endswith("(not measured on a GPU: taken as 10 times as fast)")
+    assert found["all", "analyze"].measured.endswith("(not measured on a GPU)")
     assert found["all", "volumes"].factor == OTHER_DEVICE and found["all", "train_vae"].factor == SAME_DEVICE
     assert found["all", "train_vae"].memory > 1e6 and found["all", "select"].memory == 0
     other = estimated(config_of(), replace(H100, device="NVIDIA L4"), table_of_devices())

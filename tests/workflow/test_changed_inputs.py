@@ -105,7 +105,7 @@ def run_with_stand_in(folder: Path, config: dict) -> None:
         else f"mkdir -p {name}"
         for name in sorted(outputs)
     ]
-    logged = 'logged() { log=$1; shift 2; "$@" > $log; }'
+    logged = 'logged() { log=$1; shift 2; "$@" > $log; }; with_cards() { shift; "$@"; }'
     (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", logged]))
     snakemake(folder, config)
     assert planned(folder, config) <= {"everything"}

@@ -93,7 +93,7 @@ def finished(tmp_path_factory) -> Path:
         if Path(name).suffix
     ]
     make += [f"mkdir -p {name}" for name in outputs if not Path(name).suffix]
-    logged = 'logged() { log=$1; shift 2; "$@" > $log; }'
+    logged = 'logged() { log=$1; shift 2; "$@" > $log; }; with_cards() { shift; "$@"; }'
     (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", logged]))
     snakemake(folder, CONFIG)
     assert planned(folder, CONFIG) == set()

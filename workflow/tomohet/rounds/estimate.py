@@ -25,6 +25,7 @@ OF_THIS_DATASET, OF_ANOTHER, SAME_DEVICE, OTHER_DEVICE = 1.5, 2.0, 3.0, 5.0
 # A GPU over one thread of a processor, for stages that were not measured on a GPU. Those measured on both
 # have 10 (`simulate`), 50 (`train_linear`) and 380 (`train_vae`).
 GPU_OVER_THREAD = 10.0
+MAINLY_ON_DEVICE = {"homogeneous", "reconstruct_subset", "states", "volumes"}  # others embed, cluster, draw
 PER_GPU = 0.8  # what each of several GPUs adds, of a single one's speed
 MOST_THREADS = 8
 PER_THREAD = 0.8  # exponent of the number of threads
@@ -135,7 +136,8 @@ def _compared(
 ) -> tuple[float, float, str]:
     """Return how much faster than the measured machine this one is, the time's factor, and its source."""
     other_kind = on_gpu and one.kind != "cuda"
-    faster = GPU_OVER_THREAD / min(one.threads, MOST_THREADS) ** PER_THREAD if other_kind else 1.0
+    other_speed = other_kind and stage in MAINLY_ON_DEVICE
+    faster = GPU_OVER_THREAD / min(one.threads, MOST_THREADS) ** PER_THREAD if other_speed else 1.0
     if machine.kind == "cuda" and not other_kind and on_gpu and not one.dataset and stage in SHARED_BY_GPUS:
         faster = max(1.0, PER_GPU * machine.gpus)
     if not on_gpu and stage in ON_DEVICE:
@@ -146,5 +148,7 @@ def _compared(
         return faster, OF_ANOTHER, f"your run {one.where}"
     words = f"{one.device}, {one.where}"
     if other_kind:
-        words += f" (not measured on a GPU: taken as {GPU_OVER_THREAD:g} times as fast)"
+        words += " (not measured on a GPU" + (
+            f": taken as {GPU_OVER_THREAD:g} times as fast)" if other_speed else ")"
+        )
     return faster, SAME_DEVICE if one.device == machine.device else OTHER_DEVICE, words

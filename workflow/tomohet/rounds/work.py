@@ -101,8 +101,10 @@ def _pairs(sizes: Sizes, options: dict) -> float:
 
 
 def _convergence(sizes: Sizes, options: dict) -> float:
+    """Particles embedded by UMAP in each of the epochs looked at, and maps decoded."""
+    embedded = min(sizes.particles, options["convergence"]["subset"])
     epochs = options["train"]["epochs"] / options["convergence"]["epoch_interval"]
-    return epochs * (sizes.particles + _decoding(sizes, options) / 1e9)
+    return epochs * (embedded + _decoding(sizes, options) / 1e9)
 
 
 def _embedding(sizes: Sizes, _: dict) -> float:
