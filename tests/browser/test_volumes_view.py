@@ -94,7 +94,9 @@ def test_a_cluster_is_shown_large_and_selected(scenes, results):
     kmeans = pd.read_parquet(results / "all/particles.parquet")["kmeans"]
     assert found["shown"] == "A · k-means cluster 2" and found["query"] == "kmeans == 2"
     assert found["title"] == "A · Selection A"
-    assert found["n"] == f"Linear model, mean of {(kmeans == 2).sum()} particles"
+    noise = np.sqrt(len(kmeans) / (kmeans == 2).sum())
+    expected = f"Linear model, mean of {(kmeans == 2).sum()} particles, noise {noise:.1f} σ"
+    assert found["n"].replace("\u00a0", " ") == expected
 
 
 def test_a_click_in_a_tomogram_chooses_the_particle_and_a_selection_fades_the_others(scenes, results):

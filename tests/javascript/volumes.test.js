@@ -58,7 +58,7 @@ test("a mean of n of N particles has more noise than all, and a difference that 
   near([items.noiseOfDifference("map 0", "all"), items.noiseOfDifference("all", "map 0")], [1, 1]); // half of them against all
   assert.equal(items.noiseOfDifference("all", "all"), 1);
   assert.equal(items.noiseOfDifference("particle", "all"), null);
-  assert.match(items.resolve("group 0", "all").note, /mean of 3 particles, noise 1\.2 σ/);
+  assert.match(items.resolve("group 0", "all").note, /mean of 3 particles, noise\u00a01\.2\u00a0σ/);
 });
 
 test("volumes say by how much they are reduced", () => {
@@ -87,7 +87,7 @@ test("items: sets, groups, particles, maps, and steps along a component", () => 
   items.step = { component: 1, at: -1.5 };
   near(items.resolve("step", "all").values, items.space.volume([0.5, -0.25 - 3]));
   assert.equal(items.resolve("step", "all").label, "Component 2 at −1.5 SD");
-  assert.equal(items.resolve("set 0", "all").note, "Linear model, mean of 2 particles, noise 1.4 σ");
+  assert.equal(items.resolve("set 0", "all").note, "Linear model, mean of 2 particles, noise\u00a01.4\u00a0σ");
   assert.equal(items.resolve("group 1", "all").colour, "#222222");
   const keys = items.choices().flatMap(([, entries]) => entries.map(([key]) => key));
   assert.deepEqual([...keys], ["set 0", "all", "others", "particle", "step", "group 0", "group 1", "group 2", "map 0"]);

@@ -145,8 +145,9 @@ def test_a_unit_that_is_always_there_and_varies_may_move():
         "arm": {"present": 1.0, "mean": 0.91, "sd": 0.054},
     }
     said = unit_answers(MAVEN | {"units": units})
-    assert [answer.subject for answer in said[1:3]] == ["arm", "Always present"]
-    assert "0.91 ± 0.05" in said[1].sentence and "focus_mask" in said[1].next[0].sentence
+    assert [answer.subject for answer in said[1:3]] == ["Moving unit", "Always present"]
+    assert "arm is always there, with varying occupancy (0.91 ± 0.05)" in said[1].sentence
+    assert "focus_mask" in said[1].next[0].sentence
     assert said[2].next[0].sentence.startswith("core: in all particles.")
     quiet = unit_answers(MAVEN | {"units": units | {"arm": {"present": 1.0, "mean": 1.0, "sd": 0.012}}})
     assert [answer.subject for answer in quiet[1:2]] == ["Always present"]

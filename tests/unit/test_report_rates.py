@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import tomohet
-from tomohet.report.rates import NOT_MEASURED, RATES, UNIT, rate_of
+from tomohet.report.rates import NOT_MEASURED, RATES, UNIT, rate_of, rates_of
 
 PACKAGE = Path(tomohet.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -64,3 +64,10 @@ def test_a_unit_of_the_model_has_the_rate_of_units():
     assert rate_of("maven", "S1") == RATES[UNIT] != NOT_MEASURED
     assert rate_of("a new stage", "S1") == NOT_MEASURED
     assert rate_of("linear", "Heterogeneity") == RATES["Heterogeneity"]
+
+
+def test_the_rate_of_several_answers_in_a_row_stands_once():
+    detection, poses = RATES["Heterogeneity"], RATES["Poses"]
+    assert rates_of("linear", ["Heterogeneity", "Held-out tilts", "Poses"]) == [None, detection, poses]
+    assert rates_of("maven", ["S1", "S2", "Atomic model"]) == [None, RATES[UNIT], NOT_MEASURED]
+    assert rates_of("linear", []) == []

@@ -7,7 +7,7 @@ from tomohet.report.collect import STAGES, Round
 from tomohet.report.facts import tables_of
 from tomohet.report.files import files_of, pictures_of
 from tomohet.report.numbers import component_table, facts, unit_tables
-from tomohet.report.rates import rate_of
+from tomohet.report.rates import rates_of
 from tomohet.report.tables import label_of
 
 MOST_HISTOGRAMS = 40
@@ -56,7 +56,7 @@ def evidence(round_: Round, maps: dict[str, list[dict]]) -> list[dict]:
                 "lead": LEADS.get(stage.name, ""),
                 "level": max((line.level for line in said), key=SEVERITY.index, default="fact"),
                 "lines": said,
-                "rates": [rate_of(stage.name, line.subject) for line in said],
+                "rates": rates_of(stage.name, [line.subject for line in said]),
                 "concerns": concerns(summary) if stage.name == "convergence" else [],
                 "figures": drawn,
                 "facts": facts(stage.name, summary),

@@ -24,7 +24,7 @@ class Rate(NamedTuple):
 NOT_MEASURED = Rate("not measured")
 _DETECTION = Rate(
     "false alarms in 0 of 76 sets of identical particles (20 alone, 6 with wrong poses, 50 with neighbours "
-    "and background as well): at most 4 % with 95 % confidence; two states missed in 0 of 12 sets at SNR "
+    "and background as well): at most 4 % with 95 % confidence; two states missed in 0 of 12 sets at SNR "
     "0.01 and 0.03, in 2 of 13 at SNR 0.005, in 4 of 6 at SNR 0.003",
     "docs/benchmarks.md; tests/benchmarks/README.md: Linear model, Wrong poses",
 )
@@ -41,7 +41,7 @@ _POSES = Rate(
 )
 _BLOCKS = Rate(
     "a false block in 0 of 160 ensembles without blocks and in 0 of 24 with blocks; by the rule phi none "
-    "of nine pieces missed, by the rule siren those in 70 % and 90 % of volumes",
+    "of nine pieces missed, by the rule siren those in 70 % and 90 % of volumes",
     "tests/benchmarks/README.md: SIREn",
 )
 _UNITS = Rate(
@@ -80,6 +80,7 @@ RATES = {
     UNIT: _UNITS,
     "Units": _UNITS,
     "Always present": NOT_MEASURED,
+    "Moving unit": NOT_MEASURED,
     "Atomic model": NOT_MEASURED,
     "Network": _NETWORK,
     "Convergence": NOT_MEASURED,
@@ -91,6 +92,12 @@ RATES = {
     "Subset against control": NOT_MEASURED,
     "Proposed rounds": NOT_MEASURED,
 }
+
+
+def rates_of(stage: str, subjects: list[str]) -> list[Rate | None]:
+    """Return the rate of each answer of a stage; of several in a row that are equal, only the last."""
+    rates = [rate_of(stage, subject) for subject in subjects]
+    return [rate if rate != after else None for rate, after in zip(rates, [*rates[1:], None], strict=False)]
 
 
 def rate_of(stage: str, subject: str) -> Rate:

@@ -5,7 +5,9 @@ import re
 from tomohet.analysis.maven.occupancy import LEAST_ALIGNMENT
 from tomohet.answers import Answer, Step, sentence
 
-ALWAYS = "Always present"  # subject of the units in which nothing changes
+# Subjects of the units that are in all particles.
+ALWAYS = "Always present"
+MOVING = "Moving unit"
 RARE = 0.02  # a unit in fewer particles, or lacking in fewer, makes no round of its own
 BALANCED = 0.25  # a unit in this share of the particles to 1 - it: both sides are large
 # A unit that is always there moves, or is partly disordered, where its occupancy varies by more than this
@@ -77,15 +79,15 @@ def _always_answers(always: list, units: dict) -> list[Answer]:
     answers = []
     for unit in moving:
         text = (
-            f"Always there, with varying occupancy ({units[unit]['mean']:.2f} ± {spread[unit]:.2f}): it "
-            "moves, or is partly disordered."
+            f"{unit} is always there, with varying occupancy ({units[unit]['mean']:.2f} ± "
+            f"{spread[unit]:.2f}): it moves, or is partly disordered."
         )
         step = Step(
             f"{unit}: no particle lacks it, so no selection tells how it moves. Fit the linear model inside "
             "a mask around it (linear: {focus_mask: FILE}; maven/masks has masks)."
         )
         sure = f"steadiest unit ± {steadiest:.1g}"
-        answers.append(Answer(str(unit), "fact", text, (step,), sure))
+        answers.append(Answer(MOVING, "fact", text, (step,), sure))
     steady = [str(unit) for unit in always if unit not in moving]
     if steady:
         step = Step(

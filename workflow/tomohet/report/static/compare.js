@@ -158,8 +158,8 @@ class Compare {
     columns.a.caption(`A · ${a.label}`, a.note, a.colour);
     columns.b.caption(`B · ${b.label}`, b.note, b.colour);
     const beyond = SHOWN_DIFFERENCE * apart.limit, change = grid.cube(apart.values);
-    const unit = more == null ? "σ" : "σ of A − B";
-    columns.d.caption("A − B", `Red: more in A, blue: more in B, by over ${number(beyond)} ${unit}${more == null ? "" : `, which is ${more.toFixed(1)} σ`}`, null);
+    const unit = more == null || more === 1 ? "σ" : "σ of A − B";
+    columns.d.caption("A − B", `Red: more in A, blue: more in B, by over ${number(beyond)}\u00a0${unit}${more == null || more === 1 ? "" : ` (one is ${more.toFixed(1)}\u00a0σ)`}`, null);
     const { fit, how } = items.space;
     this.how.textContent = `σ = ${number(sigma)}, ${data.sigma_source}. A mean of n of all N particles has √(N/n) times that noise; a difference is in the noise of both sides. ${reduced(grid)}${how} Numbers in this page are rounded: correlation with the unrounded volumes ${floored(fit.worst)} at worst, ` +
       `${floored(fit.median)} in the median; of their differences from the mean ${floored(fit.worst_difference)} and ${floored(fit.median_difference)}.`;

@@ -90,7 +90,7 @@ export class Items {
 
   noiseNote(key, other) {
     const noise = this.noiseOf(key, other);
-    return noise == null ? "" : `, noise ${noise.toFixed(1)} σ`;
+    return noise == null || noise === 1 ? "" : `, noise\u00a0${noise.toFixed(1)}\u00a0σ`;
   }
 
   label(key) {
