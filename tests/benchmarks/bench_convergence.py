@@ -1,6 +1,6 @@
 """Whether the epoch at which a training is called converged is a good one, over data, networks and seeds.
 
-    python tests/benchmarks/bench_convergence.py --folder DIR [--seeds 0 1 2] [--only SET ...]
+    python tests/benchmarks/bench_convergence.py --folder DIR [--seeds 0 1 2] [--repeats 2] [--only SET ...]
 
 Each training of `DATA_SETS` is long. Its verdict is taken after every judgement of held-out tilt images, as
 if the training had ended there (`training.held_out.judge_held_out`). The accuracy of an epoch is the mean
@@ -62,15 +62,20 @@ class DataSet:
     taught: bool
     networks: dict[str, str]
 
-    def run(self, folder: Path, name: str, network: str, seed: int) -> Path:
-        """Simulate, prepare and train what is not there yet; return the training's folder."""
+    def run(self, folder: Path, name: str, network: str, seed: int, repeat: int = 0) -> Path:
+        """Simulate, prepare and train what is not there yet; return the training's folder.
+
+        repeat : number of a further training on the same data, with other weights and other held-out tilts
+        """
         place = folder / f"{name}.{seed}".replace(", ", "-").replace(" ", "-")
         simulated(place, *f"{BOX} {self.simulation} --seed {seed}".split(), blocks=self.blocks)
-        linear, run = place / "linear", place / network.replace(" ", "-")
+        linear, run = place / "linear", place / (network + f" {repeat}" * bool(repeat)).replace(" ", "-")
         if self.taught and not (linear / "config.pkl").is_file():
             command("train_linear", place / "prepared", "-o", linear)
         if not (run / "weights.pkl").is_file():
-            options = f"{self.networks[network]} --checkpoint 1 --seed {seed}".format(linear=linear)
+            options = f"{self.networks[network]} --checkpoint 1 --seed {seed + 100 * repeat}".format(
+                linear=linear
+            )
             command("train_vae", place / "prepared", "-o", run, *options.split())
         return run
 
@@ -177,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--repeats", type=int, default=2, help="trainings of a network on the same data")
     parser.add_argument("--only", nargs="+", default=list(DATA_SETS), choices=DATA_SETS)
     options = parser.parse_args()
     rows = []
@@ -184,10 +190,11 @@ def main() -> None:
         for name in options.only:
             data = DATA_SETS[name]
             for network in data.networks:
-                run = data.run(options.folder, name, network, seed)
-                row = {"data": name, "network": network, "seed": seed} | judged(run, data.taught)
-                rows.append(row)
-                print(row, flush=True)
+                for repeat in range(options.repeats):
+                    run = data.run(options.folder, name, network, seed, repeat)
+                    about = {"data": name, "network": network, "seed": seed, "repeat": repeat}
+                    rows.append(about | judged(run, data.taught))
+                    print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     print(table.to_markdown(index=False, floatfmt=".3g"))
     within = int((table["lost %"] <= 100 * WITHIN).sum())

@@ -37,6 +37,8 @@ TESTS = {
     "particles/noise_levels.py": ["test_noise_levels.py"],
     "particles/store.py": ["test_store.py"],
     "particles/store_writing.py": ["test_store.py"],
+    "training/held_out.py": ["test_analysis_convergence.py"],
+    "training/untaught.py": ["test_until_converged.py::test_gain_of_own_volumes_by_hand"],
     "physics/backprojection.py": ["test_backprojection.py"],
     "physics/ctf.py": ["test_physics_imaging.py"],
     "physics/dose.py": ["test_physics_imaging.py"],
@@ -273,7 +275,15 @@ FURTHER = [
     Mutant("rounds/propose_evidence.py", "return 2 * at[1] /", "return at[1] /"),
 ]
 
-MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER]
+CONVERGENCE = [
+    Mutant("training/held_out.py", "if share < SETTLED", "if share < 2 * SETTLED"),
+    Mutant("training/held_out.py", "if not found and not _is_taught(table)", "if not found"),
+    Mutant("training/held_out.py", ".iloc[-FALLEN:].all()", ".any()"),
+    Mutant("training/held_out.py", "if len(shown) >= WITHOUT_GAIN", "if len(shown)"),
+    Mutant("training/untaught.py", "(common - own) / self.noise", "(own - common) / self.noise"),
+    Mutant("training/untaught.py", "replace(self.data, rows_per_image=1.0)", "self.data"),
+]
+MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER, *CONVERGENCE]
 
 # Changes that `generated.py` makes and no test can notice, because the results are the same; each says why.
 EQUIVALENT: list[Mutant] = []

@@ -60,6 +60,17 @@ def config(**changes) -> dict:
             {"train": {"init": None, "zdim": 8, "encoder": "free"}},
             "train.encoder: free starts from the linear model, and init is null; leave encoder out",
         ),
+        (
+            {"train": {"init": None, "zdim": 8, "until": "converged"}},
+            "train.until: converged is decided by held-out tilt images, and with init null none are held out",
+        ),
+        (
+            {
+                "train": {"init": None, "zdim": 8, "until": "converged", "fraction_train": 0.9},
+                "rounds": {"a": {"train": {"fraction_train": 1.0}}},
+            },
+            "rounds.a.train.until: converged is decided by held-out tilt images",
+        ),
         ({"train": {"init": None}}, "train.zdim: found nothing, expected a whole number such as 128"),
         (
             {"train": {"encoder": "backprojected"}, "rounds": {"a": {"train": {"init": None, "zdim": 8}}}},
@@ -102,6 +113,8 @@ def test_all_mistakes_are_listed_at_once():
     "changes",
     [
         {"train": {"init": None, "zdim": 128}},
+        {"train": {"init": None, "zdim": 128, "until": "converged", "fraction_train": 0.9}},
+        {"train": {"until": "converged"}},
         {"train": {"init": None, "zdim": 8, "encoder": "tilts"}},
         {"train": {"encoder": "free"}, "rounds": {"a": {"train": {"epochs": 3}}}},
         {"train": {"init": None, "zdim": 8}, "rounds": {"a": {"train": {"init": "linear", "zdim": None}}}},

@@ -15,12 +15,11 @@ from tomohet.files.leftovers import replacing
 from tomohet.files.tables import read_csv
 from tomohet.options import ConvergenceVaeOptions
 from tomohet.physics.fsc import resolution_at
+from tomohet.reconstruction.half_maps import SIGNIFICANT
 from tomohet.rounds.layout import CONVERGENCE
 from tomohet.running.logs import log_to
 from tomohet.running.outputs import take_output
 from tomohet.running.work import command
-
-GOLD_STANDARD = 0.143  # FSC of half maps at their resolution (Rosenthal & Henderson 2003)
 
 log = logging.getLogger(__name__)
 
@@ -116,4 +115,4 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
 def resolution_of(path: Path) -> float:
     """Read the resolution in Å at FSC 0.143 from the fsc.csv of half maps (`homogeneous`, `subset`)."""
     table = read_csv(path, dict.fromkeys(("frequency_1_A", "corrected"), "numbers"))
-    return resolution_at(table["corrected"], table["frequency_1_A"], GOLD_STANDARD)
+    return resolution_at(table["corrected"], table["frequency_1_A"], SIGNIFICANT)

@@ -63,9 +63,17 @@ def _section(options: object, stage: str = "train") -> dict:
 
 
 def _contradictions(where: str, own: dict, complete: dict) -> list[str]:
-    if complete.get("init", "linear") is not None or not {"init", "encoder", "zdim"} & set(own):
+    if complete.get("init", "linear") is not None:
         return []
     lines = []
+    until, trained = complete.get("until"), complete.get("fraction_train", 1)
+    if until == "converged" and trained == 1 and {"init", "until", "fraction_train"} & set(own):
+        lines.append(
+            f"{where}.until: converged is decided by held-out tilt images, and with init null none are "
+            "held out; set fraction_train: 0.9, or init: linear"
+        )
+    if not {"init", "encoder", "zdim"} & set(own):
+        return lines
     encoder = complete.get("encoder")
     if encoder in ("free", "backprojected"):
         lines.append(
