@@ -23,6 +23,7 @@ from tomohet.linear.support_output import (
     control_figure,
     coverage_figure,
     decoded_resolution,
+    difference_figure,
     map_to_map,
     write_coverage,
     write_maps,
@@ -120,9 +121,12 @@ def compared(
         seed=options.seed,
         device=device,
     )
-    figure = options.outdir / f"control.{options.plot_format}"
-    control_figure(figure, dict(zip(names, differences, strict=True)))
     seen = subset_differences(store, particles, subsets, seed=options.seed, device=device)
+    for draw, what, of_each in (
+        (control_figure, "control", differences),
+        (difference_figure, "difference", seen),
+    ):
+        draw(options.outdir / f"{what}.{options.plot_format}", dict(zip(names, of_each, strict=True)))
     selection = {
         "selected_by_images": by_images,
         "directions_confirmed": held_out.latents.shape[1] if held_out else None,
