@@ -311,6 +311,13 @@ def test_a_subset_of_all_particles_has_no_control(tiny_store, tiny_linear, tmp_p
     assert summary["level"] == "fact" and "no others" in summary["sentence"]
 
 
+def test_members_that_do_not_take_part_are_named(tiny_store, tiny_linear, tmp_path, run_script):
+    write_pickle(tmp_path / "members.pkl", np.arange(15, 30))
+    members = ("--members", tmp_path / "members.pkl", "--linear", tiny_linear, "-o", tmp_path / "out")
+    done = run_script("support", tiny_store, *members, check=False)
+    assert done.returncode == 1 and "6 of 15 particles are not among the parent's 24" in done.stderr
+
+
 def test_neither_members_nor_groups_is_one_line(tiny_store, tiny_linear, tmp_path, run_script):
     done = run_script("support", tiny_store, "--linear", tiny_linear, "-o", tmp_path, check=False)
     assert done.returncode == 2 and "--members" in done.stderr and "--groups" in done.stderr
