@@ -1,6 +1,7 @@
 """How often a subset is called supported: random, selected by noise, or truly different.
 
     python tests/benchmarks/bench_support.py --folder DIR [--only SET ...] [--seeds 20] [--first-seed 0]
+    python tests/benchmarks/bench_support.py --tables 1000
 
 Simulates sets of one structure and of two states (`SETS`; 120 particles, 13 tilts, box 24, poses off by 2
 degrees and 2 Å), fits the linear model with four basis maps, so that latents of pure noise are there, and
@@ -12,6 +13,12 @@ latents: half or a fifth of the particles along the first latent (as a round wou
 latent, and the largest of four clusters. In sets of one structure these are selected by noise and by errors
 of poses. In sets of two states only the last latent is, provided that the truth does not correlate with it.
 Finished sets are kept in DIR/support.json; a table is printed at the end.
+
+--tables: the control by held-out tilts alone, on many sets without images: normally distributed likelihoods
+of ten latents (200 particles), from training and held-out tilts, of which none or one is structure.
+Directions are confirmed as in `linear.held_out`. Subsets are selected by latents of all tilts, which have the
+noise of the held-out tilts, too. "last confirmed, half": along the last of two or more confirmed directions,
+which is noise; sets with fewer count as p = 1.
 """
 
 import argparse
@@ -22,16 +29,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from bench_states import block
 from sklearn.cluster import KMeans
 from states_scores import truth_of
+from torch import Tensor
 
 from tomohet.commands import prepare
 from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.held_out import common_directions
+from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.subset_evidence import held_out_tilts
 from tomohet.options import PrepareOptions
 from tomohet.particles.store import open_store
-from tomohet.reconstruction.support import differences_of
+from tomohet.reconstruction.controls import DRAWS, control_labels
+from tomohet.reconstruction.support import SUPPORTED_P, WEAK_P, differences_of, p_of_held_out
 from tomohet.simulation.config import config_from
 from tomohet.simulation.simulate import simulate
 
@@ -45,6 +57,8 @@ COMMON = {
     "dialect": "warp",
 }
 BASIS_MAPS = 4
+# Of sets of which only likelihoods are drawn.
+N_DRAWN, LATENTS, STRUCTURES = 200, 10, (0.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -115,6 +129,53 @@ def selected(z: np.ndarray, present: np.ndarray, seed: int) -> dict[str, np.ndar
     return subsets | ({"true": present} if present.any() and not present.all() else {})
 
 
+def of_tables(structure: float, seed: int) -> list[dict]:
+    """Compare subsets of particles of which only likelihoods are drawn; a row per subset.
+
+    structure : standard deviation of the first latent, in units of its prior; the particles are in two states
+    """
+    rng = np.random.default_rng(seed)
+    z = np.zeros((N_DRAWN, LATENTS))
+    z[:, 0] = structure * rng.choice([-1.0, 1.0], N_DRAWN)
+    information = rng.uniform(0.5, 1.5, N_DRAWN)
+
+    def likelihood(share: float) -> tuple[Tensor, Tensor]:
+        a = (share * information)[:, None, None] * np.eye(LATENTS)
+        noise = np.sqrt(share * information)[:, None] * rng.normal(size=z.shape)
+        return torch.as_tensor(a), torch.as_tensor((share * information)[:, None] * z + noise)
+
+    used, first, second = likelihood(2.0), likelihood(0.5), likelihood(0.5)
+    both = tuple(one + other for one, other in zip(first, second, strict=True))
+    split = SplitLikelihood(*used, *both)
+    found = common_directions(split, SplitLikelihood(*used, *first), SplitLikelihood(*used, *second), seed)
+    tables, source = held_out_tilts(found.confirmed), np.arange(N_DRAWN)
+    subsets = selected(principal_components(split.latents.numpy()), z[:, 0] > 0, seed)
+    p_values = dict.fromkeys([*subsets, "last confirmed, half"], 1.0)
+    count = tables.latents.shape[1]
+    if count > 1:
+        last = split.along(found.directions).latents[:, count - 1].numpy()
+        subsets["last confirmed, half"] = last > np.median(last)
+    for name, members in subsets.items() if count else ():
+        p_values[name] = p_of_held_out(tables, control_labels(members, source, DRAWS, seed), source, seed)
+    return [{"structure": structure, "subset": name, "p": p} for name, p in p_values.items()]
+
+
+def principal_components(latents: np.ndarray) -> np.ndarray:
+    """Latents (N, K) along their principal components, the largest first."""
+    centred = latents - latents.mean(0)
+    return centred @ np.linalg.svd(centred, full_matrices=False)[2].T
+
+
+def table_of_tables(sets: int) -> str:
+    """A Markdown table of the control by held-out tilts on `sets` drawn sets of each size of structure."""
+    rows = pd.DataFrame(row for size in STRUCTURES for seed in range(sets) for row in of_tables(size, seed))
+    lines = ["| structure | subset | sets | p up to 0.01 | up to 0.05 |", "|---|---|---|---|---|"]
+    for (size, subset), part in rows.groupby(["structure", "subset"], sort=False):
+        rates = " | ".join(f"{100 * (part['p'] <= level).mean():.1f} %" for level in (SUPPORTED_P, WEAK_P))
+        lines.append(f"| {size:g} | {subset} | {len(part)} | {rates} |")
+    return "\n".join(lines)
+
+
 def table(rows: list[dict]) -> str:
     """A Markdown table: how often each kind of subset has each verdict."""
     lines = [
@@ -131,11 +192,16 @@ def table(rows: list[dict]) -> str:
 def main() -> None:
     """Measure what is missing, print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--folder", type=Path)
+    what.add_argument("--tables", type=int, metavar="SETS")
     parser.add_argument("--only", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
+    if args.tables:
+        print(table_of_tables(args.tables))
+        return
     file = args.folder / "support.json"
     rows = json.loads(file.read_text()) if file.is_file() else []
     done = {(row["set"], row["seed"]) for row in rows}

@@ -14,7 +14,8 @@ from tomohet.files.leftovers import replacing
 from tomohet.files.masks import read_mask
 from tomohet.files.mrc import read_map
 from tomohet.files.pickles import load_indices
-from tomohet.files.tables import read_table
+from tomohet.files.tables import read_csv, read_table
+from tomohet.linear.explained import Explained
 from tomohet.linear.saved_model import SavedModel
 from tomohet.linear.subset_evidence import followed_conditions, held_out_tilts
 from tomohet.linear.support_answers import group_answers, subset_answers
@@ -22,6 +23,7 @@ from tomohet.linear.support_output import (
     control_figure,
     coverage_figure,
     decoded_resolution,
+    difference_figure,
     map_to_map,
     write_coverage,
     write_maps,
@@ -33,11 +35,12 @@ from tomohet.particles.source import open_particles
 from tomohet.particles.store import Store
 from tomohet.physics.fourier_grids import mirror_z
 from tomohet.physics.fsc import resolution_at
+from tomohet.reconstruction.half_maps import FSC_05, SIGNIFICANT
 from tomohet.reconstruction.local_resolution import local_resolution
 from tomohet.reconstruction.orientation_coverage import coverage
-from tomohet.reconstruction.subset_maps import subset_differences
+from tomohet.reconstruction.subset_maps import SubsetDifference, subset_differences
 from tomohet.reconstruction.support import SUPPORTED_P, Difference, differences_of
-from tomohet.rounds.select import columns_of
+from tomohet.rounds.select import among, columns_of
 from tomohet.running.work import command
 
 log = logging.getLogger(__name__)
@@ -66,10 +69,11 @@ def run(options: SupportOptions) -> dict:
 
 def subset_numbers(options: SupportOptions, store: Store, particles: np.ndarray) -> dict:
     """Compare one subset; write its maps and figures."""
-    members = np.isin(particles, load_indices(options.members))
+    known = pd.DataFrame({"particle": particles})
+    members = np.isin(particles, among(known, load_indices(options.members), str(options.members)))
     if min(members.sum(), (~members).sum()) < LEAST_PARTICLES:
         return too_few(int(members.sum()), int((~members).sum()))
-    (numbers,), maps = compared(options, store, particles, members[None], [options.members.stem])
+    (numbers,), maps = compared(options, store, particles, members[None], ["subset"])
     numbers |= own_maps(options, store, particles[members]) if options.maps is not None else {}
     write_maps(options.outdir, {"difference_sigma.mrc": maps[0]}, flip=options.flip)
     return numbers
@@ -89,7 +93,7 @@ def group_numbers(options: SupportOptions, store: Store, particles: np.ndarray) 
         found, maps = compared(options, store, particles, subsets, names)
         for number, own in zip(np.flatnonzero(enough), found, strict=True):
             numbers[number] |= own
-        files = [f"{options.column}_{value}_difference_sigma.mrc" for value in values[enough]]
+        files = [f"difference_sigma_{options.column}_{value}.mrc" for value in values[enough]]
         write_maps(options.outdir, dict(zip(files, maps, strict=True)), flip=options.flip)
     return {"column": options.column, "groups": numbers}
 
@@ -117,39 +121,37 @@ def compared(
         seed=options.seed,
         device=device,
     )
-    control_figure(
-        options.outdir / f"control.{options.plot_format}", dict(zip(names, differences, strict=True))
-    )
-    in_sigma = subset_differences(store, particles, subsets, seed=options.seed, device=device)
-    directions = None if held_out is None else held_out.latents.shape[1]
-    numbers = [
-        verdict_numbers(one)
-        | {"selected_by_images": by_images, "directions_confirmed": directions}
-        | {
-            "difference_sigma_most": seen.most,
-            "difference_share_high": seen.share_high,
-            "difference_resolution_A": seen.resolution_A,
-        }
-        | {"followed_condition": cause and cause.condition, "followed_share": cause and cause.share}
-        for one, seen, cause in zip(differences, in_sigma, followed, strict=True)
-    ]
-    for one in numbers:
-        if one["verdict"] == "supported" and one["followed_condition"]:
-            one["verdict"] = "weak"
-    return numbers, [(seen.sigma, seen.pixel_size_A) for seen in in_sigma]
+    seen = subset_differences(store, particles, subsets, seed=options.seed, device=device)
+    for draw, what, of_each in (
+        (control_figure, "control", differences),
+        (difference_figure, "difference", seen),
+    ):
+        draw(options.outdir / f"{what}.{options.plot_format}", dict(zip(names, of_each, strict=True)))
+    selection = {
+        "selected_by_images": by_images,
+        "directions_confirmed": held_out.latents.shape[1] if held_out else None,
+    }
+    numbers = [numbers_of(*one) | selection for one in zip(differences, seen, followed, strict=True)]
+    return numbers, [(one.sigma, one.pixel_size_A) for one in seen]
 
 
-def verdict_numbers(one: Difference) -> dict:
-    """Return the numbers of a comparison for the summary."""
+def numbers_of(difference: Difference, seen: SubsetDifference, followed: Explained | None) -> dict:
+    """Return the numbers of a comparison; a condition that explains the membership makes it weak at best."""
+    doubtful = followed is not None and difference.verdict == "supported"
     return {
-        "n_members": one.n_members,
-        "n_others": one.n_others,
-        "verdict": one.verdict,
-        "p_value": one.p_value,
-        "p_random": one.p_random,
-        "p_held_out": one.p_held_out,
+        "n_members": difference.n_members,
+        "n_others": difference.n_others,
+        "verdict": "weak" if doubtful else difference.verdict,
+        "p_value": difference.p_value,
+        "p_random": difference.p_random,
+        "p_held_out": difference.p_held_out,
         "p_supported": SUPPORTED_P,
-        "power_over_random": one.ratio,
+        "power_over_random": difference.ratio,
+        "difference_sigma_most": seen.most,
+        "difference_share_high": seen.share_high,
+        "difference_resolution_A": seen.resolution_A,
+        "followed_condition": followed and followed.condition,
+        "followed_share": followed and followed.share,
     }
 
 
@@ -162,9 +164,9 @@ def own_maps(options: SupportOptions, store: Store, members: np.ndarray) -> dict
     mask = read_mask(options.maps / "mask.mrc", store.box, store.pixel_size_A)
     if options.flip:
         half1, half2, mask = (mirror_z(one) for one in (half1, half2, mask))
-    curves = pd.read_csv(options.maps / "fsc.csv")
+    curves = read_csv(options.maps / "fsc.csv", dict.fromkeys(("frequency_1_A", "corrected"), "numbers"))
     corrected, frequency = curves["corrected"].to_numpy(), curves["frequency_1_A"].to_numpy()
-    resolution_A = resolution_at(corrected, frequency, 0.143)
+    resolution_A = resolution_at(corrected, frequency, SIGNIFICANT)
     local = local_resolution(half1, half2, mask, pixel_size_A, resolution_A)
     beams = store.images[["r20", "r21", "r22"]].to_numpy(np.float32)[store.images_of(members)]
     covered = coverage(beams, half1, half2, mask, pixel_size_A)
@@ -180,7 +182,7 @@ def own_maps(options: SupportOptions, store: Store, members: np.ndarray) -> dict
     coverage_figure(options.outdir / f"coverage.{options.plot_format}", covered, pixel_size_A, curve)
     inside = local[mask > 0.5]
     return numbers | {
-        "half_maps_fsc05_A": resolution_at(corrected, frequency, 0.5),
+        "half_maps_fsc05_A": resolution_at(corrected, frequency, FSC_05),
         "local_resolution_A": dict(
             zip(("best", "median", "worst"), np.percentile(inside, (0, 50, 100)), strict=True)
         ),

@@ -42,9 +42,7 @@ def group_answers(numbers: dict) -> list[Answer]:
     text = f"{supported} of {len(compared)} groups of {column} are supported against the others."
     if not doubtful:
         return [Answer(CONTROL, "good", text)]
-    named = "; ".join(
-        f"{column} {one['group']}: {sentence_of(one).rstrip('.').lower()}" for one in doubtful[:3]
-    )
+    named = "; ".join(f"{column} {one['group']}: {one['verdict']}, {_reason(one)}" for one in doubtful[:3])
     worst = "bad" if any(one["verdict"] == "not supported" for one in doubtful) else "look"
     return [Answer(CONTROL, worst, sentence(f"{text} {sentence(named)}"), (NOT_PROVEN,))]
 

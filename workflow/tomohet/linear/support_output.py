@@ -11,6 +11,7 @@ from tomohet.files.mrc import write_volume
 from tomohet.physics.fourier_grids import mirror_z
 from tomohet.physics.fsc import fsc, resolution_at, shell_frequencies
 from tomohet.reconstruction.orientation_coverage import Coverage
+from tomohet.reconstruction.subset_maps import SubsetDifference
 from tomohet.reconstruction.support import Difference
 
 FSC_05 = 0.5
@@ -58,6 +59,17 @@ def control_figure(path: Path, differences: dict[str, Difference]) -> None:
         title="Orange: the subset. Grey: random subsets of equal size",
     )
     plots.save(fig, path)
+
+
+def difference_figure(path: Path, differences: dict[str, SubsetDifference]) -> None:
+    """Draw central sections of each subset's difference, in standard deviations, on a common scale."""
+    figure = plots.slices_montage(
+        [one.sigma * (one.mask > 0.5) for one in differences.values()],
+        [f"{name}: {one.most:.1f} at most" for name, one in differences.items()],
+        "Difference from the other particles, in standard deviations of its noise",
+        diverging=True,
+    )
+    plots.save(figure, path)
 
 
 def coverage_figure(path: Path, found: Coverage, pixel_size_A: float, decoded: pd.DataFrame | None) -> None:

@@ -19,6 +19,7 @@ from tomohet.report.reading import Reader
 from tomohet.report.space import LEAST_TABLE_BYTES, share, table_bytes
 from tomohet.report.truth import truth_context
 from tomohet.report.volumes import MOST_VOLUMES, piece_set, volume_set
+from tomohet.rounds import layout
 
 UNITS_IN_CAPTION = 5
 VARIABILITY = (
@@ -57,7 +58,11 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "differ": verdict(round_),
         "depth": depth_of(round_, rounds),
         "n": round_.n_particles,
-        "stages": [{"title": stage.title, "done": round_.stages[stage.name]} for stage in STAGES],
+        "stages": [
+            {"title": stage.title, "done": round_.stages[stage.name]}
+            for stage in STAGES
+            if round_.parent or stage != layout.SUPPORT  # a root has nothing to be compared with
+        ],
         "tiles": tiles(round_),
         "explorer": explorer(
             round_,
