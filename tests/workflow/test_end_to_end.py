@@ -10,7 +10,7 @@ import yaml
 
 from tomohet.files.pickles import load_indices, load_latents
 from tomohet.rounds import layout
-from tomohet.rounds.config import read_config
+from tomohet.rounds.config import complete_config, read_config
 from tomohet.rounds.progress import progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,10 @@ TINY = {
     "analyze": {"ksample": 3, "pc": 1, "skip_umap": True},
     "volumes": {"count": 48},
     "analyze_volumes": {"num_pcs": 5, "ksample": 2},
-    "rounds": {"all": {}, "half": {"parent": "all", "select": "kmeans <= 1", "analyze": {"ksample": 2}}},
+    "rounds": {
+        "all": {"auto": {"min_particles": 10}},
+        "half": {"parent": "all", "select": "kmeans <= 1", "analyze": {"ksample": 2}},
+    },
 }
 
 
@@ -55,6 +58,9 @@ def test_simulation_to_report(tmp_path):
     for stage in (*layout.ROUND_STAGES, *layout.AFTER_TABLE):
         written = (*stage.files, stage.last, stage.summary, stage.by_particle, stage.by_volume)
         assert [file for file in written if not stage.path(results / "half", file).exists()] == [], stage
+
+    proposal = layout.PROPOSED.path(results / "all", layout.ROUNDS)
+    assert complete_config(TINY | {"rounds": {"all": {}} | yaml.safe_load(proposal.read_text())["rounds"]})
 
     everyone = pd.read_parquet(results / "all" / "particles.parquet")
     half = pd.read_parquet(results / "half" / "particles.parquet")

@@ -67,49 +67,61 @@ class Node:
         return " and ".join(self.conditions)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What a tree grows from: a round, the candidates of any of its particles, the kind of its states."""
+
+    data: RoundData
+    fixed: list[Candidate]
+    kind: str
+    limits: Limits
+    seed: int
+
+
 def proposed_tree(data: RoundData, round_dir: Path, limits: Limits, seed: int) -> Node:
     """Grow the tree of a finished round, whose folder is `round_dir`."""
-    fixed = fixed_candidates(round_dir, data.table)
-    kind = states_kind(round_dir)
-    return _grown(data, round_dir.name, (), np.ones(len(data.table), bool), fixed, kind, limits, seed)
+    task = _Task(data, fixed_candidates(round_dir, data.table), states_kind(round_dir), limits, seed)
+    return _grown(task, round_dir.name, (), np.ones(len(data.table), bool))
 
 
-def _grown(
-    data: RoundData,
-    name: str,
-    conditions: tuple[str, ...],
-    members: np.ndarray,
-    fixed: list[Candidate],
-    kind: str,
-    limits: Limits,
-    seed: int,
-) -> Node:
-    def node(stop: str, tested: tuple[Evidence, ...] = (), split=None, parts=()) -> Node:
-        return Node(name, conditions, int(members.sum()), tested, split, stop, parts)
-
-    if not data.heterogeneous:
-        return node("held-out tilts confirm no difference between the particles")
-    if len(conditions) == limits.depth:
-        return node(f"the largest depth, {limits.depth}, is reached")
-    known = [*fixed, *grouped_candidates(data.table, data.points, members, kind, seed)]
-    candidates = [one for one in known if _large_enough(one, data, members, limits.min_particles)]
+def _grown(task: _Task, name: str, conditions: tuple[str, ...], members: np.ndarray) -> Node:
+    """Divide members (N,) bool of the round, which fulfil the conditions, as far as the evidence goes."""
+    n, tested = int(members.sum()), ()
+    if stop := _end(task, len(conditions)):
+        return Node(name, conditions, n, tested, None, stop)
+    candidates = _candidates(task, members)
     if not candidates:
-        return node(
-            f"nothing known divides the {members.sum()} particles clearly into parts of "
-            f"{limits.min_particles} or more"
-        )
-    tested = tuple(evidence_of(data, members, candidates, seed))
+        least = task.limits.min_particles
+        stop = f"nothing known divides the {n} particles clearly into parts of {least} or more"
+        return Node(name, conditions, n, tested, None, stop)
+    tested = tuple(evidence_of(task.data, members, candidates, task.seed))
     best = best_of(tested, members)
     if best is None:
-        return node(_reason(tested), tested)
-    first = best.first
-    parts = tuple(
-        _grown(data, f"{name}_{word}", (*conditions, query), part, fixed, kind, limits, seed)
-        for word, query, part in zip(
-            best.candidate.names, best.candidate.queries, (first, members & ~first), strict=True
-        )
+        return Node(name, conditions, n, tested, None, _reason(tested))
+    sides = zip(
+        best.candidate.names, best.candidate.queries, (best.first, members & ~best.first), strict=True
     )
-    return node("", tested, best, parts)
+    parts = tuple(_grown(task, f"{name}_{word}", (*conditions, query), part) for word, query, part in sides)
+    return Node(name, conditions, n, tested, best, "", parts)
+
+
+def _end(task: _Task, depth: int) -> str:
+    """Say why nothing is tested any more; "" if candidates are to be tested."""
+    if not task.data.heterogeneous:
+        return "held-out tilts confirm no difference between the particles"
+    return f"the largest depth, {depth}, is reached" if depth == task.limits.depth else ""
+
+
+def _candidates(task: _Task, members: np.ndarray) -> list[Candidate]:
+    """List the candidates that divide the members into two parts of enough particles."""
+    table, least = task.data.table, task.limits.min_particles
+
+    def divides(one: Candidate) -> bool:
+        first = int((one.first(table) & members).sum())
+        return min(first, members.sum() - first) >= least and one.divides(table[members])
+
+    grouped = grouped_candidates(table, task.data.points, members, task.kind, task.seed)
+    return [one for one in (*task.fixed, *grouped) if divides(one)]
 
 
 def best_of(tested: tuple[Evidence, ...], members: np.ndarray) -> Evidence | None:
@@ -123,12 +135,6 @@ def best_of(tested: tuple[Evidence, ...], members: np.ndarray) -> Evidence | Non
     strongest = max(ready, key=lambda one: one.difference.ratio)
     alike = [one for one in ready if _same_line(one, strongest, members)]
     return min(alike, key=lambda one: (SOURCES.index(one.candidate.source), -one.difference.ratio))
-
-
-def _large_enough(candidate: Candidate, data: RoundData, members: np.ndarray, least: int) -> bool:
-    """Tell whether a candidate divides the members into two parts of `least` particles or more."""
-    n = int((candidate.first(data.table) & members).sum())
-    return min(n, members.sum() - n) >= least and candidate.divides(data.table[members])
 
 
 def _same_line(one: Evidence, other: Evidence, members: np.ndarray) -> bool:

@@ -157,7 +157,7 @@ class Evidence:
         differ = "the two maps differ" if self.supported else "the two maps do not differ beyond noise"
         return (
             f"{self.candidate.subject}: {self.n[0]} and {self.n[1]} particles; {differ} "
-            f"(p = {self.p_value:.1g}), and separate tilts agree on the side of {100 * self.agreement:.0f} % "
+            f"(p = {self.p_value:.1g}), and separate tilts put {100 * self.agreement:.0f} % on the same side "
             f"(kappa {self.kappa:.2f}, valley {self.valley:.2f})"
         )
 
