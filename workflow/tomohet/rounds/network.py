@@ -4,10 +4,9 @@ from tomohet.rounds.schema import keys_of
 
 # Keys of `train` that shape the network; a network that starts from its parent's weights has the parent's.
 ARCHITECTURE = (
-    "zdim", "encoder", "fraction_train", "enc_layers_A", "enc_dim_A", "out_dim_A", "enc_layers_B",
-    "enc_dim_B", "enc_mask", "pooling_function", "num_seeds", "num_heads", "layer_norm", "dec_layers",
-    "dec_dim", "pe_type", "pe_dim", "feat_sigma", "activation",
-)  # fmt: skip
+    "zdim encoder fraction_train enc_layers_A enc_dim_A out_dim_A enc_layers_B enc_dim_B enc_mask "
+    "pooling_function num_seeds num_heads layer_norm dec_layers dec_dim pe_type pe_dim feat_sigma activation"
+).split()
 
 
 def network_mistakes(config: dict) -> list[str]:
