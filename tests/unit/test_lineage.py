@@ -154,6 +154,24 @@ def test_what_has_not_run_is_not_mentioned(results):
     assert "MAVEn" not in methods_text(results)
 
 
+def test_poses_that_came_back_are_told(results):
+    told = {
+        "file": "back.star",
+        "n_particles": 60,
+        "n_changed": 41,
+        "median_rotation_deg": 2.5,
+        "median_shift_A": 3,
+    }
+    (results / "prepared" / "poses_from.json").write_text(json.dumps(told))
+    assert read_lineage(results)["poses_from"] == told
+    text = methods_text(results)
+    assert (
+        "Poses of 60 particles were taken from back.star; 41 of them differ from the input, by 2.5 degrees"
+        in text
+    )
+    assert "| 41 | prepared/poses_from.json | n_changed |" in text
+
+
 def test_a_number_that_a_file_lacks_is_an_error_in_one_line(results):
     (results / "prepared" / "store.yaml").write_text("box: 24\n")
     with pytest.raises(InputError, match=r"store\.yaml: no `counts/particles`, expected a number"):

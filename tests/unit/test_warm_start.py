@@ -193,7 +193,7 @@ def test_roots_and_other_architectures_are_refused_in_the_configuration():
     ]
     assert all("this round has no parent" in line for line in root)
     (line,) = mistakes(a={"train": {"init": "parent", "dec_dim": 64}})
-    assert line.startswith("rounds.a.train.init: parent, but train.dec_dim is 64 here and None in all")
+    assert line.startswith("rounds.a.train.init: parent, but train.dec_dim is 64 here and 512 in all")
     (line,) = mistakes(root={"train": {"init": None, "zdim": 8}}, a={"train": {"init": "parent", "zdim": 8}})
     assert "starts from nothing" in line
 

@@ -15,9 +15,8 @@ from tomohet.particles.source import preparation_options, selection_of
 from tomohet.particles.store import Store
 from tomohet.particles.store_writing import write_store
 from tomohet.particles.table import ParticleSet
+from tomohet.rounds.layout import POSES_FROM
 from tomohet.running.work import command
-
-POSES_FROM = "poses_from.json"  # of a store: the file that its poses are from, and how many changed
 
 log = logging.getLogger(__name__)
 

@@ -39,8 +39,8 @@ def parent_latents(folder: Path, store: Store, particles: np.ndarray) -> Tensor 
         )
     if (unknown := np.setdiff1d(particles, fitted.ordinals())).size:
         raise InputError(
-            f"--warm-start {folder}: fitted without {len(unknown):,} of {len(particles):,} particles, the first "
-            f"is {unknown[0]}; give the model of a round that has all of them"
+            f"--warm-start {folder}: fitted without {len(unknown):,} of {len(particles):,} particles, the "
+            f"first is {unknown[0]}; give the model of a round that has all of them"
         )
     if read_json(folder / "summary.json").get("surroundings_found"):
         log.info("%s: it held out wedges of tilts; starting from the images instead", folder)
@@ -50,7 +50,7 @@ def parent_latents(folder: Path, store: Store, particles: np.ndarray) -> Tensor 
 
 
 def joined_starts(warm: Tensor, cold: Tensor, k: int) -> Tensor:
-    """Return k uncorrelated latents (N, k) of unit variance: the parent's (N, K), then those of `cold` (N, k).
+    """Return k uncorrelated latents (N, k) of unit variance: the parent's (N, K), then of `cold` (N, k).
 
     Latents of `cold` that mostly repeat others are left out; noise fills up what is then missing.
     """

@@ -104,12 +104,14 @@ class DataSet:
     inverted : whether the contrast of any image was inverted in the store
     window : radii of the store's window, as in store.yaml
     dose_mask, max_frequency : as in `training.batches.LossRows`
+    fraction_train : share of each particle's tilts that is trained on
     """
 
     inverted: bool = False
     window: list[float] | None = None
     dose_mask: bool = False
     max_frequency: float = 0.5
+    fraction_train: float = 1.0
 
 
 @dataclass(frozen=True)

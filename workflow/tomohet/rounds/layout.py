@@ -10,6 +10,7 @@ from pathlib import Path
 REPORT, CONFIG = "report.html", "config.yaml"  # of a dataset
 LINEAGE, METHODS = "lineage.json", "methods.md"  # of a dataset
 LINEAGE_FIGURES = ("lineage.png", "lineage.svg")
+POSES_FROM = "poses_from.json"  # of the store: the file that its poses are from, and how many changed
 SERVED = "served"  # folder of what `tomohet serve` has reconstructed
 TABLE = "particles.parquet"  # the particle table of a round, and what some stages add to it
 LATENTS, LOSSES, HELD_OUT = "z.train.pkl", "loss.csv", "held_out.csv"  # of a training

@@ -23,6 +23,7 @@ from tomohet.rounds.layout import (
     HOMOGENEOUS,
     LINEAR,
     PARTICLE_TABLE,
+    POSES_FROM,
     PREPARED,
     ROUND_STAGES,
     STATES,
@@ -48,21 +49,24 @@ def read_lineage(results: str | Path) -> dict[str, Any]:
     """Read the lineage of the dataset in the folder `results`.
 
     Return a mapping for JSON: `dataset`, `config_digest`, `store_digest`, `inputs` (path -> SHA-256),
-    `versions` (of tomohet and Python in the logs), `resolution_A` of all particles, `commands`, and `rounds`:
-    name -> parent, select, indices, n_particles, n_parent, first and last particle, resolution_A, verdicts,
-    seeds, digests, commands. Particles are ordinals in the store; resolutions are in Å (FSC 0.143).
+    `poses_from` (what `prepare --poses-from` recorded), `versions` (of tomohet and Python in the logs),
+    `resolution_A` of all particles, `commands`, and `rounds`: name -> parent, select, indices, n_particles,
+    n_parent, first and last particle, resolution_A, verdicts, seeds, digests, commands. Particles are
+    ordinals in the store; resolutions are in Å (FSC 0.143).
 
     Raises InputError when the folder has no configuration, or a file in it is damaged.
     """
     results = Path(results)
     config = dataset_config(results)
     store = _optional_yaml(PREPARED.path(results, PREPARED.last))
+    returned = PREPARED.path(results, POSES_FROM)
     return {
         "format": FORMAT,
         "dataset": config["dataset"],
         "config_digest": file_digest(results / CONFIG),
         "store_digest": store.get("digest"),
         "inputs": store.get("inputs", {}),
+        "poses_from": read_json(returned) if returned.is_file() else None,
         "versions": _versions(results, store),
         "resolution_A": _resolution_A(HOMOGENEOUS, results),
         "commands": _commands(results, DATASET_STAGES),

@@ -20,6 +20,7 @@ from tomohet.rounds.layout import (
     LINEAGE,
     LINEAR,
     MAVEN,
+    POSES_FROM,
     PREPARED,
     RECONSTRUCTION,
     SIREN,
@@ -116,7 +117,7 @@ def methods_text(results: str | Path) -> str:
 def _of_dataset(evidence: Evidence) -> str:
     """Describe the particles, their check, the prepared images and the average of all."""
     store, checked = f"{PREPARED.folder}/store.yaml", f"{VALIDATION.folder}/validation.json"
-    average = f"{HOMOGENEOUS.folder}/{RECONSTRUCTION}"
+    average, returned = f"{HOMOGENEOUS.folder}/{RECONSTRUCTION}", f"{PREPARED.folder}/{POSES_FROM}"
     said = []
     if evidence.has(store):
         number = _quoting(evidence, store)
@@ -127,6 +128,14 @@ def _of_dataset(evidence: Evidence) -> str:
         )
         if evidence.value(CONFIG, "particles") is None:
             said.append(f"They were simulated (seed {evidence.quote(CONFIG, 'simulate/seed')}).")
+    if evidence.has(returned):
+        number = _quoting(evidence, returned)
+        said.append(
+            f"Poses of {number('n_particles')} particles were taken from {evidence.value(returned, 'file')}; "
+            f"{number('n_changed')} of them differ from the input, by "
+            f"{number('median_rotation_deg', '{:.2g}')} degrees and {number('median_shift_A', '{:.2g}')} Å "
+            "(medians)."
+        )
     if evidence.has(checked):
         said.append(f"The check of the input ended with the verdict “{evidence.value(checked, 'verdict')}”.")
     if evidence.has(average):

@@ -1,11 +1,12 @@
 """What JSON Schema cannot see of the options of models: some need a linear model or a parent's model."""
 
+from tomohet.rounds.schema import keys_of
+
 # Keys of `train` that shape the network; a network that starts from its parent's weights has the parent's.
 ARCHITECTURE = (
-    "zdim", "encoder", "fraction_train", "enc_layers_A", "enc_dim_A", "out_dim_A", "enc_layers_B",
-    "enc_dim_B", "enc_mask", "pooling_function", "num_seeds", "num_heads", "layer_norm", "dec_layers",
-    "dec_dim", "pe_type", "pe_dim", "feat_sigma", "activation",
-)  # fmt: skip
+    "zdim encoder fraction_train enc_layers_A enc_dim_A out_dim_A enc_layers_B enc_dim_B enc_mask "
+    "pooling_function num_seeds num_heads layer_norm dec_layers dec_dim pe_type pe_dim feat_sigma activation"
+).split()
 
 
 def network_mistakes(config: dict) -> list[str]:
@@ -49,9 +50,11 @@ def _other_network(where: str, own: dict, theirs: dict, parent: str) -> list[str
             f"{where}: parent, but the network of {parent} starts from nothing (init: null), and only "
             "networks that a linear model teaches are handed on"
         ]
-    other = [key for key in ARCHITECTURE if own.get(key) != theirs.get(key)]
+    defaults = {key: keys_of("train")[key].get("default") for key in ARCHITECTURE}
+    own, theirs = defaults | own, defaults | theirs
+    other = [key for key in ARCHITECTURE if own[key] != theirs[key]]
     return [
-        f"{where}: parent, but train.{key} is {own.get(key)} here and {theirs.get(key)} in {parent}; a "
+        f"{where}: parent, but train.{key} is {own[key]} here and {theirs[key]} in {parent}; a "
         "warm start needs the same architecture"
         for key in other[:1]
     ]

@@ -44,6 +44,7 @@ def training_settings(
             window=store.description["preparation"]["window"],
             dose_mask=options.l_dose_mask,
             max_frequency=options.max_frequency,
+            fraction_train=options.fraction_train if isinstance(options, TrainVaeOptions) else 1.0,
         ),
         start=Start(
             linear=init and init.resolve(),

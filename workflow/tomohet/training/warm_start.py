@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from tomohet.errors import InputError
-from tomohet.files.pickles import load_pickles
 from tomohet.model.config_file.reading import read_vae_settings
 from tomohet.model.load import read_weights
 from tomohet.model.settings import Network, NetworkSettings
@@ -103,7 +102,7 @@ def _split_of_run(folder: Path, store: Store) -> TiltSplit:
     if settings.start.warm is not None:
         own = _of_images(_split_of_run(settings.start.warm, store), rows)
     else:
-        fraction = load_pickles(folder / "config.pkl")[0]["dataset_args"].get("fraction_train", 1.0)
+        fraction = settings.data_set.fraction_train
         own = TiltSplit.of_store(store, settings.particles.ordinals(), fraction, True, settings.seed or 0)
     parts = []
     for part in (own.trained, own.judging, own.test):

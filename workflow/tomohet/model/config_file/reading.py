@@ -72,6 +72,7 @@ def settings_of(content: dict, path: str | Path) -> TrainedSettings:
             window=data_set.get("window"),
             dose_mask=bool(data_set.get("l_dose_mask", False)),
             max_frequency=data_set.get("max_frequency", 0.5),
+            fraction_train=data_set.get("fraction_train", 1.0),
         ),
         start=Start(
             linear=None if training.get("init") is None else Path(training["init"]),

@@ -73,7 +73,7 @@ def _data_set(settings: NetworkSettings, options: TrainVaeOptions | TrainNnOptio
         "max_frequency": settings.data_set.max_frequency,
         "march": options.march,
         "rows_per_image": options.rows_per_image,
-        "fraction_train": options.fraction_train if isinstance(options, TrainVaeOptions) else 1.0,
+        "fraction_train": settings.data_set.fraction_train,
     }
 
 
