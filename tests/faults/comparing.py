@@ -12,7 +12,7 @@ import yaml
 
 # Files that are no results: logs, lists of what was written, Snakemake's own.
 NO_RESULT = re.compile(r".*\.log|\.digests|\.snakemake_timestamp|\..*\.lock")
-VOLATILE = {"seconds", "particles_per_s", "time"}
+VOLATILE = {"seconds", "particles_per_second", "time", "content"}  # content: digest of files with a time
 MOMENT = re.compile(r"\d+ [A-Z][a-z]+ 20\d\d, \d\d:\d\d UTC|20\d\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d")
 MRC_LABELS = slice(220, 1024)  # with the time of writing
 

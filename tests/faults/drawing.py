@@ -10,6 +10,7 @@ from comparing import files_of
 from disturbed import Bench, Fault, Outcome
 
 MOUNTS = ("full disk", "read-only results")
+UNREAD = (".png", ".html", ".cxc", ".mrc")  # by later stages; of maps, see `_read_by`
 
 
 def acts() -> dict[str, of_commands.Act]:
@@ -47,10 +48,11 @@ def _of_kind(bench: Bench, kind: str, seed: int) -> list[Fault]:
 
 
 def _read_by(bench: Bench, job: small.Stage) -> list[str]:
-    """The result files that a stage may read."""
+    """The result files that a stage may read; of maps only volumes, and two of each folder."""
     parts = [part for before in bench.before(job) for part in before.own]
-    names = files_of(bench.undisturbed, dict.fromkeys(parts))
-    return [name for name in names if job.reads(name) and not name.endswith((".png", ".html"))]
+    names = [name for name in files_of(bench.undisturbed, dict.fromkeys(parts)) if job.reads(name)]
+    maps = [name for name in names if name.endswith("_000.mrc") or name.endswith("_001.mrc")]
+    return [name for name in names if not name.endswith(UNREAD)] + [m for m in maps if "/volumes/" in m]
 
 
 def _inputs_of(bench: Bench, job: small.Stage) -> list[str]:

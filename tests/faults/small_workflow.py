@@ -41,7 +41,7 @@ CONFIG = {
 # Folders of a single stage: all of their files are its own.
 SHARED_FOLDERS = {"subset", "all", "half", "small"}
 # What a stage writes in a shared folder besides the files that it declares.
-UNDECLARED = {"reconstruct_subset": ("fsc.png", "mask.mrc", "ntilts.png")}
+UNDECLARED = {"reconstruct_subset": ("fsc.png", "mask.mrc", "ntilts.png", "run.log")}
 
 
 @dataclass(frozen=True)

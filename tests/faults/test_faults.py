@@ -1,4 +1,4 @@
-"""A few faults of every kind on single commands; `run.py` tries hundreds, and the whole workflow."""
+"""A few faults of every kind on single commands; `try_faults.py` tries hundreds, and the whole workflow."""
 
 import forked
 import of_commands

@@ -103,7 +103,7 @@ def _unique(file: str, content: bytes, first: int, last: int, new: bytes) -> Mut
     return None
 
 
-def tests_of(file: str) -> list[str]:
+def own_test_files(file: str) -> list[str]:
     """The test files of tests/unit for a file: listed ones, or the smallest that import it."""
     if file in TESTS:
         return TESTS[file]
@@ -128,8 +128,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if not DRAWN_ONLY.search(str(path.relative_to(ROOT / PACKAGE)))
     ]
     known = {mutant for mutant in EQUIVALENT}
-    changes = [m for file in files if tests_of(file) for m in changes_of(file) if m not in known]
-    untested = [file for file in files if changes_of(file) and not tests_of(file)]
+    changes = [m for file in files if own_test_files(file) for m in changes_of(file) if m not in known]
+    untested = [file for file in files if changes_of(file) and not own_test_files(file)]
     chosen = random.Random(given.seed).sample(changes, min(given.count, len(changes)))
     print(f"{len(changes)} changes of {len(files)} files; without tests of their own: {', '.join(untested)}")
     preload()
@@ -138,7 +138,7 @@ def main(words: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         checkout = copy_of_checkout(Path(folder))
         for mutant in sorted(chosen):
-            tests = tuple(tests_of(mutant.file))
+            tests = tuple(own_test_files(mutant.file))
             if tests not in passed:
                 passed[tests] = run_tests(checkout, tests, checkout / "compiled")[0] == 0
             if not passed[tests]:

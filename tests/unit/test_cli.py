@@ -42,6 +42,22 @@ with one_line_for_mistakes():
     interrupt()
 """
 
+INTERRUPTED_WHILE_LOADING = """
+import os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+import tomohet.cli
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+print("loaded")
+"""
+
 BROKEN_PIPE = """
 import os, sys
 from tomohet.cli.run import one_line_for_mistakes
@@ -70,6 +86,14 @@ def test_a_second_ctrl_c_while_python_closes_down_shows_no_traceback():
     done = subprocess.run([sys.executable, "-c", INTERRUPTED_TWICE], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr.splitlines() == ["error: interrupted"]
+
+
+@pytest.mark.parametrize(("library", "status"), [("pydantic", -signal.SIGINT), ("nothing", 0)])
+def test_ctrl_c_while_the_libraries_load_shows_no_traceback(library, status):
+    words = [sys.executable, "-c", INTERRUPTED_WHILE_LOADING, library]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, "")
+    assert done.stdout.split() == ["loaded"] * (status == 0)
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault():
