@@ -48,7 +48,8 @@ def test_the_rules_declare_what_the_layout_names():
 @pytest.mark.parametrize("rules", sorted(RULES.glob("*.smk")), ids=lambda path: path.name)
 def test_the_rules_name_nothing_else(rules):
     files, folders = outputs()
-    assert named(rules.read_text()) <= files | folders | {"{round}/{stage.folder}", "{round}/{LINEAR.folder}/{name}"}
+    by_layout = {"{round}/{stage.folder}", "{round}/{LINEAR.folder}/{name}"}
+    assert named(rules.read_text()) <= files | folders | by_layout
 
 
 def test_what_others_read_of_a_stage_is_declared_or_in_a_declared_folder():
