@@ -88,7 +88,7 @@ def test_help_tells_own_options_first_and_every_default(capsys):
         text.index(words) for words in ("Size of the latent", "particles:", "training:")
     )
     assert own < particles < training
-    for words in ("Seed of all random numbers (default: 0)", "judge the network (default: 1.0)", "(default: 20)"):
+    for words in ("Seed of all random numbers (default: 0)", "the network (default: 1.0)", "(default: 20)"):
         assert words in text
 
 

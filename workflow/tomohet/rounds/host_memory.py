@@ -23,7 +23,8 @@ WORD = 64
 
 READS_PARTICLE_FILE = {"simulate", "validate", "prepare", "export_subset", "export_volume_series"}
 READS_STORE = {
-    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "propose", "assess",
+    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "propose",
+    "assess",
 }  # fmt: skip
 READS_LATENTS = {"convergence", "analyze", "volumes"}
 READS_TABLE = {

@@ -81,27 +81,31 @@ def _training(settings: NetworkSettings, options: TrainVaeOptions | TrainNnOptio
     vae, start = options if isinstance(options, TrainVaeOptions) else None, settings.start
     poses = {} if start.poses is None else {"poses": str(start.poses), "poses_digest": start.poses_digest}
     warm = {} if start.warm is None else {"warm_start": str(start.warm), "warm_digest": start.warm_digest}
-    return {
-        "n": options.num_epochs,
-        "until": vae.until if vae else "epochs",
-        "B": options.batch_size,
-        "wd": options.wd,
-        "lr": options.lr,
-        "lr_schedule": options.lr_schedule,
-        "lr_warmup": options.lr_warmup,
-        "beta": vae.beta if vae else None,
-        "beta_control": vae.beta_control if vae else None,
-        "amp": not options.no_amp,
-        "multigpu": options.multigpu,
-        "verbose": options.verbose,
-        "log_interval": options.particles_between_lines,
-        "checkpoint": options.checkpoint,
-        "checkpoint_minutes": options.checkpoint_minutes,
-        "outdir": str(options.outdir),
-        "load": options.load,
-        "init": _text(start.linear),
-        "init_digest": start.linear_digest,
-    } | poses | warm
+    return (
+        {
+            "n": options.num_epochs,
+            "until": vae.until if vae else "epochs",
+            "B": options.batch_size,
+            "wd": options.wd,
+            "lr": options.lr,
+            "lr_schedule": options.lr_schedule,
+            "lr_warmup": options.lr_warmup,
+            "beta": vae.beta if vae else None,
+            "beta_control": vae.beta_control if vae else None,
+            "amp": not options.no_amp,
+            "multigpu": options.multigpu,
+            "verbose": options.verbose,
+            "log_interval": options.particles_between_lines,
+            "checkpoint": options.checkpoint,
+            "checkpoint_minutes": options.checkpoint_minutes,
+            "outdir": str(options.outdir),
+            "load": options.load,
+            "init": _text(start.linear),
+            "init_digest": start.linear_digest,
+        }
+        | poses
+        | warm
+    )
 
 
 def linear_content(settings: LinearSettings, fit: LinearFit, asked: Mapping[str, Any], source: str) -> dict:
