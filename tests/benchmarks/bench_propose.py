@@ -4,7 +4,9 @@
 
 Simulates sets (`SETS`; box 24, poses off by 2 degrees and 2 Å) and fits the linear model. `states` proposes
 rounds by the linear model's states. `units` decodes the linear model's volumes first and measures SIREn's
-blocks and MAVEn's units, so that these can divide, too. Finished runs are kept in DIR/propose.json.
+blocks and MAVEn's units, so that these can divide, too. `clusters` adds a dozen k-means clusters of the
+latents, which divide particles of one structure by noise, and lets parts be as small as 15 particles.
+Finished runs are kept in DIR/propose.json.
 
 A division counts as a block's if the block's presence among the divided particles agrees with the two parts
 for 90 % of them. The tree is true if all its divisions are the expected ones, in the expected places. The
@@ -21,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from bench_states import block
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from states_scores import truth_of
 
@@ -63,7 +66,8 @@ SETS = {
     "one structure": SimulatedSet([block("S1", 0.09)], {}),
     "motion": SimulatedSet([block("S1", 0.11, hinge_deg=40.0)], {}),
 }
-PROCEDURES = ("states", "units")
+PROCEDURES = ("states", "units", "clusters")
+N_CLUSTERS, SMALL = 12, 15
 
 
 def command(name: str, *arguments) -> float:
@@ -87,6 +91,8 @@ def finished_round(place: Path, what: SimulatedSet, procedure: str, seed: int) -
     if (folder / "particles.parquet").is_file():
         return folder
     folder.mkdir(exist_ok=True)
+    if procedure == "clusters":
+        return with_clusters(finished_round(place, what, "states", seed), folder)
     everyone = folder / "indices.pkl"
     write_pickle(everyone, np.arange(len(open_store(store).particles)))
     command("train_linear", store, "-o", linear)
@@ -103,11 +109,22 @@ def finished_round(place: Path, what: SimulatedSet, procedure: str, seed: int) -
     return folder
 
 
+def with_clusters(done: Path, folder: Path) -> Path:
+    """Make a copy of a round, with k-means clusters of its latents in the table; return its folder."""
+    for stage in ("linear", "states"):
+        (folder / stage).symlink_to((done / stage).resolve())
+    table = pd.read_parquet(done / "particles.parquet")
+    labels = KMeans(N_CLUSTERS, n_init=3, random_state=0).fit_predict(table.filter(like="linear_z"))
+    table.assign(kmeans=labels).to_parquet(folder / "particles.parquet")
+    return folder
+
+
 def measured(folder: Path, name: str, procedure: str, seed: int, least: int) -> dict:
     """Propose rounds for a set; compare them with the truth."""
     what, place = SETS[name], folder / f"{name.replace(' ', '-').replace(',', '')}.{seed}"
     done = finished_round(place, what, procedure, seed)
-    seconds = command("propose", done, "--store", place / "prepared", "--min-particles", least, "--depth", 3)
+    limits = ("--min-particles", SMALL if procedure == "clusters" else least, "--depth", 4)
+    seconds = command("propose", done, "--store", place / "prepared", *limits)
     proposal = json.loads((done / "proposed" / "proposal.json").read_text())
     table, truth = pd.read_parquet(done / "particles.parquet"), truth_of(place)
     found = found_tree(proposal, table, truth)
@@ -116,7 +133,7 @@ def measured(folder: Path, name: str, procedure: str, seed: int, least: int) -> 
         "procedure": procedure,
         "seed": seed,
         "tree": ", ".join(f"{where or 'all'}: {by}" for where, by in found.items()) or "not divided",
-        "true": found == what.tree or (procedure == "states" and found == what.of_states),
+        "true": found == what.tree or (procedure != "units" and found == what.of_states),
         "ari": leaves_ari(proposal, table, truth) if what.tree else None,
         "stop": next(node["stop"] for node in proposal["nodes"]),
         "cpu_s": round(seconds, 1),

@@ -178,6 +178,7 @@ def test_options_of_a_stage_become_flags():
 
 
 NEEDED = {
+    "auto": "r",
     "validate": "a.star -o x",
     "prepare": "a.star -o x",
     "homogeneous": "store -o x",
