@@ -21,9 +21,9 @@ DATASET = ("simulate", "validate", "prepare", "homogeneous")
 ROUND = (
     "select", "export_subset", "export_volume_series", "reconstruct_subset", "train_linear", "states",
     "train_vae", "convergence", "analyze", "volumes", "analyze_volumes", "siren", "maven", "particle_table",
-    "mapback", "assess",
+    "mapback", "handover", "assess",
 )  # fmt: skip
-LAST = ("report",)
+LAST = ("lineage", "report")
 # Stages that compute on a GPU where there is one.
 ON_DEVICE = {
     "simulate", "homogeneous", "reconstruct_subset", "train_linear", "states", "train_vae", "convergence",
@@ -131,7 +131,9 @@ WORK: dict[str, Callable[[Sizes, dict], float]] = {
     "maven": _voxels,
     "particle_table": _rows,
     "mapback": _rows,
+    "handover": _rows,
     "assess": _voxels,
+    "lineage": _rows,
     "report": _rows,
 }
 
