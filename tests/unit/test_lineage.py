@@ -16,7 +16,8 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.rounds.lineage import depths, read_lineage
 from tomohet.rounds.lineage_figure import lines_of, rows
-from tomohet.rounds.methods_text import Evidence, methods_text
+from tomohet.rounds.methods_text import methods_text
+from tomohet.rounds.quoting import Evidence
 
 LOG = """2026-01-01 10:00:00     command: 'tomohet train_linear' store --seed 3
 2026-01-01 10:00:00     tomohet 9.9.9, Python 3.11.7, Linux

@@ -50,7 +50,7 @@ READERS = {
     "simulate.maps": {"simulate"},
     "prepare.ind_ptcls": {"prepare"},
     "prepare.ind_imgs": {"prepare"},
-    "prepare.poses_from": {"prepare"},
+    "prepare.poses_from": {"prepare", "export_subset"},
     "homogeneous.mask": {"homogeneous", "reconstruct_subset"},
     "linear.focus_mask": {"train_linear"},
     "siren.level": {"siren"},

@@ -6,10 +6,8 @@ that has not run is not mentioned, and no number is computed here.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tomohet.errors import InputError
-from tomohet.files.text import read_json, read_yaml
 from tomohet.rounds.layout import (
     ANALYZE,
     ANALYZE_VOLUMES,
@@ -30,6 +28,7 @@ from tomohet.rounds.layout import (
     VALIDATION,
 )
 from tomohet.rounds.lineage import read_lineage
+from tomohet.rounds.quoting import Evidence, Quoted
 
 GOLD_STANDARD = "0.143"  # threshold of the FSC in `reconstruction.json`: a definition, not a result
 # What a methods section cites for each stage.
@@ -41,52 +40,6 @@ CITATIONS = {
     MAVEN.name: "Sun, Kinman, Jahagirdar, Ortega & Davis (2023), Nat. Struct. Mol. Biol. 30:1468: MAVEn.",
     HALF_MAPS.name: "Chen et al. (2013), Ultramicroscopy 135:24: phase randomisation of FSC curves.",
 }
-
-
-class Quoted(NamedTuple):
-    """A number of the text, as written there, with its file (relative to the results) and key."""
-
-    text: str
-    file: str
-    key: str
-
-
-class Evidence:
-    """The files of a results folder, and what a text has quoted from them."""
-
-    def __init__(self, results: Path, lineage: dict[str, Any]):
-        self.results = results
-        self.quoted: list[Quoted] = []
-        self._read: dict[str, Any] = {LINEAGE: lineage}
-
-    def has(self, file: str) -> bool:
-        """Tell whether the file is there."""
-        return (self.results / file).is_file()
-
-    def value(self, file: str, key: str) -> Any:
-        """Return the value at a key of a JSON or YAML file; `a/b` is the key b of the mapping a."""
-        if file not in self._read:
-            path = self.results / file
-            self._read[file] = read_json(path) if path.suffix == ".json" else read_yaml(path)
-        found = self._read[file]
-        for part in key.split("/"):
-            found = found.get(part) if isinstance(found, dict) else None
-        return found
-
-    def quote(self, file: str, key: str, form: str = "{:,}") -> str:
-        """Return the value at a key in the format `form`, and note where it stands.
-
-        Raises InputError when the file lacks the key.
-        """
-        found = self.value(file, key)
-        if found is None:
-            raise InputError(
-                f"{self.results / file}: no `{key}`, expected a number for the methods paragraph; run the "
-                "stage that writes this file again"
-            )
-        text = form.format(found)
-        self.quoted.append(Quoted(text, file, key))
-        return text
 
 
 def methods_text(results: str | Path) -> str:
