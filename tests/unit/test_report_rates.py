@@ -26,7 +26,7 @@ def constants(tree: ast.Module) -> dict[str, str]:
 
 
 def subjects() -> dict[str, str]:
-    """Subject of each `Answer(...)` in the package, with the file; a name of a module stands for its value."""
+    """Subject of each `Answer(...)` in the package, with the file; a constant stands for its value."""
     trees = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
     elsewhere = {name: text for tree in trees.values() for name, text in constants(tree).items()}
     found = {}
