@@ -13,7 +13,7 @@ from served_results import TOKEN, make_served, serving
 from starlette.responses import Response
 from starlette.routing import Route
 
-import tomohet.serving.app as app
+import tomohet.serving.kept_page as kept_page
 from tomohet.cli import run_command
 from tomohet.files.mrc import read_volume, write_volume
 from tomohet.files.pickles import load_indices
@@ -55,13 +55,13 @@ def outcome(browser, results, tmp_path_factory):
         told.put(json.loads(await request.body()))
         return Response()
 
-    written = app.render
+    written = kept_page.render
 
     def played(found, served):
         return written(found, served).replace("</body>", f"<script>{PLAYER.read_text()}</script></body>")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(app, "render", played)
+        patched.setattr(kept_page, "render", played)
         with serving(
             results, tomograms=tomograms, routes=[Route("/outcome", tell, methods=["POST"])]
         ) as server:

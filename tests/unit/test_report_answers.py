@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from fake_results import make_results, write_json
 from tomohet.answers import Answer, Step, stated
 from tomohet.report.answers import SUPPORT, answers, support, verdict
+from tomohet.report.collect import collect
 
 INPUT = Answer("Input", "look", "Odd.", (Step("Read validation/validation.html."),))
 PARTICLES = Answer("Particles", "fact", "Heterogeneity found.")
@@ -126,3 +128,12 @@ def test_summaries_of_another_shape_end_in_no_traceback(odd):
     found.validation = summary
     answers(found)
     verdict(found.rounds[0])
+
+
+def test_a_verdict_on_a_subset_is_read_whether_or_not_a_stage_names_its_file(tmp_path):
+    found = make_results(tmp_path / "fake", n=60, rounds=("all", "bound"))
+    said = stated([Answer(SUPPORT, "good", "Supported: reproduced in independent half maps (p = 0.002).")])
+    write_json(found / "bound" / "subset" / "support.json", said)
+    tree = {round_.name: support(round_) for round_ in collect(found).rounds}
+    assert tree["all"] is None
+    assert tree["bound"].level == "good" and tree["bound"].sentence.startswith("Supported")

@@ -10,28 +10,33 @@ PACKAGE = Path(tomohet.__file__).parent
 ROOT = Path(__file__).parents[2]
 
 
-def subjects() -> dict[str, str]:
-    """Subject of each `Answer(...)` in the package, with the file; a name of the module stands for its "
-    "value."""
+def constants(tree: ast.Module) -> dict[str, str]:
+    """Texts that a module gives names, one by one or several in a line."""
     found = {}
-    for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        constants = {
-            node.targets[0].id: node.value.value
-            for node in tree.body
-            if isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and isinstance(node.value, ast.Constant)
-        }
+    for node in tree.body:
+        if not isinstance(node, ast.Assign):
+            continue
+        target, value = node.targets[0], node.value
+        several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+        pairs = zip(target.elts, value.elts, strict=True) if several else [(target, value)]
+        for name, text in pairs:
+            if isinstance(name, ast.Name) and isinstance(text, ast.Constant) and isinstance(text.value, str):
+                found[name.id] = text.value
+    return found
+
+
+def subjects() -> dict[str, str]:
+    """Subject of each `Answer(...)` in the package, with the file; a constant stands for its value."""
+    trees = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    elsewhere = {name: text for tree in trees.values() for name, text in constants(tree).items()}
+    found = {}
+    for path, tree in trees.items():
+        named = elsewhere | constants(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Answer":
                 first = node.args[0]
-                name = (
-                    first.value
-                    if isinstance(first, ast.Constant)
-                    else constants.get(getattr(first, "id", ""))
-                )
-                found[name or f"? {ast.unparse(first)}"] = path.relative_to(PACKAGE).as_posix()
+                text = first.value if isinstance(first, ast.Constant) else named.get(getattr(first, "id", ""))
+                found[text or f"? {ast.unparse(first)}"] = path.relative_to(PACKAGE).as_posix()
     return found
 
 

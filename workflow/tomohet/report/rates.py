@@ -90,6 +90,9 @@ RATES = {
     "Input": NOT_MEASURED,
     "Subset": Rate("a count, which cannot be wrong"),
     "Subset against control": NOT_MEASURED,
+    "Orientation coverage": NOT_MEASURED,
+    "Map and decoded volume": NOT_MEASURED,
+    "Clusters": NOT_MEASURED,
     "Proposed rounds": NOT_MEASURED,
 }
 

@@ -48,8 +48,8 @@ def moving_parts(blocks: list[dict]) -> list[Answer]:
 
 def _moving_part(distance_A: float, first: int, second: int) -> Answer:
     text = (
-        f"Blocks {first} and {second} exclude each other, {distance_A:.0f} Å apart: one part that moves so "
-        "far, or two parts that compete."
+        f"Blocks {first} and {second} exclude each other, {distance_A:.0f} Å apart: one part that moves "
+        "from one to the other, or two parts that compete."
     )
     step = Step(
         f"Blocks {first} and {second}: reconstruct the particles of each. The same density in two places is "
