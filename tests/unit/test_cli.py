@@ -109,7 +109,7 @@ def test_a_reader_that_has_seen_enough_is_no_fault():
 def test_another_broken_pipe_is_a_failure():
     code = BROKEN_PIPE.format(another=True)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (1, "error: [Errno 32] Broken pipe\n")
+    assert (done.returncode, done.stderr) == (74, "error: [Errno 32] Broken pipe\n")
 
 
 @pytest.mark.parametrize("name", commands())
