@@ -54,6 +54,16 @@ def test_two_processes_give_the_result_of_one(tiny_store, tmp_path, options):
         )
 
 
+@pytest.mark.parametrize("encoder", ["free", "backprojected"])
+def test_two_processes_start_from_the_linear_model_as_one_does(tiny_store, tiny_linear, tmp_path, encoder):
+    options = ("--init", tiny_linear, "--encoder", encoder)
+    one = train(1, tiny_store, tmp_path / "one", *options)
+    two = train(2, tiny_store, tmp_path / "two", *options)
+    assert_same_training(one, two)
+    judged = [pd.read_csv(folder / "held_out.csv") for folder in (one, two)]
+    pd.testing.assert_frame_equal(*judged, rtol=1e-2, atol=1e-2)
+
+
 def test_a_run_goes_on_with_another_number_of_processes(tiny_store, tmp_path):
     whole = train(1, tiny_store, tmp_path / "whole")
     folder = train(2, tiny_store, tmp_path / "parts", "-n", 1)
