@@ -103,6 +103,20 @@ def test_cleanup_removes_epochs_for_good(results, tmp_path):
     fakes.run("choose_volumes", root / "all" / "train_vae", "-o", tmp_path / "out")
 
 
+def test_a_training_with_a_damaged_epoch_starts_afresh(tiny_store, tiny_training, tmp_path):
+    """Its readers refuse the epoch and ask to train again, which must mend it; no file is lost."""
+    root = tmp_path / "train_vae"
+    shutil.copytree(tiny_training, root)
+    damaged.flip(root / "z.0.train.pkl", 0)
+    flipped = (root / "z.0.train.pkl").read_bytes()
+    fakes.run("train_vae", tiny_store, "-o", root, *TINY_NETWORK)
+    for name in ("z.0.train.pkl", "z.1.train.pkl", "z.train.pkl"):
+        assert (root / name).read_bytes() == (tiny_training / name).read_bytes()
+    assert (root / "superseded.1" / "z.0.train.pkl").read_bytes() == flipped
+    fakes.run("train_vae", tiny_store, "-o", root, *TINY_NETWORK)
+    assert not (root / "superseded.2").exists()
+
+
 def test_a_damaged_store_is_prepared_again(tiny, tiny_store, tmp_path):
     shutil.copytree(tiny_store, tmp_path / "prepared")
     whole = (tmp_path / "prepared" / "images.npy").read_bytes()

@@ -66,4 +66,4 @@ def set_aside(folder: Path, patterns: tuple[str, ...]) -> None:
     forget(*files)
     for file in files:
         os.replace(file, aside / file.name)
-    log.info("%d files of an earlier training with other settings moved to %s", len(files), aside)
+    log.info("%d files of an earlier training moved to %s", len(files), aside)
