@@ -1,5 +1,6 @@
 """Damaged, missing and foreign files between stages: the results are the same, or one line names the file."""
 
+import resource
 import shutil
 
 import analysis_fakes as fakes
@@ -7,6 +8,7 @@ import damaged_results as damaged
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from conftest import TINY_NETWORK
 from tomohet import plots
@@ -16,6 +18,7 @@ from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.pickles import load_pickles
 from tomohet.files.rows import row_checksums
 from tomohet.files.tables import read_table
+from tomohet.model.saving import save_weights
 from tomohet.particles.store import open_store
 
 
@@ -147,6 +150,17 @@ def test_a_killed_writer_leaves_no_list_that_contradicts_its_files(tmp_path):
         raise KeyboardInterrupt
     digests.check(path)
     assert (tmp_path / digests.LIST).read_text().count("\n") == 4  # two digests, two removals
+
+
+def test_weights_on_a_full_disk_end_in_an_error_of_the_disk(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_weights(tmp_path / "weights.pkl", {"model_state_dict": {"a": torch.zeros(10**4)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_single_bit_changes_the_checksum_of_a_row():

@@ -20,6 +20,7 @@ import pandas as pd
 
 from tomohet.answers import Answer, sentence, stated
 from tomohet.files.atomic import write_csv, write_json
+from tomohet.files.digests import sealed
 from tomohet.linear.significance import ADOPTED_SE, BETTER_SE, exceeds
 
 SLOWEST_FALL = 0.95  # largest ratio of one epoch's gain to that of the epoch before in an extrapolation
@@ -57,7 +58,8 @@ def still_to_come(table: pd.DataFrame) -> float:
 def write_held_out(folder: Path, history: list[dict]) -> str:
     """Write held_out.csv, and summary.json with the verdict; return the verdict."""
     table = pd.DataFrame(history)
-    write_csv(folder / "held_out.csv", table)
+    with sealed(folder / "held_out.csv"):
+        write_csv(folder / "held_out.csv", table)
     text = verdict(table)
     write_json(folder / "summary.json", {"verdict": text} | stated([network_answer(table)]))
     return text
