@@ -139,10 +139,14 @@ class Bench:
     def input_digest(self) -> str:
         return digest_of(self.undisturbed / "inputs")
 
-    def judged(self, case: Path, stage: Stage, *others: Stage) -> Outcome:
-        """Whether the files of the stage, of those before it and of others are the undisturbed ones."""
-        parts = [part for job in (*self.before(stage), stage, *others) for part in job.own]
+    def judged(self, case: Path, stage: Stage, kept_aside: str | None = None) -> Outcome:
+        """Whether the files of the stage and of those before it are the undisturbed ones.
+
+        kept_aside : name in the paths of files that may be there besides
+        """
+        parts = [part for job in (*self.before(stage), stage) for part in job.own]
         found = differences(self.undisturbed, case, list(dict.fromkeys(parts)))
+        found = [said for said in found if not kept_aside or kept_aside not in said]
         if digest_of(case / "inputs") != self.input_digest:
             found.insert(0, "an input was modified")
         return Outcome(not found, "; ".join(found[:4]) if found else IDENTICAL)

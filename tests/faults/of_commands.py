@@ -29,12 +29,12 @@ def _refused(ended: Ended, expected: str) -> Outcome | None:
     return None
 
 
-def _again(bench: Bench, case: Path, stage: Stage) -> Outcome:
+def _again(bench: Bench, case: Path, stage: Stage, kept_aside: str | None = None) -> Outcome:
     """The same commands run again, undisturbed: they must succeed, and leave what they always leave."""
     ended = forked.run(stage.commands, case)
     if ended.status != 0:
         return Outcome(False, f"the rerun ended with {ended.status}: {ended.said[-500:]}")
-    return bench.judged(case, stage)
+    return bench.judged(case, stage, kept_aside)
 
 
 def signalled(*numbers: int) -> Act:
@@ -162,8 +162,9 @@ def damaged(kind: str) -> Act:
                 os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
             ended = forked.run(reader.commands, case)
             if ended.status == 0:
-                parts = bench.stage(fault.stage).own
-                found = differences(bench.undisturbed, case, parts)
+                found = differences(bench.undisturbed, case, reader.own)
+                if found and _reported(case, reader, path.name):
+                    return Outcome(True, f"{ONE_LINE} in the report")
                 return Outcome(
                     not found, "; ".join(["went on with it", *found[:3]]) if found else "identical"
                 )
@@ -175,14 +176,22 @@ def damaged(kind: str) -> Act:
     return act
 
 
+def _reported(case: Path, reader: Stage, name: str) -> bool:
+    """Whether the report, which is made of whatever can be read, names the file that cannot."""
+    lines = (case / RESULTS / "report.html").read_text().splitlines() if reader.rule == "report" else []
+    return any(f"{name} could not be read" in line for line in lines)
+
+
 def _mended(bench: Bench, case: Path, writer: Stage, reader: Stage, line: str) -> Outcome:
-    """The writer and then the reader run again after the reader's refusal."""
+    """The writer and then the reader run again after a refusal, in an empty folder if it says so."""
+    for part in writer.own if "in an empty folder" in line else ():
+        shutil.rmtree(case / part)
     again = forked.run(writer.commands, case)
     if again.status != 0:
         if again.clear_line is None:
             return Outcome(False, f"the writer's rerun ended with {again.status}: {again.said[-500:]}")
         return Outcome(True, f"{ONE_LINE} of both") if again.clear_line else Outcome(False, line)
-    outcome = _again(bench, case, reader)
+    outcome = _again(bench, case, reader, kept_aside="superseded.")
     if not outcome.good:
         return Outcome(False, f"refused ({line}); after {writer.name} ran again: {outcome.said}")
     return Outcome(True, LINE_AND_MENDED)

@@ -1,7 +1,7 @@
 """Faults on the small workflow, drawn by a seed: each must end in identical results or in one clear line.
 
     python tests/faults/try_faults.py --count 200 --seed 0       # single commands
-    python tests/faults/try_faults.py --count 40 --snakemake     # the workflow by Snakemake: ten times slower
+    python tests/faults/try_faults.py --count 40 --snakemake     # by Snakemake: ten times slower
     python tests/faults/try_faults.py --count 20 --kinds "full disk"
 
 The table is printed, and written to the file of --table.

@@ -13,7 +13,7 @@ from tomohet.cli import commands
 from tomohet.cli.run import one_line_for_mistakes
 from tomohet.errors import InputError
 from tomohet.options import Options
-from tomohet.running.logs import log_to
+from tomohet.running.logs import closing_log, log_to
 from tomohet.running.work import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,6 +179,15 @@ def test_fault_of_the_program_shows_a_traceback(capsys):
         run_with(lambda: 1 / 0)
     assert end.value.code == 70
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_log_on_a_full_disk_is_told_once(capsys):
+    with closing_log():
+        log_to("/dev/full")
+        logging.getLogger("tomohet").warning("words that no log keeps")
+    said = capsys.readouterr().err
+    assert said.count("/dev/full: No space left on device") == 1
+    assert "Traceback" not in said
 
 
 def test_run_log_is_complete_and_appended_to(tmp_path):

@@ -1,5 +1,6 @@
 """Damaged, missing and foreign files between stages: the results are the same, or one line names the file."""
 
+import resource
 import shutil
 
 import analysis_fakes as fakes
@@ -7,6 +8,7 @@ import damaged_results as damaged
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from conftest import TINY_NETWORK
 from tomohet import plots
@@ -16,6 +18,7 @@ from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.pickles import load_pickles
 from tomohet.files.rows import row_checksums
 from tomohet.files.tables import read_table
+from tomohet.model.saving import save_weights
 from tomohet.particles.store import open_store
 
 
@@ -103,6 +106,20 @@ def test_cleanup_removes_epochs_for_good(results, tmp_path):
     fakes.run("choose_volumes", root / "all" / "train_vae", "-o", tmp_path / "out")
 
 
+def test_a_training_with_a_damaged_epoch_starts_afresh(tiny_store, tiny_training, tmp_path):
+    """Its readers refuse the epoch and ask to train again, which must mend it; no file is lost."""
+    root = tmp_path / "train_vae"
+    shutil.copytree(tiny_training, root)
+    damaged.flip(root / "z.0.train.pkl", 0)
+    flipped = (root / "z.0.train.pkl").read_bytes()
+    fakes.run("train_vae", tiny_store, "-o", root, *TINY_NETWORK)
+    for name in ("z.0.train.pkl", "z.1.train.pkl", "z.train.pkl"):
+        assert (root / name).read_bytes() == (tiny_training / name).read_bytes()
+    assert (root / "superseded.1" / "z.0.train.pkl").read_bytes() == flipped
+    fakes.run("train_vae", tiny_store, "-o", root, *TINY_NETWORK)
+    assert not (root / "superseded.2").exists()
+
+
 def test_a_damaged_store_is_prepared_again(tiny, tiny_store, tmp_path):
     shutil.copytree(tiny_store, tmp_path / "prepared")
     whole = (tmp_path / "prepared" / "images.npy").read_bytes()
@@ -133,6 +150,17 @@ def test_a_killed_writer_leaves_no_list_that_contradicts_its_files(tmp_path):
         raise KeyboardInterrupt
     digests.check(path)
     assert (tmp_path / digests.LIST).read_text().count("\n") == 4  # two digests, two removals
+
+
+def test_weights_on_a_full_disk_end_in_an_error_of_the_disk(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_weights(tmp_path / "weights.pkl", {"model_state_dict": {"a": torch.zeros(10**4)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_single_bit_changes_the_checksum_of_a_row():

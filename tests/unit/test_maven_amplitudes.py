@@ -1,5 +1,7 @@
 """Amplitudes of units and their calibration: worked by hand, and against normal distributions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,14 @@ from scipy.stats import norm
 
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.maven import calibration, units
-from tomohet.analysis.maven.occupancy import alignment, maven_occupancy, of_volumes, own_sums, unmixed
+from tomohet.analysis.maven.occupancy import (
+    alignment,
+    maven_occupancy,
+    of_volumes,
+    own_sums,
+    unmixed,
+    voxels_on,
+)
 from tomohet.files.mrc import write_volume
 
 PIXEL = 4.0
@@ -46,6 +55,20 @@ def test_amplitudes_are_freed_of_solvent_and_neighbours(on_solvent):
     # The solvent's part, as if it were density: A x + 1.5 y = 4 and 2.5 x + 4 y = 3 per grey value.
     as_density = np.linalg.solve([[9, 1.5], [2.5, 4]], [4, 3])
     np.testing.assert_allclose(kept - amplitudes, np.outer(greys, as_density), atol=1e-5)
+
+
+def test_voxels_on_counts_a_masks_voxels_at_or_above_each_volumes_level(tmp_path):
+    maps = np.zeros((2, 4, 4, 4), np.float32)
+    maps[0].reshape(-1)[:4] = [1, 2, 3, 4]
+    maps[1].reshape(-1)[:4] = [5, 0, 5, 0]
+    for number, values in enumerate(maps):
+        write_volume(tmp_path / f"vol_{number:03}.mrc", values, 2.0)
+    masks = np.zeros((2, 64))
+    masks[0, :3], masks[1, 2:4] = 1, (0.5, 1)
+    of_masks = SimpleNamespace(masks=sparse.csr_matrix(masks))
+    counts = voxels_on(open_ensemble(tmp_path), of_masks, np.array([2.0, 5.0]))
+    # Volume 0 is on at voxels 1, 2, 3, and volume 1 at voxels 0 and 2.
+    assert counts.tolist() == [[2, 1.5], [2, 0.5]]
 
 
 def test_mavens_occupancy_is_per_units_own_mass():

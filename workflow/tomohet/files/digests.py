@@ -79,6 +79,17 @@ def missing(folder: str | Path, pattern: str) -> list[Path]:
     return [folder / name for name in names if not (folder / name).is_file()]
 
 
+def changed(folder: str | Path, pattern: str) -> list[Path]:
+    """List the files of a folder, with names like `pattern` (* and ?), that are not what was written."""
+    folder, found = Path(folder), []
+    for name in fnmatch.filter(_listed(folder), pattern):
+        try:
+            is_there(folder / name)
+        except InputError:
+            found += [folder / name] * (folder / name).is_file()
+    return found
+
+
 def _listed(folder: Path) -> dict[str, tuple[str, str]]:
     """Return name -> (digest, command that wrote it) of the files listed in a folder."""
     try:

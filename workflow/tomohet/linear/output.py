@@ -18,6 +18,7 @@ from tomohet.linear.fit import LinearModel
 from tomohet.linear.prediction import TABLES
 from tomohet.linear.saved_model import HELD_OUT, POSES
 from tomohet.model.config_file.writing import linear_content
+from tomohet.model.saving import save_weights
 from tomohet.model.settings import LinearFit, LinearSettings, TrainedParticles
 from tomohet.particles.refined_poses import described
 from tomohet.particles.store import Store
@@ -56,10 +57,8 @@ def _write_run(outdir: Path, run: LinearRun, model: LinearModel, leaks: list[dic
     maps, mean = model.maps, model.maps.mean
     others = maps.tensors()
     decoder = {name: others.pop(name) for name in ("mean", "basis")}
-    # Save through an open file. Given a path, torch.save writes its (temporary) name into the file, and two
-    # files of the same model would differ.
-    with atomic_path(outdir / "weights.pkl") as temporary, open(temporary, "wb") as file:
-        torch.save({"epoch": 0, "model_state_dict": decoder, "posterior": others}, file)
+    content = {"epoch": 0, "model_state_dict": decoder, "posterior": others}
+    save_weights(outdir / "weights.pkl", content)
     covariance = model.latents.covariance.cpu()
     mu = model.latents.mean.cpu().numpy()
     logvar = torch.diagonal(covariance, dim1=1, dim2=2).log().numpy()

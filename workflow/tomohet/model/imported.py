@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tomohet.errors import InputError
-from tomohet.files.atomic import atomic_path, write_pickle, write_yaml
+from tomohet.files.atomic import write_pickle, write_yaml
 from tomohet.files.damage import reason
 from tomohet.files.digests import sealed
 from tomohet.files.pickles import load_latents, save_latents
@@ -20,6 +20,7 @@ from tomohet.model.config_file.reading import settings_of
 from tomohet.model.config_file.tomodrgn import translated_config
 from tomohet.model.load import load_model
 from tomohet.model.published import from_published
+from tomohet.model.saving import save_weights
 from tomohet.physics.lattice import half_plane
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,7 @@ def import_run(folder: Path, outdir: Path) -> dict:
     names = [*(path.name for path in weights), *latents, "config.pkl"]
     with sealed(*(outdir / name for name in names)):
         for path in weights:
-            with atomic_path(outdir / path.name) as temporary:
-                torch.save(_translated_weights(path, settings.box), temporary)
+            save_weights(outdir / path.name, _translated_weights(path, settings.box))
         for name, (mu, logvar) in latents.items():
             save_latents(outdir / name, mu, np.zeros_like(mu) if logvar is None else logvar)
         write_yaml(outdir / "config.yaml", content)

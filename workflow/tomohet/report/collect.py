@@ -79,6 +79,7 @@ def collect(folder: str | Path) -> Results:
             f"{folder}: no such folder; give the results folder of one dataset, e.g. results/demo"
         )
     reader = Reader(folder)
+    reader.note_missing()
     config_path = first_file(folder, (layout.CONFIG, "config.yml"))
     config = reader.yaml(config_path) if config_path else {}
     rounds = [_round(reader, path, config) for path in sorted(folder.iterdir()) if _is_round(path)]

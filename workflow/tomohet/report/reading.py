@@ -9,6 +9,7 @@ import pandas as pd
 
 from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE
+from tomohet.files.digests import LIST, missing
 from tomohet.files.tables import read_table
 from tomohet.files.text import read_yaml
 
@@ -43,6 +44,12 @@ class Reader:
     def text(self, path: Path) -> str:
         """Read a text file; empty when absent."""
         return self._read(path, lambda p: p.read_text(errors="replace")) or ""
+
+    def note_missing(self) -> None:
+        """Record the files that were written (`files.digests`) and are gone."""
+        for listing in sorted(self.root.rglob(LIST)):
+            for path in missing(listing.parent, "*"):
+                self.problem(path, FileNotFoundError("it is missing, though it was written"))
 
     def problem(self, path: Path, error: Exception) -> None:
         """Record that `path` exists but has the wrong content."""

@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tomohet import __version__
@@ -25,6 +25,26 @@ class Screen(logging.StreamHandler):
 
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
+
+
+class RunLog(logging.FileHandler):
+    """Handler of a log file. When the file cannot be written, one line says so; the work goes on."""
+
+    is_silent = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print the first failure in one line, where `logging` prints a traceback each time."""
+        failure = sys.exc_info()[1]
+        if not isinstance(failure, OSError):
+            super().handleError(record)
+        elif not self.is_silent:
+            self.is_silent = True
+            print(f"{self.baseFilename}: {failure.strerror}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Close the file; what could not be written has been told."""
+        with suppress(OSError):
+            super().close()
 
 
 def start_logging() -> None:
@@ -49,7 +69,7 @@ def log_to(path: str | Path) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(path)
+    file = RunLog(path)
     file.setFormatter(FORMAT)
     root = logging.getLogger()
     for handler in list(root.handlers):

@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from tomohet.files.atomic import atomic_path
 from tomohet.files.digests import forget
 from tomohet.model.config_file.writing import deciding_entries
+from tomohet.model.saving import save_weights
 from tomohet.model.settings import NetworkSettings
 from tomohet.options import TrainNnOptions, TrainVaeOptions
 from tomohet.particles.store import Store
@@ -51,8 +50,7 @@ def settings_digest(
 
 def save_checkpoint(path: Path, content: dict) -> None:
     """Write tensors and plain values in a form that `model.load.read_weights` opens."""
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_weights(path, content)
 
 
 def set_aside(folder: Path, patterns: tuple[str, ...]) -> None:
@@ -68,4 +66,4 @@ def set_aside(folder: Path, patterns: tuple[str, ...]) -> None:
     forget(*files)
     for file in files:
         os.replace(file, aside / file.name)
-    log.info("%d files of an earlier training with other settings moved to %s", len(files), aside)
+    log.info("%d files of an earlier training moved to %s", len(files), aside)

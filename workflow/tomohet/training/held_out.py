@@ -24,6 +24,7 @@ import pandas as pd
 
 from tomohet.answers import Answer, sentence, stated
 from tomohet.files.atomic import write_csv, write_json
+from tomohet.files.digests import sealed
 from tomohet.linear.significance import ADOPTED_SE, BETTER_SE, exceeds
 
 SETTLED = 0.05  # growth in the last quarter of the epochs, as a fraction of the gain
@@ -110,7 +111,8 @@ def write_held_out(folder: Path, history: list[dict], ended: str = "") -> str:
     ended : why the training ended before its last epoch, for the summary; "" if it did not
     """
     table = pd.DataFrame(history)
-    write_csv(folder / "held_out.csv", table)
+    with sealed(folder / "held_out.csv"):
+        write_csv(folder / "held_out.csv", table)
     text = verdict(table)
     end = {"ended": ended} if ended else {}
     write_json(folder / "summary.json", {"verdict": text} | end | stated([network_answer(table)]))

@@ -9,7 +9,7 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
-from tomohet.files.digests import sealed
+from tomohet.files.digests import changed, sealed
 from tomohet.files.mrc import write_volume
 from tomohet.files.pickles import save_latents
 from tomohet.model.load import read_weights
@@ -25,6 +25,7 @@ RESULTS = (
     "weights*.pkl", "z*.pkl", "reconstruct*.mrc", "loss.*", "held_out.*", "summary.json", "convergence_*.pkl",
     CHECKPOINT,
 )  # fmt: skip
+OF_EPOCHS = ("weights.*.pkl", "z.[0-9]*.pkl")  # which only the training itself can write again
 
 
 def warn_of_idle(processes: Processes, batch_size: int) -> None:
@@ -40,7 +41,8 @@ def warn_of_idle(processes: Processes, batch_size: int) -> None:
 def begin(training: Training, load: str | None, folder: Path) -> None:
     """Continue from the weights of `--load`, or from the folder's checkpoint if its settings are the same.
 
-    A training that was started from `--load WEIGHTS` and then stopped continues from its checkpoint.
+    A training that was started from `--load WEIGHTS` and then stopped continues from its checkpoint. When the
+    file of an epoch is damaged, the training starts afresh, because its readers ask for that.
 
     Raises InputError when `--load latest` finds nothing that could be continued.
     """
@@ -65,7 +67,12 @@ def _begin(training: Training, load: str | None, folder: Path) -> None:
             raise InputError(f"--load latest: {folder} holds no {CHECKPOINT} to continue from")
         set_aside(folder, RESULTS)
     elif read_weights(checkpoint)["digest"] == training.digest:
-        training.continue_from_checkpoint()
+        damaged = [path for pattern in OF_EPOCHS for path in changed(folder, pattern)]
+        if damaged and load is None:
+            log.warning("%s: not what the training wrote: starting afresh", damaged[0])
+            set_aside(folder, RESULTS)
+        else:
+            training.continue_from_checkpoint()
     elif load == "latest":
         raise InputError(
             f"--load latest: the training in {folder} had other settings or other particles; repeat its "
