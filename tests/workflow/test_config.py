@@ -192,7 +192,6 @@ NEEDED = {
     "analyze_volumes": "--voldir v",
     "siren": "--volumes v -o x",
     "maven": "--volumes v --model m.cif -o x",
-    "auto": "all --store s -o x",
     "mapback": "v.star --table t.parquet -o x",
 }
 
