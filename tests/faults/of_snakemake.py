@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import small_workflow as small
 from comparing import differences
-from disturbed import IDENTICAL, Bench, Fault, Outcome, digest_of
+from disturbed import IDENTICAL, ONE_LINE, Bench, Fault, Outcome, digest_of
 from small_workflow import Stage
 
 LONGEST_S = 600.0
@@ -103,6 +103,8 @@ def again(bench: Bench, case: Path, stage: Stage) -> Outcome:
             )
         elif "another training or command is writing there" in rerun.said:
             time.sleep(3)  # the job of the killed Snakemake is still at work, and the line says so
+        elif "clock skew problem" in rerun.said:
+            return Outcome(True, f"{ONE_LINE} of Snakemake: the clocks differ")
         else:
             return Outcome(False, f"the rerun ended with {status}: {rerun.said[-600:]}")
     return Outcome(False, f"eight reruns did not finish: {rerun.said[-600:]}")

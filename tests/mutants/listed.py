@@ -295,4 +295,7 @@ CONVERGENCE = [
 MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER, *CONVERGENCE]
 
 # Changes that `generated.py` makes and no test can notice, because the results are the same; each says why.
-EQUIVALENT: list[Mutant] = []
+EQUIVALENT = [
+    # Images are square, (n, D, D): their second and their last axis are as long.
+    Mutant("physics/resampling.py", "s.shape[-1], box ", "s.shape[1], box "),
+]

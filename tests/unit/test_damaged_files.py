@@ -116,7 +116,10 @@ def test_a_training_with_a_damaged_epoch_starts_afresh(tiny_store, tiny_training
     for name in ("z.0.train.pkl", "z.1.train.pkl", "z.train.pkl"):
         assert (root / name).read_bytes() == (tiny_training / name).read_bytes()
     assert (root / "superseded.1" / "z.0.train.pkl").read_bytes() == flipped
+    losses = (root / "loss.csv").read_bytes()
+    damaged.flip(root / "loss.csv", 0)
     fakes.run("train_vae", tiny_store, "-o", root, *TINY_NETWORK)
+    assert (root / "loss.csv").read_bytes() == losses, "the checkpoint knows them"
     assert not (root / "superseded.2").exists()
 
 

@@ -302,7 +302,7 @@ def test_counts_of_16_bits_are_exact_up_to_their_limit(volumes):
 
 @pytest.mark.parametrize(("kinds", "count"), [(1, 38), (1000, 38), (4000, 6), (10**5, 2)])
 def test_many_totals_leave_fewer_p_values_so_that_the_table_stays_small(kinds, count):
-    """38 steps of 0.5 from 1.5 to 20; tables of kinds^2 have at most 10^8 in all, or there are two."""
+    """38 steps of 0.5 from 1.5 to 20; tables of kinds^2 entries have 10^8 in all, or are two."""
     grid = statistics.p_value_grid(kinds)
     assert len(grid) == count and grid[0] == 1.5
     assert len(grid) == 2 or len(grid) * kinds**2 <= 10**8

@@ -141,6 +141,7 @@ class Training:
         self.position = Position(**content["position"])
         chosen.take(content.get("kernels"), self.images.device)
         log.info("continuing at epoch %d, step %d", self.position.epoch, self.position.step)
+        self._write_losses(self.position.history)  # the file may have been damaged
 
     def continue_from_weights(self, path: Path) -> None:
         """Continue after the epoch of a weights file, with its weights and optimiser state.
@@ -266,11 +267,14 @@ class Training:
             epoch, may_end = position.epoch, self.plan.may_end(position.epoch)
             position.ended = self.judge.after_epoch(epoch, self.plan.frequency(epoch), may_end)
         finish_epoch(position.epoch)
-        if self.processes.leads:
-            with sealed(self.folder / "loss.csv"):
-                write_csv(self.folder / "loss.csv", pd.DataFrame(history))
+        self._write_losses(history)
         self.position = Position(epoch=position.epoch + 1, history=history, ended=position.ended)
         self._save()
+
+    def _write_losses(self, history: list[dict]) -> None:
+        if self.processes.leads and history:
+            with sealed(self.folder / "loss.csv"):
+                write_csv(self.folder / "loss.csv", pd.DataFrame(history))
 
     def _log_interval(self, seen: int, losses: torch.Tensor) -> None:
         total, gen, kld = losses.tolist()
