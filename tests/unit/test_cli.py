@@ -13,7 +13,7 @@ from tomohet.cli import commands
 from tomohet.cli.run import one_line_for_mistakes
 from tomohet.errors import InputError
 from tomohet.options import Options
-from tomohet.running.logs import closing_log, log_to
+from tomohet.running.logs import closing_log, log_to, start_logging
 from tomohet.running.work import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +182,7 @@ def test_fault_of_the_program_shows_a_traceback(capsys):
 
 
 def test_a_log_on_a_full_disk_is_told_once(capsys):
+    start_logging()  # to the captured standard error, not to that of an earlier test
     with closing_log():
         log_to("/dev/full")
         logging.getLogger("tomohet").warning("words that no log keeps")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from tomohet.errors import InputError, Interrupted
 from tomohet.files.atomic import write_csv
-from tomohet.files.digests import sealed
+from tomohet.files.digests import changed, missing, sealed
 from tomohet.model.kernels import chosen
 from tomohet.model.load import read_weights
 from tomohet.options.training import NetworkOptions, TrainVaeOptions
@@ -141,7 +141,8 @@ class Training:
         self.position = Position(**content["position"])
         chosen.take(content.get("kernels"), self.images.device)
         log.info("continuing at epoch %d, step %d", self.position.epoch, self.position.step)
-        self._write_losses(self.position.history)  # the file may have been damaged
+        if changed(self.folder, "loss.csv") or missing(self.folder, "loss.csv"):
+            self._write_losses(self.position.history)
 
     def continue_from_weights(self, path: Path) -> None:
         """Continue after the epoch of a weights file, with its weights and optimiser state.
