@@ -44,7 +44,7 @@ ENCODER = {
     "num_heads": whole(1, 1024),
     "layer_norm": FLAG,
 }
-START = dict.fromkeys(
+START: dict[str, Rule] = dict.fromkeys(
     ("init", "init_digest", "poses", "poses_digest", "warm_start", "warm_digest"), maybe(TEXT)
 )
 FIT = {"tomograms": LIST, "particles": LIST, "training_args": MAPPING, "pose_deviation": LIST}
