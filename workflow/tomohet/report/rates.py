@@ -89,11 +89,18 @@ RATES = {
     "Half maps": NOT_MEASURED,
     "Input": NOT_MEASURED,
     "Subset": Rate("a count, which cannot be wrong"),
-    "Subset against control": NOT_MEASURED,
+    "Subset against control": Rate(
+        "supported by chance: 0 of 13 random subsets and 0 of 20 that the noise of one structure selected; "
+        "held-out tilts alone, on drawn likelihoods: 0 to 3.3 % of 300 sets",
+        "tests/benchmarks/README.md: Subsets against controls",
+    ),
     "Orientation coverage": NOT_MEASURED,
     "Map and decoded volume": NOT_MEASURED,
     "Clusters": NOT_MEASURED,
-    "Proposed rounds": NOT_MEASURED,
+    "Proposed rounds": Rate(
+        "one structure divided: 0 of 4 sets, 0 of 9 parts; true tree of nested blocks: 11 of 11",
+        "tests/benchmarks/README.md: Proposed rounds",
+    ),
 }
 
 
