@@ -40,7 +40,8 @@ def test_clear_states_have_a_narrow_range_and_halves_that_agree():
     assert found.number == 3
     assert found.range == (3, 3)
     assert (found.agreement > 0.95).all()
-    assert found.sentence.startswith("3 states, as in 90 % of bootstraps")
+    assert found.sentence.startswith("3 states; states found in either half")
+    assert found.sure == "3 in 90 % of bootstraps"
 
 
 def test_faint_states_have_a_wide_range():
@@ -81,9 +82,9 @@ def test_without_directions_there_is_one_state():
     ("kind", "n_states", "n_components", "words"),
     [
         ("discrete", 3, 2, "3 states"),
-        ("discrete", 6, 2, "more states than directions"),
-        ("discrete", 2, 4, "particles vary there"),
-        ("continuous", 6, 2, "a stretch of the continuum"),
+        ("discrete", 6, 2, "combine to many states"),
+        ("discrete", 2, 4, "without distinct states"),
+        ("continuous", 6, 2, "a stretch of a continuum"),
     ],
 )
 def test_answer_tells_number_and_why_it_differs_from_the_components(kind, n_states, n_components, words):
@@ -92,10 +93,11 @@ def test_answer_tells_number_and_why_it_differs_from_the_components(kind, n_stat
         "kind": kind,
         "n_states": n_states,
         "n_components": n_components,
-        "number_of_states": f"{n_states} states; 2 to 7 in 90 % of bootstraps",
+        "number_of_states": f"{n_states} states",
+        "number_of_states_sure": "2 to 7 in 90 % of bootstraps",
     }
     answer = state_answers(numbers)[1]
-    assert answer.subject == "Number of states"
+    assert (answer.subject, answer.sure) == ("Number of states", "2 to 7 in 90 % of bootstraps")
     assert words in answer.sentence
 
 

@@ -5,8 +5,8 @@ from tomohet.particles.conditions import audit_answer
 
 MORE_DATA = Step("Add particles or tilt images: at this number nothing is confirmed.")
 MOVING_PART = Step(
-    "Find the part that moves: it is a shell in Where particles differ (linear/variability.mrc). Fit the "
-    "linear model again inside a mask around it (linear: {focus_mask: FILE})."
+    "Find the part that moves: it is a shell in the map of where particles differ (linear/variability.mrc). "
+    "Fit the linear model again inside a mask around it (linear: {focus_mask: FILE})."
 )
 
 
@@ -73,22 +73,20 @@ def state_answers(numbers: dict) -> list[Answer]:
         return [Answer("States", "fact", f"{numbers['n_states']} states, as asked for.")]
     answers = [Answer("States", "fact", sentence(numbers["verdict"]))]
     if "number_of_states" in numbers and numbers["kind"] != "no heterogeneity":
-        answers.append(Answer("Number of states", "fact", _number_of_states(numbers)))
+        text, sure = _number_of_states(numbers), numbers["number_of_states_sure"]
+        answers.append(Answer("Number of states", "fact", text, sure=sure))
     return answers
 
 
 def _number_of_states(numbers: dict) -> str:
-    """Say the number with its range, and why it differs from the number of components."""
+    """Say the number, and why it differs from the number of components."""
     text = sentence(numbers["number_of_states"])
     states, components = numbers["n_states"], numbers["n_components"]
     if numbers["kind"] == "continuous":
-        return f"{text} The particles vary continuously, so a state is a stretch of the continuum."
+        return f"{text} Each is a stretch of a continuum."
     if states == components + 1 or states == 1:
         return text
     count = f"{components} component{'s' if components > 1 else ''}"
     if states > components + 1:
-        return (
-            f"{text} There are more states than directions: {count}, along which pieces come and go or move "
-            "independently, combine to many states."
-        )
-    return f"{text} Along some of the {count} held-out images do not separate states: particles vary there."
+        return f"{text} Pieces that vary independently along {count} combine to many states."
+    return f"{text} Along some of the {count} particles vary without distinct states."

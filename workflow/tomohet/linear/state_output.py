@@ -82,6 +82,7 @@ def stability_numbers(stability: StateStability | None) -> dict:
         return {}
     return {
         "number_of_states": stability.sentence,
+        "number_of_states_sure": stability.sure,
         "n_states_range": stability.range,
         "n_states_in_bootstraps": stability.numbers,
         "agreement_of_halves": stability.agreement,

@@ -45,20 +45,24 @@ class StateStability:
 
     @property
     def sentence(self) -> str:
-        """The number with its range, and the agreement of the halves."""
-        low, high = self.range
-        number = f"{self.number} state{'s' if self.number > 1 else ''}"
-        share = f"{100 * COVERED:.0f} % of bootstraps of the particles"
+        """The number, and the agreement of the halves."""
+        text = f"{self.number} state{'s' if self.number > 1 else ''}"
         if self.number == self.most:
-            text = f"{number}, the most that were tried; at least {low} in {share}"
-        else:
-            text = f"{number}; {low} to {high} in {share}" if low < high else f"{number}, as in {share}"
+            text = f"{text} or more: the most that were tried"
         if self.number == 1:
             return text
-        return (
-            f"{text}; two halves of the particles sort them alike with an adjusted Rand index of "
-            f"{np.median(self.agreement):.2f} (1: the same, 0: chance)"
-        )
+        index = np.median(self.agreement)
+        return f"{text}; states found in either half of the particles agree (adjusted Rand index {index:.2f})"
+
+    @property
+    def sure(self) -> str:
+        """The range of the number in a few words."""
+        low, high = self.range
+        if self.number == self.most:
+            between = f"{low} or more"
+        else:
+            between = f"{low} to {high}" if low < high else f"{low}"
+        return f"{between} in {100 * COVERED:.0f} % of bootstraps"
 
 
 def state_stability(split: SplitLikelihood, choice: StateChoice, most: int, seed: int) -> StateStability:

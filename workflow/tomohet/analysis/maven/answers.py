@@ -91,8 +91,8 @@ def _always_answers(always: list, units: dict) -> list[Answer]:
     steady = [str(unit) for unit in always if unit not in moving]
     if steady:
         step = Step(
-            f"{', '.join(steady)}: in all particles. A shell around it in Where particles differ (linear "
-            "model) would be a movement."
+            f"{', '.join(steady)}: in all particles. If it moved, the map of where particles differ "
+            "would show a shell around it."
         )
         text = f"In all particles, with steady occupancy: {', '.join(steady)}."
         answers.append(Answer(ALWAYS, "fact", text, (step,)))
