@@ -151,7 +151,7 @@ def test_verdicts():
 def gains(*gain, error=10.0, taught=True):
     table = pd.DataFrame({"epoch": np.arange(len(gain)), "gain_of_decoder": gain, "error_of_decoder": 80.0})
     table = table.assign(change_of_decoder=np.append(np.nan, np.diff(gain)), error_of_change=error)
-    return table.assign(share_of_network=1.0) if taught else table
+    return table.assign(share_of_network=1.0) if taught else table.assign(particles=1000)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +170,9 @@ def gains(*gain, error=10.0, taught=True):
         (gains(10, 50, 100), "still changing"),  # not yet significant, but its growth is
         (gains(0, 0, 0, taught=False), "nothing learnt"),
         (gains(500, 800, 980, taught=False), "still changing"),
+        (gains(250, 255, 230, taught=False), "nothing learnt"),  # less than three standard errors
+        (gains(250, 255, 245, taught=False), "converged"),
+        (gains(250, 255, 245, taught=False).assign(particles=5000), "nothing learnt"),  # 0.049 nats each
         (gains(1000, 1300, 1310, taught=False), "converged"),
         (gains(1000, 1010), "too few epochs to judge"),
         (gains(1000, 1200, 1210).drop(columns="change_of_decoder"), "too few epochs to judge"),

@@ -136,6 +136,7 @@ def test_test_tilts_end_an_untaught_training(tiny_store, tmp_path, ends_at_secon
     folder = train(tiny_store, tmp_path, "-n", "5", "--fraction-train", "0.7", *UNTIL)
     assert len(pd.read_csv(folder / "loss.csv")) == 2
     table = pd.read_csv(folder / "held_out.csv")
+    assert (table["particles"] == len(open_store(tiny_store).particles)).all()
     assert table["epoch"].tolist() == [0, 1] and table["error_of_change"].iloc[1] > 0
     summary = json.loads((folder / "summary.json").read_text())
     assert "one volume for all particles" in summary["sentence"]
