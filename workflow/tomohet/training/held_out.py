@@ -28,9 +28,9 @@ from tomohet.linear.significance import ADOPTED_SE, BETTER_SE, exceeds
 
 SETTLED = 0.05  # growth in the last quarter of the epochs, as a fraction of the gain
 LEAST_JUDGEMENTS = 3  # before there is a verdict
-# Gain of a network without a linear model at which it has learnt something. On a tenth of the tilts, 0.05 nats
-# are half a nat of all tilts: less than tells two classes apart with an AUC of 0.8. The standard errors are
-# for many judgements on the plateau before.
+# Gain per particle at which a network without a linear model has learnt something. 0.05 nats of a tenth of
+# the tilts are half a nat of all: less than tells two classes apart with an AUC of 0.8. The standard errors
+# are for many judgements on the plateau before.
 LEARNT_NATS, LEARNT_SE = 0.05, 3.0
 WITHOUT_GAIN = 6  # judgements before a network is said to add nothing to the linear model
 FALLEN = 2  # last judgements that must lie below the best for overfitting

@@ -81,7 +81,7 @@ class UntaughtJudge:
         log.info("test tilts (judged in %.1f s): %s", time.monotonic() - started, said)
         processes = self.fitted.processes
         reason = reason_to_end(self.history) if may_end and not self.calendar.is_last(epoch) else ""
-        reason = reason if processes.as_the_leader(bool(reason), self.fitted.device) else ""
+        reason = processes.as_the_leader(reason, self.fitted.device)
         if processes.leads:
             write_held_out(self.folder, self.history, reason)
         return reason
