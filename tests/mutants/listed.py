@@ -258,7 +258,7 @@ FURTHER = [
 
 CONVERGENCE = [
     Mutant("training/held_out.py", "if share < SETTLED", "if share < 2 * SETTLED"),
-    Mutant("training/held_out.py", "gain > LEARNT_NATS * last", "gain > 0 * last"),
+    Mutant("training/held_out.py", "gain > LEARNT_NATS * row", "gain > 0 * row"),
     Mutant("training/held_out.py", ".iloc[-FALLEN:].all()", ".any()"),
     Mutant("training/held_out.py", "if len(shown) >= WITHOUT_GAIN", "if len(shown)"),
     Mutant("training/untaught.py", "(common - own) / self.noise", "(own - common) / self.noise"),

@@ -170,9 +170,11 @@ def gains(*gain, error=10.0, taught=True):
         (gains(10, 50, 100), "still changing"),  # not yet significant, but its growth is
         (gains(0, 0, 0, taught=False), "nothing learnt"),
         (gains(500, 800, 980, taught=False), "still changing"),
-        (gains(250, 255, 230, taught=False), "nothing learnt"),  # less than three standard errors
+        (gains(230, 235, 230, taught=False), "nothing learnt"),  # less than three standard errors
+        (gains(0, -100, -200, -300, taught=False), "nothing learnt"),  # nothing that could be lost again
+        (gains(1000, 1300, 1200, 1150, taught=False), "overfitting"),
         (gains(250, 255, 245, taught=False), "converged"),
-        (gains(250, 255, 245, taught=False).assign(particles=5000), "nothing learnt"),  # 0.049 nats each
+        (gains(250, 255, 245, taught=False).assign(particles=6000), "nothing learnt"),  # 0.04 nats each
         (gains(1000, 1300, 1310, taught=False), "converged"),
         (gains(1000, 1010), "too few epochs to judge"),
         (gains(1000, 1200, 1210).drop(columns="change_of_decoder"), "too few epochs to judge"),

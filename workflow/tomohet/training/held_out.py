@@ -62,17 +62,17 @@ def judge_held_out(table: pd.DataFrame) -> tuple[str, str, int]:
         return few, "held-out tilt images judged no change of the network", best_epoch
     if len(shown) < LEAST_JUDGEMENTS:
         return few, f"held-out tilt images judged the network {len(shown)} times", best_epoch
+    last = shown.iloc[-1]
+    if not _is_taught(table) and not _has_learnt(table.iloc[best]):
+        reason = f"gain over one volume for all particles: {_nats(last['gain'], last['error'])}"
+        return "nothing learnt", reason, best_epoch
     fall = shown["gain"].iloc[best] - shown["gain"].iloc[best + 1 :]
     error = np.sqrt(np.cumsum(table["error_of_change"].iloc[best + 1 :] ** 2))
     if len(fall) >= FALLEN and (fall > BETTER_SE * error).iloc[-FALLEN:].all():
         lost = _nats(fall.iloc[-1], error.iloc[-1])
         reason = f"the gain on held-out tilt images has fallen by {lost} since epoch {best_epoch}"
         return "overfitting", reason, best_epoch
-    last = shown.iloc[-1]
     found = exceeds(last["gain"], last["error"], BETTER_SE)
-    if not _is_taught(table) and not _has_learnt(table.iloc[-1]):
-        reason = f"gain over one volume for all particles: {_nats(last['gain'], last['error'])}"
-        return "nothing learnt", reason, best_epoch
     growth, error = late_growth(table)
     if not found and not exceeds(growth, error, BETTER_SE):
         reason = "the network predicts held-out tilt images no better than the linear model"
@@ -156,10 +156,10 @@ def _is_taught(table: pd.DataFrame) -> bool:
     return "share_of_network" in table
 
 
-def _has_learnt(last: pd.Series) -> bool:
+def _has_learnt(row: pd.Series) -> bool:
     """Tell whether a network without a linear model tells particles apart."""
-    gain, error = last["gain_of_decoder"], last["error_of_decoder"]
-    return exceeds(gain, error, LEARNT_SE) and gain > LEARNT_NATS * last["particles"]
+    gain, error = row["gain_of_decoder"], row["error_of_decoder"]
+    return exceeds(gain, error, LEARNT_SE) and gain > LEARNT_NATS * row["particles"]
 
 
 def _of_particles(last: pd.Series) -> str:
