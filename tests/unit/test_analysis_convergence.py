@@ -164,6 +164,9 @@ def gains(*gain, error=10.0, taught=True):
         (gains(1000, 1300, 1200), "converged"),  # one judgement below the best may be the noise of the steps
         (gains(1000, 1300, 1200, 1150), "overfitting"),
         (gains(1000, 1300, 1200, 1295), "still changing"),
+        # The last two judgements of the three in the last quarter: an excursion.
+        (gains(200, 600, 800, 900, 1000, 1050, 1080, 1090, 1095, 1100, 1050, 1040), "converged"),
+        (gains(200, 600, 800, 900, 1000, 1050, 1080, 1090, 1100, 1060, 1050, 1040), "overfitting"),
         (gains(1000, 1300, 1290, 1285), "converged"),  # 15 ± 14 below the best
         (gains(0, 0, 0), "too few epochs to judge"),
         (gains(0, 0, 0, 0, 0, 0), "converged"),  # the network adds nothing
@@ -196,16 +199,24 @@ def test_growth_compares_means_of_quarters_of_the_epochs():
     assert late_growth(gains(1, 4))[0] == 3
 
 
-def found(text, best=None):
-    return verdict.Verdict(text, [], [], {}, best)
+def found(best, prefers_best):
+    return verdict.Verdict("still changing", [], [], {}, best, prefers_best)
 
 
-def test_the_last_epoch_is_used_unless_the_network_overfits():
+def test_the_last_epoch_is_used_unless_it_is_worse():
     known = [3, 7, 11, 15]
-    assert verdict.epoch_to_use(found("converged", 11), known, 15) == 15
-    assert verdict.epoch_to_use(found("still changing", 11), known, 15) == 15
-    assert verdict.epoch_to_use(found("overfitting", 8), known, 15) == 7
-    assert verdict.epoch_to_use(found("overfitting", 9), known, 15) == 7  # the earlier of two as near
+    assert verdict.epoch_to_use(found(11, False), known, 15) == 15
+    assert verdict.epoch_to_use(found(8, True), known, 15) == 7
+    assert verdict.epoch_to_use(found(9, True), known, 15) == 7  # the earlier of two as near
+    z, none = fakes.latents(50, 3)[0], pd.DataFrame()
+    for table, prefers in [
+        (gains(500, 900, 1300, 1270, taught=False), True),  # 30 ± 10 below the best
+        (gains(500, 900, 1300, 1285, taught=False), False),
+        (gains(500, 900, 1300, 1270), False),  # whose last latents are the best
+        (gains(1000, 1300, 1200, 1150), True),
+        (gains(500, 900, 1300, taught=False), False),
+    ]:
+        assert verdict.judge(z, None, none, none, None, table).prefers_best == prefers
 
 
 def test_gains_are_read_up_to_the_epoch_analysed(tmp_path):
