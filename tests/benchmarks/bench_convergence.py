@@ -8,10 +8,10 @@ correlation, inside of a sphere, of the particles' decoded maps with their true 
 map. For a network that starts from the linear model, the latents of an epoch are those that a training which
 ends there would infer.
 
-"lost" is the accuracy of the chosen epoch, the first called converged or overfitting (else the last), below
-that of the best epoch, in per cent of the latter. An epoch that loses more than 5 % is under-trained; the
-last column counts such epochs that were judged, and those of them that were called converged. Trainings are
-kept in DIR and not repeated.
+"lost" is the accuracy of the chosen epoch below that of the best epoch, in per cent of the latter. Chosen is
+the first epoch called converged or overfitting, else the last, or the best on held-out images until then
+where `lost_again` says so. An epoch that loses more than 5 % is under-trained; the last two columns count
+such epochs that were judged, and those of them that were called converged. Trainings are kept in DIR.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tomohet.particles.store import open_store
 from tomohet.physics.masks import sphere_mask
 from tomohet.simulation.assessment import RoundTruth
 from tomohet.training.batches import ParticleImages
-from tomohet.training.held_out import judge_held_out
+from tomohet.training.held_out import judge_held_out, lost_again
 from tomohet.training.settings import loss_rows
 from tomohet.training.splits import TiltSplit
 from tomohet.training.teaching import teach
@@ -165,9 +165,14 @@ def judged(run: Path, taught: bool) -> dict:
     verdicts = [judge_held_out(table[table["epoch"] <= epoch])[0] for epoch in epochs]
     called = [verdict in ("converged", "overfitting") for verdict in verdicts]
     chosen = called.index(True) if any(called) else len(epochs) - 1
+    verdict = verdicts[chosen]
+    until = table[table["epoch"] <= epochs[chosen]]
+    if lost_again(until):
+        best = until["epoch"].iloc[until["gain_of_decoder"].argmax()]
+        chosen = int(np.argmin(np.abs(np.array(epochs) - best)))
     poor = found < (1 - WITHIN) * found.max()
     return {
-        "called": verdicts[chosen],
+        "called": verdict,
         "at epoch": epochs[chosen],
         "best epoch": epochs[int(found.argmax())],
         "accuracy there": found.max(),

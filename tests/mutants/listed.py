@@ -286,8 +286,9 @@ FURTHER = [
 
 CONVERGENCE = [
     Mutant("training/held_out.py", "if share < SETTLED", "if share < 2 * SETTLED"),
-    Mutant("training/held_out.py", "if not found and not _is_taught(table)", "if not found"),
-    Mutant("training/held_out.py", ".iloc[-FALLEN:].all()", ".any()"),
+    Mutant("training/held_out.py", "gain > LEARNT_NATS * row", "gain > 0 * row"),
+    Mutant("training/held_out.py", ".iloc[-fallen:].all()", ".any()"),
+    Mutant("training/held_out.py", "max(FALLEN, int((_share_done(shown) > 0.75).sum()))", "FALLEN"),
     Mutant("training/held_out.py", "if len(shown) >= WITHOUT_GAIN", "if len(shown)"),
     Mutant("training/untaught.py", "(common - own) / self.noise", "(own - common) / self.noise"),
     Mutant("training/untaught.py", "replace(self.data, rows_per_image=1.0)", "self.data"),

@@ -151,7 +151,7 @@ def test_verdicts():
 def gains(*gain, error=10.0, taught=True):
     table = pd.DataFrame({"epoch": np.arange(len(gain)), "gain_of_decoder": gain, "error_of_decoder": 80.0})
     table = table.assign(change_of_decoder=np.append(np.nan, np.diff(gain)), error_of_change=error)
-    return table.assign(share_of_network=1.0) if taught else table
+    return table.assign(share_of_network=1.0) if taught else table.assign(particles=1000)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,20 @@ def gains(*gain, error=10.0, taught=True):
         (gains(1000, 1300, 1200), "converged"),  # one judgement below the best may be the noise of the steps
         (gains(1000, 1300, 1200, 1150), "overfitting"),
         (gains(1000, 1300, 1200, 1295), "still changing"),
+        # The last two judgements of the three in the last quarter: an excursion.
+        (gains(200, 600, 800, 900, 1000, 1050, 1080, 1090, 1095, 1100, 1050, 1040), "converged"),
+        (gains(200, 600, 800, 900, 1000, 1050, 1080, 1090, 1100, 1060, 1050, 1040), "overfitting"),
         (gains(1000, 1300, 1290, 1285), "converged"),  # 15 ± 14 below the best
         (gains(0, 0, 0), "too few epochs to judge"),
         (gains(0, 0, 0, 0, 0, 0), "converged"),  # the network adds nothing
         (gains(10, 50, 100), "still changing"),  # not yet significant, but its growth is
         (gains(0, 0, 0, taught=False), "nothing learnt"),
         (gains(500, 800, 980, taught=False), "still changing"),
+        (gains(230, 235, 230, taught=False), "nothing learnt"),  # less than three standard errors
+        (gains(0, -100, -200, -300, taught=False), "nothing learnt"),  # nothing that could be lost again
+        (gains(1000, 1300, 1200, 1150, taught=False), "overfitting"),
+        (gains(250, 255, 245, taught=False), "converged"),
+        (gains(250, 255, 245, taught=False).assign(particles=6000), "nothing learnt"),  # 0.04 nats each
         (gains(1000, 1300, 1310, taught=False), "converged"),
         (gains(1000, 1010), "too few epochs to judge"),
         (gains(1000, 1200, 1210).drop(columns="change_of_decoder"), "too few epochs to judge"),
@@ -191,16 +199,24 @@ def test_growth_compares_means_of_quarters_of_the_epochs():
     assert late_growth(gains(1, 4))[0] == 3
 
 
-def found(text, best=None):
-    return verdict.Verdict(text, [], [], {}, best)
+def found(best, prefers_best):
+    return verdict.Verdict("still changing", [], [], {}, best, prefers_best)
 
 
-def test_the_last_epoch_is_used_unless_the_network_overfits():
+def test_the_last_epoch_is_used_unless_it_is_worse():
     known = [3, 7, 11, 15]
-    assert verdict.epoch_to_use(found("converged", 11), known, 15) == 15
-    assert verdict.epoch_to_use(found("still changing", 11), known, 15) == 15
-    assert verdict.epoch_to_use(found("overfitting", 8), known, 15) == 7
-    assert verdict.epoch_to_use(found("overfitting", 9), known, 15) == 7  # the earlier of two as near
+    assert verdict.epoch_to_use(found(11, False), known, 15) == 15
+    assert verdict.epoch_to_use(found(8, True), known, 15) == 7
+    assert verdict.epoch_to_use(found(9, True), known, 15) == 7  # the earlier of two as near
+    z, none = fakes.latents(50, 3)[0], pd.DataFrame()
+    for table, prefers in [
+        (gains(500, 900, 1300, 1270, taught=False), True),  # 30 ± 10 below the best
+        (gains(500, 900, 1300, 1285, taught=False), False),
+        (gains(500, 900, 1300, 1270), False),  # whose last latents are the best
+        (gains(1000, 1300, 1200, 1150), True),
+        (gains(500, 900, 1300, taught=False), False),
+    ]:
+        assert verdict.judge(z, None, none, none, None, table).prefers_best == prefers
 
 
 def test_gains_are_read_up_to_the_epoch_analysed(tmp_path):

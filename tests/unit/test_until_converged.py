@@ -119,14 +119,26 @@ def test_no_end_while_the_fitted_frequencies_grow():
     assert [plan.may_end(epoch) for epoch in range(8)] == [False] * 4 + [True] * 4
 
 
-def test_two_processes_end_at_the_same_epoch(tiny_store, tiny_linear, tmp_path):
-    """A network that learns nothing adds nothing, which the sixth judgement says."""
-    options = (*SMALL, "--init", tiny_linear, "--encoder", "tilts", "-n", 8, "--lr", "1e-12", *UNTIL)
-    options += ("--device", "cpu", "--no-amp")
+SAYS_THE_LEADER = """
+import os, sys
+from tomohet.cli import main
+from tomohet.training import {module}
+leads = os.environ.get("RANK", "0") == "0"
+{module}.reason_to_end = lambda history: "converged: so it is said" if leads and len(history) >= 2 else ""
+main(["train_vae", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("module", ["teaching", "untaught"])
+def test_two_processes_end_where_the_leader_says_so(tiny_store, tiny_linear, tmp_path, monkeypatch, module):
+    monkeypatch.setattr("several_processes.SCRIPTS", tmp_path)
+    (tmp_path / "train_vae.py").write_text(SAYS_THE_LEADER.format(module=module))
+    own = ("--init", tiny_linear) if module == "teaching" else ("--fraction-train", "0.7")
+    options = (*SMALL, *own, "-n", 9, "--device", "cpu", "--no-amp", *UNTIL)
     for size in (1, 2):
         run_processes(size, "train_vae", tiny_store, "-o", tmp_path / str(size), *options)
     lengths = [len(pd.read_csv(tmp_path / str(size) / "loss.csv")) for size in (1, 2)]
-    assert lengths == [6, 6]
+    assert lengths[0] == lengths[1] < 9
 
 
 # ---- a network without a linear model
@@ -136,6 +148,7 @@ def test_test_tilts_end_an_untaught_training(tiny_store, tmp_path, ends_at_secon
     folder = train(tiny_store, tmp_path, "-n", "5", "--fraction-train", "0.7", *UNTIL)
     assert len(pd.read_csv(folder / "loss.csv")) == 2
     table = pd.read_csv(folder / "held_out.csv")
+    assert (table["particles"] == len(open_store(tiny_store).particles)).all()
     assert table["epoch"].tolist() == [0, 1] and table["error_of_change"].iloc[1] > 0
     summary = json.loads((folder / "summary.json").read_text())
     assert "one volume for all particles" in summary["sentence"]

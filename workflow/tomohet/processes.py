@@ -65,9 +65,10 @@ class Processes:
         whole[self.part(n)] = own
         return self.add_up(whole)
 
-    def as_the_leader(self, yes: bool, device: torch.device) -> bool:
-        """Return the leader's `yes` in all processes."""
-        return bool(self.add_up(torch.tensor(float(yes and self.leads), device=device)) > 0)
+    def as_the_leader(self, reason: str, device: torch.device) -> str:
+        """Return a reason in all processes where the leader has one, and "" in all where it has none."""
+        told = self.add_up(torch.tensor(float(bool(reason) and self.leads), device=device))
+        return (reason or "as the leading process says") if told > 0 else ""
 
     def wait(self) -> None:
         """Wait until all processes have called this."""

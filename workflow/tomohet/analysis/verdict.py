@@ -14,7 +14,7 @@ import pandas as pd
 from tomohet.analysis.run_folder import FINAL
 from tomohet.analysis.volume_drift import VolumeDrift, power_beyond
 from tomohet.answers import Answer, Level, Step
-from tomohet.training.held_out import judge_held_out
+from tomohet.training.held_out import judge_held_out, lost_again
 
 SMALL_SHIFT = 0.25  # median movement of a latent relative to the mean movement, over the latents' rms spread
 STABLE_NEIGHBOURS = 0.5  # fraction of nearest neighbours kept
@@ -32,6 +32,7 @@ class Verdict:
     """`text`: one of `ANSWERS`; reasons and numbers.
 
     best : epoch that predicts held-out tilt images best, None where none were held out
+    prefers_best : whether the best epoch is to be used instead of the last
     """
 
     text: str
@@ -39,6 +40,7 @@ class Verdict:
     warnings: list[str]
     metrics: dict[str, float | int | None]
     best: int | None = None
+    prefers_best: bool = False
 
 
 ANSWERS: dict[str, tuple[Level, str]] = {
@@ -77,12 +79,11 @@ def convergence_answer(verdict: str, epoch: int, best: int | None = None, used: 
 
 
 def epoch_to_use(verdict: Verdict, known: list[int], last: int) -> int:
-    """Choose the epoch to analyse: the last, or, where the network overfits, the best on held-out images.
+    """Choose the epoch to analyse: the last, or, where that is worse, the best on held-out images.
 
-    The latents of later epochs are never worse while the gain still rises or rests. Of the epochs `known`,
-    which have latents, the one nearest to the best counts.
+    Of the epochs `known`, which have latents, the one nearest to the best counts.
     """
-    if verdict.text != "overfitting" or verdict.best is None:
+    if not verdict.prefers_best or verdict.best is None:
         return last
     best = verdict.best
     return min(known, key=lambda epoch: (abs(epoch - best), epoch))
@@ -146,7 +147,8 @@ def judge(
     if held_out is not None:
         text, reason, best = judge_held_out(held_out)
         metrics["best_epoch"] = best
-        return Verdict(text, [reason, *reasons], warnings, metrics, best)
+        prefers_best = text == "overfitting" or lost_again(held_out)
+        return Verdict(text, [reason, *reasons], warnings, metrics, best, prefers_best)
     if metrics["active_dimensions"] == 0:
         reasons.insert(
             0, "no latent dimension is used: all particles have the same latent (posterior collapse)"

@@ -181,7 +181,7 @@ class Teaching:
     def _reason_to_end(self, row: dict) -> str:
         """Say why the training may end with this judgement, as the leading process finds; else ""."""
         reason = reason_to_end([*self._before(row["epoch"]), row])
-        return reason if self.fitted.processes.as_the_leader(bool(reason), self.linear.device) else ""
+        return self.fitted.processes.as_the_leader(reason, self.linear.device)
 
     @torch.no_grad()
     def _scale_network(self) -> dict:

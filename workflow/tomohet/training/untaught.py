@@ -73,7 +73,7 @@ class UntaughtJudge:
         started = time.monotonic()
         self.model.eval()
         gain = self._gain(self.unseen.limited(max_frequency))
-        row = {"epoch": epoch, "gain_of_decoder": gain.sum().item()}
+        row = {"epoch": epoch, "particles": self._particles(), "gain_of_decoder": gain.sum().item()}
         row |= {"error_of_decoder": standard_error(gain).item()} | paired_change(self.judged, gain)
         self.judged = gain
         self.history = [past for past in self.history if past["epoch"] < epoch] + [row]
@@ -81,7 +81,7 @@ class UntaughtJudge:
         log.info("test tilts (judged in %.1f s): %s", time.monotonic() - started, said)
         processes = self.fitted.processes
         reason = reason_to_end(self.history) if may_end and not self.calendar.is_last(epoch) else ""
-        reason = reason if processes.as_the_leader(bool(reason), self.fitted.device) else ""
+        reason = processes.as_the_leader(reason, self.fitted.device)
         if processes.leads:
             write_held_out(self.folder, self.history, reason)
         return reason
@@ -94,6 +94,11 @@ class UntaughtJudge:
         """Continue from a `state`; a training from before there was one is judged from here on."""
         if state is not None:
             self.history, self.judged, self.noise = state["history"], state["judged"], state["noise"]
+
+    def _particles(self) -> int:
+        """Count the particles with held-out images; copies of one count once."""
+        present = np.flatnonzero(self.unseen.tilts > 0)
+        return len(present if self.source is None else np.unique(self.source.cpu().numpy()[present]))
 
     @torch.no_grad()
     def _gain(self, images: ParticleImages) -> Tensor:
