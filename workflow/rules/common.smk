@@ -147,7 +147,7 @@ def selection(wildcards):
     """What chooses the particles of a round, as options of `select`."""
     given = ROUNDS[wildcards.round]
     parent = [] if given.get("parent") is None else ["--parent", given["parent"]]
-    return shlex.join(parent) + " " + selection_line(given)
+    return f"{shlex.join(parent)} {selection_line(given)}"
 
 
 def counted_particles(wildcards, input):

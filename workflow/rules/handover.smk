@@ -24,5 +24,4 @@ rule handover:
     params:
         folder=lambda wildcards, input: str(Path(input.particles).parents[1]),
     shell:
-        "logged {log:q} {resources.attempt}"
-        " tomohet handover {params.folder:q} -o {output:q}"
+        "logged {log:q} {resources.attempt}" " tomohet handover {params.folder:q} -o {output:q}"
