@@ -31,6 +31,8 @@ def drawn(bench: Bench, kinds: Sequence[str], seed: int) -> Iterator[Fault]:
     """Faults of all kinds in turn, each kind's stages and files in a random order, without end."""
     while True:
         turns = [_of_kind(bench, kind, seed) for kind in kinds]
+        if not any(turns):
+            raise ValueError(f"no stage of {[job.name for job in bench.jobs]} can have a fault of {kinds}")
         for faults in zip(*turns, strict=False):
             yield from faults
         seed += 1

@@ -115,8 +115,10 @@ def _stage(block: str) -> Stage:
         return tuple(dict.fromkeys(line[1].split(", "))) if line else ()
 
     rule = re.match(r"(?:local)?rule (\w+):", block)
-    shell = re.search(r"^Shell command: (\(?tomohet [^\n]*?)\)? 2>&1", block, re.M)
-    words = [shlex.split(part)[1:] for part in shell[1].strip("(").split(" && ")] if shell else []
+    # `logged LOG ATTEMPT tomohet ...`, or a function of several commands that is run in this way.
+    shell = re.search(r"^Shell command: (?:\w+\(\) \{ (.*); \};|logged .*?(?=tomohet )(.*)$)", block, re.M)
+    text = (shell[1] or shell[2]) if shell else ""
+    words = [shlex.split(part)[1:] for part in text.split(" && ")] if text else []
     round_ = re.search(r"wildcards: round=(\w+)", block)
     return Stage(
         rule[1] if rule else "",
