@@ -41,7 +41,7 @@ LEAST = {
     "handover": (2000, 30),
     "propose": (6000, 120),
     "assess": (4000, 60),
-    "lineage": (1000, 10),
+    "lineage": (2000, 10),
     "report": (4000, 30),
 }
 
