@@ -125,7 +125,7 @@ def _nearest(
             not one.dataset,
             one.dataset != dataset,
             one.device != machine.device,
-            abs(log(one.work / amount)),
+            abs(log(one.work / max(amount, 1e-9))),  # a round may be without particles
         )
 
     return min((one for one in known if one.stage == stage), key=rank)
