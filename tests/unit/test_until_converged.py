@@ -170,7 +170,7 @@ def test_judging_does_not_change_an_untaught_training(tiny_store, tmp_path, monk
 
 def test_gain_of_own_volumes_by_hand(tiny_store, tmp_path):
     """The misfit's decrease from the mean latent's volume, over the noise variance."""
-    folder = train(tiny_store, tmp_path, "--fraction-train", "0.7", "--lr", "0.03", "-n", "4")
+    folder = train(tiny_store, tmp_path, "--fraction-train", "0.7", "--lr", "0.005", "-n", "4")
     settings, store = read_vae_settings(folder / "config.pkl"), open_store(tiny_store)
     model = load_vae(folder / "weights.pkl", settings)
     everyone = np.arange(len(store.particles))
