@@ -9,7 +9,7 @@ from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.state_choice import choose_states
 from tomohet.linear.state_stability import StateStability, state_stability
 
-MOST = 6
+MOST = 4
 
 
 def split_of(points: np.ndarray, n: int, information: float, seed: int = 0) -> SplitLikelihood:
@@ -52,8 +52,8 @@ def test_faint_states_have_a_wide_range():
 
 def test_identical_particles_are_one_state_in_bootstraps_too():
     """A particle that a bootstrap draws twice is no second witness: its copies share their noise."""
-    found = [stability(split_of(np.zeros((1, 2)), 120, 10, seed), seed) for seed in range(3)]
-    assert [one.range[0] for one in found] == [1, 1, 1]
+    found = [stability(split_of(np.zeros((1, 2)), 80, 10, seed), seed) for seed in range(2)]
+    assert [one.range[0] for one in found] == [1, 1]
     assert np.mean(np.concatenate([one.numbers for one in found]) > 1) <= 0.1
 
 
