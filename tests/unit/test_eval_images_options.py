@@ -135,7 +135,7 @@ def test_multigpu_starts_a_copy_on_every_gpu(monkeypatch):
     started = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr("tomohet.commands.eval_images.device_of", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(processes, "start_copies", lambda n: started.append(n) or 0)
+    monkeypatch.setattr(processes, "start_copies", lambda n, node: started.append(n) or 0)
     with pytest.raises(DoneByCopies) as ended:
         run(
             "eval_images",

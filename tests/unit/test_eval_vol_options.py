@@ -247,7 +247,7 @@ def test_multigpu_starts_a_copy_on_every_gpu(monkeypatch):
     started = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr("tomohet.commands.eval_vol.device_of", lambda name: torch.device("cuda"))
-    monkeypatch.setattr(processes, "start_copies", lambda n: started.append(n) or 0)
+    monkeypatch.setattr(processes, "start_copies", lambda n, node: started.append(n) or 0)
     with pytest.raises(DoneByCopies) as ended:
         run("eval_vol", "-w", "weights.pkl", "-c", "config.pkl", "-o", "volumes", "--multigpu")
     assert started == [3] and ended.value.status == 0
