@@ -155,6 +155,21 @@ def test_what_has_not_run_is_not_mentioned(results):
     assert "MAVEn" not in methods_text(results)
 
 
+def test_all_steps_of_a_selection_are_told(results):
+    file = results / "bound" / "subset" / "summary.json"
+    steps = [{"text": "query x > 1", "n_left": 30}, {"text": "sample 9 (seed 0)", "n_left": 9}]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"query": "x > 1", "steps": steps}))
+    assert "left after these steps: `query x > 1`; `sample 9 (seed 0)`" in methods_text(results)
+
+
+def test_a_training_that_may_end_early_had_at_most_its_epochs(results):
+    file = results / "all" / "train_vae" / "config.yaml"
+    told = yaml.safe_load(file.read_text())
+    told["training_args"]["until"] = "converged"
+    file.write_text(yaml.safe_dump(told))
+    assert "trained for at most 51 epochs" in methods_text(results)
+
+
 def test_poses_that_came_back_are_told(results):
     told = {
         "file": "back.star",

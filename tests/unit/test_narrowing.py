@@ -10,8 +10,10 @@ import pytest
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_indices
 from tomohet.options import SelectOptions
+from tomohet.rounds.flags import query_of_all, selection_words
 from tomohet.rounds.narrowing import chosen_in_steps, confidence_columns, counted_by_group
 from tomohet.rounds.particle_lists import labels_of, listed_particles, n_listed
+from tomohet.rounds.select import columns_of
 from tomohet.rounds.sizes import Sizes, _at_most
 
 TABLE = pd.DataFrame(
@@ -192,3 +194,29 @@ def test_the_estimate_knows_what_a_sample_and_a_list_leave(tmp_path):
     found = _at_most(parent, {"indices": listed, "tomograms": ["a"]})
     assert (found.particles, found.most) == (30, True)
     assert _at_most(parent, {"exclude": "a > 1"}).most and not _at_most(parent, {}).most
+
+
+def test_a_rounds_choice_is_told_in_words():
+    given = {"select": "pc1 > 0", "tomograms": ["TS_1", "TS_2"], "exclude": "kmeans == 3", "sample": 9}
+    assert selection_words(given | {"sample_seed": 4}) == (
+        "pc1 > 0; tomograms TS_1, TS_2; exclude kmeans == 3; sample 9; sample_seed 4"
+    )
+    assert selection_words({"parent": "all", "sample_seed": 0}) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "columns"),
+    [
+        ({"select": "x_A > 0"}, {"x_A"}),
+        ({"select": "x_A > 0", "exclude": "maven_S1 > 0.5"}, {"x_A", "maven_S1"}),
+        ({"select": "x_A > 0", "exclude": "others.pkl"}, None),
+        ({"select": "x_A > 0", "min_confidence": 0.9}, None),
+        ({"indices": "own.pkl"}, None),
+        ({"labels": "own.csv", "keep": ["a"]}, None),
+        ({"tomograms": ["TS_1"]}, None),
+    ],
+)
+def test_whether_images_chose_a_round_depends_on_all_its_keys(given, columns):
+    """`support` leaves out the control by held-out tilts only where no image went into the choice."""
+    query = query_of_all(given)
+    assert (None if query is None else columns_of(query)) == columns

@@ -17,7 +17,7 @@ if WORKFLOW not in sys.path:
 
 from tomohet.errors import InputError
 from tomohet.rounds.config import complete_config
-from tomohet.rounds.flags import command_line, selection_line
+from tomohet.rounds.flags import command_line, query_of_all, selection_line
 from tomohet.rounds.inputs import linked_files, named_files, selection_files, stack_digest
 from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
 from tomohet.rounds.machines import of_one_machine, of_training
@@ -195,8 +195,8 @@ def of_parent(*paths):
 
 
 def query(wildcards):
-    """The query of a round as an option; nothing for a round of indices or of all particles."""
-    asked = ROUNDS[wildcards.round].get("select")
+    """What chose a round's particles as an option, where queries alone did."""
+    asked = query_of_all(ROUNDS[wildcards.round])
     return shlex.join([] if asked is None else ["--query", asked])
 
 

@@ -175,7 +175,7 @@ def slices_montage(
 ) -> Figure:
     """Draw central xy and xz sections of many volumes [z,y,x].
 
-    All are on one grey scale (arbitrary units), or each is on its own; `diverging`: blue to red about zero.
+    All are on one scale (arbitrary units), or each is on its own; `diverging`: blue to red about zero.
     """
     # One image in one pair of axes: separate axes for each volume take ten times as long to draw.
     columns = min(columns, len(volumes))
@@ -188,9 +188,11 @@ def slices_montage(
         ranges[:] = ranges[:, 0].min(), ranges[:, 1].max()
     side = tiles[0].shape[0]
     high, wide = 1.3 * side, 2.15 * side  # a tile with its title and gap
-    width_in, height_in = 2.4 * columns, 2.4 * rows * high / wide + 0.45
+    tiles_in, height_in = 2.4 * columns, 2.4 * rows * high / wide + 0.45
+    width_in = max(tiles_in, 0.075 * len(title))  # the title needs room above few tiles
     fig = Figure(figsize=(width_in, height_in))
-    ax = fig.add_axes((0, 0, 1, 1 - 0.45 / height_in))
+    margin = (1 - tiles_in / width_in) / 2
+    ax = fig.add_axes((margin, 0, 1 - 2 * margin, 1 - 0.45 / height_in))
     ax.set_axis_off()
     for number, (tile, name, (low, top)) in enumerate(zip(tiles, titles, ranges, strict=True)):
         left, upper = wide * (number % columns), high * (number // columns) + 0.27 * side
@@ -206,7 +208,8 @@ def slices_montage(
         ax.plot((middle, middle), (upper, upper + side), color="0.5" if diverging else "white", lw=0.8)
         ax.text(middle, upper - 0.04 * side, name, ha="center", va="bottom", fontsize=7.5)
     ax.set(xlim=(-0.05 * side, wide * columns), ylim=(high * rows, 0))
-    scale = "each on its own scale" if own_scale else "one grey scale"
+    kind = "colour" if diverging else "grey"
+    scale = "each on its own scale" if own_scale else f"one {kind} scale"
     fig.text(0.5, 1 - 0.06 / height_in, title, ha="center", va="top", fontsize=10)
     fig.text(
         0.5, 1 - 0.26 / height_in, f"central sections xy | xz, {scale}", ha="center", va="top", fontsize=8

@@ -142,6 +142,7 @@ def drawing(options: Subtomo2chimeraxOptions, chosen: np.ndarray, n: int) -> Dra
         decoder = load_model(options.weights, options.config, device_of(options.device))
 
     def draw_own(folder: Path, here: pd.DataFrame, labels: Labels, rows: np.ndarray) -> str:
+        """Write every particle's own map; return the commands that open them."""
         z = None if latents is None else latents[rows]
         maps = own_volumes(options, folder, decoder, z, len(rows))
         volume, pixel_size_A = read_map(folder / maps[0])

@@ -9,6 +9,7 @@ from tomohet.errors import InputError
 from tomohet.files.volume_list import listed_volumes
 from tomohet.report.reading import Reader, numbered
 from tomohet.rounds import layout
+from tomohet.rounds.flags import selection_words
 from tomohet.rounds.tree import RESERVED
 
 STAGES = [stage for stage in (*layout.ROUND_STAGES, *layout.AFTER_TABLE) if stage.title]
@@ -24,6 +25,7 @@ class Round:
     folder: Path
     parent: str | None
     query: str | None
+    chosen_by: str
     n_particles: int | None
     stages: dict[str, bool]
     particles: pd.DataFrame | None
@@ -150,6 +152,7 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
     }
     wanted = _mapping(_mapping(config.get("rounds")).get(folder.name))
     subset = summaries[layout.SUBSET.name]
+    query = wanted.get("select", subset.get("query", subset.get("select")))
     particles = reader.parquet(folder / layout.TABLE)
     if particles is None:
         particles = reader.parquet(layout.ANALYZE.path(folder, layout.ANALYZE.by_particle))
@@ -157,7 +160,8 @@ def _round(reader: Reader, folder: Path, config: dict) -> Round:
         name=folder.name,
         folder=folder,
         parent=wanted.get("parent", subset.get("parent")),
-        query=wanted.get("select", subset.get("query", subset.get("select"))),
+        query=query,
+        chosen_by=selection_words(wanted) or str(query or ""),
         n_particles=_count(subset, particles),
         stages=stages,
         particles=particles,

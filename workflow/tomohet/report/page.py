@@ -149,7 +149,7 @@ def homogeneous_context(found: Results, reader: Reader, blobs: Blobs) -> dict | 
     path = found.homogeneous_map
     if path is None and found.homogeneous_fsc is None:
         return None
-    if any(round_.query is None and round_.map for round_ in found.rounds):
+    if any(not round_.chosen_by and round_.map for round_ in found.rounds):
         return None
     caption = [{"label": "Consensus map", "note": "all particles"}]
     return {

@@ -54,7 +54,7 @@ def round_context(round_: Round, rounds: list[Round], reader: Reader, blobs: Blo
         "name": round_.name,
         "id": f"round-{round_.name}",
         "parent": round_.parent if round_.parent in {r.name for r in rounds} else None,
-        "query": round_.query,
+        "chosen_by": round_.chosen_by,
         "differ": verdict(round_),
         "support": support(round_),
         "depth": depth_of(round_, rounds),

@@ -4,7 +4,7 @@ import shlex
 
 from tomohet.options import SelectOptions
 from tomohet.options.command_line import flags_of
-from tomohet.options.selection import Selection
+from tomohet.options.selection import Selection, is_particle_list
 from tomohet.rounds.schema import keys_of
 
 
@@ -47,3 +47,27 @@ def selection_line(given: dict) -> str:
             words.append(flags_of(name, SelectOptions.model_fields[name])[-1])
             words += [str(entry) for entry in (value if isinstance(value, list) else [value])]
     return shlex.join(words)
+
+
+def selection_words(given: dict) -> str:
+    """Say how a round's particles are chosen, by its query and the other keys; "" for all particles."""
+    said = [str(given["select"])] if given.get("select") else []
+    for name in Selection.model_fields:
+        value = given.get(name)
+        if value is not None and (name != "sample_seed" or given.get("sample") is not None):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            said.append(f"{name} {text}")
+    return "; ".join(said)
+
+
+def query_of_all(given: dict) -> str | None:
+    """Join the queries that choose a round's particles; None where something else chooses as well.
+
+    What chose the particles of a list or of labels is not known, and confidences come from the images.
+    """
+    excluded = given.get("exclude")
+    if any(given.get(name) is not None for name in ("indices", "labels", "min_confidence")):
+        return None
+    if not given.get("select") or (excluded and is_particle_list(excluded)):
+        return None
+    return f"({given['select']}) and not ({excluded})" if excluded else given["select"]

@@ -15,6 +15,7 @@ import numpy as np
 from tomohet.errors import InputError
 from tomohet.files.pickles import load_indices
 from tomohet.files.text import read_json, read_yaml
+from tomohet.rounds.flags import selection_words
 from tomohet.rounds.layout import (
     CONFIG,
     CONVERGENCE,
@@ -50,9 +51,9 @@ def read_lineage(results: str | Path) -> dict[str, Any]:
 
     Return a mapping for JSON: `dataset`, `config_digest`, `store_digest`, `inputs` (path -> SHA-256),
     `poses_from` (what `prepare --poses-from` recorded), `versions` (of tomohet and Python in the logs),
-    `resolution_A` of all particles, `commands`, and `rounds`: name -> parent, select, indices, n_particles,
-    n_parent, first and last particle, resolution_A, verdicts, seeds, digests, commands. Particles are
-    ordinals in the store; resolutions are in Å (FSC 0.143).
+    `resolution_A` of all particles, `commands`, and `rounds`: name -> parent, select, indices,
+    chosen_by, n_particles, n_parent, first and last particle, resolution_A, verdicts, seeds, digests,
+    commands. Particles are ordinals in the store; resolutions are in Å (FSC 0.143).
 
     Raises InputError when the folder has no configuration, or a file in it is damaged.
     """
@@ -119,6 +120,7 @@ def _round(folder: Path, name: str, config: dict[str, Any]) -> dict[str, Any]:
         "parent": given.get("parent"),
         "select": given.get("select"),
         "indices": given.get("indices"),
+        "chosen_by": selection_words(given),
         "n_particles": counts.get("n_particles"),
         "n_parent": counts.get("n_parent"),
         "first_particle": int(chosen[0]) if len(chosen) else None,

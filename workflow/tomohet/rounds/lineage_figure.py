@@ -59,7 +59,7 @@ def rows(lineage: dict[str, Any]) -> dict[str, float]:
 
 def query_of(found: dict[str, Any]) -> str:
     """Say in a few words how a round was chosen."""
-    return found["select"] or (f"indices of {Path(found['indices']).name}" if found["indices"] else "all")
+    return found["chosen_by"] or "all"
 
 
 def lines_of(found: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from tomohet.rounds.layout import (
     SIREN,
     STATES,
     SUBSET,
+    SUPPORT,
     TRAIN_VAE,
     VALIDATION,
 )
@@ -31,6 +32,11 @@ from tomohet.rounds.lineage import read_lineage
 from tomohet.rounds.quoting import Evidence, Quoted
 
 GOLD_STANDARD = "0.143"  # threshold of the FSC in `reconstruction.json`: a definition, not a result
+# The file of a round's stage that has its numbers, by the stage's name; UMAP is a part of `analyze`.
+SUMMARIES = {
+    stage.name: f"{stage.folder}/{stage.summary}"
+    for stage in (SUBSET, LINEAR, STATES, ANALYZE, ANALYZE_VOLUMES, SIREN, MAVEN, HALF_MAPS, SUPPORT)
+} | {TRAIN_VAE.name: f"{TRAIN_VAE.folder}/config.yaml", "umap": f"{ANALYZE.folder}/umap.pkl"}
 # What a methods section cites for each stage.
 CITATIONS = {
     LINEAR.name: "Tipping & Bishop (1999), J. R. Stat. Soc. B 61:611: probabilistic PCA.",
@@ -101,33 +107,30 @@ def _of_dataset(evidence: Evidence) -> str:
 
 def _of_round(evidence: Evidence, name: str) -> str:
     """Describe a round by the stages that have run; "" before its particles are selected."""
-    sentences: tuple[Callable[[Evidence, str], str], ...] = (
-        _selection, _linear, _states, _network, _analysis, _volumes, _siren, _maven, _half_maps,
-    )  # fmt: skip
-    if not evidence.has(f"{name}/{SUBSET.folder}/{SUBSET.summary}"):
+    if not evidence.has(f"{name}/{SUMMARIES[SUBSET.name]}"):
         return ""
-    return " ".join(filter(None, (sentence(evidence, name) for sentence in sentences)))
+    said = (
+        sentence(evidence, name, f"{name}/{SUMMARIES[stage]}")
+        for stage, sentence in SENTENCES.items()
+        if evidence.has(f"{name}/{SUMMARIES[stage]}")
+    )
+    return " ".join(filter(None, said))
 
 
-def _selection(evidence: Evidence, name: str) -> str:
-    file = f"{name}/{SUBSET.folder}/{SUBSET.summary}"
+def _selection(evidence: Evidence, name: str, file: str) -> str:
     number = _quoting(evidence, file)
     parent, query = evidence.value(file, "parent"), evidence.value(file, "query")
     source = f"round {parent}" if parent else "the dataset"
-    if query:
-        return (
-            f"**Round {name}** has the {number('n_particles')} of {number('n_parent')} particles of {source} "
-            f"for which `{query}` is true."
-        )
-    listed = evidence.value(file, "indices")
-    by = f", listed in {Path(listed).name}" if listed else ""
-    return f"**Round {name}** has {number('n_particles')} of {number('n_parent')} particles of {source}{by}."
+    steps = [step["text"] for step in evidence.value(file, "steps") or ()]
+    counted = f"{number('n_particles')} of {number('n_parent')} particles of {source}"
+    if query and steps in ([], [f"query {query}"]):
+        return f"**Round {name}** has the {counted} for which `{query}` is true."
+    by = f", left after these steps: {'; '.join(f'`{step}`' for step in steps)}" if steps else ""
+    return f"**Round {name}** has {counted}{by}."
 
 
-def _linear(evidence: Evidence, name: str) -> str:
-    file, settings = f"{name}/{LINEAR.folder}/{LINEAR.summary}", f"{name}/{LINEAR.folder}/config.yaml"
-    if not evidence.has(file):
-        return ""
+def _linear(evidence: Evidence, name: str, file: str) -> str:
+    settings = f"{name}/{LINEAR.folder}/config.yaml"
     said = (
         "A linear latent model (probabilistic principal component analysis of the tilt images) was fitted "
         f"with {evidence.quote(file, 'zdim')} components (seed {evidence.quote(settings, 'seed')})"
@@ -143,21 +146,17 @@ def _linear(evidence: Evidence, name: str) -> str:
     return f"{said}. {_verdict(evidence, file)}"
 
 
-def _states(evidence: Evidence, name: str) -> str:
-    file = f"{name}/{STATES.folder}/{STATES.summary}"
-    if not evidence.has(file):
-        return ""
+def _states(evidence: Evidence, name: str, file: str) -> str:
     return f"{evidence.quote(file, 'n_states')} discrete states were fitted. {_verdict(evidence, file)}"
 
 
-def _network(evidence: Evidence, name: str) -> str:
-    file, chosen = f"{name}/{TRAIN_VAE.folder}/config.yaml", f"{name}/{CONVERGENCE.folder}/convergence.json"
-    if not evidence.has(file):
-        return ""
+def _network(evidence: Evidence, name: str, file: str) -> str:
+    chosen = f"{name}/{CONVERGENCE.folder}/convergence.json"
+    at_most = "at most " if evidence.value(file, "training_args/until") == "converged" else ""
     number = _quoting(evidence, file)
     said = (
         f"A network with {number('model_args/zdim')} latent dimensions and {number('model_args/players')} "
-        f"hidden decoder layers of {number('model_args/pdim')} units was trained for "
+        f"hidden decoder layers of {number('model_args/pdim')} units was trained for {at_most}"
         f"{number('training_args/n')} epochs (batch size {number('training_args/B')}, learning rate "
         f"{number('training_args/lr', '{:g}')}, seed {number('seed')})."
     )
@@ -171,34 +170,22 @@ def _network(evidence: Evidence, name: str) -> str:
     return said
 
 
-def _analysis(evidence: Evidence, name: str) -> str:
-    file = f"{name}/{ANALYZE.folder}/{ANALYZE.summary}"
-    if not evidence.has(file):
-        return ""
+def _analysis(evidence: Evidence, name: str, file: str) -> str:
     return f"Latents were grouped by k-means into {evidence.quote(file, 'kmeans/clusters')} clusters."
 
 
-def _volumes(evidence: Evidence, name: str) -> str:
-    file = f"{name}/{ANALYZE_VOLUMES.folder}/{ANALYZE_VOLUMES.summary}"
-    if not evidence.has(file):
-        return ""
+def _volumes(evidence: Evidence, name: str, file: str) -> str:
     return (
         f"{evidence.quote(file, 'volumes')} volumes were decoded and grouped into "
         f"{evidence.quote(file, 'kmeans/clusters')} clusters of maps."
     )
 
 
-def _siren(evidence: Evidence, name: str) -> str:
-    file = f"{name}/{SIREN.folder}/{SIREN.summary}"
-    if not evidence.has(file):
-        return ""
+def _siren(evidence: Evidence, name: str, file: str) -> str:
     return f"SIREn found {evidence.quote(file, 'n_blocks')} structural blocks in these volumes."
 
 
-def _maven(evidence: Evidence, name: str) -> str:
-    file = f"{name}/{MAVEN.folder}/{MAVEN.summary}"
-    if not evidence.has(file):
-        return ""
+def _maven(evidence: Evidence, name: str, file: str) -> str:
     at = (
         f" at a resolution of {evidence.quote(file, 'resolution_A', '{:.3g}')} Å"
         if evidence.value(file, "resolution_A")
@@ -207,15 +194,20 @@ def _maven(evidence: Evidence, name: str) -> str:
     return f"MAVEn measured occupancies of {evidence.quote(file, 'n_units')} units{at}."
 
 
-def _half_maps(evidence: Evidence, name: str) -> str:
-    file = f"{name}/{HALF_MAPS.folder}/{HALF_MAPS.summary}"
-    if not evidence.has(file):
-        return ""
+def _half_maps(evidence: Evidence, name: str, file: str) -> str:
     return (
         f"Half maps of the {evidence.quote(file, 'n_particles')} particles "
         f"({evidence.quote(file, 'n_images')} tilt images), reconstructed without the network, agree to "
         f"{evidence.quote(file, 'resolution_A', '{:.1f}')} Å."
     )
+
+
+def _support(evidence: Evidence, name: str, file: str) -> str:
+    sentence = evidence.value(file, "sentence")
+    if not sentence:
+        return ""
+    evidence.quoted.append(Quoted(f"“{sentence}”", file, "sentence"))
+    return f"The comparison with random subsets and held-out tilts: “{sentence}”"
 
 
 def _reproduction(evidence: Evidence, lineage: dict[str, Any]) -> str:
@@ -247,17 +239,23 @@ def _verdict(evidence: Evidence, file: str) -> str:
 
 def _ran(evidence: Evidence, lineage: dict[str, Any], stage: str) -> bool:
     """Tell whether a stage has run in any round."""
-    files = {
-        LINEAR.name: f"{LINEAR.folder}/{LINEAR.summary}",
-        TRAIN_VAE.name: f"{TRAIN_VAE.folder}/config.yaml",
-        "umap": f"{ANALYZE.folder}/umap.pkl",
-        SIREN.name: f"{SIREN.folder}/{SIREN.summary}",
-        MAVEN.name: f"{MAVEN.folder}/{MAVEN.summary}",
-        HALF_MAPS.name: f"{HALF_MAPS.folder}/{HALF_MAPS.summary}",
-    }
-    return any(evidence.has(f"{name}/{files[stage]}") for name in lineage["rounds"])
+    return any(evidence.has(f"{name}/{SUMMARIES[stage]}") for name in lineage["rounds"])
 
 
 def _quoting(evidence: Evidence, file: str) -> Callable[..., str]:
     """Return a function that quotes the keys of one file."""
     return lambda key, form="{:,}": evidence.quote(file, key, form)
+
+
+SENTENCES: dict[str, Callable[[Evidence, str, str], str]] = {
+    SUBSET.name: _selection,
+    LINEAR.name: _linear,
+    STATES.name: _states,
+    TRAIN_VAE.name: _network,
+    ANALYZE.name: _analysis,
+    ANALYZE_VOLUMES.name: _volumes,
+    SIREN.name: _siren,
+    MAVEN.name: _maven,
+    HALF_MAPS.name: _half_maps,
+    SUPPORT.name: _support,
+}
