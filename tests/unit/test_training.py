@@ -19,6 +19,7 @@ from tomohet.particles.store import open_store
 from tomohet.training.batches import ParticleImages
 from tomohet.training.homogeneous import train_nn
 from tomohet.training.latents import infer_latents
+from tomohet.training.loop import Training
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -93,6 +94,23 @@ def test_finished_training_goes_on_with_more_epochs(tiny_store, tmp_path):
     ours, theirs = (read_weights(f / "weights.pkl")["model_state_dict"] for f in (through, parts))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert len(pd.read_csv(parts / "loss.csv")) == 3
+
+
+def test_a_training_that_died_in_its_first_epoch_is_continued(base_run, tiny_store, tmp_path, monkeypatch):
+    """The epoch's results are there, and no checkpoint after them: they are written again, not moved aside."""
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_write_losses", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            train(tiny_store, tmp_path)
+    assert (tmp_path / "weights.0.pkl").is_file()
+    train(tiny_store, tmp_path)
+    assert not list(tmp_path.glob("superseded.*"))
+    ours, theirs = (read_weights(f / "weights.pkl")["model_state_dict"] for f in (base_run, tmp_path))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_weights_of_an_epoch_can_be_continued(tiny_store, tmp_path):

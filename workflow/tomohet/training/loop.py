@@ -174,6 +174,8 @@ class Training:
         diverges.
         """
         total = self.plan.epochs * len(self.images)
+        if self.position == Position():
+            self._save()  # a run that dies before its second checkpoint leaves files to continue, not to move
         with (
             stop_requests() as request,
             track(total=total, unit="particles", description="training") as progress,
