@@ -10,8 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+
+from tomohet.files.pickles import load_latents
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_CONFIG = {
@@ -189,14 +192,17 @@ TWO_NODES = {
 }
 
 
-def test_a_training_runs_on_two_nodes_as_on_one(checkout, home):
-    losses = {}
+def test_linear_model_and_training_run_on_two_nodes_as_on_one(checkout, home):
+    losses, latents = {}, {}
     for name, changed in (("two", {}), ("one", {"dataset": "one", "gpus": 1})):
         (checkout / "config" / "config.yaml").write_text(yaml.safe_dump(TWO_NODES | changed))
         run(["snakemake", "--profile", "slurm", f"results/{name}/all/train_vae/weights.pkl"], checkout, home)
         folder = checkout / f"results/{name}/all/train_vae"
-        log = (folder / "run.log").read_text()
-        assert f"{2 if name == 'two' else 1} processes on cpu" in log
+        for stage in ("linear", "train_vae"):
+            log = (checkout / f"results/{name}/all/{stage}/run.log").read_text()
+            assert f"{2 if name == 'two' else 1} processes on cpu" in log
+        latents[name] = load_latents(checkout / f"results/{name}/all/linear/z.train.pkl")[0]
         table = (folder / "loss.csv").read_text().splitlines()
         losses[name] = float(dict(zip(*(line.split(",") for line in table[:2]), strict=True))["total"])
     assert losses["two"] == pytest.approx(losses["one"], rel=1e-4)
+    np.testing.assert_allclose(latents["two"], latents["one"], atol=1e-3 * abs(latents["one"]).max())

@@ -1,9 +1,9 @@
-"""GPUs that jobs ask for: of one machine, and for a training of several."""
+"""GPUs that jobs ask for: of one machine, and for the linear model and a training of several."""
 
 import pytest
 
 from tomohet.rounds.config import config_mistakes
-from tomohet.rounds.machines import of_one_machine, of_training
+from tomohet.rounds.machines import of_one_machine, of_several_machines
 
 
 def config(gpus, each=None):
@@ -12,15 +12,15 @@ def config(gpus, each=None):
 
 @pytest.mark.parametrize(("gpus", "each"), [(0, None), (0, 4), (1, None), (4, None), (4, 4), (2, 4)])
 def test_on_one_machine_all_stages_ask_for_the_same(gpus, each):
-    found = of_training(config(gpus, each))
+    found = of_several_machines(config(gpus, each))
     assert found == of_one_machine(config(gpus, each))
     assert found.resources == {"cards": gpus} | ({"gpu": gpus, "nodes": 1} if gpus else {})
     assert found.several == ("--multigpu" if gpus > 1 else "")
     assert found.launcher == ""
 
 
-def test_a_training_asks_for_whole_machines_and_starts_once_on_each():
-    found = of_training(config(16, 8))
+def test_a_stage_of_several_asks_for_whole_machines_and_starts_once_on_each():
+    found = of_several_machines(config(16, 8))
     assert found.resources == {
         "cards": 0,
         "gpu": 16, "nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": "srun", "cpus_per_task": 16,
@@ -42,7 +42,7 @@ def test_the_plugin_turns_the_request_into_whole_machines():
     class Resources(dict):
         __getattr__ = dict.__getitem__
 
-    job = SimpleNamespace(resources=Resources(of_training(config(16, 8)).resources), threads=2)
+    job = SimpleNamespace(resources=Resources(of_several_machines(config(16, 8)).resources), threads=2)
     names = ("run_uuid", "slurm_logfile", "comment_str", "account", "partition", "workdir")
     words = submit.get_submit_command(job, dict.fromkeys(names, "x")).split()
     for word in ("--nodes=2", "--ntasks=2", "--cpus-per-task=16", "--gpus-per-node=8"):

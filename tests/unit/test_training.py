@@ -97,7 +97,7 @@ def test_finished_training_goes_on_with_more_epochs(tiny_store, tmp_path):
 
 
 def test_a_training_that_died_in_its_first_epoch_is_continued(base_run, tiny_store, tmp_path, monkeypatch):
-    """The epoch's results are there, and no checkpoint after them: they are written again, not moved aside."""
+    """Results of the epoch are there, and no checkpoint after them: they are written again."""
 
     def full_disk(*_):
         raise OSError(28, "No space left on device")

@@ -20,7 +20,7 @@ from tomohet.rounds.config import complete_config
 from tomohet.rounds.flags import command_line, query_of_all, selection_line
 from tomohet.rounds.inputs import linked_files, named_files, selection_files, stack_digest
 from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
-from tomohet.rounds.machines import of_one_machine, of_training
+from tomohet.rounds.machines import of_one_machine, of_several_machines
 from tomohet.rounds.requests import estimated, request
 from tomohet.rounds.tree import stage_options, stage_start
 
@@ -60,7 +60,7 @@ MODEL = CONFIG["model"] or (["<results>/simulated/model.cif"] if SIMULATED else 
 
 # One request for the local counter and for Slurm. Its `cards` are what `with_cards` reads (jobs.sh), also where
 # they are 0.
-ON_ONE_MACHINE, TRAINING = of_one_machine(CONFIG), of_training(CONFIG)
+ON_ONE_MACHINE, ON_MACHINES = of_one_machine(CONFIG), of_several_machines(CONFIG)
 # For stages that gain from a GPU and use a single one.
 ONE_GPU = of_one_machine(CONFIG | {"gpus": min(1, CONFIG["gpus"])}).resources
 
@@ -77,8 +77,10 @@ ONE_GPU = of_one_machine(CONFIG | {"gpus": min(1, CONFIG["gpus"])}).resources
 PYTHON = (
     "python" if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method else sys.executable
 )
-# The training's program; on several machines srun starts it, which knows no shell functions.
-TRAINER = f"{TRAINING.launcher} {shlex.quote(PYTHON)} -m tomohet.cli" if TRAINING.launcher else "tomohet"
+# The program of a stage on several machines: srun starts it, which knows no shell functions.
+LAUNCHED = (
+    f"{ON_MACHINES.launcher} {shlex.quote(PYTHON)} -m tomohet.cli" if ON_MACHINES.launcher else "tomohet"
+)
 shell.prefix(
     f"set -euo pipefail; export PYTHONPATH={shlex.quote(WORKFLOW)}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
     f'tomohet() {{{{ {shlex.quote(PYTHON)} -m tomohet.cli "$@"; }}}}; '

@@ -23,17 +23,18 @@ rule train_linear:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        **ON_ONE_MACHINE.resources,
+        **ON_MACHINES.resources,
         **needs("train_linear"),
     params:
         options=options("linear"),
         store=subpath(input.store, parent=True),
         folder=subpath(output.weights, parent=True),
-        several=ON_ONE_MACHINE.several,
+        several=ON_MACHINES.several,
+        program=LAUNCHED,
         warm=lambda wildcards, input: (
             shlex.join(["--warm-start", str(Path(input.warm[0]).parent)]) if input.warm else ""
         ),
     shell:
         "logged {log:q} {resources.attempt} with_cards {resources.cards}"
-        " tomohet train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
+        " {params.program} train_linear {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"
         " {params.warm} {params.several} {params.options}"

@@ -20,7 +20,7 @@ rule train_vae:
         "../../envs/tomohet.yaml"
     threads: 2
     resources:
-        **TRAINING.resources,
+        **ON_MACHINES.resources,
         **needs("train_vae"),
     params:
         options=options("train"),
@@ -34,8 +34,8 @@ rule train_vae:
             if input.teacher
             else shlex.join(["--poses", str(input.poses)])
         ),
-        several=TRAINING.several,
-        program=TRAINER,
+        several=ON_MACHINES.several,
+        program=LAUNCHED,
     shell:
         "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " {params.program} train_vae {params.store:q} --ind-ptcls {input.indices:q} -o {params.folder:q}"

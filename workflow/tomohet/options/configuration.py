@@ -64,9 +64,9 @@ class Dataset(Options):
     )
     gpus_per_node: int | None = option(
         None,
-        "GPUs of a machine, where gpus is a multiple of it: the network is then trained on several machines "
-        "of a Slurm cluster at once, and the other stages use the GPUs of one. null: all gpus are of one "
-        "machine.",
+        "GPUs of a machine, where gpus is a multiple of it: the linear model is then fitted, and the network "
+        "trained, on several machines of a Slurm cluster at once, and the other stages use the GPUs of one. "
+        "null: all gpus are of one machine.",
         ge=1,
     )
     most_mem_mb: int | None = option(

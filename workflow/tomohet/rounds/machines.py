@@ -1,8 +1,8 @@
-"""Which GPUs the jobs of a configuration ask for, on how many machines, and how a training starts."""
+"""Which GPUs the jobs of a configuration ask for, on how many machines, and how their commands start."""
 
 from typing import NamedTuple
 
-THREADS_PER_GPU = 2  # of a training on several machines: one computes, one reads
+THREADS_PER_GPU = 2  # of a stage on several machines: one computes, one reads
 
 
 class Request(NamedTuple):
@@ -26,8 +26,8 @@ def of_one_machine(config: dict) -> Request:
     return Request({"cards": gpus} | asked, "--multigpu" if gpus > 1 else "")
 
 
-def of_training(config: dict) -> Request:
-    """Return the request of the network's training, which may use several machines.
+def of_several_machines(config: dict) -> Request:
+    """Return the request of a stage that may use several machines: the linear model, the network.
 
     The keys are those of snakemake-executor-plugin-slurm: with `mpi`, the job's own command calls srun. One
     task on every machine starts a process per GPU (`tomohet.nodes`). When one fails, srun ends the others.
