@@ -67,7 +67,9 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 
 def test_a_round_of_the_demo_runs_on_slurm_as_the_readme_says(checkout, home):
     path = checkout / "config" / "config.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"rounds": {"all": {}}}))
+    demo = yaml.safe_load(path.read_text())
+    fewer = {"simulate": demo["simulate"] | {"n_particles": 100}, "volumes": demo["volumes"] | {"count": 50}}
+    path.write_text(yaml.safe_dump(demo | fewer | {"rounds": {"all": {}}}))
     run(["snakemake", "--profile", "slurm"], checkout, home)
     assert (checkout / "results/demo/report.html").stat().st_size > 100_000
     assert "Nothing to be done" in run(["snakemake", "--profile", "slurm"], checkout, home)

@@ -194,7 +194,50 @@ def test_damaged_files_are_read_or_refused_in_one_line(reader):
     each()
 
 
+class Built:
+    """An object that is pickled as a call of `maker` with `arguments`, and then a state."""
+
+    def __init__(self, maker, arguments, state) -> None:
+        self.made = maker, arguments, state
+
+    def __reduce__(self):
+        return self.made
+
+
+def forged(shape=(2,), kind="f4", size=-1, values=bytes(8)) -> bytes:
+    """An array whose state may say anything; numpy believes the size of a type, and shapes of objects."""
+    made = Built(np.dtype, (kind, False, True), (3, "<", None, None, None, size, size, 0))
+    make, arguments, _ = np.zeros(1).__reduce__()
+    return pickle.dumps(Built(make, arguments, (1, shape, made, False, values)))
+
+
 FOUND = {
+    "an array's type of another size": ("z.pkl", forged(size=4000), load_pickles),
+    "an array's shape of more values": ("z.pkl", forged(shape=(2000,)), load_pickles),
+    "an array's shape that is negative": ("z.pkl", forged(shape=(-1, -2)), load_pickles),
+    "numbers taken for objects": ("z.pkl", forged(kind="O", values=[1, 2]), load_pickles),
+    "an archive of several disks": (
+        "w.pkl",
+        b"PK\x05\x06"
+        + b"\1\0" * 2
+        + bytes(14)
+        + b"PK\x06\x07"
+        + bytes(12)
+        + b"\2\0\0\0"
+        + b"PK\x05\x06"
+        + bytes(18),
+        read_weights,
+    ),
+    "a table of units without rows": (
+        "u.csv",
+        b"unit,chain\n",
+        lambda p: units_of_model([p.with_name("m.pdb")], p),
+    ),
+    "a name of a column with a new line": (
+        "t.csv",
+        b'"a\nb",c\n1,2\n',
+        lambda p: read_csv(p, {"z": "numbers"}),
+    ),
     "a chain's name that is not text": ("m.pdb", ATOMS.encode().replace(b"GLY A", b"GLY \x80"), read_model),
     "a round's parent that is a list": (
         "c.yaml",
@@ -208,10 +251,39 @@ FOUND = {
 @pytest.mark.parametrize("case", FOUND)
 def test_what_random_files_have_found(tmp_path, case):
     name, content, read = FOUND[case]
+    (tmp_path / "m.pdb").write_text(ATOMS)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as refusal:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(refusal.value) and "found {" not in str(refusal.value)
+    assert read is read_config or "\n" not in str(refusal.value)
+
+
+def test_arrays_of_every_plain_type_are_read(tmp_path):
+    values = [
+        np.arange(6, dtype=kind).reshape(2, 3)[:, ::-1]
+        for kind in ("f2", ">f4", "<f8", "i1", ">i8", "u2", "c8")
+    ]
+    values += [
+        np.array([True, False]),
+        np.array(["a", "µb"]),
+        np.array([b"ab"]),
+        np.zeros((0, 4)),
+        np.array(3.0),
+    ]
+    values += [
+        np.asfortranarray(np.eye(3)),
+        np.array([1, "x", None], dtype=object),
+        np.float32(2.5),
+        np.int64(-1),
+    ]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(values, protocol))
+        (found,) = load_pickles(tmp_path / "a.pkl")
+        for one, other in zip(found, values, strict=True):
+            native = other.dtype.newbyteorder("=")  # numpy may swap the bytes
+            assert one.dtype.newbyteorder("=") == native and type(one) is type(other)
+            np.testing.assert_array_equal(one, other)
 
 
 VALUES = st.recursive(

@@ -1,5 +1,6 @@
 """The whole workflow from tilt images to report: a tiny simulation, and real files beside the checkout."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ TINY = {
     },
 }
 
+CHOSEN = ("all/subset/indices.pkl", "half/subset/indices.pkl")
+
 
 def snakemake(folder: Path, config: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "--cores", "2"]
@@ -47,11 +50,17 @@ def snakemake(folder: Path, config: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_simulation_to_report(tmp_path):
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(TINY))
-    snakemake(tmp_path, config)
-    results = tmp_path / "results" / "tiny"
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    """The folder of a finished run of TINY, with its config.yaml."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "config.yaml").write_text(yaml.safe_dump(TINY))
+    snakemake(folder, folder / "config.yaml")
+    return folder
+
+
+def test_simulation_to_report(done):
+    config, results = done / "config.yaml", done / "results" / "tiny"
     assert "<html" in (results / "report.html").read_text()[:500]
 
     assert {stage.state for stage in progress(read_config(config), results)} == {"done"}
@@ -74,14 +83,28 @@ def test_simulation_to_report(tmp_path):
 
     assert len(list((results / "half" / "mapback").rglob("*.cxc"))) == half["tomogram"].nunique()
 
-    assert "Nothing to be done" in snakemake(tmp_path, config)
+    assert "Nothing to be done" in snakemake(done, config)
 
-    # Another kind of figure makes the child's training run again, which finds itself done.
+
+def test_a_fresh_run_chooses_the_same_particles_bit_by_bit(done, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(TINY))
+    snakemake(tmp_path, config, *(f"results/tiny/{file}" for file in CHOSEN))
+    for file in (*CHOSEN, "all/particles.parquet", "prepared/images.npy"):
+        first, second = (folder / "results" / "tiny" / file for folder in (done, tmp_path))
+        assert first.read_bytes() == second.read_bytes(), file
+    counts = json.loads((tmp_path / "results/tiny/half/subset/summary.json").read_text())
+    assert 0 < counts["n_particles"] < counts["n_parent"] == 48
+
+
+def test_another_kind_of_figure_does_not_train_the_child_again(done):
+    """Its training runs again, because its parent's files are new, and finds itself done."""
+    config, results = done / "config.yaml", done / "results" / "tiny"
     log = results / "half" / "train_vae" / "run.log"
     latents = (results / "half" / "train_vae" / "z.train.pkl").read_bytes()
     n_epochs = log.read_text().count("=====> Epoch")
     config.write_text(yaml.safe_dump(TINY | {"analyze": TINY["analyze"] | {"plot_format": "svgz"}}))
-    snakemake(tmp_path, config, "results/tiny/half/train_vae/weights.pkl")
+    snakemake(done, config, "results/tiny/half/train_vae/weights.pkl")
     assert list((results / "all" / "analyze").glob("*.svgz"))
     assert log.read_text().count("=====> Epoch") == n_epochs
     assert (results / "half" / "train_vae" / "z.train.pkl").read_bytes() == latents

@@ -7,7 +7,7 @@ import zlib
 
 UNREADABLE = (
     ArithmeticError, AttributeError, BufferError, EOFError, ImportError, LookupError, MemoryError, OSError,
-    RuntimeError, SyntaxError, TypeError, ValueError,
+    RuntimeError, SyntaxError, SystemError, TypeError, ValueError,
     pickle.UnpicklingError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
@@ -17,4 +17,9 @@ def reason(error: Exception) -> str:
 
     An error without a message gives its type.
     """
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(str(error))[:200] or type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """Return text of a file, such as the name of a column, without breaks of lines."""
+    return " ".join(text.split())

@@ -1,10 +1,12 @@
 """Pickles from untrusted sources: plain values and numpy arrays are read, code is never run."""
 
 import io
+import math
 import pickle
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,8 +22,6 @@ _ALLOWED = {
     "collections": {"OrderedDict"},
     "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
     "pathlib": {"Path", "PosixPath", "PurePath", "PurePosixPath"},
-    "numpy.core.multiarray": {"scalar"},
-    "numpy._core.multiarray": {"scalar"},
     "numpy.core.numeric": {"_frombuffer"},
     "numpy._core.numeric": {"_frombuffer"},
 }
@@ -57,11 +57,20 @@ def _empty_array(_subtype: object, shape: tuple, _kind: bytes) -> np.ndarray:
     return np.ndarray((0,), "b")
 
 
-# Replacements of functions that would take any requested amount of memory, or run any codec.
+def _scalar(kind: np.dtype, value: bytes | str) -> np.generic:
+    """Create a scalar from as many bytes as its type has."""
+    if kind.hasobject or not isinstance(value, bytes | str) or len(value) != kind.itemsize:
+        raise pickle.UnpicklingError(f"it holds a scalar of type {kind} with another value")
+    return np.frombuffer(value.encode("latin1") if isinstance(value, str) else value, kind)[0]
+
+
+# Replacements of functions that would take any requested amount of memory, believe a size, or run any codec.
 _GUARDED = {
     ("builtins", kind.__name__): _copying(kind) for kind in (bytearray, bytes, frozenset, list, set, tuple)
 }
-_GUARDED |= {(f"numpy.{core}.multiarray", "_reconstruct"): _empty_array for core in ("core", "_core")}
+for _core in ("core", "_core"):
+    _GUARDED |= {(f"numpy.{_core}.multiarray", name): guarded for name, guarded in
+                 (("_reconstruct", _empty_array), ("scalar", _scalar))}  # fmt: skip
 _GUARDED |= {("_codecs", "encode"): _encode, ("numpy", "ndarray"): None}  # ndarray only for `_reconstruct`
 
 
@@ -78,7 +87,22 @@ class Foreign:
         self.state = state
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
+class _RestrictedUnpickler(pickle._Unpickler):
+    """Unpickler of data types alone; its states of arrays are checked, which numpy takes on trust."""
+
+    dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self) -> None:
+        """Give the object below the top of the stack the state on top of it, as `pickle` does."""
+        made, state = self.stack[-2:]
+        if isinstance(made, np.dtype):
+            _refuse_other_type(made, state)
+        elif isinstance(made, np.ndarray):
+            _refuse_other_size(state)
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
     def find_class(self, module: str, name: str) -> object:
         """Return the object of this name, as `pickle` requests it; only names of data types are found."""
         if module == "__builtin__":  # Python 2 pickles
@@ -94,6 +118,27 @@ class _RestrictedUnpickler(pickle.Unpickler):
         if module.split(".")[0] == "tomodrgn":
             return type(name, (Foreign,), {"__module__": module})
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _refuse_other_type(kind: np.dtype, state: object) -> None:
+    """Refuse any state but that of this type in some byte order: numpy believes sizes and flags."""
+    expected = kind.__reduce__()[2]
+    order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+    order = order.decode("latin1") if isinstance(order, bytes) else order
+    if order not in ("<", ">", "=", "|") or (*state[:1], *state[2:]) != (*expected[:1], *expected[2:]):
+        raise pickle.UnpicklingError(f"it describes the type {kind} as {state}")
+
+
+def _refuse_other_size(state: object) -> None:
+    """Refuse the state of an array whose bytes are not as many as its shape and type say."""
+    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], np.dtype):
+        raise pickle.UnpicklingError("it holds an array without shape, type and values")
+    _, shape, kind, _, values = state
+    if not isinstance(shape, tuple) or not all(type(edge) is int and edge >= 0 for edge in shape):
+        raise pickle.UnpicklingError(f"it holds an array of shape {shape}")
+    items, size = (list, 1) if kind.hasobject else (bytes | str | bytearray, kind.itemsize)
+    if not isinstance(values, items) or len(values) != size * math.prod(shape):
+        raise pickle.UnpicklingError(f"it holds an array of shape {shape} and type {kind} with other values")
 
 
 def _is_scalar_type(name: str) -> bool:

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow
 
 from tomohet.errors import InputError
-from tomohet.files.damage import UNREADABLE, reason
+from tomohet.files.damage import UNREADABLE, one_line, reason
 from tomohet.files.digests import check
 
 MOST_COLUMNS = 10_000  # of a CSV table; more columns take minutes to read
@@ -72,9 +72,8 @@ def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **option
 def _refuse_other_columns(table: pd.DataFrame, needed: Mapping[str, str], path: Path) -> None:
     for column, kind in needed.items():
         if column not in table:
-            raise InputError(
-                f"{path}: no column '{column}'; found {', '.join(map(str, table.columns))[:500]}"
-            )
+            found = one_line(", ".join(map(str, table.columns)))
+            raise InputError(f"{path}: no column '{column}'; found {found[:500]}")
         values = table[column]
         if not isinstance(values, pd.Series) or not KINDS[kind](values.dtype):
             found = getattr(values, "dtype", "two columns of this name")

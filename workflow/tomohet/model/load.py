@@ -85,15 +85,15 @@ def refuse_damaged_archive(path: Path) -> None:
 
     Raises InputError where they differ, and for compressed content.
     """
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             # PyTorch never compresses; a compressed entry could unpack to any size.
             packed = [entry.filename for entry in archive.infolist() if entry.compress_type]
             damaged = f"compressed: {packed[0]}" if packed else archive.testzip()
     except UNREADABLE as error:
-        damaged = error
+        damaged = reason(error)
     if damaged is not None:
         raise InputError(f"{path}: damaged ({damaged}); run the command that wrote it again")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.errors import InputError
+from tomohet.files.damage import one_line
 from tomohet.files.pickles import LARGEST_INDEX, load_array, load_indices
 from tomohet.files.tables import read_csv
 from tomohet.rounds.select import among
@@ -98,7 +99,7 @@ def _key(rows: pd.DataFrame, path: Path) -> str:
     found = [key for key in KEYS if key in rows]
     if not found:
         raise InputError(
-            f"{path}: found columns {', '.join(map(str, rows.columns))[:500]}, expected one named "
+            f"{path}: found columns {one_line(', '.join(map(str, rows.columns)))[:500]}, expected one named "
             f"{' or '.join(KEYS)}"
         )
     key = found[0]

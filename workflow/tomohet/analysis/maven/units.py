@@ -70,6 +70,8 @@ def _units_by_table(model: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: columns {str(list(table.columns))[:500]}, expected unit and any of {TABLE_COLUMNS[1:]}"
         )
+    if table.empty:
+        raise InputError(f"{path}: no rows; expected one for each part of a unit")
     parts = []
     for line, cells in enumerate(table.to_dict("records"), start=2):
         row = {
