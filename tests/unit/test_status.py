@@ -59,6 +59,13 @@ def test_a_failed_job_says_why(tmp_path, text, line):
     assert found(tmp_path, runs=True) == {"all/states": ("failed", line)}
 
 
+def test_a_job_waits_for_a_folder_as_long_as_snakemake_runs(tmp_path):
+    line = "error: out: another training or command is writing there; wait for its end"
+    job(tmp_path, "all/states", f"{line}\n")
+    assert found(tmp_path, runs=True) == {"all/states": ("waiting", line)}
+    assert found(tmp_path) == {"all/states": ("failed", line)}
+
+
 def test_a_progress_bar_is_what_it_shows_now(tmp_path):
     job(tmp_path, "all/train_vae", "start\n 10 %|#\r 20 %|##\r")
     assert found(tmp_path, runs=True)["all/train_vae"] == ("running", "20 %|##")
@@ -107,6 +114,19 @@ def test_what_slurm_says_of_the_latest_attempt_is_why_a_job_failed(tmp_path):
     later = time.time() + 10
     os.utime(folder / "9.log", (later, later))
     assert found(tmp_path, runs=True) == {"all/train_vae": ("running", "epoch 3")}
+
+
+@pytest.mark.parametrize("name", ["", "all"])
+def test_a_job_that_failed_before_its_command_is_told(tmp_path, name):
+    folder = tmp_path / "logs" / "slurm" / "rule_prepare" / name
+    folder.mkdir(parents=True)
+    (folder / "8.log").write_text(
+        "Traceback (most recent call last):\n  x\nNotADirectoryError: '/dev/null/home'\n"
+    )
+    key = "/".join(filter(None, (name, "prepare")))
+    assert found(tmp_path, runs=True) == {key: ("failed", "NotADirectoryError: '/dev/null/home'")}
+    job(tmp_path, key, "begins\n", note_after_s=1)
+    assert found(tmp_path, runs=True) == {}
 
 
 def test_the_jobs_of_the_latest_snakemake_are_named(tmp_path):

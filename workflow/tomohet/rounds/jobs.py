@@ -13,6 +13,7 @@ from typing import Literal
 SLURM = "slurm"  # folder of Slurm's own logs in logs/ (`profiles/slurm`)
 TAIL_BYTES = 16384
 CLOCKS_S = 2.0  # by which the clocks of two machines may differ
+IN_USE = "another training or command is writing there"
 FAULT = "stopped by a fault of the program"
 ENDED_BY_SLURM = re.compile(
     r"slurmstepd\S*: error: \*\*\* (?:JOB|STEP) (?P<job>\d+)\S* ON (?P<node>\S+) CANCELLED AT \S+"
@@ -35,7 +36,7 @@ class Job:
     """One job of the workflow.
 
     round, rule : "" for a job of the dataset; the name of its rule
-    state : running, failed, stopped (by a signal, or with the machine), or waiting (in Slurm's queue)
+    state : running, failed, stopped (by a signal, or with the machine), or waiting (for Slurm, or a folder)
     line : the last that it said; of a failed or waiting job why
     log : the file in which all of it stands
     idle_s : seconds since the job last wrote to its log
@@ -57,6 +58,7 @@ def unfinished(dataset: str, rounds: list[str], logs: Path, benchmarks: Path, ru
     """
     found = []
     for name in ("", *rounds):
+        found += _failed_before_their_commands(name, logs / dataset / name, logs / SLURM)
         for log in sorted((logs / dataset / name).glob("*.log")):
             note = benchmarks / dataset / name / f"{log.stem}.tsv"
             changed = log.stat().st_mtime
@@ -68,10 +70,33 @@ def unfinished(dataset: str, rounds: list[str], logs: Path, benchmarks: Path, ru
 def _job(round_name: str, log: Path, slurm: Path, idle_s: float, runs: bool) -> Job:
     lines = last_lines(log)
     failure = _failure(lines)
-    state, why = (FAILED, failure) if failure else _end_by_slurm(slurm / f"rule_{log.stem}" / round_name)
+    in_use = runs and IN_USE in failure  # the job starts again until the other process has ended (jobs.sh)
+    state, why = (
+        (WAITS if in_use else FAILED, failure)
+        if failure
+        else _end_by_slurm(slurm / f"rule_{log.stem}" / round_name)
+    )
     if not why:
         state, why = "running" if runs else "stopped", (lines or [""])[-1]
     return Job(round_name, log.stem, state, why, log, idle_s)
+
+
+def _failed_before_their_commands(round_name: str, logs: Path, slurm: Path) -> list[Job]:
+    """Return the jobs of which Slurm has a log with an error, and the command none, as on a node without home."""
+    found = []
+    for folder in sorted(slurm.glob(f"rule_*/{round_name}")):
+        rule = folder.relative_to(slurm).parts[0].removeprefix("rule_")
+        attempts = _by_time(folder)
+        line = _failure(last_lines(attempts[-1])) if attempts else ""
+        if line and not (logs / f"{rule}.log").exists():
+            idle_s = time.time() - attempts[-1].stat().st_mtime
+            found.append(Job(round_name, rule, FAILED, line, attempts[-1], idle_s))
+    return found
+
+
+def _by_time(folder: Path) -> list[Path]:
+    """Return the logs of Slurm in a folder, the latest last."""
+    return sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
 
 
 def last_lines(path: Path) -> list[str]:
@@ -95,8 +120,7 @@ def _end_by_slurm(folder: Path) -> tuple[str, str]:
 
     Of other troubles (out of memory) the line is Slurm's own. "", "" : it says nothing.
     """
-    attempts = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
-    lines = [line for path in attempts[-1:] for line in last_lines(path)]
+    lines = [line for path in _by_time(folder)[-1:] for line in last_lines(path)]
     for ended in filter(None, map(ENDED_BY_SLURM.fullmatch, lines)):
         state, words = REASONS.get((ended["why"] or "").strip(), (FAILED, ended.string))
         return state, words.format(job=ended["job"], node=ended["node"])

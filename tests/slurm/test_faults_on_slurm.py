@@ -1,0 +1,254 @@
+"""Faults on a real Slurm of two nodes: trainings end as undisturbed ones do.
+
+All at once: of three trainings one is cancelled, one is sent back to the queue, and one loses its node.
+In a second folder, whose jobs find neither home nor temporary folder, Snakemake is killed and started again
+while its training goes on. `tests/faults/README.md` has the outcomes.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from comparing import differences
+from test_slurm import LIBRARY, ROOT, run, user
+
+from tomohet.rounds.jobs import unfinished
+
+EPOCHS = 60
+CONFIG = {
+    "dataset": "f",
+    "simulate": {
+        "n_particles": 32, "n_tomograms": 2, "box": 20, "pixel_size": 16, "snr": 0.3, "seed": 1,
+        "tilt_step": 20, "hidden_fraction": 0,
+    },
+    "linear": {"zdim": 1, "iterations": 1},
+    "train": {
+        "init": None, "zdim": 2, "epochs": EPOCHS, "batch_size": 8, "dec_dim": 64, "pe_dim": 3,
+        "checkpoint": 20,
+    },
+    "rounds": {name: {} for name in ("undisturbed", "cancelled", "requeued", "lost", "killed")},
+}  # fmt: skip
+RESULTS = Path("results/f")
+BEGUN = 3  # epochs of a training that is then disturbed
+LONGEST_S = 300
+IN_USE = "is writing there"
+# A single thread, so that all jobs run at once, and status checks of a test.
+SETTINGS = (
+    "--set-threads train_vae=1 --slurm-init-seconds-before-status-checks 1 --seconds-between-status-checks 1"
+).split()
+# An sbatch whose jobs find neither their home nor their folder for temporary files.
+NO_HOME = """#!/bin/sh
+export HOME=/dev/null/home TMPDIR=/dev/null/tmp
+exec {sbatch} "$@"
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine")
+
+
+def target(name: str) -> Path:
+    return RESULTS / name / "train_vae" / "weights.pkl"
+
+
+def slurm(*words: object) -> str:
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def epochs(folder: Path, name: str) -> int:
+    losses = folder / RESULTS / name / "train_vae" / "loss.csv"
+    return len(losses.read_text().splitlines()) - 1 if losses.is_file() else 0
+
+
+def job(folder: Path, name: str) -> str:
+    """The number of the latest Slurm job of a round's training."""
+    return max((path.stem for path in (folder / f"logs/slurm/rule_train_vae/{name}").glob("*.log")), key=int)
+
+
+def wait_for(what: Callable[[], object], why: str) -> None:
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < LONGEST_S, f"waited in vain for {why}"
+        time.sleep(0.2)
+
+
+@dataclass
+class Snakemake:
+    """A Snakemake that submits the trainings of some rounds, and what it says."""
+
+    folder: Path
+    environment: dict[str, str]
+    rounds: tuple[str, ...]
+    process: subprocess.Popen = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.folder / f"snakemake.{len(list(self.folder.glob('snakemake.*.txt')))}.txt"
+        words = ["snakemake", "--profile", "slurm", *SETTINGS, "--", *map(target, self.rounds)]
+        with open(self.log, "w") as file:
+            self.process = subprocess.Popen(
+                words, cwd=self.folder, env=self.environment, stdout=file, stderr=subprocess.STDOUT
+            )
+
+    def ended_well(self) -> str:
+        """Wait for its end, which must be a good one, and return what it has said."""
+        status = self.process.wait(LONGEST_S)
+        assert status == 0, self.log.read_text()[-6000:]
+        return self.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """An undisturbed training, and the other rounds up to theirs: copies, as all have the same particles."""
+    place = tmp_path_factory.mktemp("faults") / "first"
+    place.mkdir()
+    for name in ("Snakefile", "workflow", "envs", "profiles"):
+        (place / name).symlink_to(ROOT / name)
+    (place / "config").mkdir()
+    (place / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    run(["snakemake", "--cores", "2", target("undisturbed")], place, user(place.parent))
+    for name in CONFIG["rounds"]:
+        for stage in ("subset", "linear") if name != "undisturbed" else ():
+            shutil.copytree(place / RESULTS / "undisturbed" / stage, place / RESULTS / name / stage)
+    return place
+
+
+@dataclass
+class Found:
+    """What came of all faults: two folders, what each Snakemake said, what `status` told of each round."""
+
+    first: Path
+    second: Path
+    said: dict[str, str] = field(default_factory=dict)
+    told: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> Iterator[Found]:
+    environment = user(folder.parent)
+    result = Found(folder, folder.parent / "second")
+    shutil.copytree(folder, result.second, symlinks=True)
+    without_home = environment | {
+        "PATH": f"{sbatch_without_home(folder.parent)}:{environment['PATH']}",
+        "XDG_CACHE_HOME": str(folder.parent / "cache"),
+    }
+    running = [
+        Snakemake(folder, environment, ("cancelled", "requeued", "lost")),
+        Snakemake(result.second, without_home, ("killed",)),
+    ]
+    try:
+        disturb(result, running[1])
+        status = [sys.executable, "-m", "tomohet.cli", "status"]
+        result.said["status"] = run(status, result.second, environment | LIBRARY)
+        run(["snakemake", "--profile", "slurm", "--unlock"], result.second, environment)
+        suspended = job(result.second, "killed")
+        running.append(Snakemake(result.second, without_home, ("killed",)))
+        log = result.second / "logs/f/killed/train_vae.log"
+        wait_for(lambda: log.is_file() and IN_USE in log.read_text(), "the line of a second writer")
+        slurm("scontrol", "resume", suspended)
+        result.said |= {"rerun": running[2].ended_well(), "first": running[0].ended_well()}
+        yield result
+    finally:
+        for one in running:
+            one.process.kill()
+            for name in re.findall(r"SLURM run ID: (\S+)", one.log.read_text()):
+                slurm("scancel", "--name", name)
+        for node in slurm("sinfo", "-hN", "-t", "down", "-o", "%N").split():
+            slurm("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def sbatch_without_home(folder: Path) -> Path:
+    """Write the sbatch of jobs without a home, and return the folder in which it is found."""
+    (folder / "bin").mkdir()
+    path = folder / "bin" / "sbatch"
+    path.write_text(NO_HOME.format(sbatch=shutil.which("sbatch")))
+    path.chmod(0o755)
+    return path.parent
+
+
+def disturb(found: Found, killed: Snakemake) -> None:
+    """Disturb each training once it has begun, and note what `status` tells of it; then release the queue."""
+    waiting = {"cancelled": found.first, "requeued": found.first, "lost": found.first, "killed": found.second}
+
+    def step() -> bool:
+        for name in [name for name, folder in waiting.items() if epochs(folder, name) >= BEGUN]:
+            number = job(waiting.pop(name), name)
+            if name == "cancelled":
+                slurm("scancel", number)
+            elif name == "requeued":
+                slurm("scontrol", "requeue", number)
+            elif name == "lost":
+                node = slurm("squeue", "-h", "-j", number, "-o", "%N")
+                slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+            else:
+                killed.process.kill()
+                slurm("scontrol", "suspend", number)  # its training shall outlast the start of the next one
+        logs, notes = found.first / "logs", found.first / "benchmarks"
+        for one in unfinished("f", ["cancelled", "requeued", "lost"], logs, notes, runs=True):
+            if one.state in ("failed", "waiting"):
+                found.told.setdefault(one.round, (one.state, one.line))
+        return not waiting and len(found.told) == 3
+
+    wait_for(step, "the trainings to begin, and status to tell what became of them")
+    for node in slurm("sinfo", "-hN", "-t", "down", "-o", "%N").split():
+        slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    for name in ("requeued", "lost"):  # else they wait for two minutes
+        slurm("scontrol", "update", f"jobid={job(found.first, name)}", "StartTime=now")
+
+
+def as_undisturbed(folder: Path, name: str, room: Path) -> list[str]:
+    """What distinguishes the training of a round from the undisturbed one, but for its folder's name."""
+    expected = room / RESULTS / name / "train_vae"
+    shutil.copytree(folder / RESULTS / "undisturbed" / "train_vae", expected)
+    config = expected / "config.yaml"
+    config.write_text(config.read_text().replace("/undisturbed/", f"/{name}/"))
+    (expected / "config.pkl").unlink()  # the same, as a pickle
+    said = differences(room, folder, [str(RESULTS / name / "train_vae")])
+    return [one for one in said if not one.endswith("config.pkl: left behind")]
+
+
+def continued(folder: Path, name: str) -> int:
+    """The epoch at which the second start of a training went on; every epoch was trained once, in order."""
+    log = (folder / RESULTS / name / "train_vae" / "run.log").read_text()
+    assert log.count("command:") == 2
+    assert [int(number) for number in re.findall(r"Epoch: (\d+) ", log)] == list(range(1, EPOCHS + 1))
+    (epoch,) = re.findall(r"continuing at epoch (\d+), step", log)
+    return int(epoch)
+
+
+def test_a_cancelled_job_is_tried_again(found, tmp_path):
+    assert re.search(r"SLURM-job '\d+' failed, SLURM status is: 'CANCELLED'", found.said["first"])
+    state, line = found.told["cancelled"]
+    assert state == "failed" and re.fullmatch(r"job \d+ on node\d was cancelled \(scancel\)", line)
+    assert 0 < continued(found.first, "cancelled") <= EPOCHS
+    assert as_undisturbed(found.first, "cancelled", tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("requeued", r"job \d+ was taken from node\d; Slurm has put it back into the queue"),
+        ("lost", r"node\d was lost; Slurm has put job \d+ back into the queue"),
+    ],
+)
+def test_a_job_that_slurm_puts_back_into_the_queue_continues(found, tmp_path, name, why):
+    state, line = found.told[name]
+    assert state == "waiting" and re.fullmatch(why, line)
+    assert len(list((found.first / f"logs/slurm/rule_train_vae/{name}").glob("*.log"))) == 1, "the same job"
+    assert 0 < continued(found.first, name) <= EPOCHS
+    assert as_undisturbed(found.first, name, tmp_path) == []
+
+
+def test_a_killed_snakemake_is_started_again_beside_its_job(found, tmp_path):
+    """The new job waits until the old one has ended. Neither has a home or a folder for temporary files."""
+    run_name = re.search(r"end its jobs first: scancel --name (tomohet_\S+); then", found.said["status"])[1]
+    assert run_name not in found.said["rerun"]
+    assert IN_USE not in (found.second / "logs/f/killed/train_vae.log").read_text()
+    assert continued(found.second, "killed") == EPOCHS, "the old job has trained to the end"
+    assert as_undisturbed(found.second, "killed", tmp_path) == []
