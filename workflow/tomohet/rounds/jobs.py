@@ -82,7 +82,7 @@ def _job(round_name: str, log: Path, slurm: Path, idle_s: float, runs: bool) -> 
 
 
 def _failed_before_their_commands(round_name: str, logs: Path, slurm: Path) -> list[Job]:
-    """Return the jobs that have a log of Slurm, with an error, but none of their command: a node without home."""
+    """Return jobs of which Slurm has a log with an error, and the command none, as on a node without home."""
     found = []
     for folder in sorted(slurm.glob(f"rule_*/{round_name}")):
         rule = folder.relative_to(slurm).parts[0].removeprefix("rule_")
