@@ -22,6 +22,7 @@ from test_slurm import LIBRARY, ROOT, run, user
 from tomohet.rounds.jobs import unfinished
 
 EPOCHS = 60
+THREE = ("a", "b", "c")  # rounds whose jobs are cancelled, requeued, or lose their node
 CONFIG = {
     "dataset": "f",
     "simulate": {
@@ -33,16 +34,14 @@ CONFIG = {
         "init": None, "zdim": 2, "epochs": EPOCHS, "batch_size": 8, "dec_dim": 64, "pe_dim": 3,
         "checkpoint": 20,
     },
-    "rounds": {name: {} for name in ("undisturbed", "cancelled", "requeued", "lost", "killed")},
+    "rounds": {name: {} for name in ("undisturbed", *THREE, "killed")},
 }  # fmt: skip
 RESULTS = Path("results/f")
 BEGUN = 3  # epochs of a training that is then disturbed
 LONGEST_S = 300
 IN_USE = "is writing there"
-# A single thread, so that all jobs run at once, and status checks of a test.
-SETTINGS = (
-    "--set-threads train_vae=1 --slurm-init-seconds-before-status-checks 1 --seconds-between-status-checks 1"
-).split()
+# Of a test: soon and often.
+SETTINGS = ("--slurm-init-seconds-before-status-checks 1 --seconds-between-status-checks 1").split()
 # An sbatch whose jobs find neither their home nor their folder for temporary files.
 NO_HOME = """#!/bin/sh
 export HOME=/dev/null/home TMPDIR=/dev/null/tmp
@@ -67,9 +66,15 @@ def epochs(folder: Path, name: str) -> int:
     return len(losses.read_text().splitlines()) - 1 if losses.is_file() else 0
 
 
+def logs_of_slurm(folder: Path, name: str) -> list[Path]:
+    """The logs of a round's training jobs that have begun, the latest last."""
+    logs = (folder / "logs/slurm/rule_train_vae" / name).glob("*.log")
+    return sorted(logs, key=lambda path: int(path.stem))
+
+
 def job(folder: Path, name: str) -> str:
     """The number of the latest Slurm job of a round's training."""
-    return max((path.stem for path in (folder / f"logs/slurm/rule_train_vae/{name}").glob("*.log")), key=int)
+    return logs_of_slurm(folder, name)[-1].stem
 
 
 def wait_for(what: Callable[[], object], why: str) -> None:
@@ -90,7 +95,17 @@ class Snakemake:
 
     def __post_init__(self) -> None:
         self.log = self.folder / f"snakemake.{len(list(self.folder.glob('snakemake.*.txt')))}.txt"
-        words = ["snakemake", "--profile", "slurm", *SETTINGS, "--", *map(target, self.rounds)]
+        half = max(1, int(slurm("sinfo", "-h", "-p", "gpu", "-o", "%c")) // 2)  # two jobs fill a node
+        words = [
+            "snakemake",
+            "--profile",
+            "slurm",
+            *SETTINGS,
+            "--set-threads",
+            f"train_vae={half}",
+            "--",
+            *map(target, self.rounds),
+        ]
         with open(self.log, "w") as file:
             self.process = subprocess.Popen(
                 words, cwd=self.folder, env=self.environment, stdout=file, stderr=subprocess.STDOUT
@@ -121,10 +136,17 @@ def folder(tmp_path_factory) -> Path:
 
 @dataclass
 class Found:
-    """What came of all faults: two folders, what each Snakemake said, what `status` told of each round."""
+    """What came of all faults.
+
+    first, second : the folders of the three rounds, and of the killed Snakemake
+    rounds : the round that each of the three faults met
+    said : what the Snakemakes said, and `status` of the second folder
+    told : what `status` told of each of the three rounds
+    """
 
     first: Path
     second: Path
+    rounds: dict[str, str] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
     told: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -138,20 +160,21 @@ def found(folder) -> Iterator[Found]:
         "PATH": f"{sbatch_without_home(folder.parent)}:{environment['PATH']}",
         "XDG_CACHE_HOME": str(folder.parent / "cache"),
     }
-    running = [
-        Snakemake(folder, environment, ("cancelled", "requeued", "lost")),
-        Snakemake(result.second, without_home, ("killed",)),
-    ]
+    running = [Snakemake(folder, environment, THREE)]
     try:
-        disturb(result, running[1])
+        disturb(result)
+        running.append(Snakemake(result.second, without_home, ("killed",)))
+        wait_for(lambda: epochs(result.second, "killed") >= BEGUN, "the fourth training to begin")
+        running[1].process.kill()
+        left = job(result.second, "killed")
+        slurm("scontrol", "suspend", left)  # its training shall outlast the start of the next one
         status = [sys.executable, "-m", "tomohet.cli", "status"]
         result.said["status"] = run(status, result.second, environment | LIBRARY)
         run(["snakemake", "--profile", "slurm", "--unlock"], result.second, environment)
-        suspended = job(result.second, "killed")
         running.append(Snakemake(result.second, without_home, ("killed",)))
         log = result.second / "logs/f/killed/train_vae.log"
         wait_for(lambda: log.is_file() and IN_USE in log.read_text(), "the line of a second writer")
-        slurm("scontrol", "resume", suspended)
+        slurm("scontrol", "resume", left)
         result.said |= {"rerun": running[2].ended_well(), "first": running[0].ended_well()}
         yield result
     finally:
@@ -159,8 +182,7 @@ def found(folder) -> Iterator[Found]:
             one.process.kill()
             for name in re.findall(r"SLURM run ID: (\S+)", one.log.read_text()):
                 slurm("scancel", "--name", name)
-        for node in slurm("sinfo", "-hN", "-t", "down", "-o", "%N").split():
-            slurm("scontrol", "update", f"nodename={node}", "state=resume")
+        resume_nodes()
 
 
 def sbatch_without_home(folder: Path) -> Path:
@@ -172,34 +194,36 @@ def sbatch_without_home(folder: Path) -> Path:
     return path.parent
 
 
-def disturb(found: Found, killed: Snakemake) -> None:
-    """Disturb each training once it has begun, and note what `status` tells of it; then release the queue."""
-    waiting = {"cancelled": found.first, "requeued": found.first, "lost": found.first, "killed": found.second}
+def disturb(found: Found) -> None:
+    """Disturb three trainings once they have begun, note what `status` tells of it, and free the queue."""
+    wait_for(lambda: all(any(logs_of_slurm(found.first, name)) for name in THREE), "three jobs to run")
+    node = {name: slurm("squeue", "-h", "-j", job(found.first, name), "-o", "%N") for name in THREE}
+    alone = min(THREE, key=lambda name: list(node.values()).count(node[name]))
+    found.rounds = dict(zip(("lost", "cancelled", "requeued"), sorted(THREE, key=alone.__ne__), strict=True))
+    number = {fault: job(found.first, name) for fault, name in found.rounds.items()}
+    faults = {
+        "lost": ("scontrol", "update", f"nodename={node[alone]}", "state=down", "reason=test"),
+        "cancelled": ("scancel", number["cancelled"]),
+        "requeued": ("scontrol", "requeue", number["requeued"]),
+    }
 
     def step() -> bool:
-        for name in [name for name, folder in waiting.items() if epochs(folder, name) >= BEGUN]:
-            number = job(waiting.pop(name), name)
-            if name == "cancelled":
-                slurm("scancel", number)
-            elif name == "requeued":
-                slurm("scontrol", "requeue", number)
-            elif name == "lost":
-                node = slurm("squeue", "-h", "-j", number, "-o", "%N")
-                slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-            else:
-                killed.process.kill()
-                slurm("scontrol", "suspend", number)  # its training shall outlast the start of the next one
-        logs, notes = found.first / "logs", found.first / "benchmarks"
-        for one in unfinished("f", ["cancelled", "requeued", "lost"], logs, notes, runs=True):
+        for fault in [one for one in faults if epochs(found.first, found.rounds[one]) >= BEGUN]:
+            slurm(*faults.pop(fault))
+        for one in unfinished("f", THREE, found.first / "logs", found.first / "benchmarks", runs=True):
             if one.state in ("failed", "waiting"):
                 found.told.setdefault(one.round, (one.state, one.line))
-        return not waiting and len(found.told) == 3
+        return not faults and len(found.told) == len(THREE)
 
     wait_for(step, "the trainings to begin, and status to tell what became of them")
+    resume_nodes()
+    for fault in ("requeued", "lost"):  # else they wait for two minutes
+        slurm("scontrol", "update", f"jobid={number[fault]}", "StartTime=now")
+
+
+def resume_nodes() -> None:
     for node in slurm("sinfo", "-hN", "-t", "down", "-o", "%N").split():
         slurm("scontrol", "update", f"nodename={node}", "state=resume")
-    for name in ("requeued", "lost"):  # else they wait for two minutes
-        slurm("scontrol", "update", f"jobid={job(found.first, name)}", "StartTime=now")
 
 
 def as_undisturbed(folder: Path, name: str, room: Path) -> list[str]:
@@ -224,24 +248,26 @@ def continued(folder: Path, name: str) -> int:
 
 def test_a_cancelled_job_is_tried_again(found, tmp_path):
     assert re.search(r"SLURM-job '\d+' failed, SLURM status is: 'CANCELLED'", found.said["first"])
-    state, line = found.told["cancelled"]
+    name = found.rounds["cancelled"]
+    state, line = found.told[name]
     assert state == "failed" and re.fullmatch(r"job \d+ on node\d was cancelled \(scancel\)", line)
-    assert 0 < continued(found.first, "cancelled") <= EPOCHS
-    assert as_undisturbed(found.first, "cancelled", tmp_path) == []
+    assert continued(found.first, name) > 0
+    assert as_undisturbed(found.first, name, tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
+    ("fault", "why"),
     [
         ("requeued", r"job \d+ was taken from node\d; Slurm has put it back into the queue"),
         ("lost", r"node\d was lost; Slurm has put job \d+ back into the queue"),
     ],
 )
-def test_a_job_that_slurm_puts_back_into_the_queue_continues(found, tmp_path, name, why):
+def test_a_job_that_slurm_puts_back_into_the_queue_continues(found, tmp_path, fault, why):
+    name = found.rounds[fault]
     state, line = found.told[name]
     assert state == "waiting" and re.fullmatch(why, line)
-    assert len(list((found.first / f"logs/slurm/rule_train_vae/{name}").glob("*.log"))) == 1, "the same job"
-    assert 0 < continued(found.first, name) <= EPOCHS
+    assert len(logs_of_slurm(found.first, name)) == 1, "the same job"
+    assert continued(found.first, name) > 0
     assert as_undisturbed(found.first, name, tmp_path) == []
 
 
