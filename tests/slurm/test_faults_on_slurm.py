@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from comparing import differences
@@ -218,12 +219,24 @@ def disturb(found: Found) -> None:
     wait_for(step, "the trainings to begin, and status to tell what became of them")
     resume_nodes()
     for fault in ("requeued", "lost"):  # else they wait for two minutes
+        wait_for(lambda number=number[fault]: has_left(number), "a job to leave its node")
         slurm("scontrol", "update", f"jobid={number[fault]}", "StartTime=now")
 
 
+def has_left(number: str) -> bool:
+    """Whether a job is in the queue, and its last process has ended, without which no node takes it again."""
+    stewards = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    ended = not any(line.startswith(f"slurmstepd: [{number}.") for line in stewards)
+    return ended and slurm("squeue", "-h", "-j", number, "-o", "%T") == "PENDING"
+
+
 def resume_nodes() -> None:
-    for node in slurm("sinfo", "-hN", "-t", "down", "-o", "%N").split():
-        slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    def down() -> set[str]:
+        return {*slurm("sinfo", "-hN", "-t", "down,drain", "-o", "%N").split()}
+
+    for node in down():  # one that has meanwhile reported to the controller is up, and cannot be resumed
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
+    wait_for(lambda: not down(), "the nodes to be up")
 
 
 def as_undisturbed(folder: Path, name: str, room: Path) -> list[str]:
