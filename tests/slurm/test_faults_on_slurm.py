@@ -5,10 +5,10 @@ In a second folder, whose jobs find neither home nor temporary folder, Snakemake
 while its training goes on. `tests/faults/README.md` has the outcomes.
 """
 
+import contextlib
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 from comparing import differences
-from test_slurm import LIBRARY, ROOT, run, user
+from test_slurm import ROOT, run, user
 
 from tomohet.rounds.jobs import unfinished
 
@@ -41,8 +41,6 @@ RESULTS = Path("results/f")
 BEGUN = 3  # epochs of a training that is then disturbed
 LONGEST_S = 300
 IN_USE = "is writing there"
-# Of a test: soon and often.
-SETTINGS = ("--slurm-init-seconds-before-status-checks 1 --seconds-between-status-checks 1").split()
 # An sbatch whose jobs find neither their home nor their folder for temporary files.
 NO_HOME = """#!/bin/sh
 export HOME=/dev/null/home TMPDIR=/dev/null/tmp
@@ -92,21 +90,15 @@ class Snakemake:
     folder: Path
     environment: dict[str, str]
     rounds: tuple[str, ...]
+    first_check_s: int = 1  # of the jobs' states; the plugin waits 10 seconds more before each further check
     process: subprocess.Popen = field(init=False)
 
     def __post_init__(self) -> None:
         self.log = self.folder / f"snakemake.{len(list(self.folder.glob('snakemake.*.txt')))}.txt"
         half = max(1, int(slurm("sinfo", "-h", "-p", "gpu", "-o", "%c")) // 2)  # two jobs fill a node
-        words = [
-            "snakemake",
-            "--profile",
-            "slurm",
-            *SETTINGS,
-            "--set-threads",
-            f"train_vae={half}",
-            "--",
-            *map(target, self.rounds),
-        ]
+        words = ["snakemake", "--profile", "slurm", "--set-threads", f"train_vae={half}"]
+        words += ["--slurm-init-seconds-before-status-checks", str(self.first_check_s)]
+        words += ["--seconds-between-status-checks", "1", "--", *map(target, self.rounds)]
         with open(self.log, "w") as file:
             self.process = subprocess.Popen(
                 words, cwd=self.folder, env=self.environment, stdout=file, stderr=subprocess.STDOUT
@@ -153,7 +145,7 @@ class Found:
 
 
 @pytest.fixture(scope="module")
-def found(folder) -> Iterator[Found]:
+def found(folder, run_script) -> Iterator[Found]:
     environment = user(folder.parent)
     result = Found(folder, folder.parent / "second")
     shutil.copytree(folder, result.second, symlinks=True)
@@ -163,16 +155,20 @@ def found(folder) -> Iterator[Found]:
     }
     running = [Snakemake(folder, environment, THREE)]
     try:
-        disturb(result)
+        numbers = disturb(result)
         running.append(Snakemake(result.second, without_home, ("killed",)))
+        resume_nodes()
+        for number in numbers:  # else they wait for two minutes
+            wait_for(lambda number=number: has_left(number), "a job to leave its node")
+            slurm("scontrol", "update", f"jobid={number}", "StartTime=now")
         wait_for(lambda: epochs(result.second, "killed") >= BEGUN, "the fourth training to begin")
         running[1].process.kill()
         left = job(result.second, "killed")
         slurm("scontrol", "suspend", left)  # its training shall outlast the start of the next one
-        status = [sys.executable, "-m", "tomohet.cli", "status"]
-        result.said["status"] = run(status, result.second, environment | LIBRARY)
+        with contextlib.chdir(result.second):
+            result.said["status"] = run_script("status").stdout
         run(["snakemake", "--profile", "slurm", "--unlock"], result.second, environment)
-        running.append(Snakemake(result.second, without_home, ("killed",)))
+        running.append(Snakemake(result.second, without_home, ("killed",), first_check_s=20))
         log = result.second / "logs/f/killed/train_vae.log"
         wait_for(lambda: log.is_file() and IN_USE in log.read_text(), "the line of a second writer")
         slurm("scontrol", "resume", left)
@@ -195,8 +191,8 @@ def sbatch_without_home(folder: Path) -> Path:
     return path.parent
 
 
-def disturb(found: Found) -> None:
-    """Disturb three trainings once they have begun, note what `status` tells of it, and free the queue."""
+def disturb(found: Found) -> list[str]:
+    """Disturb three trainings once they have begun, note what `status` tells, and return the queued jobs."""
     wait_for(lambda: all(any(logs_of_slurm(found.first, name)) for name in THREE), "three jobs to run")
     node = {name: slurm("squeue", "-h", "-j", job(found.first, name), "-o", "%N") for name in THREE}
     alone = min(THREE, key=lambda name: list(node.values()).count(node[name]))
@@ -217,10 +213,7 @@ def disturb(found: Found) -> None:
         return not faults and len(found.told) == len(THREE)
 
     wait_for(step, "the trainings to begin, and status to tell what became of them")
-    resume_nodes()
-    for fault in ("requeued", "lost"):  # else they wait for two minutes
-        wait_for(lambda number=number[fault]: has_left(number), "a job to leave its node")
-        slurm("scontrol", "update", f"jobid={number[fault]}", "StartTime=now")
+    return [number["requeued"], number["lost"]]
 
 
 def has_left(number: str) -> bool:
@@ -240,11 +233,12 @@ def resume_nodes() -> None:
 
 
 def as_undisturbed(folder: Path, name: str, room: Path) -> list[str]:
-    """What distinguishes the training of a round from the undisturbed one, but for its folder's name."""
+    """What distinguishes the training of a round from the undisturbed one, but for the names of folders."""
     expected = room / RESULTS / name / "train_vae"
     shutil.copytree(folder / RESULTS / "undisturbed" / "train_vae", expected)
     config = expected / "config.yaml"
-    config.write_text(config.read_text().replace("/undisturbed/", f"/{name}/"))
+    text = config.read_text().replace("/undisturbed/", f"/{name}/")
+    config.write_text(text.replace(str(folder.with_name("first")), str(folder)))
     (expected / "config.pkl").unlink()  # the same, as a pickle
     said = differences(room, folder, [str(RESULTS / name / "train_vae")])
     return [one for one in said if not one.endswith("config.pkl: left behind")]
