@@ -23,7 +23,7 @@ FOLDERS_WITH_MARKER = {"unit", "workflow", "slurm", "browser", "gpu"}
 # Fixtures that simulate, train, or need files from elsewhere: tests without them are quick.
 SLOW_FIXTURES = {"run_script", "tiny", "tiny_store", "tiny_training", "tiny_linear", "base_run", "shared"}
 
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests" / "unit")]
+sys.path[:0] = [str(ROOT / "workflow"), *(str(ROOT / "tests" / name) for name in ("unit", "faults"))]
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(ROOT / "workflow"), os.environ.get("PYTHONPATH")])
 )

@@ -49,13 +49,18 @@ def checkout(tmp_path) -> Path:
 
 @pytest.fixture
 def home(tmp_path) -> dict[str, str]:
-    """Environment of a user whose `slurm` profile is the link that `make install` makes."""
-    profiles = tmp_path / "home" / ".config" / "snakemake"
-    profiles.mkdir(parents=True)
+    return user(tmp_path)
+
+
+def user(folder: Path) -> dict[str, str]:
+    """Environment of a user with a home in `folder`, whose profile `slurm` is the link of `make install`."""
+    profiles = folder / "home" / ".config" / "snakemake"
+    profiles.mkdir(parents=True, exist_ok=True)
+    (profiles / "slurm").unlink(missing_ok=True)
     (profiles / "slurm").symlink_to(ROOT / "profiles" / "slurm")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
-    return environment | {"HOME": str(tmp_path / "home"), "PATH": path}
+    return environment | {"HOME": str(folder / "home"), "PATH": path}
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
@@ -119,6 +124,7 @@ def test_doctor_checks_the_cluster(checkout, home):
     told = run(command, checkout, home | LIBRARY)
     for found in (
         r"ok +account +lab",
+        r"ok +ended jobs +squeue knows them for \d+ s",
         r"ok +partition +gpu: 2 nodes, .*GPUs gpu:toy:2; in the configuration: most_mem_mb: \d+",
         r"ok +job +ran on \S+, which reads what this machine has written",
         r"note +gpu +\S+: Slurm gave GPU '\d', but PyTorch sees none",

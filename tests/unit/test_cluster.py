@@ -4,7 +4,17 @@ import pytest
 import yaml
 
 from tomohet.errors import InputError
-from tomohet.running.cluster import Site, _clock, _gpu, _latency, _minutes, _speed, site_of
+from tomohet.running.cluster import (
+    Site,
+    _clock,
+    _ended_jobs,
+    _gpu,
+    _home,
+    _latency,
+    _minutes,
+    _speed,
+    site_of,
+)
 from tomohet.running.shared_disk import HERE, THERE, Speed, on_node, speed
 
 
@@ -21,8 +31,8 @@ def test_account_and_partitions_of_a_profile(tmp_path):
     as_list = [f"{key}={value}" for key, value in given.items()]
     assert site_of(profile(tmp_path, **{"default-resources": as_list})) == Site("lab", ("gpu",))
     (tmp_path / "p.yaml").write_text("partitions: {cpu: {max_runtime: 60}, gpu: {max_gpu: 4}}\n")
-    listed = {"slurm-partition-config": str(tmp_path / "p.yaml")}
-    assert site_of(profile(tmp_path, **listed)) == Site("", ("cpu", "gpu"))
+    listed = {"slurm-partition-config": str(tmp_path / "p.yaml"), "slurm-status-command": "squeue"}
+    assert site_of(profile(tmp_path, **listed)) == Site("", ("cpu", "gpu"), "squeue")
     with pytest.raises(InputError, match=r"no such profile; --profile names the folder"):
         site_of(tmp_path / "absent")
 
@@ -33,6 +43,32 @@ def test_account_and_partitions_of_a_profile(tmp_path):
 )
 def test_time_limits_of_slurm_are_minutes(text, minutes):
     assert _minutes(text) == minutes
+
+
+@pytest.mark.parametrize(
+    ("command", "seconds", "verdict", "text"),
+    [
+        ("squeue", 300, "ok", "squeue knows them for 300 s"),
+        ("squeue", 60, "FAIL", "set slurm-status-command: sacct in the profile"),
+        ("squeue", None, "note", "is not known"),
+        ("sacct", 300, "note", "set slurm-status-command: squeue in the profile"),
+        ("", 300, "note", "set slurm-status-command: squeue in the profile"),
+    ],
+)
+def test_snakemake_must_learn_of_every_end(command, seconds, verdict, text):
+    line = f"MinJobAge               = {seconds} sec\n" if seconds else ""
+    found = _ended_jobs(command, f"MessageTimeout          = 10 sec\n{line}MpiDefault = none\n")
+    assert found.verdict == verdict and text in found.text
+
+
+def test_a_node_without_home_needs_a_folder_for_caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null/home")
+    (tmp_path / HERE).write_text("token")
+    assert on_node(tmp_path)["home"] is False
+    assert _home("node1", "").verdict == "FAIL" and "export XDG_CACHE_HOME" in _home("node1", "").text
+    assert _home("node1", "/scratch/cache").verdict == "ok"
+    monkeypatch.setenv("HOME", str(tmp_path / "new"))
+    assert on_node(tmp_path)["home"] is True
 
 
 def test_the_speed_of_a_folder_is_measured_and_leaves_nothing(tmp_path):

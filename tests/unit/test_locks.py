@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tomohet.errors import InputError
+from tomohet.errors import FolderInUseError, InputError
 from tomohet.files.locks import LOCK, writing
 from tomohet.running.outputs import holding_outputs, take_output
 
@@ -35,7 +35,7 @@ def test_a_second_writer_is_refused_by_every_command(other, tmp_path, run_script
         "states": ("store", "--linear", "linear"), "siren": ("--volumes", "volumes"), "simulate": (),
     }.get(name, ("input",))  # fmt: skip
     done = run_script(name, *needed, "-o", tmp_path / "out", check=False)
-    assert done.returncode == 1
+    assert done.returncode == FolderInUseError.STATUS
     assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'out'}: another training or command")
     assert "Traceback" not in done.stderr
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tomohet.rounds.jobs import unfinished
+from tomohet.rounds.progress import slurm_run
 
 TRACEBACK = (
     "2026-11-28 10:00:00     stopped by a fault of the program\nTraceback (most recent call last):\n"
@@ -58,22 +59,85 @@ def test_a_failed_job_says_why(tmp_path, text, line):
     assert found(tmp_path, runs=True) == {"all/states": ("failed", line)}
 
 
+def test_a_job_waits_for_a_folder_as_long_as_snakemake_runs(tmp_path):
+    line = "error: out: another training or command is writing there; wait for its end"
+    job(tmp_path, "all/states", f"{line}\n")
+    assert found(tmp_path, runs=True) == {"all/states": ("waiting", line)}
+    assert found(tmp_path) == {"all/states": ("failed", line)}
+
+
 def test_a_progress_bar_is_what_it_shows_now(tmp_path):
     job(tmp_path, "all/train_vae", "start\n 10 %|#\r 20 %|##\r")
     assert found(tmp_path, runs=True)["all/train_vae"] == ("running", "20 %|##")
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "line"),
+    [
+        ("", "failed", "job 7 on node1 was cancelled (scancel)"),
+        (" DUE TO TIME LIMIT", "failed", "out of time: Slurm ended job 7 on node1 at its time limit"),
+        (
+            " DUE TO JOB REQUEUE",
+            "waiting",
+            "job 7 was taken from node1; Slurm has put it back into the queue",
+        ),
+        (
+            " DUE TO PREEMPTION",
+            "waiting",
+            "job 7 was preempted on node1; Slurm has put it back into the queue",
+        ),
+        (
+            " DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS",
+            "waiting",
+            "node1 was lost; Slurm has put job 7 back into the queue",
+        ),
+    ],
+)
+def test_why_slurm_ended_a_job_is_told_in_plain_words(tmp_path, reason, state, line):
+    job(tmp_path, "all/train_vae", "stopped by SIGTERM in epoch 3\n")
+    folder = tmp_path / "logs" / "slurm" / "rule_train_vae" / "all"
+    folder.mkdir(parents=True)
+    for one in ("JOB 7", "STEP 7.0"):  # either is written, and srun's own complaint comes last
+        text = f"slurmstepd-node1: error: *** {one} ON node1 CANCELLED AT 2026-11-28T20:00:00{reason} ***"
+        (folder / "7.log").write_text(f"host: node1\n{text}\nsrun: error: node1: task 0: Exited\n")
+        assert found(tmp_path, runs=True) == {"all/train_vae": (state, line)}
 
 
 def test_what_slurm_says_of_the_latest_attempt_is_why_a_job_failed(tmp_path):
     job(tmp_path, "all/train_vae", "epoch 3\n")
     folder = tmp_path / "logs" / "slurm" / "rule_train_vae" / "all"
     folder.mkdir(parents=True)
-    told = "slurmstepd: error: *** JOB 7 ON node1 CANCELLED AT 2026-11-28T20:00:00 DUE TO TIME LIMIT ***"
+    told = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch."
     (folder / "7.log").write_text(f"host: node1\n{told}\n")
     assert found(tmp_path, runs=True) == {"all/train_vae": ("failed", told)}
     (folder / "9.log").write_text("host: node2\n")
     later = time.time() + 10
     os.utime(folder / "9.log", (later, later))
     assert found(tmp_path, runs=True) == {"all/train_vae": ("running", "epoch 3")}
+
+
+@pytest.mark.parametrize("name", ["", "all"])
+def test_a_job_that_failed_before_its_command_is_told(tmp_path, name):
+    folder = tmp_path / "logs" / "slurm" / "rule_prepare" / name
+    folder.mkdir(parents=True)
+    (folder / "8.log").write_text(
+        "Traceback (most recent call last):\n  x\nNotADirectoryError: '/dev/null/home'\n"
+    )
+    key = "/".join(filter(None, (name, "prepare")))
+    assert found(tmp_path, runs=True) == {key: ("failed", "NotADirectoryError: '/dev/null/home'")}
+    job(tmp_path, key, "begins\n", note_after_s=1)
+    assert found(tmp_path, runs=True) == {}
+
+
+def test_the_jobs_of_the_latest_snakemake_are_named(tmp_path):
+    logs = tmp_path / ".snakemake" / "log"
+    assert slurm_run(tmp_path) == ""
+    logs.mkdir(parents=True)
+    for day, run in ((1, "tomohet_1"), (3, "tomohet_3"), (2, "tomohet_2")):
+        (logs / f"2026-11-0{day}T101112.snakemake.log").write_text(
+            f"host: a\nSLURM run ID: {run}\nBuilding\n"
+        )
+    assert slurm_run(tmp_path) == "tomohet_3"
 
 
 def test_the_command_names_failed_jobs_and_the_time_left(tmp_path, run_script, monkeypatch):

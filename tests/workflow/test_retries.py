@@ -52,6 +52,26 @@ def test_other_failures_are_tried_again(tmp_path, failure):
     assert list(tmp_path.glob("*.mistake")) == []
 
 
+def test_a_job_waits_until_another_process_has_left_its_folder(tmp_path):
+    busy = "echo 'error: out: another training or command is writing there; wait' >&2; exit 73"
+    command = f"[ -e left ] && echo fine && exit 0; touch left; {busy}"
+    for number in (1, 2):
+        (tmp_path / "left").unlink(missing_ok=True)
+        (done,) = attempts(tmp_path, [f"cd '{tmp_path}'; {command}"], [number])
+        assert done.returncode == 0 and done.stdout.endswith("wait\nfine\n")
+        assert (tmp_path / "a job.log").read_text() == "fine\n"
+    assert list(tmp_path.glob("*.mistake")) == []
+
+
+def test_a_new_job_has_a_log_of_its_own(tmp_path):
+    """A job that a killed Snakemake has left writes on; its lines do not come into the log of the next."""
+    log = tmp_path / "a job.log"
+    with open(log, "w") as old:
+        (done,) = attempts(tmp_path, ["echo fine"], [1])
+        print("an old job", file=old)
+    assert done.returncode == 0 and log.read_text() == "fine\n"
+
+
 def test_snakemake_tries_a_mistake_once(tmp_path):
     (tmp_path / "bad.star").write_text("data_\n\nloop_\n_rlnImageName\n1@a.mrcs\n")
     config = {"dataset": "d", "particles": "bad.star", "rounds": {"all": {}}, "latents": "linear"}

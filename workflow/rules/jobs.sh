@@ -4,20 +4,40 @@
 #
 # A mistake of the user is kept beside the log. The next attempt ends with it at once; the first attempt of a later
 # run forgets it.
+#
+# Another process may still write into the output folder, such as a job that a killed Snakemake has left: the command
+# starts again until that process has ended, for at most ten minutes. The log is a new file, because that process goes
+# on writing to the old one.
 logged() {
-    local log=$1 attempt=$2 mistake=${1%.log}.mistake status=0
+    local log=$1 attempt=$2 mistake=${1%.log}.mistake status=0 began=$SECONDS longest_wait=600
     shift 2
     if [ "$attempt" -gt 1 ] && [ -s "$mistake" ]; then
         { echo "not tried again: the mistake of the attempt before must be corrected first"; cat "$mistake"; } |
             tee "$log"
         return 1
     fi
-    rm -f "$mistake"
-    "$@" 2>&1 | (trap '' INT TERM; tee "$log") || status=$?
-    if [ "$status" = 1 ]; then
+    rm -f "$mistake" "$log"
+    told "$log" "$@" || status=$?
+    while [ "$status" -gt 0 ] && in_use "$log" && [ $((SECONDS - began)) -lt "$longest_wait" ]; do
+        sleep 5
+        status=0
+        told "$log" "$@" || status=$?
+    done
+    if [ "$status" = 1 ] && ! in_use "$log"; then
         grep '^error: ' "$log" | tail -n 1 > "$mistake" || rm -f "$mistake"
     fi
     return "$status"
+}
+
+# in_use LOG: whether a command ended because another process writes into its folder. The status of it is 73
+# (tomohet.errors), but 1 where torchrun started the command.
+in_use() { grep -q '^error: .* is writing there' "$1"; }
+
+# told LOG COMMAND...: run a command, its output to the terminal and to LOG, also while signals end the job.
+told() {
+    local log=$1
+    shift
+    "$@" 2>&1 | (trap '' INT TERM; tee "$log")
 }
 
 # with_cards N COMMAND...: run a command on N GPUs of this machine that no other job of the user has.

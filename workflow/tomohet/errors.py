@@ -1,4 +1,4 @@
-"""What commands raise: the mistakes that a user can correct, and three ways in which work ends early."""
+"""What commands raise: mistakes that a user can correct, and other ways in which work ends early."""
 
 
 class InputError(Exception):
@@ -7,6 +7,12 @@ class InputError(Exception):
     The message names the file, row or column, what was found, what was expected and how to correct it.
     `tomohet.cli` prints it without a traceback and exits with status 1.
     """
+
+
+class FolderInUseError(InputError):
+    """Another process writes into the output folder; `tomohet.cli` exits with `STATUS`."""
+
+    STATUS = 73  # EX_CANTCREAT of sysexits.h: an output cannot be written
 
 
 class Interrupted(BaseException):

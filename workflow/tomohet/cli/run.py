@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tomohet.errors import DoneByCopies, InputError, Interrupted, LostProcess
+from tomohet.errors import DoneByCopies, FolderInUseError, InputError, Interrupted, LostProcess
 from tomohet.running.logs import in_one_line, start_logging
 
 MISTAKE = 1
@@ -28,6 +28,7 @@ def one_line_for_mistakes() -> Iterator[None]:
     - 1 with `error: ...` for a mistake of the user, which is the same in every attempt,
     - 2 for a wrong command line,
     - 70 with a traceback for a fault of the program,
+    - 73 with `error: ...` for an output folder into which another process writes,
     - 74 with `error: ...` for a full disk or an unreadable file,
     - 75 for one of several processes where another has died,
     - 128 + the signal for a command that a signal ended,
@@ -43,6 +44,8 @@ def one_line_for_mistakes() -> Iterator[None]:
         sys.exit(ended.status)
     except LostProcess:
         sys.exit(LostProcess.STATUS)
+    except FolderInUseError as busy:
+        _fail(str(busy), status=FolderInUseError.STATUS)
     except InputError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:

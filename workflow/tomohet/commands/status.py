@@ -6,7 +6,7 @@ from itertools import groupby
 from tomohet.options import StatusOptions
 from tomohet.rounds.config import read_config
 from tomohet.rounds.jobs import Job, unfinished
-from tomohet.rounds.progress import is_locked, progress
+from tomohet.rounds.progress import is_locked, progress, slurm_run
 from tomohet.rounds.requests import estimated
 from tomohet.rounds.tree import parents_first
 from tomohet.rounds.units import duration
@@ -20,14 +20,18 @@ def run(options: StatusOptions) -> None:
     """Print a line for each stage, the jobs at work, those that failed and why, and the time left."""
     config = read_config(options.configfile)
     folder = options.results / config["dataset"]
-    runs = is_locked(options.results.absolute().parent)
+    place = options.results.absolute().parent
+    runs = is_locked(place)
     stages = progress(config, folder)
     n_done = sum(stage.state == "done" for stage in stages)
     print(f"{folder}: {n_done} of {len(stages)} stages done")
     if runs:
+        unlock = f"snakemake --unlock --configfile {shlex.quote(str(options.configfile))}"
+        name = slurm_run(place)
         print(
-            "Snakemake is running here, or was killed; if it was, release the folder first: "
-            f"snakemake --unlock --configfile {shlex.quote(str(options.configfile))}"
+            "Snakemake is running here, or was killed; if it was, "
+            + (f"end its jobs first: scancel --name {name}; then " if name else "")
+            + f"release the folder{'' if name else ' first'}: {unlock}"
         )
     for name, group in groupby(stages, key=lambda stage: stage.round):
         print(f"\n{name or 'dataset'}")
@@ -35,7 +39,7 @@ def run(options: StatusOptions) -> None:
             print(f"  {stage.name:<16} {stage.state}{f'; {stage.detail}' if stage.detail else ''}")
     rounds = parents_first(config["rounds"])
     begun = unfinished(config["dataset"], rounds, options.logs, options.benchmarks, runs)
-    for state in ("running", "stopped", "failed"):
+    for state in ("running", "waiting", "stopped", "failed"):
         jobs = [job for job in begun if job.state == state]
         if jobs:
             print(f"\n{state}")

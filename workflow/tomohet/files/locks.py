@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tomohet.errors import InputError
+from tomohet.errors import FolderInUseError
 
 LOCK = ".lock"
 
@@ -18,14 +18,14 @@ def writing(folder: str | Path, shared: bool = False) -> Iterator[None]:
 
     Afterwards the lock's file is removed, and the folder too if it was created here and nothing was written.
 
-    Raises InputError when another process is writing there.
+    Raises FolderInUseError when another process is writing there.
     """
     folder = Path(folder)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     file = _locked(folder / LOCK, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     if file is None:
-        raise InputError(
+        raise FolderInUseError(
             f"{folder}: another training or command is writing there; wait for its end, or choose another "
             "folder"
         )

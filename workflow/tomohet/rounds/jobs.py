@@ -13,8 +13,22 @@ from typing import Literal
 SLURM = "slurm"  # folder of Slurm's own logs in logs/ (`profiles/slurm`)
 TAIL_BYTES = 16384
 CLOCKS_S = 2.0  # by which the clocks of two machines may differ
+IN_USE = "another training or command is writing there"
 FAULT = "stopped by a fault of the program"
-OF_SLURM = re.compile(r"slurmstepd: error: .*|srun: error: .*|.*oom.kill.*", re.IGNORECASE)
+ENDED_BY_SLURM = re.compile(
+    r"slurmstepd\S*: error: \*\*\* (?:JOB|STEP) (?P<job>\d+)\S* ON (?P<node>\S+) CANCELLED AT \S+"
+    r"(?: DUE TO (?P<why>[A-Z ]+))?.*\*\*\*"
+)
+WAITS, FAILED = "waiting", "failed"
+# What follows when Slurm ends a job, and in plain words why, by what it says was the reason (none: scancel).
+REASONS = {
+    "TIME LIMIT": (FAILED, "out of time: Slurm ended job {job} on {node} at its time limit"),
+    "PREEMPTION": (WAITS, "job {job} was preempted on {node}; Slurm has put it back into the queue"),
+    "JOB REQUEUE": (WAITS, "job {job} was taken from {node}; Slurm has put it back into the queue"),
+    "NODE FAILURE": (WAITS, "{node} was lost; Slurm has put job {job} back into the queue"),
+    "": (FAILED, "job {job} on {node} was cancelled (scancel)"),
+}
+OTHERS_OF_SLURM = re.compile(r"slurmstepd\S*: error: .*|srun: error: .*|.*oom.kill.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -22,15 +36,15 @@ class Job:
     """One job of the workflow.
 
     round, rule : "" for a job of the dataset; the name of its rule
-    state : running, failed, or stopped (by a signal, or with the machine)
-    line : the last that it said; of a failed job why it failed
+    state : running, failed, stopped (by a signal, or with the machine), or waiting (for Slurm, or a folder)
+    line : the last that it said; of a failed or waiting job why
     log : the file in which all of it stands
     idle_s : seconds since the job last wrote to its log
     """
 
     round: str
     rule: str
-    state: Literal["running", "failed", "stopped"]
+    state: Literal["running", "failed", "stopped", "waiting"]
     line: str
     log: Path
     idle_s: float
@@ -44,6 +58,7 @@ def unfinished(dataset: str, rounds: list[str], logs: Path, benchmarks: Path, ru
     """
     found = []
     for name in ("", *rounds):
+        found += _failed_before_their_commands(name, logs / dataset / name, logs / SLURM)
         for log in sorted((logs / dataset / name).glob("*.log")):
             note = benchmarks / dataset / name / f"{log.stem}.tsv"
             changed = log.stat().st_mtime
@@ -54,9 +69,34 @@ def unfinished(dataset: str, rounds: list[str], logs: Path, benchmarks: Path, ru
 
 def _job(round_name: str, log: Path, slurm: Path, idle_s: float, runs: bool) -> Job:
     lines = last_lines(log)
-    failure = _failure(lines) or _failure_by_slurm(slurm / f"rule_{log.stem}" / round_name)
-    state = "failed" if failure else "running" if runs else "stopped"
-    return Job(round_name, log.stem, state, failure or (lines or [""])[-1], log, idle_s)
+    failure = _failure(lines)
+    in_use = runs and IN_USE in failure  # the job starts again until the other process has ended (jobs.sh)
+    state, why = (
+        (WAITS if in_use else FAILED, failure)
+        if failure
+        else _end_by_slurm(slurm / f"rule_{log.stem}" / round_name)
+    )
+    if not why:
+        state, why = "running" if runs else "stopped", (lines or [""])[-1]
+    return Job(round_name, log.stem, state, why, log, idle_s)
+
+
+def _failed_before_their_commands(round_name: str, logs: Path, slurm: Path) -> list[Job]:
+    """Return jobs of which Slurm has a log with an error, and the command none, as on a node without home."""
+    found = []
+    for folder in sorted(slurm.glob(f"rule_*/{round_name}")):
+        rule = folder.relative_to(slurm).parts[0].removeprefix("rule_")
+        attempts = _by_time(folder)
+        line = _failure(last_lines(attempts[-1])) if attempts else ""
+        if line and not (logs / f"{rule}.log").exists():
+            idle_s = time.time() - attempts[-1].stat().st_mtime
+            found.append(Job(round_name, rule, FAILED, line, attempts[-1], idle_s))
+    return found
+
+
+def _by_time(folder: Path) -> list[Path]:
+    """Return the logs of Slurm in a folder, the latest last."""
+    return sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
 
 
 def last_lines(path: Path) -> list[str]:
@@ -75,8 +115,14 @@ def _failure(lines: list[str]) -> str:
     return lines[-1] if any(FAULT in line or line.startswith("Traceback") for line in lines) else ""
 
 
-def _failure_by_slurm(folder: Path) -> str:
-    """Return what Slurm says of the latest attempt: out of time, out of memory, a lost node."""
-    attempts = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime)
-    told = [line for path in attempts[-1:] for line in last_lines(path) if OF_SLURM.fullmatch(line)]
-    return told[-1] if told else ""
+def _end_by_slurm(folder: Path) -> tuple[str, str]:
+    """Return the state after Slurm ended the latest attempt, and why: out of time, preempted, a lost node.
+
+    Of other troubles (out of memory) the line is Slurm's own. "", "" : it says nothing.
+    """
+    lines = [line for path in _by_time(folder)[-1:] for line in last_lines(path)]
+    for ended in filter(None, map(ENDED_BY_SLURM.fullmatch, lines)):
+        state, words = REASONS.get((ended["why"] or "").strip(), (FAILED, ended.string))
+        return state, words.format(job=ended["job"], node=ended["node"])
+    told = [line for line in lines if OTHERS_OF_SLURM.fullmatch(line)]
+    return (FAILED, told[-1]) if told else ("", "")

@@ -1,5 +1,6 @@
 """How far the rounds of a configuration have come, read from the files of the results folder."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def progress(config: dict, folder: Path) -> list[Progress]:
 def is_locked(folder: Path) -> bool:
     """Whether Snakemake, which runs in `folder`, has locked it: it is running there, or was killed."""
     return any((folder / ".snakemake" / "locks").glob("*"))
+
+
+def slurm_run(folder: Path) -> str:
+    """Return the name of all Slurm jobs of the latest Snakemake in `folder`, or "" if it has sent none."""
+    logs = sorted((folder / ".snakemake" / "log").glob("*.snakemake.log"))
+    told = re.search(r"SLURM run ID: (\S+)", logs[-1].read_text(errors="replace")) if logs else None
+    return told[1] if told else ""
 
 
 def stages_of(config: dict, round_name: str) -> list[Stage]:

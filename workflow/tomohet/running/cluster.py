@@ -19,6 +19,7 @@ from tomohet.running.shared_disk import HERE, THERE, Speed, speed
 WAIT_S = 60  # for a node, before the check says that none is free
 JOB_MINUTES = 5
 LATENCY_WAIT_S = 30  # of profiles/slurm: how long Snakemake waits for a finished job's files
+LONGEST_BETWEEN_CHECKS_S = 180  # of Snakemake's Slurm plugin
 CLOCKS_S = 2.0
 SLOW_MB_S, SLOW_SMALL_MS = 100.0, 20.0
 DAY_MIN = 1440  # `most_runtime` where the configuration says nothing
@@ -26,10 +27,15 @@ DAY_MIN = 1440  # `most_runtime` where the configuration says nothing
 
 @dataclass(frozen=True)
 class Site:
-    """What a profile says of a cluster: its account, and the partitions that jobs are sent to."""
+    """What a profile says of a cluster.
+
+    account, partitions : those of the jobs
+    status_command : what Snakemake asks for the state of its jobs, sacct or squeue; "" if it says nothing
+    """
 
     account: str
     partitions: tuple[str, ...]
+    status_command: str = ""
 
 
 def profile_in_use() -> Path:
@@ -39,7 +45,7 @@ def profile_in_use() -> Path:
 
 
 def site_of(profile: Path) -> Site:
-    """Read account and partitions in a profile, and in the partition file that it names.
+    """Read account, partitions and status command in a profile, and in the partition file that it names.
 
     Raises InputError when the profile is missing.
     """
@@ -52,7 +58,11 @@ def site_of(profile: Path) -> Site:
     names = [one["slurm_partition"] for one in settings if "slurm_partition" in one]
     if listed := given.get("slurm-partition-config"):
         names += list((read_yaml(Path(listed)) or {}).get("partitions") or {})
-    return Site(str(settings[0].get("slurm_account", "")), tuple(dict.fromkeys(map(str, names))))
+    return Site(
+        str(settings[0].get("slurm_account", "")),
+        tuple(dict.fromkeys(map(str, names))),
+        str(given.get("slurm-status-command", "")),
+    )
 
 
 def _pairs(settings: dict | list | None) -> dict:
@@ -67,7 +77,10 @@ def examine_cluster(profile: Path, folder: Path) -> list[Finding]:
     if shutil.which("sbatch") is None:
         return [Finding("FAIL", "slurm", "no sbatch here: run this on a login node of the cluster")]
     site = site_of(profile)
-    findings = [_account(site.account)]
+    findings = [
+        _account(site.account),
+        _ended_jobs(site.status_command, _told("scontrol", "show", "config")),
+    ]
     if not site.partitions:
         findings.append(Finding("note", "partition", f"{profile} names none: Slurm's default is used"))
     here = speed(folder)
@@ -98,6 +111,31 @@ def _account(name: str) -> Finding:
             f"{name} is not yours; set slurm_account in the profile to {' or '.join(found)}",
         )
     return Finding("ok", "account", name or f"Slurm's default, of {', '.join(found)}")
+
+
+def _ended_jobs(status_command: str, configuration: str) -> Finding:
+    """Judge whether Snakemake learns of every end: squeue forgets ended jobs, sacct hides cancelled ones.
+
+    configuration : what `scontrol show config` prints
+    """
+    if status_command != "squeue":
+        text = (
+            "Snakemake would wait for ever for a job that scancel has ended: "
+            "set slurm-status-command: squeue in the profile"
+        )
+        return Finding("note", "ended jobs", text)
+    known = re.search(r"^MinJobAge\s*=\s*(\d+)", configuration, re.MULTILINE)
+    if known is None:
+        return Finding("note", "ended jobs", "for how long squeue knows them (MinJobAge) is not known")
+    text = f"squeue knows them for {known[1]} s (MinJobAge)"
+    if int(known[1]) < LONGEST_BETWEEN_CHECKS_S:
+        return Finding(
+            "FAIL",
+            "ended jobs",
+            f"{text}, and Snakemake asks every {LONGEST_BETWEEN_CHECKS_S} s at the latest: set "
+            "slurm-status-command: sacct in the profile, and stop Snakemake rather than cancel a single job",
+        )
+    return Finding("ok", "ended jobs", text)
 
 
 def _partition(name: str) -> list[Finding]:
@@ -177,7 +215,7 @@ def _node(partition: str, account: str, folder: Path) -> list[Finding]:
         _clock(node["node"], started - node["time"], node["time"] - ended),
         _latency(node["node"], seen_after),
         _speed(node["node"], Speed(**node["speed"])),
-        *([] if node["home"] else [_home(node["node"])]),
+        *([] if node["home"] else [_home(node["node"], os.environ.get("XDG_CACHE_HOME", ""))]),
     ]
 
 
@@ -247,7 +285,14 @@ def _speed(name: str, found: Speed) -> Finding:
     return Finding("note" if advice else "ok", "disk", "; ".join([text, *advice]))
 
 
-def _home(name: str) -> Finding:
+def _home(name: str, cache: str) -> Finding:
+    """Judge a node whose home folder cannot be written; Snakemake in its jobs needs one, or a cache."""
+    text = f"{name}: the home folder cannot be written"
+    if cache:
+        return Finding("ok", "home", f"{text}; caches go to XDG_CACHE_HOME, {cache}")
     return Finding(
-        "note", "home", f"{name}: the home folder is not writable; caches go to TMPDIR, which is enough"
+        "FAIL",
+        "home",
+        f"{text}, and Snakemake's jobs fail there: before you start Snakemake, export XDG_CACHE_HOME with a "
+        "folder that all nodes share",
     )

@@ -36,7 +36,7 @@ def take_output(folder: Path, shared: bool = False) -> Path:
 
     shared : whether to lock it for all processes of the command's job
 
-    Raises InputError if another command is writing there.
+    Raises FolderInUseError if another command is writing there.
     """
     if _held is not None and folder.resolve() not in _taken:
         _held.enter_context(writing(folder, shared))

@@ -69,6 +69,12 @@ def _synced(file) -> None:
     os.fsync(file.fileno())
 
 
+def _writable(folder: Path) -> bool:
+    """Whether files can be written in a folder, or the folder be made."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK)
+
+
 def on_node(folder: Path) -> dict:
     """Return what this node says: its name, time, GPUs, whether it sees the file `HERE`, and the speed.
 
@@ -88,7 +94,7 @@ def on_node(folder: Path) -> dict:
         "given": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "cards": cards,
         "driver": shutil.which("nvidia-smi") is not None,
-        "home": os.access(Path.home(), os.W_OK),
+        "home": _writable(Path.home()),
         "speed": asdict(speed(folder)),
     }
     (folder / THERE).write_text(seen)
