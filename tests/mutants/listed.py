@@ -116,6 +116,9 @@ FOUND_TO_SURVIVE = [
     Mutant("analysis/siren/pairs.py", "worth = (voxels.weighted or volumes) / volumes", "worth = 1.0"),
     Mutant("analysis/siren/pairs.py", "len(rows) * (n - 1), log10_p", "len(rows) * (n - 1) // 2, log10_p"),
     Mutant("analysis/siren/pairs.py", "- volumes + n_i + n_j", "- volumes + n_i"),
+    Mutant("analysis/siren/pairs.py", "log10_p[chosen] / worth", "log10_p[chosen]"),
+    Mutant("model/decoder.py", "ball.k[:n].float() / self.box", "ball.k[:n].float()"),
+    Mutant("linear/prediction.py", "turned.a + unit", "turned.a - unit"),
     Mutant(
         "analysis/siren/popcount.py",
         "if n11 < needed[0] or i == j or _distance_A(xyz_A, i, j) <= max(noise_A[i], noise_A[j]):",

@@ -156,6 +156,19 @@ def test_decoded_values_are_hermitian():
     torch.testing.assert_close(decoder.fourier(-k, z), decoder.fourier(k, z).conj())
 
 
+@pytest.mark.parametrize("box", [BOX, 8])
+def test_a_decoded_map_has_the_decoders_values_at_its_lattice_points(box):
+    """Wave number k of a map of D or fewer voxels is the frequency k / D: its Fourier sum, written out."""
+    decoder = make_decoder(encoding="linear_lowf")  # periodic functions tell integers from fractions
+    z = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))
+    density = decoder.volumes(z, box)[0].double() * (BOX / box) ** 3
+    z_px, y_px, x_px = torch.meshgrid(*3 * [torch.arange(box) - box // 2], indexing="ij")
+    for k in ((1, 0, 0), (0, 2, -1), (2, -1, 3), (0, 0, 1)):
+        wave = torch.exp(-2j * torch.pi * (k[0] * x_px + k[1] * y_px + k[2] * z_px) / box)
+        expected = decoder.fourier(torch.tensor([k]) / BOX, z)[0, 0]
+        assert complex((density * wave).sum()) == pytest.approx(complex(expected), rel=1e-3)
+
+
 def test_latents_in_batches_decode_as_one_by_one():
     decoder = make_decoder()
     k = half_ball(BOX).frequency
