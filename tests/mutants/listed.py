@@ -73,6 +73,8 @@ TESTS = {
     "reconstruction/reproducible_difference.py": ["test_support.py"],
     "reconstruction/support.py": ["test_support.py"],
     "reconstruction/noise.py": ["test_windowed_noise.py", "test_noise_levels.py"],
+    "reconstruction/local_resolution.py": ["test_map_quality.py"],
+    "reconstruction/orientation_coverage.py": ["test_map_quality.py"],
     "reconstruction/observations.py": [
         "test_observations.py",
         "test_surroundings.py::test_images_apart_have_no_weight_near_the_others_slices",
@@ -133,6 +135,8 @@ FOUND_TO_SURVIVE = [
     Mutant("analysis/siren/pairs.py", "log10_p[chosen] / worth", "log10_p[chosen]"),
     Mutant("model/decoder.py", "ball.k[:n].float() / self.box", "ball.k[:n].float()"),
     Mutant("linear/prediction.py", "turned.a + unit", "turned.a - unit"),
+    Mutant("reconstruction/local_resolution.py", "radii[1] - radii[0]", "radii[1] + radii[0]"),
+    Mutant("reconstruction/orientation_coverage.py", ".double() * times", ".double()"),
     Mutant("linear/poses.py", "+ torch.as_tensor(poses.offset)", "- torch.as_tensor(poses.offset)"),
     Mutant("linear/poses.py", "cls(error / unit,", "cls(error,"),
     Mutant(
@@ -323,4 +327,15 @@ MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER, *CONVERGENCE]
 EQUIVALENT = [
     # Images are square, (n, D, D): their second and their last axis are as long.
     Mutant("physics/resampling.py", "s.shape[-1], box ", "s.shape[1], box "),
+    # Kernels (S, S, 2D, 2D, D+1) act on cubic maps (S, D, D, D): axes 1 and -1, and 2 and -2, are as long or
+    # the same. So are the axes of powers (S, n_shells) and of scores (P, heads, S, T).
+    Mutant("reconstruction/solve.py", "ape[-1]\n ", "ape[1]\n "),
+    Mutant("reconstruction/solve.py", "ape[-1]))", "ape[1]))"),
+    Mutant("reconstruction/solve.py", "im=(-3, -2, -1))\n", "im=(-3, 2, -1))\n"),
+    Mutant("reconstruction/solve.py", "im=(-3, -2, -1))[", "im=(-3, 2, -1))["),
+    Mutant("model/pooling.py", "-1, -2) /", "-1, 2) /"),
+    # More bands sample the same curve at more frequencies.
+    Mutant("reconstruction/local_resolution.py", "st, min(BAN", "st, max(BAN"),
+    # The other turn of the golden angle: the mirror image of the directions, as evenly spread.
+    Mutant("reconstruction/orientation_coverage.py", "* (1 + np.s", "* (1 - np.s"),
 ]
