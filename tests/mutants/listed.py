@@ -11,7 +11,7 @@ class Mutant(NamedTuple):
     mutated: str
 
 
-# Test files in tests/unit of every file that is changed.
+# Test files in tests/unit of every file that is changed, and of others that `generated.py` is to try with these.
 TESTS = {
     "analysis/maven/calibration.py": ["test_maven_amplitudes.py"],
     "analysis/maven/occupancy.py": ["test_maven_amplitudes.py"],
@@ -45,7 +45,10 @@ TESTS = {
     "model/kernels/last_layer.py": ["test_kernels.py"],
     "model/kernels/lower_gradient.py": ["test_kernels.py"],
     "model/loss.py": ["test_model.py"],
+    "model/latent_prior.py": ["test_latent_prior.py"],
+    "model/mask_sums.py": ["test_mask_sums.py"],
     "model/pooling.py": ["test_model.py"],
+    "model/rows.py": ["test_model.py"],
     "particles/extraction_filter.py": ["test_extraction_filter.py"],
     "particles/filter_profile.py": ["test_filter_profile.py"],
     "particles/noise_levels.py": ["test_noise_levels.py"],
@@ -80,6 +83,7 @@ TESTS = {
         "test_surroundings.py::test_images_apart_have_no_weight_near_the_others_slices",
     ],
     "reconstruction/solve.py": ["test_solve.py"],
+    "reconstruction/pose_errors.py": ["test_pose_errors.py"],
     "reconstruction/prior.py": ["test_map_prior.py"],
     "serving/guard.py": ["test_serve.py"],
     "serving/means.py": ["test_serve_requests.py"],
