@@ -11,7 +11,7 @@ class Mutant(NamedTuple):
     mutated: str
 
 
-# Test files in tests/unit of every file that is changed, and of others that `generated.py` is to try with these.
+# Test files in tests/unit of every changed file, and of others for `generated.py`.
 TESTS = {
     "analysis/maven/calibration.py": ["test_maven_amplitudes.py"],
     "analysis/maven/occupancy.py": ["test_maven_amplitudes.py"],
