@@ -70,7 +70,8 @@ TESTS = {
     "physics/slicing.py": ["test_slicing.py", "test_backprojection.py"],
     "reconstruction/half_maps.py": [
         "test_observations.py",
-        "test_half_maps.py::test_signal_to_noise_from_fsc",
+        "test_half_maps.py",
+        "test_half_poses.py::test_each_half_is_refined_from_its_own_images_alone",
     ],
     "reconstruction/controls.py": ["test_support.py"],
     "reconstruction/reproducible_difference.py": ["test_support.py"],
@@ -139,6 +140,7 @@ FOUND_TO_SURVIVE = [
     Mutant("analysis/siren/pairs.py", "log10_p[chosen] / worth", "log10_p[chosen]"),
     Mutant("model/decoder.py", "ball.k[:n].float() / self.box", "ball.k[:n].float()"),
     Mutant("linear/prediction.py", "turned.a + unit", "turned.a - unit"),
+    Mutant("reconstruction/half_maps.py", "corrections - part.corrections", "corrections + part.corrections"),
     Mutant("reconstruction/local_resolution.py", "radii[1] - radii[0]", "radii[1] + radii[0]"),
     Mutant("reconstruction/orientation_coverage.py", ".double() * times", ".double()"),
     Mutant("linear/poses.py", "+ torch.as_tensor(poses.offset)", "- torch.as_tensor(poses.offset)"),
