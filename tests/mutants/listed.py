@@ -11,7 +11,7 @@ class Mutant(NamedTuple):
     mutated: str
 
 
-# Test files in tests/unit of every file that is changed.
+# Test files in tests/unit of every changed file, and of others for `generated.py`.
 TESTS = {
     "analysis/maven/calibration.py": ["test_maven_amplitudes.py"],
     "analysis/maven/occupancy.py": ["test_maven_amplitudes.py"],
@@ -19,10 +19,25 @@ TESTS = {
     "analysis/siren/bits.py": ["test_siren_pairs.py"],
     "analysis/siren/pairs.py": ["test_siren_pairs.py"],
     "analysis/siren/popcount.py": ["test_siren_pairs.py"],
+    "analysis/siren/stability.py": [
+        "test_siren.py::test_overlap_of_every_block_with_its_best_partner",
+        "test_siren.py::test_the_stability_of_a_block_is_that_at_the_worse_level",
+    ],
     "analysis/siren/statistics.py": ["test_siren_pairs.py"],
     "linear/em.py": ["test_fitted_maps.py", "test_linear.py"],
     "linear/likelihood.py": ["test_fitted_maps.py", "test_linear.py", "test_tilt_shifts.py"],
+    "linear/parameter_expansion.py": [
+        "test_linear.py::test_expansion_changes_no_map_and_gives_unit_latents",
+        "test_em_settles.py::test_pose_errors_that_follow_a_latent_are_told_from_the_others",
+        "test_em_settles.py::test_latents_move_by_what_others_do_not_explain",
+        "test_em_settles.py::test_missing_information_is_the_posterior_variance",
+    ],
     "linear/fitted_maps.py": ["test_fitted_maps.py"],
+    "linear/poses.py": [
+        "test_refined_poses.py::test_the_table_is_in_degrees_and_angstroms_and_reads_back",
+        "test_pose_directions.py::test_estimates_are_those_of_the_whole_errors",
+        "test_pose_refinement.py",
+    ],
     "linear/prediction.py": ["test_linear_prediction.py"],
     "mapback/placements.py": ["test_mapback.py"],
     "particles/volume_series.py": ["test_mapback.py"],
@@ -36,6 +51,10 @@ TESTS = {
     "model/kernels/last_layer.py": ["test_kernels.py"],
     "model/kernels/lower_gradient.py": ["test_kernels.py"],
     "model/loss.py": ["test_model.py"],
+    "model/latent_prior.py": ["test_latent_prior.py"],
+    "model/mask_sums.py": ["test_mask_sums.py"],
+    "model/pooling.py": ["test_model.py"],
+    "model/rows.py": ["test_model.py"],
     "particles/extraction_filter.py": ["test_extraction_filter.py"],
     "particles/filter_profile.py": ["test_filter_profile.py"],
     "particles/noise_levels.py": ["test_noise_levels.py"],
@@ -57,13 +76,21 @@ TESTS = {
     "physics/slicing.py": ["test_slicing.py", "test_backprojection.py"],
     "reconstruction/half_maps.py": [
         "test_observations.py",
-        "test_half_maps.py::test_signal_to_noise_from_fsc",
+        "test_half_maps.py",
+        "test_half_poses.py::test_each_half_is_refined_from_its_own_images_alone",
     ],
     "reconstruction/controls.py": ["test_support.py"],
     "reconstruction/reproducible_difference.py": ["test_support.py"],
     "reconstruction/support.py": ["test_support.py"],
     "reconstruction/noise.py": ["test_windowed_noise.py", "test_noise_levels.py"],
-    "reconstruction/observations.py": ["test_observations.py"],
+    "reconstruction/local_resolution.py": ["test_map_quality.py"],
+    "reconstruction/orientation_coverage.py": ["test_map_quality.py"],
+    "reconstruction/observations.py": [
+        "test_observations.py",
+        "test_surroundings.py::test_images_apart_have_no_weight_near_the_others_slices",
+    ],
+    "reconstruction/solve.py": ["test_solve.py"],
+    "reconstruction/pose_errors.py": ["test_pose_errors.py"],
     "reconstruction/prior.py": ["test_map_prior.py"],
     "serving/guard.py": ["test_serve.py"],
     "serving/means.py": ["test_serve_requests.py"],
@@ -116,6 +143,17 @@ FOUND_TO_SURVIVE = [
     Mutant("analysis/siren/pairs.py", "worth = (voxels.weighted or volumes) / volumes", "worth = 1.0"),
     Mutant("analysis/siren/pairs.py", "len(rows) * (n - 1), log10_p", "len(rows) * (n - 1) // 2, log10_p"),
     Mutant("analysis/siren/pairs.py", "- volumes + n_i + n_j", "- volumes + n_i"),
+    Mutant("analysis/siren/pairs.py", "log10_p[chosen] / worth", "log10_p[chosen]"),
+    Mutant("model/decoder.py", "ball.k[:n].float() / self.box", "ball.k[:n].float()"),
+    Mutant("linear/prediction.py", "turned.a + unit", "turned.a - unit"),
+    Mutant("linear/em.py", "[:, None, :] - moved", "[:, None, :] + moved"),
+    Mutant("linear/em.py", ":n_basis] + latents.covariance", ":n_basis] - latents.covariance"),
+    Mutant("linear/parameter_expansion.py", "errors.precision.double() * errors.off", "errors.off"),
+    Mutant("reconstruction/half_maps.py", "corrections - part.corrections", "corrections + part.corrections"),
+    Mutant("reconstruction/local_resolution.py", "radii[1] - radii[0]", "radii[1] + radii[0]"),
+    Mutant("reconstruction/orientation_coverage.py", ".double() * times", ".double()"),
+    Mutant("linear/poses.py", "+ torch.as_tensor(poses.offset)", "- torch.as_tensor(poses.offset)"),
+    Mutant("linear/poses.py", "cls(error / unit,", "cls(error,"),
     Mutant(
         "analysis/siren/popcount.py",
         "if n11 < needed[0] or i == j or _distance_A(xyz_A, i, j) <= max(noise_A[i], noise_A[j]):",
@@ -200,6 +238,8 @@ FURTHER = [
     Mutant("reconstruction/support.py", "max(p_value(of_draws), p_value(of_signs))", "p_value(of_signs)"),
     Mutant("reconstruction/controls.py", "of_each[rng.permutation(len(together))]", "of_each"),
     Mutant("reconstruction/reproducible_difference.py", "sum(1) - own", "sum(1)"),
+    Mutant("reconstruction/solve.py", "colour_adjoint(2 * normal(", "colour_adjoint(1 * normal("),
+    Mutant("reconstruction/solve.py", "full[self.pairs[1], self.pairs[0]] = kernel", "pass"),
     Mutant("reconstruction/noise.py", "weight=chunk.weight / variance", "weight=chunk.weight"),
     Mutant("reconstruction/noise.py", "level + shrunk(_log_ratio", "level - shrunk(_log_ratio"),
     Mutant("reconstruction/prior.py", "torch.sqrt(power / box**3)", "torch.sqrt(power)"),
@@ -216,6 +256,8 @@ FURTHER = [
         "model/decoder.py", "torch.stack((torch.ones_like(sign), sign), dim=1)", "torch.ones_like(k[:, :2])"
     ),
     Mutant("model/decoder.py", "(minus - plus) / 2), dim=1", "(plus - minus) / 2), dim=1"),
+    Mutant("model/pooling.py", "/ self.dim**0.5", "/ (self.dim // self.heads) ** 0.5"),
+    Mutant("model/pooling.py", "torch.nan), 0.5, dim=1)", "torch.nan), 0.5, dim=1, interpolation='lower')"),
     Mutant("model/loss.py", "-0.5 * (1 + logvar - mu**2", "-0.5 * (1 - logvar - mu**2"),
     Mutant("model/loss.py", "return beta * kl / full_plane_points", "return beta * kl"),
     Mutant("analysis/siren/pairs.py", "np.maximum(present, absent)) + 1)", "np.maximum(present, absent)))"),
@@ -226,6 +268,7 @@ FURTHER = [
         "elif _distance_A(xyz_A, i, j) <= max(",
         "elif _distance_A(xyz_A, i, j) <= min(",
     ),
+    Mutant("analysis/siren/stability.py", "+ overlap.sum(axis=0) - overlap", "+ overlap.sum(axis=0)"),
     Mutant("analysis/siren/statistics.py", "np.ceil(needed - 1e-9)", "np.floor(needed - 1e-9)"),
     Mutant("analysis/siren/statistics.py", "if distance_A >= FAR_A:", "if distance_A < 0:"),
     Mutant("analysis/siren/bits.py", "first[word] & second[word]", "first[word] | second[word]"),
@@ -299,4 +342,18 @@ MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER, *CONVERGENCE]
 EQUIVALENT = [
     # Images are square, (n, D, D): their second and their last axis are as long.
     Mutant("physics/resampling.py", "s.shape[-1], box ", "s.shape[1], box "),
+    # Kernels (S, S, 2D, 2D, D+1) act on cubic maps (S, D, D, D): axes 1 and -1, and 2 and -2, are as long or
+    # the same. So are the axes of powers (S, n_shells) and of scores (P, heads, S, T).
+    Mutant("reconstruction/solve.py", "ape[-1]\n ", "ape[1]\n "),
+    Mutant("reconstruction/solve.py", "ape[-1]))", "ape[1]))"),
+    Mutant("reconstruction/solve.py", "im=(-3, -2, -1))\n", "im=(-3, 2, -1))\n"),
+    Mutant("reconstruction/solve.py", "im=(-3, -2, -1))[", "im=(-3, 2, -1))["),
+    Mutant("model/pooling.py", "-1, -2) /", "-1, 2) /"),
+    # How many points a GPU takes at once, and for which `row_bytes` counts: results are the same.
+    Mutant("model/loss.py", "urn max(CUD", "urn min(CUD"),
+    Mutant("model/loss.py", "size + base", "size - base"),
+    # More bands sample the same curve at more frequencies.
+    Mutant("reconstruction/local_resolution.py", "st, min(BAN", "st, max(BAN"),
+    # The other turn of the golden angle: the mirror image of the directions, as evenly spread.
+    Mutant("reconstruction/orientation_coverage.py", "* (1 + np.s", "* (1 - np.s"),
 ]

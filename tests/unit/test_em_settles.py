@@ -11,10 +11,11 @@ from tomohet.linear.basis_maps import SETTLED, SHARE_OF_POWER, expectation_maxim
 from tomohet.linear.em import expectation
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.likelihood import Latents
-from tomohet.linear.parameter_expansion import missing_information, out_of_span
+from tomohet.linear.parameter_expansion import missing_information, out_of_span, shared_with_errors
 from tomohet.linear.search import FEW_BASIS, MOST_BASIS
-from tomohet.reconstruction.mean_map import mean_map
+from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
+from tomohet.reconstruction.pose_errors import PoseErrors
 
 N = 120
 EVERYONE = np.arange(N)
@@ -83,3 +84,28 @@ def test_missing_information_is_the_posterior_variance():
     covariance = torch.diag_embed(torch.tensor([[0.2, 0.9], [0.4, 0.7]]))
     latents = Latents(torch.zeros(2, 2), covariance)
     torch.testing.assert_close(missing_information(latents), torch.tensor([0.3, 0.8]))
+
+
+def test_pose_errors_that_follow_a_latent_are_told_from_the_others():
+    """Errors a = B z + e: B, and the size of e, the same whatever part of a the poses are corrected by."""
+    n, rng = 3000, np.random.default_rng(0)
+    size, own = np.repeat([0.04, 0.3], 3), np.repeat([0.03, 0.2], 3)
+    z, follows = rng.normal(size=(n, 2)), rng.normal(size=(6, 2)) * size[:, None]
+    whole = np.column_stack([z, z @ follows.T + own * rng.normal(size=(n, 6))])
+    # Images tell each coordinate with a small part of the variance of what is to be told.
+    precision = 30 / np.concatenate([[1, 1], own**2])
+    b = precision * whole + np.sqrt(precision) * rng.normal(size=whole.shape)
+    prior = np.concatenate([[1, 1], np.repeat([0.05, 0.4], 3) ** -2.0])
+    covariance = torch.diag(torch.tensor(1 / (precision + prior))).repeat(n, 1, 1)
+    deviations = []
+    for corrected_by in (0.0, 1.0):
+        posterior = b / (precision + prior)
+        offset = corrected_by * (posterior[:, 2:] + 0.1 * own)
+        posterior[:, 2:] -= offset
+        errors = PoseErrors(torch.zeros(6, 2, 2, 2), np.array([0.05, 0.4]), torch.tensor(offset))
+        mean = MeanMap(*(torch.zeros(2, 2, 2),) * 2, noise=None, power=torch.zeros(2), errors=errors)
+        shared, left = shared_with_errors(Latents(torch.tensor(posterior), covariance), mean)
+        np.testing.assert_allclose(shared.numpy() / size[:, None], follows / size[:, None], atol=0.15)
+        np.testing.assert_allclose(left.deviation, [0.03, 0.2], rtol=0.05)
+        deviations.append(left.deviation)
+    np.testing.assert_allclose(*deviations, rtol=1e-3)

@@ -57,6 +57,8 @@ def test_false_in_the_configuration_reaches_the_command():
 
 @pytest.mark.parametrize("by", ["particle", "tilt"])
 def test_each_half_is_refined_from_its_own_images_alone(store, by):
+    """All images were shifted by 0.5 px before; each half is shifted further by its own number."""
+    store = store.with_poses(store.rotations(), np.full((len(store.images), 2), 0.5))
     rows = np.arange(3, len(store.images))
     owner = store.images["particle"].to_numpy()[rows]
     half = owner % 2 if by == "particle" else rows % 2
@@ -71,10 +73,10 @@ def test_each_half_is_refined_from_its_own_images_alone(store, by):
     found = refined_by_half(store, rows, half, refine)
     for number in (0, 1):
         np.testing.assert_array_equal(seen[number], store.data_rows[rows[half == number]])
-        assert (found.corrections[rows[half == number]] == number + 1).all()
+        assert (found.corrections[rows[half == number]] == 0.5 + number + 1).all()
     np.testing.assert_allclose(found.rotations()[rows], store.rotations()[rows] @ turn, atol=1e-6)
     np.testing.assert_array_equal(found.rotations()[:3], store.rotations()[:3])
-    assert not found.corrections[:3].any()
+    assert (found.corrections[:3] == 0.5).all()
 
 
 def test_half_sets_are_not_refined_where_no_errors_were_found(tiny_store, store, tmp_path, monkeypatch):

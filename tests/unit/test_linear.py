@@ -23,6 +23,7 @@ from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import ROWS_PER_CHUNK, Observations
 from tomohet.reconstruction.particle_maps import DifferenceMaps
+from tomohet.reconstruction.pose_errors import PoseErrors, tangents
 from tomohet.reconstruction.prior import SpectralPrior
 
 
@@ -265,3 +266,28 @@ def test_weights_of_the_m_step_are_those_of_images_times_second_moments(store):
         first, other = equations.pairs
         expected += of_image @ moment[chunk.owner][:, first, other]
     torch.testing.assert_close(equations.weight.sum(0), expected, rtol=1e-4, atol=0)
+
+
+def test_data_of_the_m_step_lose_what_pose_errors_explain(store):
+    """Summed over the grid: E[z_j (r - w T a)] of each image, where z and a depend on each other."""
+    observations = Observations(store, np.arange(4), max_frequency=0.4)
+    noise = Noise.same(torch.full((observations.n_rows,), 2.0), 1)
+    maps = tangents(store.maps[0])
+    errors = PoseErrors(maps, np.array([0.1, 0.5]), torch.full((4, 6), 0.02))
+    mean = MeanMap(store.maps[0], torch.ones(16, 16, 16), noise, shell_power(store.maps[0]), errors)
+    latents, equations = expectation(observations, mean, store.maps[1:], accumulate=True)
+    expected = np.zeros(2, complex)
+    for chunk in noise.whitened(observations):
+        slices = gather(
+            transform(torch.cat([store.maps[:1], maps])), chunk.index, chunk.corner_weight
+        ).numpy()
+        for image, particle in enumerate(chunk.owner + chunk.part.start):
+            z, covariance = latents.mean[particle].numpy(), latents.covariance[particle].numpy()
+            numerator, weight = chunk.numerator[image].numpy(), chunk.weight[image].numpy()
+            residual = numerator - weight * slices[image, :, 0]
+            points = chunk.corner_weight[image].sum(-1).numpy()
+            for j in range(2):
+                both = covariance[j, 2:] + z[j] * z[2:]
+                expected[j] += points @ (z[j] * residual - weight * (slices[image, :, 1:] @ both))
+    assert latents.covariance[:, :2, 2:].abs().max() > 1e-3
+    np.testing.assert_allclose(equations.data.sum(0).numpy(), expected, rtol=1e-3)

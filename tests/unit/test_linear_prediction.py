@@ -62,3 +62,23 @@ def test_fewer_latents_and_other_directions(recordings, likelihood):
         everything = np.einsum("pnj,pnk->pjk", columns, columns), np.einsum("pnk,pn->pk", columns, y)
         for one, expected in zip(found.all_images, everything, strict=True):
             np.testing.assert_allclose(one, expected)
+
+
+def test_a_latent_integrated_out_adds_its_covariance_to_the_noise(recordings, likelihood):
+    """Without d, y is normal about X Q u with covariance 1 + (X d)(X d)': Q completes d to all directions."""
+    design, y = recordings
+    complete = np.linalg.qr(np.random.default_rng(2).normal(size=(K, K)))[0]
+    dropped, kept = complete[:, :1], complete[:, 1:]
+    found = likelihood.without(torch.tensor(dropped))
+    everything = found.all_images
+    for particle in range(2):
+        for n, (a, b) in ((USED, (found.a, found.b)), (USED + NEW, everything)):
+            part = design[particle, :n]
+            inverse = np.linalg.inv(np.eye(n) + part @ dropped @ dropped.T @ part.T)
+            information = kept.T @ part.T @ inverse @ part @ kept
+            score = kept.T @ part.T @ inverse @ y[particle, :n]
+            own = a[particle].numpy(), b[particle].numpy()
+            # What does not depend on the choice of the two directions that are kept.
+            np.testing.assert_allclose(np.linalg.eigvalsh(own[0]), np.linalg.eigvalsh(information))
+            np.testing.assert_allclose(own[1] @ own[1], score @ score)
+            np.testing.assert_allclose(own[1] @ own[0] @ own[1], score @ information @ score)

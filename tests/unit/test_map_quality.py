@@ -44,6 +44,22 @@ def test_equal_halves_reach_the_last_band_and_nothing_outside_the_mask_is_said(r
     assert np.median(unlike[mask == 1]) > 60
 
 
+def test_a_narrow_ring_of_unlike_frequencies_ends_the_local_resolution(rng):
+    """Half maps that agree but between 9.2 and 10.8 Fourier pixels: bands are narrow enough to show it."""
+    axis = torch.fft.fftfreq(32, 1 / 32)
+    radius = torch.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis[:17].abs() ** 2)
+    one, two = (torch.fft.rfftn(torch.as_tensor(rng.normal(size=(32,) * 3))) for _ in range(2))
+    other = torch.where((radius - 10).abs() < 0.8, two, one)
+    halves = [torch.fft.irfftn(part, s=(32,) * 3).numpy() for part in (one, other)]
+    found = 160 / local_resolution(*halves, np.ones((32,) * 3), 5.0, 14.0)
+    assert np.quantile(found, 0.1) > 9 and np.quantile(found, 0.9) < 10
+
+
+def test_empty_half_maps_have_no_detail():
+    nothing = np.zeros((16,) * 3, np.float32)
+    assert (local_resolution(nothing, nothing, nothing + 1, 5.0, 20.0) == 80).all()
+
+
 def test_directions_cover_half_a_sphere_evenly():
     directions = hemisphere(100)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
@@ -73,6 +89,24 @@ def test_noise_along_one_axis_lowers_the_fsc_of_that_direction_alone(rng):
     found = directional_fsc(volume, other, directions)[:, 6:]
     assert np.abs(found[0]).max() < 0.5 and found[0].mean() < 0.1
     np.testing.assert_allclose(found[1:], 1, atol=1e-3)
+
+
+def test_the_fsc_in_a_cone_is_that_of_all_its_points_and_their_mates(rng):
+    """Of the whole transform: k and -k, wherever the half transform holds both or one of them."""
+    maps = rng.normal(size=(2, 16, 16, 16))
+    one, two = np.fft.fftn(maps, axes=(1, 2, 3))
+    kz, ky, kx = np.meshgrid(*3 * [np.fft.fftfreq(16, 1 / 16)], indexing="ij")
+    k = np.stack([kx, ky, kz], axis=-1)
+    length = np.linalg.norm(k, axis=-1)
+    directions = np.array([[0, 0, 1.0], [0, 0.6, 0.8]])  # in the plane kx = 0, which holds both
+    found = directional_fsc(*maps, directions)
+    for direction, curve in zip(directions, found, strict=True):
+        for shell in (4, 6):
+            inside = np.abs(k @ direction) >= np.cos(np.radians(20)) * length
+            inside &= np.ceil(length - 1e-4) == shell
+            a, b = one[inside], two[inside]
+            expected = (a * b.conj()).real.sum() / np.sqrt((abs(a) ** 2).sum() * (abs(b) ** 2).sum())
+            assert curve[shell] == pytest.approx(expected, abs=1e-5)
 
 
 def test_cones_of_isotropic_maps_have_the_fsc_of_whole_shells(rng):

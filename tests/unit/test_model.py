@@ -15,6 +15,7 @@ from tomohet.model.decoder import (
 )
 from tomohet.model.encoder import TiltEncoder
 from tomohet.model.loss import kl_divergence, reconstruction_loss, scaled_kl
+from tomohet.model.pooling import AttentionBlock, pad_tilts, pool
 from tomohet.model.positional import encode_into, frequency_matrix, reference_columns
 from tomohet.model.rows import pack_rows
 from tomohet.options.kinds import Encoding
@@ -156,6 +157,19 @@ def test_decoded_values_are_hermitian():
     torch.testing.assert_close(decoder.fourier(-k, z), decoder.fourier(k, z).conj())
 
 
+@pytest.mark.parametrize("box", [BOX, 8])
+def test_a_decoded_map_has_the_decoders_values_at_its_lattice_points(box):
+    """Wave number k of a map of D or fewer voxels is the frequency k / D: its Fourier sum, written out."""
+    decoder = make_decoder(encoding="linear_lowf")  # periodic functions tell integers from fractions
+    z = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))
+    density = decoder.volumes(z, box)[0].double() * (BOX / box) ** 3
+    z_px, y_px, x_px = torch.meshgrid(*3 * [torch.arange(box) - box // 2], indexing="ij")
+    for k in ((1, 0, 0), (0, 2, -1), (2, -1, 3), (0, 0, 1)):
+        wave = torch.exp(-2j * torch.pi * (k[0] * x_px + k[1] * y_px + k[2] * z_px) / box)
+        expected = decoder.fourier(torch.tensor([k]) / BOX, z)[0, 0]
+        assert complex((density * wave).sum()) == pytest.approx(complex(expected), rel=1e-3)
+
+
 def test_latents_in_batches_decode_as_one_by_one():
     decoder = make_decoder()
     k = half_ball(BOX).frequency
@@ -215,6 +229,40 @@ def test_pooling_takes_ragged_tilts(pooling, layer_norm):
         reversed_order = torch.cat(encoder(own.flip(0), np.array([tilts])), 1)[0]
         same = torch.allclose(alone, reversed_order, rtol=1e-4, atol=1e-5)
         assert same == (pooling != "concatenate" or tilts == 1)
+
+
+@pytest.mark.parametrize("function", ["max", "mean", "median"])
+def test_pooling_is_that_of_each_particles_own_tilts(function):
+    features = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)) - 2
+    padded, mask = pad_tilts(features, TILTS.numpy(), 6)
+    on_device = pad_tilts(features, TILTS, 6)
+    torch.testing.assert_close((padded, mask), on_device)
+    own = features.split(TILTS.tolist())
+    expected = [getattr(np, function)(one.numpy(), axis=0) for one in own]
+    torch.testing.assert_close(pool(padded, mask, function), torch.tensor(np.stack(expected)))
+    # A particle of more tilts than the network takes is cut.
+    first_two = pad_tilts(features, TILTS.numpy(), 2)[0]
+    torch.testing.assert_close(first_two[2], own[2][:2])
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_the_attention_block_is_torchs_with_another_scale(layer_norm):
+    """Q + attention, then x + relu(W x); scores over the root of the whole width, not of one head's."""
+    torch.manual_seed(0)
+    dim, heads = 12, 3
+    block = AttentionBlock(5, 7, dim, heads, layer_norm)
+    projections = (block.fc_q, block.fc_k, block.fc_v)
+    attention = torch.nn.MultiheadAttention(dim, heads, batch_first=True)
+    attention.in_proj_weight.data = torch.eye(dim).repeat(3, 1)
+    attention.out_proj.weight.data = torch.eye(dim)
+    queries, keys = torch.randn(2, 4, 5), torch.randn(2, 6, 7)
+    mask = torch.arange(6) < torch.tensor([[6], [4]])
+    q, k, v = (layer(x) for layer, x in zip(projections, (queries, keys, keys), strict=True))
+    attended, _ = attention(q / heads**0.5, k, v, key_padding_mask=~mask)
+    first, last = block.norms if layer_norm else 2 * [torch.nn.Identity()]
+    hidden = first(q + attended)
+    expected = last(hidden + torch.relu(block.fc_o(hidden)))
+    torch.testing.assert_close(block(queries, keys, mask), expected)
 
 
 def test_more_seeds_read_out_more():

@@ -6,8 +6,12 @@ import torch
 from blob_store import blob_store
 
 from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.likelihood import Latents
 from tomohet.linear.pose_directions import LEAST_GAIN, direction_of_errors
+from tomohet.linear.poses import PoseEstimates, Poses
 from tomohet.physics.geometry import corrected_poses
+from tomohet.reconstruction.mean_map import MeanMap
+from tomohet.reconstruction.pose_errors import PoseErrors
 
 DEVIATION = np.array([np.radians(2.0), 0.15])
 N = 300
@@ -48,6 +52,29 @@ def test_turns_of_another_size_than_moves_are_no_direction():
     rng = np.random.default_rng(2)
     found = direction_of_errors(*tables(rng, np.diag([9.0] * 3 + [0.3] * 3), 5.0), DEVIATION)
     assert not found.preferred
+
+
+@pytest.mark.parametrize("corrected_by", [0.0, 0.8])
+def test_estimates_are_those_of_the_whole_errors(corrected_by):
+    """Estimates do not depend on how much of the errors the poses were corrected by before."""
+    rng = np.random.default_rng(4)
+    a, b = tables(rng, np.diag([1.0, 1, 1, 6, 0.1, 0.1]), 5.0)
+    a, b = (table.clone() for table in (a, b))
+    a[:, :3, 3:], a[:, 3:, :3], b[:, :3] = 0, 0, 0
+    covariance = torch.linalg.inv(a + torch.diag(torch.as_tensor(np.repeat(DEVIATION, 3) ** -2.0)))
+    whole = (covariance @ b[..., None])[..., 0]
+    offset = (corrected_by * whole).numpy()
+    errors = PoseErrors(torch.zeros(6, 4, 4, 4), DEVIATION, torch.as_tensor(offset))
+    mean = MeanMap(*(torch.zeros(4, 4, 4),) * 2, noise=None, power=torch.zeros(3), errors=errors)
+    # One latent before the pose errors: it is left out.
+    latents = Latents(torch.zeros(N, 7), torch.eye(7).repeat(N, 1, 1))
+    latents.mean[:, 1:], latents.covariance[:, 1:, 1:] = whole - torch.as_tensor(offset), covariance
+    found = PoseEstimates.of(Poses(None, np.arange(N), offset), mean, latents)
+    np.testing.assert_allclose(found.error, whole, atol=1e-6)
+    np.testing.assert_allclose(found.deviation, covariance.diagonal(dim1=1, dim2=2).sqrt(), rtol=1e-5)
+    direction = direction_of_errors(a, b, DEVIATION)
+    assert found.direction.share == pytest.approx(direction.share, rel=1e-3) and direction.gain > LEAST_GAIN
+    assert found.direction.gain == pytest.approx(direction.gain, rel=1e-3)
 
 
 def test_poses_two_degrees_off_have_no_direction():

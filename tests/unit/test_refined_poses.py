@@ -43,6 +43,19 @@ def test_the_table_gives_the_poses_of_the_model(store, written):
     np.testing.assert_allclose(refined.half_planes(rows), expected.half_planes(rows), atol=1e-5)
 
 
+def test_the_table_is_in_degrees_and_angstroms_and_reads_back():
+    """A turn of 0.1 rad is 5.73 degrees, a move of 0.5 px of 3 Å is 1.5 Å; deviations are rms over axes."""
+    error = np.array([[0.1, 0, 0, 0, 0.5, 0]])
+    deviation = np.array([[0.01, 0.02, 0.02, 1.0, 2.0, 2.0]])
+    table = PoseEstimates(error, deviation, np.array([0.1, 0.2])).table(np.array([7]), 3.0)
+    row = table.loc[0, ["particle", "turn_x_deg", "move_y_A", "turn_sd_deg", "move_sd_A"]].to_list()
+    assert row == pytest.approx([7, 5.729578, 1.5, 57.29578 * 0.03**0.5 / 10, 3 * 3**0.5], rel=1e-6)
+    back = PoseEstimates.read(table, [0.1, 0.2], 3.0)
+    np.testing.assert_allclose(back.error, error)
+    np.testing.assert_allclose(back.deviation, np.repeat([[0.03**0.5 / 10, 3**0.5]], 3, axis=1))
+    np.testing.assert_array_equal(back.prior, [0.1, 0.2])
+
+
 def test_particles_that_are_not_listed_keep_their_poses(store, written):
     path, some, _ = written()
     refined = RefinedPoses.read(path, store).applied(store)

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from tomohet.analysis.siren.communities import communities
 from tomohet.analysis.siren.files import read_blocks
 from tomohet.analysis.siren.independence import latents_beside, sampling_of
 from tomohet.analysis.siren.levels import read_levels
+from tomohet.analysis.siren.stability import jaccard, level_stability
 from tomohet.errors import InputError
 from tomohet.files.grids import read_grid, write_on_grid
 from tomohet.files.mrc import read_volume, write_volume
@@ -210,3 +212,25 @@ def test_few_volumes_give_empty_but_valid_outputs(tmp_path, run_script):
     assert table.empty and {"id", "n_voxels", "occupancy", "requires", "excludes"} <= set(table)
     assert list(pd.read_parquet(tmp_path / "out" / "volumes.parquet").volume) == list(range(8))
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["n_blocks"] == 0
+
+
+def test_overlap_of_every_block_with_its_best_partner():
+    """Block 1 of 4 voxels shares 3 with one of 5, block 3 of 2 shares both with one of 4, 7 none."""
+    labels, others = np.zeros((2, 3, 3, 3), int)
+    labels.flat[:4], labels.flat[10:12], labels.flat[20] = 1, 3, 7
+    others.flat[1:6], others.flat[10:13], others.flat[0] = 2, 9, 9
+    np.testing.assert_allclose(jaccard(labels, others), [3 / 6, 2 / 4, 0])
+    assert jaccard(labels, np.zeros_like(labels)).tolist() == [0, 0, 0]
+
+
+def test_the_stability_of_a_block_is_that_at_the_worse_level():
+    labels = np.zeros((2, 3, 3), int)
+    labels.flat[:4], labels.flat[10:12] = 1, 2
+    fewer = np.where(np.arange(18).reshape(2, 3, 3) < 3, labels, 0)  # 3 of 4, and none of 2
+
+    def blocks(labels):
+        return SimpleNamespace(labels=labels, table=pd.DataFrame({"id": np.unique(labels[labels > 0])}))
+
+    found, counts = level_stability(blocks(labels), {0.8: blocks(labels), 1.2: blocks(fewer)}.__getitem__)
+    assert found.tolist() == [0.75, 0]
+    assert counts == {"n_blocks_at_0.8": 2, "n_blocks_at_1.2": 1, "median_jaccard": 0.375}

@@ -189,6 +189,24 @@ def test_volumes_of_little_weight_make_few_pairs_significant(engine):
         assert found.p_value == (p_value and pytest.approx(p_value))
 
 
+@pytest.mark.parametrize("engine", ["popcount", "matrix-cpu"])
+def test_volumes_of_little_weight_exclude_few_pairs(engine):
+    """64 volumes worth 16: to avoid each other at 10^-3.5, two voxels need a tail of 10^-14.
+
+    The complement of the 11 equal voxels shares no volume with them (10^-18.26). The other new voxel shares 8
+    of 32 with them: its phi of -0.5 is beyond the required -0.41, but its tail is only 10^-4.3.
+    """
+    on = eleven_alike_of_41()
+    a, b, c = (hadamard(64)[:, column] > 0 for column in (1, 2, 4))
+    more = np.stack([~a, ~a ^ (b & c)], axis=1)
+    voxels = voxels_of(np.concatenate([on, more], axis=1))
+    assert (more[:, 1] & a).sum() == 8 and (voxels.totals == 32).all()
+    rarely = dataclasses.replace(voxels, weighted=16.0)
+    found = pairs.partners_by_phi(rarely, np.random.default_rng(0), engine=engine)
+    assert (found.linked, found.excluded) == (55, 11) and found.p_value == pytest.approx(10**-3.5)
+    assert pairs.partners_by_phi(voxels, np.random.default_rng(0), engine=engine).excluded > 20
+
+
 @pytest.mark.parametrize("count", [popcount.count_significant, matrix.count_significant])
 def test_voxels_that_share_their_noise_do_not_count(count):
     """A pair is apart if its distance exceeds the larger of its two extents of noise."""

@@ -56,4 +56,5 @@ def _local_correlation(first: Tensor, second: Tensor, window_px: float) -> Tenso
         smooth(values, window_px) for values in (first * second, first.square(), second.square())
     )
     power = (powers[0] * powers[1]).clamp_min(0).sqrt()
-    return product / power.clamp_min(1e-20 * power.max().clamp_min(1e-30))
+    # Empty maps have the correlation 0. Where maps are all but empty, rounding may exceed the limits.
+    return (product / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp(-1, 1)
