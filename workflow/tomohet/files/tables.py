@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow
+import pyarrow.parquet
 
 from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, reason
 from tomohet.files.digests import check
 
+ROWS_AT_ONCE = 100_000  # longer tables are read column by column
 MOST_COLUMNS = 10_000  # of a CSV table; more columns take minutes to read
 # Kinds of columns, and a test of a column's type for each; whole numbers are numbers too.
 KINDS = {
@@ -24,7 +26,7 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
     """Read a parquet table.
 
     needed : required columns, and their kinds (`KINDS`)
-    options : of `pandas.read_parquet`
+    options : of `pyarrow.parquet.ParquetFile`
 
     Raises InputError when the file is missing, not such a table, not what was written (`files.digests`), or
     lacks a column of that kind.
@@ -34,7 +36,7 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     try:
-        table = pd.read_parquet(path, **options)
+        table = _columns(path, options)
     except (
         OSError,
         ValueError,
@@ -49,6 +51,16 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
         ) from error
     _refuse_other_columns(table, needed or {}, path)
     return table
+
+
+def _columns(path: Path, options: dict) -> pd.DataFrame:
+    """Read a parquet table; a long one column by column, so that it is never held twice."""
+    with pyarrow.parquet.ParquetFile(path, **options) as file:
+        if file.metadata.num_rows <= ROWS_AT_ONCE:
+            return file.read(use_pandas_metadata=True).to_pandas()
+        names = file.schema_arrow.names
+        columns = (file.read([name], use_pandas_metadata=True).to_pandas(split_blocks=True) for name in names)
+        return pd.concat([table.astype(table.dtypes, copy=True) for table in columns], axis=1)
 
 
 def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:

@@ -131,6 +131,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
 
     n_frames = np.array([len(frames) for frames in visible])
     first_row = np.concatenate([[0], np.cumsum(n_frames)])
+    paths = pd.Categorical(headers["stack"])
     images = []
     for name, members in table.groupby("rlnTomoName", sort=False).indices.items():
         tilts = series[name]
@@ -141,7 +142,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         per_tilt = np.tile(np.arange(len(tilts)), len(members))
         per_particle = np.repeat(members, len(tilts))
         frame = pd.DataFrame({"particle": per_particle, "tilt": per_tilt})
-        frame["stack"] = headers["stack"].to_numpy()[per_particle]
+        frame["stack"] = paths[per_particle]
         frame["section"] = np.concatenate([sections[p] for p in members])
         frame = frame.assign(**rotation_frame(rotation.reshape(-1, 3, 3)))
         frame["shift_x_px"], frame["shift_y_px"] = shift[..., 0].ravel(), shift[..., 1].ravel()
