@@ -7,8 +7,9 @@ import numpy as np
 ROWS = 100_000
 
 
-def chunks(n: int, rows: int = ROWS) -> Iterator[slice]:
-    """Divide `n` rows into slices of at most `rows`, in order."""
+def chunks(n: int, rows: int | None = None) -> Iterator[slice]:
+    """Divide `n` rows into slices of at most `rows` (None: `ROWS`), in order."""
+    rows = ROWS if rows is None else rows
     return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
 
 

@@ -111,6 +111,13 @@ def number_images(images: pd.DataFrame) -> pd.DataFrame:
     return images.assign(image=np.arange(len(images)))[list(IMAGE_COLUMNS)]
 
 
+def one_after_another(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all tables in one; columns are moved out of the tables one by one."""
+    names = list(tables[0].columns)
+    columns = {name: pd.concat([table.pop(name) for table in tables], ignore_index=True) for name in names}
+    return pd.concat(columns, axis=1)
+
+
 def in_order(images: pd.DataFrame, order: np.ndarray) -> pd.DataFrame:
     """Return the rows of a table in another order; columns are moved one by one, in place, to save memory."""
     if not (order == np.arange(len(order))).all():

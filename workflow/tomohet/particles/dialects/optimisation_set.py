@@ -29,6 +29,7 @@ from tomohet.particles.table import (
     ParticleSet,
     half_sets,
     number_images,
+    one_after_another,
     refuse_bad_pixel_sizes,
     refuse_impossible_optics,
     rotation_frame,
@@ -156,7 +157,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         frame["dose_b_factor_A2"] = tilts.dose_b_factor_A2
         frame["row"] = first_row[per_particle] + per_tilt
         images.append(frame[np.concatenate([visible[p] for p in members])])
-    images = _with_optics(pd.concat(images, ignore_index=True), table, pixel_size_A, where)
+    images = _with_optics(one_after_another(images), table, pixel_size_A, where)
     if n_excluded := int((images["scale_factor"] <= 0).sum()):
         remarks.append(f"{n_excluded} visible images have rlnCtfScalefactor 0 or less, like excluded ones")
 
