@@ -5,7 +5,8 @@
 Each stage runs as a command, in a process of its own, on synthetic data of two sizes. Its bytes for each
 image or particle are the difference of the two peaks over the difference of the two sizes. The stages that
 read images and the image table have `--images` particles of 41 tilts and a fourth of them; the others, which
-read one row for each particle, have `--particles` and a fourth. Stacks have 16 px: images weigh little.
+read one row for each particle, have `--particles` and a fourth. Stacks have 16 px. Pages of
+mapped files do not count, because the system can drop them.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +33,10 @@ OF_IMAGES = {
     "validate": "validate {0}/particles.star -o {0}/validation",
     "validate, tables only": "validate {0}/particles.star --no-images -o {0}/validation",
     "filter_star": "filter_star {0}/particles.star -o {0}/half.star --ind {0}/half.pkl",
+    "filter_star, elsewhere": "filter_star {0}/particles.star -o {0}/other/half.star --ind {0}/half.pkl",
     "prepare": "prepare {0}/particles.star -o {0}/prepared",
     "open the store": "",
+    "backproject_voxel": "backproject_voxel {0}/prepared -o {0}/homogeneous",
     "analyze, leak audit": "analyze {0}/run -o {0}/audit --store {0}/prepared --skip-vol --skip-umap",
 }  # fmt: skip
 OF_PARTICLES = {
@@ -93,11 +97,21 @@ def peak(name: str, command: str, place: Path) -> tuple[float, float]:
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "200000", "ARROW_DEFAULT_MEMORY_POOL": "system"}
     with open(place / "log", "w") as log:
         process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
+        most, ended = 0, 0
+        while not ended:
+            most = max(most, own_memory(process.pid))
+            time.sleep(0.02)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{name}: {(place / 'log').read_text()[-2000:]}")
-    return usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
+    return most, usage.ru_utime + usage.ru_stime
+
+
+def own_memory(process: int) -> int:
+    """Return the bytes that a process holds itself, without the pages of files that it maps."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def make_images(place: Path, n: int) -> None:

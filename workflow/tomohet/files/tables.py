@@ -1,6 +1,6 @@
 """Tables in parquet and CSV files, with one-line errors for everything that is wrong with them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -22,10 +22,16 @@ KINDS = {
 }
 
 
-def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:
+def read_table(
+    path: str | Path,
+    needed: Mapping[str, str] | None = None,
+    only: Callable[[str], object] | None = None,
+    **options,
+) -> pd.DataFrame:
     """Read a parquet table.
 
     needed : required columns, and their kinds (`KINDS`)
+    only : tells by its name whether a column is read; None: all are
     options : of `pyarrow.parquet.ParquetFile`
 
     Raises InputError when the file is missing, not such a table, not what was written (`files.digests`), or
@@ -36,7 +42,7 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     try:
-        table = _columns(path, options)
+        table = _columns(path, only, options)
     except (
         OSError,
         ValueError,
@@ -53,14 +59,14 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
     return table
 
 
-def _columns(path: Path, options: dict) -> pd.DataFrame:
-    """Read a parquet table; a long one column by column, so that it is never held twice."""
+def _columns(path: Path, only: Callable[[str], object] | None, options: dict) -> pd.DataFrame:
+    """Read columns of a parquet table; of a long one each on its own, so that it is never held twice."""
     with pyarrow.parquet.ParquetFile(path, **options) as file:
+        names = [name for name in file.schema_arrow.names if only is None or only(name)]
         if file.metadata.num_rows <= ROWS_AT_ONCE:
-            return file.read(use_pandas_metadata=True).to_pandas()
-        names = file.schema_arrow.names
+            return file.read(names, use_pandas_metadata=True).to_pandas()
         columns = (file.read([name], use_pandas_metadata=True).to_pandas(split_blocks=True) for name in names)
-        return pd.concat([table.astype(table.dtypes, copy=True) for table in columns], axis=1)
+        return pd.concat(columns, axis=1)
 
 
 def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:
