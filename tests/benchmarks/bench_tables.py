@@ -12,6 +12,7 @@ mapped files do not count, because the system can drop them.
 import argparse
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,7 @@ OF_IMAGES = {
     "validate": "validate {0}/particles.star -o {0}/validation",
     "validate, tables only": "validate {0}/particles.star --no-images -o {0}/validation",
     "filter_star": "filter_star {0}/particles.star -o {0}/half.star --ind {0}/half.pkl",
-    "filter_star, elsewhere": "filter_star {0}/particles.star -o {0}/other/half.star --ind {0}/half.pkl",
+    "filter_star, elsewhere": "filter_star {0}/particles.star -o {0}/../other/half.star --ind {0}/half.pkl",
     "prepare": "prepare {0}/particles.star -o {0}/prepared",
     "open the store": "",
     "backproject_voxel": "backproject_voxel {0}/prepared -o {0}/homogeneous",
@@ -54,8 +55,8 @@ OF_PARTICLES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=16_000, help="particles of the stages with images")
-    parser.add_argument("--particles", type=int, default=200_000, help="particles of the other stages")
+    parser.add_argument("--images", type=int, default=24_000, help="particles of the stages with images")
+    parser.add_argument("--particles", type=int, default=400_000, help="particles of the other stages")
     parser.add_argument("--folder", type=Path, help="for the data, which are kept there (a temporary one)")
     parser.add_argument("--only", default="", help="only the stages whose name starts so")
     args = parser.parse_args()
@@ -93,6 +94,8 @@ def peak(name: str, command: str, place: Path) -> tuple[float, float]:
     """Return peak memory (bytes) and processor time (s) of a command, or (without one) of opening a store."""
     code = f"from tomohet.particles.store import open_store; open_store({str(place / 'prepared')!r})"
     arguments = ["-m", "tomohet.cli", *shlex.split(command)] if command else ["-c", code]
+    if name == "prepare":
+        shutil.rmtree(place / "prepared", ignore_errors=True)  # a store that is there would only be checked
     # Freed columns return to the system at once, as those of large datasets do; small ones would be kept.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "200000", "ARROW_DEFAULT_MEMORY_POOL": "system"}
     with open(place / "log", "w") as log:

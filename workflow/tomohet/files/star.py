@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -201,7 +201,7 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     return table if asked is None else table[[column for column in table.columns if column in asked]]
 
 
-def _parsed(body: bytes, **options) -> pd.DataFrame:
+def _parsed(body: bytes, **options: Any) -> pd.DataFrame:
     """Read rows by `pandas.read_csv` with these options; long tables piece by piece, with the same result.
 
     The parser takes several times the memory of the table that it returns.
@@ -212,14 +212,15 @@ def _parsed(body: bytes, **options) -> pd.DataFrame:
         {name: piece[name].array.copy() for name in piece}  # else one array holds all columns of the piece
         for piece in pd.read_csv(io.BytesIO(body), chunksize=ROWS_OF_A_PIECE, **options)
     ]
-    columns = {}
-    for name in list(pieces[0]):
+    columns: dict[str, pd.Series] = {}
+    for name in [str(name) for name in pieces[0]]:
         parts = [pd.Series(piece.pop(name), copy=False) for piece in pieces]
         kinds = {part.dtype for part in parts}
         if len(kinds) == 1 or kinds <= {np.dtype("int64"), np.dtype("float64")}:
             columns[name] = pd.concat(parts, ignore_index=True)
         else:  # the type of a column follows from all of its rows
-            columns[name] = pd.read_csv(io.BytesIO(body), **options | {"usecols": [name]})[name]
+            alone: dict[str, Any] = options | {"usecols": [name]}
+            columns[name] = pd.read_csv(io.BytesIO(body), **alone)[name]
     return pd.concat(columns, axis=1)
 
 
