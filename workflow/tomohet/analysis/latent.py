@@ -130,6 +130,7 @@ def umap_embedding(z: np.ndarray, seed: int, neighbours: int = UMAP_NEIGHBOURS) 
         z = np.asarray(z, np.float32)
         if len(z) <= LANDMARKS:
             return np.asarray(model.fit_transform(z), np.float32)
+        log.info("UMAP is fitted to %d of %d points; the others are placed among them", LANDMARKS, len(z))
         landmark = np.zeros(len(z), bool)
         landmark[np.random.default_rng(seed).choice(len(z), LANDMARKS, replace=False)] = True
         embedding = np.empty((len(z), 2), np.float32)
