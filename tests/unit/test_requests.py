@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tomohet.analysis.latent import LANDMARKS
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import write_stack
@@ -151,9 +152,21 @@ def test_a_subset_reads_the_tables_of_the_whole_dataset():
     assert host_bytes("states", part, whole, options, True) > 0.9 * host_bytes(
         "states", whole, whole, options, True
     )
-    assert host_bytes("analyze", part, whole, options, True) < 0.2 * host_bytes(
-        "analyze", whole, whole, options, True
+    assert host_bytes("convergence", part, whole, options, True) < 0.8 * host_bytes(
+        "convergence", whole, whole, options, True
     )
+
+
+def test_umap_takes_the_memory_of_its_landmarks_only():
+    options = sections(config_of())
+
+    def of(particles: int) -> float:
+        sizes = Sizes(particles, 0, 64, 64)
+        return host_bytes("convergence", sizes, sizes, options, True) - host_bytes(
+            "convergence", sizes.of(0), sizes, options, True
+        )
+
+    assert of(10 * LANDMARKS) < 0.3 * 10 * of(LANDMARKS)
 
 
 def test_a_round_counts_at_most_its_parent_until_it_has_selected(tmp_path):

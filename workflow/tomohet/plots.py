@@ -21,6 +21,7 @@ SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 DENSITY = "gray"
 MANY_POINTS = 5000  # above this, a scatter plot hides its density
+MOST_POINTS = 100_000  # drawn one by one in a panel; of more points a random sample is drawn
 
 STYLE = {
     "font.size": 9,
@@ -93,11 +94,21 @@ def scatter_density(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
         ax.scatter(x, y, s=point_size(len(x)), color=PALETTE[0], alpha=0.6, linewidths=0)
 
 
+def drawn(n: int) -> np.ndarray:
+    """Return the rows (m,), ascending, of n points that are drawn: all, or `MOST_POINTS` at random."""
+    if n <= MOST_POINTS:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, MOST_POINTS, replace=False))
+
+
 def scatter_values(
     ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, label: str, cmap: str = SEQUENTIAL
 ) -> None:
     """Plot points coloured by a continuous quantity, with `label` (including its unit) on the colour bar."""
-    image = ax.scatter(x, y, c=values, s=point_size(len(x)), cmap=cmap, linewidths=0, rasterized=True)
+    rows = drawn(len(x))
+    image = ax.scatter(
+        x[rows], y[rows], c=values[rows], s=point_size(len(x)), cmap=cmap, linewidths=0, rasterized=True
+    )
     ax.figure.colorbar(image, ax=ax, label=label)
 
 
@@ -107,9 +118,9 @@ def scatter_labels(
     """Plot points coloured by an integer label, with each label's number at its median position."""
     kinds = np.unique(labels)
     colors = label_colors(len(kinds))
-    ax.scatter(
-        x, y, c=colors(np.searchsorted(kinds, labels)), s=point_size(len(x)), linewidths=0, rasterized=True
-    )
+    rows = drawn(len(x))
+    color = colors(np.searchsorted(kinds, labels[rows]))
+    ax.scatter(x[rows], y[rows], c=color, s=point_size(len(x)), linewidths=0, rasterized=True)
     for number, kind in enumerate(kinds):
         members = labels == kind
         ax.annotate(

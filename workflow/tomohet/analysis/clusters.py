@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tomohet.analysis.chunks import chunks, variances
+
 MAX_COMPONENTS = 10
 PARTICLES_PER_CLUSTER = 50  # where the latents have no groups
 MAX_DIMENSIONS = 8
+LOOKED_AT = 10_000  # rows among which distinct ones are counted first; all rows if these are too few
 MIXTURE_ROWS = 20_000  # a mixture is fitted to at most this number of particles; all are then assigned
 
 log = logging.getLogger(__name__)
@@ -48,12 +51,16 @@ def kmeans(z: np.ndarray, k: int, seed: int, restarts: int = 10) -> Clusters:
     """
     from sklearn.cluster import KMeans
 
-    distinct = len(np.unique(z, axis=0))
+    distinct = len(np.unique(z[:LOOKED_AT], axis=0))
+    if distinct < k and len(z) > LOOKED_AT:
+        distinct = len(np.unique(z, axis=0))
     if distinct < k:
         log.warning("k-means: %d clusters asked for, only %d distinct points", k, distinct)
     k = min(k, distinct)
     fit = KMeans(k, init="k-means++", n_init=restarts, random_state=seed).fit(z)
-    distance = np.linalg.norm(z - fit.cluster_centers_[fit.labels_], axis=1)
+    distance = np.concatenate(
+        [np.linalg.norm(z[h] - fit.cluster_centers_[fit.labels_[h]], axis=1) for h in chunks(len(z))]
+    )
     # The first member of each cluster, with members sorted by distance.
     nearest_first = np.lexsort((distance, fit.labels_))
     kinds, starts = np.unique(fit.labels_[nearest_first], return_index=True)
@@ -123,11 +130,14 @@ def gaussian_mixture(scores: np.ndarray, seed: int, max_components: int = MAX_CO
                 best = model
     if best is None:
         return Mixture(np.zeros(len(x), np.int64), np.ones(len(x)), 1, "tied", {})
-    probability = best.predict_proba(x)
-    order = leaf_order(best.means_)
+    new_label = np.argsort(leaf_order(best.means_))
+    labels, probability = np.zeros(len(x), np.int64), np.zeros(len(x))
+    for here in chunks(len(x)):
+        of_each = best.predict_proba(x[here])
+        labels[here], probability[here] = new_label[of_each.argmax(axis=1)], of_each.max(axis=1)
     return Mixture(
-        np.argsort(order)[probability.argmax(axis=1)].astype(np.int64),
-        probability.max(axis=1),
+        labels,
+        probability,
         best.n_components,
         best.covariance_type,
         bic,
@@ -136,7 +146,7 @@ def gaussian_mixture(scores: np.ndarray, seed: int, max_components: int = MAX_CO
 
 def informative(scores: np.ndarray) -> np.ndarray:
     """Return the leading columns of scores (n, m) that hold 95 % of the variance, at most 8 and n / 10."""
-    variance = scores.var(axis=0, dtype=np.float64)
+    variance = variances(scores)
     if variance.sum() == 0:
         return scores[:, :1]
     needed = np.searchsorted(np.cumsum(variance) / variance.sum(), 0.95) + 1

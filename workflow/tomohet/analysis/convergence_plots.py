@@ -120,7 +120,8 @@ def sketching(plane: np.ndarray, names: tuple[str, str], sketch: Sketch) -> Figu
     extent = (*sketch.edges[0][[0, -1]], *sketch.edges[1][[0, -1]])
     image = left.imshow(sketch.density.T, origin="lower", extent=extent, aspect="auto", cmap=plots.SEQUENTIAL)
     fig.colorbar(image, ax=left, label="particles per bin, smoothed")
-    right.scatter(*plane.T, s=plots.point_size(len(plane)), color="0.8", linewidths=0, rasterized=True)
+    shown = plane[plots.drawn(len(plane))]
+    right.scatter(*shown.T, s=plots.point_size(len(plane)), color="0.8", linewidths=0, rasterized=True)
     for name, members in zip(letters(len(sketch.members)), sketch.members, strict=True):
         centre = np.median(plane[members], axis=0)
         right.scatter(*plane[members].T, s=6, linewidths=0)
@@ -147,7 +148,8 @@ def consistency(points: dict[int, np.ndarray], names: tuple[str, str], members: 
     for ax in axes.flat[len(points) :]:
         ax.set_axis_off()
     for ax, (epoch, plane) in zip(axes.flat, points.items(), strict=False):
-        ax.scatter(*plane.T, s=2, color="0.85", linewidths=0, rasterized=True)
+        shown = plane[plots.drawn(len(plane))]
+        ax.scatter(*shown.T, s=2, color="0.85", linewidths=0, rasterized=True)
         for number, (name, group) in enumerate(zip(letters(len(members)), members, strict=True)):
             color = plots.PALETTE[number % len(plots.PALETTE)]
             ax.scatter(*plane[group].T, s=5, color=color, linewidths=0)

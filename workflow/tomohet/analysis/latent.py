@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tomohet.analysis.chunks import ROWS, chunks
 from tomohet.errors import InputError
 
 UMAP_NEIGHBOURS = 15
+LANDMARKS = 50_000  # particles to which UMAP is fitted, at most; the others are placed among them
+PLACED_TOGETHER = 10_000  # other particles placed at once: UMAP refines no more than these carefully
 PERCENTILES = np.arange(5, 100, 10)  # ten points along a component, from its 5th to its 95th percentile
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,9 @@ class PrincipalComponents:
 def principal_components(z: np.ndarray) -> PrincipalComponents:
     """Compute the principal components of z (n, zdim), each signed so that its largest loading is positive.
 
+    They come from the singular values of z, and for more than 100,000 particles from the covariance of the
+    latents, which takes less memory.
+
     Raises InputError when a latent is not finite.
     """
     from sklearn.decomposition import PCA
@@ -42,6 +48,8 @@ def principal_components(z: np.ndarray) -> PrincipalComponents:
     if len(z) == 1:
         nothing = np.zeros((1, 1), np.float32)
         return PrincipalComponents(nothing, np.eye(1, z.shape[1], dtype=np.float32), z[0], nothing[0])
+    if len(z) > ROWS:
+        return _components_of_many(z)
     pca = PCA(svd_solver="full")
     with np.errstate(invalid="ignore", divide="ignore"):  # identical latents have no variance to divide by
         scores = pca.fit_transform(np.asarray(z, np.float64))
@@ -53,6 +61,23 @@ def principal_components(z: np.ndarray) -> PrincipalComponents:
         pca.mean_.astype(np.float32),
         explained,
     )
+
+
+def _components_of_many(z: np.ndarray) -> PrincipalComponents:
+    """Compute the principal components of z (n, zdim), n above zdim, from its covariance, chunk by chunk."""
+    mean = z.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((z.shape[1], z.shape[1]))
+    for here in chunks(len(z)):
+        centred = z[here] - mean
+        covariance += centred.T @ centred
+    variance, axes = np.linalg.eigh(covariance)
+    variance, axes = variance[::-1].clip(0), axes.T[::-1]
+    axes = axes * np.where(_largest(axes) < 0, -1.0, 1.0)[:, None]
+    scores = np.empty(z.shape, np.float32)
+    for here in chunks(len(z)):
+        scores[here] = (z[here] - mean) @ axes.T
+    explained = variance / max(variance.sum(), np.finfo(float).tiny)
+    return PrincipalComponents(scores, axes.astype(np.float32), mean.astype(np.float32), explained)
 
 
 def check_finite(z: np.ndarray) -> None:
@@ -80,6 +105,9 @@ def nearest_rows(points: np.ndarray, z: np.ndarray) -> np.ndarray:
 def umap_embedding(z: np.ndarray, seed: int, neighbours: int = UMAP_NEIGHBOURS) -> np.ndarray | None:
     """Embed z (n, d) by UMAP (McInnes et al. 2018) to (n, 2), reproducibly for a given seed.
 
+    UMAP is fitted to at most `LANDMARKS` points, drawn at random. Each further point is placed by its nearest
+    landmarks and then moved as UMAP moves points, while the landmarks stay.
+
     Returns None, with a message, when there are too few points for UMAP's number of neighbours.
     """
     if len(z) < neighbours:
@@ -95,10 +123,22 @@ def umap_embedding(z: np.ndarray, seed: int, neighbours: int = UMAP_NEIGHBOURS) 
         warnings.filterwarnings("ignore", message="Spectral initiali", category=UserWarning)
         # Duplicates leave the neighbour graph in pieces; the layout is then started at random, seeded.
         warnings.filterwarnings("ignore", message="Graph is not fully connected", category=UserWarning)
-        embedding = umap.UMAP(
-            n_neighbors=min(neighbours, len(z) - 1), min_dist=0.1, random_state=seed, n_jobs=1
-        ).fit_transform(np.asarray(z, np.float32))
-    return np.asarray(embedding, np.float32)
+        model = umap.UMAP(
+            n_neighbors=min(neighbours, len(z) - 1), min_dist=0.1, random_state=seed, transform_seed=seed,
+            n_jobs=1,
+        )  # fmt: skip
+        z = np.asarray(z, np.float32)
+        if len(z) <= LANDMARKS:
+            return np.asarray(model.fit_transform(z), np.float32)
+        log.info("UMAP is fitted to %d of %d points; the others are placed among them", LANDMARKS, len(z))
+        landmark = np.zeros(len(z), bool)
+        landmark[np.random.default_rng(seed).choice(len(z), LANDMARKS, replace=False)] = True
+        embedding = np.empty((len(z), 2), np.float32)
+        embedding[landmark] = model.fit_transform(z[landmark])
+        others = np.flatnonzero(~landmark)
+        for here in chunks(len(others), PLACED_TOGETHER):
+            embedding[others[here]] = model.transform(z[others[here]])
+    return embedding
 
 
 def _largest(axes: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tomohet.analysis import clusters, latent, latent_plots
+from tomohet.analysis.chunks import variances
 from tomohet.answers import Answer, Step
 from tomohet.files.atomic import atomic_path, write_pickle
 from tomohet.particles.conditions import audit_answer
@@ -96,7 +97,7 @@ def particle_columns(particles: np.ndarray, found: LatentAnalysis) -> pd.DataFra
 
 def summary(found: LatentAnalysis, logvar: np.ndarray | None) -> dict[str, object]:
     """Collect the numbers of the analysis for summary.json."""
-    spread = found.z.var(axis=0, dtype=np.float64)
+    spread = variances(found.z)
     numbers = {
         "particles": len(found.z),
         "zdim": found.z.shape[1],

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tomohet.analysis.chunks import chunks, variances
 from tomohet.analysis.clusters import kmeans
 from tomohet.analysis.run_folder import FINAL, RunFolder
 from tomohet.errors import InputError
@@ -76,22 +77,17 @@ def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:
     cosine_distance (medians over particles, between this movement and the following one; missing for the
     last).
     """
-    rows, before, moved = [], None, None
+    rows, before_that, before = [], None, None
     for previous, epoch in zip([None, *epochs], epochs, strict=False):
-        z = run.latents(epoch)[0].astype(np.float64)
+        z = run.latents(epoch)[0]
         if before is not None:
             if before.shape != z.shape:
                 raise InputError(
                     f"{run.latents_path(epoch)}: shape {z.shape}, but epoch {previous} has {before.shape}"
                 )
-            movement = z - before
-            size = np.linalg.norm(movement, axis=1)
-            own = np.linalg.norm(movement - movement.mean(axis=0), axis=1)
-            if moved is not None:
-                dot = (moved * movement).sum(axis=1)
-                norms = np.linalg.norm(moved, axis=1) * size
-                rows[-1]["dot"] = float(np.median(dot))
-                rows[-1]["cosine_distance"] = float(np.median(1 - dot / np.maximum(norms, 1e-30)))
+            size, own, turn = _movement(before_that, before, z)
+            if turn is not None:
+                rows[-1]["dot"], rows[-1]["cosine_distance"] = (float(np.median(one)) for one in turn)
             rows.append(
                 {
                     "epoch": epoch,
@@ -102,15 +98,35 @@ def shifts(run: RunFolder, epochs: Sequence[int]) -> pd.DataFrame:
                     "cosine_distance": np.nan,
                 }
             )
-            moved = movement
-        before = z
+        before_that, before = before, z
     columns = ["epoch", "previous", "magnitude", "relative", "dot", "cosine_distance"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def _movement(before_that: np.ndarray | None, before: np.ndarray, z: np.ndarray) -> tuple:
+    """Compare latents (n, zdim) of two or three successive epochs, chunk by chunk in double precision.
+
+    Returns (n,) length of the last movement, (n,) its length without the movement common to all, and, with
+    three epochs, (n,) its dot product and (n,) its cosine distance with the movement before.
+    """
+    n = len(z)
+    common = sum((z[here].astype(np.float64) - before[here]).sum(axis=0) for here in chunks(n)) / n
+    size, own, dot, cosine = np.empty((4, n))
+    for here in chunks(n):
+        movement = z[here].astype(np.float64) - before[here]
+        size[here] = np.linalg.norm(movement, axis=1)
+        own[here] = np.linalg.norm(movement - common, axis=1)
+        if before_that is not None:
+            moved = before[here].astype(np.float64) - before_that[here]
+            dot[here] = (moved * movement).sum(axis=1)
+            norms = np.linalg.norm(moved, axis=1) * size[here]
+            cosine[here] = 1 - dot[here] / np.maximum(norms, 1e-30)
+    return size, own, None if before_that is None else (dot, cosine)
+
+
 def spread(z: np.ndarray) -> float:
     """Compute the root mean squared distance of z (n, zdim) from its mean."""
-    return float(np.sqrt(z.var(axis=0, dtype=np.float64).sum()))
+    return float(np.sqrt(variances(z).sum()))
 
 
 def stability(run: RunFolder, epochs: Sequence[int], seed: int) -> pd.DataFrame:

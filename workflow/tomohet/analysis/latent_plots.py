@@ -72,7 +72,8 @@ def marked(
 ) -> Figure:
     """Plot all particles with numbered marks on particles `rows`; a line joins the marks if `joined`."""
     fig, ax = plots.figure(width=4.8, height=4)
-    ax.scatter(x, y, s=plots.point_size(len(x)), color="0.75", linewidths=0, rasterized=True)
+    shown = plots.drawn(len(x))
+    ax.scatter(x[shown], y[shown], s=plots.point_size(len(x)), color="0.75", linewidths=0, rasterized=True)
     if joined:
         ax.plot(x[rows], y[rows], color=plots.PALETTE[4], linewidth=1)
     ax.scatter(x[rows], y[rows], s=22, color=plots.PALETTE[4], zorder=3)
@@ -93,13 +94,16 @@ def each_cluster(
     rows = -(-len(kinds) // columns)
     fig, axes = plots.figure(rows, columns, width=2, height=1.9, squeeze=False, sharex=True, sharey=True)
     colors = plots.label_colors(len(kinds))
+    sizes = [(labels == kind).sum() for kind in kinds]
+    shown = plots.drawn(len(x))
+    x, y, labels = x[shown], y[shown], labels[shown]
     for ax in axes.flat[len(kinds) :]:
         ax.set_axis_off()
     for number, kind in enumerate(kinds):
         ax, members = axes.flat[number], labels == kind
         ax.scatter(x, y, s=1, color="0.85", linewidths=0, rasterized=True)
         ax.scatter(x[members], y[members], s=4, color=colors(number), linewidths=0, rasterized=True)
-        ax.set_title(f"{kind}: {members.sum()} particles", fontsize=8)
+        ax.set_title(f"{kind}: {sizes[number]} particles", fontsize=8)
     fig.supxlabel(names[0], fontsize=9)
     fig.supylabel(names[1], fontsize=9)
     fig.suptitle(title)

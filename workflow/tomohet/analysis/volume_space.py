@@ -9,6 +9,8 @@ from tomohet.analysis.ensemble import Ensemble, open_ensemble
 from tomohet.errors import InputError
 from tomohet.files.volume_list import checksum
 
+MOST_COMPARED = 5_000  # volumes that are compared with each other; more are placed on the components of these
+
 
 def find_volumes(source: str | Path) -> Ensemble:
     """Open two or more volumes of a folder or a stack (`analysis.ensemble.open_ensemble`).
@@ -72,13 +74,19 @@ def components(
     mean, mask : [z,y,x]
 
     At most `most` components are kept, and at most n - 1; axes are computed for the first `n_axes`. The files
-    are read twice. Memory holds the slab, n² numbers and the axes.
+    are read twice. Of more than `MOST_COMPARED` volumes, evenly spaced ones give the components, and all are
+    projected on them. Memory holds the slab, the square of the compared volumes and the axes.
     """
-    n = len(volumes)
+    compared = np.unique(
+        np.linspace(0, len(volumes) - 1, min(len(volumes), MOST_COMPARED)).round().astype(int)
+    )
+    n = len(compared)
+    projected = n < len(volumes)
+    few = compared if projected else slice(None)
     gram = np.zeros((n, n))
     for part, slab in volumes.slabs("Gram matrix"):
         inside = mask[part] > 0
-        x = (slab[:, inside] - mean[part][inside]) * mask[part][inside]
+        x = (slab[few][:, inside] - mean[part][inside]) * mask[part][inside]
         gram += x @ x.T
     values, vectors = np.linalg.eigh(gram)
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
@@ -89,15 +97,20 @@ def components(
     # Volumes of a linear model span few dimensions; the others hold only noise of float32 rounding.
     real = roots > 1e-3 * max(roots[0], 1e-30)
     scores = np.where(real, vectors * roots, 0)
-    n_axes = min(n_axes, int(real.sum()))
+    shown = n_axes
+    n_axes = int(real.sum()) if projected else min(n_axes, int(real.sum()))
     weights = (vectors[:, :n_axes] / np.maximum(roots[:n_axes], 1e-30)).T.astype(np.float32)
     axes = np.zeros((n_axes, *mean.shape), np.float32)
+    if projected:
+        scores = np.zeros((len(volumes), kept))
     if n_axes:
         for part, slab in volumes.slabs("eigenvolumes"):
             centred = (slab - mean[part]) * mask[part]
-            axes[:, part] = np.tensordot(weights, centred, axes=1)
+            axes[:, part] = np.tensordot(weights, centred[few], axes=1)
+            if projected:
+                scores[:, :n_axes] += centred.reshape(len(volumes), -1) @ axes[:, part].reshape(n_axes, -1).T
     total = max(values.sum(), 1e-30)
-    return VolumeComponents(scores.astype(np.float32), values[:kept] / total, mean, axes)
+    return VolumeComponents(scores.astype(np.float32), values[:kept] / total, mean, axes[:shown])
 
 
 def analysis_mask(

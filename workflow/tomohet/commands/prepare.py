@@ -38,7 +38,8 @@ def run(options: PrepareOptions) -> Store:
     preparation = preparation_options(options) | {"dtype": options.dtype}
     if options.invert_data:
         preparation["invert"] = True
-    store = write_store(options.outdir, filter_particles(particle_set, keep), **preparation)
+    particle_set = filter_particles(particle_set, keep)  # the images left out are no longer held
+    store = write_store(options.outdir, particle_set, **preparation)
     log.info(
         "%s: %d particles, %d images of %d px at %g Å, contrast %s",
         options.outdir,

@@ -16,6 +16,8 @@ import yaml
 from tomohet.files.digests import sealed
 from tomohet.files.temporaries import hold, remove_leftovers, temporary_prefix
 
+ROWS_OF_A_GROUP = 2**18  # of a parquet table: as many are converted at once
+
 _collections: list[set[Path]] = []
 _reading_umask = threading.Lock()
 
@@ -87,9 +89,19 @@ def write_yaml(path: str | Path, value: object) -> None:
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as parquet atomically, and list its digest."""
+    """Write a table as parquet atomically, and list its digest; a long one group of rows by group."""
     with sealed(Path(path)), atomic_path(path) as temporary:
-        table.to_parquet(temporary, index=False)
+        if len(table) <= ROWS_OF_A_GROUP:
+            table.to_parquet(temporary, index=False)
+            return
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+
+        schema = pyarrow.Schema.from_pandas(table, preserve_index=False)
+        with ParquetWriter(temporary, schema) as writer:
+            for start in range(0, len(table), ROWS_OF_A_GROUP):
+                rows = table.iloc[start : start + ROWS_OF_A_GROUP]
+                writer.write_table(pyarrow.Table.from_pandas(rows, schema, preserve_index=False))
 
 
 def write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:

@@ -239,7 +239,7 @@ def load_latents(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
         array = _checked_array(value, path)
         if array.ndim != 2 or array.dtype.kind not in "fiu":
             raise InputError(f"{path}: expected latents of shape (particles, zdim), found {array.shape}")
-        arrays.append(array.astype(np.float32))
+        arrays.append(array.astype(np.float32, copy=False))
     if len(arrays) == 2 and arrays[0].shape != arrays[1].shape:
         raise InputError(
             f"{path}: means {arrays[0].shape} and log variances {arrays[1].shape} differ in shape"

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,8 @@ from tomohet.files.star_repeats import columns_with_values, repeated_names, told
 
 # Columns of names, file names and lists stay text even if all values look like numbers (tomogram "001").
 TEXT_ENDINGS = ("Name", "File", "Path", "Frames", "ParticleId", "GroupNumber")
+AT_ONCE = 16 * 2**20  # bytes of a table that are parsed at once; longer tables are parsed piece by piece
+ROWS_OF_A_PIECE = 100_000
 NOT_A_NUMBER = ["nan", "NaN", "NAN", "-nan", "<NA>"]
 
 BLANKS = b" \t\r\n"
@@ -178,8 +180,8 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     if found != len(columns):
         raise InputError(f"{where}: row 1 has {found} values, expected {len(columns)} (one per column)")
     try:
-        table = pd.read_csv(
-            io.BytesIO(body),
+        table = _parsed(
+            body,
             sep=r"\s+",
             header=None,
             names=columns,
@@ -197,6 +199,29 @@ def parse_table(block: TextBlock, path: str | Path, only: list[str] | None = Non
     _check_row_lengths(table, block, where)
     table = without_repeats(table, where)
     return table if asked is None else table[[column for column in table.columns if column in asked]]
+
+
+def _parsed(body: bytes, **options: Any) -> pd.DataFrame:
+    """Read rows by `pandas.read_csv` with these options; long tables piece by piece, with the same result.
+
+    The parser takes several times the memory of the table that it returns.
+    """
+    if len(body) <= AT_ONCE:
+        return pd.read_csv(io.BytesIO(body), **options)
+    pieces = [
+        {name: piece[name].array.copy() for name in piece}  # else one array holds all columns of the piece
+        for piece in pd.read_csv(io.BytesIO(body), chunksize=ROWS_OF_A_PIECE, **options)
+    ]
+    columns: dict[str, pd.Series] = {}
+    for name in [str(name) for name in pieces[0]]:
+        parts = [pd.Series(piece.pop(name), copy=False) for piece in pieces]
+        kinds = {part.dtype for part in parts}
+        if len(kinds) == 1 or kinds <= {np.dtype("int64"), np.dtype("float64")}:
+            columns[name] = pd.concat(parts, ignore_index=True)
+        else:  # the type of a column follows from all of its rows
+            alone: dict[str, Any] = options | {"usecols": [name]}
+            columns[name] = pd.read_csv(io.BytesIO(body), **alone)[name]
+    return pd.concat(columns, axis=1)
 
 
 def _in_double_quotes(value: re.Match) -> bytes:

@@ -1,15 +1,17 @@
 """Tables in parquet and CSV files, with one-line errors for everything that is wrong with them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 import pyarrow
+import pyarrow.parquet
 
 from tomohet.errors import InputError
 from tomohet.files.damage import UNREADABLE, one_line, reason
 from tomohet.files.digests import check
 
+ROWS_AT_ONCE = 100_000  # longer tables are read column by column
 MOST_COLUMNS = 10_000  # of a CSV table; more columns take minutes to read
 # Kinds of columns, and a test of a column's type for each; whole numbers are numbers too.
 KINDS = {
@@ -20,11 +22,17 @@ KINDS = {
 }
 
 
-def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:
+def read_table(
+    path: str | Path,
+    needed: Mapping[str, str] | None = None,
+    only: Callable[[str], object] | None = None,
+    **options,
+) -> pd.DataFrame:
     """Read a parquet table.
 
     needed : required columns, and their kinds (`KINDS`)
-    options : of `pandas.read_parquet`
+    only : tells by its name whether a column is read; None: all are
+    options : of `pyarrow.parquet.ParquetFile`
 
     Raises InputError when the file is missing, not such a table, not what was written (`files.digests`), or
     lacks a column of that kind.
@@ -34,7 +42,7 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     try:
-        table = pd.read_parquet(path, **options)
+        table = _columns(path, only, options)
     except (
         OSError,
         ValueError,
@@ -49,6 +57,16 @@ def read_table(path: str | Path, needed: Mapping[str, str] | None = None, **opti
         ) from error
     _refuse_other_columns(table, needed or {}, path)
     return table
+
+
+def _columns(path: Path, only: Callable[[str], object] | None, options: dict) -> pd.DataFrame:
+    """Read columns of a parquet table; of a long one each on its own, so that it is never held twice."""
+    with pyarrow.parquet.ParquetFile(path, **options) as file:
+        names = [name for name in file.schema_arrow.names if only is None or only(name)]
+        if file.metadata.num_rows <= ROWS_AT_ONCE:
+            return file.read(names, use_pandas_metadata=True).to_pandas()
+        columns = (file.read([name], use_pandas_metadata=True).to_pandas(split_blocks=True) for name in names)
+        return pd.concat(columns, axis=1)
 
 
 def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:

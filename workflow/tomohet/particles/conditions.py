@@ -20,22 +20,26 @@ def imaging_conditions(store, particles: np.ndarray) -> pd.DataFrame:
     counts = np.diff(store.offsets)[particles]
     rows = store.images_of(particles)
     owner = np.repeat(np.arange(len(particles)), counts)
-    images = store.images.iloc[rows].assign(owner=owner)
 
-    def mean(values: pd.Series) -> np.ndarray:
-        sums = np.bincount(owner, weights=values.to_numpy(np.float64), minlength=len(particles))
+    def column(name: str) -> np.ndarray:
+        """One column is taken at a time: all would be a second table of images."""
+        return store.images[name].to_numpy(np.float64)[rows]
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        sums = np.bincount(owner, weights=values, minlength=len(particles))
         return sums / np.maximum(counts, 1)
 
-    lowest = images.assign(size=images["tilt_deg"].abs()).sort_values(["owner", "size"], kind="stable")
-    rotation = lowest.drop_duplicates("owner")[list(ROTATION_COLUMNS)].to_numpy(np.float64)
-    defocus_u, defocus_v = images["defocus_u_A"], images["defocus_v_A"]
+    order = np.lexsort((np.abs(column("tilt_deg")), owner))
+    lowest = rows[order[np.unique(owner[order], return_index=True)[1]]]
+    rotation = store.images[list(ROTATION_COLUMNS)].iloc[lowest].to_numpy(np.float64)
+    defocus_u, defocus_v = column("defocus_u_A"), column("defocus_v_A")
     table = pd.DataFrame(
         {
             "n_tilts": counts,
-            "mean_dose_e_A2": mean(images["dose_e_A2"]),
+            "mean_dose_e_A2": mean(column("dose_e_A2")),
             "defocus_A": mean((defocus_u + defocus_v) / 2),
-            "astigmatism_A": mean((defocus_u - defocus_v).abs()),
-            "noise_scale": mean(images["noise_scale"]),
+            "astigmatism_A": mean(np.abs(defocus_u - defocus_v)),
+            "noise_scale": mean(column("noise_scale")),
             "tomogram": store.particles["tomogram"].astype(str).to_numpy()[particles],
             # The beam is the third row of the rotation from the volume to the image.
             **dict(zip(("view_x", "view_y", "view_z"), rotation[:, 6:].T, strict=True)),

@@ -152,7 +152,7 @@ def read_particle_file(path: Path, star_type: StarType) -> ParticleFile:
     preamble, blocks = read_text_blocks(path)
     number = _particle_table(blocks, path)
     block = blocks[number]
-    n_rows = len(block.rows()) if block.columns else 1
+    n_rows = int(block.lines()[1].sum()) if block.columns else 1
     if n_rows == 0:
         raise InputError(f"{path}: table data_{block.name} is empty, expected at least one particle")
     if star_type != "imageseries":

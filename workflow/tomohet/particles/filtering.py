@@ -86,6 +86,7 @@ def filter_particles(particle_set: ParticleSet, keep: np.ndarray) -> ParticleSet
 
     All particles keep their numbers, even particles without images.
     """
-    images = number_images(particle_set.images[keep])
+    images = particle_set.images if keep.all() else particle_set.images[keep]
+    images = number_images(images)
     counts = np.bincount(images["particle"], minlength=len(particle_set.particles))
     return replace(particle_set, images=images, particles=particle_set.particles.assign(n_tilts=counts))

@@ -73,7 +73,7 @@ def _by_image(particle_set: ParticleSet) -> pd.MultiIndex:
     """Return stack and section of each image; links to a stack count as the stack."""
     stacks = particle_set.images["stack"]
     real = {stack: os.path.realpath(stack) for stack in stacks.unique()}
-    return pd.MultiIndex.from_arrays([stacks.map(real), particle_set.images["section"]])
+    return pd.MultiIndex.from_arrays([stacks.map(real).astype(str), particle_set.images["section"]])
 
 
 def _by_name(particle_set: ParticleSet) -> pd.MultiIndex:

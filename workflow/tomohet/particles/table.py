@@ -54,6 +54,7 @@ RELION_COLUMNS = {
     "defocus_v_A": "rlnDefocusV",
 }
 LARGEST_POSITION_A = 1e6  # 0.1 mm; tomograms are a few µm wide
+ROTATIONS_AT_ONCE = 100_000  # converted at once, which takes several times their own memory
 LARGEST_ANGLE_DEG = 360.01  # angles cover one turn, up to rounding
 
 
@@ -105,9 +106,24 @@ class ParticleSet:
 
 def number_images(images: pd.DataFrame) -> pd.DataFrame:
     """Sort images by (particle, tilt), number them, and keep exactly `IMAGE_COLUMNS`."""
-    images = images.sort_values(["particle", "tilt"], kind="stable", ignore_index=True)
-    images["image"] = np.arange(len(images))
-    return images[list(IMAGE_COLUMNS)]
+    order = np.lexsort((images["tilt"], images["particle"]))
+    images = in_order(images.reset_index(drop=True), order)
+    return images.assign(image=np.arange(len(images)))[list(IMAGE_COLUMNS)]
+
+
+def one_after_another(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all tables in one; columns are moved out of the tables one by one."""
+    names = list(tables[0].columns)
+    columns = {name: pd.concat([table.pop(name) for table in tables], ignore_index=True) for name in names}
+    return pd.concat(columns, axis=1)
+
+
+def in_order(images: pd.DataFrame, order: np.ndarray) -> pd.DataFrame:
+    """Return the rows of a table in another order; columns are moved one by one, in place, to save memory."""
+    if not (order == np.arange(len(order))).all():
+        for name in images.columns:
+            images[name] = images[name].array.take(order)
+    return images
 
 
 def rotation_frame(rotations: np.ndarray) -> dict[str, np.ndarray]:
@@ -132,7 +148,11 @@ def particle_rotations(
             f"{psi_deg[row]:g}, expected degrees within one turn ({int(wrong.sum())} such rows); WarpTools "
             "dev0 to dev25 wrote angles 57.2958 times too large: export again with dev26 or later"
         )
-    return euler_to_matrix(rot_deg, tilt_deg, psi_deg)
+    rotations = np.empty((len(rot_deg), 3, 3))
+    for start in range(0, len(rotations), ROTATIONS_AT_ONCE):
+        here = slice(start, start + ROTATIONS_AT_ONCE)
+        rotations[here] = euler_to_matrix(rot_deg[here], tilt_deg[here], psi_deg[here])
+    return rotations
 
 
 def half_sets(values: pd.Series | None, n: int) -> pd.Series:

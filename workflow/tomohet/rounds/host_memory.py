@@ -1,30 +1,34 @@
 """Memory of the machine that every stage takes, from what it holds: tables, images, maps, latents.
 
 Images are read in chunks everywhere but in the training of the network, which holds them where there is room.
-What grows with a dataset are the tables: each stage reads them wholly. Bytes of a row are peaks, measured on
-tables of 58,000 to 780,000 rows.
+What grows with a dataset are the tables: each stage reads them wholly. Bytes of a row are peaks, measured by
+`tests/benchmarks/bench_tables.py` on tables of 82,000 to 1,000,000 rows and rounded up.
 """
 
 from typing import Any
 
+from tomohet.analysis.latent import LANDMARKS
 from tomohet.rounds.sizes import Sizes
 from tomohet.rounds.work import ON_DEVICE, decoded, kept_volumes, memory_bytes, stored_bytes
 
 PROGRAM = 0.8e9  # Python, its libraries and their compiled code
 CHUNKS = 0.4e9  # images and maps that are worked on at once
-STAR_ROW = 2000  # of a particle file, for each image: text, values, and the common table
-STORE_ROW = 800  # of the store's table of images
-LATENT_ROW = 6000  # of a particle: UMAP's graph of neighbours, clusters, figures
-TABLE_ROW = 3000  # of a particle: the columns of the particle table, and of what is drawn from them
+STAR_ROW = 800  # of a particle file, for each image: text of 350 characters and its values, or two tables
+EXPORT_ROW = 2000  # of a particle file written again, for each image: its lines, with other names of stacks
+STORE_ROW = 500  # of the store's table of images, and of the numbers that a stage computes of each image
+LANDMARK_ROW = 6000  # of a particle to which UMAP is fitted: its graph of neighbours
+LATENT_ROW = 200  # of a particle: scores, clusters, places in figures
+TABLE_ROW = 1100  # of a particle: its columns in the particle table, and what is drawn or written from them
 MOST_IMAGES = 64e9  # room for images that a training asks for; what does not fit is read while it trains
 SHARE_OF_MEMORY = 0.5  # of the free memory that held images may take (`training.reading`)
 PARTNERS = 30 * 24  # bytes of a voxel's 30 partners in SIREn, and of the graph they make
 WORD = 64
 
-READS_PARTICLE_FILE = {"simulate", "validate", "prepare", "export_subset", "export_volume_series"}
+READS_PARTICLE_FILE = {"simulate", "validate", "prepare"}
+WRITES_PARTICLE_FILE = {"export_subset", "export_volume_series"}
 READS_STORE = {
-    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "propose",
-    "assess",
+    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "analyze",
+    "propose", "assess",
 }  # fmt: skip
 READS_LATENTS = {"convergence", "analyze", "volumes"}
 READS_TABLE = {
@@ -44,10 +48,13 @@ def host_bytes(stage: str, sizes: Sizes, dataset: Sizes, options: dict[str, Any]
     found = PROGRAM + CHUNKS
     if stage in READS_PARTICLE_FILE:
         found += STAR_ROW * dataset.images
+    if stage in WRITES_PARTICLE_FILE:
+        found += EXPORT_ROW * dataset.images
     if stage in READS_STORE:
         found += STORE_ROW * dataset.images
     if stage in READS_LATENTS:
         found += (LATENT_ROW + 16 * (options["train"]["zdim"] or 10)) * sizes.particles
+        found += LANDMARK_ROW * min(sizes.particles, LANDMARKS)
     if stage in READS_TABLE:
         found += TABLE_ROW * dataset.particles
     found += _images(stage, sizes, options) + _maps(stage, sizes, options)

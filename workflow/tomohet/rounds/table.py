@@ -61,10 +61,10 @@ def with_axes_of_parent(table: pd.DataFrame, parent_table: str | Path) -> pd.Dat
 
     Raises InputError when the parent's table lacks a particle.
     """
-    found = read_table(parent_table, {"particle": "whole numbers"})
-    axes = [name for name in map(str, found.columns) if AXIS.fullmatch(name)]
-    rows = rows_of_all(table["particle"].to_numpy(), found["particle"].to_numpy(), parent_table)
-    theirs = found[axes].iloc[rows].add_prefix(PARENT).reset_index(drop=True)
+    key = "particle"
+    found = read_table(parent_table, {key: "whole numbers"}, lambda name: name == key or AXIS.fullmatch(name))
+    rows = rows_of_all(table[key].to_numpy(), found.pop(key).to_numpy(), parent_table)
+    theirs = found.iloc[rows].add_prefix(PARENT).reset_index(drop=True)
     return pd.concat([table.reset_index(drop=True), theirs], axis=1)
 
 
@@ -87,10 +87,15 @@ def _join(table: pd.DataFrame, path: Path, key: str) -> pd.DataFrame:
     if found[key].duplicated().any():
         twice = found.loc[found[key].duplicated(), key].iloc[0]
         raise InputError(f"{path}: {key} {twice} appears more than once")
-    missing = np.setdiff1d(table[key].dropna(), found[key])
+    rows = pd.Index(found[key]).get_indexer(table[key])
+    missing = np.unique(table[key][rows < 0].dropna())
     if len(missing):
         raise InputError(f"{path}: has no row for {len(missing)} {key}s, the first is {missing[0]}")
     repeated = [name for name in found.columns if name != key and name in table.columns]
     if repeated:
         raise InputError(f"{path}: column '{repeated[0]}' is in another stage's table already")
-    return table.merge(found, on=key, how="left", validate="many_to_one")
+    if (rows < 0).any():  # particles without a volume
+        return table.merge(found, on=key, how="left", validate="many_to_one")
+    if not np.array_equal(rows, np.arange(len(found))):
+        found = found.iloc[rows].reset_index(drop=True)
+    return pd.concat([table, found.drop(columns=key)], axis=1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from math import log2
 from typing import Any
 
+from tomohet.analysis.latent import LANDMARKS
 from tomohet.rounds.sizes import Sizes
 
 # The share of an image's Fourier points within the optimal dose, averaged over 120 e/A^2 at 10 A.
@@ -108,7 +109,9 @@ def _convergence(sizes: Sizes, options: dict) -> float:
 
 
 def _embedding(sizes: Sizes, _: dict) -> float:
-    return sizes.particles * log2(max(sizes.particles, 2))
+    """Comparisons of UMAP's landmarks; placing another particle, and clustering it, takes as long as two."""
+    landmarks = min(sizes.particles, LANDMARKS)
+    return landmarks * log2(max(landmarks, 2)) + 2 * (sizes.particles - landmarks)
 
 
 def kept_volumes(sizes: Sizes, options: dict) -> int:

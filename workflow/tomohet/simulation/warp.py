@@ -72,7 +72,7 @@ class WarpWriter:
                 "rlnDefocusU": images.defocus_u_A.round(3),
                 "rlnDefocusV": images.defocus_v_A.round(3),
                 "rlnDefocusAngle": images.defocus_angle_deg,
-                "rlnImageName": images["section"].astype(str) + "@" + images["stack"],
+                "rlnImageName": images["section"].astype(str) + "@" + images["stack"].astype(str),
                 "rlnMicrographName": micrographs[images.particle],
                 "rlnCoordinateX": images.image_x_px.round(3),
                 "rlnCoordinateY": images.image_y_px.round(3),

@@ -25,6 +25,7 @@ from tomohet.particles.table import (
     OPTICS_BOUNDS,
     ParticleSet,
     half_sets,
+    in_order,
     number_images,
     particle_rotations,
     refuse_impossible_optics,
@@ -68,15 +69,61 @@ class ImageSeries:
         return bool(columns) and not missing_columns(self.required, columns)
 
     def read(self, blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
-        """Read a file of this dialect; see `read_image_series`."""
+        """Read the image table of an image series, its optics joined. Empties `blocks`, to free their memory.
+
+        Particles are numbered by first appearance. The tilt index of an image is its rank among its
+        particle's images by (stack, section), so the order of rows has no meaning.
+
+        Raises InputError for missing columns, values that are not numbers, contradictions and duplicates.
+        """
+        table, where = self._joined(blocks, star)
+        if table.empty:
+            raise InputError(f"{where} is empty, expected at least one row")
+        known = identify(table, where)
+        pixel_size_A = columns_of.pixel_sizes_A(table, where)
+        particles = _particles(table, known, pixel_size_A, where)
+        images, headers, remarks = _images(table, known.particle, pixel_size_A, star, datadir, where)
+        image_names = table[next(column for column in STACK_SECTION_COLUMNS if column in table)]
+        del table  # it takes as much memory as the images, which are sorted next
+        order = np.lexsort((images["section"], images["stack"].cat.codes, images["particle"]))
+        images = in_order(images, order)
+        images["tilt"] = images.groupby("particle").cumcount()
+        images = number_images(images)
+
+        def rows_of(some: np.ndarray) -> str:
+            rows = np.sort(images["row"].to_numpy()[some])
+            return f"{where}: duplicate: {image_names.iloc[rows[0]]} is used by input rows " + ", ".join(
+                str(row + 1) for row in rows[:3]
+            )
+
+        read = ParticleSet(
+            particles=particles,
+            images=images,
+            dialect=self.name,
+            source=star,
+            box=int(headers["box"].mode().iloc[0]),
+            n_input={
+                "particles": len(particles),
+                "images": len(images),
+                "tomograms": particles["tomogram"].nunique(),
+            },
+            inputs=(star,),
+            header_pixel_size_A=float(headers["pixel_size_A"].median()),
+            remarks=(*known.remarks, *remarks),
+        )
+        return with_copies_told(read, rows_of)
+
+    def _joined(self, blocks: Blocks, star: Path) -> tuple[pd.DataFrame, str]:
+        """Take the table of images, optics joined, out of `blocks`; return it and its name for messages."""
         name, table = image_table(blocks)
         if table.empty and not len(table.columns):
             raise InputError(f"{star}: no table of images found, expected {self.expected}")
         where = f"{star}: table data_{name}" if "optics" in blocks else f"{star}: table of images"
         if missing := missing_columns(self.required, all_columns(blocks)):
             raise InputError(f"{where}: {missing_sentence(missing)}")
-        joined = join_optics(table, as_table(blocks.get("optics")), star, where)
-        return read_image_series(joined, star, datadir, self.name, where)
+        optics = as_table(blocks.get("optics"))
+        blocks.clear()
+        return join_optics(table, optics, star, where), where
 
 
 def image_table(blocks: Blocks) -> tuple[str, pd.DataFrame]:
@@ -113,28 +160,19 @@ def missing_sentence(missing: list[tuple[str, ...]]) -> str:
     return f"column {names} is missing" + (f" ({instead})" if instead else "") + ", an image series needs it"
 
 
-def read_image_series(
-    table: pd.DataFrame, star: Path, datadir: str | Path | None, dialect: str, where: str
-) -> ParticleSet:
-    """Read the image table of an image series (its optics joined).
-
-    Particles are numbered by first appearance.
-
-    The tilt index of an image is its rank among its particle's images by (stack, section), so the order of
-    rows has no meaning.
-
-    Raises InputError for missing columns, values that are not numbers, contradictions and duplicates.
-    """
-    if table.empty:
-        raise InputError(f"{where} is empty, expected at least one row")
-    known = identify(table, where)
-    pixel_size_A = columns_of.pixel_sizes_A(table, where)
+def _images(
+    table: pd.DataFrame,
+    particle: np.ndarray,
+    pixel_size_A: np.ndarray,
+    star: Path,
+    datadir: str | Path | None,
+    where: str,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return the images in the order of the file, without tilt index, the stacks' headers, and remarks."""
     _refuse_corrected(table, where)
-
-    images = pd.DataFrame({"particle": known.particle, "row": np.arange(len(table))})
+    images = pd.DataFrame({"particle": particle, "row": np.arange(len(table))})
     images["stack"], images["section"] = _sections(table, star, datadir, where)
-    headers = _locate(images, star, datadir)
-    images["stack"] = images["stack"].map(headers["stack"])
+    images["stack"], headers = _located(images, star, datadir)
 
     angles = (columns_of.quantity(table, name, where) for name in ("rot_deg", "tilt_angle_deg", "psi_deg"))
     images = images.assign(**rotation_frame(particle_rotations(*angles, where)))
@@ -150,7 +188,7 @@ def read_image_series(
     images["pixel_size_A"] = pixel_size_A
     images["dose_e_A2"], of_doses = columns_of.doses_e_A2(table, where)
     tilt_deg, of_tilts = columns_of.stage_tilts_deg(table, where)
-    remarks = [*known.remarks, *of_doses, *of_tilts]
+    remarks = [*of_doses, *of_tilts]
     if tilt_deg is None:
         remarks.append(
             "no column states the stage tilts: taken as 0, so images are not weighted by their tilt"
@@ -163,39 +201,7 @@ def read_image_series(
         if column in table.columns:
             values = numbers(table, column, where)
             images[name] = values != 0 if name == "dose_weighted" else values
-    images = images.sort_values(["particle", "stack", "section"], ignore_index=True)
-    images["tilt"] = images.groupby("particle").cumcount()
-
-    particles = _particles(table, known, pixel_size_A, where)
-    images = number_images(images)
-
-    def rows_of(some: np.ndarray) -> str:
-        rows = np.sort(images["row"].to_numpy()[some])
-        return f"{where}: duplicate: {_image_name(table, rows[0])} is used by input rows " + ", ".join(
-            str(row + 1) for row in rows[:3]
-        )
-
-    read = ParticleSet(
-        particles=particles,
-        images=images,
-        dialect=dialect,
-        source=star,
-        box=int(headers["box"].mode().iloc[0]),
-        n_input={
-            "particles": len(particles),
-            "images": len(table),
-            "tomograms": particles["tomogram"].nunique(),
-        },
-        inputs=(star,),
-        header_pixel_size_A=float(headers["pixel_size_A"].median()),
-        remarks=tuple(remarks),
-    )
-    return with_copies_told(read, rows_of)
-
-
-def _image_name(table: pd.DataFrame, row: int) -> str:
-    """Return the name of a row's image in the file."""
-    return str(table[next(column for column in STACK_SECTION_COLUMNS if column in table)].iloc[row])
+    return images, headers, remarks
 
 
 def _flag(table: pd.DataFrame, column: str, where: str) -> np.ndarray | bool:
@@ -226,16 +232,14 @@ def _sections(
     """Return stack path and 1-based section of every image, from `N@path` or from cisTEM's two columns."""
     if "rlnImageName" in table.columns:
         column, expected = "rlnImageName", "`N@stack.mrcs` with N from 1"
-        parts = table[column].astype(str).str.partition("@")
-        written, stacks = parts[0], parts[2]
+        sections, stacks = columns_of.split_names(table[column])
     else:
         column, expected = "cisTEMPositionInStack", "a whole number from 1"
-        written = table[column]
+        sections = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64)
         if "cisTEMStackFilename" in table.columns:
             stacks = table["cisTEMStackFilename"].astype(str)
         else:
             stacks = pd.Series(_stack_beside(star, datadir), index=table.index)
-    sections = pd.to_numeric(written, errors="coerce").to_numpy(np.float64)
     wrong = np.flatnonzero(~(sections >= 1) | (sections % 1 != 0) | (stacks == "").to_numpy())
     if len(wrong):
         raise InputError(
@@ -252,23 +256,25 @@ def _stack_beside(star: Path, datadir: str | Path | None) -> str:
     return next((name for name in names if any((folder / name).is_file() for folder in folders)), names[0])
 
 
-def _locate(images: pd.DataFrame, star: Path, datadir: str | Path | None) -> pd.DataFrame:
-    """Read the headers of all stacks, indexed by the path as written.
+def _located(
+    images: pd.DataFrame, star: Path, datadir: str | Path | None
+) -> tuple[pd.Categorical, pd.DataFrame]:
+    """Return the path of each image's stack, as categories (few stacks, many images), and all headers.
 
     Raises InputError for sections beyond a stack's end.
     """
-    written = list(images["stack"].unique())
-    headers = read_headers(resolve_stacks(written, star, datadir))
-    headers.index = pd.Index(written)
-    depth = images["stack"].map(headers["n_sections"])
+    codes, written = pd.factorize(images["stack"])
+    headers = read_headers(resolve_stacks(list(written), star, datadir))
+    depth = headers["n_sections"].to_numpy()[codes]
     beyond = np.flatnonzero(images["section"] > depth)
     if len(beyond):
         image = images.iloc[beyond[0]]
         raise InputError(
             f"{star}: row {image['row'] + 1}: section {image['section']} of {image['stack']}, but it has "
-            f"{depth.iloc[beyond[0]]} sections ({len(beyond)} such rows); is this the right stack?"
+            f"{depth[beyond[0]]} sections ({len(beyond)} such rows); is this the right stack?"
         )
-    return headers
+    paths = pd.Categorical(headers["stack"])
+    return pd.Categorical.from_codes(paths.codes[codes], dtype=paths.dtype), headers
 
 
 def _particles(

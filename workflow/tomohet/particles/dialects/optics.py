@@ -32,5 +32,5 @@ def join_optics(table: pd.DataFrame, optics: pd.DataFrame | None, star: Path, wh
             f"data_optics ({len(unknown)} such rows)"
         )
     own = [column for column in optics.columns if column not in table.columns]
-    joined = optics[own].set_axis(groups, axis=0).loc[wanted.to_list()].reset_index(drop=True)
+    joined = optics[own].iloc[pd.Index(groups).get_indexer(pd.Index(wanted))].reset_index(drop=True)
     return pd.concat([table.reset_index(drop=True), joined], axis=1)

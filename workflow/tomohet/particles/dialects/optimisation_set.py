@@ -29,6 +29,7 @@ from tomohet.particles.table import (
     ParticleSet,
     half_sets,
     number_images,
+    one_after_another,
     refuse_bad_pixel_sizes,
     refuse_impossible_optics,
     rotation_frame,
@@ -131,6 +132,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
 
     n_frames = np.array([len(frames) for frames in visible])
     first_row = np.concatenate([[0], np.cumsum(n_frames)])
+    paths = pd.Categorical(headers["stack"])
     images = []
     for name, members in table.groupby("rlnTomoName", sort=False).indices.items():
         tilts = series[name]
@@ -141,7 +143,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         per_tilt = np.tile(np.arange(len(tilts)), len(members))
         per_particle = np.repeat(members, len(tilts))
         frame = pd.DataFrame({"particle": per_particle, "tilt": per_tilt})
-        frame["stack"] = headers["stack"].to_numpy()[per_particle]
+        frame["stack"] = paths[per_particle]
         frame["section"] = np.concatenate([sections[p] for p in members])
         frame = frame.assign(**rotation_frame(rotation.reshape(-1, 3, 3)))
         frame["shift_x_px"], frame["shift_y_px"] = shift[..., 0].ravel(), shift[..., 1].ravel()
@@ -155,7 +157,7 @@ def read(blocks: Blocks, star: Path, datadir: str | Path | None) -> ParticleSet:
         frame["dose_b_factor_A2"] = tilts.dose_b_factor_A2
         frame["row"] = first_row[per_particle] + per_tilt
         images.append(frame[np.concatenate([visible[p] for p in members])])
-    images = _with_optics(pd.concat(images, ignore_index=True), table, pixel_size_A, where)
+    images = _with_optics(one_after_another(images), table, pixel_size_A, where)
     if n_excluded := int((images["scale_factor"] <= 0).sum()):
         remarks.append(f"{n_excluded} visible images have rlnCtfScalefactor 0 or less, like excluded ones")
 

@@ -26,6 +26,7 @@ in radians; the pre-exposure is the dose before the image.
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from tomohet.errors import InputError
 from tomohet.files.star import numbers
@@ -78,6 +79,7 @@ SHIFTS_PX = ("rlnOriginX", "rlnOriginY")
 SHIFT_TOLERANCE_PX = 0.01
 DOSE_TOLERANCE_E_A2 = 0.02
 COSINE_TOLERANCE = 1e-3
+NAMES_AT_ONCE = 100_000  # image names that are split at once, which takes ten times their own memory
 MOST_COSINE = 1.01  # rounding may bring a cosine above 1
 
 
@@ -91,11 +93,23 @@ def stack_names(table: pd.DataFrame) -> pd.Series:
     column = first_column(table, STACK_COLUMNS)
     if column is None:
         return pd.Series("", index=table.index, dtype=object)
-    return (
-        table[column].astype(str).str.partition("@")[2]
-        if column == "rlnImageName"
-        else table[column].astype(str)
-    )
+    if column != "rlnImageName":
+        return table[column].astype(str)
+    return split_names(table[column])[1].astype(str)
+
+
+def split_names(names: pd.Series) -> tuple[np.ndarray, pd.Series]:
+    """Split image names `N@stack` into N, float64 (n,), and `stack`, as categories (few stacks, many images).
+
+    N is NaN where it is no number; the stack is empty where the name has no `@`.
+    """
+    sections, stacks = np.empty(len(names)), []
+    for here in range(0, len(names), NAMES_AT_ONCE):
+        parts = names.iloc[here : here + NAMES_AT_ONCE].astype(str).str.partition("@")
+        sections[here : here + NAMES_AT_ONCE] = pd.to_numeric(parts[0], errors="coerce")
+        stacks.append(pd.Categorical(parts[2]))
+    together = union_categoricals(stacks, sort_categories=True) if stacks else pd.Categorical([])
+    return sections, pd.Series(together, index=names.index)
 
 
 def quantity(table: pd.DataFrame, name: str, where: str) -> np.ndarray:
