@@ -1,12 +1,17 @@
 """The tree of rounds as Snakemake sees it: what a dry run shows, and what an edit runs again."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+
+from tomohet.rounds.propose import Node
+from tomohet.rounds.propose_text import configuration_text
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {
@@ -183,13 +188,18 @@ def test_rounds_are_proposed_where_it_is_asked_for(tmp_path):
 
 
 def test_a_proposal_is_a_second_configuration(finished):
-    proposal = finished / "rounds.yaml"
-    proposal.write_text(
-        '# why\nrounds:\n  all_S1: {parent: "all", select: "maven_S1 > 0.50"}  # 7 particles\n'
+    proposal, odd = finished / "rounds.yaml", '`maven_a "b"` > 0.50'
+    parts = (
+        Node("all_S1", ("maven_S1 > 0.50",), 7, (), None, "no: {valley}"),
+        Node("all_odd-2", (odd,), 5, (), None, "#"),
     )
+    tree = Node("all", (), 12, (), SimpleNamespace(sentence="why: p = 1e-06"), "", parts)
+    proposal.write_text(configuration_text(tree, "round all"))
     both = ("--configfile", str(finished / "config.yaml"), str(proposal))
     jobs = planned(finished, CONFIG, *both)
-    assert {round_ for _, round_ in jobs} == {"all_S1", ""}
+    assert {round_ for _, round_ in jobs} == {"all_S1", "all_odd-2", ""}
+    command = snakemake(finished, CONFIG, "-n", "-p", *both, "--", "results/d/all_odd-2/subset/indices.pkl")
+    assert f"--query {shlex.quote(odd)}" in command
     proposal.write_text("rounds: {}\n")
     assert planned(finished, CONFIG, *both) == set()
 
