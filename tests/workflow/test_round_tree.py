@@ -158,14 +158,16 @@ def test_editing_a_round_runs_it_and_its_children_again(finished):
     assert {rule for rule, round_ in jobs if not round_} == {"write_config", "report", "lineage"}
 
 
-def test_files_that_choose_a_rounds_particles_are_inputs_and_options(tmp_path):
+def test_what_a_round_is_chosen_by_and_starts_from_are_inputs_and_options(tmp_path):
     for name in ("l.csv", "bad.txt", "some.txt"):
         (tmp_path / name).touch()
     labels = {"labels": str(tmp_path / "l.csv"), "keep": [2, 3], "exclude": str(tmp_path / "bad.txt")}
     listed = {"indices": str(tmp_path / "some.txt"), "exclude": "a > 1", "tomograms": ["T 1", "U*"]}
     listed |= {"min_confidence": 0.5, "sample": 9}
-    rounds = {"all": {}, "a": {"parent": "all", **labels}, "b": {"parent": "all", **listed}}
-    files = [f"results/d/{name}/subset/indices.pkl" for name in "ab"]
+    warm = {"linear": {"init": "parent"}, "train": {"init": "parent"}}
+    rounds = {"all": {}, "a": {"parent": "all", **labels, **warm}, "b": {"parent": "all", **listed}}
+    files = ["results/d/a/train_vae/weights.pkl", "results/d/a/linear/weights.pkl"]
+    files.append("results/d/b/subset/indices.pkl")
     output = snakemake(tmp_path, CONFIG | {"rounds": rounds}, "-n", "-p", "--", *files)
     table = "    input: results/d/all/particles.parquet"
     assert f"{table}, {tmp_path / 'l.csv'}, {tmp_path / 'bad.txt'}\n" in output
@@ -173,6 +175,10 @@ def test_files_that_choose_a_rounds_particles_are_inputs_and_options(tmp_path):
     assert f"--parent all --labels {tmp_path / 'l.csv'} --keep 2 3 --exclude {tmp_path / 'bad.txt'}" in output
     words = "--tomograms 'T 1' 'U*' --exclude 'a > 1' --min-confidence 0.5 --sample 9"
     assert f"--parent all --indices {tmp_path / 'some.txt'} {words}" in output
+    assert "-o results/d/a/linear --warm-start results/d/all/linear " in output
+    starts = "-o results/d/a/train_vae --init results/d/all/linear --warm-start results/d/all/train_vae "
+    assert starts in output
+    assert output.count("--warm-start") == 2, "the parent starts from its images"
 
 
 def test_rounds_are_proposed_where_it_is_asked_for(tmp_path):
