@@ -106,6 +106,7 @@ TESTS = {
     "rounds/polygons.py": ["test_polygons.py"],
     "rounds/propose.py": ["test_propose.py"],
     "rounds/propose_evidence.py": ["test_propose.py"],
+    "rounds/propose_names.py": ["test_propose_names.py"],
 }
 
 # Each file's changes of the forward model, of signs, axes, factors and limits. Those of the first list once
@@ -323,6 +324,7 @@ FURTHER = [
     Mutant("rounds/polygons.py", "(y1 > y) != (y2 > y)", "(y1 > y) != (y2 >= y)"),
     Mutant("rounds/polygons.py", "sign = -1.0 if", "sign = 1.0 if"),
     Mutant("rounds/propose.py", "any(_same_line(one, other, members) for other in waiting)", "False"),
+    Mutant("rounds/propose_names.py", "taken[free] != choice", "False"),
     Mutant("rounds/propose_evidence.py", "difference.p_value * len(candidates)", "difference.p_value"),
     Mutant("rounds/propose_evidence.py", "return 2 * at[1] /", "return at[1] /"),
 ]

@@ -9,7 +9,7 @@ from page_blobs import decoded
 
 from tomohet.report.blobs import Blobs
 from tomohet.report.codes import coded
-from tomohet.report.tables import is_category, label_of, plottable, table_payload
+from tomohet.report.tables import MOST_COLUMNS, is_category, label_of, plottable, table_payload
 from tomohet.report.view import best_view, explained
 
 
@@ -123,12 +123,18 @@ def test_columns_kept_for_plotting():
         {f"pc{i}": np.arange(5.0) for i in range(1, 20)} | {"constant": 1.0, "source_id": list("abcde")}
     )
     assert plottable(table) == [f"pc{i}" for i in range(1, 9)]
+    many = {f"maven_{i}": np.arange(5.0) for i in range(90)}
+    parent = {f"parent_{axis}{i}": np.arange(5.0) for axis in ("pc", "umap") for i in range(1, 5)}
+    kept = plottable(pd.DataFrame(many | parent | {"parent_vpc1": np.arange(5.0)}))
+    axes = [*(f"parent_pc{i}" for i in range(1, 4)), *(f"parent_umap{i}" for i in range(1, 5)), "parent_vpc1"]
+    assert kept == [*list(many)[: MOST_COLUMNS - len(axes)], *axes]
 
 
 def test_labels_and_kinds_of_columns():
     assert label_of("x_A") == "x (Å)"
     assert label_of("maven_A") == "occupancy of A (MAVEn)"  # chain A, no length
     assert label_of("vpc2") == "volume PC 2"
+    assert label_of("parent_vpc2") == "volume PC 2 of the parent"
     assert is_category(pd.Series([1, 2, 2], name="kmeans"))
     assert not is_category(pd.Series([38, 41, 41], name="n_tilts"))
     assert not is_category(pd.Series([1.0, 2.0], name="pc1"))

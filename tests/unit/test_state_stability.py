@@ -85,6 +85,7 @@ def test_without_directions_there_is_one_state():
         ("discrete", 6, 2, "combine to many states"),
         ("discrete", 2, 4, "without distinct states"),
         ("continuous", 6, 2, "a stretch of a continuum"),
+        ("undecided", 2, 1, "may be stretches of a continuum"),
     ],
 )
 def test_answer_tells_number_and_why_it_differs_from_the_components(kind, n_states, n_components, words):

@@ -1,5 +1,7 @@
 """A round's models start from its parent's: same held-out tilts, same architecture, same axes for display."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,7 +122,8 @@ def test_another_linear_model_is_refused(tiny_store, tiny_linear, parent, tmp_pa
         train(tiny_store, tmp_path / "child", *warm(parent, tmp_path / "other"))
 
 
-def test_latents_of_the_parent_are_those_of_its_training_tilts(tiny_store, tiny_linear, monkeypatch):
+def test_latents_of_the_parent_are_those_of_its_training_tilts(tiny_store, tiny_linear, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     store = open_store(tiny_store)
     model = SavedModel.read(tiny_linear, store.box)
     tables = model.held_out(store, CHILD, CPU)
@@ -129,8 +132,11 @@ def test_latents_of_the_parent_are_those_of_its_training_tilts(tiny_store, tiny_
         tables = type(tables)(*(torch.randn(len(CHILD), *shape) for shape in ((2, 2), (2,), (2, 2), (2,))))
         tables = type(tables)(tables.a @ tables.a.mT, tables.b, tables.new_a, tables.new_b)
         monkeypatch.setattr(SavedModel, "held_out", lambda *_: tables)
+        assert "it confirms no component; starting from the images instead" in caplog.text
     found = parent_latents(tiny_linear, store, CHILD)
     torch.testing.assert_close(found, tables.used)
+    said = f"EM starts from the latents of {tiny_linear} (confirmed components: {found.shape[1]})"
+    assert said in caplog.text
     changed = type(tables)(tables.a, tables.b, 5 * tables.new_a, -tables.new_b)  # other held-out tilts
     monkeypatch.setattr(SavedModel, "held_out", lambda *_: changed)
     torch.testing.assert_close(parent_latents(tiny_linear, store, CHILD), found)

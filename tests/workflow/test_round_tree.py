@@ -1,12 +1,17 @@
 """The tree of rounds as Snakemake sees it: what a dry run shows, and what an edit runs again."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+
+from tomohet.rounds.propose import Node
+from tomohet.rounds.propose_text import configuration_text
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {
@@ -153,14 +158,16 @@ def test_editing_a_round_runs_it_and_its_children_again(finished):
     assert {rule for rule, round_ in jobs if not round_} == {"write_config", "report", "lineage"}
 
 
-def test_files_that_choose_a_rounds_particles_are_inputs_and_options(tmp_path):
+def test_what_a_round_is_chosen_by_and_starts_from_are_inputs_and_options(tmp_path):
     for name in ("l.csv", "bad.txt", "some.txt"):
         (tmp_path / name).touch()
     labels = {"labels": str(tmp_path / "l.csv"), "keep": [2, 3], "exclude": str(tmp_path / "bad.txt")}
     listed = {"indices": str(tmp_path / "some.txt"), "exclude": "a > 1", "tomograms": ["T 1", "U*"]}
     listed |= {"min_confidence": 0.5, "sample": 9}
-    rounds = {"all": {}, "a": {"parent": "all", **labels}, "b": {"parent": "all", **listed}}
-    files = [f"results/d/{name}/subset/indices.pkl" for name in "ab"]
+    warm = {"linear": {"init": "parent"}, "train": {"init": "parent"}}
+    rounds = {"all": {}, "a": {"parent": "all", **labels, **warm}, "b": {"parent": "all", **listed}}
+    files = ["results/d/a/train_vae/weights.pkl", "results/d/a/linear/weights.pkl"]
+    files.append("results/d/b/subset/indices.pkl")
     output = snakemake(tmp_path, CONFIG | {"rounds": rounds}, "-n", "-p", "--", *files)
     table = "    input: results/d/all/particles.parquet"
     assert f"{table}, {tmp_path / 'l.csv'}, {tmp_path / 'bad.txt'}\n" in output
@@ -168,6 +175,10 @@ def test_files_that_choose_a_rounds_particles_are_inputs_and_options(tmp_path):
     assert f"--parent all --labels {tmp_path / 'l.csv'} --keep 2 3 --exclude {tmp_path / 'bad.txt'}" in output
     words = "--tomograms 'T 1' 'U*' --exclude 'a > 1' --min-confidence 0.5 --sample 9"
     assert f"--parent all --indices {tmp_path / 'some.txt'} {words}" in output
+    assert "-o results/d/a/linear --warm-start results/d/all/linear " in output
+    starts = "-o results/d/a/train_vae --init results/d/all/linear --warm-start results/d/all/train_vae "
+    assert starts in output
+    assert output.count("--warm-start") == 2, "the parent starts from its images"
 
 
 def test_rounds_are_proposed_where_it_is_asked_for(tmp_path):
@@ -183,13 +194,18 @@ def test_rounds_are_proposed_where_it_is_asked_for(tmp_path):
 
 
 def test_a_proposal_is_a_second_configuration(finished):
-    proposal = finished / "rounds.yaml"
-    proposal.write_text(
-        '# why\nrounds:\n  all_S1: {parent: "all", select: "maven_S1 > 0.50"}  # 7 particles\n'
+    proposal, odd = finished / "rounds.yaml", '`maven_a "b"` > 0.50'
+    parts = (
+        Node("all_S1", ("maven_S1 > 0.50",), 7, (), None, "no: {valley}"),
+        Node("all_odd-2", (odd,), 5, (), None, "#"),
     )
+    tree = Node("all", (), 12, (), SimpleNamespace(sentence="why: p = 1e-06"), "", parts)
+    proposal.write_text(configuration_text(tree, "round all"))
     both = ("--configfile", str(finished / "config.yaml"), str(proposal))
     jobs = planned(finished, CONFIG, *both)
-    assert {round_ for _, round_ in jobs} == {"all_S1", ""}
+    assert {round_ for _, round_ in jobs} == {"all_S1", "all_odd-2", ""}
+    command = snakemake(finished, CONFIG, "-n", "-p", *both, "--", "results/d/all_odd-2/subset/indices.pkl")
+    assert f"--query {shlex.quote(odd)}" in command
     proposal.write_text("rounds: {}\n")
     assert planned(finished, CONFIG, *both) == set()
 

@@ -10,6 +10,8 @@ rule propose:
         held_out="<results>/{round}/linear/held_out.npz",
         poses="<results>/{round}/linear/poses.parquet",
         stages=table_stages,
+        # Its rounds' names are taken; another configuration alone is no reason to propose again.
+        rounds=ancient("<results>/config.yaml"),
     output:
         rounds="<results>/{round}/proposed/rounds.yaml",
         summary="<results>/{round}/proposed/proposal.json",

@@ -10,6 +10,7 @@ from tomohet.options import ProposeOptions
 from tomohet.rounds import layout
 from tomohet.rounds.propose import Limits, Node, proposed_tree
 from tomohet.rounds.propose_evidence import RoundData
+from tomohet.rounds.propose_names import taken_names, with_free_names
 from tomohet.rounds.propose_text import configuration_text, proposal_answers, proposal_numbers
 from tomohet.running.logs import log_to
 from tomohet.running.work import command
@@ -30,6 +31,7 @@ def run(options: ProposeOptions) -> Node:
     log_to(outdir / "run.log")
     limits = Limits(options.depth, options.min_particles)
     tree = proposed_tree(data, round_dir, limits, options.seed)
+    tree = with_free_names(tree, taken_names(round_dir.parent))
     source = (
         f"round {tree.name}, {tree.n_particles} particles (depth {limits.depth}, min_particles "
         f"{limits.min_particles}, seed {options.seed})"

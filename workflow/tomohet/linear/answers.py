@@ -84,6 +84,8 @@ def _number_of_states(numbers: dict) -> str:
     states, components = numbers["n_states"], numbers["n_components"]
     if numbers["kind"] == "continuous":
         return f"{text} Each is a stretch of a continuum."
+    if numbers["kind"] == "undecided" and states > 1:
+        return f"{text} They may be stretches of a continuum: held-out tilts do not tell."
     if states == components + 1 or states == 1:
         return text
     count = f"{components} component{'s' if components > 1 else ''}"

@@ -46,7 +46,11 @@ def parent_latents(folder: Path, store: Store, particles: np.ndarray) -> Tensor 
         log.info("%s: it held out wedges of tilts; starting from the images instead", folder)
         return None
     latents = model.held_out(store, particles, "cpu").used
-    return latents if latents.shape[1] else None
+    if not latents.shape[1]:
+        log.info("%s: it confirms no component; starting from the images instead", folder)
+        return None
+    log.info("EM starts from the latents of %s (confirmed components: %d)", folder, latents.shape[1])
+    return latents
 
 
 def joined_starts(warm: Tensor, cold: Tensor, k: int) -> Tensor:

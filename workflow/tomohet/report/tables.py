@@ -7,14 +7,16 @@ import pandas as pd
 
 from tomohet.report.blobs import Blobs
 from tomohet.report.codes import COARSE, EXACT, FINE, MEDIUM, Coded, bytes_in_page, coded
+from tomohet.rounds.table import PARENT
 
 FEWEST_ROWS = 2000  # shown however little space there is
 MOST_CATEGORIES = 60  # of whole numbers; text has any number of categories
 PER_FAMILY = 8  # pc1 ... pc8, z1 ... z8
+PER_FAMILY_OF_PARENT = 3  # parent_pc1 ... parent_pc3
 MOST_COLUMNS = 80
 KEY = "volume"  # what holds of a decoded volume is stored once for all its particles
 NEVER = {"particle", "source_id", "half", KEY}
-FAMILIES = re.compile(r"(?:v?pc|z|z_?mu|linear_z)\d+$")
+FAMILIES = re.compile(rf"(?:{PARENT})?(?:v?pc|z|z_?mu|linear_z)\d+$")
 # The columns that serve as axes, the most important first: they lose precision last.
 LEADING = "pc1 pc2 linear_z1 linear_z2 umap1 umap2 x_A y_A z_A pc3 linear_z3".split()
 NAMES = {
@@ -100,11 +102,13 @@ def plottable(table: pd.DataFrame) -> list[str]:
     """Return the names of the columns that vary and can serve as axis or colour, in the table's order.
 
     Text of which more than half of the rows differ names particles and says nothing about groups of them.
+    Where there are too many columns, the leading axes of the parent stay.
     """
     names, taken = [], {}
     for name in table.columns:
         family = re.sub(r"\d+$", "", name) if FAMILIES.match(name) else None
-        if name in NEVER or (family and taken.get(family, 0) >= PER_FAMILY):
+        most = PER_FAMILY_OF_PARENT if name.startswith(PARENT) else PER_FAMILY
+        if name in NEVER or (family and taken.get(family, 0) >= most):
             continue
         values = table[name]
         distinct = values.nunique(dropna=True)
@@ -113,7 +117,9 @@ def plottable(table: pd.DataFrame) -> list[str]:
         if family:
             taken[family] = taken.get(family, 0) + 1
         names.append(name)
-    return names[:MOST_COLUMNS]
+    of_parent = [name for name in names if name.startswith(PARENT)]
+    own = [name for name in names if not name.startswith(PARENT)]
+    return [*own[: MOST_COLUMNS - len(of_parent)], *of_parent]
 
 
 def is_category(values: pd.Series) -> bool:
@@ -146,6 +152,8 @@ def label_of(name: str) -> str:
     """Convert a column's name to an axis title, with its unit where the name states one."""
     if name in NAMES:
         return NAMES[name]
+    if name.startswith(PARENT):
+        return f"{label_of(name.removeprefix(PARENT))} of the parent"
     piece = re.fullmatch(r"(maven|siren)_(.+)", name)  # before units: `maven_A` is chain A, no length
     if piece:
         return f"occupancy of {piece[2]} ({PROGRAMS[piece[1]]})"
