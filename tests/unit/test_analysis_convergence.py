@@ -221,7 +221,8 @@ def test_the_last_epoch_is_used_unless_another_is_preferred():
         (gains(500, 900, 1300, 1295, taught=False), []),  # nothing known of the volumes
         (volumes([40, 60, 50, 30]), [3, 2]),  # epochs 0 and 1 know less
         (volumes([40, 60, 30, 50]), [2, 3]),
-        (volumes([40, 60, 50, 30], gain=[500, 1300, 1285, 1250]), [2, 1]),  # 15 ± 10 below the best
+        (volumes([40, 60, 20, 50], gain=[500, 1300, 1200, 1270]), [3, 1]),  # epoch 2 knows less than the last
+        (volumes([40, 60, 50, 30], gain=[500, 1300, 1240, 1200]), [2, 1]),  # overfitting: less than the best
         (volumes([40, 60, 50, 30], gain=[0, 20, 40, 30]), []),  # nothing learnt
         (volumes([40, 20, 50, 60], limits=[0.2, 0.3, 0.4, 0.4], gain=[1300] * 4), [2, 3]),
     ],

@@ -22,7 +22,6 @@ particles' own volumes; it counts images up to max_frequency, in cycles/px.
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from tomohet.answers import Answer, sentence, stated
@@ -91,31 +90,28 @@ def preferred_epochs(table: pd.DataFrame) -> list[int]:
     """List the epochs to use rather than the last one, in this order; [] where the last is to be used.
 
     A network that starts from the linear model infers its latents seldom, last of all at the end, so that
-    its last epoch has the best latents: only overfitting prefers another one.
+    its last epoch has the best latents: only overfitting prefers another one. Of any other network, an epoch
+    is preferred that knows the differences between particles as well as the last one, and has better volumes.
     """
     text, _, best = judge_held_out(table)
-    return epochs_by_volumes(table) or ([best] if text == "overfitting" else [])
+    overfits = text == "overfitting"
+    if "misfit_of_volumes" not in table or text == "nothing learnt":
+        return [best] if overfits else []
+    at = table["epoch"] == best if overfits else table["epoch"] == table["epoch"].iloc[-1]
+    return _sorted_by_volumes(table, table[at].iloc[0])
 
 
-def epochs_by_volumes(table: pd.DataFrame) -> list[int]:
-    """Order the epochs of a network without a linear model by its volumes, the best first.
+def _sorted_by_volumes(table: pd.DataFrame, row: pd.Series) -> list[int]:
+    """List the epochs that know the differences as well as that of `row`, those with the best volumes first.
 
-    The gain tells how well an epoch knows the differences between particles, the misfit how well its volumes
-    predict the held-out images. The steps of the optimiser move the common structure, and so the misfit, but
-    hardly the gain. Those epochs count whose gain is not below the best one by more than two standard errors,
-    and whose images had the frequencies of the last epoch's.
-
-    Returns [] for a network that has learnt nothing, and for a table without misfits.
+    The gain tells how well an epoch knows the differences between particles: it may lie below that of `row`
+    by `SETTLED`. The misfit tells how well its volumes predict the held-out images. The steps of the
+    optimiser move the common structure, and so the misfit, but hardly the gain. Images count up to the same
+    frequency.
     """
-    gain = table["gain_of_decoder"]
-    best = int(gain.argmax())
-    if "misfit_of_volumes" not in table or not _has_learnt(table.iloc[best]):
-        return []
-    variance = np.cumsum(table["error_of_change"].fillna(0) ** 2)
-    error = np.sqrt((variance - variance.iloc[best]).abs())
-    level = table["max_frequency"] == table["max_frequency"].iloc[-1]
-    as_good = table[level & (gain.iloc[best] - gain <= BETTER_SE * error)]
-    return as_good.sort_values("misfit_of_volumes", kind="stable")["epoch"].astype(int).tolist()
+    as_well = table["gain_of_decoder"] >= row["gain_of_decoder"] - SETTLED * abs(row["gain_of_decoder"])
+    found = table[as_well & (table["max_frequency"] == row["max_frequency"])]
+    return found.sort_values("misfit_of_volumes", kind="stable")["epoch"].astype(int).tolist()
 
 
 def falls_since_best(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -7,7 +7,7 @@ the differences between particles, and not of their common structure. It is in n
 variance is the mean squared residual at the first judgement.
 
 The misfit itself goes with the common structure as well, which every step of the optimiser moves. It tells
-which of the epochs that know the differences has the best volumes (`held_out.epochs_by_volumes`).
+which of the epochs that know the differences has the best volumes (`held_out.preferred_epochs`).
 """
 
 import logging
