@@ -55,13 +55,17 @@ ANSWERS: dict[str, tuple[Level, str]] = {
     ),
     "collapsed": ("bad", "The latents have collapsed: they do not tell particles apart."),
 }
+# Said where no tilt images were held out (`tests/benchmarks/README.md`: Convergence).
+NOT_CALIBRATED = (
+    " No tilt images were held out: latents and volumes decide, by limits that no simulation has confirmed."
+)
 LONGER = ("still changing", "too few epochs to judge", "nothing learnt")
 
 
 def convergence_answer(verdict: str, epoch: int, best: int | None = None, used: int | None = None) -> Answer:
     """Return the answer of the convergence check of a training up to `epoch` (counted from 0).
 
-    best : epoch that predicts held-out tilt images best
+    best : epoch that predicts held-out tilt images best, None where none were held out
     used : epoch chosen for the analysis, `epoch` if None; FINAL for the files without a number
     """
     level, text = ANSWERS[verdict]
@@ -76,7 +80,10 @@ def convergence_answer(verdict: str, epoch: int, best: int | None = None, used: 
         shorter = f"train: {{epochs: {best + 1}}}"
         steps = (Step(f"Stop after epoch {best}, which predicted held-out tilt images best.", shorter),)
     since = "" if best is None else f" since epoch {best}"
-    return Answer("Convergence", level, text.format(used=name, since=since), steps)
+    said = text.format(used=name, since=since)
+    if best is None and verdict in ("converged", "still changing"):
+        said += NOT_CALIBRATED
+    return Answer("Convergence", level, said, steps)
 
 
 def epoch_to_use(preferred: Sequence[int], known: list[int], last: int) -> int:
@@ -149,7 +156,10 @@ def judge(
     if held_out is not None:
         text, reason, best = judge_held_out(held_out)
         metrics["best_epoch"] = best
-        return Verdict(text, [reason, *reasons], warnings, metrics, best, preferred_epochs(held_out))
+        preferred = preferred_epochs(held_out)
+        if preferred and preferred[0] not in (best, held_out["epoch"].iloc[-1]):
+            reasons.append(f"the volumes of epoch {preferred[0]} predict held-out tilt images best")
+        return Verdict(text, [reason, *reasons], warnings, metrics, best, preferred)
     if metrics["active_dimensions"] == 0:
         reasons.insert(
             0, "no latent dimension is used: all particles have the same latent (posterior collapse)"
