@@ -211,7 +211,7 @@ def write_stages(folder: Path, rng) -> None:
     write_json(
         folder / "convergence" / "convergence.json",
         {"epoch": 19, "verdict": "converged", "metrics": {"latent_shift": 0.02}}
-        | stated([convergence_answer("converged", 19)]),
+        | stated([convergence_answer("converged", 19, best=19)]),
     )
     leaks = [
         {

@@ -8,10 +8,11 @@ correlation, inside of a sphere, of the particles' decoded maps with their true 
 map. For a network that starts from the linear model, the latents of an epoch are those that a training which
 ends there would infer.
 
-"lost" is the accuracy of the chosen epoch below that of the best epoch, in per cent of the latter. Chosen is
-the first epoch called converged or overfitting, else the last, or the best on held-out images until then
-where `lost_again` says so. An epoch that loses more than 5 % is under-trained; the last two columns count
-such epochs that were judged, and those of them that were called converged. Trainings are kept in DIR.
+"lost" is the accuracy of the epoch used below that of the best epoch, in per cent of the latter. Used is the
+epoch that the analysis would choose (`analysis.verdict.epoch_to_use`) if the training had ended at the first
+judgement that says converged or overfitting, or else at the last. An epoch that loses more than 5 % is
+under-trained; the last two columns count such epochs that were judged, and those of them that were called
+converged. Trainings are kept in DIR.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import torch
 from simulated_sets import command, simulated
 from states_scores import truth_of
 
+from tomohet.analysis.verdict import epoch_to_use
 from tomohet.files.pickles import load_latents
 from tomohet.linear.saved_model import SavedModel
 from tomohet.model.config_file.reading import read_vae_settings
@@ -34,7 +36,7 @@ from tomohet.particles.store import open_store
 from tomohet.physics.masks import sphere_mask
 from tomohet.simulation.assessment import RoundTruth
 from tomohet.training.batches import ParticleImages
-from tomohet.training.held_out import judge_held_out, lost_again
+from tomohet.training.held_out import judge_held_out, preferred_epochs
 from tomohet.training.settings import loss_rows
 from tomohet.training.splits import TiltSplit
 from tomohet.training.teaching import teach
@@ -91,13 +93,18 @@ OF_TAUGHT = {
     "3x64 slow": f"{TAUGHT} --dec-dim 64 --lr 5e-5",
 }
 OF_UNTAUGHT = {"3x64": f"{UNTAUGHT} --dec-dim 64", "2x128": f"{UNTAUGHT} --dec-dim 128 --dec-layers 2"}
+# Few particles, a large network, a high learning rate, many epochs: it learns the noise.
+OF_FEW = {"3x256": f"{TAUGHT} --dec-dim 256 -n 60 --lr 1e-3 --rows-per-image 0.5"}
+OF_UNTAUGHT_FEW = {"3x128": f"{UNTAUGHT} --dec-dim 128 -n 80 -b 4"}
 DATA_SETS = {
     "nested": DataSet("--particles 150 --snr 0.08", NESTED, True, OF_TAUGHT),
     "nested, SNR 0.03": DataSet("--particles 150 --snr 0.03", NESTED, True, OF_TAUGHT),
     "nested, 80 particles": DataSet("--particles 80 --snr 0.08", NESTED, True, OF_TAUGHT),
     "two, SNR 0.03": DataSet("--particles 100 --snr 0.03", TWO, True, OF_TAUGHT),
+    "few nested": DataSet("--particles 30 --snr 0.05", NESTED, True, OF_FEW),
     "untaught nested": DataSet("--particles 200 --snr 1 --tilt-step 12", NESTED, False, OF_UNTAUGHT),
     "untaught two": DataSet("--particles 200 --snr 0.5 --tilt-step 12", TWO, False, OF_UNTAUGHT),
+    "untaught few": DataSet("--particles 40 --snr 1 --tilt-step 12", NESTED, False, OF_UNTAUGHT_FEW),
 }
 
 
@@ -165,18 +172,16 @@ def judged(run: Path, taught: bool) -> dict:
     verdicts = [judge_held_out(table[table["epoch"] <= epoch])[0] for epoch in epochs]
     called = [verdict in ("converged", "overfitting") for verdict in verdicts]
     chosen = called.index(True) if any(called) else len(epochs) - 1
-    verdict = verdicts[chosen]
     until = table[table["epoch"] <= epochs[chosen]]
-    if lost_again(until):
-        best = until["epoch"].iloc[until["gain_of_decoder"].argmax()]
-        chosen = int(np.argmin(np.abs(np.array(epochs) - best)))
+    used = epoch_to_use(preferred_epochs(until), epochs[: chosen + 1], epochs[chosen])
     poor = found < (1 - WITHIN) * found.max()
     return {
-        "called": verdict,
+        "called": verdicts[chosen],
         "at epoch": epochs[chosen],
+        "used": used,
         "best epoch": epochs[int(found.argmax())],
         "accuracy there": found.max(),
-        "lost %": 100 * (1 - found[chosen] / found.max()),
+        "lost %": 100 * (1 - found[epochs.index(used)] / found.max()),
         "under-trained": int(poor.sum()),
         "called converged": int((poor & np.array(called)).sum()),
     }

@@ -335,7 +335,10 @@ CONVERGENCE = [
     Mutant("training/held_out.py", ".iloc[-fallen:].all()", ".any()"),
     Mutant("training/held_out.py", "max(FALLEN, int((_share_done(shown) > 0.75).sum()))", "FALLEN"),
     Mutant("training/held_out.py", "if len(shown) >= WITHOUT_GAIN", "if len(shown)"),
-    Mutant("training/untaught.py", "(common - own) / self.noise", "(own - common) / self.noise"),
+    Mutant("training/held_out.py", "SETTLED * abs(row", "0.5 * abs(row"),
+    Mutant("training/held_out.py", "as_well & (table", "(table"),
+    Mutant("training/untaught.py", "gain = common - own", "gain = own - common"),
+    Mutant("training/untaught.py", "gain if is_best(row, before) else self.best", "gain"),
     Mutant("training/untaught.py", "replace(self.data, rows_per_image=1.0)", "self.data"),
 ]
 MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER, *CONVERGENCE]

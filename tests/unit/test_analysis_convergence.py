@@ -151,7 +151,13 @@ def test_verdicts():
 def gains(*gain, error=10.0, taught=True):
     table = pd.DataFrame({"epoch": np.arange(len(gain)), "gain_of_decoder": gain, "error_of_decoder": 80.0})
     table = table.assign(change_of_decoder=np.append(np.nan, np.diff(gain)), error_of_change=error)
+    fall = np.append(np.nan, np.maximum.accumulate(gain)[:-1] - np.array(gain)[1:])
+    table = table.assign(fall_since_best=fall, error_of_fall=error)
     return table.assign(share_of_network=1.0) if taught else table.assign(particles=1000)
+
+
+def volumes(misfit, limits=0.5, gain=(500, 900, 1300, 1295)):
+    return gains(*gain, taught=False).assign(misfit_of_volumes=misfit, max_frequency=limits)
 
 
 @pytest.mark.parametrize(
@@ -199,24 +205,34 @@ def test_growth_compares_means_of_quarters_of_the_epochs():
     assert late_growth(gains(1, 4))[0] == 3
 
 
-def found(best, prefers_best):
-    return verdict.Verdict("still changing", [], [], {}, best, prefers_best)
-
-
-def test_the_last_epoch_is_used_unless_it_is_worse():
+def test_the_last_epoch_is_used_unless_another_is_preferred():
     known = [3, 7, 11, 15]
-    assert verdict.epoch_to_use(found(11, False), known, 15) == 15
-    assert verdict.epoch_to_use(found(8, True), known, 15) == 7
-    assert verdict.epoch_to_use(found(9, True), known, 15) == 7  # the earlier of two as near
+    assert verdict.epoch_to_use([], known, 15) == 15
+    assert verdict.epoch_to_use([9, 11, 7], known, 15) == 11  # epoch 9 has no latents
+    assert verdict.epoch_to_use([8], known, 15) == 7
+    assert verdict.epoch_to_use([9], known, 15) == 7  # the earlier of two as near
+
+
+@pytest.mark.parametrize(
+    ("table", "preferred"),
+    [
+        (gains(500, 900, 1300, 1270), []),  # whose last latents are the best
+        (gains(1000, 1300, 1200, 1150), [1]),  # overfitting
+        (gains(500, 900, 1300, 1295, taught=False), []),  # nothing known of the volumes
+        (volumes([40, 60, 50, 30]), [3, 2]),  # epochs 0 and 1 know less
+        (volumes([40, 60, 30, 50]), [2, 3]),
+        (volumes([40, 60, 20, 50], gain=[500, 1300, 1200, 1270]), [3, 1]),  # epoch 2 knows less than the last
+        (volumes([40, 60, 50, 30], gain=[500, 1300, 1240, 1200]), [2, 1]),  # overfitting: less than the best
+        (volumes([40, 60, 50, 30], gain=[0, 20, 40, 30]), []),  # nothing learnt
+        (volumes([40, 20, 50, 60], limits=[0.2, 0.3, 0.4, 0.4], gain=[1300] * 4), [2, 3]),
+    ],
+)
+def test_epochs_that_know_the_differences_are_sorted_by_their_volumes(table, preferred):
     z, none = fakes.latents(50, 3)[0], pd.DataFrame()
-    for table, prefers in [
-        (gains(500, 900, 1300, 1270, taught=False), True),  # 30 ± 10 below the best
-        (gains(500, 900, 1300, 1285, taught=False), False),
-        (gains(500, 900, 1300, 1270), False),  # whose last latents are the best
-        (gains(1000, 1300, 1200, 1150), True),
-        (gains(500, 900, 1300, taught=False), False),
-    ]:
-        assert verdict.judge(z, None, none, none, None, table).prefers_best == prefers
+    found = verdict.judge(z, None, none, none, None, table)
+    assert found.preferred == preferred
+    said = "the volumes of epoch 2 predict held-out tilt images best" in found.reasons
+    assert said == (preferred[:1] == [2] and found.best != 2)
 
 
 def test_gains_are_read_up_to_the_epoch_analysed(tmp_path):

@@ -188,7 +188,9 @@ def test_of_convergence(verdict):
     for step in answer.next:
         assert yaml.safe_load(step.text) == {"train": {"epochs": 12}}
     assert not any(step.text for step in convergence_answer(verdict, -1).next)
+    assert ("No tilt images" in answer.sentence) == (verdict in ("converged", "still changing"))
     judged = convergence_answer(verdict, 5, best=3, used=3)
+    assert "No tilt images" not in judged.sentence
     assert ("epoch 3 is used" in judged.sentence) == (verdict not in ("nothing learnt", "collapsed"))
     epochs = {"overfitting": 4, "converged": None, "collapsed": None}.get(verdict, 12)
     assert [yaml.safe_load(step.text)["train"]["epochs"] for step in judged.next] == (

@@ -11,7 +11,7 @@ from tomohet.model.encoder import TiltEncoder
 from tomohet.model.mlp import ResidualLinear, scale_, scale_inputs_
 from tomohet.model.taught import TaughtEncoder, stack_posterior
 from tomohet.training.free_latents import all_terms
-from tomohet.training.judging import paired_change
+from tomohet.training.judging import paired_change, paired_fall
 from tomohet.training.splits import TiltSplit
 from tomohet.training.teaching import FACTORS_OF_LATENTS, Teaching
 
@@ -175,6 +175,26 @@ def test_the_change_of_the_gain_is_that_of_the_same_particles(build):
     assert row["change_of_decoder"] == pytest.approx(2 * len(gain))  # 1 and 3 nats, for all particles
     row = paired_change(of_two, gain)
     assert row["change_of_decoder"] == pytest.approx(-3 * len(gain))
+
+
+def test_a_fall_is_measured_from_the_best_judgement(build, monkeypatch):
+    teaching = build("tilts")
+    particles = torch.arange(len(teaching.linear)).double()
+    gains = iter([particles, 5 + particles, 4 - particles, 3 + particles])
+
+    def scale_network():
+        teaching.judged = next(gains)
+        return teaching._named(teaching.judged, "decoder") | paired_fall(teaching.best, teaching.judged)
+
+    monkeypatch.setattr(teaching, "_scale_network", scale_network)
+    for epoch in range(4):
+        teaching.after_epoch(epoch)
+    falls = [row.get("fall_since_best") for row in teaching.history]
+    assert falls[0] is None
+    assert falls[1:] == pytest.approx(
+        [-5 * len(particles), (1 + 2 * particles).sum().item(), 2 * len(particles)]
+    )
+    assert teaching.history[-1]["error_of_fall"] == pytest.approx(0)  # all particles lost the same
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

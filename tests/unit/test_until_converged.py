@@ -192,3 +192,12 @@ def test_gain_of_own_volumes_by_hand(tiny_store, tmp_path):
     assert data.rows_per_image == 1
     expected = (losses[1] / losses[0] - 1) * len(rows)
     assert abs(expected) > 1 and row["gain_of_decoder"] == pytest.approx(expected, rel=0.02)
+    assert row["misfit_of_volumes"] == pytest.approx(len(rows), rel=1e-4) and row["max_frequency"] == 0.5
+
+    own, common = judge._misfits(unseen)
+    better = iter([(own - 9, common), (own, common), (own - 4, common)])
+    judge._misfits = lambda images: next(better)
+    for epoch, fall in enumerate((-9, 9, 5), start=1):  # nats per particle
+        judge.after_epoch(epoch, 0.5)
+        assert judge.history[-1]["fall_since_best"] == pytest.approx(fall * len(everyone))
+        assert judge.history[-1]["error_of_fall"] == pytest.approx(0, abs=1e-6)

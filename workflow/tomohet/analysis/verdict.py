@@ -6,6 +6,7 @@ not decide: it falls while the network learns noise, and rests on a plateau befo
 tell particles apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 from tomohet.analysis.run_folder import FINAL
 from tomohet.analysis.volume_drift import VolumeDrift, power_beyond
 from tomohet.answers import Answer, Level, Step
-from tomohet.training.held_out import judge_held_out, lost_again
+from tomohet.training.held_out import judge_held_out, preferred_epochs
 
 SMALL_SHIFT = 0.25  # median movement of a latent relative to the mean movement, over the latents' rms spread
 STABLE_NEIGHBOURS = 0.5  # fraction of nearest neighbours kept
@@ -32,7 +33,7 @@ class Verdict:
     """`text`: one of `ANSWERS`; reasons and numbers.
 
     best : epoch that predicts held-out tilt images best, None where none were held out
-    prefers_best : whether the best epoch is to be used instead of the last
+    preferred : epochs to use rather than the last one (`held_out.preferred_epochs`)
     """
 
     text: str
@@ -40,7 +41,7 @@ class Verdict:
     warnings: list[str]
     metrics: dict[str, float | int | None]
     best: int | None = None
-    prefers_best: bool = False
+    preferred: Sequence[int] = ()
 
 
 ANSWERS: dict[str, tuple[Level, str]] = {
@@ -54,13 +55,17 @@ ANSWERS: dict[str, tuple[Level, str]] = {
     ),
     "collapsed": ("bad", "The latents have collapsed: they do not tell particles apart."),
 }
+# Said where no tilt images were held out (`tests/benchmarks/README.md`: Convergence).
+NOT_CALIBRATED = (
+    " No tilt images were held out: latents and volumes decide, by limits that no simulation has confirmed."
+)
 LONGER = ("still changing", "too few epochs to judge", "nothing learnt")
 
 
 def convergence_answer(verdict: str, epoch: int, best: int | None = None, used: int | None = None) -> Answer:
     """Return the answer of the convergence check of a training up to `epoch` (counted from 0).
 
-    best : epoch that predicts held-out tilt images best
+    best : epoch that predicts held-out tilt images best, None where none were held out
     used : epoch chosen for the analysis, `epoch` if None; FINAL for the files without a number
     """
     level, text = ANSWERS[verdict]
@@ -75,18 +80,22 @@ def convergence_answer(verdict: str, epoch: int, best: int | None = None, used: 
         shorter = f"train: {{epochs: {best + 1}}}"
         steps = (Step(f"Stop after epoch {best}, which predicted held-out tilt images best.", shorter),)
     since = "" if best is None else f" since epoch {best}"
-    return Answer("Convergence", level, text.format(used=name, since=since), steps)
+    said = text.format(used=name, since=since)
+    if best is None and verdict in ("converged", "still changing"):
+        said += NOT_CALIBRATED
+    return Answer("Convergence", level, said, steps)
 
 
-def epoch_to_use(verdict: Verdict, known: list[int], last: int) -> int:
-    """Choose the epoch to analyse: the last, or, where that is worse, the best on held-out images.
+def epoch_to_use(preferred: Sequence[int], known: list[int], last: int) -> int:
+    """Choose the epoch to analyse: the first preferred one of the epochs `known`, which have latents.
 
-    Of the epochs `known`, which have latents, the one nearest to the best counts.
+    Where none of them has latents, the known epoch nearest to the first counts; where none is preferred, the
+    last.
     """
-    if not verdict.prefers_best or verdict.best is None:
+    if not preferred:
         return last
-    best = verdict.best
-    return min(known, key=lambda epoch: (abs(epoch - best), epoch))
+    kept = [epoch for epoch in preferred if epoch in known]
+    return kept[0] if kept else min(known, key=lambda epoch: (abs(epoch - preferred[0]), epoch))
 
 
 def judge(
@@ -147,8 +156,10 @@ def judge(
     if held_out is not None:
         text, reason, best = judge_held_out(held_out)
         metrics["best_epoch"] = best
-        prefers_best = text == "overfitting" or lost_again(held_out)
-        return Verdict(text, [reason, *reasons], warnings, metrics, best, prefers_best)
+        preferred = preferred_epochs(held_out)
+        if preferred and preferred[0] not in (best, held_out["epoch"].iloc[-1]):
+            reasons.append(f"the volumes of epoch {preferred[0]} predict held-out tilt images best")
+        return Verdict(text, [reason, *reasons], warnings, metrics, best, preferred)
     if metrics["active_dimensions"] == 0:
         reasons.insert(
             0, "no latent dimension is used: all particles have the same latent (posterior collapse)"

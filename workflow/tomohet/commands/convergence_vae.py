@@ -84,7 +84,7 @@ def compare(options: ConvergenceVaeOptions, training: RunFolder, last: int, outd
     held_out = latent_drift.read_held_out(options.workdir, last)
     resolution_A = resolution_of(options.fsc) if options.fsc else None
     verdict = judge(training.latents(last)[0], losses, moved, stable, drifted, held_out, resolution_A)
-    used = epoch_to_use(verdict, known, last)
+    used = epoch_to_use(verdict.preferred, known, last)
     answer = convergence_answer(verdict.text, last, verdict.best, used)
     figures["verdict"] = convergence_plots.verdict(answer.sentence, used, held_out, moved, stable, drifted)
     convergence.save(figures, outdir, options.plot_format)

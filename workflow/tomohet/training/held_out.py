@@ -9,17 +9,19 @@ Columns of the table, which has a row for each epoch that was judged (`training.
   volumes, or with its latents, than with those of the linear model; latents are judged less often;
 - change_of_decoder, error_of_change: change of gain_of_decoder since the last judgement, on the same
   particles;
+- fall_since_best, error_of_fall: how far gain_of_decoder lies below the best judgement before, on the same
+  particles; negative where it is the new best;
 - error_of_decoder, error_of_latents: standard errors of the gains over particles. Where a sample judged, gain
   and error are estimates for all particles.
 
 A network without a linear model (`training.untaught`) has no shares and no gain_of_latents. Its
 gain_of_decoder is that of the particles' own volumes over one volume for all, the decoder's at the mean
-latent; `particles` is the number of particles that judge.
+latent; `particles` is the number of particles that judge. misfit_of_volumes is the misfit, in nats, of the
+particles' own volumes; it counts images up to max_frequency, in cycles/px.
 """
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from tomohet.answers import Answer, sentence, stated
@@ -79,27 +81,44 @@ def judge_held_out(table: pd.DataFrame) -> tuple[str, str, int]:
         reason = "the network predicts held-out tilt images no better than the linear model"
         return ("converged" if len(shown) >= WITHOUT_GAIN else few), reason, best_epoch
     share = growth / max(last["gain"], 1e-30)
-    text = f"the gain on held-out tilt images grew by {100 * share:.0f} % in the last quarter of the epochs"
+    grew = f"{'fell' if share < 0 else 'grew'} by {100 * abs(share):.0f} %"
+    text = f"the gain on held-out tilt images {grew} in the last quarter of the epochs"
     return ("converged" if share < SETTLED else "still changing"), text, best_epoch
 
 
-def falls_since_best(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Compute by how much each judgement after the best lies below it, with standard errors, in nats."""
-    gain = table["gain_of_decoder"]
-    best = int(gain.argmax())
-    error = np.sqrt(np.cumsum(table["error_of_change"].iloc[best + 1 :] ** 2))
-    return gain.iloc[best] - gain.iloc[best + 1 :], error
+def preferred_epochs(table: pd.DataFrame) -> list[int]:
+    """List the epochs to use rather than the last one, in this order; [] where the last is to be used.
 
-
-def lost_again(table: pd.DataFrame) -> bool:
-    """Tell whether the last epoch of a network without a linear model is worse than the best one.
-
-    Single steps of the optimiser can make an epoch worse than its neighbours. The latents of a network that
-    starts from the linear model are inferred seldom, last of all at the end, so that its last epoch has the
-    best latents.
+    A network that starts from the linear model infers its latents seldom, last of all at the end, so that
+    its last epoch has the best latents: only overfitting prefers another one. Of any other network, an epoch
+    is preferred that knows the differences between particles as well as the last one, and has better volumes.
     """
-    fall, error = falls_since_best(table)
-    return not _is_taught(table) and len(fall) > 0 and exceeds(fall.iloc[-1], error.iloc[-1], BETTER_SE)
+    text, _, best = judge_held_out(table)
+    overfits = text == "overfitting"
+    if "misfit_of_volumes" not in table or text == "nothing learnt":
+        return [best] if overfits else []
+    at = table["epoch"] == best if overfits else table["epoch"] == table["epoch"].iloc[-1]
+    return _sorted_by_volumes(table, table[at].iloc[0])
+
+
+def _sorted_by_volumes(table: pd.DataFrame, row: pd.Series) -> list[int]:
+    """List the epochs that know the differences as well as that of `row`, those with the best volumes first.
+
+    The gain tells how well an epoch knows the differences between particles: it may lie below that of `row`
+    by `SETTLED`. The misfit tells how well its volumes predict the held-out images. The steps of the
+    optimiser move the common structure, and so the misfit, but hardly the gain. Images count up to the same
+    frequency.
+    """
+    as_well = table["gain_of_decoder"] >= row["gain_of_decoder"] - SETTLED * abs(row["gain_of_decoder"])
+    found = table[as_well & (table["max_frequency"] == row["max_frequency"])]
+    return found.sort_values("misfit_of_volumes", kind="stable")["epoch"].astype(int).tolist()
+
+
+def falls_since_best(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return by how much each judgement after the best lies below it, with standard errors, in nats."""
+    after = table.iloc[int(table["gain_of_decoder"].argmax()) + 1 :]
+    after = after.reindex(columns=["fall_since_best", "error_of_fall"]).dropna()
+    return after["fall_since_best"], after["error_of_fall"]
 
 
 def late_growth(table: pd.DataFrame) -> tuple[float, float]:

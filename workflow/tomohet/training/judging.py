@@ -146,3 +146,21 @@ def paired_change(before: Tensor | None, now: Tensor) -> dict:
         "change_of_decoder": share * change.sum().item(),
         "error_of_change": share * standard_error(change).item(),
     }
+
+
+def paired_fall(best: Tensor | None, now: Tensor) -> dict:
+    """Compare the gains (P,) of the best judgement until now with those of this one, on the same particles.
+
+    Returns the fall for all particles and its standard error, nothing without an earlier judgement. The sum
+    of the errors of all changes since the best judgement would be much larger: the steps of the optimiser
+    move a particle's gain to and fro.
+    """
+    found = paired_change(best, now)
+    if not found:
+        return {}
+    return {"fall_since_best": -found["change_of_decoder"], "error_of_fall": found["error_of_change"]}
+
+
+def is_best(row: dict, before: list[dict]) -> bool:
+    """Tell whether no judgement `before` this row had as large a gain."""
+    return all(row["gain_of_decoder"] > past["gain_of_decoder"] for past in before)

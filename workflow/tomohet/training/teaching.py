@@ -40,8 +40,10 @@ from tomohet.training.judging import (
     FACTORS_OF_LATENTS,
     PASSES_OF_TRAINING,
     Calendar,
+    is_best,
     judging_particles,
     paired_change,
+    paired_fall,
     points,
     standard_error,
     work_of_judging,
@@ -52,7 +54,8 @@ from tomohet.training.posteriors import with_posteriors
 from tomohet.training.splits import TiltSplit
 
 HIGHEST = 0.5  # cycles/px: Nyquist
-CHANGE = ("change_of_decoder", "error_of_change")  # since the judgement before, by the same particles
+# Since the judgement before, and since the best one, by the same particles.
+CHANGE = ("change_of_decoder", "error_of_change", "fall_since_best", "error_of_fall")
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,8 @@ class Teaching:
     source: Tensor | None = None
     rows_per_image: float = 1.0
     dtype: torch.dtype = torch.float32
-    judged: Tensor | None = None  # (S,) gain on each particle when it was last judged; nan if it was not
+    judged: Tensor | None = None  # (P,) gain on each particle when it was last judged; nan if it was not
+    best: Tensor | None = None  # likewise, in the best judgement
     sample: np.ndarray | None = field(init=False)
     linear: Tensor = field(init=False)  # (P, 2, zdim): the linear posteriors from the fitted images
     start: Tensor = field(init=False)
@@ -128,7 +132,7 @@ class Teaching:
             self.calendar = replace(self.calendar, epochs=epoch + 1)
             if self._judges is not None:
                 self._judges = None
-                row = self._scale_network() | {key: row[key] for key in ("epoch", *CHANGE)}
+                row = self._scale_network() | {key: row[key] for key in ("epoch", *CHANGE) if key in row}
         encoder = self.model.encoder
         if isinstance(encoder, FreeLatents):
             if self.calendar.infers_latents(epoch):
@@ -136,6 +140,8 @@ class Teaching:
         elif encoder.released or row["gain_of_decoder"] > row["error_of_decoder"]:
             encoder.release()
             row |= self._test_encoder(encoder)
+        if is_best(row, self._before(epoch)):
+            self.best = self.judged
         self.history = [*self._before(epoch), row]
         said = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
         log.info("held-out tilts (judged in %.1f s): %s", time.monotonic() - started, said)
@@ -158,6 +164,7 @@ class Teaching:
             "own": self.own,
             "history": self.history,
             "judged": self.judged,
+            "best": self.best,
         }
 
     def load_state(self, state: dict | None) -> None:
@@ -172,7 +179,7 @@ class Teaching:
         if linear.shape != self.linear.shape or not torch.allclose(linear, self.linear, atol=1e-2):
             raise ValueError("that training had other particles, other tilt images or another linear model")
         self.start, self.own, self.history = state["fitted"], state["own"], state["history"]
-        self.judged = state.get("judged")
+        self.judged, self.best = state.get("judged"), state.get("best")
 
     def _before(self, epoch: int) -> list[dict]:
         """Return the judgements of earlier epochs."""
@@ -204,7 +211,8 @@ class Teaching:
         scale_(last, factor)
         shares = {"share_of_network": factor, "share_of_latents": of_latents}
         before, self.judged = self.judged, self._by_particle(gains[:, best])
-        return shares | self._named(gains[:, best], "decoder") | paired_change(before, self.judged)
+        changes = paired_change(before, self.judged) | paired_fall(self.best, self.judged)
+        return shares | self._named(gains[:, best], "decoder") | changes
 
     def _by_particle(self, gain: Tensor) -> Tensor:
         """Spread the judging particles' `gain` over all particles, nan for the others."""

@@ -5,6 +5,9 @@ particle's latent, inferred from its other tilts, predicts them. The gain is the
 that of one volume for all particles, the decoder's at the mean latent: what the network has learnt of
 the differences between particles, and not of their common structure. It is in nats for images whose noise
 variance is the mean squared residual at the first judgement.
+
+The misfit itself goes with the common structure as well, which every step of the optimiser moves. It tells
+which of the epochs that know the differences has the best volumes (`held_out.preferred_epochs`).
 """
 
 import logging
@@ -21,7 +24,15 @@ from tomohet.model.latent_terms import misfits
 from tomohet.model.vae import HeterogeneityVAE
 from tomohet.training.batches import ParticleImages
 from tomohet.training.held_out import reason_to_end, write_held_out
-from tomohet.training.judging import PASSES_OF_TRAINING, Calendar, paired_change, points, standard_error
+from tomohet.training.judging import (
+    PASSES_OF_TRAINING,
+    Calendar,
+    is_best,
+    paired_change,
+    paired_fall,
+    points,
+    standard_error,
+)
 from tomohet.training.latents import PARTICLES_AT_ONCE, infer_latents
 from tomohet.training.objectives import DataTerm
 from tomohet.training.order import in_groups
@@ -39,7 +50,7 @@ class UntaughtJudge:
     data : the reconstruction term of the training; its weights are those of the misfit
     folder : gets held_out.csv and the verdict (`held_out`)
     source : (P,) number of the particle whose images each particle has, where some are copies
-    judged : (P,) gain on each particle when it was last judged
+    judged, best : (P,) gain on each particle when it was last judged, and in the best judgement
     noise : noise variance of the images, None before the first judgement
     """
 
@@ -52,6 +63,7 @@ class UntaughtJudge:
     source: Tensor | None = None
     history: list[dict] = field(default_factory=list)
     judged: Tensor | None = None
+    best: Tensor | None = None
     noise: float | None = None
     start: None = None  # no linear model has latents to start from
     calendar: Calendar = field(init=False)
@@ -72,11 +84,15 @@ class UntaughtJudge:
             return ""
         started = time.monotonic()
         self.model.eval()
-        gain = self._gain(self.unseen.limited(max_frequency))
+        own, common = self._misfits(self.unseen.limited(max_frequency))
+        gain = common - own
         row = {"epoch": epoch, "particles": self._particles(), "gain_of_decoder": gain.sum().item()}
         row |= {"error_of_decoder": standard_error(gain).item()} | paired_change(self.judged, gain)
-        self.judged = gain
-        self.history = [past for past in self.history if past["epoch"] < epoch] + [row]
+        row |= paired_fall(self.best, gain)
+        row |= {"misfit_of_volumes": own.sum().item(), "max_frequency": max_frequency}
+        before = [past for past in self.history if past["epoch"] < epoch]
+        self.judged, self.best = gain, gain if is_best(row, before) else self.best
+        self.history = [*before, row]
         said = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
         log.info("test tilts (judged in %.1f s): %s", time.monotonic() - started, said)
         processes = self.fitted.processes
@@ -88,12 +104,13 @@ class UntaughtJudge:
 
     def state(self) -> dict:
         """Return what a continuation needs besides the weights."""
-        return {"history": self.history, "judged": self.judged, "noise": self.noise}
+        return {"history": self.history, "judged": self.judged, "best": self.best, "noise": self.noise}
 
     def load_state(self, state: dict | None) -> None:
         """Continue from a `state`; a training from before there was one is judged from here on."""
         if state is not None:
             self.history, self.judged, self.noise = state["history"], state["judged"], state["noise"]
+            self.best = state.get("best")
 
     def _particles(self) -> int:
         """Count the particles with held-out images; copies of one count once."""
@@ -101,8 +118,11 @@ class UntaughtJudge:
         return len(present if self.source is None else np.unique(self.source.cpu().numpy()[present]))
 
     @torch.no_grad()
-    def _gain(self, images: ParticleImages) -> Tensor:
-        """Compute the gain (P,) of the particles' own volumes over one volume; copies are added."""
+    def _misfits(self, images: ParticleImages) -> tuple[Tensor, Tensor]:
+        """Compute the misfits (P,), in nats, of the particles' own volumes and of one volume for all.
+
+        Those of copies are added.
+        """
         mu, _ = infer_latents(self.model, self.fitted)
         z = torch.as_tensor(mu, device=self.fitted.device)
         mean = z.nanmean(0, keepdim=True).expand_as(z).contiguous()
@@ -121,4 +141,4 @@ class UntaughtJudge:
         own, common, weight = images.processes.add_up(found).unbind(1)
         if self.noise is None:
             self.noise = (own.sum() / weight.sum()).item()
-        return summed_copies((common - own) / self.noise, self.source)
+        return tuple(summed_copies(misfit / self.noise, self.source) for misfit in (own, common))
