@@ -146,6 +146,8 @@ def numbers_of(difference: Difference, seen: SubsetDifference, followed: Explain
         "p_random": difference.p_random,
         "p_held_out": difference.p_held_out,
         "p_supported": SUPPORTED_P,
+        "controls_matched": difference.matched,
+        "share_exchangeable": difference.exchangeable,
         "power_over_random": difference.ratio,
         "difference_sigma_most": seen.most,
         "difference_share_high": seen.share_high,
