@@ -8,7 +8,12 @@ degrees and 2 Å), fits the linear model with four basis maps, so that latents o
 compares subsets with the other particles (`reconstruction.support`). Latents are from all tilt images, as in
 a round.
 
-random: a third of the particles. true: the particles that have the block. The others are selected by
+random: a third of the particles. true: the particles that have the block. "by view": half of the particles by
+the beam direction at the lowest tilt, or each with a probability of 0.8 on one side and of 0.2 on the other;
+these are no selection by images, and random subsets alone decide. Each p-value of random subsets is
+measured twice, among those that were imaged alike (the verdict) and among all (`p_unmatched`). In sets that
+are "wrong by view", the defocus of the particles of one side is wrong by 3 µm, so that particles of one
+structure differ by their orientation alone. The others are selected by
 latents: half or a fifth of the particles along the first latent (as a round would), half along the last
 latent, and the largest of four clusters. In sets of one structure these are selected by noise and by errors
 of poses. In sets of two states only the last latent is, provided that the truth does not correlate with it.
@@ -24,8 +29,9 @@ which is noise; sets with fewer count as p = 1.
 import argparse
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -36,12 +42,15 @@ from states_scores import truth_of
 from torch import Tensor
 
 from tomohet.commands import prepare
+from tomohet.files.star import read_star, write_star
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.held_out import common_directions
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.subset_evidence import held_out_tilts
 from tomohet.options import PrepareOptions
+from tomohet.particles.conditions import imaging_conditions
 from tomohet.particles.store import open_store
+from tomohet.reconstruction import support
 from tomohet.reconstruction.controls import DRAWS, control_labels
 from tomohet.reconstruction.support import SUPPORTED_P, WEAK_P, differences_of, p_of_held_out
 from tomohet.simulation.config import config_from
@@ -63,11 +72,12 @@ N_DRAWN, LATENTS, STRUCTURES = 200, 10, (0.0, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class SimulatedSet:
-    """Mass fraction of the block, its frequency, and the SNR."""
+    """Mass fraction of the block, its frequency, the SNR, and the error of the defocus of one side."""
 
     mass: float
     frequency: float
     snr: float = 0.05
+    wrong_defocus_A: float = 0.0
 
     def make(self, place: Path, seed: int) -> None:
         """Simulate and prepare."""
@@ -75,7 +85,20 @@ class SimulatedSet:
         config = config_from(COMMON | {"blocks": blocks, "snr": self.snr, "seed": seed})
         simulate(config, place / "simulated")
         star = place / "simulated" / "particles.star"
+        if self.wrong_defocus_A:
+            spoil_defocus_by_view(star, self.wrong_defocus_A)
         prepare.run(PrepareOptions(particles=star, outdir=place / "prepared"))
+
+
+def spoil_defocus_by_view(star: Path, error_A: float) -> None:
+    """Add an error to the defocus of all particles whose beam at the lowest tilt has a positive z."""
+    blocks = read_star(star)
+    table = next(iter(blocks.values()))
+    lowest = table.loc[table["rlnCtfScalefactor"].groupby(table["rlnGroupName"]).idxmax()]
+    chosen = lowest.loc[lowest["rlnAngleTilt"] < 90, "rlnGroupName"]
+    defocus = ["rlnDefocusU", "rlnDefocusV"]
+    table.loc[table["rlnGroupName"].isin(chosen), defocus] += error_A
+    write_star(star, blocks)
 
 
 SETS = {
@@ -86,6 +109,8 @@ SETS = {
     "two states, 2 %": SimulatedSet(0.02, 0.5),
     "two states, 8 %, SNR 0.01": SimulatedSet(0.08, 0.5, 0.01),
     "rare state, 8 %": SimulatedSet(0.08, 0.15),
+    "one structure, wrong by view": SimulatedSet(0.08, 1.0, wrong_defocus_A=30_000.0),
+    "two states, 8 %, wrong by view": SimulatedSet(0.08, 0.5, wrong_defocus_A=30_000.0),
 }
 
 
@@ -102,16 +127,23 @@ def measured(folder: Path, name: str, seed: int) -> list[dict]:
     present = truth_of(place).presence[:, 0].astype(bool)
     subsets = selected(model.latents.mean.numpy(), present, seed)
     moved = model.poses.corrected(store, particles)
-    found = differences_of(
-        moved, particles, np.stack(list(subsets.values())), held_out=held_out, mean=model.maps.mean, seed=seed
-    )
+    subsets |= selected_by_view(imaging_conditions(store, particles), seed)
+    given = (moved, particles, np.stack(list(subsets.values())))
+    found = differences_of(*given, held_out=held_out, mean=model.maps.mean, seed=seed)
+    with mock.patch.object(support, "strata_of", one_stratum):
+        unmatched = differences_of(*given, held_out=held_out, mean=model.maps.mean, seed=seed)
+    found = [
+        replace(one, p_held_out=None) if "view" in name else one
+        for name, one in zip(subsets, found, strict=True)
+    ]
     seconds = {"fit_s": fitted - started, "support_s": time.process_time() - fitted}
     return [
         {"set": name, "seed": seed, "subset": subset, "directions": held_out.latents.shape[1]}
         | {"verdict": one.verdict, "p_random": one.p_random, "p_held_out": one.p_held_out, "ratio": one.ratio}
+        | {"exchangeable": one.exchangeable, "p_unmatched": before.p_random}
         | {"with_truth": float(abs(np.corrcoef(members, present)[0, 1])) if "true" in subsets else 0.0}
         | seconds
-        for (subset, members), one in zip(subsets.items(), found, strict=True)
+        for (subset, members), one, before in zip(subsets.items(), found, unmatched, strict=True)
     ]
 
 
@@ -127,6 +159,18 @@ def selected(z: np.ndarray, present: np.ndarray, seed: int) -> dict[str, np.ndar
         "largest cluster": label == np.bincount(label).argmax(),
     }
     return subsets | ({"true": present} if present.any() and not present.all() else {})
+
+
+def selected_by_view(conditions: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:
+    """Subsets by name, (N,) bool, by the direction of the beam at the lowest tilt (`imaging_conditions`)."""
+    side = (conditions["view_z"] > conditions["view_z"].median()).to_numpy()
+    chance = np.random.default_rng(seed).random(len(side))
+    return {"by view, half": side, "by view, 80 %": chance < np.where(side, 0.8, 0.2)}
+
+
+def one_stratum(conditions: np.ndarray, *_) -> np.ndarray:
+    """Put all particles (N,) into one stratum, as if they were imaged alike."""
+    return np.zeros(len(conditions), int)
 
 
 def of_tables(structure: float, seed: int) -> list[dict]:
@@ -179,12 +223,12 @@ def table_of_tables(sets: int) -> str:
 def table(rows: list[dict]) -> str:
     """A Markdown table: how often each kind of subset has each verdict."""
     lines = [
-        "| set | subset | sets | supported | weak | not supported | p < 0.01 among random subsets |",
+        "| set | subset | sets | supported | weak | not supported | p < 0.01, random subsets not matched |",
         "|---|---|---|---|---|---|---|",
     ]
     for (name, subset), part in pd.DataFrame(rows).groupby(["set", "subset"], sort=False):
         counts = [(part["verdict"] == verdict).sum() for verdict in ("supported", "weak", "not supported")]
-        alone = (part["p_random"] <= 0.01).sum()
+        alone = (part["p_unmatched"] <= 0.01).sum()
         lines.append(f"| {name} | {subset} | {len(part)} | {' | '.join(map(str, counts))} | {alone} |")
     return "\n".join(lines)
 

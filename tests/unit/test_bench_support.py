@@ -28,5 +28,5 @@ def test_selected_subsets_have_their_sizes():
 
 def test_the_table_counts_verdicts():
     verdicts = ("supported", "weak", "weak", "not supported")
-    rows = [{"set": "a", "subset": "true", "verdict": one, "p_random": 0.001} for one in verdicts]
+    rows = [{"set": "a", "subset": "true", "verdict": one, "p_unmatched": 0.001} for one in verdicts]
     assert "| a | true | 4 | 1 | 2 | 1 | 4 |" in table(rows)

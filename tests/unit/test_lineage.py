@@ -98,6 +98,23 @@ def test_a_round_tells_its_origin_digests_seed_and_last_command(results):
     assert bound["resolution_A"] == 21.34
 
 
+def test_subsets_states_clusters_and_classes_have_their_verdicts_against_controls(results):
+    said = {"subset": "weak", "states": "1 of 2 supported", "analyze": "3 of 9 supported", "maven": None}
+    for folder, verdict in said.items():
+        (results / "bound" / folder / "support.json").write_text(json.dumps({"verdict": verdict}))
+    log = "2026-01-03 10:00:00     command: 'tomohet support' store\n"
+    (results / "bound" / "linear" / "run.log").write_text(LOG + log)
+    bound = read_lineage(results)["rounds"]["bound"]
+    found = {name: verdict for name, verdict in bound["verdicts"].items() if "support" in name}
+    assert found == {
+        "support": "weak",
+        "states support": "1 of 2 supported",
+        "clusters support": "3 of 9 supported",
+    }
+    assert "clusters support: 3 of 9 supported" in lines_of(bound)
+    assert bound["commands"]["linear"] == "tomohet train_linear 'a store' --seed 4"
+
+
 def test_a_round_that_has_not_run_has_no_counts(results):
     found = read_lineage(results)["rounds"]["classA"]
     assert found["n_particles"] is None and not found["digests"] and not found["commands"]

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from blob_store import BlobStore, blob_store
 
+from tomohet.commands import support
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.linear.explained import Explained
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.subset_evidence import followed_conditions, held_out_tilts
+from tomohet.options import SupportOptions
 from tomohet.reconstruction.controls import LEAST_P, control_labels, p_value
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
@@ -294,6 +296,8 @@ def test_groups_are_compared_each_with_all_others(tiny_store, tiny_linear, tmp_p
         (2, 11, True),
         (5, 3, False),
     ]
+    summary = json.loads((tmp_path / "out" / "support.json").read_text())
+    assert summary["verdict"] == f"{sum(one.get('verdict') == 'supported' for one in found)} of 2 supported"
     names = {path.name for path in (tmp_path / "out").glob("*.mrc")}
     assert names == {"difference_sigma_state_0.mrc", "difference_sigma_state_2.mrc"}
     table.assign(state=0).to_parquet(tmp_path / "t.parquet")
@@ -301,6 +305,18 @@ def test_groups_are_compared_each_with_all_others(tiny_store, tiny_linear, tmp_p
     summary = json.loads((tmp_path / "out" / "support.json").read_text())
     assert summary["level"] == "fact" and "no two groups" in summary["sentence"]
     assert not list((tmp_path / "out").glob("*.mrc"))  # those of the earlier run
+
+
+def test_of_many_groups_the_largest_are_compared(tiny_store, tiny_linear, tmp_path, monkeypatch):
+    table = pd.DataFrame({"particle": np.arange(24), "state": np.repeat([0, 2], (10, 14))})
+    table.to_parquet(tmp_path / "t.parquet")
+    monkeypatch.setattr("tomohet.commands.support.MOST_GROUPS", 1)
+    groups, out = tmp_path / "t.parquet", tmp_path / "out"
+    numbers = support.run(
+        SupportOptions(particles=tiny_store, linear=tiny_linear, groups=groups, outdir=out, device="cpu")
+    )
+    assert ["verdict" in one for one in numbers["groups"]] == [False, True]
+    assert numbers["verdict"] in ("0 of 1 supported", "1 of 1 supported")
 
 
 def test_a_subset_of_all_particles_has_no_control(tiny_store, tiny_linear, tmp_path, run_script):

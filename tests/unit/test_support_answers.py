@@ -2,7 +2,14 @@
 
 import pytest
 
-from tomohet.linear.support_answers import CONTROL, group_answers, subset_answers
+from tomohet.linear.support_answers import (
+    CONTROL,
+    NO_CONTROL,
+    NO_DIFFERENCE,
+    PERHAPS_NOISE,
+    group_answers,
+    subset_answers,
+)
 from tomohet.reconstruction.support import Difference
 
 SUPPORTED = {
@@ -13,6 +20,8 @@ SUPPORTED = {
     "p_random": 0.002,
     "p_held_out": 1e-6,
     "p_supported": 0.01,
+    "controls_matched": True,
+    "share_exchangeable": 0.97,
     "directions_confirmed": 2,
     "difference_sigma_most": 5.13,
     "difference_share_high": 0.061,
@@ -36,9 +45,9 @@ def test_a_supported_subset():
     (answer,) = subset_answers(SUPPORTED)
     assert (answer.subject, answer.level, answer.next) == (CONTROL, "good", ())
     assert answer.sentence == (
-        "Supported: the difference to the other 182 particles exceeds that of random subsets (p = 0.002), "
-        "and held-out tilts confirm it (p < 1e-05); 5.1 sigma at most, 6 % of the mask's voxels above 4 "
-        "sigma."
+        "Supported: the difference to the other 182 particles exceeds that of random subsets that were "
+        "imaged alike (p = 0.002), and held-out tilts confirm it (p < 1e-05); 5.1 sigma at most, 6 % of the "
+        "mask's voxels above 4 sigma."
     )
     (answer,) = subset_answers(SUPPORTED | {"p_held_out": None})
     assert "held-out" not in answer.sentence
@@ -47,10 +56,18 @@ def test_a_supported_subset():
 @pytest.mark.parametrize(
     ("numbers", "level", "said"),
     [
-        (doubtful(p_random=0.3, p_value=0.3), "bad", "subsets of 218 particles may differ as much (p = 0.3)"),
-        (doubtful(p_held_out=0.4, p_value=0.4), "bad", "tilts hardly confirm the difference (p = 0.4)"),
-        (doubtful("weak", p_held_out=0.03, p_value=0.03), "look", "noise could differ as much"),
-        (doubtful(p_held_out=1.0, p_value=1.0, directions_confirmed=0), "bad", "confirm no difference"),
+        (doubtful(p_random=0.3, p_value=0.3), "bad", "no difference is found in the maps, because random"),
+        (doubtful(p_random=0.3, p_value=0.3), "bad", "218 particles that were imaged alike differ"),
+        (doubtful("weak", p_random=0.03, p_value=0.03), "look", "a few random subsets of 218 particles"),
+        (doubtful(p_held_out=0.4, p_value=0.4), "bad", "but held-out tilts do not confirm it (p = 0.4): the"),
+        (doubtful("weak", p_held_out=0.03, p_value=0.03), "look", "tilts hardly confirm it (p = 0.03): the"),
+        (doubtful(p_held_out=1.0, p_value=1.0, directions_confirmed=0), "bad", "confirm no direction"),
+        (doubtful(p_held_out=1.0, p_value=1.0, directions_confirmed=0), "bad", "made it, or it is true"),
+        (
+            doubtful(p_random=1.0, p_value=1.0, controls_matched=False, share_exchangeable=0.08),
+            "bad",
+            "dose decide 92 % of the membership, so that no random subset was imaged alike",
+        ),
         (
             doubtful("weak", followed_condition="tomogram", followed_share=0.8),
             "look",
@@ -62,6 +79,14 @@ def test_doubtful_subsets_have_a_reason_and_a_next_step(numbers, level, said):
     (answer,) = subset_answers(numbers)
     assert answer.level == level and said in answer.sentence and len(answer.next) == 1
     assert answer.sentence.startswith(f"{numbers['verdict'].capitalize()}: ")
+
+
+def test_the_step_says_whether_maps_differ():
+    """A difference that chosen images may have made is not the same as no difference."""
+    (alike,) = subset_answers(doubtful(p_random=0.3, p_value=0.3))
+    (chosen,) = subset_answers(doubtful(p_held_out=0.4, p_value=0.4))
+    (other,) = subset_answers(doubtful(p_random=1.0, p_value=1.0, controls_matched=False))
+    assert [one.next for one in (alike, chosen, other)] == [(NO_DIFFERENCE,), (PERHAPS_NOISE,), (NO_CONTROL,)]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +114,7 @@ def test_groups():
     groups.append(doubtful(group=4, p_random=0.3, p_value=0.3))
     (answer,) = group_answers({"column": "state", "groups": groups})
     assert answer.level == "bad" and "1 of 2 groups" in answer.sentence
-    assert "State 4: not supported, random subsets of 218 particles may differ" in answer.sentence
+    assert "State 4: not supported, no difference is found in the maps" in answer.sentence
     (answer,) = group_answers({"column": "state", "groups": groups[1:2]})
     assert answer.level == "fact"
 
@@ -106,4 +131,4 @@ def test_groups():
     ],
 )
 def test_the_larger_p_value_counts(p_random, p_held_out, verdict):
-    assert Difference(10, 20, p_random, p_held_out, 3.0, None).verdict == verdict
+    assert Difference(10, 20, p_random, p_held_out, 3.0, None, 1.0).verdict == verdict

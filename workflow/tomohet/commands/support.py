@@ -46,6 +46,7 @@ from tomohet.running.work import command
 log = logging.getLogger(__name__)
 
 LEAST_PARTICLES = 10  # of a subset and of the others
+MOST_GROUPS = 24  # of a column, the largest: time and memory grow with their number
 # Columns of the particle table that no image has gone into.
 STATED_BY_THE_FILE = {"particle", "source_id", "tomogram", "x_A", "y_A", "z_A", "n_tilts", "half"}
 
@@ -80,12 +81,13 @@ def subset_numbers(options: SupportOptions, store: Store, particles: np.ndarray)
 
 
 def group_numbers(options: SupportOptions, store: Store, particles: np.ndarray) -> dict:
-    """Compare each group of a column with all others; write the maps of their differences."""
+    """Compare each of the largest groups of a column with all others; write the maps of their differences."""
     table = read_table(options.groups, {"particle": "whole numbers", options.column: "whole numbers"})
     rows = rows_of_all(particles, table["particle"].to_numpy(), options.groups)
     label = table[options.column].to_numpy()[rows]
     values, sizes = np.unique(label, return_counts=True)
-    enough = np.minimum(sizes, len(label) - sizes) >= LEAST_PARTICLES
+    largest = np.isin(np.arange(len(sizes)), np.argsort(-sizes, kind="stable")[:MOST_GROUPS])
+    enough = largest & (np.minimum(sizes, len(label) - sizes) >= LEAST_PARTICLES)
     numbers = [{"group": int(one), "n_members": int(size)} for one, size in zip(values, sizes, strict=True)]
     if enough.any():
         subsets = label == values[enough][:, None]
@@ -95,7 +97,9 @@ def group_numbers(options: SupportOptions, store: Store, particles: np.ndarray) 
             numbers[number] |= own
         files = [f"difference_sigma_{options.column}_{value}.mrc" for value in values[enough]]
         write_maps(options.outdir, dict(zip(files, maps, strict=True)), flip=options.flip)
-    return {"column": options.column, "groups": numbers}
+    supported = sum(one.get("verdict") == "supported" for one in numbers)
+    verdict = f"{supported} of {int(enough.sum())} supported" if enough.any() else None
+    return {"column": options.column, "verdict": verdict, "groups": numbers}
 
 
 def compared(
@@ -146,6 +150,8 @@ def numbers_of(difference: Difference, seen: SubsetDifference, followed: Explain
         "p_random": difference.p_random,
         "p_held_out": difference.p_held_out,
         "p_supported": SUPPORTED_P,
+        "controls_matched": difference.matched,
+        "share_exchangeable": difference.exchangeable,
         "power_over_random": difference.ratio,
         "difference_sigma_most": seen.most,
         "difference_share_high": seen.share_high,

@@ -7,22 +7,26 @@ DRAWS = 499
 LEAST_P = 1e-6  # what the fitted tail is trusted to
 
 
-def control_labels(members: np.ndarray, source: np.ndarray, draws: int, seed: int) -> np.ndarray:
+def control_labels(
+    members: np.ndarray, source: np.ndarray, draws: int, seed: int, stratum: np.ndarray | None = None
+) -> np.ndarray:
     """Return labels (1 + draws, N) bool: the subset itself, and random subsets of the same size.
 
-    The labels are exchanged among particles. Copies of one particle (`particles.copies`) are exchanged
-    together, among particles with as many copies, because they share their noise.
+    The labels are exchanged among particles of a stratum. Copies of one particle (`particles.copies`) are
+    exchanged together, among particles with as many copies, because they share their noise.
 
     members : (N,) bool
     source : (N,) number of the particle whose images each particle has
+    stratum : (N,) int, of particles that were imaged alike (`matching`); copies have one stratum
     """
     rng = np.random.default_rng(seed)
     labels = np.tile(np.asarray(members, bool), (1 + draws, 1))
     order = np.argsort(source, kind="stable")
     counts = np.unique(source, return_counts=True)[1]
     copies = np.repeat(counts, counts)
-    for count in np.unique(counts):
-        together = order[copies == count].reshape(-1, count)
+    placed = np.zeros(len(order), int) if stratum is None else stratum[order]
+    for count, place in np.unique(np.stack([copies, placed]), axis=1).T:
+        together = order[(copies == count) & (placed == place)].reshape(-1, count)
         of_each = labels[0][together]
         for draw in labels[1:]:
             draw[together] = of_each[rng.permutation(len(together))]

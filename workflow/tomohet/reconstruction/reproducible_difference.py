@@ -35,25 +35,32 @@ def difference_box(box: int, max_frequency: float, n_maps: int) -> int:
     return min(box, *holding[:1] or DIFFERENCE_BOXES[-1:], *fitting[-1:] or DIFFERENCE_BOXES[:1])
 
 
-def reproducible_power(observations: Observations, mean: MeanMap, labels: np.ndarray) -> np.ndarray:
-    """Return Q (S,) float64 of each row of labels, in one pass over the images.
+def reproducible_power(
+    observations: Observations, mean: MeanMap, labels: np.ndarray, shares: np.ndarray | None = None
+) -> np.ndarray:
+    """Return Q (..., S) float64 of each row of labels, in one pass over the images.
 
-    labels : (S, N) bool, which of the observations' particles belong to each subset
+    labels : (..., S, N) bool, which of the observations' particles belong to each subset
+    shares : (..., N) what is subtracted to centre all S rows: the mean label of each particle's stratum;
+        default: the mean of each row
     """
-    box = difference_box(observations.store.box, observations.max_frequency, len(labels))
+    shares = labels.mean(-1, keepdims=True) if shares is None else shares[..., None, :]
+    shares = np.broadcast_to(shares, (*shares.shape[:-1], labels.shape[-1]))
+    shape, n_maps = labels.shape[:-1], int(np.prod(labels.shape[:-1]))
+    box = difference_box(observations.store.box, observations.max_frequency, n_maps)
     source = sources(observations.store.particles)[observations.everyone]
     order = np.argsort(source, kind="stable")
-    total, own = torch.zeros(len(labels), box**3), torch.zeros(len(labels), dtype=torch.float64)
-    shares = labels.mean(1, keepdims=True)
+    total, own = torch.zeros(n_maps, box**3), torch.zeros(n_maps, dtype=torch.float64)
     for block in _blocks(source[order]):
         part = order[block]
         maps = _maps(observations.alike(observations.everyone[part], box), mean)
-        centred = torch.as_tensor(labels[:, part] - shares, dtype=maps.dtype)
+        centred = (labels[..., part] - shares[..., part]).reshape(n_maps, -1)
+        centred = torch.as_tensor(centred, dtype=maps.dtype)
         same = torch.as_tensor(source[part][:, None] == source[part])
         pairs = torch.where(same, maps @ maps.T, 0)
         total += centred @ maps
         own += ((centred @ pairs) * centred).sum(1).double()
-    return (total.double().square().sum(1) - own).numpy()
+    return (total.double().square().sum(1) - own).numpy().reshape(shape)
 
 
 def _maps(observations: Observations, mean: MeanMap) -> Tensor:

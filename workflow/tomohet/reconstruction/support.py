@@ -2,8 +2,10 @@
 
 Two controls are applied.
 
-1. Random subsets of equal size. The power of the difference that independent halves of the particles
-   reproduce (`reproducible_difference`) must exceed that of random subsets.
+1. Random subsets of equal size that were imaged alike: with the subset's distribution of views, tilts
+   and doses (`matching`). The power of the difference that independent halves of the particles reproduce
+   (`reproducible_difference`) must exceed that of random subsets. If the view decides the membership,
+   no such random subset exists, and nothing supports the subset.
 2. Held-out tilts, if the subset was selected by its images. Particles that are selected because their noise
    looks alike do reproduce a difference in their own images. Their held-out tilts do not, provided that the
    latents were estimated without these tilts. Let z_p be latents from the training tilts along directions
@@ -29,12 +31,19 @@ from tomohet.errors import InputError
 from tomohet.particles.copies import sources
 from tomohet.particles.store import Store
 from tomohet.reconstruction.controls import DRAWS, control_labels, p_value
+from tomohet.reconstruction.matching import (
+    exchangeable_share,
+    matched_conditions,
+    mean_of_stratum,
+    strata_of,
+)
 from tomohet.reconstruction.mean_map import MeanMap, mean_map
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.reproducible_difference import reproducible_power
 
 Verdict = Literal["supported", "weak", "not supported"]
 SUPPORTED_P, WEAK_P = 0.01, 0.05
+LEAST_EXCHANGEABLE = 0.2  # of the membership's variance, for random subsets that were imaged alike
 MAX_FREQUENCY = 0.25  # cycles per pixel, as in the linear model
 
 
@@ -59,11 +68,13 @@ class Difference:
     """Result of the comparison of a subset with the other particles.
 
     n_members, n_others : numbers of particles
-    p_random : probability that a random subset of equal size reproduces a difference of such power
+    p_random : probability that a random subset of equal size, imaged alike, reproduces a difference of such
+        power; 1 if there is no such random subset
     p_held_out : probability that held-out tilts support a random subset as much, or this one if they hold
         noise alone; None if the subset was not selected by its images
     ratio : reproducible power of the difference over the root mean square of that of random subsets
     power : (1 + draws,) reproducible power of the subset and of the random subsets
+    exchangeable : fraction of the membership's variance that view, tilts and dose leave to chance
     """
 
     n_members: int
@@ -72,6 +83,12 @@ class Difference:
     p_held_out: float | None
     ratio: float
     power: np.ndarray
+    exchangeable: float
+
+    @property
+    def matched(self) -> bool:
+        """Whether random subsets can have the subset's distribution of views, tilts and doses."""
+        return self.exchangeable >= LEAST_EXCHANGEABLE
 
     @property
     def p_value(self) -> float:
@@ -111,15 +128,17 @@ def differences_of(
     particles, subsets = np.asarray(particles), np.asarray(subsets, bool)
     _refuse_too_few(subsets)
     source = sources(store.particles)[particles]
-    labels = np.stack([control_labels(one, source, draws, seed) for one in subsets])
+    conditions = matched_conditions(store, particles)
+    strata = [strata_of(conditions, one, source, seed) for one in subsets]
+    pairs = list(zip(subsets, strata, strict=True))
+    labels = np.stack([control_labels(one, source, draws, seed, own) for one, own in pairs])
+    exchangeable = [exchangeable_share(*pair) for pair in pairs]
     observations = Observations(store, particles, max_frequency=max_frequency, device=device)
     mean = mean_map(observations) if mean is None else mean
-    power = reproducible_power(observations, mean, labels.reshape(-1, len(particles)))
-    power = power.reshape(labels.shape[:2])
-    return [
-        _difference(own, of_draws, None if held_out is None else p_of_held_out(held_out, own, source, seed))
-        for own, of_draws in zip(labels, power, strict=True)
-    ]
+    shares = np.stack([mean_of_stratum(*pair) for pair in pairs])
+    power = reproducible_power(observations, mean, labels, shares)
+    confirmed = [None if held_out is None else p_of_held_out(held_out, own, source, seed) for own in labels]
+    return [_difference(*one) for one in zip(labels, power, confirmed, exchangeable, strict=True)]
 
 
 def difference_of(store: Store, members: np.ndarray, others: np.ndarray, **options) -> Difference:
@@ -154,15 +173,18 @@ def p_of_held_out(held_out: HeldOutTilts, labels: np.ndarray, source: np.ndarray
     return max(p_value(of_draws), p_value(of_signs))
 
 
-def _difference(labels: np.ndarray, power: np.ndarray, p_held_out: float | None) -> Difference:
+def _difference(
+    labels: np.ndarray, power: np.ndarray, p_held_out: float | None, exchangeable: float
+) -> Difference:
     spread, n_members = np.sqrt(np.square(power[1:]).mean()), int(labels[0].sum())
     return Difference(
         n_members=n_members,
         n_others=labels.shape[1] - n_members,
-        p_random=p_value(power),
+        p_random=p_value(power) if exchangeable >= LEAST_EXCHANGEABLE else 1.0,
         p_held_out=p_held_out,
         ratio=float(power[0] / spread) if spread > 0 else 0.0,
         power=power,
+        exchangeable=exchangeable,
     )
 
 

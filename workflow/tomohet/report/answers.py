@@ -20,7 +20,7 @@ JUDGED = (
     "maven", "proposed",
 )  # fmt: skip
 # What they say is not for the first screen. The leak audit is that of the linear model's latents.
-UNHEARD = ("analyze", "analyze_volumes", "truth")
+UNHEARD = ("analyze", "clusters support", "classes support", "analyze_volumes", "truth")
 SUPPORT = "Subset against control"
 AFTER_DETECTION = ("maven", "siren")  # what they find means something only where particles differ
 

@@ -18,6 +18,8 @@ LEADS = {
     "linear": "Latents in closed form, with the poses in the model.",
     "states": "Every particle is assigned to one of a few maps, which are reconstructed from the images.",
     "states support": "Does each state differ from all others by more than chance and noise?",
+    "clusters support": "Does each k-means cluster differ from all others by more than chance and noise?",
+    "classes support": "Does each of MAVEn's classes differ from all others by more than chance and noise?",
     "train_vae": "The network, judged by tilt images that trained nothing.",
     "siren": "Voxels that come and go together over the volumes, without a model.",
     "maven": "Occupancy of the model's pieces.",

@@ -27,7 +27,7 @@ WORD = 64
 READS_PARTICLE_FILE = {"simulate", "validate", "prepare"}
 WRITES_PARTICLE_FILE = {"export_subset", "export_volume_series"}
 READS_STORE = {
-    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "analyze",
+    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "analyze", "maven",
     "propose", "assess",
 }  # fmt: skip
 READS_LATENTS = {"convergence", "analyze", "volumes"}
@@ -78,12 +78,13 @@ def _maps(stage: str, sizes: Sizes, options: dict) -> float:
     volumes = kept_volumes(sizes, options)
     if stage in ("homogeneous", "reconstruct_subset"):
         return 2 * 2 * 8 * a_map
-    if stage in ("train_linear", "states", "support", "propose", "assess"):
+    if stage in ("train_linear", "states", "support", "analyze", "propose", "assess"):
         return 64 * a_map
     if stage == "volumes":
         return 16 * 4 * voxels
     if stage in ("analyze_volumes", "maven"):
-        return 40 * 4 * voxels + 3 * 2**28
+        compared = 64 * a_map if stage == "maven" else 0  # its classes
+        return max(40 * 4 * voxels + 3 * 2**28, compared)
     if stage == "siren":
         return voxels * (8 * -(-volumes // WORD) + PARTNERS)
     return 0

@@ -114,6 +114,9 @@ CONVERGENCE = Stage(
 ANALYZE = Stage(
     "analyze", "analyze", "summary.json", "Latent space", summary="summary.json", by_particle=TABLE
 )
+CLUSTERS_SUPPORT = Stage(
+    "clusters support", "analyze", "support.json", "Clusters against control", summary="support.json"
+)
 # volumes.json is there from the first decoded volume on, and complete with the last (`files.volume_list`).
 VOLUMES = Stage("volumes", "volumes", "volumes.json", "Volumes", by_particle="assignment.parquet")
 ANALYZE_VOLUMES = Stage(
@@ -142,6 +145,9 @@ MAVEN = Stage(
     by_particle=TABLE,
     by_volume="volumes.parquet",
 )
+CLASSES_SUPPORT = Stage(
+    "classes support", "maven", "support.json", "Classes against control", summary="support.json"
+)
 PARTICLE_TABLE = Stage("table", "", TABLE, files=(TABLE,))
 MAPBACK = Stage("mapback", "mapback", "")
 ROUNDS = "rounds.yaml"  # proposed rounds, a configuration
@@ -151,8 +157,8 @@ PROPOSED = Stage(
 TRUTH = Stage("truth", "truth", "truth.json", "Truth", summary="truth.json")
 # In running order, up to the particle table and after it.
 ROUND_STAGES = (
-    SUBSET, HALF_MAPS, SUPPORT, LINEAR, STATES, STATES_SUPPORT, TRAIN_VAE, CONVERGENCE, ANALYZE, VOLUMES,
-    ANALYZE_VOLUMES, SIREN, MAVEN, PARTICLE_TABLE,
+    SUBSET, HALF_MAPS, SUPPORT, LINEAR, STATES, STATES_SUPPORT, TRAIN_VAE, CONVERGENCE, ANALYZE,
+    CLUSTERS_SUPPORT, VOLUMES, ANALYZE_VOLUMES, SIREN, MAVEN, CLASSES_SUPPORT, PARTICLE_TABLE,
 )  # fmt: skip
 HANDOVER = Stage("hand-over", "subset/handover", "README.txt")
 AFTER_TABLE = (MAPBACK, HANDOVER, TRUTH)

@@ -17,6 +17,8 @@ from tomohet.files.pickles import load_indices
 from tomohet.files.text import read_json, read_yaml
 from tomohet.rounds.flags import selection_words
 from tomohet.rounds.layout import (
+    CLASSES_SUPPORT,
+    CLUSTERS_SUPPORT,
     CONFIG,
     CONVERGENCE,
     DATASET_STAGES,
@@ -28,13 +30,18 @@ from tomohet.rounds.layout import (
     PREPARED,
     ROUND_STAGES,
     STATES,
+    STATES_SUPPORT,
     SUBSET,
+    SUPPORT,
     TRAIN_VAE,
     Stage,
 )
 
 FORMAT = 1
-JUDGED = (LINEAR, STATES, TRAIN_VAE, CONVERGENCE)  # their summaries state a verdict
+# Their summaries state a verdict.
+JUDGED = (
+    SUPPORT, LINEAR, STATES, STATES_SUPPORT, TRAIN_VAE, CONVERGENCE, CLUSTERS_SUPPORT, CLASSES_SUPPORT,
+)  # fmt: skip
 # Files whose digests say that two runs are the same: the particles, what is known of them, the models.
 DIGESTED = {
     "indices": (SUBSET, SUBSET.last),
@@ -171,9 +178,19 @@ def _logs(folder: Path, stages: tuple[Stage, ...]) -> dict[str, str]:
 
 
 def _commands(folder: Path, stages: tuple[Stage, ...]) -> dict[str, str]:
-    """Return the last command line that each log records; the program's name is `tomohet COMMAND`."""
-    found = {name: _COMMAND.findall(text) for name, text in _logs(folder, stages).items()}
-    return {name: _plain(lines[-1]) for name, lines in found.items() if lines}
+    """Return the last command line that each log records; the program's name is `tomohet COMMAND`.
+
+    `tomohet support` judges what another command has left in a folder, so that the other command is told.
+    """
+    found = {
+        name: [_plain(line) for line in _COMMAND.findall(text)]
+        for name, text in _logs(folder, stages).items()
+    }
+    made = {
+        name: [line for line in lines if not line.startswith("tomohet support ")]
+        for name, lines in found.items()
+    }
+    return {name: (made[name] or lines)[-1] for name, lines in found.items() if lines}
 
 
 def _plain(command: str) -> str:

@@ -7,12 +7,21 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from tomohet import plots
-from tomohet.rounds.layout import CONVERGENCE, LINEAR, STATES
+from tomohet.rounds.layout import (
+    CLASSES_SUPPORT,
+    CLUSTERS_SUPPORT,
+    CONVERGENCE,
+    LINEAR,
+    STATES,
+    STATES_SUPPORT,
+    SUPPORT,
+)
 from tomohet.rounds.lineage import depths
 
 BOX_WIDTH, COLUMN_WIDTH = 2.5, 4.4  # inches: of a box, and from a round to its children
-ROW_HEIGHT, LINE_HEIGHT = 1.55, 0.17  # inches: of a round without children, and of a line of text
+ROW_HEIGHT, LINE_HEIGHT = 1.85, 0.17  # inches: of a round without children, and of a line of text
 CHARACTERS, QUERY_CHARACTERS = 36, 26  # in a line of a box, and of a query
+SHOWN = (SUPPORT, LINEAR, STATES, STATES_SUPPORT, CONVERGENCE, CLUSTERS_SUPPORT, CLASSES_SUPPORT)
 TOP = 0.45  # inches, for the title
 
 
@@ -70,7 +79,7 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         lines.append(f"{found['n_particles']:,} particles{resolution}")
     else:
         lines.append("not selected yet")
-    verdicts = {stage.name: found["verdicts"].get(stage.name) for stage in (LINEAR, STATES, CONVERGENCE)}
+    verdicts = {stage.name: found["verdicts"].get(stage.name) for stage in SHOWN}
     short = [f"{stage}: {verdict.split(':')[0]}" for stage, verdict in verdicts.items() if verdict]
     return lines + [textwrap.shorten(text, CHARACTERS, placeholder=" …") for text in short]
 

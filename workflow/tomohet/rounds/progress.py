@@ -62,7 +62,7 @@ def stages_of(config: dict, round_name: str) -> list[Stage]:
         left_out.append(layout.SUPPORT)
     masks = stage_options(config, "maven", round_name)["masks"]
     if masks is None and not config["model"] and config["particles"]:
-        left_out.append(layout.MAVEN)
+        left_out += [layout.MAVEN, layout.CLASSES_SUPPORT]
     return [stage for stage in layout.ROUND_STAGES if stage not in left_out]
 
 
