@@ -146,6 +146,8 @@ FOUND_TO_SURVIVE = [
     Mutant("analysis/siren/pairs.py", "log10_p[chosen] / worth", "log10_p[chosen]"),
     Mutant("model/decoder.py", "ball.k[:n].float() / self.box", "ball.k[:n].float()"),
     Mutant("linear/prediction.py", "turned.a + unit", "turned.a - unit"),
+    Mutant("model/decoder.py", "8 * max(points, 1)", "8 * min(points, 1)"),
+    Mutant("analysis/siren/bits.py", "volume.reshape(-1) > levels", "volume.reshape(1) > levels"),
     Mutant("linear/em.py", "[:, None, :] - moved", "[:, None, :] + moved"),
     Mutant("linear/em.py", ":n_basis] + latents.covariance", ":n_basis] - latents.covariance"),
     Mutant("linear/parameter_expansion.py", "errors.precision.double() * errors.off", "errors.off"),
@@ -352,6 +354,10 @@ EQUIVALENT = [
     # How many points a GPU takes at once, and for which `row_bytes` counts: results are the same.
     Mutant("model/loss.py", "urn max(CUD", "urn min(CUD"),
     Mutant("model/loss.py", "size + base", "size - base"),
+    # Whether products of exactly 2^30 bytes are kept or computed again.
+    Mutant("model/decoder.py", "size <= KEPT", "size < KEPT"),
+    # k = 0 is in no half plane and in no half ball.
+    Mutant("model/decoder.py", "ding < 0, -", "ding <= 0, -"),
     # More bands sample the same curve at more frequencies.
     Mutant("reconstruction/local_resolution.py", "st, min(BAN", "st, max(BAN"),
     # The other turn of the golden angle: the mirror image of the directions, as evenly spread.
