@@ -152,6 +152,8 @@ FOUND_TO_SURVIVE = [
     Mutant("linear/prediction.py", "turned.a + unit", "turned.a - unit"),
     Mutant("model/decoder.py", "8 * max(points, 1)", "8 * min(points, 1)"),
     Mutant("analysis/siren/bits.py", "volume.reshape(-1) > levels", "volume.reshape(1) > levels"),
+    Mutant("mapback/shapes.py", "moved[:, 2] - moved[:, 0])", "moved[:, 2] + moved[:, 0])"),
+    Mutant("mapback/shapes.py", "(normal, axis=1", "(normal, axis=0"),
     Mutant("linear/em.py", "[:, None, :] - moved", "[:, None, :] + moved"),
     Mutant("linear/em.py", ":n_basis] + latents.covariance", ":n_basis] - latents.covariance"),
     Mutant("linear/em.py", "added + _combined(seen.shifts", "added - _combined(seen.shifts"),

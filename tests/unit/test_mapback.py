@@ -154,6 +154,17 @@ def test_arrows_point_along_the_z_axis_of_the_map(tmp_path):
     np.testing.assert_allclose(ends[:, 3:] - ends[:, :3], along, atol=2e-3)
 
 
+def test_normals_of_placed_triangles_are_turned_with_them():
+    """A triangle of normal z and one of normal x, as they are and turned by 90 degrees about x: z is -y."""
+    triangles = np.array([[[1.0, 1, 5], [4, 1, 5], [1, 3, 5]], [[2.0, 0, 0], [2, 3, 0], [2, 0, 7]]])
+    turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    matrices = np.stack([np.column_stack([rotation, [7.0, 8, 9]]) for rotation in (np.eye(3), turn)])
+    content = shapes.placed_surfaces(triangles, matrices)
+    written = np.frombuffer(content[84:], shapes.STL_TRIANGLE)
+    expected = [[0, 0, 1], [1, 0, 0], [0, -1, 0], [1, 0, 0]]
+    np.testing.assert_allclose(written["normal"], expected, atol=1e-6)
+
+
 def test_a_thousand_particles_take_few_commands(tmp_path):
     star, _ = series(tmp_path, n=1000)
     write_pickle(tmp_path / "labels.pkl", np.arange(1000) % 5)
