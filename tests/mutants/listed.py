@@ -154,6 +154,9 @@ FOUND_TO_SURVIVE = [
     Mutant("analysis/siren/bits.py", "volume.reshape(-1) > levels", "volume.reshape(1) > levels"),
     Mutant("mapback/shapes.py", "moved[:, 2] - moved[:, 0])", "moved[:, 2] + moved[:, 0])"),
     Mutant("mapback/shapes.py", "(normal, axis=1", "(normal, axis=0"),
+    Mutant("mapback/scene.py", "number) + 1", "number) - 1"),
+    Mutant("mapback/placements.py", "row {unknown[0] + 1}: ", "row {unknown[0] - 1}: "),
+    Mutant("analysis/siren/pairs.py", "rng.choice(n, max(1,", "rng.choice(n, min(1,"),
     Mutant("linear/em.py", "[:, None, :] - moved", "[:, None, :] + moved"),
     Mutant("linear/em.py", ":n_basis] + latents.covariance", ":n_basis] - latents.covariance"),
     Mutant("linear/em.py", "added + _combined(seen.shifts", "added - _combined(seen.shifts"),
@@ -365,6 +368,8 @@ EQUIVALENT = [
     Mutant("model/decoder.py", "size <= KEPT", "size < KEPT"),
     # k = 0 is in no half plane and in no half ball.
     Mutant("model/decoder.py", "ding < 0, -", "ding <= 0, -"),
+    # Of two voxels no more volumes lack both than lack the more frequent one, with this limit or without.
+    Mutant("analysis/siren/pairs.py", "umes - np.m", "umes + np.m"),
     # More bands sample the same curve at more frequencies.
     Mutant("reconstruction/local_resolution.py", "st, min(BAN", "st, max(BAN"),
     # The other turn of the golden angle: the mirror image of the directions, as evenly spread.

@@ -205,6 +205,13 @@ def test_significance_by_hand(engine):
     assert (found.phi[31:, :10] == 1).all() and (found.index[1:31] == -1).all()
 
 
+def test_significance_of_many_voxels_is_that_of_some_of_them(monkeypatch):
+    """20 of 41 voxels, 3 to 7 of them of the 11 alike: 800 p <= 0.01 * 70 for p = 10^-3.5, not for 10^-3."""
+    monkeypatch.setattr(pairs, "PAIRS_FOR_SIGNIFICANCE", 20 * 41)
+    found = pairs.partners_by_phi(voxels_of(eleven_alike_of_41()), np.random.default_rng(0))
+    assert found.p_value == pytest.approx(10**-3.5) and (found.pairs, found.linked) == (820, 55)
+
+
 @pytest.mark.parametrize("engine", ["popcount", "matrix-cpu"])
 def test_volumes_of_little_weight_make_few_pairs_significant(engine):
     """64 volumes worth 16 have a quarter of the exponent: 10^-4.6 is significant; worth 8, 10^-2.3 is not."""
