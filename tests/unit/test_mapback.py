@@ -13,7 +13,7 @@ from tomohet.files.atomic import write_parquet, write_pickle
 from tomohet.files.mrc import write_volume
 from tomohet.files.star import write_star
 from tomohet.mapback import placements, scene, shapes
-from tomohet.mapback.labels import labels_of
+from tomohet.mapback.labels import Labels, labels_of
 
 
 def series(folder, n=6, **columns):
@@ -152,6 +152,35 @@ def test_arrows_point_along_the_z_axis_of_the_map(tmp_path):
     np.testing.assert_allclose(ends[:, :3], here[["x_A", "y_A", "z_A"]], atol=1e-3)
     along = (scene.model_matrices(here, 32, 4.0)[:, :, :3] @ [0, 0, 1.0]) * 40 * shapes.ARROW
     np.testing.assert_allclose(ends[:, 3:] - ends[:, :3], along, atol=2e-3)
+
+
+def test_the_legend_numbers_the_models_of_each_label():
+    """A model for each particle, or for each label that is there, from 1."""
+    labels = Labels(np.array([2, 0, 2, 2]), ["a", "b", "c"], ["#aa0000", "#00bb00", "#0000cc"])
+    of_particles = ["a\t#aa0000\t1\t#2", "c\t#0000cc\t3\t#1,3,4"]
+    of_labels = ["a\t#aa0000\t1\t#1", "c\t#0000cc\t3\t#2"]
+    for by_label, expected in ((False, of_particles), (True, of_labels)):
+        assert scene.legend(labels, by_label).splitlines()[1:] == expected
+
+
+def test_a_tomogram_without_a_size_is_named_with_its_row(tmp_path, monkeypatch):
+    star, _ = series(tmp_path)
+    positions = np.zeros((6, 3))
+    positions[3, 2] = np.nan
+    monkeypatch.setattr(placements, "positions_A", lambda *_: positions)
+    with pytest.raises(InputError, match="row 4: tomogram TS_1 has no size"):
+        placements.read_placements(star)
+
+
+def test_normals_of_placed_triangles_are_turned_with_them():
+    """A triangle of normal z and one of normal x, as they are and turned by 90 degrees about x: z is -y."""
+    triangles = np.array([[[1.0, 1, 5], [4, 1, 5], [1, 3, 5]], [[2.0, 0, 0], [2, 3, 0], [2, 0, 7]]])
+    turn = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    matrices = np.stack([np.column_stack([rotation, [7.0, 8, 9]]) for rotation in (np.eye(3), turn)])
+    content = shapes.placed_surfaces(triangles, matrices)
+    written = np.frombuffer(content[84:], shapes.STL_TRIANGLE)
+    expected = [[0, 0, 1], [1, 0, 0], [0, -1, 0], [1, 0, 0]]
+    np.testing.assert_allclose(written["normal"], expected, atol=1e-6)
 
 
 def test_a_thousand_particles_take_few_commands(tmp_path):

@@ -10,6 +10,7 @@ from tomohet.model.decoder import (
     Decoder,
     FixedPoints,
     half_space_sign,
+    latents_at_once,
     read_hartley,
     read_hartley_gradient,
 )
@@ -168,6 +169,12 @@ def test_a_decoded_map_has_the_decoders_values_at_its_lattice_points(box):
         wave = torch.exp(-2j * torch.pi * (k[0] * x_px + k[1] * y_px + k[2] * z_px) / box)
         expected = decoder.fourier(torch.tensor([k]) / BOX, z)[0, 0]
         assert complex((density * wave).sum()) == pytest.approx(complex(expected), rel=1e-3)
+
+
+def test_latents_share_a_pass_as_far_as_their_values_fit():
+    """8 bytes of each of 2^26 points for two latents make 2^30, the limit."""
+    shared = [latents_at_once(points, 32) for points in (0, 2**20, 2**26, 2**26 + 1, 2**30)]
+    assert shared == [32, 32, 2, 1, 1]
 
 
 def test_latents_in_batches_decode_as_one_by_one():

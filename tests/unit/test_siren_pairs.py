@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +38,32 @@ def test_bits_hold_what_was_packed_and_common_counts_are_exact():
     np.testing.assert_array_equal(bits.totals(packed), on.sum(axis=0))
     counted = [[bits.common_ones(a, b) for b in packed] for a in packed]
     np.testing.assert_array_equal(counted, on.T.astype(int) @ on.astype(int))
+
+
+class VolumesInBatches:
+    """What `binarise` asks of an ensemble: (V, 2, 2, 2) volumes, 32 at a time."""
+
+    def __init__(self, volumes):
+        self.volumes, self.grid = volumes, SimpleNamespace(box=2)
+
+    def __len__(self):
+        return len(self.volumes)
+
+    def batches(self, _):
+        for start in range(0, len(self), 32):
+            rows = slice(start, min(start + 32, len(self)))
+            yield rows, self.volumes[rows]
+
+
+def test_voxels_above_their_volumes_level_are_on_and_volumes_repeat(monkeypatch):
+    rng = np.random.default_rng(0)
+    volumes, levels = rng.normal(size=(70, 2, 2, 2)), rng.normal(size=70)
+    on = volumes.reshape(70, 8) > levels[:, None]
+    packed = bits.binarise(VolumesInBatches(volumes), levels)
+    np.testing.assert_array_equal(packed, bits.pack(on))
+    copies = rng.integers(0, 4, 70)
+    monkeypatch.setattr(bits, "VOXELS_PER_CHUNK", 3)
+    np.testing.assert_array_equal(bits.repeat(packed, copies), bits.pack(np.repeat(on, copies, axis=0)))
 
 
 def test_hypergeometric_cutoffs_are_fishers_exact_test():
@@ -176,6 +203,13 @@ def test_significance_by_hand(engine):
     assert found.p_value == pytest.approx(10**-3.5)
     assert (found.pairs, found.linked, found.excluded) == (820, 55, 0)
     assert (found.phi[31:, :10] == 1).all() and (found.index[1:31] == -1).all()
+
+
+def test_significance_of_many_voxels_is_that_of_some_of_them(monkeypatch):
+    """20 of 41 voxels, 3 to 7 of them of the 11 alike: 800 p <= 0.01 * 70 for p = 10^-3.5, not for 10^-3."""
+    monkeypatch.setattr(pairs, "PAIRS_FOR_SIGNIFICANCE", 20 * 41)
+    found = pairs.partners_by_phi(voxels_of(eleven_alike_of_41()), np.random.default_rng(0))
+    assert found.p_value == pytest.approx(10**-3.5) and (found.pairs, found.linked) == (820, 55)
 
 
 @pytest.mark.parametrize("engine", ["popcount", "matrix-cpu"])

@@ -11,7 +11,10 @@ from tomohet.linear.em import expectation
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.likelihood import latent_likelihood, residual_shift
 from tomohet.physics.lattice import half_plane, shift_half_planes
-from tomohet.reconstruction.mean_map import mean_map
+from tomohet.physics.shells import shell_power
+from tomohet.physics.slicing import gather, transform
+from tomohet.reconstruction.mean_map import MeanMap, mean_map
+from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import Observations
 from tomohet.reconstruction.tilt_shifts import (
     DEVIATIONS,
@@ -122,3 +125,31 @@ def test_images_that_are_off_count_for_less():
     assert less.diagonal(dim1=1, dim2=2).sum() < 0.99 * plain.diagonal(dim1=1, dim2=2).sum()
     latents, equations = expectation(observations, replace(mean, tilt_shift_px=0.3), basis, accumulate=True)
     assert torch.isfinite(latents.mean).all() and torch.isfinite(equations.data.abs()).all()
+
+
+def test_data_of_the_m_step_lose_what_shifts_explain():
+    """Summed over the grid: E[z_j (r - w D d)], with the shift d of each image given z, point by point."""
+    observations = Observations(misaligned(0.3), np.arange(4), max_frequency=FREQUENCY)
+    maps = torch.as_tensor(observations.store.maps)
+    noise = Noise.same(torch.full((observations.n_rows,), 2.0), 1)
+    mean = MeanMap(maps[0], torch.ones(maps[0].shape), noise, shell_power(maps[0]), tilt_shift_px=0.3)
+    latents, equations = expectation(observations, mean, maps[1:], accumulate=True)
+    frequency = observations.half_plane.frequency.numpy()
+    expected, lost = np.zeros(2, complex), np.zeros(2, complex)
+    for chunk in noise.whitened(observations):
+        slices = gather(transform(maps), chunk.index, chunk.corner_weight).numpy()
+        for image, particle in enumerate(chunk.owner + chunk.part.start):
+            z, covariance = latents.mean[particle].numpy(), latents.covariance[particle].numpy()
+            weight, own = chunk.weight[image, :, None].numpy(), slices[image]
+            residual = chunk.numerator[image].numpy() - weight[:, 0] * own[:, 0]
+            change = -2j * np.pi * frequency * own[:, :1]
+            # p(d | z) has the precision P and the projection p - c z.
+            precision = 2 * (change.conj().T @ (weight * change)).real + np.eye(2) / 0.3**2
+            projection = 2 * (change.conj().T @ residual).real
+            cross = 2 * (change.conj().T @ (weight * own[:, 1:])).real
+            both = np.outer(projection, z) - cross @ (covariance + np.outer(z, z))
+            points = chunk.corner_weight[image].sum(-1).numpy()
+            expected += points @ np.outer(residual, z)
+            lost += points @ (weight * (change @ np.linalg.solve(precision, both)))
+    assert np.abs(lost).min() > 0.01 * np.abs(expected).max()
+    np.testing.assert_allclose(equations.data.sum(0).numpy(), expected - lost, rtol=1e-3)
