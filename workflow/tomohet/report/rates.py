@@ -85,8 +85,8 @@ RATES = {
     "Network": _NETWORK,
     "Convergence": Rate(
         "the epoch used loses more than 5 % of the best epoch's accuracy in 1 of 20 trainings from the "
-        "linear model, in 1 of 1 with only 30 particles, and in 1 of 9 from nothing (none called converged); "
-        "under-trained epochs called converged: 1 of 181, and 15 of 20 with 30 particles; overfitting missed "
+        "linear model, in 1 of 1 with 30 particles, and in 1 of 10 from nothing (none called converged); "
+        "under-trained epochs called converged: 1 of 220, and 15 of 20 with 30 particles; overfitting missed "
         "in 1 of 1; without held-out tilts not calibrated",
         "tests/benchmarks/README.md: Convergence",
     ),
