@@ -70,8 +70,8 @@ RATES = {
     ),
     "States": _STATES,
     "Number of states": Rate(
-        "one structure called more than one in 0 of 4 sets; of two to four states the number was "
-        "right in 5 of 6 sets and within the range in 6; a motion is divided too, and was called "
+        "one structure called more than one in 0 of 5 sets; of two to four states the number was "
+        "right in 7 of 8 sets and within the range in 8; a motion is divided too, and was called "
         "discrete in 0 of 4 sets",
         "tests/benchmarks/README.md: Number of states",
     ),
