@@ -99,7 +99,7 @@ class _RestrictedUnpickler(pickle._Unpickler):
             _refuse_other_type(made, state)
         elif isinstance(made, np.ndarray):
             _refuse_other_size(state)
-        super().load_build()
+        super().load_build()  # type: ignore[misc]
 
     dispatch[pickle.BUILD[0]] = load_build
 
@@ -122,11 +122,12 @@ class _RestrictedUnpickler(pickle._Unpickler):
 
 def _refuse_other_type(kind: np.dtype, state: object) -> None:
     """Refuse any state but that of this type in some byte order: numpy believes sizes and flags."""
-    expected = kind.__reduce__()[2]
-    order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
-    order = order.decode("latin1") if isinstance(order, bytes) else order
-    if order not in ("<", ">", "=", "|") or (*state[:1], *state[2:]) != (*expected[:1], *expected[2:]):
-        raise pickle.UnpicklingError(f"it describes the type {kind} as {state}")
+    version, _, *expected = kind.__reduce__()[2]  # type: ignore[index]
+    match state:
+        case (found, "<" | ">" | "=" | "|" | b"<" | b">" | b"=" | b"|", *rest):
+            if (found, rest) == (version, expected):
+                return
+    raise pickle.UnpicklingError(f"it describes the type {kind} as {state}")
 
 
 def _refuse_other_size(state: object) -> None:
