@@ -1,6 +1,7 @@
 """How often a subset is called supported: random, selected by noise, or truly different.
 
     python tests/benchmarks/bench_support.py --folder DIR [--only SET ...] [--seeds 20] [--first-seed 0]
+    python tests/benchmarks/bench_support.py --folder DIR --views 50
     python tests/benchmarks/bench_support.py --tables 1000
 
 Simulates sets of one structure and of two states (`SETS`; 120 particles, 13 tilts, box 24, poses off by 2
@@ -18,6 +19,9 @@ latents: half or a fifth of the particles along the first latent (as a round wou
 latent, and the largest of four clusters. In sets of one structure these are selected by noise and by errors
 of poses. In sets of two states only the last latent is, provided that the truth does not correlate with it.
 Finished sets are kept in DIR/support.json; a table is printed at the end.
+
+--views: random subsets alone, without a linear model, on the sets that are in DIR. Of each set so many
+subsets are drawn at random, by view as above, and with a probability that rises smoothly with the view.
 
 --tables: the control by held-out tilts alone, on many sets without images: normally distributed likelihoods
 of ten latents (200 particles), from training and held-out tilts, of which none or one is structure.
@@ -168,6 +172,44 @@ def selected_by_view(conditions: pd.DataFrame, seed: int) -> dict[str, np.ndarra
     return {"by view, half": side, "by view, 80 %": chance < np.where(side, 0.8, 0.2)}
 
 
+def of_views(place: Path, draws: int) -> list[dict]:
+    """Compare subsets that are drawn by view from a finished set; a row per subset."""
+    store = open_store(place / "prepared")
+    particles = np.arange(len(store.particles))
+    conditions, rng = imaging_conditions(store, particles), np.random.default_rng(0)
+    drawn = [selected_by_view(conditions, seed)["by view, 80 %"] for seed in range(draws)]
+    for strength in (0.0, 4.0):
+        chance = 1 / (1 + np.exp(-strength * conditions["view_z"].to_numpy()))
+        drawn += list(rng.random((draws, len(chance))) < chance)
+    given = (store, particles, np.stack(drawn))
+    found = differences_of(*given, held_out=None)
+    with mock.patch.object(support, "strata_of", one_stratum):
+        unmatched = differences_of(*given, held_out=None)
+    names = np.repeat(["by view, 80 %", "random", "by view, smoothly"], draws)
+    return [
+        {"set": place.name, "subset": name, "p": one.p_random, "p_unmatched": before.p_random}
+        for name, one, before in zip(names, found, unmatched, strict=True)
+    ]
+
+
+def table_of_views(folder: Path, draws: int) -> str:
+    """A Markdown table of p-values of random subsets, matched and not, on all sets in a folder."""
+    places = sorted(path.parent for path in folder.glob("*/prepared"))
+    rows = pd.DataFrame(row for place in places for row in of_views(place, draws))
+    lines = [
+        "| set | subset | subsets | all: p up to 0.01 | up to 0.05 | alike: p up to 0.01 | up to 0.05 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (name, subset), part in rows.groupby(["set", "subset"], sort=False):
+        rates = [
+            f"{100 * (part[which] <= level).mean():.0f} %"
+            for which in ("p_unmatched", "p")
+            for level in (SUPPORTED_P, WEAK_P)
+        ]
+        lines.append(f"| {name} | {subset} | {len(part)} | {' | '.join(rates)} |")
+    return "\n".join(lines)
+
+
 def one_stratum(conditions: np.ndarray, *_) -> np.ndarray:
     """Put all particles (N,) into one stratum, as if they were imaged alike."""
     return np.zeros(len(conditions), int)
@@ -239,12 +281,16 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--folder", type=Path)
     what.add_argument("--tables", type=int, metavar="SETS")
+    parser.add_argument("--views", type=int, metavar="SUBSETS")
     parser.add_argument("--only", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
     if args.tables:
         print(table_of_tables(args.tables))
+        return
+    if args.views:
+        print(table_of_views(args.folder, args.views))
         return
     file = args.folder / "support.json"
     rows = json.loads(file.read_text()) if file.is_file() else []

@@ -160,8 +160,8 @@ class SupportOptions(ParticleOptions, PlotOptions, SeedOptions, DeviceOptions):
     members: Path | None = option(None, "A .pkl of the indices of the subset's particles.", metavar="PKL")
     groups: Path | None = option(
         None,
-        "Instead of one subset: a table with the columns particle and --column; each group of the column is "
-        "compared with all others.",
+        "Instead of one subset: a table with the columns particle and --column; each of the 24 largest "
+        "groups is compared with all others.",
         metavar="PARQUET",
     )
     column: str = option("state", "Column of --groups, of whole numbers.")
