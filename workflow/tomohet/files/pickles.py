@@ -94,7 +94,7 @@ class _RestrictedUnpickler(pickle._Unpickler):
 
     def load_build(self) -> None:
         """Give the object below the top of the stack the state on top of it, as `pickle` does."""
-        made, state = self.stack[-2:]
+        made, state = self.stack[-2:]  # type: ignore[attr-defined]
         if isinstance(made, np.dtype):
             _refuse_other_type(made, state)
         elif isinstance(made, np.ndarray):
