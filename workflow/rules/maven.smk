@@ -38,7 +38,6 @@ rule maven:
         "maven_and_support() {{"
         " tomohet maven --volumes {input.volumes:q} {params.units} --workdir {params.workdir:q}"
         " --epoch {params.epoch:q} {params.of_volumes} {params.options} -o {output:q}"
-        " && if [ -e {output:q}/particles.parquet ]; then"  # not with maven.binarise, which knows volumes alone
-        " tomohet support {params.store:q} --ind-ptcls {input.indices:q} --column maven_class"
-        " --groups {output:q}/particles.parquet --linear {params.linear:q} -o {output:q}; fi; }};"
+        " && tomohet support {params.store:q} --ind-ptcls {input.indices:q} --column maven_class"
+        " --groups {output:q}/particles.parquet --linear {params.linear:q} -o {output:q}; }};"
         " logged {log:q} {resources.attempt} with_cards {resources.cards} maven_and_support"
