@@ -99,8 +99,9 @@ def test_a_round_tells_its_origin_digests_seed_and_last_command(results):
 
 
 def test_subsets_states_clusters_and_classes_have_their_verdicts_against_controls(results):
-    said = {"subset": "weak", "states": "1 of 2 supported", "analyze": "3 of 9 supported", "maven": None}
-    for folder, verdict in said.items():
+    said = {"subset": "weak", "states": "1 of 2 supported", "groups/clusters": "3 of 9 supported"}
+    for folder, verdict in (said | {"groups/classes": None}).items():
+        (results / "bound" / folder).mkdir(parents=True, exist_ok=True)
         (results / "bound" / folder / "support.json").write_text(json.dumps({"verdict": verdict}))
     log = "2026-01-03 10:00:00     command: 'tomohet support' store\n"
     (results / "bound" / "linear" / "run.log").write_text(LOG + log)

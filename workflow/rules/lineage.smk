@@ -7,6 +7,11 @@ rule lineage:
         homogeneous="<results>/homogeneous/fsc.csv",
         tables=expand("<results>/{round}/particles.parquet", round=ROUNDS),
         maps=expand("<results>/{round}/subset/fsc.csv", round=ROUNDS),
+        support=expand(
+            "<results>/{round}/subset/support.json",
+            round=[name for name, given in ROUNDS.items() if given.get("parent")],
+        ),
+        groups=expand("<results>/{round}/groups", round=ROUNDS),
     output:
         lineage="<results>/lineage.json",
         picture="<results>/lineage.png",

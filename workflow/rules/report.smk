@@ -35,6 +35,7 @@ rule report:
             "<results>/{round}/subset/support.json",
             round=[name for name, given in ROUNDS.items() if given.get("parent")],
         ),
+        groups=expand("<results>/{round}/groups", round=ROUNDS),
         proposals=expand("<results>/{round}/proposed/rounds.yaml", round=PROPOSING),
         truth=expand("<results>/{round}/truth", round=ROUNDS) if SIMULATED else [],
     output:

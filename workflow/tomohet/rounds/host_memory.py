@@ -27,13 +27,13 @@ WORD = 64
 READS_PARTICLE_FILE = {"simulate", "validate", "prepare"}
 WRITES_PARTICLE_FILE = {"export_subset", "export_volume_series"}
 READS_STORE = {
-    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "analyze", "maven",
-    "propose", "assess",
+    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "analyze",
+    "compare_groups", "propose", "assess",
 }  # fmt: skip
 READS_LATENTS = {"convergence", "analyze", "volumes"}
 READS_TABLE = {
-    "select", "states", "siren", "maven", "particle_table", "mapback", "propose", "assess", "report",
-    "export_volume_series", "prepare",
+    "select", "states", "siren", "maven", "compare_groups", "particle_table", "mapback", "propose", "assess",
+    "report", "export_volume_series", "prepare",
 }  # fmt: skip
 
 
@@ -78,13 +78,12 @@ def _maps(stage: str, sizes: Sizes, options: dict) -> float:
     volumes = kept_volumes(sizes, options)
     if stage in ("homogeneous", "reconstruct_subset"):
         return 2 * 2 * 8 * a_map
-    if stage in ("train_linear", "states", "support", "analyze", "propose", "assess"):
+    if stage in ("train_linear", "states", "support", "compare_groups", "propose", "assess"):
         return 64 * a_map
     if stage == "volumes":
         return 16 * 4 * voxels
     if stage in ("analyze_volumes", "maven"):
-        compared = 64 * a_map if stage == "maven" else 0  # its classes
-        return max(40 * 4 * voxels + 3 * 2**28, compared)
+        return 40 * 4 * voxels + 3 * 2**28
     if stage == "siren":
         return voxels * (8 * -(-volumes // WORD) + PARTNERS)
     return 0

@@ -115,7 +115,7 @@ ANALYZE = Stage(
     "analyze", "analyze", "summary.json", "Latent space", summary="summary.json", by_particle=TABLE
 )
 CLUSTERS_SUPPORT = Stage(
-    "clusters support", "analyze", "support.json", "Clusters against control", summary="support.json"
+    "clusters support", "groups/clusters", "support.json", "Clusters against control", summary="support.json"
 )
 # volumes.json is there from the first decoded volume on, and complete with the last (`files.volume_list`).
 VOLUMES = Stage("volumes", "volumes", "volumes.json", "Volumes", by_particle="assignment.parquet")
@@ -146,7 +146,7 @@ MAVEN = Stage(
     by_volume="volumes.parquet",
 )
 CLASSES_SUPPORT = Stage(
-    "classes support", "maven", "support.json", "Classes against control", summary="support.json"
+    "classes support", "groups/classes", "support.json", "Classes against control", summary="support.json"
 )
 PARTICLE_TABLE = Stage("table", "", TABLE, files=(TABLE,))
 MAPBACK = Stage("mapback", "mapback", "")

@@ -36,6 +36,7 @@ LEAST = {
     "analyze_volumes": (6000, 120),
     "siren": (6000, 120),
     "maven": (4000, 120),
+    "compare_groups": (6000, 120),
     "particle_table": (4000, 30),
     "mapback": (2000, 30),
     "handover": (2000, 30),

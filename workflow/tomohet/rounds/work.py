@@ -22,13 +22,14 @@ DATASET = ("simulate", "validate", "prepare", "homogeneous")
 ROUND = (
     "select", "export_subset", "export_volume_series", "reconstruct_subset", "support", "train_linear",
     "states", "train_vae", "convergence", "analyze", "volumes", "analyze_volumes", "siren", "maven",
-    "particle_table", "mapback", "handover", "propose", "assess",
+    "compare_groups", "particle_table", "mapback", "handover", "propose", "assess",
 )  # fmt: skip
 LAST = ("lineage", "report")
 # Stages that compute on a GPU where there is one.
 ON_DEVICE = {
     "simulate", "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae",
-    "convergence", "analyze", "volumes", "siren", "maven", "propose",
+    "convergence", "analyze", "volumes", "siren", "maven", "compare_groups",
+    "propose",
 }  # fmt: skip
 SHARED_BY_GPUS = {"train_linear", "train_vae", "volumes"}
 
@@ -144,6 +145,7 @@ WORK: dict[str, Callable[[Sizes, dict], float]] = {
     "analyze_volumes": _voxels,
     "siren": _pairs,
     "maven": _voxels,
+    "compare_groups": _points,
     "particle_table": _rows,
     "mapback": _rows,
     "handover": _rows,
