@@ -31,6 +31,7 @@ rule everything:
     default_target: True
     input: rules.all.input
 """
+COMPARISONS = {"compare_clusters", "compare_classes"}
 STAGES_OF_A_ROUND = {
     "select",
     "export_subset",
@@ -46,7 +47,7 @@ STAGES_OF_A_ROUND = {
     "analyze_volumes",
     "siren",
     "maven",
-    "compare_groups",
+    *COMPARISONS,
     "mapback",
     "particle_table",
     "assess",
@@ -226,7 +227,7 @@ def test_plot_option_trains_nothing_again(finished):
     leaf = edited(class_a=CONFIG["rounds"]["class_a"] | {"analyze": {"plot_format": "svgz"}})
     assert planned(finished, leaf) == {
         ("analyze", "class_a"),
-        ("compare_groups", "class_a"),
+        ("compare_clusters", "class_a"),
         ("particle_table", "class_a"),
         ("mapback", "class_a"),
         ("assess", "class_a"),
@@ -242,7 +243,10 @@ def test_gpus_are_asked_for_by_what_gains_from_them(tmp_path):
     with_gpu = {
         re.match(r"(?:local)?rule (\w+):", block)[1] for block in blocks if re.search(r"\bgpu=1\b", block)
     }
-    assert with_gpu == {"train_linear", "train_vae", "volumes", "siren", "maven", "states", "compare_groups"}
+    assert (
+        with_gpu
+        == {"train_linear", "train_vae", "volumes", "siren", "maven", "states", "support"} | COMPARISONS
+    )
     assert all("nodes=1" in block for block in blocks if "gpu=1" in block)
     assert "gpu=" not in snakemake(tmp_path, CONFIG, "-n")
 

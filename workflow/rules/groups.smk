@@ -1,7 +1,7 @@
 """Whether k-means clusters and MAVEN's classes differ by more than chance and noise, against controls."""
 
 
-rule compare_groups:
+rule compare_clusters:
     input:
         store="<results>/prepared/store.yaml",
         indices="<results>/{round}/subset/indices.pkl",
@@ -9,29 +9,53 @@ rule compare_groups:
         config="<results>/{round}/linear/config.pkl",
         held_out="<results>/{round}/linear/held_out.npz",
         poses="<results>/{round}/linear/poses.parquet",
-        clusters="<results>/{round}/analyze",
-        classes=lambda wildcards: "<results>/{round}/maven" if has_units(wildcards.round) else [],
+        groups="<results>/{round}/analyze",
     output:
-        directory("<results>/{round}/groups"),
+        directory("<results>/{round}/groups/clusters"),
     log:
-        "<logs>/{round}/compare_groups.log",
+        "<logs>/{round}/compare_clusters.log",
     benchmark:
-        "<benchmarks>/{round}/compare_groups.tsv"
+        "<benchmarks>/{round}/compare_clusters.tsv"
     conda:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
         **ONE_GPU,
-        **needs("compare_groups"),
+        **needs("compare_clusters"),
     params:
-        particles=lambda wildcards, input: shlex.join(
-            [str(Path(input.store).parent), "--ind-ptcls", str(input.indices)]
-            + ["--linear", str(Path(input.linear).parent)]
-        ),
+        store=subpath(input.store, parent=True),
+        linear=subpath(input.linear, parent=True),
     shell:
-        "clusters_and_classes() {{"
-        " tomohet support {params.particles} --groups {input.clusters:q}/particles.parquet --column kmeans"
-        " -o {output:q}/clusters || return;"
-        " for classes in {input.classes:q}; do tomohet support {params.particles}"
-        ' --groups "$classes"/particles.parquet --column maven_class -o {output:q}/classes; done; }};'
-        " logged {log:q} {resources.attempt} with_cards {resources.cards} clusters_and_classes"
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
+        " tomohet support {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
+        " --groups {input.groups:q}/particles.parquet --column kmeans -o {output:q}"
+
+
+rule compare_classes:
+    input:
+        store="<results>/prepared/store.yaml",
+        indices="<results>/{round}/subset/indices.pkl",
+        linear="<results>/{round}/linear/weights.pkl",
+        config="<results>/{round}/linear/config.pkl",
+        held_out="<results>/{round}/linear/held_out.npz",
+        poses="<results>/{round}/linear/poses.parquet",
+        groups="<results>/{round}/maven",
+    output:
+        directory("<results>/{round}/groups/classes"),
+    log:
+        "<logs>/{round}/compare_classes.log",
+    benchmark:
+        "<benchmarks>/{round}/compare_classes.tsv"
+    conda:
+        "../../envs/tomohet.yaml"
+    threads: 1
+    resources:
+        **ONE_GPU,
+        **needs("compare_classes"),
+    params:
+        store=subpath(input.store, parent=True),
+        linear=subpath(input.linear, parent=True),
+    shell:
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
+        " tomohet support {params.store:q} --ind-ptcls {input.indices:q} --linear {params.linear:q}"
+        " --groups {input.groups:q}/particles.parquet --column maven_class -o {output:q}"

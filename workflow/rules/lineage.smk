@@ -11,7 +11,8 @@ rule lineage:
             "<results>/{round}/subset/support.json",
             round=[name for name, given in ROUNDS.items() if given.get("parent")],
         ),
-        groups=expand("<results>/{round}/groups", round=ROUNDS),
+        clusters=expand("<results>/{round}/groups/clusters", round=ROUNDS),
+        classes=expand("<results>/{round}/groups/classes", round=filter(has_units, ROUNDS)),
     output:
         lineage="<results>/lineage.json",
         picture="<results>/lineage.png",

@@ -35,7 +35,8 @@ rule report:
             "<results>/{round}/subset/support.json",
             round=[name for name, given in ROUNDS.items() if given.get("parent")],
         ),
-        groups=expand("<results>/{round}/groups", round=ROUNDS),
+        clusters=expand("<results>/{round}/groups/clusters", round=ROUNDS),
+        classes=expand("<results>/{round}/groups/classes", round=filter(has_units, ROUNDS)),
         proposals=expand("<results>/{round}/proposed/rounds.yaml", round=PROPOSING),
         truth=expand("<results>/{round}/truth", round=ROUNDS) if SIMULATED else [],
     output:

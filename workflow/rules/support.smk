@@ -24,6 +24,7 @@ rule support:
         "../../envs/tomohet.yaml"
     threads: 1
     resources:
+        **ONE_GPU,
         **needs("support"),
     params:
         store=subpath(input.store, parent=True),
@@ -35,7 +36,7 @@ rule support:
         flip="--flip" if CONFIG["homogeneous"]["flip"] else "",
         folder=subpath(output[0], parent=True),
     shell:
-        "logged {log:q} {resources.attempt}"
+        "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet support {params.store:q} --ind-ptcls {input.parent:q} --members {input.members:q}"
         " {params.query} --linear {params.linear:q} --maps {params.maps:q} {params.flip} --workdir {params.model:q}"
         " --epoch {params.epoch:q} -o {params.folder:q}"

@@ -59,8 +59,8 @@ class Dataset(Options):
         0,
         "GPUs of one machine asked for by every linear model, training and decoding of volumes (a local "
         "counter and a Slurm request). With 2 or more, they use all that they see, each with its part of the "
-        "work. siren, maven, states and compare_groups ask for one. With 0, every stage still uses a GPU that "
-        "it sees.",
+        "work. states, support, siren, maven, compare_clusters and compare_classes ask for one. With 0, "
+        "every stage still uses a GPU that it sees.",
         ge=0,
     )
     gpus_per_node: int | None = option(

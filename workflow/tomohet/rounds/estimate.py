@@ -25,7 +25,11 @@ OF_THIS_DATASET, OF_ANOTHER, SAME_DEVICE, OTHER_DEVICE = 1.5, 2.0, 3.0, 5.0
 # A GPU over one thread of a processor, for stages that were not measured on a GPU. Those measured on both
 # have 10 (`simulate`), 50 (`train_linear`) and 380 (`train_vae`).
 GPU_OVER_THREAD = 10.0
-MAINLY_ON_DEVICE = {"homogeneous", "reconstruct_subset", "states", "volumes"}  # others embed, cluster, draw
+# Other stages embed, cluster, draw.
+MAINLY_ON_DEVICE = {
+    "homogeneous", "reconstruct_subset", "support", "states", "volumes", "compare_clusters",
+    "compare_classes",
+}  # fmt: skip
 PER_GPU = 0.8  # what each of several GPUs adds, of a single one's speed
 MOST_THREADS = 8
 PER_THREAD = 0.8  # exponent of the number of threads

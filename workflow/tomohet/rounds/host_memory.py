@@ -28,12 +28,15 @@ READS_PARTICLE_FILE = {"simulate", "validate", "prepare"}
 WRITES_PARTICLE_FILE = {"export_subset", "export_volume_series"}
 READS_STORE = {
     "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "analyze",
-    "compare_groups", "propose", "assess",
+    "compare_clusters", "compare_classes", "propose", "assess",
+}  # fmt: skip
+COMPARES_MAPS = {
+    "train_linear", "states", "support", "compare_clusters", "compare_classes", "propose", "assess",
 }  # fmt: skip
 READS_LATENTS = {"convergence", "analyze", "volumes"}
 READS_TABLE = {
-    "select", "states", "siren", "maven", "compare_groups", "particle_table", "mapback", "propose", "assess",
-    "report", "export_volume_series", "prepare",
+    "select", "states", "siren", "maven", "compare_clusters", "compare_classes", "particle_table", "mapback",
+    "propose", "assess", "report", "export_volume_series", "prepare",
 }  # fmt: skip
 
 
@@ -78,7 +81,7 @@ def _maps(stage: str, sizes: Sizes, options: dict) -> float:
     volumes = kept_volumes(sizes, options)
     if stage in ("homogeneous", "reconstruct_subset"):
         return 2 * 2 * 8 * a_map
-    if stage in ("train_linear", "states", "support", "compare_groups", "propose", "assess"):
+    if stage in COMPARES_MAPS:
         return 64 * a_map
     if stage == "volumes":
         return 16 * 4 * voxels

@@ -22,14 +22,14 @@ DATASET = ("simulate", "validate", "prepare", "homogeneous")
 ROUND = (
     "select", "export_subset", "export_volume_series", "reconstruct_subset", "support", "train_linear",
     "states", "train_vae", "convergence", "analyze", "volumes", "analyze_volumes", "siren", "maven",
-    "compare_groups", "particle_table", "mapback", "handover", "propose", "assess",
+    "compare_clusters", "compare_classes", "particle_table", "mapback", "handover", "propose", "assess",
 )  # fmt: skip
 LAST = ("lineage", "report")
 # Stages that compute on a GPU where there is one.
 ON_DEVICE = {
     "simulate", "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae",
-    "convergence", "analyze", "volumes", "siren", "maven", "compare_groups",
-    "propose",
+    "convergence", "analyze", "volumes", "siren", "maven", "compare_clusters",
+    "compare_classes", "propose",
 }  # fmt: skip
 SHARED_BY_GPUS = {"train_linear", "train_vae", "volumes"}
 
@@ -49,7 +49,7 @@ def stages_of_round(config: dict, maven: bool, parent: bool, proposing: bool) ->
     if config["particles"] is not None and config["volume_series"] is None:
         left_out |= {"export_volume_series", "mapback"}
     if not maven:
-        left_out |= {"maven"}
+        left_out |= {"maven", "compare_classes"}
     if not proposing:
         left_out |= {"propose"}
     return [stage for stage in ROUND if stage not in left_out]
@@ -145,7 +145,8 @@ WORK: dict[str, Callable[[Sizes, dict], float]] = {
     "analyze_volumes": _voxels,
     "siren": _pairs,
     "maven": _voxels,
-    "compare_groups": _points,
+    "compare_clusters": _points,
+    "compare_classes": _points,
     "particle_table": _rows,
     "mapback": _rows,
     "handover": _rows,
