@@ -47,7 +47,10 @@ export HOME=/dev/null/home TMPDIR=/dev/null/tmp
 exec {sbatch} "$@"
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine"),
+    pytest.mark.xdist_group("faults on Slurm"),
+]
 
 
 def target(name: str) -> Path:
