@@ -68,6 +68,7 @@ def series(tmp_path):
 def mixed(series, tmp_path):
     """The same particles, the first stack's images at half the pixel size, twice the box."""
     images = series.images.copy()
+    images["stack"] = images["stack"].astype(str)
     stack = images["stack"].iloc[0]
     here = images["stack"] == stack
     rng = np.random.default_rng(3)

@@ -89,7 +89,7 @@ def with_copies_told(particle_set: ParticleSet, rows_of: Callable[[np.ndarray], 
     images = particle_set.images
     if not images.duplicated(["stack", "section"]).any():
         return particle_set
-    image = images.groupby(["stack", "section"], sort=False).ngroup().to_numpy()
+    image = images.groupby(["stack", "section"], sort=False, observed=True).ngroup().to_numpy()
     shared = pd.Series(image).duplicated(keep=False).to_numpy()
     particle = images["particle"].to_numpy()
     first = pd.Series(np.arange(len(image))).groupby(image).transform("first").to_numpy()

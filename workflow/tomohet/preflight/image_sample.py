@@ -44,7 +44,7 @@ def sample_images(s: ParticleSet) -> ImageSample | None:
     rows = np.unique(np.linspace(0, len(s.images) - 1, n).round().astype(int))
     images = s.images.iloc[rows].reset_index(drop=True)
     pixels = np.empty((len(rows), s.box, s.box), np.float32)
-    for stack, here in images.groupby("stack", sort=False).indices.items():
+    for stack, here in images.groupby("stack", sort=False, observed=True).indices.items():
         read = read_sections(stack, images["section"].to_numpy()[here] - 1)
         if read.shape[1:] != pixels.shape[1:]:
             return None
