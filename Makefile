@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORES ?= $(shell nproc)
+# Tests run side by side: one more than there are cores, because some wait; each takes up to a gigabyte.
+TESTERS := $(shell echo $$(( $(CORES) < 7 ? $(CORES) + 1 : 8 )))
 # PyTorch without CUDA is a tenth of the download: take it where there is no NVIDIA driver.
 TORCH_INDEX := $(if $(wildcard /proc/driver/nvidia/version),,--extra-index-url https://download.pytorch.org/whl/cpu)
 # Tests run the kernels for GPUs in Triton's interpreter. Triton is there for Linux alone.
@@ -55,14 +57,14 @@ demo: install
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 test: install $(KERNELS)
-	OMP_NUM_THREADS=1 $(if $(KERNELS),TOMOHET_REQUIRE_TRITON=1 )$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slurm and not browser and not real" tests --durations 20
+	OMP_NUM_THREADS=1 $(if $(KERNELS),TOMOHET_REQUIRE_TRITON=1 )$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder -m "not slurm and not browser and not real" tests --durations 20
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check --line-length 110 Snakefile workflow/rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m quick tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile -m quick tests/unit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
