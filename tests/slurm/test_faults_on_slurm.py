@@ -49,7 +49,7 @@ exec {sbatch} "$@"
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine"),
-    pytest.mark.xdist_group("faults on Slurm"),
+    pytest.mark.alone,
 ]
 
 

@@ -80,6 +80,7 @@ def test_a_round_of_the_demo_runs_on_slurm_as_the_readme_says(checkout, home):
     assert "Nothing to be done" in run(["snakemake", "--profile", "slurm"], checkout, home)
 
 
+@pytest.mark.alone  # jobs of the partition `urgent` send others back to the queue
 def test_jobs_find_their_partition_and_bear_the_names_of_rule_and_round(checkout, home, tmp_path):
     """The partitions here: gpu, and urgent, which stands for one without GPUs."""
     given = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
