@@ -52,7 +52,7 @@ def test_each_job_has_cards_of_its_own_and_one_too_many_waits(tmp_path):
     assert late.poll() is None and not (tmp_path / "c.begun").exists()
     (tmp_path / "go").touch()
     assert [job.wait(30) for job in [*jobs, late]] == [0, 0, 0]
-    assert seen(tmp_path)[2] == "c=0"
+    assert seen(tmp_path)[2] in ("c=0", "c=1", "c=2")  # of whichever job ended first
 
 
 def test_cards_that_a_scheduler_gave_are_not_chosen_among(tmp_path):
