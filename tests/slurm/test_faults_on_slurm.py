@@ -22,7 +22,7 @@ from test_slurm import ROOT, run, user
 
 from tomohet.rounds.jobs import unfinished
 
-EPOCHS = 60
+EPOCHS = 90
 THREE = ("a", "b", "c")  # rounds whose jobs are cancelled, requeued, or lose their node
 CONFIG = {
     "dataset": "f",
@@ -198,6 +198,7 @@ def disturb(found: Found) -> list[str]:
     """Disturb three trainings once they have begun, note what `status` tells, and return the queued jobs."""
     wait_for(lambda: all(any(logs_of_slurm(found.first, name)) for name in THREE), "three jobs to run")
     node = {name: slurm("squeue", "-h", "-j", job(found.first, name), "-o", "%N") for name in THREE}
+    assert all(node.values()), f"a training had ended before the others began; make them longer: {node}"
     alone = min(THREE, key=lambda name: list(node.values()).count(node[name]))
     found.rounds = dict(zip(("lost", "cancelled", "requeued"), sorted(THREE, key=alone.__ne__), strict=True))
     number = {fault: job(found.first, name) for fault, name in found.rounds.items()}
