@@ -6,6 +6,7 @@ while its training goes on. `tests/faults/README.md` has the outcomes.
 """
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -50,6 +51,10 @@ exec {sbatch} "$@"
 pytestmark = [
     pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine"),
     pytest.mark.alone,
+    pytest.mark.skipif(
+        os.environ.get("TOMOHET_FAULTS_ON_SLURM") != "1",
+        reason="TOMOHET_FAULTS_ON_SLURM=1 takes nodes away from a Slurm, and one may have to be resumed by hand",
+    ),
 ]
 
 
