@@ -53,7 +53,7 @@ pytestmark = [
     pytest.mark.alone,
     pytest.mark.skipif(
         os.environ.get("TOMOHET_FAULTS_ON_SLURM") != "1",
-        reason="TOMOHET_FAULTS_ON_SLURM=1 takes nodes away from a Slurm, and one may have to be resumed by hand",
+        reason="TOMOHET_FAULTS_ON_SLURM=1 takes nodes away from a Slurm, which may have to be mended by hand",
     ),
 ]
 
