@@ -233,7 +233,7 @@ SETS = {
     ),
     "projection of three numbers": (
         set_with(lambda b, t: t["002"].update({"rlnTomoProjX": ["[1,0,0]"] * 5})),
-        r"_rlnTomoProjX: found `\[1,0,0\]`, expected `\[a,b,c,d\]`",
+        r"_rlnTomoProjX, row 1: found `\[1,0,0\]`, expected four numbers `\[a,b,c,d\]`",
     ),
     "visible frames of another length": (
         set_with(lambda b, t: table_cell(b["particles"], 3, "rlnTomoVisibleFrames", "[1,1,1]")),

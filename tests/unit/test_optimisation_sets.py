@@ -355,7 +355,10 @@ MALFORMED = {
     "defocus in pm": (tilts("rlnDefocusU", 3, 2e7), "data_001: column _rlnDefocusU, row 4: found 2e"),
     "tomogram twice": (tilts("rlnTomoName", 0, "001", "global"), "tomogram 001 appears twice"),
     "mirror": (tilts("rlnTomoProjY", 1, "[0,-1,0,0]"), "row 2: the projection matrix is not a rotation"),
-    "short row of a matrix": (tilts("rlnTomoProjY", 1, "[0,1,0]"), r"_rlnTomoProjY.*expected `\[a,b,c,d\]`"),
+    "short row of a matrix": (
+        tilts("rlnTomoProjY", 1, "[0,1,0]"),
+        r"_rlnTomoProjY, row 2: found `\[0,1,0\]`, expected four numbers `\[a,b,c,d\]`",
+    ),
     "dose of text": (tilts("rlnMicrographPreExposure", 1, "much"), "_?rlnMicrographPreExposure.*much"),
     "angle of text": (table("rlnAngleTilt", 2, "up"), "_?rlnAngleTilt.*up"),
     "coordinate not finite": (table("rlnCoordinateY", 2, "nan"), "rlnCoordinateY"),

@@ -2,8 +2,10 @@
 
 The generator writes files the way the grammar allows, with everything that programs and editors vary: quotes,
 comments, tabs, line ends, blank lines, byte-order marks, column numbers, long lines, names in any script.
+TOMOHET_FUZZ=600 tries as many random files per test.
 """
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 from tomohet.errors import InputError
 from tomohet.files.star import parse_table, read_star, read_text_blocks, write_star
 
-FEW = settings(max_examples=60, deadline=None, derandomize=True)
-DAMAGED = settings(max_examples=150, deadline=None, derandomize=True)
+MANY = int(os.environ.get("TOMOHET_FUZZ", "0"))
+FEW = settings(max_examples=MANY or 60, deadline=None, derandomize=not MANY)
+DAMAGED = settings(max_examples=MANY or 150, deadline=None, derandomize=not MANY)
 
 LETTERS = st.sampled_from("abzXYZ019._-+/@:[](),=%~αéЖ中🦠")
 BARE_WORDS = st.text(LETTERS, min_size=1, max_size=12).map(lambda text: "w" + text)

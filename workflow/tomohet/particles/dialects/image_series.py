@@ -240,7 +240,8 @@ def _sections(
             stacks = table["cisTEMStackFilename"].astype(str)
         else:
             stacks = pd.Series(_stack_beside(star, datadir), index=table.index)
-    wrong = np.flatnonzero(~(sections >= 1) | (sections % 1 != 0) | (stacks == "").to_numpy())
+    whole = np.isfinite(sections) & (sections >= 1) & (np.trunc(sections) == sections)
+    wrong = np.flatnonzero(~whole | (stacks == "").to_numpy())
     if len(wrong):
         raise InputError(
             f"{where}: column _{column}, row {wrong[0] + 1}: found `{table[column].iloc[wrong[0]]}`, "

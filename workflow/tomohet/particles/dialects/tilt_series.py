@@ -267,16 +267,24 @@ def _follows_a_cosine(scale_factor: np.ndarray, geometric_deg: np.ndarray, rotat
 
 def _vectors(column: pd.Series, where: str) -> np.ndarray:
     """Parse rows of text `[a,b,c,d]` to float64 (n, 4)."""
-    rows = [str(text).strip("[] ").split(",") for text in column]
-    try:
-        values = np.array(rows, dtype=np.float64)
-    except ValueError:
-        values = np.full((len(rows), 0), np.nan)
-    if values.shape[1] != 4 or not np.isfinite(values).all():
+    values = np.array([_four_numbers(str(text)) for text in column]).reshape(-1, 4)
+    wrong = ~np.isfinite(values).all(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
         raise InputError(
-            f"{where}: column _{column.name}: found `{column.iloc[0]}`, expected `[a,b,c,d]` in each row"
+            f"{where}: column _{column.name}, row {row + 1}: found `{column.iloc[row]}`, "
+            f"expected four numbers `[a,b,c,d]` ({wrong.sum()} such rows)"
         )
     return values
+
+
+def _four_numbers(text: str) -> list[float]:
+    """Parse one `[a,b,c,d]`; not-a-number four times where it is none."""
+    try:
+        values = [float(value) for value in text.strip("[] ").split(",")]
+    except ValueError:
+        values = []
+    return values if len(values) == 4 else [np.nan] * 4
 
 
 def _refuse_no_rotation(matrices: np.ndarray, where: str) -> None:
