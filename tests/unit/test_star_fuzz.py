@@ -163,7 +163,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path_factory, content
             continue
         for columns in (list(block.columns), [block.columns[0]]):
             table = or_one_line(parse_table, block, path, columns if len(columns) == 1 else None)
-            once = list(dict.fromkeys(columns))  # of a column that appears twice with the same values, one is kept
+            once = list(dict.fromkeys(columns))  # a repeated column is kept once
             assert table is None or (list(table) == once and len(table) == len(block.rows()))
 
 
