@@ -97,7 +97,7 @@ def measured(place: Path, what: SimulatedSet, seed: int) -> dict:
     model = SavedModel.read(place / "linear", store.box)
     split = model.held_out(store, np.arange(len(store.particles)), "cpu")
     choice, states = choose_states(split, MOST_STATES, seed=0)
-    stability = state_stability(split, choice, MOST_STATES, seed=0)
+    stability = state_stability(split, choice, states, MOST_STATES, seed=0)
     latents = load_latents(place / "linear" / "z.train.pkl")[0]
     labels = {"states": states.log_responsibility(*split.all_images).argmax(1).numpy()}
     labels |= clusterings(latents, choice.n_states)
@@ -109,6 +109,8 @@ def measured(place: Path, what: SimulatedSet, seed: int) -> dict:
         "true": None if what.structure == MOTION else len(np.unique(true)),
         "found": choice.n_states,
         "range": stability.range,
+        "lower_bound": stability.lower_bound,
+        "certainty": stability.certainty,
         "in_bootstraps": stability.numbers.tolist(),
         "agreement": float(np.median(stability.agreement)),
         "verdict": choice.verdict,
@@ -133,8 +135,8 @@ def clusterings(latents: np.ndarray, n_states: int) -> dict[str, np.ndarray]:
 def table_of(rows: list[dict]) -> str:
     """Write a Markdown table of numbers of states: one row per set, its seeds side by side."""
     lines = [
-        "| set (seeds) | true number | found | range | truth within range | verdict |",
-        "|---|---|---|---|---|---|",
+        "| set (seeds) | true number | found | range | lower bound | truth within range | verdict |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, part in pd.DataFrame(rows).groupby("set", sort=False):
         true = part["true"].iloc[0]
@@ -143,11 +145,18 @@ def table_of(rows: list[dict]) -> str:
             "continuum" if pd.isna(true) else f"{true:.0f}",
             ", ".join(map(str, part.found)),
             ", ".join(f"{low} to {high}" for low, high in part.range),
-            "" if pd.isna(true) else f"{sum(low <= true <= high for low, high in part.range)} of {len(part)}",
+            f"{part.lower_bound.sum()} of {len(part)}",
+            "" if pd.isna(true) else f"{_with_truth(part, true)} of {len(part)}",
             ", ".join(f"{count} {verdict}" for verdict, count in part.verdict.value_counts().items()),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _with_truth(part: pd.DataFrame, true: float) -> int:
+    """Count the sets whose range has the true number; a lower bound has no upper end."""
+    ranges = zip(part.range, part.lower_bound, strict=True)
+    return sum(low <= true and (beyond or true <= high) for (low, high), beyond in ranges)
 
 
 def cluster_table(rows: list[dict]) -> str:
@@ -178,7 +187,7 @@ def rates_of(rows: list[dict]) -> str:
             lines.append(f"{structure}: discrete said of {discrete} of {count} sets")
             continue
         true = part.true.iloc[0]
-        within = sum(low <= true <= high for low, high in part.range)
+        within = _with_truth(part, true)
         lines.append(
             f"{structure}: number right in {(part.found == true).sum()}, too high in "
             f"{(part.found > true).sum()}, too low in {(part.found < true).sum()} of {count} sets; truth "

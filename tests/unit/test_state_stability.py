@@ -28,8 +28,8 @@ def split_of(points: np.ndarray, n: int, information: float, seed: int = 0) -> S
 
 def stability(split: SplitLikelihood, seed: int = 0) -> StateStability:
     """Its number of states and how sure it is."""
-    choice, _ = choose_states(split, MOST, seed)
-    return state_stability(split, choice, MOST, seed)
+    choice, states = choose_states(split, MOST, seed)
+    return state_stability(split, choice, states, MOST, seed)
 
 
 THREE = np.array([[-1.5, 0.0], [1.0, 1.2], [1.0, -1.2]])
@@ -48,6 +48,14 @@ def test_faint_states_have_a_wide_range():
     clear, faint = stability(split_of(THREE, 100, 30)), stability(split_of(THREE, 100, 1.5, seed=3))
     assert np.ptp(faint.range) > np.ptp(clear.range)
     assert np.median(faint.agreement) < 0.9
+
+
+def test_where_particles_are_assigned_with_doubt_the_number_is_a_lower_bound():
+    clear, faint = stability(split_of(THREE, 100, 30)), stability(split_of(THREE, 200, 2))
+    assert clear.certainty > 0.99 and not clear.lower_bound
+    assert faint.number > 1 and faint.certainty < 0.95 and faint.lower_bound
+    assert faint.sure == f"{faint.range[0]} or more in 90 % of bootstraps"
+    assert f"assigned with a mean probability of only {faint.certainty:.2f};" in faint.sentence
 
 
 def test_identical_particles_are_one_state_in_bootstraps_too():

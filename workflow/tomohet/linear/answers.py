@@ -4,6 +4,7 @@ from tomohet.answers import Answer, Step, sentence
 from tomohet.particles.conditions import audit_answer
 
 MORE_DATA = Step("Add particles or tilt images: at this number nothing is confirmed.")
+FINER_STATES = Step("Add particles or tilt images to tell finer states apart.")
 MOVING_PART = Step(
     "Find the part that moves: it is a shell in the map of where particles differ (linear/variability.mrc). "
     "Fit the linear model again inside a mask around it (linear: {focus_mask: FILE})."
@@ -74,7 +75,8 @@ def state_answers(numbers: dict) -> list[Answer]:
     answers = [Answer("States", "fact", sentence(numbers["verdict"]))]
     if "number_of_states" in numbers and numbers["kind"] != "no heterogeneity":
         text, sure = _number_of_states(numbers), numbers["number_of_states_sure"]
-        answers.append(Answer("Number of states", "fact", text, sure=sure))
+        steps = (FINER_STATES,) if numbers.get("n_states_is_lower_bound") else ()
+        answers.append(Answer("Number of states", "fact", text, steps, sure))
     return answers
 
 

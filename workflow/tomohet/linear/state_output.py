@@ -84,6 +84,7 @@ def stability_numbers(stability: StateStability | None) -> dict:
         "number_of_states": stability.sentence,
         "number_of_states_sure": stability.sure,
         "n_states_range": stability.range,
+        "n_states_is_lower_bound": stability.lower_bound,
         "n_states_in_bootstraps": stability.numbers,
         "agreement_of_halves": stability.agreement,
     }
@@ -100,12 +101,13 @@ def _figure(states: States, path: Path) -> None:
         _distances(axes[0, 1], states.choice)
         if states.stability is not None:
             low, high = states.stability.range
+            beyond = states.stability.lower_bound
             axes[0, 1].axvspan(
                 low - 0.2,
-                high + 0.2,
+                (states.stability.most if beyond else high) + 0.2,
                 color="0.9",
                 zorder=0,
-                label=f"in {100 * COVERED:.0f} % of bootstraps",
+                label=f"in {100 * COVERED:.0f} % of bootstraps{', or more' if beyond else ''}",
             )
             axes[0, 1].legend(fontsize=7)
         _gains(axes[0, 2], states.choice)

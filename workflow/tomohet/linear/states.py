@@ -86,7 +86,7 @@ def fit_states(
         most = min(most, len(particles))
         choice, states = choose_states(split, most, seed)
         log.info(choice.sentence)
-        stability = state_stability(split, choice, most, seed)
+        stability = state_stability(split, choice, states, most, seed)
         log.info(stability.sentence)
         found = states.log_responsibility(*split.all_images).exp()
         states = fit_latent_states(*tables, found)
