@@ -173,7 +173,14 @@ def volumes(misfit, limits=0.5, gain=(500, 900, 1300, 1295)):
         # The last two judgements of the three in the last quarter: an excursion.
         (gains(200, 600, 800, 900, 1000, 1050, 1080, 1090, 1095, 1100, 1050, 1040), "converged"),
         (gains(200, 600, 800, 900, 1000, 1050, 1080, 1090, 1100, 1060, 1050, 1040), "overfitting"),
-        (gains(1000, 1300, 1290, 1285), "converged"),  # 15 ± 14 below the best
+        (gains(1000, 1300, 1290, 1285), "converged"),  # 15 ± 10 below the best
+        # Slow falls, each by more than 20 ± 20: their mean decides.
+        (gains(500, 1000, 1300, 1270, 1251, error=20), "converged"),  # by 39.5
+        (gains(500, 1000, 1300, 1270, 1240, error=20), "overfitting"),  # by 45
+        (gains(500, 1000, 1300, 1290, 1200, error=20), "converged"),  # the first is 10
+        (gains(1000, 1300, 1310, error=70), "too few images to judge"),  # grew by 1 ± 5 %
+        (gains(1000, 1300, 1280, error=70), "too few images to judge"),
+        (gains(1000, 1200, 1310, error=70), "still changing"),
         (gains(0, 0, 0), "too few epochs to judge"),
         (gains(0, 0, 0, 0, 0, 0), "converged"),  # the network adds nothing
         (gains(10, 50, 100), "still changing"),  # not yet significant, but its growth is

@@ -47,6 +47,10 @@ class Verdict:
 ANSWERS: dict[str, tuple[Level, str]] = {
     "converged": ("good", "The training of the network has converged; {used}."),
     "still changing": ("look", "The training of the network has not converged yet; {used}."),
+    "too few images to judge": (
+        "look",
+        "The held-out tilt images are too few to tell whether the network's training has converged; {used}.",
+    ),
     "too few epochs to judge": ("look", "The training has too few epochs to judge its convergence; {used}."),
     "overfitting": ("look", "The network overfits{since}; {used}."),
     "nothing learnt": (
@@ -59,7 +63,7 @@ ANSWERS: dict[str, tuple[Level, str]] = {
 NOT_CALIBRATED = (
     " No tilt images were held out: latents and volumes decide, by limits that no simulation has confirmed."
 )
-LONGER = ("still changing", "too few epochs to judge", "nothing learnt")
+LONGER = ("still changing", "too few epochs to judge", "too few images to judge", "nothing learnt")
 
 
 def convergence_answer(verdict: str, epoch: int, best: int | None = None, used: int | None = None) -> Answer:
@@ -75,7 +79,10 @@ def convergence_answer(verdict: str, epoch: int, best: int | None = None, used: 
     if verdict in LONGER:
         until = "" if best is None else ", until: converged"  # which takes held-out images
         more = f"train: {{epochs: {2 * (epoch + 1)}{until}}}" if epoch >= 0 else ""
-        steps = (Step("Continue the training, and look at the convergence again.", more),)
+        action = "Continue the training, and look at the convergence again."
+        if verdict == "too few images to judge":
+            action = "Train for longer to be safe: only more particles can tell whether it is needed."
+        steps = (Step(action, more),)
     if verdict == "overfitting" and best is not None:
         shorter = f"train: {{epochs: {best + 1}}}"
         steps = (Step(f"Stop after epoch {best}, which predicted held-out tilt images best.", shorter),)

@@ -37,6 +37,7 @@ LEAST_JUDGEMENTS = 3  # before there is a verdict
 LEARNT_NATS, LEARNT_SE = 0.05, 3.0
 WITHOUT_GAIN = 6  # judgements before a network is said to add nothing to the linear model
 FALLEN = 2  # judgements at least, and all of the last quarter, that lie below the best for overfitting
+FALLEN_SE = 1.0  # by which each of them does; their mean does so by BETTER_SE
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -53,7 +54,8 @@ def judge_held_out(table: pd.DataFrame) -> tuple[str, str, int]:
     Means over quarters of the epochs are compared, because single epochs scatter by the noise of the
     optimiser's steps. Where the gain approaches its limit exponentially, 4 % of it are missing when it grows
     by `SETTLED`. A gain is an explained variance: that is 2 % of the volumes' correlation with the truth. The
-    margin is for slower approaches (calibration: tests/benchmarks/bench_convergence.py).
+    margin is for slower approaches (calibration: tests/benchmarks/bench_convergence.py). The growth has to be
+    known as well as that: where its error is larger, the held-out images are too few to tell.
 
     Returns the verdict, the reason, and the epoch that predicts the held-out images best.
     """
@@ -70,9 +72,9 @@ def judge_held_out(table: pd.DataFrame) -> tuple[str, str, int]:
         reason = f"gain over one volume for all particles: {_nats(last['gain'], last['error'])}"
         return "nothing learnt", reason, best_epoch
     fall, error = falls_since_best(table)
-    fallen = max(FALLEN, int((_share_done(shown) > 0.75).sum()))
-    if len(fall) >= fallen and (fall > BETTER_SE * error).iloc[-fallen:].all():
-        lost = _nats(fall.iloc[-1], error.iloc[-1])
+    late = slice(-max(FALLEN, int((_share_done(shown) > 0.75).sum())), None)
+    if _has_fallen(fall, error, late):
+        lost = _nats(fall.iloc[late].mean(), error.iloc[late].mean())
         reason = f"the gain on held-out tilt images has fallen by {lost} since epoch {best_epoch}"
         return "overfitting", reason, best_epoch
     found = exceeds(last["gain"], last["error"], BETTER_SE)
@@ -80,10 +82,12 @@ def judge_held_out(table: pd.DataFrame) -> tuple[str, str, int]:
     if not found and not exceeds(growth, error, BETTER_SE):
         reason = "the network predicts held-out tilt images no better than the linear model"
         return ("converged" if len(shown) >= WITHOUT_GAIN else few), reason, best_epoch
-    share = growth / max(last["gain"], 1e-30)
-    grew = f"{'fell' if share < 0 else 'grew'} by {100 * abs(share):.0f} %"
+    share, unsure = growth / max(last["gain"], 1e-30), error / max(last["gain"], 1e-30)
+    grew = f"{'fell' if share < 0 else 'grew'} by {100 * abs(share):.0f} ± {100 * unsure:.0f} %"
     text = f"the gain on held-out tilt images {grew} in the last quarter of the epochs"
-    return ("converged" if share < SETTLED else "still changing"), text, best_epoch
+    if share >= SETTLED:
+        return "still changing", text, best_epoch
+    return ("converged" if max(share, 0) + unsure < SETTLED else "too few images to judge"), text, best_epoch
 
 
 def preferred_epochs(table: pd.DataFrame) -> list[int]:
@@ -119,6 +123,14 @@ def falls_since_best(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     after = table.iloc[int(table["gain_of_decoder"].argmax()) + 1 :]
     after = after.reindex(columns=["fall_since_best", "error_of_fall"]).dropna()
     return after["fall_since_best"], after["error_of_fall"]
+
+
+def _has_fallen(fall: pd.Series, error: pd.Series, late: slice) -> bool:
+    """Tell whether all late judgements lie below the best one, and their mean does so significantly."""
+    if len(fall) < -late.start:
+        return False
+    each = (fall.iloc[late] > FALLEN_SE * error.iloc[late]).all()
+    return bool(each and fall.iloc[late].mean() > BETTER_SE * error.iloc[late].mean())
 
 
 def late_growth(table: pd.DataFrame) -> tuple[float, float]:
