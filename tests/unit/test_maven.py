@@ -253,3 +253,12 @@ def test_ward_groups_and_dependencies():
     assert clustering.ward(np.ones((6, 3))).groups.max() == 1
     independent = rng.uniform(size=(200, 6)) < 0.5
     assert cooccurrence.dependencies(independent, list("abcdef")).empty
+
+
+def test_ward_of_few_rows_and_of_many_groups():
+    two = clustering.ward(np.array([[0.0], [3.0]]))
+    assert two.links.shape == (1, 4) and two.links[0, 2] == 3 and two.groups.max() == 1
+    first, second, far = clustering.ward(np.array([[0.0], [0.1], [5.0]])).groups
+    assert first == second != far
+    pairs = np.repeat(np.arange(14.0) ** 2, 2)[:, None] + np.tile([0, 0.01], 14)[:, None]
+    assert 2 <= clustering.ward(pairs).groups.max() <= clustering.MOST_GROUPS

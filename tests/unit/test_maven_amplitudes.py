@@ -12,12 +12,14 @@ from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.maven import calibration, units
 from tomohet.analysis.maven.occupancy import (
     alignment,
+    check_dense,
     maven_occupancy,
     of_volumes,
     own_sums,
     unmixed,
     voxels_on,
 )
+from tomohet.errors import InputError
 from tomohet.files.mrc import write_volume
 
 PIXEL = 4.0
@@ -100,6 +102,26 @@ def test_spread_of_a_present_unit_is_a_standard_deviation():
     gain = calibration.present_level(amplitudes, np.ones(1))
     assert gain.level == pytest.approx(5, rel=1e-4)
     assert gain.spread == pytest.approx(0.02, rel=0.01)
+
+
+def test_spread_counts_present_units_alone():
+    """Of units at a level of 5 and absent ones at 1: above one half, but not above half the level."""
+    amplitudes = np.append(norm.ppf((np.arange(2000) + 0.5) / 2000, 5, 0.1), np.full(1500, 1.0))[:, None]
+    assert calibration.present_level(amplitudes, np.ones(1)).spread == pytest.approx(0.02, rel=0.01)
+
+
+def test_volumes_without_density_are_refused():
+    with pytest.raises(InputError, match="not denser in the units than in the solvent"):
+        check_dense(np.zeros(3))
+    check_dense(np.array([0.0, 1e-6]))
+
+
+def test_errors_of_the_modes_are_standard_errors_of_their_means():
+    """Of 900 absent and 100 present units, width 0.05: 0.05 / 30 and 0.05 / 10."""
+    values = np.concatenate([norm.ppf((np.arange(m) + 0.5) / m, at, 0.05) for m, at in ((900, 0), (100, 1))])
+    modes = calibration.unit_modes(values[:, None])
+    assert modes.low_se[0] == pytest.approx(0.05 / 30, rel=0.03)
+    assert modes.high_se[0] == pytest.approx(0.05 / 10, rel=0.03)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.2])
