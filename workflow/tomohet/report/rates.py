@@ -98,9 +98,9 @@ RATES = {
     "Input": NOT_MEASURED,
     "Subset": Rate("a count, which cannot be wrong"),
     "Subset against control": Rate(
-        "supported by chance: 0 of 180 random subsets, 0 of 360 that noise selected, 0 of 360 that follow the "
-        "viewing direction; true subsets missed: 0 to 25 % where the block has 4 to 8 % of the mass, all with "
-        "2 %, 95 % at SNR 0.01",
+        "supported by chance: 0 of 180 random subsets, 0 of 360 that noise selected, 0 of 360 that follow "
+        "the viewing direction; true subsets missed: 0 to 25 % where the block has 4 to 8 % of the mass, all "
+        "with 2 %, 95 % at SNR 0.01",
         "tests/benchmarks/README.md: Subsets against controls",
     ),
     "Orientation coverage": NOT_MEASURED,
