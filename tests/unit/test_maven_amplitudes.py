@@ -33,6 +33,11 @@ def two_units():
     return units.Units(table, sparse.csr_matrix(masks), sparse.csr_matrix(densities))
 
 
+def test_the_strongest_unit_of_a_voxel_is_one_of_its_masks():
+    found = units.strongest_unit(two_units(), (2, 2, 2)).ravel()
+    np.testing.assert_array_equal(found, [0, 0, 0, 0, 1, 1, -1, -1])
+
+
 @pytest.fixture
 def on_solvent(tmp_path):
     """Volumes 2 x 2 x 2 of known amplitudes of `two_units` on solvent of known greys: (ensemble, both)."""

@@ -1,6 +1,7 @@
 """Occupancies of every particle and the results from them: scale, classes, order of assembly, scripts."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,18 @@ def test_a_particles_occupancy_is_that_of_its_own_volume(decoded, tiny_linear, t
     mean = open_ensemble(volumes).group_means(groups)
     first = np.mean([v for _, b in open_ensemble(volumes).batches("t") for v in b[groups == 1]], axis=0)
     np.testing.assert_allclose(mean[0], first, atol=1e-6)
+
+
+def test_volumes_beyond_the_listed_latents_are_refused(decoded, tiny_linear, tmp_path, run_script):
+    volumes, masks, _ = decoded
+    shutil.copytree(volumes, tmp_path / "volumes")
+    latents = tmp_path / "volumes" / "z_values.txt"
+    latents.write_text("".join(latents.read_text().splitlines(keepends=True)[:9]))
+    done = run_script(
+        "maven", "--volumes", tmp_path / "volumes", "--masks", masks, "--workdir", tiny_linear,
+        "--epoch", -1, "--downsample", 16, "-o", tmp_path / "maven", check=False,
+    )  # fmt: skip
+    assert done.returncode != 0 and "volumes up to 9: the volumes are not of this model" in done.stderr
 
 
 @pytest.mark.parametrize(
