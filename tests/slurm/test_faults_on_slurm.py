@@ -1,10 +1,11 @@
 """Faults on a real Slurm of two nodes: trainings end as undisturbed ones do.
 
-One training is sent back to the queue and held there, is preempted, loses its node, and is cancelled, one after
-the other. In a second folder, whose jobs find neither home nor temporary folder, Snakemake is killed and started
-again while its training goes on. `tests/faults/README.md` has the outcomes.
+One training is sent back to the queue and held there, is preempted, loses its node, and is cancelled, one
+after the other. In a second folder, whose jobs find neither home nor temporary folder, Snakemake is killed
+and started again while its training goes on. `tests/faults/README.md` has the outcomes.
 
-Needs the rights of an administrator of a Slurm whose nodes are this machine, and a partition `urgent` that preempts.
+Needs an administrator's rights on a Slurm whose nodes are all this machine, and a partition `urgent` that
+preempts.
 """
 
 import contextlib
@@ -49,17 +50,8 @@ TOLD = {
 }
 HELD = "launch failed requeued held"
 PREFIX = "tomohet_faults"  # of the names of all jobs here
-# Why Slurm keeps a node away that is to be resumed: what the test says of it, and Slurm after a job went wrong.
+# Why a node is away that is resumed: what the test says of it, and Slurm after a job went wrong.
 AWAY = ("fault of a test", "batch job complete failure", "Kill task failed")
-RESULTS = Path("results/f")
-BEGUN = 3  # epochs that a training does before it is disturbed (again)
-# What `tomohet status` says after each fault.
-TOLD = {
-    "cancelled": ("failed", r"job {job} on node\d was cancelled \(scancel\)"),
-    "requeued": ("waiting", r"job {job} was taken from node\d; Slurm has put it back into the queue"),
-    "preempted": ("waiting", r"job {job} was preempted on node\d; Slurm has put it back into the queue"),
-    "lost": ("waiting", r"node\d was lost; Slurm has put job {job} back into the queue"),
-}
 LONGEST_S = 600
 IN_USE = "is writing there"
 # An sbatch whose jobs find neither their home nor their folder for temporary files.
