@@ -1,8 +1,11 @@
 """Faults on a real Slurm of two nodes: trainings end as undisturbed ones do.
 
-One training is cancelled, sent back to the queue, preempted, and loses its node, one after the other. In a
-second folder, whose jobs find neither home nor temporary folder, Snakemake is killed and started again
-while its training goes on. `tests/faults/README.md` has the outcomes.
+One training is sent back to the queue and held there, is preempted, loses its node, and is cancelled, one
+after the other. In a second folder, whose jobs find neither home nor temporary folder, Snakemake is killed
+and started again while its training goes on. `tests/faults/README.md` has the outcomes.
+
+Needs an administrator's rights on a Slurm whose nodes are all this machine, and a partition `urgent` that
+preempts.
 """
 
 import contextlib
@@ -20,7 +23,7 @@ import yaml
 from comparing import differences
 from test_slurm import ROOT, run, user
 
-from tomohet.rounds.jobs import unfinished
+from tomohet.rounds.jobs import held, unfinished
 
 EPOCHS = 90
 CONFIG = {
@@ -40,12 +43,16 @@ RESULTS = Path("results/f")
 BEGUN = 3  # epochs that a training does before it is disturbed (again)
 # What `tomohet status` says after each fault.
 TOLD = {
-    "cancelled": ("failed", r"job {job} on node\d was cancelled \(scancel\)"),
     "requeued": ("waiting", r"job {job} was taken from node\d; Slurm has put it back into the queue"),
     "preempted": ("waiting", r"job {job} was preempted on node\d; Slurm has put it back into the queue"),
     "lost": ("waiting", r"node\d was lost; Slurm has put job {job} back into the queue"),
+    "cancelled": ("failed", r"job {job} on node\d was cancelled \(scancel\)"),
 }
-LONGEST_S = 300
+HELD = "launch failed requeued held"
+PREFIX = "tomohet_faults"  # of the names of all jobs here
+# Why a node is away that is resumed: what the test says of it, and Slurm after a job went wrong.
+AWAY = ("fault of a test", "batch job complete failure", "Kill task failed")
+LONGEST_S = 600
 IN_USE = "is writing there"
 # An sbatch whose jobs find neither their home nor their folder for temporary files.
 NO_HOME = """#!/bin/sh
@@ -85,20 +92,21 @@ def job(folder: Path, name: str) -> str:
     return logs_of_slurm(folder, name)[-1].stem
 
 
-def wait_for(what: Callable[[], object], why: str) -> None:
+def release_held_jobs() -> None:
+    """Do as a user does: a busy Slurm holds a job that a node could not start."""
+    for line in slurm("squeue", "-h", "-t", "PENDING", "-o", "%i|%j|%r").splitlines():
+        number, name, why = line.split("|")
+        if name.startswith(PREFIX) and why == HELD:
+            slurm("scontrol", "release", number)
+            slurm("scontrol", "update", f"jobid={number}", "StartTime=now")
+
+
+def wait_for(what: Callable[[], object], why: str, meanwhile: Callable[[], None] = release_held_jobs) -> None:
     began = time.monotonic()
     while not what():
         assert time.monotonic() - began < LONGEST_S, f"waited in vain for {why}; {slurm('squeue')}"
-        release_held_jobs()
+        meanwhile()
         time.sleep(0.2)
-
-
-def release_held_jobs() -> None:
-    """Do as an administrator does: a busy Slurm holds a job that it could not start on its new node."""
-    for line in slurm("squeue", "-h", "-t", "PENDING", "-o", "%i %r").splitlines():
-        number, why = line.split(maxsplit=1)
-        if "held" in why.lower():
-            slurm("scontrol", "release", number)
 
 
 @dataclass
@@ -115,6 +123,7 @@ class Snakemake:
         self.log = self.folder / f"snakemake.{len(list(self.folder.glob('snakemake.*.txt')))}.txt"
         half = max(1, int(slurm("sinfo", "-h", "-p", "gpu", "-o", "%c")) // 2)  # two jobs fill a node
         words = ["snakemake", "--profile", "slurm", "--set-threads", f"train_vae={half}"]
+        words += ["--slurm-jobname-prefix", PREFIX]
         words += ["--slurm-init-seconds-before-status-checks", str(self.first_check_s)]
         words += ["--seconds-between-status-checks", "1", "--", *map(target, self.rounds)]
         with open(self.log, "w") as file:
@@ -124,8 +133,8 @@ class Snakemake:
 
     def ended_well(self) -> str:
         """Wait for its end, which must be a good one, and return what it has said."""
-        status = self.process.wait(LONGEST_S)
-        assert status == 0, self.log.read_text()[-6000:]
+        wait_for(lambda: self.process.poll() is not None, "a Snakemake to end")
+        assert self.process.returncode == 0, self.log.read_text()[-6000:]
         return self.log.read_text()
 
 
@@ -152,6 +161,7 @@ class Found:
     first, second : the folders of the disturbed training, and of the killed Snakemake
     jobs : the Slurm job that each fault of the first training met
     told : what `status` told after each fault: state and line
+    held : what it told of the job that Slurm held
     said : what the Snakemakes said, and `status` of the second folder
     """
 
@@ -159,6 +169,7 @@ class Found:
     second: Path
     jobs: dict[str, str] = field(default_factory=dict)
     told: dict[str, tuple[str, str]] = field(default_factory=dict)
+    held: str = ""
     said: dict[str, str] = field(default_factory=dict)
 
 
@@ -192,8 +203,10 @@ def found(folder, run_script) -> Iterator[Found]:
     finally:
         for one in running:
             one.process.kill()
-            for name in re.findall(r"SLURM run ID: (\S+)", one.log.read_text()):
-                slurm("scancel", "--name", name)
+        for line in slurm("squeue", "-h", "-o", "%i|%j").splitlines():
+            number, name = line.split("|")
+            if name.startswith(PREFIX):
+                slurm("scancel", number)
         resume_nodes()
         for process in psutil.process_iter(["cmdline"]):  # which a Slurm without cgroups has lost sight of
             if any(str(folder.parent) in word for word in process.info["cmdline"] or ()):
@@ -210,19 +223,19 @@ def sbatch_without_home(folder: Path) -> Path:
 
 
 def disturb(found: Found, fault: str) -> None:
-    """Disturb the first training once it has gone on, and note what `status` tells."""
+    """Disturb the first training once it has gone on, note what `status` tells, and let it start again."""
     done = epochs(found.first, "disturbed")
     wait_for(lambda: epochs(found.first, "disturbed") >= done + BEGUN, f"epochs before it is {fault}")
     assert epochs(found.first, "disturbed") < EPOCHS - BEGUN, "make the training longer"
     number = found.jobs[fault] = job(found.first, "disturbed")
     node = slurm("squeue", "-h", "-j", number, "-o", "%N")
-    urgent = ("sbatch", "-Q", "-p", "urgent", "-w", node, "--exclusive", "-o", "/dev/null", "--wrap", "true")
+    preempting = f"sbatch -Q -J {PREFIX}_urgent -p urgent -w {node} --exclusive -o /dev/null --wrap true"
     slurm(
         *{
-            "cancelled": ("scancel", number),
             "requeued": ("scontrol", "requeue", number),
-            "preempted": urgent,
-            "lost": ("scontrol", "update", f"nodename={node}", "state=down", "reason=test"),
+            "preempted": preempting.split(),
+            "lost": ("scontrol", "update", f"nodename={node}", "state=down", f"reason={AWAY[0]}"),
+            "cancelled": ("scancel", number),
         }[fault]
     )
 
@@ -235,25 +248,51 @@ def disturb(found: Found, fault: str) -> None:
 
     wait_for(told, f"status to tell that it is {fault}")
     if fault != "cancelled":
+        wait_for(lambda: is_queued(number), "a job to be in the queue")
+        slurm("scontrol", "update", f"jobid={number}", "StartTime=now+1hour")  # not before it has left
+        wait_for(lambda: not processes(number), "a job to leave its node")
         resume_nodes()
-        wait_for(lambda: has_left(number), "a job to leave its node")
+        if fault == "requeued":
+            found.held = hold(number, found.told[fault][1])
         slurm("scontrol", "update", f"jobid={number}", "StartTime=now")  # else it waits for two minutes
 
 
-def has_left(number: str) -> bool:
-    """Whether a job is in the queue, and its last process has ended, without which no node takes it again."""
-    stewards = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
-    ended = not any(line.startswith(f"slurmstepd: [{number}.") for line in stewards)
-    return ended and slurm("squeue", "-h", "-j", number, "-o", "%T") == "PENDING"
+def is_queued(number: str) -> bool:
+    return slurm("squeue", "-h", "-j", number, "-o", "%T") == "PENDING"
+
+
+def processes(number: str) -> list[str]:
+    """The processes of Slurm that still look after a job; until they have ended, no node takes it again."""
+    lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    return [line for line in lines if line.startswith(f"slurmstepd: [{number}.")]
+
+
+def hold(number: str, line: str) -> str:
+    """Let Slurm hold a queued job, as no node can start it; return what `status` adds to its `line`."""
+    spool = re.search(r"SlurmdSpoolDir\s*= (\S+)", slurm("scontrol", "show", "config"))[1]
+    nodes = {*slurm("sinfo", "-hN", "-p", "gpu", "-o", "%N").split()}
+    in_the_way = [Path(spool.replace("%n", node), f"job{int(number):05d}") for node in nodes]
+    for path in in_the_way:
+        path.touch(exist_ok=False)  # where a node makes the folder of the job
+    slurm("scontrol", "update", f"jobid={number}", "StartTime=now")
+    try:
+        wait_for(lambda: held(line), "Slurm to hold a job", meanwhile=lambda: None)
+    finally:
+        for path in in_the_way:
+            path.unlink()
+    said = held(line)
+    slurm(*said.partition(": ")[2].split())
+    return said
 
 
 def resume_nodes() -> None:
-    def down() -> set[str]:
-        return {*slurm("sinfo", "-hN", "-t", "down,drain", "-o", "%N").split()}
+    def away() -> set[str]:
+        lines = slurm("sinfo", "-hN", "-t", "down,drain", "-o", "%N %E").splitlines()
+        return {line.split()[0] for line in lines if line.split(maxsplit=1)[1] in AWAY}
 
-    for node in down():  # one that has meanwhile reported to the controller is up, and cannot be resumed
+    for node in away():  # one that has meanwhile reported to the controller is up, and cannot be resumed
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
-    wait_for(lambda: not down(), "the nodes to be up")
+    wait_for(lambda: not away(), "the nodes to be up")
 
 
 def as_undisturbed(folder: Path, name: str, room: Path) -> list[str]:
@@ -282,11 +321,14 @@ def test_status_tells_in_plain_words_what_became_of_a_job(found, fault):
     assert re.fullmatch(line.format(job=found.jobs[fault]), found.told[fault][1])
 
 
+def test_status_tells_what_releases_a_job_that_slurm_holds(found):
+    assert found.held == f"Slurm holds it ({HELD}) until you run: scontrol release {found.jobs['requeued']}"
+
+
 def test_a_disturbed_training_ends_as_an_undisturbed_one(found, tmp_path):
-    """A cancelled job is tried again as another; a job that Slurm puts back into the queue is the same."""
+    """A job that Slurm puts back into the queue stays the same; a cancelled one is tried again as another."""
     assert re.search(r"SLURM-job '\d+' failed, SLURM status is: 'CANCELLED'", found.said["first"])
-    numbers = list(found.jobs.values())
-    assert numbers[0] != numbers[1] and len(set(numbers[1:])) == 1
+    assert len({*found.jobs.values()}) == 1
     assert len(logs_of_slurm(found.first, "disturbed")) == 2
     begun = starts(found.first, "disturbed")
     assert len(begun) >= len(TOLD) and begun == sorted(begun) and begun[0] > 0
@@ -295,7 +337,7 @@ def test_a_disturbed_training_ends_as_an_undisturbed_one(found, tmp_path):
 
 def test_a_killed_snakemake_is_started_again_beside_its_job(found, tmp_path):
     """The new job waits until the old one has ended. Neither has a home or a folder for temporary files."""
-    run_name = re.search(r"end its jobs first: scancel --name (tomohet_\S+); then", found.said["status"])[1]
+    run_name = re.search(rf"end its jobs first: scancel --name ({PREFIX}_\S+); then", found.said["status"])[1]
     assert run_name not in found.said["rerun"]
     assert IN_USE not in (found.second / "logs/f/killed/train_vae.log").read_text()
     assert starts(found.second, "killed") == [EPOCHS], "the old job has trained to the end"

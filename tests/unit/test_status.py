@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tomohet.rounds.jobs import unfinished
+from tomohet.rounds import jobs
+from tomohet.rounds.jobs import held, unfinished
 from tomohet.rounds.progress import slurm_run
 
 TRACEBACK = (
@@ -31,8 +32,8 @@ def job(place: Path, name: str, text: str, note_after_s: float | None = None) ->
 
 
 def found(place: Path, runs: bool = False) -> dict[str, tuple[str, str]]:
-    jobs = unfinished("d", ["all"], place / "logs", place / "benchmarks", runs)
-    return {"/".join(filter(None, (one.round, one.rule))): (one.state, one.line) for one in jobs}
+    begun = unfinished("d", ["all"], place / "logs", place / "benchmarks", runs)
+    return {"/".join(filter(None, (one.round, one.rule))): (one.state, one.line) for one in begun}
 
 
 def test_jobs_that_ended_well_are_left_out(tmp_path):
@@ -101,6 +102,34 @@ def test_why_slurm_ended_a_job_is_told_in_plain_words(tmp_path, reason, state, l
         text = f"slurmstepd-node1: error: *** {one} ON node1 CANCELLED AT 2026-11-28T20:00:00{reason} ***"
         (folder / "7.log").write_text(f"host: node1\n{text}\nsrun: error: node1: task 0: Exited\n")
         assert found(tmp_path, runs=True) == {"all/train_vae": (state, line)}
+
+
+BACK = "node1 was lost; Slurm has put job 7 back into the queue"
+
+
+@pytest.mark.parametrize(
+    ("line", "told", "hint"),
+    [
+        (
+            BACK,
+            "echo launch failed requeued held",
+            "Slurm holds it (launch failed requeued held) until you run",
+        ),
+        (BACK, "echo JobHeldAdmin", "Slurm holds it (JobHeldAdmin) until an administrator runs"),
+        (BACK, "echo BeginTime", ""),
+        (BACK, "exit 1", ""),
+        (BACK, "exec sleep 60", ""),
+        ("error: out: job 7 is writing there", "echo JobHeldUser", ""),
+    ],
+)
+def test_what_releases_a_job_that_slurm_holds_is_told(tmp_path, monkeypatch, line, told, hint):
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f'#!/bin/sh\n[ "$*" = "-h -j 7 -o %r" ] || exit 1\n{told}\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(jobs, "ASK_S", 0.5)
+    found = held(line)
+    assert found == (f"{hint}: scontrol release 7" if hint else "")
 
 
 def test_what_slurm_says_of_the_latest_attempt_is_why_a_job_failed(tmp_path):

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from tomohet.options import StatusOptions
 from tomohet.rounds.config import read_config
-from tomohet.rounds.jobs import Job, unfinished
+from tomohet.rounds.jobs import Job, held, unfinished
 from tomohet.rounds.progress import is_locked, progress, slurm_run
 from tomohet.rounds.requests import estimated
 from tomohet.rounds.tree import parents_first
@@ -51,7 +51,8 @@ def run(options: StatusOptions) -> None:
 def _line(job: Job) -> str:
     since = f", {duration(job.idle_s)} ago" if job.state == "running" else ""
     name = "/".join(filter(None, (job.round, job.rule)))
-    return f"  {name}: {job.line[:LONG_LINE]} ({job.log}{since})"
+    hint = held(job.line) if job.state == "waiting" else ""
+    return f"  {name}: {job.line[:LONG_LINE]}{f'; {hint}' if hint else ''} ({job.log}{since})"
 
 
 def _print_time_left(config: dict, options: StatusOptions) -> None:

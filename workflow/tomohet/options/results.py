@@ -80,7 +80,7 @@ class ProposeOptions(SeedOptions, DeviceOptions):
 class StatusOptions(Options):
     """Say which stages of which rounds are done, running, failed or pending, and how long is left."""
 
-    epilog = "Looks at files alone; what an edited configuration makes run again: snakemake -n"
+    epilog = "Looks at files, and asks squeue why a job waits; what an edit makes run again: snakemake -n"
     configfile: Path = option(Path("config/config.yaml"), "Configuration.")
     results: Path = option(Path("results"), "Folder of the results.")
     logs: Path = option(Path("logs"), "Folder of the workflow's logs.")

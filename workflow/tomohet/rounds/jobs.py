@@ -5,11 +5,14 @@ A log without a later note is therefore of a job that runs, was stopped, or fail
 """
 
 import re
+import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+ASK_S = 10.0  # how long squeue may take to answer
 SLURM = "slurm"  # folder of Slurm's own logs in logs/ (`profiles/slurm`)
 TAIL_BYTES = 16384
 CLOCKS_S = 2.0  # by which the clocks of two machines may differ
@@ -28,6 +31,7 @@ REASONS = {
     "NODE FAILURE": (WAITS, "{node} was lost; Slurm has put job {job} back into the queue"),
     "": (FAILED, "job {job} on {node} was cancelled (scancel)"),
 }
+QUEUED = re.compile(r".*Slurm has put (?:it|job \d+) back into the queue")
 OTHERS_OF_SLURM = re.compile(r"slurmstepd\S*: error: .*|srun: error: .*|.*oom.kill.*", re.IGNORECASE)
 
 
@@ -126,3 +130,22 @@ def _end_by_slurm(folder: Path) -> tuple[str, str]:
         return state, words.format(job=ended["job"], node=ended["node"])
     told = [line for line in lines if OTHERS_OF_SLURM.fullmatch(line)]
     return (FAILED, told[-1]) if told else ("", "")
+
+
+def held(line: str) -> str:
+    """Return what releases a job that Slurm holds in its queue; "" where it does not, or no squeue tells it.
+
+    line : what `unfinished` says of the waiting job; it names the job
+    """
+    number = re.search(r"job (\d+)", line)
+    if not (QUEUED.fullmatch(line) and number and shutil.which("squeue")):
+        return ""
+    words = ["squeue", "-h", "-j", number[1], "-o", "%r"]
+    try:
+        why = subprocess.run(words, capture_output=True, text=True, check=False, timeout=ASK_S).stdout.strip()
+    except subprocess.TimeoutExpired:
+        return ""
+    if "held" not in why.lower():
+        return ""
+    who = "an administrator runs" if why == "JobHeldAdmin" else "you run"
+    return f"Slurm holds it ({why}) until {who}: scontrol release {number[1]}"
