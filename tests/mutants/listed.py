@@ -140,6 +140,7 @@ FOUND_TO_SURVIVE = [
     Mutant("analysis/maven/units.py", "atoms.z_A + shift_A[2]", "atoms.z_A - shift_A[2]"),
     Mutant("analysis/maven/units.py", "peak = max(peak", "peak = min(peak"),
     Mutant("analysis/maven/units.py", "ravel() > 0)", "ravel() >= 0)"),
+    Mutant("analysis/maven/units.py", "not rows and peak > 0", "not rows and peak >= 0"),
     Mutant("analysis/maven/clustering.py", "range(2, min(MOST", "range(2, max(MOST"),
     Mutant("analysis/maven/clustering.py", "n - 1) + 1):", "n - 1) - 1):"),
     Mutant("analysis/maven/clustering.py", "if n < 2 or", "if n <= 2 or"),
