@@ -31,6 +31,14 @@ def job(place: Path, name: str, text: str, note_after_s: float | None = None) ->
         os.utime(note, (now + note_after_s, now + note_after_s))
 
 
+def squeue(place: Path, monkeypatch, told: str) -> None:
+    """A squeue that knows job 7 alone; `told` is what its shell runs to tell why the job waits."""
+    path = place / "squeue"
+    path.write_text(f'#!/bin/sh\n[ "$*" = "-h -j 7 -o %r" ] || exit 1\n{told}\n')
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
+
+
 def found(place: Path, runs: bool = False) -> dict[str, tuple[str, str]]:
     begun = unfinished("d", ["all"], place / "logs", place / "benchmarks", runs)
     return {"/".join(filter(None, (one.round, one.rule))): (one.state, one.line) for one in begun}
@@ -123,10 +131,7 @@ BACK = "node1 was lost; Slurm has put job 7 back into the queue"
     ],
 )
 def test_what_releases_a_job_that_slurm_holds_is_told(tmp_path, monkeypatch, line, told, hint):
-    squeue = tmp_path / "squeue"
-    squeue.write_text(f'#!/bin/sh\n[ "$*" = "-h -j 7 -o %r" ] || exit 1\n{told}\n')
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    squeue(tmp_path, monkeypatch, told)
     monkeypatch.setattr(jobs, "ASK_S", 0.5)
     found = held(line)
     assert found == (f"{hint}: scontrol release 7" if hint else "")
@@ -174,6 +179,17 @@ def test_the_command_names_failed_jobs_and_the_time_left(tmp_path, run_script, m
     config = {"dataset": "d", "simulate": {"n_particles": 50, "box": 32}, "rounds": {"all": {}}}
     Path("c.yaml").write_text(yaml.safe_dump(config))
     job(tmp_path, "all/states", "error: no room\n")
+    job(tmp_path, "all/train_vae", "stopped by SIGTERM in epoch 3\n")
+    log = tmp_path / "logs/slurm/rule_train_vae/all/7.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(
+        "slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-28T20:00:00 DUE TO PREEMPTION ***\n"
+    )
+    squeue(tmp_path, monkeypatch, "echo JobHeldUser")
     output = run_script("status", "--configfile", "c.yaml").stdout
     assert "\nfailed\n  all/states: error: no room (logs/d/all/states.log)\n" in output
+    assert (
+        "queue; Slurm holds it (JobHeldUser) until you run: scontrol release 7 (logs/d/all/train_vae.log)\n"
+        in output
+    )
     assert " jobs to come, one after another: " in output
