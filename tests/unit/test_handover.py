@@ -88,3 +88,10 @@ def test_a_round_that_has_not_run_is_refused(tmp_path, missing):
     (bound / "subset" / missing).unlink()
     done = run_here("handover", bound)
     assert done.returncode != 0 and f"no {missing}, expected what" in done.stderr
+
+
+def test_a_folder_of_rounds_is_refused_with_their_names(tmp_path):
+    for name in ("bound", "all"):
+        (tmp_path / name / "subset").mkdir(parents=True)
+    done = run_here("handover", tmp_path)
+    assert done.returncode == 1 and f"{tmp_path} has the rounds all, bound" in done.stderr

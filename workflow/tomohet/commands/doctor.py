@@ -17,7 +17,5 @@ def run(options: DoctorOptions) -> None:
         print(f"{finding.verdict:<5} {finding.subject:<10} {finding.text}")
     failed = [finding.subject for finding in findings if finding.verdict == "FAIL"]
     if failed:
-        raise InputError(
-            f"not ready: {', '.join(dict.fromkeys(failed))}; "
-            "`make install` in the checkout repairs the packages"
-        )
+        mend = "; `make install` in the checkout repairs the packages" if "packages" in failed else ""
+        raise InputError(f"not ready: {', '.join(dict.fromkeys(failed))}{mend}")

@@ -180,7 +180,10 @@ def of_chosen(values, chosen, n: int, source: Path):
         return values
     if len(values) == n:
         return values[chosen]
-    raise InputError(f"{source}: {len(values)} rows, expected {len(chosen)} (shown) or {n} (in the file)")
+    expected = f"{n}, one for each particle of the file"
+    if len(chosen) != n:
+        expected += f", or {len(chosen)}, one for each particle that is shown"
+    raise InputError(f"{source}: found {len(values)} rows, expected {expected}")
 
 
 def own_volumes(options: Subtomo2chimeraxOptions, folder: Path, decoder, z, count: int) -> list[Path]:

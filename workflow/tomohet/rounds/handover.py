@@ -41,6 +41,10 @@ def hand_over(round_dir: Path, folder: Path) -> dict[str, str]:
     half maps yet.
     """
     subset = SUBSET.path(round_dir, "")
+    if not subset.is_dir():
+        rounds = ", ".join(sorted(path.parent.name for path in round_dir.glob(f"*/{SUBSET.folder}")))
+        found = f"; {round_dir} has the rounds {rounds}" if rounds else ""
+        raise InputError(f"{round_dir}: not the folder of a round, such as results/<dataset>/<round>{found}")
     for file, command in (("particles.star", "filter_star"), (RECONSTRUCTION, "backproject_voxel")):
         if not (subset / file).is_file():
             raise InputError(
