@@ -110,5 +110,22 @@ def test_answer_tells_number_and_why_it_differs_from_the_components(kind, n_stat
     assert words in answer.sentence
 
 
+@pytest.mark.parametrize("missed", [False, True])
+def test_more_particles_are_asked_for_where_finer_states_are_missed(missed):
+    numbers = {
+        "verdict": "a verdict",
+        "kind": "discrete",
+        "n_states": 2,
+        "n_components": 1,
+        "number_of_states": "2 states",
+        "number_of_states_sure": "2 or more in 90 % of bootstraps",
+        "finer_states_missed": missed,
+    }
+    steps = state_answers(numbers)[1].next
+    assert [step.sentence for step in steps] == (
+        ["Add particles or tilt images to tell finer states apart."] if missed else []
+    )
+
+
 def test_no_heterogeneity_has_no_number_of_states():
     assert len(state_answers({"verdict": "none", "kind": "no heterogeneity", "number_of_states": "1"})) == 1

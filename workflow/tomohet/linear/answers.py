@@ -75,7 +75,7 @@ def state_answers(numbers: dict) -> list[Answer]:
     answers = [Answer("States", "fact", sentence(numbers["verdict"]))]
     if "number_of_states" in numbers and numbers["kind"] != "no heterogeneity":
         text, sure = _number_of_states(numbers), numbers["number_of_states_sure"]
-        steps = (FINER_STATES,) if numbers.get("n_states_is_lower_bound") else ()
+        steps = (FINER_STATES,) if numbers.get("finer_states_missed") else ()
         answers.append(Answer("Number of states", "fact", text, steps, sure))
     return answers
 

@@ -85,6 +85,7 @@ def stability_numbers(stability: StateStability | None) -> dict:
         "number_of_states_sure": stability.sure,
         "n_states_range": stability.range,
         "n_states_is_lower_bound": stability.lower_bound,
+        "finer_states_missed": stability.doubtful,
         "n_states_in_bootstraps": stability.numbers,
         "agreement_of_halves": stability.agreement,
     }
