@@ -6,6 +6,7 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.mrc import read_volume
+from tomohet.files.shares import ALL_ROWS, Shares, ShareWritten
 from tomohet.model import mask_sums as module
 from tomohet.model.decoder import Decoder
 from tomohet.model.linear_decoder import LinearDecoder
@@ -83,7 +84,7 @@ def test_few_points_tell_the_sums_of_many_latents(monkeypatch):
     decoder = trained("taught network")
     z = np.random.default_rng(1).normal(size=(600, 3)).astype(np.float32)
     form, masks = form_of(decoder), masks_for(BOX)
-    exact = module._sums_of_maps(decoder, torch.as_tensor(z), torch.as_tensor(masks), form)
+    exact = module._sums_of_maps(decoder, torch.as_tensor(z), torch.as_tensor(masks), form).numpy()
     spread = exact.std(axis=0)
     found = mask_sums(decoder, z, masks, form, 1e-3 * spread)
     assert found.decoded < 200 and 0 < found.points < half_ball(BOX).n / 2
@@ -94,12 +95,45 @@ def test_few_points_tell_the_sums_of_many_latents(monkeypatch):
     np.testing.assert_array_equal(again.sums, found.sums)
 
 
+def never(*_, **__):
+    raise AssertionError("this is computed again")
+
+
+@pytest.mark.parametrize("name", ["taught network", "network", "published network"])
+def test_sums_of_three_jobs_are_those_of_one(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "MOST_SNAPSHOTS", 64)
+    monkeypatch.setattr(module, "POINTS_BATCH", 50)
+    decoder = trained(name)
+    z = np.random.default_rng(1).normal(size=(60 if "published" in name else 300, 3)).astype(np.float32)
+    form, masks, exact_to = form_of(decoder), masks_for(BOX), np.full(4, 1e-3 if name == "network" else 10)
+
+    def sums(shares):
+        return mask_sums(decoder, z, masks, form, exact_to, shares=shares)
+
+    alone = sums(ALL_ROWS)
+    for job in (1, 2, 3):
+        with pytest.raises(ShareWritten):
+            sums(Shares((job, 3), tmp_path / f"{job}"))
+    folders = tuple(tmp_path / f"{job}" for job in (1, 2, 3))
+    with monkeypatch.context() as nothing_is_computed:
+        for owner, work in ((module._NetworkSums, "_from_points"), (module._NetworkSums, "_exact")):
+            nothing_is_computed.setattr(owner, work, never)
+        nothing_is_computed.setattr(module, "_sums_of_maps", never)
+        together = sums(Shares(written=folders))
+    np.testing.assert_array_equal(together.sums, alone.sums)
+    assert (together.decoded, together.points) == (alone.decoded, alone.points)
+    # Shares of another model are not taken.
+    decoder.model = trained(name).model
+    other = sums(Shares(written=folders))
+    np.testing.assert_array_equal(other.sums, sums(ALL_ROWS).sums)
+
+
 def test_a_network_without_order_is_decoded_in_full(monkeypatch):
     monkeypatch.setattr(module, "MOST_SNAPSHOTS", 64)
     decoder = trained("network")  # its kinks fall where they may: no smoothness helps
     z = np.random.default_rng(1).normal(size=(300, 3)).astype(np.float32)
     form, masks = form_of(decoder), masks_for(BOX)
-    exact = module._sums_of_maps(decoder, torch.as_tensor(z), torch.as_tensor(masks), form)
+    exact = module._sums_of_maps(decoder, torch.as_tensor(z), torch.as_tensor(masks), form).numpy()
     fine = mask_sums(decoder, z, masks, form, 1e-4 * exact.std(axis=0))
     assert fine.decoded == 300 and not fine.error.any()
     np.testing.assert_allclose(fine.sums, exact, atol=1e-4 * np.abs(exact).max())
@@ -115,7 +149,7 @@ def test_a_network_that_adds_the_same_to_all_maps_is_told_by_a_few():
     decoder = TrainedVolumes(model, PIXEL_A, SCALE, torch.device("cpu"))
     z = np.random.default_rng(1).normal(size=(300, 3)).astype(np.float32)
     form, masks = form_of(decoder), masks_for(BOX)
-    exact = module._sums_of_maps(decoder, torch.as_tensor(z), torch.as_tensor(masks), form)
+    exact = module._sums_of_maps(decoder, torch.as_tensor(z), torch.as_tensor(masks), form).numpy()
     found = mask_sums(decoder, z, masks, form, 1e-3 * exact.std(axis=0))
     assert found.decoded < 100 and np.isfinite(found.error).all()
     np.testing.assert_allclose(found.sums, exact, atol=1e-4 * np.abs(exact).max())

@@ -1,6 +1,7 @@
 """Pairs of voxels: counts against direct ones and scipy, both engines, the published rule against a loop."""
 
 import dataclasses
+import functools
 import math
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from scipy.stats import hypergeom
 from tomohet.analysis.siren import bits, matrix, pairs, popcount, statistics
 from tomohet.analysis.siren.communities import find_blocks
 from tomohet.analysis.siren.extent import Space
+from tomohet.files.shares import ALL_ROWS, Shares, ShareWritten
 
 
 def voxels_of(on, xyz_A=None):
@@ -154,8 +156,21 @@ def test_published_rule_equals_a_naive_loop_with_stored_cutoffs(seed):
     assert edges == expected and len(edges) > 100
 
 
+def same_by_three_jobs(one, partners, folder):
+    """Check that three jobs, each with its share of the voxels, find what one job does."""
+    for job in (1, 2, 3):
+        with pytest.raises(ShareWritten):
+            partners(Shares((job, 3), folder / f"{job}"))
+    gathered = partners(Shares(written=tuple(folder / f"{job}" for job in (1, 2, 3))))
+    np.testing.assert_array_equal(one.index, gathered.index)
+    np.testing.assert_array_equal(one.phi, gathered.phi)
+    assert dataclasses.replace(one, index=None, phi=None) == dataclasses.replace(
+        gathered, index=None, phi=None
+    )
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch):
+def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch, tmp_path):
     rng = np.random.default_rng(seed)
     on = np.repeat(random_states(200, 8, seed, 0.2, 0.6), 30, axis=1) ^ (rng.uniform(size=(200, 240)) < 0.05)
     on[:, 200:] = ~on[:, :40]
@@ -164,14 +179,18 @@ def test_matrix_products_give_the_partners_of_popcounts(seed, monkeypatch):
     voxels = dataclasses.replace(voxels_of(on, xyz_A), noise_A=noise_A, weighted=150.0, effective=80.0)
     monkeypatch.setitem(matrix.PAIRS_PER_TILE, "cpu", 5000)  # several tiles
     for partners_of in (
-        lambda engine: pairs.partners_by_phi(voxels, np.random.default_rng(0), 7, engine),
-        lambda engine: pairs.partners_by_siren(voxels, keep=7, engine=engine),
+        lambda engine, shares=ALL_ROWS: pairs.partners_by_phi(
+            voxels, np.random.default_rng(0), 7, engine, shares
+        ),
+        lambda engine, shares=ALL_ROWS: pairs.partners_by_siren(voxels, keep=7, engine=engine, shares=shares),
     ):
         one, other = partners_of("popcount"), partners_of("matrix-cpu")
         np.testing.assert_array_equal(one.index, other.index)
         np.testing.assert_array_equal(one.phi, other.phi)
         assert (one.linked, one.excluded, one.p_value) == (other.linked, other.excluded, other.p_value)
         assert one.linked > 500
+        for engine in ("popcount", "matrix-cpu"):
+            same_by_three_jobs(one, functools.partial(partners_of, engine), tmp_path)
     both = on.T.astype(int) @ on.astype(int)
     phi = np.corrcoef(on, rowvar=False)
     n = on.sum(axis=0)

@@ -1,6 +1,7 @@
 """The whole workflow from tilt images to report: a tiny simulation, and real files beside the checkout."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,15 +87,22 @@ def test_simulation_to_report(done):
     assert "Nothing to be done" in snakemake(done, config)
 
 
-def test_a_fresh_run_chooses_the_same_particles_bit_by_bit(done, tmp_path):
+def test_a_fresh_run_by_several_jobs_chooses_the_same_particles_bit_by_bit(done, tmp_path):
+    """Two jobs decode volumes, and two link voxels; the second of these is lost and repeated alone."""
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(TINY))
-    snakemake(tmp_path, config, *(f"results/tiny/{file}" for file in CHOSEN))
-    for file in (*CHOSEN, "all/particles.parquet", "prepared/images.npy"):
+    jobs = {"volumes": TINY["volumes"] | {"jobs": 2}, "siren": {"jobs": 2}}
+    config.write_text(yaml.safe_dump(TINY | jobs))
+    snakemake(tmp_path, config, "results/tiny/all/siren.shares/1-of-2", "--notemp")
+    said = snakemake(tmp_path, config, *(f"results/tiny/{file}" for file in CHOSEN))
+    assert re.search(r"^siren_share +1$", said, re.MULTILINE)
+    log = (tmp_path / "logs" / "tiny" / "all" / "siren.log").read_text()
+    assert "computed here" not in log
+    for file in (*CHOSEN, "all/particles.parquet", "prepared/images.npy", "all/siren/blocks.parquet"):
         first, second = (folder / "results" / "tiny" / file for folder in (done, tmp_path))
         assert first.read_bytes() == second.read_bytes(), file
     counts = json.loads((tmp_path / "results/tiny/half/subset/summary.json").read_text())
     assert 0 < counts["n_particles"] < counts["n_parent"] == 48
+    assert not list((tmp_path / "results" / "tiny" / "all").glob("*.shares"))
 
 
 def test_another_kind_of_figure_does_not_train_the_child_again(done):

@@ -23,6 +23,7 @@ from tomohet.rounds.layout import LINEAR, MAVEN, ROUND_STAGES
 from tomohet.rounds.machines import of_one_machine, of_several_machines
 from tomohet.rounds.requests import estimated, request
 from tomohet.rounds.tree import stage_options, stage_start
+from tomohet.rounds.work import jobs_of
 
 try:
     CONFIG = complete_config(config, source=" + ".join(map(str, workflow.configfiles)))
@@ -43,6 +44,7 @@ pathvars:
 
 wildcard_constraints:
     round="|".join(map(re.escape, ROUNDS)),
+    share=r"\d+-of-\d+",
 
 
 PARTICLES = "<results>/simulated/particles.star" if SIMULATED else CONFIG["particles"]
@@ -125,13 +127,37 @@ def needs(stage):
 
     def asked(wildcards, attempt, threads):
         estimate = estimates_for(threads).get((wildcards.get("round", ""), stage))
-        return request(stage, estimate, CONFIG["most_mem_mb"], CONFIG["most_runtime"], attempt)
+        jobs = jobs_of(CONFIG, stage, wildcards.get("round"))
+        return request(stage, estimate, CONFIG["most_mem_mb"], CONFIG["most_runtime"], attempt, jobs)
 
     return {
         "mem_mb": lambda wildcards, attempt, threads: asked(wildcards, attempt, threads).mem_mb,
         "runtime": lambda wildcards, attempt, threads: asked(wildcards, attempt, threads).runtime,
         "attempt": lambda wildcards, attempt: attempt,
     }
+
+
+def shares(stage, suffix=""):
+    """A function of the wildcards giving the outputs of the jobs that divide a stage; none for a single job."""
+
+    def paths(wildcards):
+        jobs = jobs_of(CONFIG, stage, wildcards.round)
+        if jobs == 1 or wildcards.get("share"):  # a share needs no others
+            return []
+        numbers = range(1, jobs + 1)
+        return [f"<results>/{{round}}/{stage}.shares/{number}-of-{jobs}{suffix}" for number in numbers]
+
+    return paths
+
+
+def part(wildcards):
+    """The share of one of several jobs as an option."""
+    return f"--part {wildcards.share.replace('-of-', '/')}"
+
+
+def gathered(wildcards, input):
+    """The folders that hold the shares of several jobs, as an option."""
+    return shlex.join(["--parts", *input.shares] if input.shares else [])
 
 
 def parent_table(wildcards):

@@ -8,6 +8,7 @@ rule maven:
         volumes="<results>/{round}/volumes",
         weights=latent_model,
         named=named("maven"),
+        shares=shares("maven"),
     output:
         directory("<results>/{round}/maven"),
     log:
@@ -26,7 +27,19 @@ rule maven:
         epoch=lambda wildcards, input: epoch(wildcards, input.weights),
         options=options("maven"),
         of_volumes=options("volumes"),
+        jobs=gathered,
     shell:
         "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet maven --volumes {input.volumes:q} {params.units} --workdir {params.workdir:q}"
-        " --epoch {params.epoch:q} {params.of_volumes} {params.options} -o {output:q}"
+        " --epoch {params.epoch:q} {params.of_volumes} {params.options} {params.jobs} -o {output:q}"
+
+
+use rule maven as maven_share with:
+    output:
+        temp(directory("<results>/{round}/maven.shares/{share}")),
+    log:
+        "<logs>/{round}/maven_share.{share}.log",
+    benchmark:
+        "<benchmarks>/{round}/maven_share.{share}.tsv"
+    params:
+        jobs=part,

@@ -6,6 +6,7 @@ rule siren:
         volumes="<results>/{round}/volumes",
         weights=latent_model,
         named=named("siren"),
+        shares=shares("siren"),
     output:
         directory("<results>/{round}/siren"),
     log:
@@ -23,7 +24,19 @@ rule siren:
         epoch=lambda wildcards, input: epoch(wildcards, input.weights),
         options=options("siren"),
         of_volumes=options("volumes"),
+        jobs=gathered,
     shell:
         "logged {log:q} {resources.attempt} with_cards {resources.cards}"
         " tomohet siren --volumes {input.volumes:q} --workdir {params.workdir:q} --epoch {params.epoch:q}"
-        " {params.of_volumes} {params.options} -o {output:q}"
+        " {params.of_volumes} {params.options} {params.jobs} -o {output:q}"
+
+
+use rule siren as siren_share with:
+    output:
+        temp(directory("<results>/{round}/siren.shares/{share}")),
+    log:
+        "<logs>/{round}/siren_share.{share}.log",
+    benchmark:
+        "<benchmarks>/{round}/siren_share.{share}.tsv"
+    params:
+        jobs=part,

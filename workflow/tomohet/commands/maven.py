@@ -1,6 +1,7 @@
 """Measure the occupancy of each unit of a model, or of each mask, in each volume and each particle."""
 
 import logging
+from contextlib import suppress
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from tomohet.answers import stated
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_csv, write_json
 from tomohet.files.leftovers import replacing
+from tomohet.files.shares import ShareWritten, shares_of
 from tomohet.options import MavenOptions
 from tomohet.physics.molmap import read_model
 from tomohet.rounds.layout import MAVEN
@@ -32,12 +34,14 @@ log = logging.getLogger(__name__)
 @command
 def run(options: MavenOptions) -> dict:
     """Measure the occupancies of all units; write tables, figures and scripts; return the summary."""
-    with replacing(options.outdir, "maven"):
+    with replacing(options.outdir, "maven"), suppress(ShareWritten):
         return measure(options)
+    return {}
 
 
 def measure(options: MavenOptions) -> dict:
     """Measure the occupancies of all units in volumes and particles, and analyse them."""
+    shares = shares_of(options.part, options.outdir, options.parts)
     ensemble = open_ensemble(options.volumes)
     if options.classes is not None and not 1 <= options.classes <= len(ensemble):
         raise InputError(f"--classes {options.classes}: expected 1 to {len(ensemble)}, the number of volumes")
@@ -80,9 +84,12 @@ def measure(options: MavenOptions) -> dict:
         if options.workdir is not None:
             maps = particle_maps(options.workdir, options.epoch, options.device, *options.volume_form)
             level = present_level(occupancy.unmixed(measured, found), found.table.mass.to_numpy()).level
-            sums, reduced = of_particles(maps, ensemble, measured, found, solvent, level, options.seed)
+            sums, reduced = of_particles(
+                maps, ensemble, measured, found, solvent, level, options.seed, shares
+            )
             particles, by_particle = maps.particles, amplitude(sums)
 
+    shares.end()
     # The fraction of the mask's voxels that are on needs no calibration.
     scale = options.scale if options.binarise is None or options.scale == "percentile" else "none"
     mass = found.table.mass.to_numpy()

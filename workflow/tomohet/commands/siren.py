@@ -10,18 +10,24 @@ from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.maven.particles import particle_maps
 from tomohet.analysis.siren import figures
 from tomohet.analysis.siren.answers import block_answers
-from tomohet.analysis.siren.blocks import Task, blocks_at
+from tomohet.analysis.siren.blocks import Task
 from tomohet.analysis.siren.extent import noise_of
 from tomohet.analysis.siren.files import read_blocks
 from tomohet.analysis.siren.independence import latents_beside, population_beside, sampling_of
 from tomohet.analysis.siren.levels import outlying_volumes, read_levels
 from tomohet.analysis.siren.pairs import engine_of
 from tomohet.analysis.siren.particles import states_of_particles
-from tomohet.analysis.siren.stability import blocks_of_randomised, level_stability
+from tomohet.analysis.siren.stability import (
+    blocks_of_randomised,
+    examine_share,
+    level_stability,
+    search,
+)
 from tomohet.answers import stated
 from tomohet.files.atomic import write_json, write_parquet
 from tomohet.files.grids import write_on_grid
 from tomohet.files.leftovers import replacing
+from tomohet.files.shares import WHOLE, shares_of
 from tomohet.options import SirenOptions
 from tomohet.rounds.layout import BLOCKS, SIREN, block_map
 from tomohet.running.work import command
@@ -61,7 +67,13 @@ def find_blocks(options: SirenOptions) -> dict:
         options.rule,
         options.seed,
         engine_of(options.engine, options.device),
+        shares_of(options.part, options.outdir, options.parts),
     )
+    given = read_blocks(options.blocks, ensemble.grid) if options.blocks else None
+    if options.part != WHOLE:
+        if given is None:  # given blocks are expanded, and no pairs are examined
+            examine_share(levels, task)
+        return {}
     outlying = outlying_volumes(ensemble, levels.values)
     if len(outlying):
         log.warning(
@@ -69,9 +81,8 @@ def find_blocks(options: SirenOptions) -> dict:
             "summary.json): look at them, or give them levels of their own",
             len(outlying),
         )
-    given = read_blocks(options.blocks, ensemble.grid) if options.blocks else None
-    found = blocks_at(levels.values, task, given)
-    stable, stability = level_stability(found, lambda factor: blocks_at(levels.scaled(factor), task, given))
+    found = search(levels, task, given=given)
+    stable, stability = level_stability(found, lambda factor: search(levels, task, factor, given))
     table, partners = found.table.assign(stability=stable), found.partners
 
     with replacing(

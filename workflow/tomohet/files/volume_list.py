@@ -86,7 +86,8 @@ class VolumeList:
                 raise InputError(
                     f"{self.path}: another job has begun to write other volumes here; give each job a folder"
                 )
-            section["checksums"] |= {str(number): value for number, value in checksums.items()}
+            known = section["checksums"] | {str(number): value for number, value in checksums.items()}
+            section["checksums"] = dict(sorted(known.items(), key=lambda one: int(one[0])))
             write_json(self.path, sections)
 
     def _is_of_this(self, section: dict) -> bool:

@@ -9,7 +9,9 @@ A631, 2016). Further maps, decoded in full, measure the error.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from scipy.linalg import lstsq, qr
 from torch import Tensor
 
 from tomohet.errors import InputError
+from tomohet.files.parts import content_digest
+from tomohet.files.shares import ALL_ROWS, Shares
 from tomohet.model.decoder import Decoder, FixedPoints, FoldedDecoder
 from tomohet.model.linear_base import LinearBase
 from tomohet.model.volumes import TrainedVolumes, VolumeForm
@@ -57,6 +61,7 @@ def mask_sums(
     form: VolumeForm,
     tolerance: np.ndarray,
     seed: int = 0,
+    shares: Shares = ALL_ROWS,
 ) -> MaskSums:
     """Compute the sums over masks of the maps that `write_volumes` would write.
 
@@ -67,6 +72,7 @@ def mask_sums(
     form : box, low-pass, flip and sign of the maps
     tolerance : (U,) root mean square error allowed; more maps are decoded in full until it is met
     seed : for the choice of the maps that are decoded in full
+    shares : divide the latents among jobs, those whose maps tell the modes excepted
 
     Raises InputError when shapes do not fit, or the maps are not finite.
 
@@ -77,22 +83,27 @@ def mask_sums(
         raise InputError(f"masks of shape {masks.shape[1:]}, but the model's volumes have box {form.box}")
     latents = torch.as_tensor(np.asarray(z, np.float32), device=decoder.device)
     weights = torch.as_tensor(np.asarray(masks, np.float32), device=decoder.device)
-    found = _network(decoder, latents, weights, form, np.asarray(tolerance, float), seed)
+    found = _network(decoder, latents, weights, form, np.asarray(tolerance, float), seed, shares)
     if not np.isfinite(found.sums).all():
         raise InputError("the model's volumes are not finite: the training diverged (take earlier weights)")
     return found
 
 
-def _network(decoder, latents: Tensor, masks: Tensor, form: VolumeForm, tolerance, seed: int) -> MaskSums:
+def _network(
+    decoder, latents: Tensor, masks: Tensor, form: VolumeForm, tolerance, seed: int, shares: Shares
+) -> MaskSums:
     model = decoder.model
     if isinstance(model, LinearBase):
         sums = _base_sums(model, latents, masks, form) * decoder.scale
         return MaskSums(sums.cpu().double().numpy(), 0, 0, np.zeros(len(masks)))
     if not isinstance(model, Decoder):  # published networks are decoded in full, as by their own program
-        sums = _sums_of_maps(decoder, latents, masks, form)
+        content = _content(model.decoder, latents, masks, form)
+        of_maps = partial(_sums_of_maps, decoder, masks=masks, form=form)
+        sums = _shared(of_maps, latents, shares, content, BATCH).cpu().numpy()
         return MaskSums(sums, len(latents), 0, np.zeros(len(masks)))
     network = _NetworkSums(model, masks, form)
-    found = network.of(latents, tolerance / abs(decoder.scale), seed)
+    content = _content(model, latents, masks, form)
+    found = network.of(latents, tolerance / abs(decoder.scale), seed, shares, content)
     sums = found.sums
     if model.base is not None:
         sums = sums + _base_sums(model.base, latents, masks, form).cpu().double().numpy()
@@ -107,14 +118,32 @@ def _base_sums(base: LinearBase, z: Tensor, masks: Tensor, form: VolumeForm) -> 
     return sums[0] + z[:, : base.n_basis] @ (sums[1:] - sums[0])
 
 
-def _sums_of_maps(decoder: TrainedVolumes, z: Tensor, masks: Tensor, form: VolumeForm) -> np.ndarray:
+def _content(model: torch.nn.Module, z: Tensor, masks: Tensor, form: VolumeForm) -> str:
+    """Digest what decides the sums: the model's weights, latents, masks, and the form of the maps."""
+    weights = [value.cpu().numpy() for value in model.state_dict().values()]
+    return content_digest(*weights, z.cpu().numpy(), masks.cpu().numpy(), form)
+
+
+def _shared(
+    sums_of: Callable[[Tensor], Tensor], z: Tensor, shares: Shares, content: str, together: int
+) -> Tensor:
+    """Compute the sums (n, U) of latents `z`, each job its share of them, `together` at once."""
+
+    def of_rows(rows: slice) -> tuple[np.ndarray]:
+        return (sums_of(z[rows]).cpu().numpy(),)
+
+    (sums,) = shares.rows("sums", len(z), content, of_rows, together)
+    return torch.as_tensor(sums, device=z.device)
+
+
+def _sums_of_maps(decoder: TrainedVolumes, z: Tensor, masks: Tensor, form: VolumeForm) -> Tensor:
     flat = masks.flatten(1).T
     parts = []
     with track(total=len(z), unit="particles", description="occupancies") as progress:
         for maps in decoder.decode(z, form.box, batch=BATCH, radius=form.radius):
             parts.append(form(maps).flatten(1) @ flat)
             progress.update(len(maps))
-    return torch.cat(parts).cpu().double().numpy()
+    return torch.cat(parts).double()
 
 
 class _NetworkSums:
@@ -128,8 +157,13 @@ class _NetworkSums:
         self.folded: FoldedDecoder = model.folded()
         self.weights = mask_weights(masks, form, model.box)[:, : self.n]
 
-    def of(self, z: Tensor, tolerance: np.ndarray, seed: int) -> MaskSums:
-        """Compute the sums for latents `z`: some from maps decoded in full, the others from few points."""
+    def of(
+        self, z: Tensor, tolerance: np.ndarray, seed: int, shares: Shares = ALL_ROWS, content: str = ""
+    ) -> MaskSums:
+        """Compute the sums for latents `z`: some from maps decoded in full, the others from few points.
+
+        shares, content : divide the other latents among jobs; a digest of what decides their sums
+        """
         rng = np.random.default_rng(seed)
         shuffled = torch.as_tensor(rng.permutation(len(z)), device=z.device)
         everywhere = FixedPoints(self.folded, self.k)
@@ -162,16 +196,30 @@ class _NetworkSums:
                 "the volumes of this network do not change smoothly with the latents: all volumes are "
                 "decoded in full"
             )
-            self._decode(everywhere, z, order[done:], candidates[:0], sums)
+            exact = partial(self._exact, everywhere)
+            sums[order[done:]] = _shared(exact, z[order[done:]], shares, f"{content}, exact", BATCH)
             return MaskSums(sums.cpu().numpy(), len(z), 0, np.zeros(len(self.weights)))
         rest = order[done:]
         if len(rest):
-            at_points = FixedPoints(self.folded, self.k[rule.points])
-            with track(total=len(rest), unit="particles", description="occupancies") as progress:
-                for some in rest.split(POINTS_BATCH):
-                    sums[some] = rule(at_points.values(z[some]))
-                    progress.update(len(some))
+            from_points = partial(self._from_points, rule)
+            sums[rest] = _shared(from_points, z[rest], shares, f"{content}, points", POINTS_BATCH)
         return MaskSums(sums.cpu().numpy(), done + len(check), points, error)
+
+    def _from_points(self, rule: "_Cubature", z: Tensor) -> Tensor:
+        """Compute sums (m, U) from the Fourier values at the rule's points."""
+        at_points, sums = FixedPoints(self.folded, self.k[rule.points]), []
+        with track(total=len(z), unit="particles", description="occupancies") as progress:
+            for some in z.split(POINTS_BATCH):
+                sums.append(rule(at_points.values(some)))
+                progress.update(len(some))
+        return torch.cat(sums)
+
+    def _exact(self, everywhere: FixedPoints, z: Tensor) -> Tensor:
+        """Compute sums (m, U) of maps decoded in full."""
+        sums = torch.zeros(len(z), len(self.weights), dtype=torch.float64, device=z.device)
+        nothing = torch.zeros(0, dtype=torch.int64, device=z.device)
+        self._decode(everywhere, z, torch.arange(len(z), device=z.device), nothing, sums)
+        return sums
 
     def _candidates(self, rng: np.random.Generator) -> Tensor:
         """Draw candidate points (C,), preferring points with large weights in the sums."""

@@ -136,7 +136,19 @@ class LinearKeys(Options):
     )
 
 
-class VolumesKeys(Options):
+class JobsKeys(Options):
+    """Keys of `siren` that the workflow itself reads, and of other stages that several jobs may divide."""
+
+    jobs: int = option(
+        1,
+        "Jobs that divide the longest step of the stage, each on GPUs of its own where GPUs are asked for; a "
+        "last job gathers their results. One that is lost is repeated alone.",
+        ge=1,
+        le=1000,
+    )
+
+
+class VolumesKeys(JobsKeys):
     """Keys of `volumes` that the workflow itself reads."""
 
     count: int = option(
@@ -147,7 +159,7 @@ class VolumesKeys(Options):
     )
 
 
-class MavenKeys(Options):
+class MavenKeys(JobsKeys):
     """Keys of `maven` that the workflow itself reads."""
 
     masks: Annotated[str, FileUnless("siren")] | None = option(
@@ -248,6 +260,7 @@ STAGES = {
         "Structural blocks found without a model.",
         OPTIONS["siren"],
         "rule level mass_kda cnn_weights weights blocks engine plot_format seed",
+        JobsKeys,
     ),
     "maven": Stage(
         "Occupancy of every chain of the model.",

@@ -5,7 +5,13 @@ from typing import Annotated, Literal
 
 from tomohet.options.base import option
 from tomohet.options.kinds import FileUnless, NumberOrText
-from tomohet.options.shared import DeviceOptions, ParticleMapsOptions, PlotOptions, SeedOptions
+from tomohet.options.shared import (
+    DeviceOptions,
+    ParticleMapsOptions,
+    PartsOptions,
+    PlotOptions,
+    SeedOptions,
+)
 
 LEVEL = "level"
 UNITS = "densities and masks of the model's units"
@@ -18,7 +24,7 @@ Level = Annotated[
 ]
 
 
-class SirenOptions(PlotOptions, SeedOptions, DeviceOptions, ParticleMapsOptions):
+class SirenOptions(PlotOptions, SeedOptions, DeviceOptions, ParticleMapsOptions, PartsOptions):
     """Find structural blocks that come and go together in an ensemble of volumes, without a model."""
 
     epilog = "The folder of blocks serves `maven --masks` as it is."
@@ -69,7 +75,7 @@ class SirenOptions(PlotOptions, SeedOptions, DeviceOptions, ParticleMapsOptions)
     )
 
 
-class MavenOptions(PlotOptions, SeedOptions, DeviceOptions, ParticleMapsOptions):
+class MavenOptions(PlotOptions, SeedOptions, DeviceOptions, ParticleMapsOptions, PartsOptions):
     """Measure the occupancy of every unit of a model, or every mask, in every volume and every particle."""
 
     epilog = (

@@ -132,6 +132,23 @@ class DeviceOptions(Options):
     )
 
 
+class PartsOptions(Options):
+    """Several jobs that divide the longest step of a command: `files.shares` says which does what."""
+
+    section = "several jobs for the longest step"
+    part: Part = option(
+        (1, 1),
+        "Do the I-th of N shares of the step alone (1/N to N/N), and write it to the output folder.",
+        metavar="I/N",
+    )
+    parts: tuple[Path, ...] | None = option(
+        None,
+        "Output folders of all shares, written with --part and else the same options; a share that is "
+        "missing is computed.",
+        metavar="DIR",
+    )
+
+
 class SharingOptions(Options):
     """Several processes for one job: `processes.share_of` says which is whose."""
 

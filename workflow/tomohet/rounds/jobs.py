@@ -78,18 +78,27 @@ def _job(round_name: str, log: Path, slurm: Path, idle_s: float, runs: bool) -> 
     state, why = (
         (WAITS if in_use else FAILED, failure)
         if failure
-        else _end_by_slurm(slurm / f"rule_{log.stem}" / round_name)
+        else _end_by_slurm(_folder_of_slurm(slurm, log.stem, round_name))
     )
     if not why:
         state, why = "running" if runs else "stopped", (lines or [""])[-1]
     return Job(round_name, log.stem, state, why, log, idle_s)
 
 
+def _folder_of_slurm(slurm: Path, name: str, round_name: str) -> Path:
+    """Return Slurm's folder of logs of a job; the `name` of one of several is `<rule>.<share>`."""
+    rule, _, share = name.partition(".")
+    return slurm / f"rule_{rule}" / "_".join(filter(None, (round_name, share)))
+
+
 def _failed_before_their_commands(round_name: str, logs: Path, slurm: Path) -> list[Job]:
     """Return jobs of which Slurm has a log with an error, and the command none, as on a node without home."""
     found = []
-    for folder in sorted(slurm.glob(f"rule_*/{round_name}")):
-        rule = folder.relative_to(slurm).parts[0].removeprefix("rule_")
+    of_shares = slurm.glob(f"rule_*_share/{round_name}_*-of-*") if round_name else ()
+    for folder in sorted([*slurm.glob(f"rule_*/{round_name}"), *of_shares]):
+        rule, *round_and_share = folder.relative_to(slurm).parts
+        share = "".join(round_and_share)[len(round_name) :].removeprefix("_")
+        rule = ".".join(filter(None, (rule.removeprefix("rule_"), share)))
         attempts = _by_time(folder)
         line = _failure(last_lines(attempts[-1])) if attempts else ""
         if line and not (logs / f"{rule}.log").exists():

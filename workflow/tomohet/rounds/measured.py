@@ -14,7 +14,7 @@ from tomohet.rounds import layout
 from tomohet.rounds.schema import with_defaults
 from tomohet.rounds.sizes import Sizes, dataset_sizes, round_sizes, sizes_read
 from tomohet.rounds.tree import stage_options
-from tomohet.rounds.work import DATASET, LAST, ROUND, work
+from tomohet.rounds.work import DATASET, LAST, ROUND, jobs_of, work
 
 TABLE = Path(__file__).with_name("rates.yaml")
 SECTIONS = ("prepare", "train", "volumes", "convergence")
@@ -96,7 +96,7 @@ def own_runs(results: Path, benchmarks: Path, device: str, threads: int) -> list
                 kind = _kind(base)
                 for stage in stages:
                     seconds = _seconds(notes / (name or "") / f"{stage}.tsv", stage, base)
-                    if seconds is not None:
+                    if seconds is not None and jobs_of(config, stage, name) == 1:
                         of_stage = sizes_read(stage, name, config, rounds) if name else sizes
                         amount = work(stage, of_stage, options)
                         where = "/".join(filter(None, (notes.name, name)))

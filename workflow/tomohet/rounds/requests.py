@@ -57,16 +57,22 @@ class Request:
 
 
 def request(
-    stage: str, estimate: Estimate | None, most_mem_mb: int | None, most_runtime: int, attempt: int = 1
+    stage: str,
+    estimate: Estimate | None,
+    most_mem_mb: int | None,
+    most_runtime: int,
+    attempt: int = 1,
+    jobs: int = 1,
 ) -> Request:
     """Return the request for an estimate; `LEAST` where there is none.
 
-    The time is the longest of the estimate's range. Memory is added with each attempt; time doubles.
+    The time is the longest of the estimate's range, of one of the `jobs` that divide the stage. Memory is
+    added with each attempt; time doubles.
     """
     mem_mb, runtime = LEAST[stage]
     if estimate is not None:
         mem_mb = _at_least(mem_mb, MEMORY_FACTOR * estimate.host / 1e6, MEMORY_STEP_MB)
-        runtime = _at_least(runtime, estimate.seconds * estimate.factor / 60, TIME_STEP_MIN)
+        runtime = _at_least(runtime, estimate.seconds * estimate.factor / jobs / 60, TIME_STEP_MIN)
     mem_mb, runtime = mem_mb * attempt, runtime * 2 ** (attempt - 1)
     return Request(min(mem_mb, most_mem_mb or mem_mb), min(runtime, most_runtime))
 

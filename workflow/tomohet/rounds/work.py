@@ -10,6 +10,7 @@ from typing import Any
 
 from tomohet.analysis.latent import LANDMARKS
 from tomohet.rounds.sizes import Sizes
+from tomohet.rounds.tree import stage_options
 
 # The share of an image's Fourier points within the optimal dose, averaged over 120 e/A^2 at 10 A.
 WITHIN_DOSE = 0.5
@@ -32,6 +33,7 @@ ON_DEVICE = {
     "compare_classes", "propose",
 }  # fmt: skip
 SHARED_BY_GPUS = {"train_linear", "train_vae", "volumes"}
+SHARED_BY_JOBS = {"volumes", "siren", "maven"}
 
 
 def stages_of_round(config: dict, maven: bool, parent: bool, proposing: bool) -> list[str]:
@@ -53,6 +55,11 @@ def stages_of_round(config: dict, maven: bool, parent: bool, proposing: bool) ->
     if not proposing:
         left_out |= {"propose"}
     return [stage for stage in ROUND if stage not in left_out]
+
+
+def jobs_of(config: dict, stage: str, round_name: str | None) -> int:
+    """Return the number of jobs that divide the longest step of a stage."""
+    return stage_options(config, stage, round_name)["jobs"] if stage in SHARED_BY_JOBS else 1
 
 
 def work(stage: str, sizes: Sizes, options: dict[str, Any]) -> float:

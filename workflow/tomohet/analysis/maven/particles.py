@@ -12,6 +12,7 @@ from tomohet.analysis.maven.units import Units
 from tomohet.analysis.run_folder import RunFolder
 from tomohet.device import device_of
 from tomohet.errors import InputError
+from tomohet.files.shares import ALL_ROWS, Shares
 from tomohet.model.load import load_model
 from tomohet.model.mask_sums import mask_sums
 from tomohet.model.volumes import TrainedVolumes, VolumeForm
@@ -58,11 +59,13 @@ def of_particles(
     solvent: np.ndarray,
     level: float,
     seed: int,
+    shares: Shares = ALL_ROWS,
 ) -> tuple[Measured, dict]:
     """Sum all particles' maps over masks and solvent; return the sums and how they were computed.
 
     measured : sums of the ensemble's volumes, which must be from the same model
     level : amplitude of a present unit; sums are exact to a thousandth of it
+    shares : divide the particles among jobs
 
     Raises InputError when the volumes are from another model, epoch or form.
     """
@@ -72,7 +75,7 @@ def of_particles(
     own = own_sums(units)
     voxels = np.asarray(units.masks.sum(axis=1)).ravel()
     allowed = TOLERANCE * level * np.append(own, (own / voxels).min())
-    found = mask_sums(maps.decoder, maps.z, weights, maps.form, allowed, seed)
+    found = mask_sums(maps.decoder, maps.z, weights, maps.form, allowed, seed, shares)
     worst = float((found.error[:-1] / (level * own)).max())
     log.info(
         "occupancies of %d particles: %d volumes decoded in full%s", len(maps.z), found.decoded,

@@ -15,6 +15,7 @@ from tomohet.analysis.siren.independence import Sampling, equal_sampling
 from tomohet.analysis.siren.pairs import Partners, Voxels, partners_by_phi, partners_by_siren
 from tomohet.analysis.siren.statistics import MOST_VOLUMES
 from tomohet.errors import InputError
+from tomohet.files.shares import ALL_ROWS, Shares
 
 FEWEST_VOLUMES = 30
 LOWEST_OCCUPANCY, HIGHEST_OCCUPANCY = 0.01, 0.99
@@ -60,6 +61,7 @@ class Task:
 
     rule : `phi` (exact test, effect size phi, no limit on occupancy) or `siren` (the published rule)
     engine : `popcount`, `matrix-cpu` or `matrix-cuda`, which give the same blocks
+    shares : the pairs of voxels that this job examines, and those that others have examined
     """
 
     ensemble: Ensemble
@@ -68,6 +70,7 @@ class Task:
     rule: str = "phi"
     seed: int = 0
     engine: str = "popcount"
+    shares: Shares = ALL_ROWS
 
 
 def blocks_of_ensemble(
@@ -78,11 +81,12 @@ def blocks_of_ensemble(
     return blocks_at(levels, Task(ensemble, sampling or equal_sampling(len(ensemble)), noise, rule, seed))
 
 
-def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -> Blocks:
+def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None, name: str = "pairs") -> Blocks:
     """Find blocks of voxels that are on (above `levels` (V,)) and off together.
 
     given : (D, D, D) int64 ids of blocks to start from instead of a search (0: none); these blocks are
         extended and keep their ids
+    name : of the shares of the pairs, where several jobs divide them
 
     Voxels that are on in more than 1 % and less than 99 % of the volumes are tested. With fewer than 30
     volumes pairs carry no information, and the result is empty.
@@ -112,7 +116,7 @@ def blocks_at(levels: np.ndarray, task: Task, given: np.ndarray | None = None) -
     space = Space(tested, grid.shape, task.noise.extents(tested))
     if given is not None:
         return _expanded(_voxels(bits, tested, task), space, given, task)
-    voxels, partners = pair_partners(bits, tested, task)
+    voxels, partners = pair_partners(bits, tested, task, name)
     found = find_blocks(voxels, partners, task.seed, space)
     return _described(voxels, space, found, np.arange(found.max() + 1) + 1, partners, task)
 
@@ -125,12 +129,15 @@ def tested_voxels(levels: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarra
     return bits[tested], tested
 
 
-def pair_partners(bits: np.ndarray, tested: np.ndarray, task: Task) -> tuple[Voxels, Partners]:
-    """Find the voxels' partners by the task's rule; bits (N, W), tested (N,)."""
+def pair_partners(
+    bits: np.ndarray, tested: np.ndarray, task: Task, name: str = "pairs"
+) -> tuple[Voxels, Partners]:
+    """Find the voxels' partners by the task's rule; bits (N, W), tested (N,); `name` as in `blocks_at`."""
     voxels = _voxels(bits, tested, task)
+    how = {"engine": task.engine, "shares": task.shares, "name": name}
     if task.rule == "phi":
-        return voxels, partners_by_phi(voxels, np.random.default_rng(task.seed), engine=task.engine)
-    return voxels, partners_by_siren(voxels, engine=task.engine)
+        return voxels, partners_by_phi(voxels, np.random.default_rng(task.seed), **how)
+    return voxels, partners_by_siren(voxels, **how)
 
 
 def _voxels(bits: np.ndarray, tested: np.ndarray, task: Task) -> Voxels:

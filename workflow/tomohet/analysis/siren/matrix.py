@@ -39,7 +39,7 @@ def count_significant(
 
 
 def best_partners(
-    voxels, rank: np.ndarray, rule, keep: int, device: torch.device
+    voxels, rank: np.ndarray, rule, keep: int, rows: slice, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Find the best partners as `popcount.best_partners` does."""
     kinds, positive = (torch.as_tensor(part, device=device) for part in (rule.kinds, rule.positive))
@@ -48,12 +48,12 @@ def best_partners(
         states.comparable(torch.as_tensor(table, device=device)) for table in (rule.needed, rule.excluded)
     )
     rank, xyz_A = torch.as_tensor(rank, device=device).long(), _positions(voxels, device)
-    total, n = kinds[rank], len(rank)
+    total, first_row = kinds[rank], rows.start
     deviation = torch.sqrt((total * (voxels.volumes - total)).double())
     noise_A = torch.as_tensor(noise_of(voxels), device=device)
-    best = torch.full((n, keep), NOBODY, dtype=torch.int64, device=device)
+    best = torch.full((rows.stop - first_row, keep), NOBODY, dtype=torch.int64, device=device)
     linked, exclusive = 0, torch.zeros((), dtype=torch.int64, device=device)
-    for i, j, common in states.tiles(np.arange(n), "pairs of voxels"):
+    for i, j, common in states.tiles(np.arange(first_row, rows.stop), "pairs of voxels"):
         exclusive += (common <= _of_pairs(excluded, rank, i, j)).sum()
         row, column = torch.nonzero(common >= _of_pairs(needed, rank, i, j), as_tuple=True)
         first, second, n11 = i[row], j[column], common[row, column].long()
@@ -70,9 +70,9 @@ def best_partners(
         linked += len(first)
         covariance = (n11 * voxels.volumes - total[first] * total[second]).double()
         phi = (covariance / (deviation[first] * deviation[second])).float()
-        _keep_best(best, first, _sortable(phi, second))
+        _keep_best(best, first - first_row, _sortable(phi, second))
     phi, index = _unsorted(best)
-    return index.cpu().numpy(), phi.cpu().numpy(), linked // 2, int(exclusive) // 2
+    return index.cpu().numpy(), phi.cpu().numpy(), linked, int(exclusive)
 
 
 def _keep_best(best: torch.Tensor, voxel: torch.Tensor, keys: torch.Tensor) -> None:

@@ -19,6 +19,8 @@ from tomohet.analysis.siren.statistics import (
     significance,
     siren_p_values,
 )
+from tomohet.files.parts import content_digest
+from tomohet.files.shares import ALL_ROWS, Shares
 
 PARTNERS = 30
 PAIRS_FOR_SIGNIFICANCE = 40_000_000
@@ -87,7 +89,12 @@ class Partners:
 
 
 def partners_by_phi(
-    voxels: Voxels, rng: np.random.Generator, keep: int = PARTNERS, engine: str = "popcount"
+    voxels: Voxels,
+    rng: np.random.Generator,
+    keep: int = PARTNERS,
+    engine: str = "popcount",
+    shares: Shares = ALL_ROWS,
+    name: str = "pairs",
 ) -> Partners:
     """Find partners by phi and the exact hypergeometric test.
 
@@ -95,9 +102,11 @@ def partners_by_phi(
     of randomly drawn voxels where there are too many. Where volumes have unequal weights, p-values are those
     of the number of equally weighted volumes that they are worth (the exponent of the tail is proportional to
     the number of volumes).
+
+    shares, name : divide the voxels among jobs; the significance level is found by each of them
     """
     n, volumes = len(voxels.bits), voxels.volumes
-    count_significant, best_partners = _engine(engine)
+    count_significant, _ = _engine(engine)
     kinds, rank = _ranked(voxels.totals)
     worth = (voxels.weighted or volumes) / volumes
     log10_p = p_value_grid(len(kinds))
@@ -114,7 +123,7 @@ def partners_by_phi(
     needed = np.maximum(cutoffs[:, :, chosen], phi_cutoffs(kinds, kinds, volumes, phi)).astype(np.int32)
     excluded = _excluded(kinds, volumes, log10_p[chosen] / worth, phi)
     rule = Rule(kinds, needed, excluded, np.zeros((1, 1)), lifted=False, apart=voxels.noise_A is not None)
-    found = best_partners(voxels, rank, rule, keep)
+    found = _best_partners(voxels, rank, rule, keep, engine, shares, name)
     return Partners(found[0], found[1], pairs, *found[2:], float(10.0 ** -log10_p[chosen]), phi)
 
 
@@ -124,6 +133,8 @@ def partners_by_siren(
     negative: np.ndarray | None = None,
     keep: int = PARTNERS,
     engine: str = "popcount",
+    shares: Shares = ALL_ROWS,
+    name: str = "pairs",
 ) -> Partners:
     """Find partners by SIREn's published rule.
 
@@ -132,9 +143,9 @@ def partners_by_siren(
 
     positive, negative : cut-offs (V + 1, V + 1) by the totals; default: the exact binomial ones at the
         p-values of `siren_p_values`
+    shares, name : divide the voxels among jobs
     """
     n, volumes = len(voxels.bits), voxels.volumes
-    _, best_partners = _engine(engine)
     kinds, rank = _ranked(voxels.totals)
     positive_p, negative_p = siren_p_values(max(1, n * (n - 1) // 2))
     if positive is None or negative is None:
@@ -149,8 +160,25 @@ def partners_by_siren(
     absent = np.minimum(negative, volumes - np.maximum(n_i, n_j)) - volumes + n_i + n_j
     needed = (np.floor(np.maximum(present, absent)) + 1).astype(np.int32)
     rule = Rule(kinds, needed, np.full_like(needed, -1), positive, lifted=True)
-    found = best_partners(voxels, rank, rule, keep)
+    found = _best_partners(voxels, rank, rule, keep, engine, shares, name)
     return Partners(found[0], found[1], n * (n - 1) // 2, *found[2:], positive_p)
+
+
+def _best_partners(
+    voxels: Voxels, rank: np.ndarray, rule: Rule, keep: int, engine: str, shares: Shares, name: str
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Find index and phi (N, K) of all voxels' best partners, and the number of pairs linked and excluded."""
+    _, best_partners = _engine(engine)
+
+    def of_rows(rows: slice) -> tuple[np.ndarray, ...]:
+        index, phi, *counts = best_partners(voxels, rank, rule, keep, rows)
+        return index, phi, np.array([counts])
+
+    tables = (rule.needed, rule.excluded, rule.positive, rule.lifted, rule.apart)
+    content = content_digest(voxels.bits, voxels.xyz_A, voxels.noise_A, *tables, keep)
+    index, phi, counts = shares.rows(name, len(rank), content, of_rows)
+    linked, excluded = (int(both_ways) // 2 for both_ways in counts.sum(axis=0))
+    return index, phi, linked, excluded
 
 
 def engine_of(name: str, device: str) -> str:

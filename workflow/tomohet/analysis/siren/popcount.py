@@ -32,27 +32,30 @@ def count_significant(voxels, rank: np.ndarray, rows: np.ndarray, cutoffs: np.nd
     return sum(counts)
 
 
-def best_partners(voxels, rank: np.ndarray, rule, keep: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Find index (N, K) and phi (N, K) of every voxel's partners of largest phi by a `pairs.Rule`.
+def best_partners(
+    voxels, rank: np.ndarray, rule, keep: int, rows: slice
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Find index (R, K) and phi (R, K) of the partners of largest phi of the voxels `rows`.
 
-    The number of linked and of excluded pairs is returned too.
+    rule : a `pairs.Rule`
+
+    The number of linked and of excluded pairs of these voxels with any other is returned too.
     """
     xyz_A = voxels.xyz_A.astype(np.float64)
     noise_A = noise_of(voxels) if rule.apart else np.full(len(rank), -1.0)
-    n = len(rank)
     # The two tables are interleaved in memory because nearly every pair reads both.
     limits = np.minimum(np.stack([rule.needed, rule.excluded], axis=-1), MOST_VOLUMES + 1).astype(np.int16)
     found = _over_rows(
         lambda part: _best_partners(
             voxels.bits, rank, rule.kinds, voxels.volumes, limits, rule.lifted,
-            rule.positive, xyz_A, noise_A, part.start, part.stop, keep,
+            rule.positive, xyz_A, noise_A, rows.start + part.start, rows.start + part.stop, keep,
         ),
-        n,
-        n,
+        rows.stop - rows.start,
+        len(rank),
         "pairs of voxels",
     )  # fmt: skip
     index, phi, linked, excluded = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return index, phi, int(linked.sum()) // 2, int(excluded.sum()) // 2
+    return index, phi, int(linked.sum()), int(excluded.sum())
 
 
 def noise_of(voxels) -> np.ndarray:
@@ -66,7 +69,7 @@ def noise_of(voxels) -> np.ndarray:
 def _over_rows(work: Callable, rows: int, columns: int, description: str) -> list:
     """Run `work(slice of rows)` for all rows, on as many threads as the process may use; keep the order."""
     size = max(1, PAIRS_PER_CHUNK // max(columns, 1))
-    parts = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    parts = [slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), size)]
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as threads:
         results = threads.map(work, parts)
         return list(track(results, total=len(parts), unit="chunks", description=description))

@@ -1,14 +1,17 @@
 """Dependence of the blocks on the level at which volumes are cut, and blocks found in randomised volumes."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
 from tomohet.analysis.siren.bits import pack, unpack
-from tomohet.analysis.siren.blocks import Blocks, Task, pair_partners, tested_voxels
+from tomohet.analysis.siren.blocks import Blocks, Task, blocks_at, pair_partners, tested_voxels
 from tomohet.analysis.siren.communities import find_blocks
 from tomohet.analysis.siren.extent import NONE, Space
+from tomohet.analysis.siren.levels import Levels
+from tomohet.files.shares import ALL_ROWS, ShareWritten
 
 LEVEL_FACTORS = (0.8, 1.2)
 MOST_VOXELS = 20_000
@@ -28,16 +31,29 @@ def jaccard(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
     return shared.max(axis=1, initial=0)[ids > 0]
 
 
-def level_stability(found: Blocks, search: Callable[[float], Blocks]) -> tuple[np.ndarray, dict]:
+def examine_share(levels: Levels, task: Task) -> None:
+    """Examine this job's share of the pairs at the level and at its multiples, and write each."""
+    for factor in (1.0, *LEVEL_FACTORS):
+        with suppress(ShareWritten):
+            search(levels, task, factor)
+
+
+def search(levels: Levels, task: Task, factor: float = 1.0, given: np.ndarray | None = None) -> Blocks:
+    """Find the blocks at a multiple of the level's height above the solvent; `given` as in `blocks_at`."""
+    height = levels.values if factor == 1 else levels.scaled(factor)
+    return blocks_at(height, task, given, f"pairs_at_{factor}")
+
+
+def level_stability(found: Blocks, blocks_of: Callable[[float], Blocks]) -> tuple[np.ndarray, dict]:
     """Compute the smallest Jaccard index of every block (B,) with those at 0.8 and 1.2 of the level.
 
-    search : returns the blocks at a multiple of the level's height above the solvent
+    blocks_of : returns the blocks at a multiple of the level's height above the solvent (`search`)
 
     A summary is returned too.
     """
     worst, counts = np.ones(len(found.table)), {}
     for factor in LEVEL_FACTORS:
-        other = search(factor)
+        other = blocks_of(factor)
         counts[f"n_blocks_at_{factor}"] = len(other.table)
         by_id = dict(
             zip(np.unique(found.labels[found.labels > 0]), jaccard(found.labels, other.labels), strict=True)
@@ -90,7 +106,8 @@ def blocks_of_randomised(levels: np.ndarray, task: Task) -> dict | None:
         copies=sampling.copies[sampling.rows],
         rows=np.arange(volumes),
     )
-    voxels, partners = pair_partners(surrogate[order], places, replace(task, sampling=drawn, noise=noise))
+    few = replace(task, sampling=drawn, noise=noise, shares=ALL_ROWS)
+    voxels, partners = pair_partners(surrogate[order], places, few)
     labels = find_blocks(voxels, partners, task.seed, Space(places, shape, noise.extents(places)))
     return {
         "n_voxels": len(places),
