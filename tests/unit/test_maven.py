@@ -255,6 +255,20 @@ def test_ward_groups_and_dependencies():
     assert cooccurrence.dependencies(independent, list("abcdef")).empty
 
 
+def test_ward_of_more_rows_than_leaves(monkeypatch):
+    rng = np.random.default_rng(0)
+    truth = rng.permutation(np.repeat([0, 1, 2], [300, 200, 100]))
+    rows = np.array([[0, 0], [1, 0], [1, 1]])[truth] + rng.normal(0, 0.05, (600, 2))
+    whole = clustering.ward(rows)
+    monkeypatch.setattr(clustering, "MOST_LEAVES", 60)
+    tree = clustering.ward(rows)
+    assert tree.links.shape == (59, 4) and len(set(tree.order)) == 60
+    assert (np.diff(tree.groups[tree.order]) >= 0).all()
+    for found in (whole, tree):
+        assert {len(set(found.groups[truth == kind])) for kind in range(3)} == {1} and found.groups.max() == 3
+    assert clustering.ward(rows, 5).groups.max() == 5
+
+
 def test_ward_of_few_rows_and_of_many_groups():
     two = clustering.ward(np.array([[0.0], [3.0]]))
     assert two.links.shape == (1, 4) and two.links[0, 2] == 3 and two.groups.max() == 1

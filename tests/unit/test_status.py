@@ -137,6 +137,15 @@ def test_what_releases_a_job_that_slurm_holds_is_told(tmp_path, monkeypatch, lin
     assert found == (f"{hint}: scontrol release 7" if hint else "")
 
 
+def test_one_of_several_jobs_of_a_stage_is_told_by_its_share(tmp_path):
+    job(tmp_path, "all/maven_share.1-of-2", "epoch\n")
+    folder = tmp_path / "logs" / "slurm" / "rule_maven_share" / "all_1-of-2"
+    folder.mkdir(parents=True)
+    (folder / "7.log").write_text("slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch.\n")
+    (state, line) = found(tmp_path, runs=True)["all/maven_share.1-of-2"]
+    assert state == "failed" and "oom_kill" in line
+
+
 def test_what_slurm_says_of_the_latest_attempt_is_why_a_job_failed(tmp_path):
     job(tmp_path, "all/train_vae", "epoch 3\n")
     folder = tmp_path / "logs" / "slurm" / "rule_train_vae" / "all"
@@ -150,14 +159,20 @@ def test_what_slurm_says_of_the_latest_attempt_is_why_a_job_failed(tmp_path):
     assert found(tmp_path, runs=True) == {"all/train_vae": ("running", "epoch 3")}
 
 
-@pytest.mark.parametrize("name", ["", "all"])
-def test_a_job_that_failed_before_its_command_is_told(tmp_path, name):
-    folder = tmp_path / "logs" / "slurm" / "rule_prepare" / name
+@pytest.mark.parametrize(
+    ("key", "slurm"),
+    [
+        ("prepare", "rule_prepare"),
+        ("all/siren", "rule_siren/all"),
+        ("all/siren_share.2-of-3", "rule_siren_share/all_2-of-3"),
+    ],
+)
+def test_a_job_that_failed_before_its_command_is_told(tmp_path, key, slurm):
+    folder = tmp_path / "logs" / "slurm" / slurm
     folder.mkdir(parents=True)
     (folder / "8.log").write_text(
         "Traceback (most recent call last):\n  x\nNotADirectoryError: '/dev/null/home'\n"
     )
-    key = "/".join(filter(None, (name, "prepare")))
     assert found(tmp_path, runs=True) == {key: ("failed", "NotADirectoryError: '/dev/null/home'")}
     job(tmp_path, key, "begins\n", note_after_s=1)
     assert found(tmp_path, runs=True) == {}

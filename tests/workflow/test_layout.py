@@ -17,7 +17,8 @@ UNDECLARED = {"{round}/train_vae/summary.json"}
 def named(text: str) -> set[str]:
     """Paths of the results tree in a text of rules; a function's f-strings say {{round}} or {parent}."""
     paths = re.findall(r'"<results>/([^"]*)"', text)
-    return {path.replace("{{", "{").replace("}}", "}").replace("{parent}", "{round}") for path in paths}
+    paths = {path.replace("{{", "{").replace("}}", "}").replace("{parent}", "{round}") for path in paths}
+    return {path for path in paths if ".shares/" not in path}  # gone when several jobs' work is gathered
 
 
 def outputs() -> tuple[set[str], set[str]]:

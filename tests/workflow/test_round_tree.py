@@ -251,6 +251,17 @@ def test_gpus_are_asked_for_by_what_gains_from_them(tmp_path):
     assert "gpu=" not in snakemake(tmp_path, CONFIG, "-n")
 
 
+def test_several_jobs_divide_a_stage_where_it_is_asked_for(tmp_path):
+    rounds = CONFIG["rounds"] | {"bound": CONFIG["rounds"]["bound"] | {"maven": {"jobs": 4}}}
+    output = snakemake(tmp_path, CONFIG | {"volumes": {"jobs": 3}, "rounds": rounds, "gpus": 1}, "-n")
+    shares = re.findall(r"rule (\w+_share):.*?wildcards: round=(\w+), share=(\S+)", output, re.DOTALL)
+    expected = {("volumes_share", name, f"{n}-of-3") for name in rounds for n in (1, 2, 3)}
+    assert set(shares) == expected | {("maven_share", "bound", f"{n}-of-4") for n in (1, 2, 3, 4)}
+    for block in re.split(r"\n(?=(?:local)?rule )", output):
+        if re.match(r"rule (\w+_share):", block):
+            assert "gpu=1" in block
+
+
 def test_wrong_configuration_stops_before_anything_runs(tmp_path):
     output = snakemake(tmp_path, CONFIG | {"trian": {}, "train": {"lr": "1e-3"}}, "-n", ok=False)
     assert "2 mistakes" in output

@@ -1,7 +1,8 @@
 """The results tree: which folder a stage writes, and the names of its files that others read.
 
 Folders of dataset stages lie in `results/<dataset>/`, those of round stages in `results/<dataset>/<round>/`.
-The rules declare the same names (`tests/workflow/test_layout.py`).
+The rules declare the same names (`tests/workflow/test_layout.py`). `<stage>.shares` beside a stage's folder
+holds what several jobs have computed, until it is gathered.
 """
 
 from dataclasses import dataclass

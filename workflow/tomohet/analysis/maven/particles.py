@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tomohet.analysis.ensemble import Ensemble
+from tomohet.analysis.maven.clustering import nearest_group
 from tomohet.analysis.maven.occupancy import Measured, own_sums
 from tomohet.analysis.maven.units import Units
 from tomohet.analysis.run_folder import RunFolder
@@ -141,8 +142,4 @@ def nearest_class(occupancies: np.ndarray, of_volumes: np.ndarray, classes: np.n
     of_volumes : (V, U) occupancies of the volumes that were classified
     classes : (V,) from 1
     """
-    kinds = np.unique(classes)
-    volumes, particles = np.clip(of_volumes, 0, 1), np.clip(occupancies, 0, 1)
-    centres = np.stack([volumes[classes == kind].mean(axis=0) for kind in kinds])
-    squared = (centres**2).sum(axis=1) - 2 * particles @ centres.T
-    return kinds[squared.argmin(axis=1)]
+    return nearest_group(np.clip(occupancies, 0, 1), np.clip(of_volumes, 0, 1), classes)

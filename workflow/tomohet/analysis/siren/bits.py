@@ -55,14 +55,17 @@ def repeat(bits: np.ndarray, copies: np.ndarray) -> np.ndarray:
 
 
 def binarise(ensemble: Ensemble, levels: np.ndarray) -> np.ndarray:
-    """Mark the voxels of each volume that exceed the volume's level: words (D^3, W) uint64."""
+    """Mark the voxels of each volume that exceed the volume's level.
+
+    Returns a view of shape (D^3, W) uint64: the words of neighbouring voxels lie side by side.
+    """
     words = -(-len(ensemble) // WORD)
     bits = np.zeros((words, ensemble.grid.box**3), dtype=np.uint64)
     for rows, volumes in ensemble.batches("binarise"):
         for number, volume in enumerate(volumes, start=rows.start):
             on = volume.reshape(-1) > levels[number]
             bits[number // WORD] |= on.astype(np.uint64) << np.uint64(number % WORD)
-    return np.ascontiguousarray(bits.T)
+    return bits.T
 
 
 def totals(bits: np.ndarray) -> np.ndarray:

@@ -126,7 +126,7 @@ def tested_voxels(levels: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarra
     bits = binarise(task.ensemble, levels)
     count, volumes = totals(bits), len(task.ensemble)
     tested = np.flatnonzero((count > LOWEST_OCCUPANCY * volumes) & (count < HIGHEST_OCCUPANCY * volumes))
-    return bits[tested], tested
+    return np.ascontiguousarray(bits[tested]), tested
 
 
 def pair_partners(
