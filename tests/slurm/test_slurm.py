@@ -73,10 +73,18 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 def test_a_round_of_the_demo_runs_on_slurm_as_the_readme_says(checkout, home):
     path = checkout / "config" / "config.yaml"
     demo = yaml.safe_load(path.read_text())
-    fewer = {"simulate": demo["simulate"] | {"n_particles": 100}, "volumes": demo["volumes"] | {"count": 50}}
+    fewer = {
+        "simulate": demo["simulate"] | {"n_particles": 100},
+        "volumes": {"count": 50, "jobs": 2},  # on both nodes
+        "siren": {"jobs": 2},
+        "maven": {"jobs": 2},
+    }
     path.write_text(yaml.safe_dump(demo | fewer | {"rounds": {"all": {}}}))
     run(["snakemake", "--profile", "slurm"], checkout, home)
     assert (checkout / "results/demo/report.html").stat().st_size > 100_000
+    shares = {path.name for path in (checkout / "logs/demo/all").glob("*_share.*.log")}
+    assert shares == {f"{name}_share.{n}-of-2.log" for name in ("volumes", "siren", "maven") for n in (1, 2)}
+    assert "computed here" not in (checkout / "logs/demo/all/siren.log").read_text()
     assert "Nothing to be done" in run(["snakemake", "--profile", "slurm"], checkout, home)
 
 
