@@ -50,6 +50,7 @@ def test_every_job_of_the_workflow_has_its_work():
     named = {
         name for path in RULES.glob("*.smk") for name in re.findall(r"^rule (\w+):", path.read_text(), re.M)
     }
+    named = {name.removesuffix("_share").removesuffix("_chosen") for name in named}  # of several jobs
     assert named - {"write_config"} == {*DATASET, *ROUND, *LAST} == set(WORK)
 
 
@@ -161,6 +162,11 @@ def test_own_runs_come_before_the_table_and_this_dataset_before_others(tmp_path)
     assert found["all", "siren"].measured == "AMD EPYC, the demo"
     longer = estimated(config_of(train={"epochs": 8}), EPYC, known)
     assert longer["all", "train_vae"].seconds == pytest.approx(START_S + 2 * (100 - START_S))
+
+
+def test_a_stage_of_several_jobs_is_no_measurement_of_the_whole(tmp_path):
+    finished_run(tmp_path, "mine", {"siren": 30.0, "maven": 40.0}, siren={"jobs": 3})
+    assert [(one.stage, one.seconds) for one in own(tmp_path)] == [("maven", 40.0)]
 
 
 def test_an_interrupted_training_counts_all_of_its_epochs(tmp_path):

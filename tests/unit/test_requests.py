@@ -185,6 +185,7 @@ def test_requests_grow_with_the_attempt_and_end_at_what_is_allowed():
     first = request("states", one, None, 10**6)
     assert first.mem_mb >= MEMORY_FACTOR * one.host / 1e6
     assert first.runtime * 60 >= one.seconds * one.factor
+    assert request("states", one, None, 10**6, jobs=4).runtime < first.runtime / 3
     second, third = (request("states", one, None, 10**6, attempt) for attempt in (2, 3))
     assert (second.mem_mb, third.mem_mb) == (2 * first.mem_mb, 3 * first.mem_mb)
     assert (second.runtime, third.runtime) == (2 * first.runtime, 4 * first.runtime)
