@@ -20,7 +20,7 @@ from tomohet.answers import stated
 from tomohet.errors import InputError
 from tomohet.files.atomic import write_csv, write_json
 from tomohet.files.leftovers import replacing
-from tomohet.files.shares import ShareWritten, shares_of
+from tomohet.files.shares import WHOLE, ShareWritten, shares_of
 from tomohet.options import MavenOptions
 from tomohet.physics.molmap import read_model
 from tomohet.rounds.layout import MAVEN
@@ -47,6 +47,8 @@ def measure(options: MavenOptions) -> dict:
         raise InputError(f"--classes {options.classes}: expected 1 to {len(ensemble)}, the number of volumes")
     if options.binarise is not None and options.workdir is not None:
         raise InputError("--binarise: voxels can be counted in volumes only; omit --workdir")
+    if options.part != WHOLE and options.workdir is None:
+        raise InputError("--part divides the particles among jobs: give their model by --workdir")
     mean = ensemble.mean()
     found, model = draw_or_read_units(options, ensemble, mean)
     names = list(found.table.unit)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def shares_of(part: tuple[int, int], folder: Path, written: tuple[Path, ...] | N
 
 
 def _write(path: Path, rows: slice, content: str, values: Values) -> None:
-    arrays = {f"values_{number}": array for number, array in enumerate(values)}
+    arrays: dict[str, Any] = {f"values_{number}": array for number, array in enumerate(values)}
     with sealed(path), atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, rows=[rows.start, rows.stop], content=content, **arrays)
 
