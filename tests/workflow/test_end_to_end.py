@@ -92,7 +92,7 @@ def test_a_fresh_run_by_several_jobs_chooses_the_same_particles_bit_by_bit(done,
     config = tmp_path / "config.yaml"
     jobs = {"volumes": TINY["volumes"] | {"jobs": 2}, "siren": {"jobs": 2}}
     config.write_text(yaml.safe_dump(TINY | jobs))
-    snakemake(tmp_path, config, "results/tiny/all/siren.shares/1-of-2", "--notemp")
+    snakemake(tmp_path, config, "results/tiny/all/siren.shares/1-of-2")
     said = snakemake(tmp_path, config, *(f"results/tiny/{file}" for file in CHOSEN))
     assert re.search(r"^siren_share +1$", said, re.MULTILINE)
     log = (tmp_path / "logs" / "tiny" / "all" / "siren.log").read_text()
