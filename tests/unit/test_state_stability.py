@@ -1,5 +1,7 @@
 """How sure the number of states is: bootstraps and halves of simulated likelihoods with known states."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,18 @@ def test_clear_states_have_a_narrow_range_and_halves_that_agree():
     assert (found.agreement > 0.95).all()
     assert found.sentence.startswith("3 states; states found in either half")
     assert found.sure == "3 in 90 % of bootstraps"
+
+
+def test_the_range_holds_nine_tenths_of_the_bootstraps_and_the_number():
+    numbers = np.array([1, *[3] * 9, *[4] * 9, 6])
+    found = StateStability(3, numbers, np.ones(3), 12, 0.99)
+    assert found.range == (3, 4) and found.sure == "3 to 4 in 90 % of bootstraps"
+    assert replace(found, number=5).range == (3, 5) and replace(found, number=2).range == (2, 4)
+    assert not found.lower_bound and replace(found, most=3).sure == "3 or more in 90 % of bootstraps"
+    assert "the most that were tried" in replace(found, most=3).sentence
+    one = StateStability(1, np.ones(20, int), np.ones(3), 12, 0.5)
+    assert not one.doubtful and one.sentence == "1 state" and one.sure == "1 in 90 % of bootstraps"
+    assert replace(found, certainty=0.5).doubtful
 
 
 def test_faint_states_have_a_wide_range():
