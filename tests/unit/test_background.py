@@ -203,7 +203,7 @@ def test_a_common_value_of_whole_numbers_is_no_padding():
 
 
 def test_a_sector_needs_a_tenth_of_its_pixels():
-    """With exactly a tenth it has its own mean, with fewer the image's, without any the mean of all values."""
+    """With exactly a tenth it has its own mean, with fewer the image's; without any, all values count."""
     n = 20
     assert LEAST_READ * n == 2
     values = torch.arange(3.0 * n).reshape(1, n, 3).square()

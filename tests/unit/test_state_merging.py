@@ -109,7 +109,7 @@ def choice_of(states, spread, linear, distance=(np.inf, 9.0, 2.0)):
 
 def test_the_advantage_is_over_the_better_continuum():
     rng = np.random.default_rng(0)
-    states, spread, linear = rng.normal(size=(3, 40, 3)) + [[[0, 9, 5]], [[9, 1, 9]], [[2, 3, 1]]]
+    states, spread, linear = rng.normal([[[0, 9, 5]], [[9, 1, 9]], [[2, 3, 1]]], size=(3, 40, 3))
     found = choice_of(states, spread, linear)
     assert found.n_states == 2
     gain = states[:, 1] - linear[:, 1]
@@ -117,7 +117,7 @@ def test_the_advantage_is_over_the_better_continuum():
     assert found.error == pytest.approx(np.sqrt(40 * gain.var(ddof=1))) == standard_error(gain)
     assert found.verdict == "discrete"
     assert f"(by {gain.sum():.0f} ± {found.error:.0f} nats)" in found.sentence
-    slow = choice_of(states, spread + [0, 4, 0], linear)  # the states, spread out
+    slow = choice_of(states, np.add(spread, [0, 4, 0]), linear)  # the states, spread out
     assert slow.advantage == pytest.approx((states[:, 1] - spread[:, 1] - 4).sum())
     better = choice_of(states - 9, spread, linear)
     assert better.verdict == "continuous"

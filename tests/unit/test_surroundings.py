@@ -1,6 +1,7 @@
 """What surrounds particles: whether it is seen, and that it is not taken for structure."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_the_excess_is_that_of_a_loop_over_pairs_of_images(copied):
         z = covariance @ (2 * np.einsum("mnj,mn->j", own.conj(), e).real)
         second = np.outer(z, z) + covariance
         by_angle = rows[np.argsort(tilt[rows])]
-        for i, j in zip(by_angle[:-1], by_angle[1:], strict=True):
+        for i, j in pairwise(by_angle):
             apart = np.linalg.norm(k @ (rotation[i] - rotation[j])[:2], axis=1)
             for n in np.flatnonzero(apart < SAME_PX):
                 expected = weight[i, n] * weight[j, n] * slices[i, n].conj() @ second @ slices[j, n]
