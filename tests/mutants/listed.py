@@ -21,6 +21,7 @@ TESTS = {
     ],
     "analysis/maven/occupancy.py": ["test_maven_amplitudes.py"],
     "analysis/maven/particles.py": [
+        "test_maven_particles.py::test_the_reported_error_is_that_of_the_worst_unit",
         "test_maven_particles.py::test_volumes_beyond_the_listed_latents_are_refused",
     ],
     "analysis/maven/units.py": [
@@ -136,6 +137,7 @@ TESTS = {
     "reconstruction/reproducible_difference.py": ["test_support.py"],
     "reconstruction/subset_maps.py": [
         "test_support.py::test_differences_are_in_standard_deviations_of_their_noise",
+        "test_support.py::test_where_there_is_no_noise_differences_are_finite",
         "test_support.py::test_maps_are_as_large_as_their_sums_fit_in_memory",
         "test_support.py::test_the_difference_lies_where_the_block_is",
         "test_support.py::test_several_subsets_give_the_maps_that_each_gives_alone",
@@ -173,6 +175,29 @@ TESTS = {
 # went unnoticed; their tests were written for them.
 FOUND_TO_SURVIVE = [
     Mutant("analysis/maven/occupancy.py", "initial=-np.inf) > 0", "initial=-np.inf) >= 0"),
+    Mutant("physics/background.py", "hypot(x, y) >= INNER", "hypot(x, y) > INNER"),
+    Mutant("physics/background.py", "(values * read).sum(1)", "values.sum(1)"),
+    Mutant("physics/background.py", "count >= LEAST_READ", "count > LEAST_READ"),
+    Mutant("physics/background.py", " / count.sum(1, keepdim=True)", ""),
+    Mutant("physics/insertion.py", "share * values[point, channel]", "share"),
+    Mutant("physics/shells.py", "np.arange(len(curve)) - 0.5", "np.arange(len(curve)) + 0.5"),
+    Mutant("physics/dose.py", "(voltage - 300).abs()", "(voltage + 300).abs()"),
+    Mutant("physics/geometry.py", "np.stack(row, axis=-1)", "np.stack(row, axis=1)"),
+    Mutant("physics/imaging.py", "radius_cpp * 2 * len", "radius_cpp * len"),
+    Mutant("physics/imaging.py", "below + 1]", "below - 1]"),
+    Mutant("physics/masks.py", "np.minimum(_distance(core)", "np.maximum(_distance(core)"),
+    Mutant("physics/masks.py", "else dilate_A / pixel_size_A", "else dilate_A"),
+    Mutant("physics/masks.py", "0.1 * sizes.max()", "0.1 * sizes.min()"),
+    Mutant("physics/fourier_grids.py", "maps.shape[-1]\n    beyond", "maps.shape[1]\n    beyond"),
+    Mutant("physics/hartley.py", "return (transform.real - trans", "return (transform.real + trans"),
+    Mutant("physics/hartley.py", "axes = (-3,", "axes = (3,"),
+    Mutant("physics/hartley.py", "hartley.shape[-1] **", "hartley.shape[1] **"),
+    Mutant("physics/molmap.py", "resolution_A / (np.pi * np.sqrt(2.0))", "resolution_A / np.pi"),
+    Mutant("physics/molmap.py", "np.ptp(xyz_A, axis=0).max()", "np.ptp(xyz_A, axis=0).min()"),
+    Mutant("physics/docking.py", "axis=1)[:, ::-1])", "axis=1)[:, ::1])"),
+    Mutant("physics/docking.py", "left_jacobian(parameters[3:] / radius)", "left_jacobian(parameters[3:])"),
+    Mutant("reconstruction/subset_maps.py", "1e-12 * variance.max()", "1e-12 * variance.min()"),
+    Mutant("analysis/maven/particles.py", "found.error[:-1]", "found.error[:1]"),
     Mutant("analysis/maven/calibration.py", "> 0.5 * level\n    dev", "> 0.5\n    dev"),
     Mutant("analysis/maven/calibration.py", "width / np.sqrt(share_low * len(column))", "width"),
     Mutant("analysis/maven/particles.py", "numbers.max() >= len(z)", "numbers.max() > len(z)"),
@@ -434,6 +459,16 @@ MUTANTS = [*FOUND_TO_SURVIVE, *FURTHER, *CONVERGENCE]
 
 # Changes that `generated.py` makes and no test can notice, because the results are the same; each says why.
 EQUIVALENT = [
+    # Points are (n, 2) or (p, 3), and coefficients (m, 5): their last axis is the second.
+    Mutant("physics/backprojection.py", ".unbind(-1)\n    #", ".unbind(1)\n    #"),
+    Mutant("physics/backprojection.py", ".unbind(-1)\n    l", ".unbind(1)\n    l"),
+    Mutant("physics/resampling.py", "ind(-1)\n ", "ind(1)\n "),
+    Mutant("physics/ctf.py", "ind(-1)\n ", "ind(1)\n "),
+    Mutant("physics/ctf.py", "dim=-1,\n ", "dim=1,\n "),
+    # The last two shells, in the corners of boxes of at least 6, hold no slices: nothing is divided there.
+    Mutant("physics/backprojection.py", "x()) + 1\n  ", "x()) - 1\n  "),
+    # irfftn cuts what lies beyond the new box.
+    Mutant("physics/fourier_grids.py", "(box - smal", "(box + smal"),
     # Images are square, (n, D, D): their second and their last axis are as long.
     Mutant("physics/resampling.py", "s.shape[-1], box ", "s.shape[1], box "),
     # Kernels (S, S, 2D, 2D, D+1) act on cubic maps (S, D, D, D): axes 1 and -1, and 2 and -2, are as long or
@@ -458,6 +493,9 @@ EQUIVALENT = [
     Mutant("analysis/maven/analysis.py", "rved > cali", "rved >= cali"),
     Mutant("analysis/maven/calibration.py", "lace < 2 / ", "lace <= 2 / "),
     # Differences that lie exactly on their limit, or two fits that are exactly as good.
+    Mutant("linear/search.py", "yond > SURR", "yond >= SURR"),
+    Mutant("linear/surroundings.py", "(-1) < SAME", "(-1) <= SAME"),
+    Mutant("reconstruction/subset_maps.py", ".5]) > HIGH", ".5]) >= HIGH"),
     Mutant("analysis/maven/particles.py", "ax() <= OTHE", "ax() < OTHE"),
     Mutant("analysis/maven/particles.py", "e_A) > 1e-3", "e_A) >= 1e-3"),
     Mutant("analysis/maven/alignment.py", "hest < max(", "hest <= max("),
@@ -469,6 +507,8 @@ EQUIVALENT = [
     Mutant("analysis/maven/assembly.py", "dth=max(4.0", "dth=min(4.0"),
     Mutant("analysis/maven/assembly.py", "ght=max(2.4", "ght=min(2.4"),
     Mutant("analysis/maven/assembly.py", "xis=0)\n  ", "xis=1)\n  "),
+    # As many latents as wanted: no random ones are added.
+    Mutant("linear/held_out.py", "e[1] < k:  ", "e[1] <= k:  "),
     # More bands sample the same curve at more frequencies.
     Mutant("reconstruction/local_resolution.py", "st, min(BAN", "st, max(BAN"),
     # The other turn of the golden angle: the mirror image of the directions, as evenly spread.

@@ -277,6 +277,18 @@ def test_differences_are_in_standard_deviations_of_their_noise(monkeypatch, reso
     assert found.most == np.abs(inside).max() and found.share_high == np.mean(np.abs(inside) > HIGH_SIGMA)
 
 
+def test_where_there_is_no_noise_differences_are_finite(monkeypatch):
+    """Far from the noise the averaged variance is 0, or less by rounding."""
+    half = np.ones((24, 24, 24), np.float32)
+    other = half.copy()
+    other[0, 0, 0] = 2
+    monkeypatch.setattr("tomohet.reconstruction.subset_maps._map", lambda one: one.sums)
+    monkeypatch.setattr("tomohet.reconstruction.subset_maps.resolution_at", lambda *_: 2.0)
+    total = [Accumulator(24, half + 1), Accumulator(24, other + 1)]
+    found = _difference([Accumulator(24, half), Accumulator(24, 3 * other)], total, sphere_mask(24), 2.0)
+    assert np.isfinite(found.sigma).all()
+
+
 def test_maps_of_many_subsets_are_cropped(of_four, monkeypatch):
     assert map_box(64, 4) == 64 and map_box(256, 4) < 170 and map_box(256, 24) % 2 == 0
     store = of_four
