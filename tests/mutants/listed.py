@@ -197,6 +197,7 @@ FOUND_TO_SURVIVE = [
     Mutant("physics/docking.py", "axis=1)[:, ::-1])", "axis=1)[:, ::1])"),
     Mutant("physics/docking.py", "left_jacobian(parameters[3:] / radius)", "left_jacobian(parameters[3:])"),
     Mutant("reconstruction/subset_maps.py", "1e-12 * variance.max()", "1e-12 * variance.min()"),
+    Mutant("linear/latent_states.py", "solve(precision + identity", "solve(precision - identity"),
     Mutant("analysis/maven/particles.py", "found.error[:-1]", "found.error[:1]"),
     Mutant("analysis/maven/calibration.py", "> 0.5 * level\n    dev", "> 0.5\n    dev"),
     Mutant("analysis/maven/calibration.py", "width / np.sqrt(share_low * len(column))", "width"),
@@ -494,6 +495,7 @@ EQUIVALENT = [
     Mutant("analysis/maven/calibration.py", "lace < 2 / ", "lace <= 2 / "),
     # Differences that lie exactly on their limit, or two fits that are exactly as good.
     Mutant("linear/search.py", "yond > SURR", "yond >= SURR"),
+    Mutant("linear/state_choice.py", "age) < STAT", "age) <= STAT"),
     Mutant("linear/surroundings.py", "(-1) < SAME", "(-1) <= SAME"),
     Mutant("reconstruction/subset_maps.py", ".5]) > HIGH", ".5]) >= HIGH"),
     Mutant("analysis/maven/particles.py", "ax() <= OTHE", "ax() < OTHE"),

@@ -67,13 +67,13 @@ def test_left_jacobian_is_the_derivative_of_a_rotation():
 
 
 def test_the_best_shift_is_where_the_model_lies(atoms):
-    """Atoms that were moved away are put back, along each axis."""
-    away_A = np.array([12.0, -30.0, 18.0])
-    pair = model_match.compare(
-        positions(atoms) + away_A, atoms.Z.to_numpy(), drawn(atoms), PIXEL, (0, 0, 0), binned=True
-    )
+    """In a map of atoms that were moved away, farther along some axes than along others."""
+    away_A = np.array([24.0, -12.0, -18.0])
+    x, y, z = (positions(atoms) + away_A).T
+    there = drawn(atoms.assign(x_A=x, y_A=y, z_A=z))
+    pair = model_match.compare(positions(atoms), atoms.Z.to_numpy(), there, PIXEL, (0, 0, 0), binned=True)
     places_A, peaks = docking.best_shifts(pair, np.stack([np.eye(3), np.diag([1.0, -1, -1])]))
-    assert np.abs(places_A[0] - (pair.centre_A - away_A)).max() <= PIXEL / 2 + 0.5
+    assert np.abs(places_A[0] - (pair.centre_A + away_A)).max() <= PIXEL / 2 + 0.5
     assert peaks[0] > 2 * peaks[1]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest, norm
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from tomohet.linear.latent_states import STARTS, LatentStates, fit_latent_states, k_means_states
@@ -181,7 +182,12 @@ def test_points_of_states_are_where_em_leaves_them():
 
 def test_the_likeliest_of_several_starts_is_taken(monkeypatch):
     split = seen(nested(60)[0])
-    values = []
+    values, clustered = [], []
+
+    class Recorded(KMeans):
+        def fit_predict(self, latents):
+            clustered.append((latents, self.random_state))
+            return super().fit_predict(latents)
 
     def recorded(*arguments):
         found = fit_latent_states(*arguments)
@@ -189,7 +195,10 @@ def test_the_likeliest_of_several_starts_is_taken(monkeypatch):
         return found
 
     monkeypatch.setattr("tomohet.linear.latent_states.fit_latent_states", recorded)
-    found = k_means_states(split.a, split.b, 6)
+    monkeypatch.setattr("tomohet.linear.latent_states.KMeans", Recorded)
+    found = k_means_states(split.a, split.b, 6, seed=5)
+    assert [seed for _, seed in clustered] == list(range(5, 5 + STARTS))
+    np.testing.assert_allclose(clustered[0][0], split.used, rtol=1e-3, atol=1e-4)
     assert len(values) == STARTS and found.value == max(values) > min(values)
 
 
