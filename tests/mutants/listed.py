@@ -198,6 +198,11 @@ FOUND_TO_SURVIVE = [
     Mutant("physics/docking.py", "left_jacobian(parameters[3:] / radius)", "left_jacobian(parameters[3:])"),
     Mutant("reconstruction/subset_maps.py", "1e-12 * variance.max()", "1e-12 * variance.min()"),
     Mutant("linear/latent_states.py", "solve(precision + identity", "solve(precision - identity"),
+    Mutant("linear/search.py", "max(self.zdim or 1,", "min(self.zdim or 1,"),
+    Mutant("linear/search.py", "meaning, 100 * one.share", "meaning, 100"),
+    Mutant("linear/explained.py", "slice(None, None, -(-len", "slice(None, None, (-len"),
+    Mutant("linear/explained.py", "1e-6 * np.sqrt(n)]", "1e-6]"),
+    Mutant("linear/state_stability.py", "argmax(1)", "argmin(1)"),
     Mutant("analysis/maven/particles.py", "found.error[:-1]", "found.error[:1]"),
     Mutant("analysis/maven/calibration.py", "> 0.5 * level\n    dev", "> 0.5\n    dev"),
     Mutant("analysis/maven/calibration.py", "width / np.sqrt(share_low * len(column))", "width"),
@@ -496,6 +501,13 @@ EQUIVALENT = [
     # Differences that lie exactly on their limit, or two fits that are exactly as good.
     Mutant("linear/search.py", "yond > SURR", "yond >= SURR"),
     Mutant("linear/state_choice.py", "age) < STAT", "age) <= STAT"),
+    Mutant("linear/held_out.py", "alue < FOUN", "alue <= FOUN"),
+    Mutant("linear/held_out.py", "lues < DIRE", "lues <= DIRE"),
+    Mutant("linear/explained.py", "e[1] > EXPL", "e[1] >= EXPL"),
+    Mutant("linear/explained.py", "ined < EXPL", "ined <= EXPL"),
+    Mutant("linear/explained.py", "s=0) > 1e-6", "s=0) >= 1e-6"),
+    Mutant("linear/search.py", "[0]) < LINE", "[0]) <= LINE"),
+    Mutant("linear/state_stability.py", "inty < CERT", "inty <= CERT"),
     Mutant("linear/surroundings.py", "(-1) < SAME", "(-1) <= SAME"),
     Mutant("reconstruction/subset_maps.py", ".5]) > HIGH", ".5]) >= HIGH"),
     Mutant("analysis/maven/particles.py", "ax() <= OTHE", "ax() < OTHE"),
@@ -509,6 +521,14 @@ EQUIVALENT = [
     Mutant("analysis/maven/assembly.py", "dth=max(4.0", "dth=min(4.0"),
     Mutant("analysis/maven/assembly.py", "ght=max(2.4", "ght=min(2.4"),
     Mutant("analysis/maven/assembly.py", "xis=0)\n  ", "xis=1)\n  "),
+    # Of n images, 2 n / 3 is never a whole number and a half: no image lies exactly on this limit.
+    Mutant("linear/surroundings.py", "hare < USED", "hare <= USED"),
+    Mutant("linear/surroundings.py", "hare >= USED", "hare > USED"),
+    # A store of fewer than two images.
+    Mutant("linear/held_out.py", "ial=-1) +", "ial=1) +"),
+    # Ranks of another scale span the same functions, and latents have a variance of about 1.
+    Mutant("linear/explained.py", "s=1) / n\n   ", "s=1)\n   "),
+    Mutant("linear/explained.py", "e-12 * all_of_it)\n  ", "e-12)\n  "),
     # As many latents as wanted: no random ones are added.
     Mutant("linear/held_out.py", "e[1] < k:  ", "e[1] <= k:  "),
     # More bands sample the same curve at more frequencies.

@@ -135,8 +135,8 @@ def test_many_conditions_and_latents_need_a_smaller_p_value(monkeypatch):
 
 
 def test_large_sets_are_thinned_evenly(monkeypatch):
-    table = conditions(250)
-    latents = np.random.default_rng(0).normal(size=(250, 2)) + table[["defocus_A"]].to_numpy() / 2000
+    table = conditions(251)
+    latents = np.random.default_rng(0).normal(size=(251, 2)) + table[["defocus_A"]].to_numpy() / 2000
     monkeypatch.setattr("tomohet.linear.explained.MOST_PARTICLES", 100)
     found = explained_directions(latents, np.ones(2), table, CONDITIONS)
     expected = explained_directions(latents[::3], np.ones(2), table[::3].reset_index(drop=True), CONDITIONS)
@@ -180,6 +180,9 @@ def test_functions_of_a_condition_are_orthonormal_and_never_too_many():
         np.testing.assert_allclose(functions.T @ functions, np.eye(functions.shape[1]), atol=1e-9)
         np.testing.assert_allclose(functions.sum(0), 0, atol=1e-9)
     assert orthonormal_functions("tilts", table).shape[1] == 0, "the same for all particles"
+    rounding = 3e-7 * np.random.default_rng(0).normal(size=(N, 9))
+    alike = pd.DataFrame(np.eye(3).ravel() + rounding, columns=list(ROTATION_COLUMNS))
+    assert orthonormal_functions("view", alike).shape[1] == 0, "the same but for rounding"
 
 
 def test_latents_integrated_out_by_a_grid():

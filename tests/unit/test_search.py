@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tomohet.linear import search
+from tomohet.linear.explained import Explained
 from tomohet.linear.search import Found, Search, phase_of
 from tomohet.linear.significance import SURROUNDINGS_SE
 from tomohet.reconstruction.mean_map import MeanMap
@@ -93,6 +94,35 @@ def test_a_second_search_takes_fewer_maps_and_longer(monkeypatch):
     assert sought(monkeypatch, 200, [many, few], zdim=5, iterations=4)[1] == [(10, 4), (5, 4)]
     assert sought(monkeypatch, 8, [many, few], zdim=None)[1] == [(7, 6), (3, 20)]
     assert sought(monkeypatch, 3, [many, few], zdim=12)[1] == [(12, 6), (12, 20)]
+
+
+@pytest.mark.parametrize(("zdim", "confirmed", "n_maps"), [(None, 3, 3), (None, 0, 1), (5, 3, 5), (2, 3, 3)])
+def test_measured_maps_are_as_many_as_confirmed_or_wanted(monkeypatch, caplog, zdim, confirmed, n_maps):
+    used = observed(4)
+    used.processes = SimpleNamespace(part=lambda count: slice(0, count // 2))
+    mean, fitted, seen = mean_of(), SimpleNamespace(mean=mean_of(), aside=torch.ones(1)), []
+
+    def fit(observations, mean, first, start, iterations, share, aside):
+        seen.append((start, iterations, share, aside, mean.tilt_shift_px))
+        return fitted
+
+    before = SimpleNamespace(
+        n_components=confirmed,
+        explained=(Explained("view", 0.75),),
+        used_latents=lambda k: torch.arange(4.0)[:, None].expand(4, k),
+        measured_by=lambda splits, seed: (splits, seed),
+    )
+    monkeypatch.setattr(Search, "_parts", lambda *_: (used,) * 3)
+    monkeypatch.setattr(search, "expectation_maximisation", fit)
+    monkeypatch.setattr(search, "_splits", lambda *_: "splits")
+    own = Search(None, lambda observations: mean, None, zdim, 40, 7)
+    with caplog.at_level("INFO", "tomohet.linear.search"):
+        found = own._measured(Found(before, Poses(), None, tilt_shift_px=0.4))
+    assert "the orientation explains 75 % of a further direction" in caplog.text
+    ((start, *others),) = seen
+    assert start.tolist() == [[0.0] * n_maps, [1.0] * n_maps]  # of this process's particles
+    assert others == [40, search.SHARE_OF_POWER, None, 0.4]
+    assert found.held_out == ("splits", 7) and torch.equal(found.aside, torch.ones(1))
 
 
 class Poses:

@@ -73,13 +73,20 @@ BY_SIGN = SimpleNamespace(  # two states, by the sign of b along the first laten
 )
 
 
+WITH_A_THIRD = SimpleNamespace(  # and a third, to which no particle belongs
+    log_responsibility=lambda a, b: torch.nn.functional.pad(
+        BY_SIGN.log_responsibility(a, b), (0, 1), value=-1e3
+    )
+)
+
+
 @pytest.mark.parametrize(("n", "sources", "drawn"), [(30, 30, 10), (100, 100, 6), (5, 5, 20), (8, 4, 20)])
 def test_bootstraps_draw_as_many_particles_as_there_are(monkeypatch, n, sources, drawn):
     seen = []
 
     def chosen(split, most, seed):
         seen.append((split, most))
-        return SimpleNamespace(n_states=2), BY_SIGN
+        return SimpleNamespace(n_states=2), BY_SIGN if len(seen) % 2 else WITH_A_THIRD
 
     monkeypatch.setattr("tomohet.linear.state_stability.choose_states", chosen)
     monkeypatch.setattr("tomohet.linear.state_stability.PARTICLES_IN_ALL", 300)
