@@ -32,6 +32,7 @@ from tomohet.reconstruction.reproducible_difference import (
 from tomohet.reconstruction.subset_maps import (
     ACCUMULATOR_BYTES,
     HIGH_SIGMA,
+    SubsetDifference,
     _difference,
     map_box,
     subset_differences,
@@ -254,7 +255,7 @@ def test_maps_are_as_large_as_their_sums_fit_in_memory():
         assert map_box(box - 2, n_maps) == box - 2
 
 
-@pytest.mark.parametrize("resolution_A", [8.0, 80.0])
+@pytest.mark.parametrize("resolution_A", [3.0, 80.0])
 def test_differences_are_in_standard_deviations_of_their_noise(monkeypatch, resolution_A):
     """By hand: halves of the subset and of the others, low-passed; noise averaged about each voxel."""
     rng = np.random.default_rng(0)
@@ -270,11 +271,20 @@ def test_differences_are_in_standard_deviations_of_their_noise(monkeypatch, reso
     first, second = (
         lowpass(half - rest, 2.5, resolution_A) for half, rest in zip(halves, rests, strict=True)
     )
-    radius_px = {8.0: 1.5 * 8 / 2.5, 80.0: 16 / 4}[resolution_A]  # a quarter of the box at most
+    radius_px = {3.0: 1.5 * 3 / 2.5, 80.0: 16 / 4}[resolution_A]  # a quarter of the box at most
     variance = gaussian_filter(((first - second) / 2) ** 2, radius_px, mode="wrap", truncate=8)
     np.testing.assert_allclose(found.sigma, (first + second) / 2 / np.sqrt(variance), rtol=0.03, atol=1e-3)
+    faint = [Accumulator(16, 1e-8 * one.sums) for one in (*subset, *total)]
+    again = _difference(faint[:2], faint[2:], sphere_mask(16), 2.5)
+    np.testing.assert_allclose(again.sigma, found.sigma, rtol=1e-3, atol=1e-3)
     inside = found.sigma[sphere_mask(16) > 0.5]
     assert found.most == np.abs(inside).max() and found.share_high == np.mean(np.abs(inside) > HIGH_SIGMA)
+
+
+def test_differences_count_from_above_half_the_mask_and_above_4_sigma():
+    found = SubsetDifference(np.array([1.0, 9.0, -4.0]), np.array([1.0, 0.5, 0.6]), 8.0, 2.5)
+    assert (found.most, found.share_high) == (4, 0)
+    assert SubsetDifference(np.array([1.0, 9.0, -4.1]), found.mask, 8.0, 2.5).share_high == 0.5
 
 
 def test_where_there_is_no_noise_differences_are_finite(monkeypatch):
