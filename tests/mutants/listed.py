@@ -507,6 +507,9 @@ EQUIVALENT = [
     # Differences that lie exactly on their limit, or two fits that are exactly as good.
     Mutant("linear/search.py", "yond > SURR", "yond >= SURR"),
     Mutant("linear/state_choice.py", "age) < STAT", "age) <= STAT"),
+    Mutant("linear/state_choice.py", "ance > STAT", "ance >= STAT"),
+    Mutant("linear/state_choice.py", "tage > 0 el", "tage >= 0 el"),
+    Mutant("linear/state_choice.py", "tage >= 0 el", "tage > 0 el"),
     Mutant("linear/held_out.py", "alue < FOUN", "alue <= FOUN"),
     Mutant("linear/held_out.py", "lues < DIRE", "lues <= DIRE"),
     Mutant("linear/explained.py", "e[1] > EXPL", "e[1] >= EXPL"),
