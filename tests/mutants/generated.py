@@ -61,7 +61,7 @@ def _replacements(node: ast.AST, content: bytes, starts: list[int]) -> Iterator[
             yield left[1], right[1], b""  # the factor or divisor is dropped
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         first, _ = span(node)
-        yield first, span(node.operand)[0], b""
+        yield first, first + 1, b""  # the minus alone: a parenthesis may follow
     elif isinstance(node, ast.Compare) and len(node.ops) == 1:
         first, last = span(node.left)[1], span(node.comparators[0])[0]
         sign = content[first:last].decode().strip()

@@ -26,8 +26,9 @@ from listed import MUTANTS, TESTS, Mutant
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path("workflow/tomohet")
 COPIED = ("workflow", "tests", "config", "pyproject.toml")
-# Tests that cannot even be collected (2) or ask for what is no longer there have noticed as well.
-OUTCOMES = {0: "SURVIVED", 1: "killed", 2: "killed"}
+# Tests that cannot even be collected (2, and 4 for a test that is named) or ask for what is no longer there
+# have noticed as well.
+OUTCOMES = {0: "SURVIVED", 1: "killed", 2: "killed", 4: "killed"}
 INTERNAL_ERROR = 3
 LONGEST_S = 900.0
 

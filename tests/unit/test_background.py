@@ -13,6 +13,9 @@ from tomohet.particles.dialects import read_particles
 from tomohet.particles.store_writing import write_store
 from tomohet.physics.background import (
     INNER,
+    LEAST_READ,
+    _means,
+    _sectors,
     background_planes,
     padding,
     subtract_planes,
@@ -197,3 +200,27 @@ def test_a_common_value_of_whole_numbers_is_no_padding():
     rows, padded = padding(images)
     assert len(rows) == len(images)
     assert padded[:, 4:, 4:].float().mean() < 1e-3
+
+
+def test_a_sector_needs_a_tenth_of_its_pixels():
+    """With exactly a tenth it has its own mean, with fewer the image's; without any, all values count."""
+    n = 20
+    assert LEAST_READ * n == 2
+    values = torch.arange(3.0 * n).reshape(1, n, 3).square()
+    read = torch.zeros(1, n, 3, dtype=torch.bool)
+    read[0, :, 0], read[0, 3:5, 1], read[0, 7, 2] = True, True, True
+    own = values[0, :, 0].mean(), values[0, 3:5, 1].mean(), values[read].mean()
+    torch.testing.assert_close(_means(values, read)[0], torch.stack(own))
+    torch.testing.assert_close(_means(values, read & False), values.mean(1))
+
+
+@pytest.mark.parametrize("corners", [True, False])
+def test_pixels_on_the_circles_are_used(corners):
+    pixels, design, inverse = _sectors(8, 1.0, corners)
+    position = torch.arange(8.0) - 4
+    radius = torch.hypot(position[:, None], position).flatten()
+    assert radius[pixels].min() == INNER * 4
+    assert radius[pixels].max() == (32**0.5 if corners else 4)
+    means = torch.stack([position.repeat(8)[pixels].mean(0), position.repeat_interleave(8)[pixels].mean(0)])
+    torch.testing.assert_close(design[:, 1:].T, means)
+    torch.testing.assert_close(inverse @ design, torch.eye(3), rtol=0, atol=1e-6)

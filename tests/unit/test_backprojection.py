@@ -16,6 +16,7 @@ from tomohet.physics.backprojection import (
 from tomohet.physics.fourier import transform3
 from tomohet.physics.fsc import fsc
 from tomohet.physics.geometry import random_rotations
+from tomohet.physics.insertion import add_rows
 from tomohet.physics.lattice import half_plane, half_planes_to_images, images_to_half_planes
 from tomohet.physics.masks import sphere_mask
 from tomohet.physics.shells import full_shell_sums, shell_grid
@@ -265,3 +266,13 @@ def fsc_power(volume):
 
 def test_nothing_inserted_gives_an_empty_map():
     assert wiener_map(Accumulator.zeros(8)).abs().max() == 0
+
+
+def test_rows_are_added_with_the_weights_of_their_corners():
+    rng = np.random.default_rng(0)
+    index, weight, values = rng.integers(5, size=(7, 3)), rng.random((7, 3)), rng.normal(size=(7, 2))
+    table = rng.normal(size=(5, 2))
+    expected = table.copy()
+    np.add.at(expected, index, weight[:, :, None] * values[:, None])
+    add_rows(table, index, weight, values)
+    np.testing.assert_allclose(table, expected)

@@ -1,5 +1,8 @@
 """Whitened correlation of a model and a map, and its maximum from anywhere."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -61,6 +64,36 @@ def test_left_jacobian_is_the_derivative_of_a_rotation():
     columns = [(Rotation.from_rotvec(vector + step * e) * start).as_rotvec() / step for e in np.eye(3)]
     np.testing.assert_allclose(docking.left_jacobian(vector), np.stack(columns, axis=1), atol=1e-5)
     np.testing.assert_allclose(docking.left_jacobian(1e-9 * vector), np.eye(3), atol=1e-8)
+
+
+def test_the_best_shift_is_where_the_model_lies(atoms):
+    """In a map of atoms that were moved away, farther along some axes than along others."""
+    away_A = np.array([24.0, -12.0, -18.0])
+    x, y, z = (positions(atoms) + away_A).T
+    there = drawn(atoms.assign(x_A=x, y_A=y, z_A=z))
+    pair = model_match.compare(positions(atoms), atoms.Z.to_numpy(), there, PIXEL, (0, 0, 0), binned=True)
+    places_A, peaks = docking.best_shifts(pair, np.stack([np.eye(3), np.diag([1.0, -1, -1])]))
+    assert np.abs(places_A[0] - (pair.centre_A + away_A)).max() <= PIXEL / 2 + 0.5
+    assert peaks[0] > 2 * peaks[1]
+
+
+def test_the_gradient_of_the_refinement_is_that_of_its_cost(atoms, monkeypatch):
+    """In a field sin(a p) of known slopes, far from the start."""
+    pair = model_match.compare(positions(atoms), atoms.Z.to_numpy(), drawn(atoms), PIXEL, (0, 0, 0))
+    a = np.array([0.12, 0.2, -0.15])
+    fields = {"value": lambda p: np.sin(p @ a)}
+    fields |= {axis: lambda p, s=slope: s * np.cos(p @ a) for axis, slope in zip("xyz", a, strict=True)}
+    monkeypatch.setattr(docking, "sample", lambda name, voxels: fields[name](voxels))
+    at, step = np.array([0.3, -0.2, 0.4, 2.0, -3.0, 2.5]), 1e-5
+
+    def checked(cost, start, **_):
+        slopes = [(cost(at + step * e)[0] - cost(at - step * e)[0]) / (2 * step) for e in np.eye(6)]
+        assert np.abs(slopes).min() > 0.02 * np.abs(slopes).max()
+        np.testing.assert_allclose(cost(at)[1], slopes, rtol=1e-4)
+        return SimpleNamespace(x=start, fun=cost(start)[0])
+
+    monkeypatch.setattr(docking, "minimize", checked)
+    docking.refine(replace(pair, field="value", slopes=tuple("xyz")), np.eye(3), pair.centre_A)
 
 
 def test_refinement_climbs_back(atoms):

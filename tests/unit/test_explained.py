@@ -8,11 +8,16 @@ import pandas as pd
 import pytest
 import torch
 from blob_store import blob_store
+from scipy.stats import f as f_distribution
 
 from tomohet.linear.explained import (
     CONDITIONS,
     Explained,
+    _most_explained,
+    _with_products,
+    complement,
     explained_directions,
+    followed,
     orthonormal_functions,
     sentence,
 )
@@ -74,6 +79,86 @@ def test_what_a_condition_explains_is_found_in_any_mixture(name, follows, reliab
     assert abs(directions[:, 0] @ turn[1]) > 0.9, "the direction that follows the condition"
 
 
+def adjusted_share(z, functions):
+    """Adjusted R^2 of a regression of z (N,) on functions and a constant, and the p-value of its F test."""
+    n, p = functions.shape
+    left = z - functions @ np.linalg.lstsq(functions, z, rcond=None)[0]
+    r2 = 1 - left @ left / (z @ z)
+    p_value = f_distribution.sf(r2 / p / ((1 - r2) / (n - p - 1)), p, n - p - 1)
+    return 1 - (1 - r2) * (n - 1) / (n - p - 1), p_value
+
+
+def test_the_most_explained_direction_is_that_of_the_largest_adjusted_share():
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(40, 3))
+    functions = np.linalg.qr(columns - columns.mean(0)).Q
+    z = rng.normal(size=(40, 3))
+    z[:, 1] += 8 * functions[:, 0]
+    z -= z.mean(0)
+    z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / 40)).T  # uncorrelated, of variance 1
+    found, p_value, direction = _most_explained(z, functions)
+    share, expected_p = adjusted_share(z @ direction, functions)
+    assert 0.3 < share < 0.95
+    assert p_value == pytest.approx(expected_p)
+    assert found == pytest.approx(share)
+    others = rng.normal(size=(2000, 3))
+    assert max(adjusted_share(z @ one, functions)[0] for one in others) <= share + 1e-9
+
+
+def test_the_share_is_that_of_the_structure():
+    """One latent, of which this part is structure, in any unit: the rest cannot be explained."""
+    table, rng = conditions(), np.random.default_rng(2)
+    functions = orthonormal_functions("defocus", table)
+    latent = 5 * (functions[:, 0] * np.sqrt(N) + rng.normal(size=N)) + 3
+    share, _ = adjusted_share(latent - latent.mean(), functions)
+    directions, nuisances = explained_directions(latent[:, None], np.array([0.8]), table, ["defocus"])
+    assert nuisances == (Explained("defocus", pytest.approx(share / 0.8)),) and abs(directions[0, 0]) == 1
+    assert 0.4 < share < 0.5, "with a reliability of 1, or an unknown one, it is no nuisance"
+    for reliability in (1.0, np.nan):
+        assert explained_directions(latent[:, None], np.array([reliability]), table, ["defocus"])[1] == ()
+    # A share above 1, by chance or by a reliability that is too low, is 1.
+    assert explained_directions(latent[:, None], np.array([0.3]), table, ["defocus"])[1][0].share == 1
+
+
+def test_many_conditions_and_latents_need_a_smaller_p_value(monkeypatch):
+    table, rng = conditions(60), np.random.default_rng(5)
+    functions = orthonormal_functions("noise", table)
+    latents = rng.normal(size=(60, 3))
+    latents[:, 0] += 4 * functions[:, 0]
+    latents -= latents.mean(0)
+    latents /= latents.std(0)
+    share, p_value, _ = _most_explained(latents, functions)
+    reliability = np.full(3, share / 0.9)
+    for level, found in ((5.9 * p_value, False), (6.1 * p_value, True)):
+        monkeypatch.setattr("tomohet.linear.explained.EXPLAINED_P", level)
+        assert bool(explained_directions(latents, reliability, table, ["noise", "tilts"])[1]) == found
+
+
+def test_large_sets_are_thinned_evenly(monkeypatch):
+    table = conditions(251)
+    latents = np.random.default_rng(0).normal(size=(251, 2)) + table[["defocus_A"]].to_numpy() / 2000
+    monkeypatch.setattr("tomohet.linear.explained.MOST_PARTICLES", 100)
+    found = explained_directions(latents, np.ones(2), table, CONDITIONS)
+    expected = explained_directions(latents[::3], np.ones(2), table[::3].reset_index(drop=True), CONDITIONS)
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert found[1] == expected[1] and found[1][0].condition == "defocus"
+
+
+def test_products_complements_and_directions_that_follow_others():
+    columns = np.array([[1.0, 2, 3], [4, 5, 6]])
+    assert _with_products(columns).tolist() == [
+        [1, 2, 3, 1, 2, 3, 4, 6, 9],
+        [4, 5, 6, 16, 20, 24, 25, 30, 36],
+    ]
+    draw = torch.Generator().manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(4, 2, generator=draw, dtype=torch.float64)).Q
+    latents = torch.randn(50, 4, generator=draw, dtype=torch.float64) * torch.tensor([1.0, 5, 2, 3])
+    again = followed(latents + 7, latents @ directions * torch.tensor([2.0, -3.0]) - 4)
+    torch.testing.assert_close(again @ again.T, directions @ directions.T)
+    rest = complement(directions)
+    torch.testing.assert_close(torch.cat([directions, rest], 1).T @ rest, torch.eye(4).double()[:, 2:])
+
+
 def test_structure_is_seldom_taken_for_a_nuisance():
     """Two hundred sets of four components of structure, much noise and many tomograms among them."""
     taken = 0
@@ -95,6 +180,9 @@ def test_functions_of_a_condition_are_orthonormal_and_never_too_many():
         np.testing.assert_allclose(functions.T @ functions, np.eye(functions.shape[1]), atol=1e-9)
         np.testing.assert_allclose(functions.sum(0), 0, atol=1e-9)
     assert orthonormal_functions("tilts", table).shape[1] == 0, "the same for all particles"
+    rounding = 3e-7 * np.random.default_rng(0).normal(size=(N, 9))
+    alike = pd.DataFrame(np.eye(3).ravel() + rounding, columns=list(ROTATION_COLUMNS))
+    assert orthonormal_functions("view", alike).shape[1] == 0, "the same but for rounding"
 
 
 def test_latents_integrated_out_by_a_grid():

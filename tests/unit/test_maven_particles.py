@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from tomohet.analysis import cooccurrence
 from tomohet.analysis.ensemble import open_ensemble
-from tomohet.analysis.maven import calibration, chimerax, units
+from tomohet.analysis.maven import calibration, chimerax, particles, units
 from tomohet.analysis.maven.analysis import analyse
 from tomohet.analysis.maven.assembly import assembly_of
 from tomohet.analysis.maven.masks import in_pixels
@@ -18,6 +19,7 @@ from tomohet.errors import InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.grids import read_grid, write_on_grid
 from tomohet.files.pickles import load_latents
+from tomohet.model.mask_sums import MaskSums
 from tomohet.physics.molmap import read_model
 
 ATOM = "{record:6s}{n:5d} {name:4s} {residue:3s} {chain}{number:4d}    {x:8.3f}{x:8.3f}{x:8.3f}  1.00  0.00          {e:>2s}\n"  # noqa: E501
@@ -75,6 +77,22 @@ def test_volumes_beyond_the_listed_latents_are_refused(decoded, tiny_linear, tmp
         "--epoch", -1, "--downsample", 16, "-o", tmp_path / "maven", check=False,
     )  # fmt: skip
     assert done.returncode != 0 and "volumes up to 9: the volumes are not of this model" in done.stderr
+
+
+def test_the_reported_error_is_that_of_the_worst_unit(monkeypatch):
+    """As a fraction of a present unit's density, whichever unit it is, without the solvent's."""
+    mass, error = np.array([4.0, 2.0, 8.0]), np.array([0.02, 0.03, 0.04, 9.0])
+    masks = sparse.csr_matrix(np.eye(3, 8, dtype=np.float32))
+    table = pd.DataFrame({"unit": list("abc"), "mass": mass})
+    three = units.Units(table, masks, masks.multiply(mass[:, None]).tocsr())
+    sums = np.arange(8.0).reshape(2, 4)
+    monkeypatch.setattr(particles, "check_same_model", lambda *_: None)
+    monkeypatch.setattr(particles, "mask_sums", lambda *_: MaskSums(sums, 1, 1, error))
+    maps = particles.ParticleMaps(None, np.zeros((2, 1)), np.arange(2), None)
+    found, how = particles.of_particles(maps, None, None, three, np.ones((2, 2, 2)), 0.5, 0)
+    assert how["worst_rms_error"] == pytest.approx(0.03 / (0.5 * 2))
+    np.testing.assert_array_equal(found.sums, sums[:, :3])
+    np.testing.assert_array_equal(found.background, sums[:, 3])
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,12 @@ def test_chain_density_equals_chimerax(shared, chain):
     assert np.abs(found - expected).max() <= 1e-5 * expected.max()
 
 
+def test_a_gaussian_has_fallen_to_1_of_e_at_the_resolution():
+    """The transform of a Gaussian of standard deviation s is exp(-2 (pi s f)^2)."""
+    sigma_A = gaussian_sigma_A(12.0)
+    assert np.exp(-2 * (np.pi * sigma_A / 12.0) ** 2) == pytest.approx(np.exp(-1))
+
+
 def test_own_grid_equals_a_direct_sum_over_atoms(atoms):
     xyz, weights = atoms
     grid, origin, step = sampled_density(xyz, weights, 12.0)
@@ -112,6 +118,14 @@ def test_mmcif_and_pdb_give_the_same_atoms(tmp_path):
     gemmi.read_structure(str(pdb)).make_mmcif_document().write_file(str(tmp_path / "m.cif"))
     columns = ["unit", "chain", "residue", "x_A", "y_A", "z_A", "Z"]
     assert read_model(pdb)[columns].equals(read_model(tmp_path / "m.cif")[columns])
+
+
+def test_atoms_far_apart_along_one_axis_are_refused(tmp_path):
+    far = write_pdb(tmp_path / "far.pdb", [("A", 1, " ", "C", 0, 2, 3), ("A", 2, " ", "C", 0, 2, 9990)])
+    assert len(read_model(far)) == 2
+    far.write_text(far.read_text().replace("9990.000", "-1.200e4"))
+    with pytest.raises(InputError, match="lie up to 1.2e"):
+        read_model(far)
 
 
 def test_unusable_models_are_refused(tmp_path):

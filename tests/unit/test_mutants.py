@@ -38,6 +38,7 @@ def test_generated_changes_are_single_and_leave_valid_python():
 def test_the_generator_makes_every_kind_of_change(tmp_path, monkeypatch):
     code = (
         "a = b + c\nd = -e\nf = g * h\ni = j / k\nl = m < n\no = p.sum(axis=0)\nq = min(r, s)\nt = 'u' + v\n"
+        "w = -(x @ y)\n"
     )
     (tmp_path / "workflow" / "tomohet").mkdir(parents=True)
     (tmp_path / "workflow" / "tomohet" / "x.py").write_text(code)
@@ -45,6 +46,6 @@ def test_the_generator_makes_every_kind_of_change(tmp_path, monkeypatch):
     made = {code.replace(change.original, change.mutated) for change in changes_of("x.py")}
     swaps = (
         ("b + c", "b - c"), ("-e", "e"), ("g * h", "g"), ("j / k", "j"), ("m < n", "m <= n"),
-        ("axis=0", "axis=1"), ("min(", "max("),
+        ("axis=0", "axis=1"), ("min(", "max("), ("-(x", "(x"),
     )  # fmt: skip
     assert made == {code.replace(old, new) for old, new in swaps}

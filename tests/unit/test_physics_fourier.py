@@ -16,7 +16,7 @@ from tomohet.physics.fourier_grids import (
     pad_fourier,
     smooth,
 )
-from tomohet.physics.hartley import hartley_values
+from tomohet.physics.hartley import hartley2, hartley_values, ihartley3, symmetrise
 from tomohet.physics.lattice import (
     half_ball,
     half_plane,
@@ -131,6 +131,29 @@ def test_hartley_values_are_real_minus_and_plus_imaginary():
     assert minus.tolist() == [[3, -2.5]]
 
 
+def cas_sum(values):
+    """The Hartley transform of a square or a cube, summed term by term: sum f cas(2 pi k.x / D)."""
+    box, axes = len(values), values.ndim
+    place = np.indices(values.shape).reshape(axes, -1) - box // 2
+    angle = 2 * np.pi * (place.T @ place) / box
+    return ((np.cos(angle) + np.sin(angle)) @ values.ravel()).reshape(values.shape)
+
+
+def test_hartley_transforms_are_sums_of_cosines_and_sines():
+    image = np.random.default_rng(0).normal(size=(6, 6))
+    found = hartley2(torch.tensor(image).expand(2, 3, 6, 6))
+    np.testing.assert_allclose(found[1, 2], cas_sum(image), atol=1e-9)
+    volumes = np.random.default_rng(1).normal(size=(2, 3, 4, 4, 4))
+    transforms = torch.tensor(np.array([[cas_sum(one) for one in some] for some in volumes]))
+    np.testing.assert_allclose(ihartley3(transforms), volumes, atol=1e-9)
+
+
+def test_symmetrised_transforms_have_both_ends():
+    found = symmetrise(torch.arange(16.0).reshape(1, 4, 4))[0]
+    assert found.shape == (5, 5)
+    assert torch.equal(found[4], found[0]) and torch.equal(found[:, 4], found[:, 0])
+
+
 def test_shift_moves_content_by_plus_x_and_y():
     image = torch.zeros(1, 32, 32)
     image[0, 16, 16] = 1
@@ -194,6 +217,11 @@ def test_soft_lowpass_is_half_at_the_resolution():
     assert float(amplitude[8]) == pytest.approx(0.5, abs=1e-5)
     assert float(amplitude[6]) == pytest.approx(1, abs=1e-5)
     assert float(amplitude[10]) == pytest.approx(0, abs=1e-5)
+
+
+def test_maps_are_filtered_one_by_one():
+    maps = torch.randn(2, 3, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(lowpass(maps, 1.0, 4.0)[1, 2], lowpass(maps[1, 2], 1.0, 4.0))
 
 
 def test_multiply_shells_scales_power_per_shell():

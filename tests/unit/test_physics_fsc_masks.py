@@ -166,6 +166,30 @@ def test_soft_mask_options_change_it(rng):
     assert hard.mean() == pytest.approx(0.01, abs=1e-3)
 
 
+def test_soft_mask_ends_with_a_quarter_of_a_cosine():
+    volume = np.zeros((20,) * 3)
+    volume[10, 10, 10] = 1
+    mask = soft_mask(volume, volume, percentile=99.99, dilate_px=1, edge_px=4)
+    expected = [1, 1, *np.cos(np.pi / 2 * np.arange(1, 5) / 4), 0]
+    np.testing.assert_allclose(mask[10, 10, 10:17], expected, atol=1e-6)
+
+
+def test_tight_mask_leaves_out_pieces_of_less_than_a_tenth():
+    for radius, kept in ((4, 0), (6, 1)):
+        piece = np.roll(ball_map(64, radius), 20, axis=2)
+        mask = tight_mask(ball_map(64, 10) + piece, 1.0, lowpass_A=4.0, dilate_A=1.0, edge_A=2.0)
+        assert mask[32, 32, 32] == 1 and mask[32, 32, 52] == kept
+
+
+def test_lengths_of_a_tight_mask_are_in_angstroms():
+    """By default the low-pass filter is 6 voxels, and dilation and edge a 16th and a 10th of the box."""
+    density = ball_map(40, 8)
+    mask = tight_mask(density, 4.0)
+    assert np.array_equal(mask, tight_mask(density, 4.0, lowpass_A=24, dilate_A=10, edge_A=16))
+    assert np.array_equal(mask, tight_mask(density, 1.0, lowpass_A=6, dilate_A=2.5, edge_A=4))
+    assert np.array_equal(tight_mask(density, 1.0), tight_mask(density, 1.0, 15, 2.5, 4))
+
+
 def test_tight_mask_holds_the_particle_and_leaves_specks_out(rng):
     box = 48
     particle = ball_map(box, 10)

@@ -126,6 +126,12 @@ def test_damage_per_dose_rises_as_the_voltage_falls():
     assert torch.diff(ratio).abs()[[0, 2]].max() < 0.01  # no jump beside the published voltages
 
 
+def test_voltages_that_differ_by_rounding_damage_alike():
+    for voltage in (200.0, 300.0):
+        critical = critical_dose(torch.tensor([0.1]), torch.tensor([voltage, voltage - 0.4, voltage + 0.4]))
+        assert (critical == critical[0]).all()
+
+
 def test_dose_prefix_counts_the_points_that_the_cut_keeps():
     hp = half_plane(32)
     dose = torch.linspace(0, 150, 40)
@@ -155,6 +161,13 @@ def test_euler_matrix_is_the_transposed_intrinsic_zyz_rotation():
     angles = np.random.default_rng(0).uniform(-180, 180, (50, 3))
     expected = Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
     assert np.abs(euler_to_matrix(*angles.T) - expected).max() < 1e-12
+
+
+def test_euler_angles_of_any_shape():
+    angles = np.random.default_rng(0).uniform(-180, 180, (3, 2, 5))
+    matrices = euler_to_matrix(*angles)
+    assert matrices.shape == (2, 5, 3, 3)
+    np.testing.assert_array_equal(matrices[1, 2], euler_to_matrix(*angles[:, 1, 2]))
 
 
 def test_euler_angles_come_back():
@@ -342,3 +355,12 @@ def test_parameters_of_some_images():
     assert torch.equal(params.take(slice(2, 4)).tilt_deg, params.tilt_deg[2:4])
     assert params.rotation.dtype == torch.float32
     assert params.ctf_premultiplied.dtype == torch.bool
+
+
+def test_measured_weights_are_linear_between_their_frequencies():
+    """The first lies at 1/40 cycle per pixel, the last at Nyquist; at 0 the weight is 1."""
+    measured = torch.rand(3, 20, generator=torch.Generator().manual_seed(0))
+    frequency = torch.linspace(0, 0.5, 33, dtype=torch.float64)
+    points = np.arange(21) / 40
+    expected = [np.interp(frequency, points, [1, *weights]) for weights in measured]
+    np.testing.assert_allclose(imaging._between(measured, frequency), expected, atol=1e-6)

@@ -8,6 +8,7 @@ from tomohet.physics.fourier import transform3
 from tomohet.physics.lattice import half_plane
 from tomohet.physics.shells import (
     at_points,
+    between_shells,
     full_shell_sums,
     nearest_grid,
     shell_grid,
@@ -81,3 +82,8 @@ def test_values_at_points_are_those_of_their_shells():
     curve, shells = torch.tensor([[5.0, 6.0], [7.0, 8.0]]), torch.tensor([0, 1, 2])
     assert at_points(curve, shells).tolist() == [[5, 6, 6], [7, 8, 8]]
     assert at_points(curve, shells, beyond=0.0).tolist() == [[5, 6, 0], [7, 8, 0]]
+
+
+def test_curves_are_linear_between_the_middles_of_shells():
+    found = between_shells(np.array([1, 0.8, 0.4]), torch.tensor([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.1]))
+    torch.testing.assert_close(found, torch.tensor([1, 0.9, 0.8, 0.6, 0.4, 0.4, 0]))

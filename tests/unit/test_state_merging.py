@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest, norm
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from tomohet.linear.latent_states import LatentStates
+from tomohet.linear.latent_states import STARTS, LatentStates, fit_latent_states, k_means_states
 from tomohet.linear.prediction import SplitLikelihood
-from tomohet.linear.state_choice import choose_states
+from tomohet.linear.state_choice import StateChoice, choose_states, standard_error
 from tomohet.linear.state_merging import held_out_distance, merged_states, states_of_number
 
 INFORMATION = 9.0
@@ -100,6 +101,105 @@ def test_as_many_states_as_there_are(seed):
     label = states.log_responsibility(*split.all_images).argmax(1)
     assert adjusted_rand_score(state, label) > 0.95
     assert choice.verdict == "discrete"
+
+
+def choice_of(states, spread, linear, distance=(np.inf, 9.0, 2.0)):
+    """A choice among 1, 2 and 3 states, of which 2 are told apart."""
+    return StateChoice(*(np.array(of, float) for of in (states, spread, distance, linear)))
+
+
+def test_the_advantage_is_over_the_better_continuum():
+    rng = np.random.default_rng(0)
+    states, spread, linear = rng.normal([[[0, 9, 5]], [[9, 1, 9]], [[2, 3, 1]]], size=(3, 40, 3))
+    found = choice_of(states, spread, linear)
+    assert found.n_states == 2
+    gain = states[:, 1] - linear[:, 1]
+    assert found.advantage == pytest.approx(gain.sum())
+    assert found.error == pytest.approx(np.sqrt(40 * gain.var(ddof=1))) == standard_error(gain)
+    assert found.verdict == "discrete"
+    assert f"(by {gain.sum():.0f} ± {found.error:.0f} nats)" in found.sentence
+    slow = choice_of(states, np.add(spread, [0, 4, 0]), linear)  # the states, spread out
+    assert slow.advantage == pytest.approx((states[:, 1] - spread[:, 1] - 4).sum())
+    better = choice_of(states - 9, spread, linear)
+    assert better.verdict == "continuous"
+    assert f"than 2 states (by {-better.advantage:.0f} ± {better.error:.0f} nats)" in better.sentence
+
+
+def test_undecided_within_three_standard_errors():
+    gain = np.random.default_rng(1).normal(size=(50, 1))
+    gain = (gain - gain.mean()) / gain.std(ddof=1)
+    three, none = np.repeat(gain, 3, 1), np.zeros((50, 3))
+    for errors, verdict in ((2.9, "undecided"), (3.1, "discrete"), (-2.9, "undecided"), (-3.1, "continuous")):
+        found = choice_of(three + errors / np.sqrt(50), none, none)
+        assert found.advantage == pytest.approx(errors * np.sqrt(50))
+        assert found.error == pytest.approx(np.sqrt(50)) and found.verdict == verdict
+    words = choice_of(three - 1 / np.sqrt(50), none, none).sentence
+    assert "do not tell 2 states and a continuum apart (the continuum better by 7 ± 7 nats)" in words
+    alone = choice_of(three, none, none, (np.inf, 2.0, 2.0))
+    assert alone.n_states == 1 and alone.verdict == "no heterogeneity"
+    seen = choice_of(none, none, three + 3.1 / np.sqrt(50), (np.inf, 2.0, 2.0))
+    assert seen.found and "than 1 state (by" in seen.sentence
+    unseen = choice_of(none, none, three + 2.9 / np.sqrt(50), (np.inf, 2.0, 2.0))
+    assert not unseen.found
+
+
+def test_gains_of_states_are_those_of_held_out_images_given_the_others():
+    split = seen(nested(40)[0])
+    choice, states = choose_states(split, 2, 0)
+    a, b, new_a, new_b = (table.double().numpy() for table in (split.a, split.b, split.new_a, split.new_b))
+    assert choice.linear.shape == (40, 3) and choice.states.shape == choice.spread.shape == (40, 2)
+    np.testing.assert_allclose(choice.linear[:, 2], split.gain, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(choice.linear[:, 0], split.leading(1).gain, rtol=1e-4, atol=1e-4)
+
+    def log_p(a, b):
+        scores = [b @ m - np.einsum("k,pkl,l->p", m, a, m) / 2 for m in states.point.numpy()]
+        return np.log((states.share.numpy() * np.exp(np.stack(scores, 1))).sum(1))
+
+    assert choice.n_states == 2
+    np.testing.assert_allclose(choice.states[:, 1], log_p(a + new_a, b + new_b) - log_p(a, b), atol=1e-4)
+
+
+def test_points_of_states_are_where_em_leaves_them():
+    """Shares and points are those of the responsibilities, and the value is the log posterior."""
+    place, state = nested(60)
+    split = seen(place)
+    start = torch.nn.functional.one_hot(torch.as_tensor(state > 2).long(), 2)
+    found = fit_latent_states(split.a, split.b, start)
+    known = found.log_responsibility(split.a, split.b).exp()
+    torch.testing.assert_close(known.sum(1), torch.ones(60).double())
+    a, b = split.a.double(), split.b.double()
+    for number, point in enumerate(found.point):
+        own = known[:, number]
+        left = (own[:, None, None] * a).sum(0) + torch.eye(3)
+        expected = torch.linalg.solve(left, (own[:, None] * b).sum(0))
+        torch.testing.assert_close(point, expected, rtol=0, atol=1e-2)
+        torch.testing.assert_close(found.share[number], own.mean(), rtol=0, atol=1e-3)
+    scores = found.scores(a, b)
+    likelihood = torch.log((found.share * scores.exp()).sum(1))
+    torch.testing.assert_close(found.log_likelihood(scores), likelihood)
+    assert found.value == pytest.approx(float(likelihood.mean() - found.point.square().sum() / 120))
+
+
+def test_the_likeliest_of_several_starts_is_taken(monkeypatch):
+    split = seen(nested(60)[0])
+    values, clustered = [], []
+
+    class Recorded(KMeans):
+        def fit_predict(self, latents):
+            clustered.append((latents, self.random_state))
+            return super().fit_predict(latents)
+
+    def recorded(*arguments):
+        found = fit_latent_states(*arguments)
+        values.append(found.value)
+        return found
+
+    monkeypatch.setattr("tomohet.linear.latent_states.fit_latent_states", recorded)
+    monkeypatch.setattr("tomohet.linear.latent_states.KMeans", Recorded)
+    found = k_means_states(split.a, split.b, 6, seed=5)
+    assert [seed for _, seed in clustered] == list(range(5, 5 + STARTS))
+    np.testing.assert_allclose(clustered[0][0], split.used, rtol=1e-3, atol=1e-4)
+    assert len(values) == STARTS and found.value == max(values) > min(values)
 
 
 def test_no_more_than_asked_for():

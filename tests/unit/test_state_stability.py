@@ -1,5 +1,8 @@
 """How sure the number of states is: bootstraps and halves of simulated likelihoods with known states."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch
 from tomohet.linear.answers import state_answers
 from tomohet.linear.prediction import SplitLikelihood
 from tomohet.linear.state_choice import choose_states
-from tomohet.linear.state_stability import StateStability, state_stability
+from tomohet.linear.state_stability import StateStability, _members, _rows, state_stability
 
 MOST = 4
 
@@ -42,6 +45,69 @@ def test_clear_states_have_a_narrow_range_and_halves_that_agree():
     assert (found.agreement > 0.95).all()
     assert found.sentence.startswith("3 states; states found in either half")
     assert found.sure == "3 in 90 % of bootstraps"
+
+
+def test_the_range_holds_nine_tenths_of_the_bootstraps_and_the_number():
+    numbers = np.array([1, *[3] * 9, *[4] * 9, 6])
+    found = StateStability(3, numbers, np.ones(3), 12, 0.99)
+    assert found.range == (3, 4) and found.sure == "3 to 4 in 90 % of bootstraps"
+    assert replace(found, number=5).range == (3, 5) and replace(found, number=2).range == (2, 4)
+    assert not found.lower_bound and replace(found, most=3).sure == "3 or more in 90 % of bootstraps"
+    assert "the most that were tried" in replace(found, most=3).sentence
+    one = StateStability(1, np.ones(20, int), np.ones(3), 12, 0.5)
+    assert not one.doubtful and one.sentence == "1 state" and one.sure == "1 in 90 % of bootstraps"
+    assert replace(found, certainty=0.5).doubtful
+
+
+def test_rows_of_a_source_are_drawn_together():
+    assert [rows.tolist() for rows in _members(np.array([0, 2, 1, 0]), 3)] == [[0, 3], [2], [1]]
+    split = split_of(THREE, 4, 30)
+    found = _rows(split, torch.tensor([0, 7, 5, 0]), np.array([2, 0, 3, 2]))
+    assert found.source.tolist() == [1, 0, 0, 1]
+    for name in ("a", "b", "new_a", "new_b"):
+        assert torch.equal(getattr(found, name), getattr(split, name)[[2, 0, 3, 2]])
+
+
+BY_SIGN = SimpleNamespace(  # two states, by the sign of b along the first latent
+    log_responsibility=lambda a, b: torch.log_softmax(torch.stack([b[:, 0], -b[:, 0]], 1) / 50, 1)
+)
+
+
+WITH_A_THIRD = SimpleNamespace(  # and a third, to which no particle belongs
+    log_responsibility=lambda a, b: torch.nn.functional.pad(
+        BY_SIGN.log_responsibility(a, b), (0, 1), value=-1e3
+    )
+)
+
+
+@pytest.mark.parametrize(("n", "sources", "drawn"), [(30, 30, 10), (100, 100, 6), (5, 5, 20), (8, 4, 20)])
+def test_bootstraps_draw_as_many_particles_as_there_are(monkeypatch, n, sources, drawn):
+    seen = []
+
+    def chosen(split, most, seed):
+        seen.append((split, most))
+        return SimpleNamespace(n_states=2), BY_SIGN if len(seen) % 2 else WITH_A_THIRD
+
+    monkeypatch.setattr("tomohet.linear.state_stability.choose_states", chosen)
+    monkeypatch.setattr("tomohet.linear.state_stability.PARTICLES_IN_ALL", 300)
+    split = split_of(THREE, n, 30)
+    split = replace(split, source=torch.arange(n) % sources) if sources < n else split
+    found = state_stability(split, SimpleNamespace(n_states=2), BY_SIGN, 12, 0)
+    assert found.numbers.tolist() == [2] * drawn and found.agreement.tolist() == [1, 1, 1]
+    assert [len(rows.b) for rows, _ in seen[:drawn]] == [n] * drawn
+    halves = [len(rows.b) for rows, _ in seen[drawn:]]
+    assert sorted(halves) == sorted([n // 2, n - n // 2] * 3)
+    assert [most for _, most in seen] == [min(12, len(rows.b)) for rows, _ in seen]
+    both = [torch.cat([rows.b for rows, _ in seen[drawn + 2 * i : drawn + 2 * i + 2]]) for i in range(3)]
+    assert all(torch.equal(rows.sort(0).values, split.b.sort(0).values) for rows in both)
+    certainty = 1 / (1 + np.exp(-2 * np.abs(split.all_images[1][:, 0].numpy()) / 50))
+    assert 0.6 < found.certainty < 0.95 and found.certainty == pytest.approx(certainty.mean())
+
+
+def test_three_particles_have_no_bootstraps():
+    split = split_of(THREE, 3, 30)
+    found = state_stability(split, SimpleNamespace(n_states=2), BY_SIGN, 12, 0)
+    assert found.numbers.tolist() == [2] and found.agreement.tolist() == [1]
 
 
 def test_faint_states_have_a_wide_range():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from blob_store import BlobStore, blob_store
+from scipy.ndimage import gaussian_filter
 
 from tomohet.commands import support
 from tomohet.errors import InputError
@@ -16,6 +17,9 @@ from tomohet.linear.explained import Explained
 from tomohet.linear.fit import fit_linear_model
 from tomohet.linear.subset_evidence import followed_conditions, held_out_tilts
 from tomohet.options import SupportOptions
+from tomohet.physics.backprojection import Accumulator
+from tomohet.physics.fourier_grids import lowpass
+from tomohet.physics.masks import sphere_mask
 from tomohet.reconstruction.controls import LEAST_P, control_labels, p_value
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import Observations
@@ -25,7 +29,14 @@ from tomohet.reconstruction.reproducible_difference import (
     difference_box,
     reproducible_power,
 )
-from tomohet.reconstruction.subset_maps import map_box, subset_differences
+from tomohet.reconstruction.subset_maps import (
+    ACCUMULATOR_BYTES,
+    HIGH_SIGMA,
+    SubsetDifference,
+    _difference,
+    map_box,
+    subset_differences,
+)
 from tomohet.reconstruction.support import HeldOutTilts, difference_of, differences_of, p_of_held_out
 
 N = 120
@@ -40,20 +51,29 @@ class HalvesStore(BlobStore):
         return super().particles.assign(half=None)
 
 
-def fitted(blocks: bool) -> tuple[BlobStore, object]:
+def simulated(blocks: bool) -> BlobStore:
     made = blob_store(N, snr=0.3, blocks=blocks)
-    store = HalvesStore(**{field.name: getattr(made, field.name) for field in fields(made)})
+    return HalvesStore(**{field.name: getattr(made, field.name) for field in fields(made)})
+
+
+def fitted(store: BlobStore) -> tuple[BlobStore, object]:
     return store, fit_linear_model(store, ALL, zdim=3, iterations=6)
 
 
 @pytest.fixture(scope="module")
 def one_structure():
-    return fitted(blocks=False)
+    return fitted(simulated(blocks=False))
 
 
 @pytest.fixture(scope="module")
-def four_states():
-    return fitted(blocks=True)
+def of_four():
+    """A store of particles in four states."""
+    return simulated(blocks=True)
+
+
+@pytest.fixture(scope="module")
+def four_states(of_four):
+    return fitted(of_four)
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +227,8 @@ def test_copies_have_one_sign():
     assert copied == pytest.approx(once, abs=0.05)
 
 
-def test_the_difference_lies_where_the_block_is(four_states):
-    store, _ = four_states
+def test_the_difference_lies_where_the_block_is(of_four):
+    store = of_four
     present = store.presence[:, 0]
     (found,) = subset_differences(store, ALL, present[None])
     place = np.unravel_index(found.sigma.argmax(), found.sigma.shape)
@@ -219,8 +239,8 @@ def test_the_difference_lies_where_the_block_is(four_states):
     assert chance.most < 0.5 * found.most and chance.share_high < 0.2
 
 
-def test_several_subsets_give_the_maps_that_each_gives_alone(four_states):
-    store, _ = four_states
+def test_several_subsets_give_the_maps_that_each_gives_alone(of_four):
+    store = of_four
     state = store.presence @ [1, 2]
     subsets = np.stack([state == 0, state == 1])
     for together, members in zip(subset_differences(store, ALL, subsets), subsets, strict=True):
@@ -228,9 +248,59 @@ def test_several_subsets_give_the_maps_that_each_gives_alone(four_states):
         np.testing.assert_allclose(together.sigma, alone.sigma, rtol=1e-2, atol=2e-2)
 
 
-def test_maps_of_many_subsets_are_cropped(four_states, monkeypatch):
+def test_maps_are_as_large_as_their_sums_fit_in_memory():
+    for n_maps in (2, 4, 24, 500):
+        box = map_box(10_000, n_maps)
+        assert box % 2 == 0 and 64 * n_maps * box**3 <= ACCUMULATOR_BYTES < 64 * n_maps * (box + 2) ** 3
+        assert map_box(box - 2, n_maps) == box - 2
+
+
+@pytest.mark.parametrize("resolution_A", [3.0, 80.0])
+def test_differences_are_in_standard_deviations_of_their_noise(monkeypatch, resolution_A):
+    """By hand: halves of the subset and of the others, low-passed; noise averaged about each voxel."""
+    rng = np.random.default_rng(0)
+    common, own = rng.normal(size=(2, 16, 16, 16)).astype(np.float32)
+    halves, rests = rng.normal(size=(2, 2, 16, 16, 16)).astype(np.float32) + common
+    halves = halves + 5 * own
+    monkeypatch.setattr("tomohet.reconstruction.subset_maps._map", lambda one: one.sums)
+    monkeypatch.setattr("tomohet.reconstruction.subset_maps.resolution_at", lambda *_: resolution_A)
+    subset = [Accumulator(16, half) for half in halves]
+    total = [Accumulator(16, half + rest) for half, rest in zip(halves, rests, strict=True)]
+    found = _difference(subset, total, sphere_mask(16), 2.5)
+    assert (found.resolution_A, found.pixel_size_A) == (resolution_A, 2.5)
+    first, second = (
+        lowpass(half - rest, 2.5, resolution_A) for half, rest in zip(halves, rests, strict=True)
+    )
+    radius_px = {3.0: 1.5 * 3 / 2.5, 80.0: 16 / 4}[resolution_A]  # a quarter of the box at most
+    variance = gaussian_filter(((first - second) / 2) ** 2, radius_px, mode="wrap", truncate=8)
+    np.testing.assert_allclose(found.sigma, (first + second) / 2 / np.sqrt(variance), rtol=0.03, atol=1e-3)
+    faint = [Accumulator(16, 1e-8 * one.sums) for one in (*subset, *total)]
+    again = _difference(faint[:2], faint[2:], sphere_mask(16), 2.5)
+    np.testing.assert_allclose(again.sigma, found.sigma, rtol=1e-3, atol=1e-3)
+    inside = found.sigma[sphere_mask(16) > 0.5]
+    assert found.most == np.abs(inside).max() and found.share_high == np.mean(np.abs(inside) > HIGH_SIGMA)
+
+
+def test_differences_count_from_above_half_the_mask_and_above_4_sigma():
+    found = SubsetDifference(np.array([1.0, 9.0, -4.0]), np.array([1.0, 0.5, 0.6]), 8.0, 2.5)
+    assert (found.most, found.share_high) == (4, 0)
+    assert SubsetDifference(np.array([1.0, 9.0, -4.1]), found.mask, 8.0, 2.5).share_high == 0.5
+
+
+def test_where_there_is_no_noise_differences_are_finite(monkeypatch):
+    """Far from the noise the averaged variance is 0, or less by rounding."""
+    half, axis = np.ones((24, 24, 24), np.float32), np.arange(24) - 4.0
+    other = half + np.exp(-(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) / 6).astype(np.float32)
+    monkeypatch.setattr("tomohet.reconstruction.subset_maps._map", lambda one: one.sums)
+    monkeypatch.setattr("tomohet.reconstruction.subset_maps.resolution_at", lambda *_: 2.0)
+    total = [Accumulator(24, half + 1), Accumulator(24, other + 1)]
+    found = _difference([Accumulator(24, half), Accumulator(24, other)], total, sphere_mask(24), 2.0)
+    assert np.isfinite(found.sigma).all()
+
+
+def test_maps_of_many_subsets_are_cropped(of_four, monkeypatch):
     assert map_box(64, 4) == 64 and map_box(256, 4) < 170 and map_box(256, 24) % 2 == 0
-    store, _ = four_states
+    store = of_four
     monkeypatch.setattr("tomohet.reconstruction.subset_maps.ACCUMULATOR_BYTES", 4 * 64 * 13**3)
     (found,) = subset_differences(store, ALL, store.presence[:, 0][None])
     assert found.sigma.shape == (12,) * 3 and found.pixel_size_A == pytest.approx(10 * 16 / 12)

@@ -1,14 +1,18 @@
 """What surrounds particles: whether it is seen, and that it is not taken for structure."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
-from blob_store import blob_store
+from blob_store import blob_store, expanded_by_c2
 
 from tomohet.linear.basis_maps import expectation_maximisation
 from tomohet.linear.fit import fit_linear_model
+from tomohet.linear.likelihood import likelihoods
 from tomohet.linear.significance import SURROUNDINGS_SE
-from tomohet.linear.surroundings import alike_beyond, wedges
+from tomohet.linear.surroundings import SAME_PX, alike_beyond, wedges
 from tomohet.reconstruction.mean_map import mean_map
 from tomohet.reconstruction.observations import APART_PX, Observations
 
@@ -31,6 +35,53 @@ def test_noise_leaves_a_standard_normal_number():
     found = [left_over(blob_store(N, snr=0.3, blocks=False, seed=seed)) for seed in range(20)]
     assert abs(np.mean(found)) < 0.8 and 0.4 < np.std(found) < 1.6
     assert max(found) < SURROUNDINGS_SE
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_the_excess_is_that_of_a_loop_over_pairs_of_images(copied):
+    """Images in any order; neighbours in tilt angle are compared where their slices meet."""
+    store = blob_store(4, snr=0.5, n_tilts=5)
+    rng, owner = np.random.default_rng(0), store.images["particle"].to_numpy()
+    order = np.lexsort((rng.random(len(owner)), owner))
+    images = store.images.iloc[order].reset_index(drop=True)
+    store = replace(store, images=images, values=store.values[order])
+    store = expanded_by_c2(store) if copied else store
+    everyone = np.arange(len(store.offsets) - 1)
+    observations = Observations(store, everyone, max_frequency=FREQUENCY)
+    mean, basis = mean_map(observations, rounds=1), store.maps[1:]
+    excess, chance = np.zeros((2, observations.n_shells))
+    k, shell = observations.half_plane.k.double().numpy(), observations.shell.numpy()
+    (seen,) = likelihoods(observations, mean, basis, None)
+    weight = seen.chunk.weight.double().numpy()
+    residual, slices = (table.numpy().astype(complex) for table in (seen.residual, seen.slices))
+    rotation, tilt = store.rotations(), store.images["tilt_deg"].to_numpy()
+    for particle in everyone:
+        rows = store.images_of([particle])
+        own, e, w = (table[rows] for table in (slices, residual, weight))
+        a = 2 * np.einsum("mn,mnj,mnl->jl", w, own.conj(), own).real
+        covariance = np.linalg.inv(a + np.eye(2))
+        z = covariance @ (2 * np.einsum("mnj,mn->j", own.conj(), e).real)
+        second = np.outer(z, z) + covariance
+        by_angle = rows[np.argsort(tilt[rows])]
+        for i, j in pairwise(by_angle):
+            apart = np.linalg.norm(k @ (rotation[i] - rotation[j])[:2], axis=1)
+            for n in np.flatnonzero(apart < SAME_PX):
+                expected = weight[i, n] * weight[j, n] * slices[i, n].conj() @ second @ slices[j, n]
+                excess[shell[n]] += (residual[i, n].conj() * residual[j, n] - expected).real
+                chance[shell[n]] += weight[i, n] * weight[j, n] / 2
+    known = chance > 0
+    expected = (excess[known] / np.sqrt(chance[known])).sum() / np.sqrt(known.sum() * (1 + copied))
+    assert known.sum() >= 3
+    assert alike_beyond(observations, mean, basis) == pytest.approx(expected, rel=1e-3)
+
+
+def test_every_image_is_in_one_wedge():
+    """Of three images of a particle, one lies exactly where the second held-out half begins."""
+    store = blob_store(6, snr=1.0, n_tilts=3)
+    parts = wedges(store)
+    assert sum(len(part.images) for part in parts) == len(store.images)
+    of_first = [part.images["tilt"][part.images["particle"] == 0].tolist() for part in parts]
+    assert of_first == [[0, 1], [], [2]]
 
 
 def test_what_surrounds_particles_is_seen():
