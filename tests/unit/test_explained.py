@@ -24,6 +24,7 @@ from tomohet.particles.table import ROTATION_COLUMNS
 from tomohet.physics.geometry import random_rotations
 from tomohet.rounds.schema import keys_of
 
+pytestmark = pytest.mark.usefixtures("few_bootstraps")
 N = 300
 HELP = [sys.executable, "-m", "tomohet.cli", "train_linear", "--help"]
 

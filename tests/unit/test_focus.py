@@ -20,6 +20,7 @@ from tomohet.reconstruction.nuisance import Nuisance, outside
 from tomohet.reconstruction.observations import Observations
 from tomohet.rounds.flags import command_line
 
+pytestmark = pytest.mark.usefixtures("few_bootstraps")
 N, BOX = 200, 16
 OF_BLOBS, QUIET = ((4, 1, 0), (-1, -4, 2)), (-3, 3, -2)
 
