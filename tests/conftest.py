@@ -118,6 +118,15 @@ def without_figures():
 
 
 @pytest.fixture(scope="module")
+def few_bootstraps():
+    """`states` finds the states again in two bootstraps, not in 20: test_state_stability tries them all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomohet.linear.state_stability.MOST_BOOTSTRAPS", 2)
+        patch.setattr("tomohet.linear.state_stability.HALVINGS", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
 def base_run(tiny_store, tmp_path_factory, without_figures):
     """Output folder of a small training in this process, with default options."""
     from training_runs import train

@@ -1,6 +1,7 @@
 """Commands of tomohet in copies of this process, which has loaded every library: they start at once."""
 
 import ctypes
+import glob
 import os
 import re
 import signal
@@ -10,8 +11,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from small_workflow import expanded
 
 LONGEST_S = 300.0  # a small stage takes a few seconds, much more on a busy machine
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
@@ -84,12 +83,21 @@ def start(
         os._exit(status)
 
 
+def _expanded(words: Sequence[str], folder: Path) -> list[str]:
+    """The words of a command, its patterns (`kmeans*`) replaced by the files they match."""
+    out: list[str] = []
+    for word in words:
+        matches = sorted(glob.glob(word, root_dir=folder)) if "*" in word else []
+        out += matches or [word]
+    return out
+
+
 def _run(commands: Sequence[Sequence[str]], folder: Path) -> int:
     from tomohet.cli import main
 
     for words in commands:
         try:
-            main(expanded(words, folder))
+            main(_expanded(words, folder))
         except SystemExit as end:
             if end.code:
                 return end.code if isinstance(end.code, int) else 1

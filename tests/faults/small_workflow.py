@@ -3,19 +3,19 @@
 Its stages, their files and their commands are those of Snakemake's own dry run.
 """
 
-import glob
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import forked
 import numpy as np
 import yaml
+from snakemake_here import run_snakemake
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("results/small")
@@ -82,8 +82,9 @@ def make_inputs(folder: Path, seed: int = 1, particles: int = 32) -> None:
     folder.mkdir(parents=True)
     settings = SIMULATION | {"seed": seed, "n_particles": particles}
     (folder / "simulate.yaml").write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "tomohet.cli", "simulate", "-o", "inputs", "--config", "simulate.yaml"]
-    subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True)
+    ended = forked.run([("simulate", "-o", "inputs", "--config", "simulate.yaml")], folder)
+    if ended.status:
+        raise RuntimeError(f"the simulation ended with {ended.status}:\n{ended.said[-3000:]}")
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
 
 
@@ -100,11 +101,10 @@ def environment() -> dict[str, str]:
 
 def stages(folder: Path) -> list[Stage]:
     """All jobs of the workflow in an order in which they can run, from a dry run."""
-    words = snakemake_words("-n", "-p", "--forceall")
-    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
+    done = run_snakemake(*snakemake_words("-n", "-p", "--forceall")[3:], cwd=folder)
     if done.returncode:
-        raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-    blocks = re.split(r"\n(?=(?:local)?rule \w+:\n)", done.stdout + done.stderr)[1:]
+        raise RuntimeError(done.stdout[-4000:])
+    blocks = re.split(r"\n(?=(?:local)?rule \w+:\n)", done.stdout)[1:]
     found = [_stage(block) for block in blocks]
     return _in_order([stage for stage in found if stage.commands])
 
@@ -150,15 +150,6 @@ def after(stage: Stage, jobs: Sequence[Stage]) -> list[Stage]:
             made.update(job.outputs)
             found.append(job)
     return found
-
-
-def expanded(words: Sequence[str], folder: Path) -> list[str]:
-    """The words of a command, its patterns (`kmeans*`) replaced by the files they match."""
-    out: list[str] = []
-    for word in words:
-        matches = sorted(glob.glob(word, root_dir=folder)) if "*" in word else []
-        out += matches or [word]
-    return out
 
 
 def generator(*words: object) -> np.random.Generator:

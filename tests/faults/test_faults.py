@@ -13,7 +13,7 @@ PER_KIND = 1
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
+def bench(tmp_path_factory, few_bootstraps):
     patch = pytest.MonkeyPatch()
     patch.setattr("tomohet.plots.save", lambda *_, **__: None)  # put back at the end; `load` replaces it
     forked.load()

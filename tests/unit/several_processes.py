@@ -1,28 +1,43 @@
-"""Commands that run as several processes, on CPU, with gloo."""
+"""Commands as several processes, on CPU, with gloo: copies of the test's, which has loaded PyTorch."""
 
 import os
 import socket
-import subprocess
-import sys
+from importlib import import_module
+from pathlib import Path
 
-from tomohet.cli import SCRIPTS
+import forked
+
+
+class Copy:
+    """A command in a copy of this process, as far as the tests use a `subprocess.Popen`."""
+
+    def __init__(self, words, environment):
+        self._process, self._text = forked.start(
+            [tuple(map(str, words))], Path.cwd(), lambda: os.environ.update(environment)
+        )
+        self.returncode = None
+
+    def send_signal(self, number):
+        os.kill(self._process, number)
+
+    def communicate(self, timeout=forked.LONGEST_S):
+        """Wait until it ends, at most so long; nothing, and all it said."""
+        ended = forked.wait(self._process, self._text, timeout)
+        self.returncode = ended.status
+        return "", ended.said
 
 
 def start(size, name, *arguments):
-    """Start `size` processes of the command `name` as torchrun does."""
+    """Start `size` processes of the command `name` with the variables that torchrun sets."""
+    import_module("torch._dynamo")  # which optimizers load
+    import_module(f"tomohet.commands.{name}")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, SCRIPTS / f"{name}.py", *arguments]
-    common = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     several = {"WORLD_SIZE": str(size)} if size > 1 else {}
     return [
-        subprocess.Popen(
-            list(map(str, command)),
-            env=common | several | ({"RANK": str(rank)} if size > 1 else {}),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        Copy([name, *arguments], common | several | ({"RANK": str(rank)} if size > 1 else {}))
         for rank in range(size)
     ]
 

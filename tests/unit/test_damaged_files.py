@@ -21,6 +21,8 @@ from tomohet.files.tables import read_table
 from tomohet.model.saving import save_weights
 from tomohet.particles.store import open_store
 
+pytestmark = pytest.mark.usefixtures("few_bootstraps")
+
 
 @pytest.fixture(scope="module")
 def undrawn():

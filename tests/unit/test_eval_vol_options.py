@@ -1,20 +1,18 @@
 """Every option of eval_vol does something."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 from analysis_fakes import long_options, run
+from several_processes import Copy
 
 from tomohet import processes
 from tomohet.analysis.ensemble import open_ensemble
 from tomohet.analysis.volume_space import find_volumes
-from tomohet.cli import SCRIPTS, options_of
+from tomohet.cli import options_of
 from tomohet.errors import DoneByCopies, InputError
 from tomohet.files.atomic import write_pickle
 from tomohet.files.mrc import read_volume
@@ -198,9 +196,19 @@ def test_parts_of_another_model_do_not_mix(tiny_training, zfile, tmp_path):
 
 def start_part(tiny_training, zfile, folder, part):
     """eval_vol in a process of its own."""
-    command = [sys.executable, SCRIPTS / "eval_vol.py", "--workdir", tiny_training, "--zfile", zfile]
-    command += ["-o", folder, "--stack", "--part", part]
-    return subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    words = [
+        "eval_vol",
+        "--workdir",
+        tiny_training,
+        "--zfile",
+        zfile,
+        "-o",
+        folder,
+        "--stack",
+        "--part",
+        part,
+    ]
+    return Copy(words, {})
 
 
 def test_two_processes_write_one_stack(tiny_training, zfile, plain, tmp_path):
@@ -219,7 +227,7 @@ def test_a_killed_part_is_repeated(tiny_training, tmp_path):
     deadline = time.monotonic() + 120
     while not (tmp_path / ".vol.mrcs.unfinished").is_file() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     assert (tmp_path / ".vol.mrcs.unfinished").is_file() and not (tmp_path / "vol.mrcs").exists()
     for part in ("2/2", "1/2"):

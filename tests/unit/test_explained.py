@@ -29,6 +29,7 @@ from tomohet.particles.table import ROTATION_COLUMNS
 from tomohet.physics.geometry import random_rotations
 from tomohet.rounds.schema import keys_of
 
+pytestmark = pytest.mark.usefixtures("few_bootstraps")
 N = 300
 HELP = [sys.executable, "-m", "tomohet.cli", "train_linear", "--help"]
 
@@ -223,9 +224,14 @@ def chosen():
     return store, np.flatnonzero(store.presence[:, 0].astype(bool) == along)
 
 
-def test_a_component_that_follows_the_view_is_not_counted(chosen):
+@pytest.fixture(scope="module")
+def fitted(chosen):
     store, particles = chosen
-    model = fit_linear_model(store, particles, max_frequency=0.4)
+    return fit_linear_model(store, particles, max_frequency=0.4)
+
+
+def test_a_component_that_follows_the_view_is_not_counted(chosen, fitted):
+    (store, particles), model = chosen, fitted
     assert model.held_out.n_components == 1 and model.heterogeneous
     assert [nuisance.condition for nuisance in model.held_out.explained] == ["view"]
     assert "confirm 1 component;" in model.verdict
@@ -243,9 +249,8 @@ def test_a_component_that_follows_the_view_is_not_counted(chosen):
     assert abs(with_block) > 0.8 > 0.3 > abs(without), "the nuisance's map is the first block's"
 
 
-def test_states_do_not_use_it(chosen):
-    store, particles = chosen
-    model = fit_linear_model(store, particles, max_frequency=0.4)
+def test_states_do_not_use_it(chosen, fitted):
+    (store, particles), model = chosen, fitted
     states = fit_states(store, particles, model.maps, model.poses, model.split)
     assert len(states.maps) == 2
     presence = store.presence[particles].astype(bool)

@@ -20,6 +20,7 @@ from tomohet.reconstruction.nuisance import Nuisance, outside
 from tomohet.reconstruction.observations import Observations
 from tomohet.rounds.flags import command_line
 
+pytestmark = pytest.mark.usefixtures("few_bootstraps")
 N, BOX = 200, 16
 OF_BLOBS, QUIET = ((4, 1, 0), (-1, -4, 2)), (-3, 3, -2)
 
@@ -46,9 +47,14 @@ def models(store):
     return [fit(store, ball(place)) for place in OF_BLOBS]
 
 
+@pytest.fixture(scope="module")
+def whole(store):
+    return fit(store, None)
+
+
 @pytest.mark.parametrize("blob", [0, 1])
-def test_what_varies_inside_of_the_mask_alone_is_found(store, models, blob):
-    model, whole = models[blob], fit(store, None)
+def test_what_varies_inside_of_the_mask_alone_is_found(store, models, whole, blob):
+    model = models[blob]
     assert model.held_out.n_components == 1 and model.held_out.n_clear == 1
     assert model.verdict.startswith("inside the focus mask: heterogeneity found")
     z = model.latents.mean[:, 0].numpy()

@@ -15,27 +15,27 @@ from tomohet.model.load import read_weights
 ROUNDING = 0.1
 
 
-def folders_of_one_and_two(tiny_store, tmp_path, *options):
+def folders_of_one_and_two(tiny_store, tmp_path, run_script, *options):
     one, two = tmp_path / "one", tmp_path / "two"
-    for size, folder in ((1, one), (2, two)):
-        # An odd number of particles: parts of different size.
-        few = ("--use-first-nptcls", 23, "-n", 2, "--max-frequency", 0.4)
-        run(size, "train_linear", tiny_store, "-o", folder, *few, *options, "--device", "cpu")
+    # An odd number of particles: parts of different size.
+    few = ("--use-first-nptcls", 23, "-n", 2, "--max-frequency", 0.4, *options, "--device", "cpu")
+    run_script("train_linear", tiny_store, "-o", one, *few)
+    run(2, "train_linear", tiny_store, "-o", two, *few)
     return one, two
 
 
-def test_two_processes_choose_what_one_chooses(tiny_store, tmp_path):
+def test_two_processes_choose_what_one_chooses(tiny_store, tmp_path, run_script):
     """How many maps, and whether there is anything; so few particles leave open how noise turns the maps."""
     mine, theirs = (
         json.loads((folder / "summary.json").read_text())
-        for folder in folders_of_one_and_two(tiny_store, tmp_path)
+        for folder in folders_of_one_and_two(tiny_store, tmp_path, run_script)
     )
     for name in ("n_particles", "zdim", "heterogeneity_found"):
         assert theirs[name] == mine[name]
 
 
-def test_two_processes_give_the_model_of_one(tiny_store, tmp_path):
-    one, two = folders_of_one_and_two(tiny_store, tmp_path, "--zdim", 2)
+def test_two_processes_give_the_model_of_one(tiny_store, tmp_path, run_script):
+    one, two = folders_of_one_and_two(tiny_store, tmp_path, run_script, "--zdim", 2)
     (mine, _), (theirs, _) = (load_latents(folder / "z.train.pkl") for folder in (one, two))
     assert len(theirs) == 23
     np.testing.assert_allclose(theirs, mine, atol=ROUNDING)
@@ -53,9 +53,8 @@ def test_two_processes_give_the_model_of_one(tiny_store, tmp_path):
     assert theirs["heterogeneity_found"] == mine["heterogeneity_found"]
 
 
-def test_weights_hold_the_noise_of_every_tomogram(tiny_store, tmp_path):
-    run(1, "train_linear", tiny_store, "-o", tmp_path, "--zdim", 1, "-n", 1, "--device", "cpu")
-    posterior = read_weights(tmp_path / "weights.pkl")["posterior"]
+def test_weights_hold_the_noise_of_every_tomogram(tiny_store, tiny_linear):
+    posterior = read_weights(tiny_linear / "weights.pkl")["posterior"]
     names = pd.read_parquet(tiny_store / "particles.parquet")["tomogram"].nunique()
     assert posterior["tomogram_noise"].shape == (names, len(posterior["noise"]))
     assert torch.isfinite(posterior["tomogram_noise"]).all() and (posterior["tomogram_noise"] > 0).all()

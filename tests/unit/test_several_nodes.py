@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from several_processes import run, start
+from several_processes import Copy, run, start
 from test_several_gpus import commands
 from test_training_processes import SMALL, assert_same_training
 
@@ -144,20 +144,17 @@ def test_a_process_that_waits_and_does_not_notice_is_ended(tmp_path):
     assert ["has died" in text for text in errors] == [True, False, False]
 
 
-def test_two_nodes_give_the_result_of_one_process(tiny_store, tmp_path):
+def test_two_nodes_give_the_result_of_one_process(tiny_store, tmp_path, monkeypatch):
     """Each node runs the command as srun starts it: the first node's address, and one process per node."""
     one, two = tmp_path / "one", tmp_path / "two"
     run(1, "train_vae", tiny_store, "-o", one, *SMALL)
-    port = processes._free_port()
-    source = (
-        "import sys; from tomohet import processes; from tomohet.cli import main;"
-        "from tomohet.nodes import Node; number = int(sys.argv.pop(1));"
-        f"processes.this_node = lambda: Node(number, 2, '127.0.0.1', {port}); main()"
-    )
-    words = ["train_vae", tiny_store, "-o", two, *SMALL, "--multigpu"]
-    started = [
-        subprocess.Popen([sys.executable, "-c", source, str(number), *map(str, words)]) for number in range(2)
-    ]
-    assert [process.wait(timeout=240) for process in started] == [0, 0]
+    port, started = processes._free_port(), []
+    for number in range(2):
+        node = Node(number, 2, "127.0.0.1", port)
+        monkeypatch.setattr(processes, "this_node", lambda node=node: node)
+        started.append(Copy(["train_vae", tiny_store, "-o", two, *SMALL, "--multigpu"], {}))
+    for process in started:
+        said = process.communicate(timeout=240)[1]
+        assert process.returncode == 0, said
     assert "2 processes on cpu" in (two / "run.log").read_text()
     assert_same_training(one, two)

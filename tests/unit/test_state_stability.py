@@ -38,13 +38,17 @@ def stability(split: SplitLikelihood, seed: int = 0) -> StateStability:
 THREE = np.array([[-1.5, 0.0], [1.0, 1.2], [1.0, -1.2]])
 
 
-def test_clear_states_have_a_narrow_range_and_halves_that_agree():
-    found = stability(split_of(THREE, 100, 30))
-    assert found.number == 3
-    assert found.range == (3, 3)
-    assert (found.agreement > 0.95).all()
-    assert found.sentence.startswith("3 states; states found in either half")
-    assert found.sure == "3 in 90 % of bootstraps"
+@pytest.fixture(scope="module")
+def clear():
+    return stability(split_of(THREE, 100, 30))
+
+
+def test_clear_states_have_a_narrow_range_and_halves_that_agree(clear):
+    assert clear.number == 3
+    assert clear.range == (3, 3)
+    assert (clear.agreement > 0.95).all()
+    assert clear.sentence.startswith("3 states; states found in either half")
+    assert clear.sure == "3 in 90 % of bootstraps"
 
 
 def test_the_range_holds_nine_tenths_of_the_bootstraps_and_the_number():
@@ -110,14 +114,14 @@ def test_three_particles_have_no_bootstraps():
     assert found.numbers.tolist() == [2] and found.agreement.tolist() == [1]
 
 
-def test_faint_states_have_a_wide_range():
-    clear, faint = stability(split_of(THREE, 100, 30)), stability(split_of(THREE, 100, 1.5, seed=3))
+def test_faint_states_have_a_wide_range(clear):
+    faint = stability(split_of(THREE, 100, 1.5, seed=3))
     assert np.ptp(faint.range) > np.ptp(clear.range)
     assert np.median(faint.agreement) < 0.9
 
 
-def test_where_particles_are_assigned_with_doubt_the_number_is_a_lower_bound():
-    clear, faint = stability(split_of(THREE, 100, 30)), stability(split_of(THREE, 200, 2))
+def test_where_particles_are_assigned_with_doubt_the_number_is_a_lower_bound(clear):
+    faint = stability(split_of(THREE, 200, 2))
     assert clear.certainty > 0.99 and not clear.lower_bound
     assert faint.number > 1 and faint.certainty < 0.95 and faint.lower_bound
     assert faint.sure == f"{faint.range[0]} or more in 90 % of bootstraps"
@@ -141,7 +145,7 @@ def test_copies_of_a_particle_stay_together():
 
 
 def test_same_seed_same_range():
-    split = split_of(THREE, 100, 6)
+    split = split_of(THREE, 50, 6)
     one, other = stability(split, 5), stability(split, 5)
     np.testing.assert_array_equal(one.numbers, other.numbers)
     np.testing.assert_array_equal(one.agreement, other.agreement)

@@ -23,6 +23,7 @@ from tomohet.reconstruction.mean_map import MeanMap
 from tomohet.reconstruction.noise import Noise
 from tomohet.reconstruction.observations import ROWS_PER_CHUNK, Observations
 
+pytestmark = pytest.mark.usefixtures("few_bootstraps")
 N = 120
 ALL = np.arange(N)
 

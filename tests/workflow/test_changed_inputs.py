@@ -2,25 +2,14 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from stand_in import blocks, run_with_stand_in, snakemake
 
 from tomohet.rounds.inputs import linked_files, named_files, stack_digest
 from tomohet.rounds.schema import keys_of, stages
 
-ROOT = Path(__file__).resolve().parents[2]
-STAND_IN = """
-include: "Snakefile.real"
-shell.prefix("source stand_in.sh; ")
-
-rule everything:
-    default_target: True
-    input: rules.all.input
-"""
 IMAGE_SERIES = """
 data_
 
@@ -62,22 +51,10 @@ READERS = {
 FOLDERS = {"siren.blocks", "maven.masks"}
 
 
-def snakemake(folder: Path, config: dict, *arguments: str) -> str:
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    snakefile = folder / "Snakefile" if (folder / "Snakefile").exists() else ROOT / "Snakefile"
-    command = [sys.executable, "-m", "snakemake", "-s", snakefile, "-d", folder, "--cores", "1"]
-    done = subprocess.run(
-        [*command, "--configfile", folder / "config.yaml", *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout + done.stderr
-
-
 def started(folder: Path, config: dict) -> set[str]:
     """Rules that a dry run plans because of their own inputs or parameters, not because of another job."""
-    listing = snakemake(folder, config, "-n")
     found = set()
-    for block in re.split(r"\n(?=(?:local)?rule )", listing):
+    for block in blocks(snakemake(folder, config, "-n")):
         rule = re.match(r"(?:local)?rule (\w+):", block)
         reason = re.search(r"reason: (.*)", block)
         if rule and reason and re.search(r"Updated input|Params have changed|Set of input", reason[1]):
@@ -87,28 +64,6 @@ def started(folder: Path, config: dict) -> set[str]:
 
 def planned(folder: Path, config: dict) -> set[str]:
     return set(re.findall(r"^(?:local)?rule (\w+):", snakemake(folder, config, "-n"), flags=re.MULTILINE))
-
-
-def run_with_stand_in(folder: Path, config: dict) -> None:
-    """Every job of `config`, run by Snakemake with a stand-in that only makes the outputs of the rules."""
-    for name in ("workflow", "config", "envs"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / "Snakefile.real").symlink_to(ROOT / "Snakefile")
-    (folder / "Snakefile").write_text(STAND_IN)
-    listing = snakemake(folder, config, "-n")
-    outputs = {
-        name for line in re.findall(r"^ +output: (.*)$", listing, re.MULTILINE) for name in line.split(", ")
-    }
-    make = [
-        f"mkdir -p {Path(name).parent}; [ -e {name} ] || touch {name}"
-        if Path(name).suffix
-        else f"mkdir -p {name}"
-        for name in sorted(outputs)
-    ]
-    logged = 'logged() { log=$1; shift 2; "$@" > $log; }; with_cards() { shift; "$@"; }'
-    (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", logged]))
-    snakemake(folder, config)
-    assert planned(folder, config) <= {"everything"}
 
 
 def change(path: Path) -> None:
@@ -181,6 +136,7 @@ def finished(tmp_path_factory):
     }
     config |= options(folder, {"prepare", "homogeneous", "siren", "maven"})
     run_with_stand_in(folder, config)
+    assert planned(folder, config) <= {"everything"}
     return folder, config
 
 
@@ -189,10 +145,9 @@ def test_files_of_a_set_are_inputs_of_the_jobs_that_read_it(finished):
     listing = snakemake(folder, config, "-n", "--forceall")
     readers = {"validate", "prepare", "export_subset", "export_volume_series", "mapback", "particle_table"}
     for name in ("my particles.star", "tomograms.star", "tilts/T1.star", "tilts/T2.star"):
-        blocks = re.split(r"\n(?=(?:local)?rule )", listing)
         found = {
             re.match(r"(?:local)?rule (\w+):", block)[1]
-            for block in blocks
+            for block in blocks(listing)
             if re.search(rf"^ +input: .*{re.escape(str(folder / name))}", block, re.MULTILINE)
         }
         assert found == readers, name

@@ -1,17 +1,16 @@
 """What a dry run says that jobs ask for: from the data, at most what is allowed; the user wins."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from snakemake_here import run_snakemake
+from stand_in import ROOT, blocks
 
 from tomohet.files.mrc import write_stack
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS, TILTS = 1_000_000, 40
 HEAD = "data_particles\n\nloop_\n_rlnImageName\n_rlnGroupName\n_rlnImagePixelSize\n"
 
@@ -19,13 +18,11 @@ HEAD = "data_particles\n\nloop_\n_rlnImageName\n_rlnGroupName\n_rlnImagePixelSiz
 def asked(folder: Path, config: dict, *arguments: str) -> dict[str, tuple[int, int]]:
     """Memory (MB) and time (min) of each rule in a dry run."""
     (folder / "c.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-n", "--cores", "1", *arguments]
-    done = subprocess.run(
-        [*command, "--configfile", "c.yaml"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = ["-s", ROOT / "Snakefile", "-n", "--cores", "1", *arguments, "--configfile", "c.yaml"]
+    done = run_snakemake(*words, cwd=folder)
+    assert done.returncode == 0, done.stdout
     found = {}
-    for block in re.split(r"\n(?=(?:local)?rule )", done.stdout + done.stderr):
+    for block in blocks(done.stdout):
         rule, line = re.match(r"(?:local)?rule (\w+):", block), re.search(r"resources: (.*)", block)
         numbers = dict(re.findall(r"(\w+)=(\d+)", line[1])) if line else {}
         if rule and "mem_mb" in numbers:  # `all` computes nothing

@@ -2,18 +2,15 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
+from stand_in import blocks, run_with_stand_in, snakemake
 
 from tomohet.rounds.propose import Node
 from tomohet.rounds.propose_text import configuration_text
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {
     "dataset": "d",
     "rounds": {
@@ -23,14 +20,6 @@ CONFIG = {
         "other": {"parent": "all", "select": "maven_S1 <= 0.5"},
     },
 }
-STAND_IN = """
-include: "Snakefile.real"
-shell.prefix("source stand_in.sh; ")
-
-rule everything:
-    default_target: True
-    input: rules.all.input
-"""
 COMPARISONS = {"compare_clusters", "compare_classes"}
 STAGES_OF_A_ROUND = {
     "select",
@@ -54,22 +43,10 @@ STAGES_OF_A_ROUND = {
 }
 
 
-def snakemake(folder: Path, config: dict, *arguments: str, ok: bool = True) -> str:
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    snakefile = folder / "Snakefile" if (folder / "Snakefile").exists() else ROOT / "Snakefile"
-    command = [sys.executable, "-m", "snakemake", "-s", snakefile, "-d", folder, "--cores", "1"]
-    done = subprocess.run(
-        [*command, "--configfile", folder / "config.yaml", *arguments], capture_output=True, text=True
-    )
-    output = done.stdout + done.stderr
-    assert (done.returncode == 0) == ok, output[-3000:]
-    return output
-
-
 def planned(folder: Path, config: dict, *arguments: str) -> set[tuple[str, str]]:
     """The jobs a dry run shows, as (rule, round)."""
     jobs = set()
-    for block in re.split(r"\n(?=(?:local)?rule )", snakemake(folder, config, "-n", *arguments)):
+    for block in blocks(snakemake(folder, config, "-n", *arguments)):
         rule = re.match(r"(?:local)?rule (\w+):", block)
         wildcard = re.search(r"wildcards: round=(\S+)", block)
         if rule:
@@ -79,30 +56,9 @@ def planned(folder: Path, config: dict, *arguments: str) -> set[tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A folder in which every job of CONFIG has been run by Snakemake, with a stand-in for the commands.
-
-    The stand-in only makes the files that a dry run has listed as outputs.
-    """
+    """A folder in which every job of CONFIG has been run by Snakemake, with a stand-in for the commands."""
     folder = tmp_path_factory.mktemp("finished")
-    for name in ("workflow", "config", "envs"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / "Snakefile.real").symlink_to(ROOT / "Snakefile")
-    (folder / "Snakefile").write_text(STAND_IN)
-    listing = snakemake(folder, CONFIG, "-n")
-    outputs = [
-        name
-        for line in re.findall(r"^ +output: (.*)$", listing, flags=re.MULTILINE)
-        for name in line.split(", ")
-    ]
-    make = [
-        f"mkdir -p {Path(name).parent}; [ -e {name} ] || touch {name}"
-        for name in outputs
-        if Path(name).suffix
-    ]
-    make += [f"mkdir -p {name}" for name in outputs if not Path(name).suffix]
-    logged = 'logged() { log=$1; shift 2; "$@" > $log; }; with_cards() { shift; "$@"; }'
-    (folder / "stand_in.sh").write_text("\n".join(["tomohet() {", *make, "}", logged]))
-    snakemake(folder, CONFIG)
+    run_with_stand_in(folder, CONFIG)
     assert planned(folder, CONFIG) == set()
     return folder
 
@@ -239,15 +195,15 @@ def test_plot_option_trains_nothing_again(finished):
 
 def test_gpus_are_asked_for_by_what_gains_from_them(tmp_path):
     output = snakemake(tmp_path, CONFIG | {"gpus": 1}, "-n")
-    blocks = re.split(r"\n(?=(?:local)?rule )", output)
+    jobs = blocks(output)
     with_gpu = {
-        re.match(r"(?:local)?rule (\w+):", block)[1] for block in blocks if re.search(r"\bgpu=1\b", block)
+        re.match(r"(?:local)?rule (\w+):", block)[1] for block in jobs if re.search(r"\bgpu=1\b", block)
     }
     assert (
         with_gpu
         == {"train_linear", "train_vae", "volumes", "siren", "maven", "states", "support"} | COMPARISONS
     )
-    assert all("nodes=1" in block for block in blocks if "gpu=1" in block)
+    assert all("nodes=1" in block for block in jobs if "gpu=1" in block)
     assert "gpu=" not in snakemake(tmp_path, CONFIG, "-n")
 
 
