@@ -1,7 +1,8 @@
-"""With two threads a second training gives the same files to the last bit: no sum depends on which is first."""
+"""Two threads: a second training gives the files of the first to the last bit."""
 
 import pytest
 import torch
+
 from conftest import TINY_NETWORK
 
 
