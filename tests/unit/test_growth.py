@@ -10,7 +10,7 @@ import pytest
 
 from tomohet.analysis import chunks, latent, volume_space
 from tomohet.analysis.latent_drift import shifts
-from tomohet.files import star, tables
+from tomohet.files import atomic, star, tables
 from tomohet.files.atomic import write_parquet
 from tomohet.files.mrc import write_stack, write_volume
 from tomohet.particles import table
@@ -107,10 +107,26 @@ def test_a_store_s_table_of_images_is_held_once(tmp_path, monkeypatch):
     own = images_table(sizes[1]).memory_usage().sum() / sizes[1]
     per_image = growth(lambda n: read_images(tmp_path / str(n), n), sizes)
     assert own - 10 < per_image < own + 80, (per_image, own)
-    read, checksums = read_images(tmp_path / str(sizes[0]), sizes[0])
+    read = read_images(tmp_path / str(sizes[0]), sizes[0])
     written = images_table(sizes[0])
-    np.testing.assert_array_equal(checksums, written.pop(CHECKSUM))
-    pd.testing.assert_frame_equal(read, written, check_categorical=False)
+    np.testing.assert_array_equal(read.checksums, written.pop(CHECKSUM))
+    pd.testing.assert_frame_equal(read.table, written, check_categorical=False)
+
+
+def test_images_of_some_particles_take_their_own_memory_alone(tmp_path, monkeypatch):
+    """A hundred particles of a store that grows tenfold: only a number and a checksum of each image grow."""
+    monkeypatch.setattr(atomic, "ROWS_OF_A_GROUP", AT_ONCE)
+    sizes, wanted = (8_000, 80_000), np.arange(100) * 70
+    for n in sizes:
+        write_parquet(tmp_path / str(n) / IMAGES, images_table(n))
+    per_image = growth(lambda n: read_images(tmp_path / str(n), n, wanted), sizes)
+    assert per_image < 40, per_image
+    read = read_images(tmp_path / str(sizes[0]), sizes[0], wanted)
+    written = images_table(sizes[0])
+    np.testing.assert_array_equal(read.checksums, written.pop(CHECKSUM))
+    np.testing.assert_array_equal(read.rows, wanted)
+    expected = written.iloc[wanted].reset_index(drop=True).assign(image=np.arange(100))
+    pd.testing.assert_frame_equal(read.table, expected, check_categorical=False)
 
 
 def test_latents_of_many_particles_are_held_in_single_precision(monkeypatch):

@@ -11,6 +11,7 @@ import yaml
 from particle_files import BOX, N_PARTICLES, N_TILTS, write_image_series, write_stack, write_text_star
 
 from tomohet.errors import InputError
+from tomohet.files import atomic
 from tomohet.files.atomic import write_pickle
 from tomohet.options import TrainVaeOptions
 from tomohet.particles import preparation
@@ -224,6 +225,27 @@ def test_restricted_store_keeps_particle_numbers(series, tmp_path):
     assert part.images_of([0]).size == 0 and len(part.half_planes(part.images_of([0]))) == 0
     rows = part.images_of([3])
     assert torch.equal(part.half_planes(rows), store.half_planes(np.arange(15, 18)))
+
+
+@pytest.mark.parametrize("rows_of_a_group", [7, 1_000])
+def test_a_store_of_some_particles_is_the_restricted_one(series, tmp_path, monkeypatch, rows_of_a_group):
+    monkeypatch.setattr(atomic, "ROWS_OF_A_GROUP", rows_of_a_group)
+    write_store(tmp_path / "store", read_particles(series))
+    whole = open_store(tmp_path / "store")
+    for chosen in ([3], [5, 1, 2], range(len(whole.particles))):
+        part = open_store(tmp_path / "store", np.array(chosen))
+        expected = whole.restricted(np.isin(whole.images["particle"], chosen))
+        for table in ("images", "particles"):
+            both = (getattr(one, table) for one in (part, expected))
+            pd.testing.assert_frame_equal(*both, check_categorical=False)
+        np.testing.assert_array_equal(part.data_rows, expected.data_rows)
+        for name in ("gain", "noise_factor", "offsets"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(expected, name))
+        rows = np.arange(len(part.images))
+        np.testing.assert_array_equal(part.read(rows), expected.read(rows))
+    for wrong, words in (([0, 99], "99 is out of range"), ([1, 1], "1 appears more than once")):
+        with pytest.raises(InputError, match=f"--ind-ptcls: index {words}"):
+            open_store(tmp_path / "store", np.array(wrong))
 
 
 def particle_options(**changes):

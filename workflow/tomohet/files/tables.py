@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from tomohet.errors import InputError
@@ -26,12 +28,14 @@ def read_table(
     path: str | Path,
     needed: Mapping[str, str] | None = None,
     only: Callable[[str], object] | None = None,
+    keep: np.ndarray | None = None,
     **options,
 ) -> pd.DataFrame:
     """Read a parquet table.
 
     needed : required columns, and their kinds (`KINDS`)
     only : tells by its name whether a column is read; None: all are
+    keep : bool for each row of the file, whether it is read; None: all are
     options : of `pyarrow.parquet.ParquetFile`
 
     Raises InputError when the file is missing, not such a table, not what was written (`files.digests`), or
@@ -42,7 +46,7 @@ def read_table(
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     try:
-        table = _columns(path, only, options)
+        table = _columns(path, only, keep, options)
     except (
         OSError,
         ValueError,
@@ -59,14 +63,28 @@ def read_table(
     return table
 
 
-def _columns(path: Path, only: Callable[[str], object] | None, options: dict) -> pd.DataFrame:
+def _columns(
+    path: Path, only: Callable[[str], object] | None, keep: np.ndarray | None, options: dict
+) -> pd.DataFrame:
     """Read columns of a parquet table; of a long one each on its own, so that it is never held twice."""
     with pyarrow.parquet.ParquetFile(path, **options) as file:
         names = [name for name in file.schema_arrow.names if only is None or only(name)]
+        if keep is not None:
+            return _rows(file, names, keep)
         if file.metadata.num_rows <= ROWS_AT_ONCE:
             return file.read(names, use_pandas_metadata=True).to_pandas()
         columns = (file.read([name], use_pandas_metadata=True).to_pandas(split_blocks=True) for name in names)
         return pd.concat(columns, axis=1)
+
+
+def _rows(file: pyarrow.parquet.ParquetFile, names: list[str], keep: np.ndarray) -> pd.DataFrame:
+    """Read the rows of `keep`, from one group of rows of the file after the other."""
+    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    kept = [pyarrow.array(part) for part in np.split(keep, np.cumsum(sizes)[:-1])]
+    groups = [group for group, part in enumerate(kept) if pyarrow.compute.any(part).as_py()] or [0]
+    read = (file.read_row_group(group, names, use_pandas_metadata=True) for group in groups)
+    rows = (part.filter(kept[group]) for group, part in zip(groups, read, strict=True))
+    return pyarrow.concat_tables(rows).unify_dictionaries().to_pandas(split_blocks=True, self_destruct=True)
 
 
 def read_csv(path: str | Path, needed: Mapping[str, str] | None = None, **options) -> pd.DataFrame:

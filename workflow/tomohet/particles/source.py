@@ -32,7 +32,7 @@ def open_particles(path: str | Path, options: ParticleOptions, folder: Path) -> 
     path = Path(path)
     selection = selection_of(options)
     if path.is_dir():
-        store = open_store(path)
+        store = open_store(path, selection.particles)
         _refuse_other_preparation(store, options)
         n_input_images = store.description["counts"]["in_input"]["images"]
         store = store.restricted(selection.keep(store.particles, store.images, n_input_images))

@@ -15,6 +15,7 @@ import torch
 
 from tomohet.errors import InputError
 from tomohet.files.rows import RowFile
+from tomohet.particles.filtering import checked_indices
 from tomohet.particles.noise_levels import relative_noise
 from tomohet.particles.store_files import (
     DESCRIPTION,
@@ -185,6 +186,8 @@ class Store:
 
         Particles keep their numbers.
         """
+        if keep.all():
+            return self
         images = self.images[keep].reset_index(drop=True)
         images["image"] = np.arange(len(images))
         counts = np.bincount(images["particle"], minlength=len(self.particles))
@@ -203,8 +206,11 @@ def complex_half_planes(stored: torch.Tensor) -> torch.Tensor:
     return torch.view_as_complex(stored.float())
 
 
-def open_store(folder: str | Path) -> Store:
+def open_store(folder: str | Path, of_particles: np.ndarray | None = None) -> Store:
     """Open a prepared store; raise InputError when the folder holds none, or an incomplete or damaged one.
+
+    of_particles : only the images of these particles take part (None: all). Memory then grows with their
+        number, and hardly with that of the store.
 
     The tables are compared with their digests here, and each image with its checksum when it is read.
     """
@@ -217,9 +223,13 @@ def open_store(folder: str | Path) -> Store:
             f"{folder}: store of format {description['format']}, expected {FORMAT}; prepare it again"
         )
     particles = read_particles(folder)
-    images, checksums = read_images(folder, len(particles))
+    if of_particles is not None:
+        of_particles = checked_indices(of_particles, len(particles), "--ind-ptcls", "particles")
+    images = read_images(folder, len(particles), of_particles)
     pyarrow.default_memory_pool().release_unused()  # the reader's buffers: more than the table itself
-    data = read_data(folder, description, len(images))
-    if data.shape != (len(images), half_plane(description["box"]).n, 2):
+    data = read_data(folder, description, images.n_stored)
+    if data.shape != (images.n_stored, half_plane(description["box"]).n, 2):
         raise InputError(f"{folder}: tables and images do not match; run `tomohet prepare` again")
-    return Store(folder, description, particles, images, data, np.arange(len(images)), checksums)
+    if of_particles is not None:
+        particles["n_tilts"] = np.bincount(images.table["particle"], minlength=len(particles))
+    return Store(folder, description, particles, images.table, data, images.rows, images.checksums)

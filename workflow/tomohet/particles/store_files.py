@@ -3,6 +3,7 @@
 import math
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from tomohet.particles.table import ROTATION_COLUMNS
 
 DESCRIPTION, PARTICLES, IMAGES, DATA = "store.yaml", "particles.parquet", "images.parquet", "images.npy"
 CHECKSUM = "checksum"  # column of images.parquet: checksum of the image's row in images.npy (`files.rows`)
+STACKS = ["stack"]  # columns of paths, which are read as categories, because they are few and long
 PREPARE_AGAIN = "run `tomohet prepare` again"
 LARGEST_BOX = 2048
 
@@ -71,25 +73,62 @@ def read_particles(folder: Path) -> pd.DataFrame:
     return particles
 
 
-def read_images(folder: Path, n_particles: int) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """Read the table of images, particle after particle, and their checksums uint32 (n,), if any.
+class StoredImages(NamedTuple):
+    """The images of a store that take part.
+
+    table : (m rows) particle after particle
+    rows : (m,) their rows in `images.npy`
+    n_stored : number of images in the store
+    checksums : uint32 (n_stored,), None where the store has none
+    """
+
+    table: pd.DataFrame
+    rows: np.ndarray
+    n_stored: int
+    checksums: np.ndarray | None
+
+
+def read_images(folder: Path, n_particles: int, wanted: np.ndarray | None = None) -> StoredImages:
+    """Read the table of images, of all or of the `wanted` particles alone.
 
     Raises InputError when it is damaged, or has images of other particles.
     """
     path = folder / IMAGES
-    # Paths of stacks are read as categories, because they are few and long.
-    images = read_table(path, _OF_IMAGES, read_dictionary=["stack"])
-    particle = images["particle"].to_numpy()
+    if wanted is None:
+        return _all_images(path, n_particles)
+    particle = read_table(path, {"particle": "whole numbers"}, "particle".__eq__)["particle"].to_numpy()
+    _refuse_other_particles(particle, n_particles, path)
+    keep = np.isin(particle, wanted)
+    table = read_table(path, _OF_IMAGES, CHECKSUM.__ne__, keep, read_dictionary=STACKS)
+    _refuse_no_scale(table, path)
+    checksums = read_table(path, only=CHECKSUM.__eq__).get(CHECKSUM)
+    return StoredImages(
+        table.assign(image=np.arange(len(table))),
+        np.flatnonzero(keep),
+        len(particle),
+        None if checksums is None else checksums.to_numpy(np.uint32),
+    )
+
+
+def _all_images(path: Path, n_particles: int) -> StoredImages:
+    table = read_table(path, _OF_IMAGES, read_dictionary=STACKS)
+    _refuse_other_particles(table["particle"].to_numpy(), n_particles, path)
+    _refuse_no_scale(table, path)
+    checksums = table.pop(CHECKSUM).to_numpy(np.uint32) if CHECKSUM in table else None
+    return StoredImages(table, np.arange(len(table)), len(table), checksums)
+
+
+def _refuse_other_particles(particle: np.ndarray, n_particles: int, path: Path) -> None:
     outside = len(particle) and not 0 <= particle.min() <= particle.max() < n_particles
     if outside or (particle[1:] < particle[:-1]).any():
         raise InputError(
             f"{path}: some images do not belong to particles 0 to {n_particles - 1}; {PREPARE_AGAIN}"
         )
+
+
+def _refuse_no_scale(images: pd.DataFrame, path: Path) -> None:
     if not (np.isfinite(images["noise_scale"]) & (images["noise_scale"] != 0)).all():
         raise InputError(f"{path}: noise_scale is 0 or not a number; {PREPARE_AGAIN}")
-    if CHECKSUM not in images:
-        return images, None
-    return images, images.pop(CHECKSUM).to_numpy(np.uint32)
 
 
 def read_data(folder: Path, description: dict, n_images: int) -> np.memmap:

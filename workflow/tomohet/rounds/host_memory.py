@@ -1,8 +1,8 @@
 """Memory of the machine that every stage takes, from what it holds: tables, images, maps, latents.
 
 Images are read in chunks everywhere but in the training of the network, which holds them where there is room.
-What grows with a dataset are the tables: each stage reads them wholly. Bytes of a row are peaks, measured by
-`tests/benchmarks/bench_tables.py` on tables of 82,000 to 1,000,000 rows and rounded up.
+What grows with a dataset are the tables: a stage reads those of its round, or of the dataset. Bytes of a row
+are peaks, measured by `tests/benchmarks/bench_tables.py` on tables of 82,000 to 1,000,000 rows, rounded up.
 """
 
 from typing import Any
@@ -16,6 +16,7 @@ CHUNKS = 0.4e9  # images and maps that are worked on at once
 STAR_ROW = 800  # of a particle file, for each image: text of 350 characters and its values, or two tables
 EXPORT_ROW = 2000  # of a particle file written again, for each image: its lines, with other names of stacks
 STORE_ROW = 500  # of the store's table of images, and of the numbers that a stage computes of each image
+INDEX_ROW = 40  # of an image of another round: its particle, whether it is read, its checksum
 LANDMARK_ROW = 6000  # of a particle to which UMAP is fitted: its graph of neighbours
 LATENT_ROW = 200  # of a particle: scores, clusters, places in figures
 TABLE_ROW = 1100  # of a particle: its columns in the particle table, and what is drawn or written from them
@@ -26,9 +27,10 @@ WORD = 64
 
 READS_PARTICLE_FILE = {"simulate", "validate", "prepare"}
 WRITES_PARTICLE_FILE = {"export_subset", "export_volume_series"}
-READS_STORE = {
-    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae", "analyze",
-    "compare_clusters", "compare_classes", "propose", "assess",
+READS_STORE = {"analyze", "propose", "assess"}
+READS_OWN_IMAGES = {  # of the store: those of the round's particles
+    "homogeneous", "reconstruct_subset", "support", "train_linear", "states", "train_vae",
+    "compare_clusters", "compare_classes",
 }  # fmt: skip
 COMPARES_MAPS = {
     "train_linear", "states", "support", "compare_clusters", "compare_classes", "propose", "assess",
@@ -44,7 +46,7 @@ def host_bytes(stage: str, sizes: Sizes, dataset: Sizes, options: dict[str, Any]
     """Bytes of the machine's memory that a stage takes at its peak.
 
     sizes, dataset : of the round (or of the dataset, for its own stages), and of the whole dataset, whose
-        tables a round reads too
+        tables some stages read too
     options : of the sections `train`, `volumes`, ... by their names
     on_gpu : whether maps and network are in a GPU's memory
     """
@@ -55,6 +57,8 @@ def host_bytes(stage: str, sizes: Sizes, dataset: Sizes, options: dict[str, Any]
         found += EXPORT_ROW * dataset.images
     if stage in READS_STORE:
         found += STORE_ROW * dataset.images
+    if stage in READS_OWN_IMAGES:
+        found += STORE_ROW * sizes.images + INDEX_ROW * (dataset.images - sizes.images)
     if stage in READS_LATENTS:
         found += (LATENT_ROW + 16 * (options["train"]["zdim"] or 10)) * sizes.particles
         found += LANDMARK_ROW * min(sizes.particles, LANDMARKS)
