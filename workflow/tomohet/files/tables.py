@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow
-import pyarrow.compute
 import pyarrow.parquet
 
 from tomohet.errors import InputError
@@ -80,10 +79,10 @@ def _columns(
 def _rows(file: pyarrow.parquet.ParquetFile, names: list[str], keep: np.ndarray) -> pd.DataFrame:
     """Read the rows of `keep`, from one group of rows of the file after the other."""
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-    kept = [pyarrow.array(part) for part in np.split(keep, np.cumsum(sizes)[:-1])]
-    groups = [group for group, part in enumerate(kept) if pyarrow.compute.any(part).as_py()] or [0]
+    kept = np.split(keep, np.cumsum(sizes)[:-1])
+    groups = [group for group, part in enumerate(kept) if part.any()] or [0]
     read = (file.read_row_group(group, names, use_pandas_metadata=True) for group in groups)
-    rows = (part.filter(kept[group]) for group, part in zip(groups, read, strict=True))
+    rows = (part.filter(pyarrow.array(kept[group])) for group, part in zip(groups, read, strict=True))
     return pyarrow.concat_tables(rows).unify_dictionaries().to_pandas(split_blocks=True, self_destruct=True)
 
 
