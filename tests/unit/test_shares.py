@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import run_here
 
 from tomohet.errors import InputError
 from tomohet.files.shares import ALL_ROWS, Shares, ShareWritten, shares_of
@@ -81,3 +82,7 @@ def test_a_job_computes_a_share_or_gathers_them(tmp_path):
     assert shares_of((1, 1), tmp_path, None) == Shares(None, tmp_path)
     with pytest.raises(InputError, match="--part computes one share"):
         shares_of((1, 2), tmp_path, (tmp_path,))
+
+
+def test_help_gives_the_share_as_it_is_written():
+    assert " ".join(run_here("siren", "--help").stdout.split()).count("(default: 1/1)") == 1

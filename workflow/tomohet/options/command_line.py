@@ -101,7 +101,8 @@ def _help(field: FieldInfo) -> str:
     default = field.default
     if field.is_required() or default is None or isinstance(default, bool) or default == ():
         return meaning
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    between = "/" if "/" in (words_of(field).metavar or "") else " "
+    shown = between.join(map(str, default)) if isinstance(default, tuple) else str(default)
     return f"{meaning} (default: {shown})"
 
 
