@@ -150,6 +150,11 @@ def shares(stage, suffix=""):
     return paths
 
 
+def decoded_by_several(wildcards):
+    """Whether several jobs decode the volumes of a round."""
+    return jobs_of(CONFIG, "volumes", wildcards.round) > 1
+
+
 def part(wildcards):
     """The share of one of several jobs as an option."""
     return f"--part {wildcards.share.replace('-of-', '/')}"

@@ -1,16 +1,13 @@
 """The volumes that stand for the particles of a round, and how they differ voxel by voxel."""
 
 
-def several(wildcards):
-    """Whether several jobs decode the volumes of a round."""
-    return jobs_of(CONFIG, "volumes", wildcards.round) > 1
-
-
 rule volumes:
     input:
         latent_model,
         shares=shares("volumes", ".decoded"),
-        z=lambda wildcards: "<results>/{round}/volumes.shares/set/z.pkl" if several(wildcards) else [],
+        z=lambda wildcards: (
+            "<results>/{round}/volumes.shares/set/z.pkl" if decoded_by_several(wildcards) else []
+        ),
     output:
         directory("<results>/{round}/volumes"),
     log:
@@ -29,7 +26,7 @@ rule volumes:
         model=subpath(input[0], parent=True),
         epoch=epoch,
         several=ON_ONE_MACHINE.several,
-        how=lambda wildcards: "gathered" if several(wildcards) else "chosen_and_decoded",
+        how=lambda wildcards: "gathered" if decoded_by_several(wildcards) else "chosen_and_decoded",
     shell:
         "chosen_and_decoded() {{ tomohet choose_volumes {params.model:q} --epoch {params.epoch:q}"
         " --count {params.n_volumes} -o {output:q} && tomohet eval_vol --workdir {params.model:q}"
