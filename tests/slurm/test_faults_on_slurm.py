@@ -52,7 +52,7 @@ TOLD = {
 HELD = "launch failed requeued held"
 PREFIX = "tomohet_faults"  # of the names of all jobs here
 # Why a node is away that is resumed: what the test says of it, and Slurm after a job went wrong.
-AWAY = ("fault of a test", "batch job complete failure", "Kill task failed")
+AWAY = ("fault of a test", "batch job complete failure", "Kill task failed", "Duplicate jobid")
 LONGEST_S = 600
 IN_USE = "is writing there"
 # An sbatch whose jobs find neither their home nor their folder for temporary files.
