@@ -108,6 +108,16 @@ def tiny_linear(tmp_path_factory, tiny_store, run_script) -> Path:
     return folder
 
 
+@pytest.fixture
+def torch_threads():
+    """`torch_threads(n)` gives PyTorch n threads until the test ends."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def without_figures():
     """Figures take longer than small trainings; the commands' tests draw them."""

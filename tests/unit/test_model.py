@@ -95,15 +95,8 @@ def test_chunks_do_not_change_the_loss(images, hermitian):
         )
 
 
-@pytest.fixture
-def three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_threads_do_not_change_the_loss(images, three_threads):
+def test_threads_do_not_change_the_loss(images, torch_threads):
+    torch_threads(3)
     decoder = make_decoder()
     rows = pack_rows(*images)
     z = torch.randn(3, 4).requires_grad_()
@@ -111,7 +104,7 @@ def test_threads_do_not_change_the_loss(images, three_threads):
     shared = reconstruction_loss(decoder, z, rows, chunk_rows=50)
     found = torch.autograd.grad(shared, parameters)
     values = decoder.fourier(rows.k, z.detach(), chunk_rows=50)
-    torch.set_num_threads(1)
+    torch_threads(1)
     alone = reconstruction_loss(decoder, z, rows, chunk_rows=50)
     assert shared.item() == pytest.approx(alone.item(), rel=1e-6)
     for ours, expected in zip(found, torch.autograd.grad(alone, parameters), strict=True):

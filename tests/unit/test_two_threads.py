@@ -1,20 +1,12 @@
 """Two threads: a second training gives the files of the first to the last bit."""
 
-import pytest
 import torch
 
 from conftest import TINY_NETWORK
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_a_second_training_is_the_first(two_threads, without_figures, tiny_store, tmp_path, run_script):
+def test_a_second_training_is_the_first(torch_threads, without_figures, tiny_store, tmp_path, run_script):
+    torch_threads(2)
     for run in ("first", "second"):
         run_script("train_vae", tiny_store, "-o", tmp_path / run, *TINY_NETWORK, "--device", "cpu")
     assert torch.get_num_threads() == 2
