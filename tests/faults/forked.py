@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 LONGEST_S = 300.0  # a small stage takes a few seconds, much more on a busy machine
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
@@ -65,16 +66,28 @@ def start(
         os.close(written)
         os.set_blocking(text, False)
         return process, text
-    status = 1
-    try:
+
+    def work() -> int:
         os.setsid()
         ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)
         os.chdir(folder)
+        first()
+        return _run(commands, folder)
+
+    do_and_end(work, written)
+
+
+def do_and_end(work: Callable[[], int], written: int) -> NoReturn:
+    """Do `work` in a forked process, whose text goes to the file `written`, and end with its status.
+
+    What the test's process would do at its end is not done here.
+    """
+    status = 1
+    try:
         os.dup2(written, 1)
         os.dup2(written, 2)
-        sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
-        first()
-        status = _run(commands, folder)
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", 1, closefd=False) for n in (1, 2))
+        status = work()
     except BaseException:
         traceback.print_exc()
     finally:
